@@ -1,0 +1,1 @@
+"""Entry points: what runs, on what, with which settings."""

@@ -1,0 +1,1 @@
+"""Data sets in, mixtures out: from public layouts to shards, from shards to batches."""

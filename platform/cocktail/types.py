@@ -1,0 +1,82 @@
+"""What the parts of Cocktail hand to each other.
+
+Shape letters: B batch, N sources, T samples, F frequency rows, M frames in time.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Protocol, runtime_checkable
+
+import torch
+from torch import Tensor
+
+
+class UsageError(ValueError):
+    """Something a user can mend. The message says what is wrong, where, and what to do.
+
+    Jobs print it alone, without a traceback, and exit with status 2.
+    """
+
+
+@dataclass(frozen=True, kw_only=True)
+class MixtureBatch:
+    """B mixtures of N sources each, as cut from the shards: before gain, sum and any transform.
+
+    Audio stays int16 until it is on the training device, where `cocktail.audio.mixing.mix` makes the
+    mixture and its references of it.
+    """
+
+    mixture_ids: tuple[str, ...]
+    """B names, each derived from what the mixture holds (clips, crops, gains)."""
+    sources: Tensor
+    """int16 [B, N, T], full scale 32768."""
+    gains: Tensor
+    """float32 [B, N], linear."""
+    class_ids: Tensor
+    """int64 [B, N], rows of the data set's class list; distinct within a mixture."""
+
+    def __len__(self) -> int:
+        return len(self.mixture_ids)
+
+    def to(self, device: torch.device | str) -> MixtureBatch:
+        """The same batch on another device; ids stay where they are."""
+        return MixtureBatch(
+            mixture_ids=self.mixture_ids,
+            sources=self.sources.to(device, non_blocking=True),
+            gains=self.gains.to(device, non_blocking=True),
+            class_ids=self.class_ids.to(device, non_blocking=True),
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Separation:
+    """Estimates of the sources of a batch of mixtures, with what led to them."""
+
+    estimates: Tensor
+    """float32 [B, N, T'], in [-1, 1]; T' is the length that the inverse transform gives back, at most T."""
+    masks: Tensor
+    """float32 [B, N, F, M] in [0, 1], on the model's own grid."""
+    intermediates: Mapping[str, Tensor] = field(default_factory=dict)
+    """Named tensors worth looking at (an assignment, class presence ...), each model's own."""
+
+
+@runtime_checkable
+class Separator(Protocol):
+    """A model that separates. An `nn.Module`; the training loop and the evaluation know no more than this."""
+
+    def __call__(self, batch: MixtureBatch) -> dict[str, Tensor]:
+        """Losses of a batch by name, scalars, all minimised; `"total"` is the one to differentiate."""
+        ...
+
+    def separate(self, mixture: Tensor, class_ids: Tensor) -> Separation:
+        """Estimates of the sources of the named classes.
+
+        `mixture` is float32 [B, T], `class_ids` int64 [B, N]; source n of the result is class n's.
+        """
+        ...
+
+    def oracle(self, mixture: Tensor, references: Tensor) -> Separation:
+        """The ceiling: separation by the ideal masks of `references` [B, N, T] on the model's own grid."""
+        ...
