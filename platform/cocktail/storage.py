@@ -28,6 +28,20 @@ def resolve(location: str) -> tuple[pyarrow.fs.FileSystem, str]:
         raise UsageError(f"cannot read {location}: {error}. Give a local path, s3://... or gs://...") from error
 
 
+def absolute(location: str, option: str) -> str:
+    """A location that means the same in every process: URIs stay, local paths are made absolute.
+
+    Raises UsageError, naming the option, for a relative path in a submitted job, whose working directory is a
+    temporary copy.
+    """
+    if "://" in location:
+        return location
+    path = Path(location).expanduser()
+    if not path.is_absolute() and "working_dir_files" in str(Path.cwd()):
+        raise UsageError(f"{option} {location} is relative, but a submitted job runs in a copy: give the whole path")
+    return str(path.absolute())
+
+
 def join(location: str, *names: str) -> str:
     """A location inside another."""
     return "/".join([location.rstrip("/"), *names])

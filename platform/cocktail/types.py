@@ -5,7 +5,7 @@ Shape letters: B batch, N sources, T samples, F frequency rows, M frames in time
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Protocol, runtime_checkable
 
@@ -79,4 +79,17 @@ class Separator(Protocol):
 
     def oracle(self, mixture: Tensor, references: Tensor) -> Separation:
         """The ceiling: separation by the ideal masks of `references` [B, N, T] on the model's own grid."""
+        ...
+
+
+class BatchSource(Protocol):
+    """Training mixtures, addressed by (epoch, batch): the same address holds the same mixtures in any run."""
+
+    @property
+    def batches_per_epoch(self) -> int:
+        """Global batches in an epoch."""
+        ...
+
+    def batches(self, epoch: int, first: int, rank: int, world_size: int) -> Iterator[MixtureBatch]:
+        """A rank's part of the global batches of an epoch, from batch `first` on, in order."""
         ...

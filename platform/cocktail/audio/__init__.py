@@ -1,0 +1,1 @@
+"""Pure signal functions: front ends, mixing, masks."""

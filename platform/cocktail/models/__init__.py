@@ -1,0 +1,1 @@
+"""One file a system: its configuration, its module, its losses."""

@@ -1,0 +1,235 @@
+"""The steps that every separation job takes: command line, data, training, scores, report."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import functools
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet
+import torch
+import tyro
+
+from cocktail.config import Experiment, flatten, identity, run_key
+from cocktail.evaluate import evaluate, load_model
+from cocktail.report.examples import store_examples
+from cocktail.report.tables import markdown, summarise
+from cocktail.storage import absolute, exists, join, list_names, write_atomic
+from cocktail.tracking import TrackedRun, default_tracking_uri
+from cocktail.train.cluster import connect
+from cocktail.train.ray_train import fit, uses_gpus
+from cocktail.types import MixtureBatch, UsageError
+from pipelines.embedded import EmbeddedCorpus, make_embedded_corpus
+from pipelines.mixtures import RENDER_CPUS, MixtureStream, render, to_batch
+from pipelines.plans import plan_hash, plan_test
+from pipelines.shards import Manifest, ShardSettings, open_manifest, shard_dataset
+from pipelines.vggsound import index_vggsound
+
+FINISHED = "finished.json"
+"""Marks a run that has its scores. The same command continues an unfinished run and otherwise starts a new one."""
+
+
+def main(experiment_type: Any, *, paper: Experiment, demo: Experiment, description: str) -> None:
+    """Parse the command line over a preset, run the experiment, and turn a user's mistake into one line."""
+    try:
+        run(parse(experiment_type, sys.argv[1:], paper=paper, demo=demo, description=description))
+    except UsageError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(2)
+
+
+def parse(
+    experiment_type: Any, arguments: list[str], *, paper: Experiment, demo: Experiment, description: str
+) -> Experiment:
+    """The experiment that a command line asks for: the paper's recipe if it names data, the demo's if not."""
+    first = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    first.add_argument("--preset", choices=["paper", "demo"])
+    chosen, rest = first.parse_known_args(arguments)
+    has_data = any(argument.split("=")[0] == "--data" for argument in rest)
+    preset = chosen.preset or ("paper" if has_data else "demo")
+    return tyro.cli(
+        experiment_type,
+        args=rest,
+        default={"paper": paper, "demo": demo}[preset],
+        description=f"{description}\n--preset paper|demo chooses the recipe; the defaults below are those of "
+        f"the {preset} preset (paper with --data, demo without).",
+    )
+
+
+def run(experiment: Experiment) -> None:
+    """Train, evaluate and report; print where everything is."""
+    clock = Clock()
+    experiment = dataclasses.replace(experiment, output=absolute(experiment.output, "--output"))
+    tracking_uri = experiment.tracking_uri or default_tracking_uri(experiment.output)
+    connect(tracking_uri)
+    manifest = open_data(experiment)
+    mixing, evaluation = experiment.mixing, experiment.evaluation
+    test_list = plan_test(manifest, mixing, split="test", seed=evaluation.seed, num_mixtures=evaluation.num_mixtures)
+    source = MixtureStream(
+        folder=manifest.folder,
+        mixing=mixing,
+        split="train",
+        seed=experiment.seed,
+        batch_size=experiment.training.batch_size,
+        executor=experiment.resources.executor,
+        prefetch_batches=experiment.resources.prefetch_batches,
+    )
+    num_steps = experiment.training.num_steps(source.batches_per_epoch)
+    clock.lap("data")
+    decisive = identity(experiment, manifest.root_hash)
+    folder = run_folder(experiment, manifest)
+    tracked = TrackedRun.open(
+        tracking_uri,
+        join(experiment.output, "artifacts"),
+        experiment=experiment.name,
+        name=folder.rsplit("/", 1)[-1],
+        params=flatten(dataclasses.asdict(experiment)),
+    )
+    tracked.tag(provenance(manifest, test_list))
+    print(f"training {num_steps} steps in {folder}", flush=True)
+    try:
+        checkpoint = fit(
+            experiment,
+            source,
+            num_classes=len(manifest.classes),
+            identity=decisive,
+            run_folder=folder,
+            tracked=tracked,
+            data_cpus=RENDER_CPUS if experiment.resources.executor == "ray" else 0.0,
+        )
+        clock.lap("training")
+        read = functools.partial(read_rows, folder=manifest.folder, segment_samples=mixing.segment_samples)
+        results = evaluate(
+            experiment.name,
+            experiment.model,
+            len(manifest.classes),
+            checkpoint,
+            test_list,
+            read,
+            batch_size=evaluation.batch_size,
+            num_gpus=experiment.resources.num_workers if uses_gpus(experiment) else 0,
+        )
+        clock.lap("evaluation")
+        table = report(experiment, manifest, checkpoint, test_list, results, tracked, num_steps)
+        clock.lap("report")
+    except BaseException as error:
+        tracked.finish("KILLED" if isinstance(error, KeyboardInterrupt) else "FAILED")
+        raise
+    speeds = [value for _, value in tracked.history("seconds_per_step")]
+    rates = {
+        "training_seconds_per_step": sorted(speeds)[len(speeds) // 2],
+        "evaluation_mixtures_per_second": len(test_list) / clock.seconds["evaluation"],
+    }
+    tracked.log({**{f"seconds/{name}": value for name, value in clock.seconds.items()}, **rates}, num_steps)
+    tracked.finish("FINISHED")
+    write_atomic(join(folder, FINISHED), json.dumps({"mlflow_run": tracked.run_id, "checkpoint": checkpoint}).encode())
+    batch_size = experiment.training.batch_size
+    print(
+        f"\n{table}\n\n"
+        f"time: {', '.join(f'{name} {seconds:.1f} s' for name, seconds in clock.seconds.items())}; "
+        f"{rates['training_seconds_per_step']:.2f} s/step, "
+        f"{batch_size / rates['training_seconds_per_step']:.1f} mixtures/s in training, "
+        f"{rates['evaluation_mixtures_per_second']:.1f} mixtures/s in evaluation\n"
+        f"MLflow: {tracking_uri} (mlflow ui --backend-store-uri {tracking_uri})\n"
+        f"checkpoint: {checkpoint}\n"
+        f"table, figures and sounds: {tracked.artifacts}"
+    )
+
+
+class Clock:
+    """Wall time of the parts of a job."""
+
+    def __init__(self) -> None:
+        self.seconds: dict[str, float] = {}
+        self._last = time.perf_counter()
+
+    def lap(self, name: str) -> None:
+        """The time since the last lap belongs to this part."""
+        now = time.perf_counter()
+        self.seconds[name] = now - self._last
+        self._last = now
+
+
+def open_data(experiment: Experiment) -> Manifest:
+    """The shards that the experiment names, or those of the embedded corpus, made on first use."""
+    if experiment.data is not None:
+        return open_manifest(absolute(experiment.data, "--data"))
+    if "://" in experiment.output:
+        raise UsageError(
+            f"the embedded corpus is made on one machine, not in {experiment.output}: give --data, or a local --output"
+        )
+    corpus = make_embedded_corpus(join(experiment.output, "embedded", "corpus"), EmbeddedCorpus())
+    settings = ShardSettings(dataset="embedded", sample_rate_hz=experiment.mixing.sample_rate_hz, clips_per_shard=11)
+    shards = join(experiment.output, "embedded", f"shards-{settings.sample_rate_hz}")
+    return shard_dataset(index_vggsound(corpus / "vggsound.csv", corpus / "videos"), settings, shards)
+
+
+def run_folder(experiment: Experiment, manifest: Manifest) -> str:
+    """The folder of the unfinished run of these settings, or of a new one."""
+    runs = join(experiment.output, "runs")
+    if experiment.run_name is not None:
+        return join(runs, experiment.run_name)
+    stem = f"{experiment.name}-{run_key(experiment, manifest.root_hash)}-"
+    numbers = [int(name.removeprefix(stem)) for name in list_names(runs) if name.startswith(stem)]
+    newest = max(numbers, default=0)
+    if newest and not exists(join(runs, f"{stem}{newest}", FINISHED)):
+        return join(runs, f"{stem}{newest}")
+    return join(runs, f"{stem}{newest + 1}")
+
+
+def read_rows(rows: pa.Table, folder: str, segment_samples: int) -> MixtureBatch:
+    """A batch of the mixtures that rows of a plan name."""
+    return to_batch(render(rows, folder, segment_samples))
+
+
+def provenance(manifest: Manifest, test_list: pa.Table) -> dict[str, str]:
+    """What a run was made of, as tags."""
+    commit = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, check=False)
+    return {
+        "data": manifest.folder,
+        "manifest_hash": manifest.root_hash,
+        "test_list_hash": plan_hash(test_list),
+        "test_mixtures": str(len(test_list)),
+        "git_commit": commit.stdout.strip() or "unknown (no repository where the job ran)",
+        "command": " ".join(sys.argv),
+        "ray_job": os.environ.get("RAY_JOB_ID", "none"),
+        "torch": torch.__version__,
+    }
+
+
+def report(
+    experiment: Experiment,
+    manifest: Manifest,
+    checkpoint: str,
+    test_list: pa.Table,
+    results: pa.Table,
+    tracked: TrackedRun,
+    num_steps: int,
+) -> str:
+    """Store scores, test list, figures and sounds in MLflow. Returns the table as text."""
+    summaries = summarise(results)
+    table = markdown(summaries)
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        (folder / "table.md").write_text(table + "\n")
+        pa.parquet.write_table(results, folder / "results.parquet")
+        pa.parquet.write_table(test_list, folder / "test_list.parquet")
+        examples = test_list.slice(0, experiment.evaluation.num_examples)
+        if len(examples):
+            model = load_model(experiment.model, len(manifest.classes), checkpoint)
+            batch = read_rows(examples, manifest.folder, experiment.mixing.segment_samples)
+            store_examples(folder / "examples", model, batch, manifest.classes, experiment.mixing.sample_rate_hz)
+        tracked.store(folder)
+    for summary in summaries:
+        system = summary.system.replace(" ", "_")
+        tracked.log({f"test/{system}/{score}": value for score, value in summary.means.items()}, num_steps)
+    return table

@@ -1,0 +1,20 @@
+"""From stored sources to a mixture and its references (SGN's recipe, taken over from Sound of Pixels)."""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from cocktail.types import MixtureBatch
+
+INT16_FULL_SCALE = 32768.0
+
+
+def mix(batch: MixtureBatch) -> tuple[Tensor, Tensor]:
+    """The mixtures float32 [B, T] and references float32 [B, N, T] of a batch.
+
+    Each source times its gain, clipped to [-1, 1], divided by N: these are the references, and their sum
+    is the mixture, so both stay within [-1, 1].
+    """
+    scaled = batch.sources.float() * (batch.gains / INT16_FULL_SCALE)[..., None]
+    references = scaled.clamp_(-1.0, 1.0) / batch.sources.shape[1]
+    return references.sum(dim=1), references

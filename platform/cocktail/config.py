@@ -1,0 +1,223 @@
+"""An experiment and its parts. Configuration is code: a job file holds one `Experiment` and says what differs.
+
+Every field's docstring is its help on the command line; a setting is named by its dotted path there
+(`--training.batch-size 40`).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import os
+from dataclasses import dataclass, field
+from typing import Any, Generic, Literal, Protocol, TypeVar
+
+from cocktail.types import UsageError
+
+
+class ModelConfig(Protocol):
+    """What a model's configuration can do beside holding its settings."""
+
+    def build(self, num_classes: int) -> Any:
+        """A freshly initialised `cocktail.types.Separator`, an `nn.Module`."""
+        ...
+
+
+ModelT = TypeVar("ModelT", bound=ModelConfig)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Mixing:
+    """How mixtures are drawn from the clips of a data set."""
+
+    num_sources: int = 2
+    """Sources in a mixture, each of another class."""
+    sample_rate_hz: int = 11025
+    """Rate of the audio, in Hz; the shards must hold this rate."""
+    segment_samples: int = 65535
+    """Length of a mixture, in samples (65535 at 11025 Hz are 5.944 s)."""
+    min_gain: float = 0.5
+    """Lowest training gain of a source, linear."""
+    max_gain: float = 1.5
+    """Highest training gain of a source, linear."""
+    passes_per_epoch: int = 1
+    """How often each clip leads a mixture in one epoch."""
+    window_shards: int = 8
+    """Shards that the mixtures of a batch are drawn from together, so that reading stays local."""
+    silence_dbfs: float = -60.0
+    """A second below this level counts as silent; every crop holds a whole second above it. In dB full scale."""
+
+    def __post_init__(self) -> None:
+        _require(self.num_sources >= 2, f"num_sources must be at least 2, not {self.num_sources}")
+        _require(
+            self.segment_samples >= 2 * self.sample_rate_hz,
+            f"segment_samples must be at least two seconds ({2 * self.sample_rate_hz}), "
+            f"not {self.segment_samples}: a crop has to hold a whole second that sounds",
+        )
+        _require(
+            0 < self.min_gain <= self.max_gain,
+            f"gains must satisfy 0 < min_gain <= max_gain, not {self.min_gain} and {self.max_gain}",
+        )
+        _require(self.passes_per_epoch >= 1, f"passes_per_epoch must be at least 1, not {self.passes_per_epoch}")
+        _require(self.window_shards >= 1, f"window_shards must be at least 1, not {self.window_shards}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Training:
+    """The recipe of the optimisation."""
+
+    epochs: int = 100
+    """Passes over the plan of mixtures."""
+    max_steps: int | None = None
+    """Stop after this many steps, even within an epoch; None trains all epochs."""
+    batch_size: int = 80
+    """Mixtures in a step, over all workers together."""
+    optimizer: Literal["sgd", "adamw"] = "sgd"
+    learning_rate: float = 1e-3
+    momentum: float = 0.9
+    """Momentum of SGD; AdamW does not read it."""
+    weight_decay: float = 1e-4
+    lr_drop_epochs: tuple[int, ...] = (40, 80)
+    """Epochs at whose start the learning rate is multiplied by lr_drop_factor."""
+    lr_drop_factor: float = 0.1
+    precision: Literal["auto", "float32", "bfloat16"] = "auto"
+    """Of the network's matrix products; auto is bfloat16 on a GPU that has it and float32 elsewhere."""
+    checkpoint_every: int = 500
+    """Steps between checkpoints; the last step always writes one."""
+    keep_checkpoints: int = 2
+    """Older checkpoints are deleted."""
+    log_every: int = 20
+    """Steps between lines in the log and points in MLflow."""
+
+    def __post_init__(self) -> None:
+        for name in ("epochs", "batch_size", "checkpoint_every", "keep_checkpoints", "log_every"):
+            _require(getattr(self, name) >= 1, f"{name} must be at least 1, not {getattr(self, name)}")
+        _require(self.max_steps is None or self.max_steps >= 1, f"max_steps must be positive, not {self.max_steps}")
+        _require(self.learning_rate > 0, f"learning_rate must be positive, not {self.learning_rate}")
+
+    def num_steps(self, batches_per_epoch: int) -> int:
+        """Steps of the whole training."""
+        planned = self.epochs * batches_per_epoch
+        return planned if self.max_steps is None else min(planned, self.max_steps)
+
+    def learning_rate_at(self, epoch: int) -> float:
+        """The learning rate of an epoch, counted from 0."""
+        drops = sum(epoch >= drop for drop in self.lr_drop_epochs)
+        return self.learning_rate * self.lr_drop_factor**drops
+
+
+@dataclass(frozen=True, kw_only=True)
+class Evaluation:
+    """The frozen test mixtures and what is kept of them."""
+
+    num_mixtures: int = 1000
+    """Test mixtures; clips are used again, in other pairs, if there are fewer."""
+    batch_size: int = 8
+    """Mixtures separated at a time."""
+    num_examples: int = 3
+    """Mixtures of which figures and wavs are stored."""
+    seed: int = 1
+    """Draws the pairs of the test list; not the training's seed, so runs with other seeds share the list."""
+
+    def __post_init__(self) -> None:
+        for name in ("num_mixtures", "batch_size"):
+            _require(getattr(self, name) >= 1, f"{name} must be at least 1, not {getattr(self, name)}")
+        _require(self.num_examples >= 0, f"num_examples must not be negative, not {self.num_examples}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Resources:
+    """Where and how it runs. Nothing here changes what is computed beyond rounding and batch statistics."""
+
+    num_workers: int = 1
+    """Training processes; with GPUs, one GPU each."""
+    cpus_per_worker: float = 0.5
+    """CPUs that Ray reserves for a training process; the rest feeds it."""
+    gpu: Literal["auto", "yes", "no"] = "auto"
+    """Train on GPUs; auto does if the cluster has one."""
+    executor: Literal["ray", "inline"] = "ray"
+    """Mixtures are rendered by a Ray Data pipeline (on any node) or in the training process itself."""
+    prefetch_batches: int = 2
+    """Batches rendered ahead of the step that uses them."""
+    max_failures: int = 3
+    """Times that training goes on from the last checkpoint by itself after a worker has died."""
+
+    def __post_init__(self) -> None:
+        _require(self.num_workers >= 1, f"num_workers must be at least 1, not {self.num_workers}")
+        _require(self.cpus_per_worker > 0, f"cpus_per_worker must be positive, not {self.cpus_per_worker}")
+        _require(self.prefetch_batches >= 1, f"prefetch_batches must be at least 1, not {self.prefetch_batches}")
+        _require(self.max_failures >= 0, f"max_failures must not be negative, not {self.max_failures}")
+
+
+def _default_output() -> str:
+    return os.environ.get("COCKTAIL_OUTPUT", "~/cocktail")
+
+
+def _default_tracking_uri() -> str | None:
+    return os.environ.get("MLFLOW_TRACKING_URI")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Experiment(Generic[ModelT]):
+    """Everything that decides a run."""
+
+    name: str
+    """The MLflow experiment that the run belongs to."""
+    model: ModelT
+    mixing: Mixing = field(default_factory=Mixing)
+    training: Training = field(default_factory=Training)
+    evaluation: Evaluation = field(default_factory=Evaluation)
+    resources: Resources = field(default_factory=Resources)
+    seed: int = 0
+    """Decides initial weights, mixtures and stochastic depth."""
+    data: str | None = None
+    """Folder or URI of shards; None makes a small corpus of sampled instruments on first use."""
+    output: str = field(default_factory=_default_output)
+    """Folder or URI for runs, checkpoints and made data (COCKTAIL_OUTPUT sets the default)."""
+    tracking_uri: str | None = field(default_factory=_default_tracking_uri)
+    """MLflow server or database (MLFLOW_TRACKING_URI sets the default); None is mlflow.db in the output folder."""
+    run_name: str | None = None
+    """Name of the run's folder; None derives it from the settings. A run of the same name goes on where it stood."""
+
+    def __post_init__(self) -> None:
+        workers, batch = self.resources.num_workers, self.training.batch_size
+        _require(
+            batch % workers == 0,
+            f"training.batch_size {batch} must be a multiple of resources.num_workers {workers}",
+        )
+
+
+_DOES_NOT_DECIDE_RESULTS = ("resources", "data", "output", "tracking_uri", "run_name")
+
+
+def identity(experiment: Experiment, manifest_hash: str) -> dict[str, Any]:
+    """The settings that decide a run's results, by dotted path, with the hash of its data.
+
+    Two runs with the same identity compute the same; a checkpoint is only continued under its own.
+    """
+    settings = flatten(dataclasses.asdict(experiment))
+    decisive = {path: value for path, value in settings.items() if path.split(".")[0] not in _DOES_NOT_DECIDE_RESULTS}
+    return {**decisive, "manifest": manifest_hash}
+
+
+def run_key(experiment: Experiment, manifest_hash: str) -> str:
+    """Eight hexadecimal digits that name a run's identity."""
+    canonical = json.dumps(identity(experiment, manifest_hash), sort_keys=True)
+    return hashlib.sha256(canonical.encode()).hexdigest()[:8]
+
+
+def flatten(settings: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested settings as dotted paths; tuples become lists, as JSON has them."""
+    flat: dict[str, Any] = {}
+    for name, value in settings.items():
+        if isinstance(value, dict):
+            flat.update(flatten(value, f"{prefix}{name}."))
+        else:
+            flat[f"{prefix}{name}"] = list(value) if isinstance(value, tuple) else value
+    return flat
+
+
+def _require(holds: bool, message: str) -> None:
+    if not holds:
+        raise UsageError(message)

@@ -1,0 +1,73 @@
+"""The U-Net of Sound of Pixels, without its last convolution.
+
+All that follows its last ReLU is linear, so the last upsample and convolution live in
+`cocktail.layers.mask_head`, where they are folded into the inner product with the source vectors.
+
+Shape letters: B batch, H W picture, G base width.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+
+class UNet(nn.Module):
+    """`depth` halvings and `depth - 1` doublings: [B, 1, H, W] -> [B, 2G, H/2, W/2], after a ReLU.
+
+    Down: LeakyReLU 0.2 (not before the first), convolution 4x4 stride 2, BatchNorm (not on the first and
+    the last). Up: ReLU, bilinear upsample with aligned corners, convolution 3x3, BatchNorm. Each level's
+    input is concatenated with its output. H and W must be multiples of 2^depth.
+    """
+
+    def __init__(self, width: int = 64, depth: int = 7) -> None:
+        super().__init__()
+        if depth < 5:
+            raise ValueError(f"the U-Net needs a depth of at least 5 for its four widths, not {depth}")
+        self.depth = depth
+        self.out_channels = 2 * width
+        widths = [width * min(2**level, 8) for level in range(depth)]
+        self.input_norm = nn.BatchNorm2d(1)
+        self.down = nn.ModuleList()
+        self.up = nn.ModuleList()
+        for level in range(depth):
+            before = widths[level - 1] if level else 1
+            normed = 0 < level < depth - 1
+            self.down.append(
+                nn.Sequential(
+                    nn.Conv2d(before, widths[level], 4, stride=2, padding=1, bias=False),
+                    nn.BatchNorm2d(widths[level]) if normed else nn.Identity(),
+                )
+            )
+        for level in range(depth - 1, 0, -1):
+            inner = widths[level] * (1 if level == depth - 1 else 2)
+            self.up.append(
+                nn.Sequential(
+                    nn.Conv2d(inner, widths[level - 1], 3, padding=1, bias=False),
+                    nn.BatchNorm2d(widths[level - 1]),
+                )
+            )
+        self.apply(initialize)
+
+    def forward(self, spectrogram: Tensor) -> Tensor:
+        x = self.input_norm(spectrogram)
+        levels: list[Tensor] = []
+        for level, block in enumerate(self.down):
+            x = block(F.leaky_relu(x, 0.2) if level else x)
+            levels.append(x)
+        for block, skip in zip(self.up, levels[-2::-1], strict=True):
+            x = F.interpolate(F.relu(x), scale_factor=2, mode="bilinear", align_corners=True)
+            x = torch.cat([skip, block(x)], dim=1)
+        return F.relu(x)
+
+
+def initialize(module: nn.Module) -> None:
+    """Sound of Pixels' start: convolutions N(0, 0.001), BatchNorm weights N(1, 0.02)."""
+    if isinstance(module, nn.Conv2d):
+        nn.init.normal_(module.weight, 0.0, 0.001)
+        if module.bias is not None:
+            nn.init.zeros_(module.bias)
+    elif isinstance(module, nn.BatchNorm2d):
+        nn.init.normal_(module.weight, 1.0, 0.02)
+        nn.init.zeros_(module.bias)

@@ -1,0 +1,105 @@
+"""Checkpoints: written whole or not at all, found again after any crash, refused where they do not belong.
+
+A checkpoint is a folder `step-00000120` with `state.pt` (tensors and plain values only) and `meta.json`,
+written last: without it the checkpoint does not exist.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from cocktail.storage import delete_folder, exists, join, list_names, read_bytes, write_atomic
+from cocktail.types import UsageError
+
+SCHEMA = "cocktail-checkpoint/1"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Checkpoint:
+    """A committed checkpoint, opened."""
+
+    location: str
+    step: int
+    state: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class CheckpointStore:
+    """The checkpoints of one run, in one folder."""
+
+    folder: str
+
+    def save(self, step: int, state: dict[str, Any], identity: dict[str, Any], keep: int) -> str:
+        """Commit a checkpoint, then delete all but the newest `keep`. Returns its location.
+
+        `state` holds tensors and plain values; `identity` is what decides the run's results
+        (`cocktail.config.identity`), and a checkpoint is only continued under the same.
+        """
+        buffer = io.BytesIO()
+        torch.save(state, buffer)
+        data = buffer.getbuffer()
+        location = join(self.folder, f"step-{step:08d}")
+        meta = {
+            "schema": SCHEMA,
+            "step": step,
+            "sha256": hashlib.sha256(data).hexdigest(),
+            "identity": identity,
+        }
+        write_atomic(join(location, "state.pt"), data)
+        write_atomic(join(location, "meta.json"), json.dumps(meta, indent=1).encode())
+        for name in self._names()[:-keep]:
+            delete_folder(join(self.folder, name))
+        return location
+
+    def newest(self) -> str | None:
+        """The location of the newest committed checkpoint, or None."""
+        committed = [name for name in self._names() if exists(join(self.folder, name, "meta.json"))]
+        return join(self.folder, committed[-1]) if committed else None
+
+    def _names(self) -> list[str]:
+        return [name for name in list_names(self.folder) if name.startswith("step-")]
+
+
+def load_checkpoint(location: str) -> Checkpoint:
+    """Open a committed checkpoint on the CPU; nothing in it is executed.
+
+    Raises UsageError if there is none, if it has another schema or if its bytes are damaged.
+    """
+    meta = _read_meta(location)
+    data = read_bytes(join(location, "state.pt"))
+    if hashlib.sha256(data).hexdigest() != meta["sha256"]:
+        raise UsageError(f"{location} is damaged (its hash is wrong): delete it to go on from an earlier one")
+    state = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
+    return Checkpoint(location=location, step=meta["step"], state=state)
+
+
+def require_identity(location: str, identity: dict[str, Any]) -> None:
+    """Raise UsageError, naming every difference, if a checkpoint belongs to other settings or other data."""
+    was = _read_meta(location)["identity"]
+    now = json.loads(json.dumps(identity))
+    absent = "nothing"
+    differences = [
+        f"{path} (was {was.get(path, absent)}, is {now.get(path, absent)})"
+        for path in sorted(was.keys() | now.keys())
+        if was.get(path, absent) != now.get(path, absent)
+    ]
+    if differences:
+        raise UsageError(
+            f"{location} was trained with other settings: {'; '.join(differences)}. "
+            "Set them back, or choose another --run-name"
+        )
+
+
+def _read_meta(location: str) -> dict[str, Any]:
+    if not exists(join(location, "meta.json")):
+        raise UsageError(f"{location} is not a checkpoint: it has no meta.json. Give a folder named step-...")
+    meta = json.loads(read_bytes(join(location, "meta.json")))
+    if meta.get("schema") != SCHEMA:
+        raise UsageError(f"{location} has the schema {meta.get('schema')!r}; this version reads {SCHEMA!r}")
+    return meta

@@ -1,0 +1,64 @@
+"""Connecting to Ray, so that every process runs the code that was shipped with the job."""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+from pathlib import Path
+
+import ray
+
+from cocktail.types import UsageError
+
+PROJECT = Path(__file__).resolve().parents[3]
+
+
+def submitted_without_code() -> bool:
+    """Whether this is a submitted job whose command had no `--working-dir`."""
+    return "RAY_JOB_CONFIG_JSON_ENV_VAR" in os.environ and "working_dir_files" not in str(PROJECT)
+
+
+def connect(tracking_uri: str | None = None) -> None:
+    """Connect to the cluster that this process belongs to, or start one on this machine.
+
+    Workers import `cocktail` and `pipelines` from where this process does. A job that was submitted without a
+    working directory ran because `ray start` was called in a checkout; it is told what it uses. Raises UsageError
+    if the tracking database is a local file that the other nodes of the cluster cannot reach.
+    """
+    if ray.is_initialized():
+        return
+    if submitted_without_code():
+        print(
+            f"no --working-dir was given: this runs the code in {PROJECT} on the cluster, not yours. To ship yours: "
+            f"ray job submit --working-dir . -- python {' '.join(_relative(argument) for argument in sys.argv)}",
+            file=sys.stderr,
+        )
+    os.environ.setdefault("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", "0.1")
+    python_path = os.pathsep.join([str(PROJECT), str(PROJECT / "platform")])
+    ray.init(
+        runtime_env={"env_vars": {"PYTHONPATH": python_path}},
+        logging_level=logging.WARNING,
+        log_to_driver=True,
+    )
+    nodes = sum(node["Alive"] for node in ray.nodes())
+    if tracking_uri and tracking_uri.startswith("sqlite:") and nodes > 1:
+        raise UsageError(
+            f"training may run on any of the cluster's {nodes} nodes, and they cannot write to {tracking_uri}: "
+            "set MLFLOW_TRACKING_URI to a server"
+        )
+
+
+def _relative(argument: str) -> str:
+    path = Path(argument)
+    return str(path.relative_to(PROJECT)) if path.is_absolute() and path.is_relative_to(PROJECT) else argument
+
+
+def require_cpus(demand: float, purpose: str) -> None:
+    """Raise UsageError if the cluster, as it is or can grow, has fewer CPUs than a run needs at once."""
+    have = ray.cluster_resources().get("CPU", 0.0)
+    if demand > have and not os.environ.get("COCKTAIL_AUTOSCALING"):
+        raise UsageError(
+            f"{purpose} needs {demand:g} CPUs at once, the cluster has {have:g}: lower --resources.num-workers or "
+            "--resources.cpus-per-worker, or set COCKTAIL_AUTOSCALING=1 on a cluster that grows"
+        )

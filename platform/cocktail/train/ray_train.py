@@ -1,0 +1,142 @@
+"""The training loop on a Ray cluster: one process a worker, gloo on CPUs, NCCL on GPUs."""
+
+from __future__ import annotations
+
+import os
+import time
+from typing import Any
+
+import ray
+import ray.train
+import torch
+from ray.train import FailureConfig, RunConfig, ScalingConfig
+from ray.train.torch import TorchTrainer
+from ray.train.v2.api.exceptions import TrainingFailedError, WorkerGroupError
+
+from cocktail.config import Experiment
+from cocktail.storage import join, resolve
+from cocktail.tracking import TrackedRun
+from cocktail.train.checkpoint import CheckpointStore, require_identity
+from cocktail.train.cluster import require_cpus
+from cocktail.train.loop import NonFiniteLossError, Place, train
+from cocktail.types import BatchSource, UsageError
+
+
+def uses_gpus(experiment: Experiment) -> bool:
+    """Whether training runs on GPUs, by the setting and by what the cluster has now."""
+    wanted = experiment.resources.gpu
+    return wanted == "yes" or (wanted == "auto" and ray.cluster_resources().get("GPU", 0) > 0)
+
+
+def fit(
+    experiment: Experiment,
+    source: BatchSource,
+    *,
+    num_classes: int,
+    identity: dict[str, Any],
+    run_folder: str,
+    tracked: TrackedRun,
+    data_cpus: float,
+) -> str:
+    """Train on the cluster, from the run's newest checkpoint if it has one. Returns the last checkpoint's location.
+
+    A worker that dies takes its group with it; the group starts again from the newest checkpoint, up to
+    `resources.max_failures` times. `data_cpus` is what the batch source needs on the cluster for each worker.
+    Raises UsageError if the cluster is too small or the checkpoint belongs to other settings.
+    """
+    resources = experiment.resources
+    require_cpus(resources.num_workers * (resources.cpus_per_worker + data_cpus), "training")
+    checkpoints = CheckpointStore(join(run_folder, "checkpoints"))
+    found = checkpoints.newest()
+    if found is not None:
+        require_identity(found, identity)
+        print(f"going on from {found}", flush=True)
+
+    def worker() -> None:
+        _train_here(experiment, source, num_classes, identity, checkpoints, tracked)
+
+    filesystem, path = resolve(join(run_folder, "ray"))
+    trainer = TorchTrainer(
+        worker,
+        scaling_config=ScalingConfig(
+            num_workers=resources.num_workers,
+            use_gpu=uses_gpus(experiment),
+            resources_per_worker=_worker_resources(experiment),
+        ),
+        run_config=RunConfig(
+            # A name of its own for each start: what to resume is decided by our checkpoints alone.
+            name=f"start-{time.time_ns()}",
+            storage_path=path,
+            storage_filesystem=filesystem,
+            failure_config=FailureConfig(max_failures=resources.max_failures),
+        ),
+    )
+    try:
+        trainer.fit()
+    except WorkerGroupError as error:
+        for failure in error.worker_failures.values():
+            if isinstance(failure, (UsageError, NonFiniteLossError)):
+                raise failure from error
+        raise
+    except TrainingFailedError as error:
+        raise RuntimeError(f"training failed: {error}") from error
+    last = checkpoints.newest()
+    assert last is not None, "training ended without its last checkpoint"
+    return last
+
+
+def _worker_resources(experiment: Experiment) -> dict[str, float]:
+    wanted = {"CPU": experiment.resources.cpus_per_worker}
+    return {**wanted, "GPU": 1} if uses_gpus(experiment) else wanted
+
+
+def _train_here(
+    experiment: Experiment,
+    source: BatchSource,
+    num_classes: int,
+    identity: dict[str, Any],
+    checkpoints: CheckpointStore,
+    tracked: TrackedRun,
+) -> None:
+    """What each training process runs."""
+    context = ray.train.get_context()
+    place = Place(
+        device=ray.train.torch.get_device(), rank=context.get_world_rank(), world_size=context.get_world_size()
+    )
+    if place.device.type == "cpu":
+        # Ray sets one thread for a fraction of a CPU; the processes of a node share its cores instead.
+        torch.set_num_threads(max(len(os.sched_getaffinity(0)) // context.get_local_world_size(), 1))
+    # After a restart, steps are repeated that were logged before: what follows the last of them is new.
+    history = tracked.history("loss/total") if place.rank == 0 else []
+    logged = history[-1][0] if history else 0
+
+    def on_log(step: int, num_steps: int, metrics: dict[str, float]) -> None:
+        if place.rank == 0:
+            print(_progress_line(step, num_steps, metrics), flush=True)
+            if step > logged:
+                tracked.log(metrics, step)
+        ray.train.report({"step": step, **metrics})
+
+    torch.manual_seed(experiment.seed)
+    train(
+        experiment.model.build(num_classes),
+        source,
+        experiment.training,
+        seed=experiment.seed,
+        place=place,
+        checkpoints=checkpoints,
+        identity=identity,
+        on_log=on_log,
+    )
+
+
+def _progress_line(step: int, num_steps: int, metrics: dict[str, float]) -> str:
+    left = (num_steps - step) * metrics["seconds_per_step"]
+    losses = " ".join(
+        f"{name.removeprefix('loss/')} {value:.4f}" for name, value in metrics.items() if name.startswith("loss/")
+    )
+    return (
+        f"step {step}/{num_steps}: {losses}; lr {metrics['learning_rate']:.1e}, "
+        f"{metrics['seconds_per_step']:.2f} s/step, {metrics['mixtures_per_second']:.1f} mixtures/s, "
+        f"waiting for data {metrics['data_wait_share']:.1%}, {left / 60:.1f} min left"
+    )

@@ -1,0 +1,65 @@
+"""The U-Net's size, and the folded head against the plain one."""
+
+import pytest
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from cocktail.layers.mask_head import MaskHead
+from cocktail.layers.unet import UNet
+
+
+def plain_logits(head: MaskHead, features: Tensor, vectors: Tensor) -> Tensor:
+    """The head as the paper writes it: all K maps, then the inner product."""
+    up = F.interpolate(features, scale_factor=2, mode="bilinear", align_corners=True)
+    maps = F.conv2d(up, head.weight, head.map_bias, padding=1)
+    return torch.einsum("bnk,bkhw->bnhw", vectors * head.scale, maps) + head.bias
+
+
+def random_head(dtype: torch.dtype) -> tuple[MaskHead, Tensor, Tensor]:
+    torch.manual_seed(0)
+    head = MaskHead(in_channels=6, num_maps=10).to(dtype)
+    for parameter in head.parameters():
+        torch.nn.init.normal_(parameter)
+    features = torch.randn(3, 6, 8, 12, dtype=dtype, requires_grad=True)
+    vectors = torch.randn(3, 2, 10, dtype=dtype, requires_grad=True)
+    return head, features, vectors
+
+
+def test_folded_head_equals_the_plain_one_in_values_and_gradients():
+    head, features, vectors = random_head(torch.float64)
+    leaves = [features, vectors, *head.parameters()]
+    folded, plain = head(features, vectors), plain_logits(head, features, vectors)
+    torch.testing.assert_close(folded, plain, atol=1e-12, rtol=0)
+    weights = torch.randn_like(plain)
+    for ours, expected in zip(
+        torch.autograd.grad((folded * weights).sum(), leaves),
+        torch.autograd.grad((plain * weights).sum(), leaves),
+        strict=True,
+    ):
+        torch.testing.assert_close(ours, expected, atol=1e-10, rtol=1e-12)
+
+
+def test_folded_head_equals_the_plain_one_in_float32():
+    head, features, vectors = random_head(torch.float32)
+    torch.testing.assert_close(head(features, vectors), plain_logits(head, features, vectors), atol=1e-4, rtol=1e-5)
+
+
+def test_paper_size_has_the_known_number_of_parameters():
+    unet, head = UNet(width=64, depth=7), MaskHead(128, 256)
+    counted = sum(p.numel() for p in unet.parameters()) + head.weight.numel() + head.map_bias.numel()
+    assert counted == 30_532_482
+
+
+def test_features_have_half_the_size_and_twice_the_width():
+    assert UNet(width=8, depth=5)(torch.randn(2, 1, 64, 96)).shape == (2, 16, 32, 48)
+
+
+def test_normalisation_is_absent_from_the_first_and_last_halving():
+    norms = [isinstance(block[1], torch.nn.BatchNorm2d) for block in UNet(width=8, depth=7).down]
+    assert norms == [False, True, True, True, True, True, False]
+
+
+def test_too_shallow_a_unet_is_refused():
+    with pytest.raises(ValueError, match="at least 5"):
+        UNet(width=8, depth=4)

@@ -1,0 +1,124 @@
+"""SGN's shapes, losses and gradients, on a small network."""
+
+import math
+
+import pytest
+import torch
+from torch.nn import functional as F
+
+from cocktail.audio.mixing import mix
+from cocktail.audio.stft import FrontEndConfig
+from cocktail.models.sgn import SGN, SGNConfig
+from cocktail.types import MixtureBatch, Separator
+
+SMALL = SGNConfig(
+    width=32,
+    depth=2,
+    num_heads=4,
+    unet_width=8,
+    unet_depth=6,
+    num_frames=64,
+    stochastic_depth=0.0,
+    front_end=FrontEndConfig(n_fft=254, hop_length=64, num_rows=64),
+)
+SAMPLES = 64 * 64 - 1
+
+
+def tones(class_ids: list[list[int]], seed: int = 0) -> MixtureBatch:
+    """Mixtures of steady tones, class c at 200 (c + 1) Hz for a rate of 4 kHz."""
+    generator = torch.Generator().manual_seed(seed)
+    ids = torch.tensor(class_ids)
+    phase = torch.rand(*ids.shape, 1, generator=generator) * 2 * math.pi
+    time = torch.arange(SAMPLES) / 4000
+    wave = torch.sin(2 * math.pi * 200 * (ids[..., None] + 1) * time + phase)
+    return MixtureBatch(
+        mixture_ids=tuple(str(n) for n in range(len(ids))),
+        sources=(wave * 16000).to(torch.int16),
+        gains=torch.ones(ids.shape),
+        class_ids=ids,
+    )
+
+
+@pytest.fixture
+def model() -> SGN:
+    torch.manual_seed(0)
+    return SMALL.build(5)
+
+
+def test_it_is_a_separator(model):
+    assert isinstance(model, Separator)
+
+
+def test_losses_are_the_papers_with_means_for_sums(model):
+    batch = tones([[0, 3], [2, 1]])
+    losses = model(batch)
+    mixture, references = mix(batch)
+    magnitude = model.front_end.warp(model.front_end.stft(mixture).abs())[:, None]
+    sources = model.front_end.warp(model.front_end.stft(references).abs())
+    prediction = model.predict(magnitude, batch.class_ids)
+    weight = torch.log(1 + magnitude).clamp(1e-3, 10)
+    probability = prediction.logits.sigmoid()
+    target = (sources > 0.5 * magnitude).float()
+    bins = -weight * (target * probability.log() + (1 - target) * (1 - probability).log())
+    torch.testing.assert_close(losses["reconstruction"], bins[:, 0].mean() + bins[:, 1].mean(), rtol=1e-4, atol=1e-5)
+    present = torch.tensor([[1.0, 0, 0, 1, 0], [0, 1, 1, 0, 0]])
+    expected = F.binary_cross_entropy(prediction.presence_logits.sigmoid(), present)
+    torch.testing.assert_close(losses["presence"], expected)
+    classified = model.token_classifier(model.class_tokens).log_softmax(-1)
+    torch.testing.assert_close(losses["token"], -classified.diagonal().mean())
+    torch.testing.assert_close(losses["total"], losses["reconstruction"] + losses["token"] + losses["presence"])
+
+
+def test_every_parameter_gets_a_gradient(model):
+    model(tones([[0, 3], [2, 1]]))["total"].backward()
+    without = [name for name, p in model.named_parameters() if p.grad is None or not p.grad.abs().sum() > 0]
+    # A bias just before BatchNorm would be one; there is none.
+    assert without == []
+
+
+def test_the_front_end_is_not_in_checkpoints(model):
+    assert not any(name.startswith("front_end") for name in model.state_dict())
+
+
+def test_estimates_follow_the_order_of_the_classes(model):
+    model.eval()
+    mixture, _ = mix(tones([[0, 3]]))
+    forward = model.separate(mixture, torch.tensor([[0, 3]]))
+    swapped = model.separate(mixture, torch.tensor([[3, 0]]))
+    assert forward.estimates.shape == (1, 2, 63 * 64)
+    torch.testing.assert_close(forward.estimates, swapped.estimates.flip(1))
+    torch.testing.assert_close(forward.masks, swapped.masks.flip(1))
+
+
+def test_any_number_of_sources_is_separated(model):
+    mixture, _ = mix(tones([[0, 3, 4]]))
+    separation = model.eval().separate(mixture, torch.tensor([[0, 3, 4]]))
+    assert separation.masks.shape == (1, 3, 64, 64)
+    assert separation.intermediates["assignment"].shape == (1, 16, 5)
+    assert separation.intermediates["presence"].shape == (1, 5)
+
+
+def test_the_oracle_separates_tones_that_do_not_overlap(model):
+    mixture, references = mix(tones([[0, 4]]))
+    estimates = model.oracle(mixture, references).estimates
+    error = (estimates - references[..., : estimates.shape[-1]])[..., 200:-200]
+    assert error.square().mean() < 1e-3 * references.square().mean()
+
+
+def test_a_few_steps_fit_one_batch(model):
+    batch = tones([[0, 3], [2, 1], [4, 0], [1, 3]])
+    optimizer = torch.optim.AdamW(model.parameters(), 3e-3)
+    first = model(batch)["reconstruction"].item()
+    for _ in range(60):
+        loss = model(batch)["total"]
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    assert model(batch)["reconstruction"].item() < 0.25 * first
+
+
+def test_sizes_that_do_not_fit_are_refused():
+    with pytest.raises(ValueError, match="patch_size"):
+        SGNConfig(patch_size=24)
+    with pytest.raises(ValueError, match="unet_depth"):
+        SGNConfig(unet_depth=9)
