@@ -1,0 +1,66 @@
+"""What names a run, and what is refused."""
+
+from dataclasses import replace
+
+import pytest
+
+from cocktail.config import Evaluation, Experiment, Mixing, Resources, Training, identity, run_key
+from cocktail.models.sgn import SGNConfig
+from cocktail.types import UsageError
+
+EXPERIMENT = Experiment(name="x", model=SGNConfig(depth=2))
+
+
+def test_where_it_runs_does_not_change_a_runs_name():
+    elsewhere = replace(EXPERIMENT, resources=Resources(num_workers=4), output="/other", data="s3://bucket/shards")
+    assert run_key(elsewhere, "m") == run_key(EXPERIMENT, "m")
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"seed": 1},
+        {"model": SGNConfig(depth=3)},
+        {"training": Training(learning_rate=0.01)},
+        {"mixing": Mixing(num_sources=3)},
+        {"evaluation": Evaluation(seed=2)},
+    ],
+)
+def test_what_decides_results_changes_a_runs_name(change):
+    assert run_key(replace(EXPERIMENT, **change), "m") != run_key(EXPERIMENT, "m")
+
+
+def test_other_data_changes_a_runs_name():
+    assert run_key(EXPERIMENT, "m") != run_key(EXPERIMENT, "n")
+
+
+def test_an_identity_is_dotted_paths():
+    settings = identity(EXPERIMENT, "m")
+    assert settings["model.depth"] == 2
+    assert settings["model.front_end.hop_length"] == 256
+    assert settings["training.lr_drop_epochs"] == [40, 80]
+    assert settings["manifest"] == "m"
+    assert not any(path.startswith("resources") for path in settings)
+
+
+def test_steps_and_learning_rate_follow_the_epochs():
+    training = Training(epochs=3, lr_drop_epochs=(1, 2), learning_rate=1.0)
+    assert training.num_steps(10) == 30
+    assert replace(training, max_steps=12).num_steps(10) == 12
+    assert [training.learning_rate_at(epoch) for epoch in range(3)] == pytest.approx([1.0, 0.1, 0.01])
+
+
+@pytest.mark.parametrize(
+    ("build", "message"),
+    [
+        (lambda: Mixing(num_sources=1), "num_sources"),
+        (lambda: Mixing(min_gain=2.0), "min_gain"),
+        (lambda: Mixing(segment_samples=100), "two seconds"),
+        (lambda: Training(batch_size=0), "batch_size"),
+        (lambda: Resources(num_workers=0), "num_workers"),
+        (lambda: replace(EXPERIMENT, resources=Resources(num_workers=3)), "multiple of resources.num_workers 3"),
+    ],
+)
+def test_values_that_cannot_work_are_refused_by_name(build, message):
+    with pytest.raises(UsageError, match=message):
+        build()

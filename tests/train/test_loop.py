@@ -1,0 +1,152 @@
+"""The loop resumes exactly, stops at what is no number, and follows its schedule."""
+
+import hashlib
+
+import pytest
+import torch
+from torch import nn
+
+from cocktail.config import Training
+from cocktail.train.checkpoint import CheckpointStore, load_checkpoint
+from cocktail.train.loop import NonFiniteLossError, Place, train
+from cocktail.types import MixtureBatch, UsageError
+
+SETTINGS = Training(
+    epochs=3, batch_size=4, optimizer="adamw", lr_drop_epochs=(1,), checkpoint_every=4, log_every=2, keep_checkpoints=9
+)
+HERE = Place(device=torch.device("cpu"))
+
+
+class Regressor(nn.Module):
+    """A model with what makes resuming hard: dropout, BatchNorm, a loss that depends on the batch."""
+
+    def __init__(self):
+        super().__init__()
+        self.net = nn.Sequential(nn.Linear(8, 16), nn.BatchNorm1d(16), nn.Dropout(0.5), nn.Linear(16, 1))
+
+    def forward(self, batch: MixtureBatch):
+        predicted = self.net(batch.sources.float().flatten(1) / 32768)
+        loss = (predicted.squeeze(1) - batch.class_ids[:, 0]).square().mean()
+        return {"fit": loss, "total": loss}
+
+
+class Noise:
+    """Five batches an epoch, each a function of its address."""
+
+    batches_per_epoch = 5
+
+    def __init__(self, poisoned: tuple[int, int] | None = None):
+        self.served: list[tuple[int, int]] = []
+        self.poisoned = poisoned
+
+    def batches(self, epoch, first, rank, world_size):
+        for number in range(first, self.batches_per_epoch):
+            self.served.append((epoch, number))
+            generator = torch.Generator().manual_seed(1000 * epoch + number)
+            gains = torch.ones(4, 2)
+            yield MixtureBatch(
+                mixture_ids=tuple(f"{epoch}-{number}-{i}" for i in range(4)),
+                sources=torch.randint(-32768, 32767, (4, 2, 4), generator=generator, dtype=torch.int16),
+                gains=gains,
+                class_ids=torch.randint(0, 3, (4, 2), generator=generator),
+            )
+
+
+def run(folder, settings=SETTINGS, source=None, model=None, identity=None):
+    torch.manual_seed(7)
+    logs: list[tuple[int, int, dict]] = []
+    train(
+        model or Regressor(),
+        source or Noise(),
+        settings,
+        seed=3,
+        place=HERE,
+        checkpoints=CheckpointStore(str(folder)),
+        identity=identity or {"manifest": "m"},
+        on_log=lambda *record: logs.append(record),
+    )
+    return logs
+
+
+def weights_hash(folder) -> str:
+    newest = CheckpointStore(str(folder)).newest()
+    assert newest is not None
+    state = load_checkpoint(newest).state
+    parts = [tensor.numpy().tobytes() for _, tensor in sorted(state["model"].items())]
+    return hashlib.sha256(b"".join(parts)).hexdigest()
+
+
+@pytest.mark.parametrize("stopped_at", [1, 5, 6, 14])
+def test_stopped_anywhere_and_started_again_gives_the_same_weights(tmp_path, stopped_at):
+    run(tmp_path / "whole")
+
+    class Stopped(Exception):
+        pass
+
+    class Breaking(Noise):
+        def batches(self, epoch, first, rank, world_size):
+            for batch in super().batches(epoch, first, rank, world_size):
+                if len(self.served) > stopped_at:
+                    raise Stopped
+                yield batch
+
+    with pytest.raises(Stopped):
+        run(tmp_path / "cut", source=Breaking())
+    resumed = Noise()
+    torch.rand(3)  # a process that starts again has another random state
+    run(tmp_path / "cut", source=resumed)
+    last_saved = stopped_at // 4 * 4
+    assert resumed.served == [divmod(step, 5) for step in range(last_saved, 15)]
+    assert weights_hash(tmp_path / "cut") == weights_hash(tmp_path / "whole")
+
+
+def test_a_finished_run_is_left_alone(tmp_path):
+    run(tmp_path)
+    again = Noise()
+    assert run(tmp_path, source=again) == []
+    assert again.served == []
+
+
+def test_the_log_has_steps_losses_rate_and_speed(tmp_path):
+    logs = run(tmp_path)
+    assert [step for step, _, _ in logs] == [2, 4, 6, 8, 10, 12, 14, 15]
+    assert {total for _, total, _ in logs} == {15}
+    metrics = logs[0][2]
+    assert {"loss/fit", "loss/total", "learning_rate", "mixtures_per_second", "data_wait_share"} <= metrics.keys()
+    assert [round(entry["learning_rate"], 6) for _, _, entry in logs] == [1e-3] * 2 + [1e-4] * 6
+    assert logs[-1][2]["loss/total"] < logs[0][2]["loss/total"]
+
+
+def test_logged_losses_are_means_over_the_steps_since_the_last_line(tmp_path):
+    every = [entry["loss/total"] for _, _, entry in run(tmp_path / "a", Training(**{**vars(SETTINGS), "log_every": 1}))]
+    second = [entry["loss/total"] for _, _, entry in run(tmp_path / "b")]
+    assert second[0] == pytest.approx((every[0] + every[1]) / 2)
+
+
+def test_a_loss_that_is_no_number_stops_before_the_update_and_names_the_mixtures(tmp_path):
+    class Poisoned(Regressor):
+        def forward(self, batch):
+            losses = super().forward(batch)
+            if batch.mixture_ids[0] == "1-2-0":
+                return {name: loss * float("nan") for name, loss in losses.items()}
+            return losses
+
+    with pytest.raises(NonFiniteLossError, match=r"step 8: .*mixtures 1-2-0, 1-2-1, 1-2-2, 1-2-3"):
+        run(tmp_path, model=Poisoned())
+    newest = CheckpointStore(str(tmp_path)).newest()
+    assert newest is not None
+    assert load_checkpoint(newest).step == 4
+
+
+def test_max_steps_ends_within_an_epoch(tmp_path):
+    source = Noise()
+    run(tmp_path, Training(**{**vars(SETTINGS), "max_steps": 7}), source=source)
+    assert CheckpointStore(str(tmp_path)).newest() == f"{tmp_path}/step-00000007"
+
+
+def test_a_checkpoint_of_other_settings_is_refused_and_kept(tmp_path):
+    run(tmp_path)
+    before = weights_hash(tmp_path)
+    with pytest.raises(UsageError, match=r"manifest \(was m, is other\)"):
+        run(tmp_path, identity={"manifest": "other"})
+    assert weights_hash(tmp_path) == before
