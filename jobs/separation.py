@@ -31,7 +31,8 @@ from cocktail.types import MixtureBatch, UsageError
 from pipelines.embedded import EmbeddedCorpus, make_embedded_corpus
 from pipelines.mixtures import RENDER_CPUS, MixtureStream, render, to_batch
 from pipelines.plans import plan_hash, plan_test
-from pipelines.shards import Manifest, ShardSettings, open_manifest, shard_dataset
+from pipelines.manifest import Manifest, open_manifest
+from pipelines.shards import ShardSettings, shard_dataset
 from pipelines.vggsound import index_vggsound
 
 FINISHED = "finished.json"

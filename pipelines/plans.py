@@ -19,7 +19,7 @@ import pyarrow.compute as pc
 
 from cocktail.config import Mixing
 from cocktail.types import UsageError
-from pipelines.shards import Manifest
+from pipelines.manifest import Manifest
 
 GOLDEN = 0x9E3779B97F4A7C15
 CROP_ATTEMPTS = 8
