@@ -20,7 +20,7 @@ def submitted_without_code() -> bool:
 
 
 def connect(tracking_uri: str | None = None) -> None:
-    """Connect to the cluster that this process belongs to, or start one on this machine.
+    """Connect to the cluster of the submitted job or of RAY_ADDRESS; without either, start one on this machine.
 
     Workers import `cocktail` and `pipelines` from where this process does. A job that was submitted without a
     working directory ran because `ray start` was called in a checkout; it is told what it uses. Raises UsageError
@@ -34,9 +34,15 @@ def connect(tracking_uri: str | None = None) -> None:
             f"ray job submit --working-dir . -- python {' '.join(_relative(argument) for argument in sys.argv)}",
             file=sys.stderr,
         )
+    # The controller polls as often as this, and reporting a metric waits for it.
     os.environ.setdefault("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", "0.1")
+    # Otherwise what a worker prints is shown twice.
+    os.environ.setdefault("RAY_TRAIN_ENABLE_PRINT_PATCH", "0")
+    quiet_ray()
     python_path = os.pathsep.join([str(PROJECT), str(PROJECT / "platform")])
     ray.init(
+        # Not Ray's own default, which first looks for the last cluster started here and waits minutes for a dead one.
+        address=os.environ.get("RAY_ADDRESS", "local"),
         runtime_env={"env_vars": {"PYTHONPATH": python_path}},
         logging_level=logging.WARNING,
         log_to_driver=True,
@@ -47,6 +53,12 @@ def connect(tracking_uri: str | None = None) -> None:
             f"training may run on any of the cluster's {nodes} nodes, and they cannot write to {tracking_uri}: "
             "set MLFLOW_TRACKING_URI to a server"
         )
+
+
+def quiet_ray() -> None:
+    """Keep Ray's own progress out of this process's log: what a user follows are our lines."""
+    for name in ("ray.data", "ray.train"):
+        logging.getLogger(name).setLevel(logging.WARNING)
 
 
 def _relative(argument: str) -> str:

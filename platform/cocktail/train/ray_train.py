@@ -9,7 +9,7 @@ from typing import Any
 import ray
 import ray.train
 import torch
-from ray.train import FailureConfig, RunConfig, ScalingConfig
+from ray.train import FailureConfig, LoggingConfig, RunConfig, ScalingConfig
 from ray.train.torch import TorchTrainer
 from ray.train.v2.api.exceptions import TrainingFailedError, WorkerGroupError
 
@@ -17,7 +17,7 @@ from cocktail.config import Experiment
 from cocktail.storage import join, resolve
 from cocktail.tracking import TrackedRun
 from cocktail.train.checkpoint import CheckpointStore, require_identity
-from cocktail.train.cluster import require_cpus
+from cocktail.train.cluster import quiet_ray, require_cpus
 from cocktail.train.loop import NonFiniteLossError, Place, train
 from cocktail.types import BatchSource, UsageError
 
@@ -69,6 +69,8 @@ def fit(
             storage_path=path,
             storage_filesystem=filesystem,
             failure_config=FailureConfig(max_failures=resources.max_failures),
+            # Ray would echo every reported metric.
+            logging_config=LoggingConfig(log_level="WARNING"),
         ),
     )
     try:
@@ -99,6 +101,7 @@ def _train_here(
     tracked: TrackedRun,
 ) -> None:
     """What each training process runs."""
+    quiet_ray()
     context = ray.train.get_context()
     place = Place(
         device=ray.train.torch.get_device(), rank=context.get_world_rank(), world_size=context.get_world_size()

@@ -1,0 +1,23 @@
+"""An experiment on toy shards that trains in seconds."""
+
+from cocktail.audio.stft import FrontEndConfig
+from cocktail.config import Evaluation, Experiment, Mixing, Resources, Training
+from cocktail.models.sgn import SGNConfig
+from tests.toy_shards import RATE
+
+SMALL = Experiment[SGNConfig](
+    name="small",
+    model=SGNConfig(
+        width=16,
+        depth=1,
+        num_heads=2,
+        unet_width=4,
+        unet_depth=6,
+        num_frames=64,
+        front_end=FrontEndConfig(n_fft=254, hop_length=64, num_rows=64),
+    ),
+    mixing=Mixing(sample_rate_hz=RATE, segment_samples=64 * 64 - 1, window_shards=2),
+    training=Training(epochs=4, batch_size=8, optimizer="adamw", lr_drop_epochs=(), checkpoint_every=4, log_every=2),
+    evaluation=Evaluation(num_mixtures=6, batch_size=2, num_examples=1),
+    resources=Resources(gpu="no"),
+)

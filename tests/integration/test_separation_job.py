@@ -1,0 +1,177 @@
+"""The whole job on toy shards: real Ray, real MLflow, real processes killed."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import psutil
+import pyarrow.parquet as pq
+import pytest
+from mlflow.tracking import MlflowClient
+
+from cocktail.config import Experiment, Resources
+from cocktail.train.checkpoint import CheckpointStore, load_checkpoint
+from cocktail.types import UsageError
+from jobs.separation import run
+from tests.integration.small_experiment import SMALL
+from tests.toy_shards import make_toy_shards
+
+PROJECT = Path(__file__).parents[2]
+
+
+@pytest.fixture(scope="module")
+def experiment(tmp_path_factory) -> Experiment:
+    shards = tmp_path_factory.mktemp("data") / "shards"
+    make_toy_shards(shards)
+    return replace(SMALL, data=str(shards), tracking_uri=None)
+
+
+@pytest.fixture(scope="module")
+def undisturbed(experiment, tmp_path_factory, local_ray) -> Path:
+    """The output of one run from start to end."""
+    output = tmp_path_factory.mktemp("undisturbed")
+    run(replace(experiment, output=str(output)))
+    return output
+
+
+def run_folders(output: Path) -> list[Path]:
+    return sorted((output / "runs").iterdir())
+
+
+def last_checkpoint(output: Path):
+    newest = CheckpointStore(str(run_folders(output)[-1] / "checkpoints")).newest()
+    assert newest is not None
+    return load_checkpoint(newest)
+
+
+def assert_same_weights(output: Path, other: Path) -> None:
+    ours, theirs = last_checkpoint(output), last_checkpoint(other)
+    assert ours.step == theirs.step
+    differing = [name for name, value in ours.state["model"].items() if not value.equal(theirs.state["model"][name])]
+    assert differing == []
+
+
+def client(output: Path) -> MlflowClient:
+    return MlflowClient(f"sqlite:///{output / 'mlflow.db'}")
+
+
+def mlflow_runs(output: Path) -> list:
+    found = client(output).get_experiment_by_name("small")
+    assert found is not None
+    return client(output).search_runs([found.experiment_id])
+
+
+def test_one_run_leaves_scores_metrics_figures_and_sounds(undisturbed):
+    (found,) = mlflow_runs(undisturbed)
+    assert found.info.status == "FINISHED"
+    assert found.data.params["model.depth"] == "1"
+    assert found.data.params["mixing.num_sources"] == "2"
+    assert len(found.data.tags["test_list_hash"]) == 64
+    metrics = found.data.metrics
+    assert {"loss/total", "learning_rate", "mixtures_per_second", "data_wait_share"} <= metrics.keys()
+    assert {"test/small/sdr", "test/mixture/sdr", "test/ideal_binary_mask/si_sdri"} <= metrics.keys()
+    assert metrics["test/mixture/sdr"] < metrics["test/ideal_binary_mask/sdr"]
+    steps = [point.step for point in client(undisturbed).get_metric_history(found.info.run_id, "loss/total")]
+    assert steps == list(range(2, 21, 2))
+
+    artifacts = Path(found.info.artifact_uri)
+    results = pq.read_table(artifacts / "results.parquet")
+    assert len(results) == 6 * 3 * 2
+    assert len(set(results["mixture_id"].to_pylist())) == 6
+    test_list = pq.read_table(artifacts / "test_list.parquet")
+    assert set(test_list["mixture_id"].to_pylist()) == set(results["mixture_id"].to_pylist())
+    table = (artifacts / "table.md").read_text()
+    assert all(system in table for system in ("small", "mixture", "ideal binary mask"))
+    (figure,) = (artifacts / "examples").glob("*.png")
+    assert len(list((artifacts / "examples" / figure.stem).glob("*.wav"))) == 5
+
+
+def test_a_killed_worker_is_replaced_and_the_weights_are_the_same(undisturbed, experiment, tmp_path):
+    killed: list[int] = []
+
+    def kill_after_the_first_checkpoint() -> None:
+        deadline = time.monotonic() + 120
+        while not killed and time.monotonic() < deadline:
+            if list(tmp_path.glob("runs/*/checkpoints/step-*/meta.json")):
+                for process in psutil.process_iter(["name", "cmdline"]):
+                    if process.info["cmdline"] and process.info["cmdline"][0].startswith("ray::RayTrainWorker"):
+                        os.kill(process.pid, signal.SIGKILL)
+                        killed.append(process.pid)
+            time.sleep(0.01)
+
+    killer = threading.Thread(target=kill_after_the_first_checkpoint)
+    killer.start()
+    run(replace(experiment, output=str(tmp_path)))
+    killer.join()
+    assert len(killed) == 1
+    assert_same_weights(tmp_path, undisturbed)
+    (found,) = mlflow_runs(tmp_path)
+    points = client(tmp_path).get_metric_history(found.info.run_id, "loss/total")
+    assert [point.step for point in points] == list(range(2, 21, 2)), "a step is missing or logged twice"
+
+
+def test_a_killed_job_goes_on_when_started_again(undisturbed, experiment, tmp_path, capfd):
+    script = (
+        "from dataclasses import replace\n"
+        "from jobs.separation import run\n"
+        "from tests.integration.small_experiment import SMALL\n"
+        f"run(replace(SMALL, data={experiment.data!r}, output={str(tmp_path)!r}, tracking_uri=None))\n"
+    )
+    job = subprocess.Popen(
+        [sys.executable, "-c", script],
+        cwd=PROJECT,
+        env=os.environ | {"PYTHONPATH": f"{PROJECT}{os.pathsep}{PROJECT / 'platform'}"},
+        start_new_session=True,
+    )
+    try:
+        deadline = time.monotonic() + 120
+        while not list(tmp_path.glob("runs/*/checkpoints/step-*/meta.json")):
+            assert job.poll() is None, "the job ended before its first checkpoint"
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+    finally:
+        os.killpg(job.pid, signal.SIGKILL)
+        job.wait()
+    assert not (run_folders(tmp_path)[0] / "finished.json").exists()
+    run(replace(experiment, output=str(tmp_path)))
+    assert "going on from" in capfd.readouterr().out
+    assert len(run_folders(tmp_path)) == 1
+    assert len(mlflow_runs(tmp_path)) == 1
+    assert_same_weights(tmp_path, undisturbed)
+
+
+def test_a_finished_run_is_followed_by_a_new_one_and_the_inline_executor_computes_the_same(
+    undisturbed, experiment, tmp_path
+):
+    inline = Resources(gpu="no", executor="inline")
+    run(replace(experiment, output=str(tmp_path), resources=inline))
+    run(replace(experiment, output=str(tmp_path), resources=inline))
+    assert [folder.name[-2:] for folder in run_folders(tmp_path)] == ["-1", "-2"]
+    assert_same_weights(tmp_path, undisturbed)
+
+
+def test_two_workers_train_together(experiment, tmp_path, local_ray):
+    run(replace(experiment, output=str(tmp_path), resources=Resources(gpu="no", num_workers=2)))
+    assert last_checkpoint(tmp_path).step == 20
+
+
+def test_a_checkpoint_of_other_settings_is_refused_and_left_alone(undisturbed, experiment, tmp_path):
+    name = run_folders(undisturbed)[0].name
+    before = last_checkpoint(undisturbed)
+    changed = replace(experiment, output=str(undisturbed), run_name=name, seed=1)
+    with pytest.raises(UsageError, match=r"seed \(was 0, is 1\)"):
+        run(changed)
+    after = last_checkpoint(undisturbed)
+    assert (after.location, after.step) == (before.location, before.step)
+
+
+def test_more_workers_than_cpus_are_refused_with_the_numbers(experiment, tmp_path, local_ray):
+    with pytest.raises(UsageError, match=r"needs 8 CPUs at once, the cluster has 2"):
+        run(replace(experiment, output=str(tmp_path), resources=Resources(gpu="no", num_workers=8)))
