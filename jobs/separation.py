@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.parquet
+import pyarrow.parquet as pq
 import torch
 import tyro
 
@@ -28,7 +28,7 @@ from cocktail.tracking import TrackedRun, default_tracking_uri
 from cocktail.train.cluster import connect
 from cocktail.train.ray_train import fit, uses_gpus
 from cocktail.types import MixtureBatch, UsageError
-from pipelines.embedded import EmbeddedCorpus, make_embedded_corpus
+from pipelines.embedded import make_embedded_corpus
 from pipelines.mixtures import RENDER_CPUS, MixtureStream, render, to_batch
 from pipelines.plans import plan_hash, plan_test
 from pipelines.manifest import Manifest, open_manifest
@@ -39,7 +39,7 @@ FINISHED = "finished.json"
 """Marks a run that has its scores. The same command continues an unfinished run and otherwise starts a new one."""
 
 
-def main(experiment_type: Any, *, paper: Experiment, demo: Experiment, description: str) -> None:
+def main(experiment_type: Any, *, paper: Experiment, demo: Experiment, description: str | None) -> None:
     """Parse the command line over a preset, run the experiment, and turn a user's mistake into one line."""
     try:
         run(parse(experiment_type, sys.argv[1:], paper=paper, demo=demo, description=description))
@@ -49,7 +49,7 @@ def main(experiment_type: Any, *, paper: Experiment, demo: Experiment, descripti
 
 
 def parse(
-    experiment_type: Any, arguments: list[str], *, paper: Experiment, demo: Experiment, description: str
+    experiment_type: Any, arguments: list[str], *, paper: Experiment, demo: Experiment, description: str | None
 ) -> Experiment:
     """The experiment that a command line asks for: the paper's recipe if it names data, the demo's if not."""
     first = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
@@ -168,7 +168,7 @@ def open_data(experiment: Experiment) -> Manifest:
         raise UsageError(
             f"the embedded corpus is made on one machine, not in {experiment.output}: give --data, or a local --output"
         )
-    corpus = make_embedded_corpus(join(experiment.output, "embedded", "corpus"), EmbeddedCorpus())
+    corpus = make_embedded_corpus(join(experiment.output, "embedded", "corpus"))
     settings = ShardSettings(dataset="embedded", sample_rate_hz=experiment.mixing.sample_rate_hz, clips_per_shard=11)
     shards = join(experiment.output, "embedded", f"shards-{settings.sample_rate_hz}")
     return shard_dataset(index_vggsound(corpus / "vggsound.csv", corpus / "videos"), settings, shards)
@@ -222,8 +222,8 @@ def report(
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         (folder / "table.md").write_text(table + "\n")
-        pa.parquet.write_table(results, folder / "results.parquet")
-        pa.parquet.write_table(test_list, folder / "test_list.parquet")
+        pq.write_table(results, folder / "results.parquet")
+        pq.write_table(test_list, folder / "test_list.parquet")
         examples = test_list.slice(0, experiment.evaluation.num_examples)
         if len(examples):
             model = load_model(experiment.model, len(manifest.classes), checkpoint)

@@ -10,6 +10,7 @@ from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -89,8 +90,13 @@ class MixtureStream:
         return open_manifest(self.folder)
 
     @functools.cached_property
+    def _rows_per_epoch(self) -> int:
+        return len(usable_clips(self.manifest, self.mixing, self.split).table) * self.mixing.passes_per_epoch
+
+    @property
     def batches_per_epoch(self) -> int:
-        rows = len(usable_clips(self.manifest, self.mixing, self.split).table) * self.mixing.passes_per_epoch
+        """Raises UsageError if an epoch has no whole batch."""
+        rows = self._rows_per_epoch
         if rows < self.batch_size:
             raise UsageError(
                 f"an epoch has {rows} mixtures, fewer than a batch of {self.batch_size}: lower "
@@ -131,4 +137,5 @@ def _execute_ray(slices: list[pa.Table], reading, prefetch: int) -> Iterator[dic
     dataset = ray.data.from_arrow(slices).map_batches(
         reading, batch_size=None, batch_format="pyarrow", num_cpus=RENDER_CPUS
     )
-    yield from dataset.iter_batches(batch_size=None, batch_format="numpy", prefetch_batches=prefetch)
+    batches: Any = dataset.iter_batches(batch_size=None, batch_format="numpy", prefetch_batches=prefetch)
+    yield from batches

@@ -69,7 +69,7 @@ def usable_clips(manifest: Manifest, mixing: Mixing, split: str) -> Clips:
             f"{manifest.folder} holds audio at {manifest.sample_rate_hz} Hz, but mixing.sample_rate_hz is "
             f"{mixing.sample_rate_hz}: set it, or shard again with --sample-rate-hz {mixing.sample_rate_hz}"
         )
-    table = manifest.table.filter(pc.equal(manifest.table["split"], split))
+    table = manifest.table.filter(pc.field("split") == split)
     rms = table["rms"].combine_chunks()
     lengths = np.diff(rms.offsets.to_numpy())
     seconds = int(lengths.max(initial=0))

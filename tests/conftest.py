@@ -17,7 +17,6 @@ def local_ray() -> Iterator[None]:
     """A Ray cluster of this process with two CPUs, whose workers import the code under test."""
     from cocktail.train.cluster import connect
 
-    os.environ["RAY_ADDRESS"] = "local"
     connect()
     yield
     import ray

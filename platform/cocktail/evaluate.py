@@ -14,7 +14,6 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import torch
-from torch import nn
 
 from cocktail.audio.mixing import mix
 from cocktail.config import ModelConfig
@@ -44,8 +43,8 @@ RESULTS = pa.schema(
 """A row a mixture, system and source. Scores, in dB, are null where a reference of the mixture is silent."""
 
 
-def load_model(config: ModelConfig, num_classes: int, checkpoint: str) -> nn.Module:
-    """The trained model on the CPU, ready to separate."""
+def load_model(config: ModelConfig, num_classes: int, checkpoint: str) -> Any:
+    """The trained `Separator` on the CPU, ready to separate."""
     model = config.build(num_classes)
     model.load_state_dict(load_checkpoint(checkpoint).state["model"])
     return model.eval()
@@ -75,8 +74,8 @@ def separate_batch(name: str, model: Any, batch: MixtureBatch) -> dict[str, np.n
     }
 
 
-def score_batch(columns: dict[str, np.ndarray]) -> pa.Table:
-    """Rows of RESULTS for what `separate_batch` gave.
+def score_batch(columns: Any) -> pa.Table:
+    """Rows of RESULTS for the columns that `separate_batch` gave.
 
     A silent reference takes its mixture out of the scores; a silent estimate is scored as 1e-8 times the
     mixture, which is worth what doing nothing is worth. Both are marked.
@@ -168,9 +167,8 @@ def evaluate(
         )
         .map_batches(score_batch, batch_size=None, batch_format="numpy", num_cpus=SCORING_CPUS)
     )
-    results = pa.concat_tables(
-        batch.cast(RESULTS) for batch in scored.iter_batches(batch_size=None, batch_format="pyarrow")
-    )
+    blocks: Any = scored.iter_batches(batch_size=None, batch_format="pyarrow")
+    results = pa.concat_tables(block.cast(RESULTS) for block in blocks)
     if not results["sdr"].is_valid().to_numpy().any():
         raise UsageError(f"none of the {len(plan)} test mixtures can be scored: each has a silent reference")
     return results

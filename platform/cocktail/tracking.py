@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import mlflow
 from mlflow.entities import Metric, Param, RunTag
 from mlflow.tracking import MlflowClient
 
@@ -72,7 +72,7 @@ class TrackedRun:
 
     def log(self, metrics: Mapping[str, float], step: int) -> None:
         """Metrics of one step, in one request."""
-        now = mlflow.utils.time.get_current_time_millis()
+        now = int(time.time() * 1000)
         self._client.log_batch(self.run_id, metrics=[Metric(name, value, now, step) for name, value in metrics.items()])
 
     def history(self, metric: str) -> list[tuple[int, float]]:

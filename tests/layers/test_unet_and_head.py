@@ -56,7 +56,8 @@ def test_features_have_half_the_size_and_twice_the_width():
 
 
 def test_normalisation_is_absent_from_the_first_and_last_halving():
-    norms = [isinstance(block[1], torch.nn.BatchNorm2d) for block in UNet(width=8, depth=7).down]
+    blocks = [list(block.children()) for block in UNet(width=8, depth=7).down]
+    norms = [isinstance(norm, torch.nn.BatchNorm2d) for _, norm in blocks]
     assert norms == [False, True, True, True, True, True, False]
 
 

@@ -30,7 +30,7 @@ def test_each_example_has_a_figure_and_listenable_wavs(tmp_path):
         gains=torch.ones(2, 2),
         class_ids=torch.tensor([[0, 1], [1, 2]]),
     )
-    store_examples(tmp_path, Halves(), batch, ["dog barking", "bee, wasp, etc. buzzing", "rain"], 4000)
+    store_examples(tmp_path, Halves(), batch, ("dog barking", "bee, wasp, etc. buzzing", "rain"), 4000)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["00aa", "00aa.png", "00bb", "00bb.png"]
     with Image.open(tmp_path / "00bb.png") as picture:
         assert picture.width > 800

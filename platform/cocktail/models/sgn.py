@@ -105,8 +105,9 @@ class SGN(nn.Module):
         self.grouping = CategoryGrouping(D, config.grouping_eps)
         self.token_classifier = nn.Linear(D, num_classes)
         self.presence_head = nn.Linear(D, 1)
-        self.unet = UNet(config.unet_width, config.unet_depth).to(memory_format=torch.channels_last)
+        self.unet = UNet(config.unet_width, config.unet_depth)
         self.mask_head = MaskHead(self.unet.out_channels, D)
+        self.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
         nn.init.trunc_normal_(self.class_tokens, std=0.02)
         self.token_classifier.apply(initialize)
         self.presence_head.apply(initialize)

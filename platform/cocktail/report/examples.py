@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 
 import torch
@@ -13,7 +12,7 @@ from cocktail.types import MixtureBatch, Separator
 
 
 def store_examples(
-    folder: Path, separator: Separator, batch: MixtureBatch, classes: Sequence[str], sample_rate_hz: int
+    folder: Path, separator: Separator, batch: MixtureBatch, classes: tuple[str, ...], sample_rate_hz: int
 ) -> None:
     """Separate a batch and write `<mixture id>.png` and a folder of wavs for each mixture."""
     with torch.inference_mode():

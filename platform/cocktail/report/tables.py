@@ -29,10 +29,10 @@ class Summary:
 def summarise(results: pa.Table) -> list[Summary]:
     """A Summary of each system in a table of `cocktail.evaluate.RESULTS`, lowest SDR first."""
     summaries = []
-    for system in pc.unique(results["system"]).to_pylist():
-        rows = results.filter(pc.equal(results["system"], system))
+    for system in results["system"].unique().to_pylist():
+        rows = results.filter(pc.field("system") == system)
         mixtures = rows.group_by("mixture_id").aggregate([(score, "mean") for score in SCORES])
-        scored = mixtures.filter(pc.is_valid(mixtures["sdr_mean"]))
+        scored = mixtures.filter(mixtures["sdr_mean"].is_valid())
         summaries.append(
             Summary(
                 system=system,

@@ -10,7 +10,7 @@ import ray
 import ray.train
 import torch
 from ray.train import FailureConfig, LoggingConfig, RunConfig, ScalingConfig
-from ray.train.torch import TorchTrainer
+from ray.train.torch import TorchTrainer, get_device
 from ray.train.v2.api.exceptions import TrainingFailedError, WorkerGroupError
 
 from cocktail.config import Experiment
@@ -103,9 +103,7 @@ def _train_here(
     """What each training process runs."""
     quiet_ray()
     context = ray.train.get_context()
-    place = Place(
-        device=ray.train.torch.get_device(), rank=context.get_world_rank(), world_size=context.get_world_size()
-    )
+    place = Place(device=get_device(), rank=context.get_world_rank(), world_size=context.get_world_size())
     if place.device.type == "cpu":
         # Ray sets one thread for a fraction of a CPU; the processes of a node share its cores instead.
         torch.set_num_threads(max(len(os.sched_getaffinity(0)) // context.get_local_world_size(), 1))

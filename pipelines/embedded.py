@@ -1,0 +1,272 @@
+"""The embedded corpus: a VGG-Sound-like data set made on the spot, for a machine with no data.
+
+Sampled instruments (the General MIDI SoundFont in the pretty_midi wheel, played by symusic) play seeded
+random melodies in synthetic rooms, each with its instrument drawn on a plain background. The layout is the
+public one, so what reads VGG-Sound and VGG-SS reads this.
+
+Test clips share no random draw with training clips, and scale, tonic, tempo, reverberation time and kind of
+background come from pools that training never uses: so melodies and pictures are never the same. What both
+splits do share: the SoundFont's samples (the same recorded instruments, so a score says nothing about
+other ones), the drawn shapes and their colours, and the ranges of register, dynamics, level, spectral tilt
+and background noise.
+"""
+
+from __future__ import annotations
+
+import base64
+import csv
+import hashlib
+import json
+import os
+import sys
+import tempfile
+import time
+from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass
+from fractions import Fraction
+from pathlib import Path
+from typing import Literal
+
+import av
+import numpy as np
+from av.codec.context import Flags
+from numpy.typing import NDArray
+from PIL import Image
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn
+
+from cocktail.types import UsageError
+from pipelines.embedded_music import (
+    CLIP_SECONDS,
+    INSTRUMENTS,
+    SAMPLE_RATE_HZ,
+    Music,
+    draw_music,
+    perform,
+    prepare_soundfont,
+)
+from pipelines.embedded_pictures import BACKGROUNDS, FRAMES_PER_SECOND, HEIGHT, WIDTH, Box, draw_frames
+
+_RECIPE_VERSION = 1
+"""To be raised when the same settings give other clips than before."""
+_MARKER = "corpus.json"
+_SPLITS = ("train", "test")
+
+
+@dataclass(frozen=True, kw_only=True)
+class EmbeddedCorpus:
+    """Which corpus. A clip depends on the seed, its class, its split and its number alone."""
+
+    seed: int
+    train_clips_per_class: int
+    test_clips_per_class: int
+    classes: tuple[str, ...]
+
+    def __post_init__(self) -> None:
+        if not self.classes or len(set(self.classes) & set(INSTRUMENTS)) < len(self.classes):
+            raise UsageError(
+                f"classes of the embedded corpus are {self.classes}; give different ones out of {list(INSTRUMENTS)}"
+            )
+        if min(self.seed, self.train_clips_per_class, self.test_clips_per_class) < 0:
+            raise UsageError(f"seed and clips per class of the embedded corpus must not be negative: {self}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ClipPlan:
+    """All that is decided about one clip before it is played and drawn."""
+
+    clip_id: str
+    """11 characters, like a YouTube id."""
+    start_second: int
+    """Where the clip is said to begin in a longer video."""
+    label: str
+    split: str
+    music: Music
+    background: str
+    distractor: str | None
+    """Label of the silent instrument in the picture, if there is one."""
+    entropy: tuple[int, ...]
+    """Seed, class, split and number: what every random draw for the clip follows from."""
+
+    @property
+    def name(self) -> str:
+        """What VGG-Sound calls the clip's file, without extension."""
+        return f"{self.clip_id}_{self.start_second:06d}"
+
+    def rng(self, purpose: Literal["sound", "picture"]) -> np.random.Generator:
+        """A fresh generator for one step of making the clip."""
+        return np.random.default_rng([*self.entropy, 1 if purpose == "sound" else 2])
+
+
+def make_embedded_corpus(
+    folder: str | Path,
+    *,
+    seed: int = 0,
+    train_clips_per_class: int = 6,
+    test_clips_per_class: int = 2,
+    classes: tuple[str, ...] = tuple(INSTRUMENTS),
+) -> Path:
+    """Make the corpus in a new folder, or find it there: returns the folder.
+
+    It holds `vggsound.csv` (id, start second, label, split; no header), `videos/<id>_<start>.mp4`, `vggss.json`
+    (boxes of the sounding objects of the test clips at 5 s, as fractions of width and height), `boxes.json`
+    (the same for every clip) and `corpus.json` (settings and counts). The folder appears complete or not at
+    all. The same settings give the same files on the same machine.
+
+    Raises UsageError if the folder holds anything else, or the `demo` packages are missing.
+    """
+    settings = EmbeddedCorpus(
+        seed=seed,
+        train_clips_per_class=train_clips_per_class,
+        test_clips_per_class=test_clips_per_class,
+        classes=classes,
+    )
+    folder = Path(folder).expanduser().absolute()
+    marker = {"recipe_version": _RECIPE_VERSION, **json.loads(json.dumps(asdict(settings)))}
+    if folder.exists():
+        _require_marker(folder, marker)
+        return folder
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}.") as temporary:
+        unfinished = Path(temporary) / folder.name
+        _write_corpus(unfinished, plan_clips(settings), prepare_soundfont(Path(temporary)), marker)
+        try:
+            unfinished.rename(folder)
+        except OSError:
+            # Another process may have been first; its corpus is as good.
+            if not folder.exists():
+                raise
+            _require_marker(folder, marker)
+    return folder
+
+
+def plan_clips(settings: EmbeddedCorpus) -> list[ClipPlan]:
+    """The clips of a corpus, sorted by id."""
+    counts = {"train": settings.train_clips_per_class, "test": settings.test_clips_per_class}
+    return sorted(
+        (
+            _plan_clip(settings.seed, label, split, index)
+            for label in settings.classes
+            for split in _SPLITS
+            for index in range(counts[split])
+        ),
+        key=lambda plan: plan.clip_id,
+    )
+
+
+def _plan_clip(seed: int, label: str, split: str, index: int) -> ClipPlan:
+    labels = list(INSTRUMENTS)
+    entropy = (seed, labels.index(label), _SPLITS.index(split), index)
+    rng = np.random.default_rng(entropy)
+    others = [other for other in labels if other != label]
+    digest = hashlib.sha256(repr(entropy).encode()).digest()
+    return ClipPlan(
+        clip_id=base64.urlsafe_b64encode(digest).decode()[:11],
+        start_second=int(rng.integers(300)),
+        label=label,
+        split=split,
+        music=draw_music(label, split, index, rng),
+        background=str(rng.choice(BACKGROUNDS[split])),
+        distractor=str(rng.choice(others)) if rng.random() < 0.5 else None,
+        entropy=entropy,
+    )
+
+
+def _require_marker(folder: Path, marker: dict[str, object]) -> None:
+    """Raise UsageError unless the folder holds the corpus that a marker describes."""
+    mend = "give a folder that does not exist yet, or remove this one"
+    try:
+        found = json.loads((folder / _MARKER).read_text(encoding="utf-8"))
+    except (FileNotFoundError, NotADirectoryError):
+        raise UsageError(f"{folder} is not an embedded corpus (it has no {_MARKER}): {mend}") from None
+    except ValueError as error:
+        raise UsageError(f"{folder / _MARKER} cannot be read: {error}; {mend}") from error
+    different = [name for name, value in marker.items() if not isinstance(found, dict) or found.get(name) != value]
+    if different:
+        raise UsageError(f"{folder} holds an embedded corpus with another {', '.join(different)}: {mend}")
+
+
+def _write_corpus(folder: Path, plans: list[ClipPlan], soundfont: Path, marker: dict[str, object]) -> None:
+    """Write all files of a corpus into a new folder, the marker last."""
+    videos = folder / "videos"
+    videos.mkdir(parents=True)
+    # Threads suffice: the encoders, Fourier transforms and drawing let go of the interpreter.
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        boxes = pool.map(lambda plan: _write_clip(videos / f"{plan.name}.mp4", plan, soundfont), plans)
+        truth = [
+            {"file": plan.name, "class": plan.label, "bbox": [box]}
+            for plan, box in zip(plans, _with_progress(boxes, len(plans)), strict=True)
+        ]
+    with (folder / "vggsound.csv").open("w", newline="", encoding="utf-8") as file:
+        rows = csv.writer(file, lineterminator="\n")
+        rows.writerows([plan.clip_id, plan.start_second, plan.label, plan.split] for plan in plans)
+    test_names = {plan.name for plan in plans if plan.split == "test"}
+    _write_json(folder / "boxes.json", truth)
+    _write_json(folder / "vggss.json", [item for item in truth if item["file"] in test_names])
+    num_clips = {split: sum(plan.split == split for plan in plans) for split in _SPLITS}
+    _write_json(folder / _MARKER, {**marker, "num_clips": num_clips})
+
+
+def _write_json(path: Path, content: object) -> None:
+    path.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+
+
+def _with_progress(results: Iterable[Box], total: int) -> Iterator[Box]:
+    """Pass results on, telling standard error how many there are: a bar on a terminal, else a line in ten seconds."""
+    on_terminal = sys.stderr.isatty()
+    start = last_line = time.monotonic()
+    columns = (BarColumn(), TextColumn("{task.description}"))
+    with Progress(*columns, console=Console(stderr=True), disable=not on_terminal) as bar:
+        task = bar.add_task("embedded corpus", total=total)
+        for done, result in enumerate(results, 1):
+            now = time.monotonic()
+            rate = done / (now - start)
+            line = f"embedded corpus: {done} of {total} clips, {rate:.1f} a second, {(total - done) / rate:.0f} s left"
+            bar.update(task, completed=done, description=line)
+            if not on_terminal and (now - last_line >= 10 or done == total):
+                print(line, file=sys.stderr, flush=True)
+                last_line = now
+            yield result
+
+
+def _write_clip(path: Path, plan: ClipPlan, soundfont: Path) -> Box:
+    """Play, draw and encode one clip; returns the box of its sounding object."""
+    sound = perform(plan.label, plan.music, soundfont, plan.rng("sound"))
+    num_frames = CLIP_SECONDS * FRAMES_PER_SECOND
+    frames, box = draw_frames(plan.label, plan.distractor, plan.background, num_frames, plan.rng("picture"))
+    _encode(path, frames, sound)
+    return box
+
+
+def _encode(path: Path, frames: list[Image.Image], sound: NDArray[np.float32]) -> None:
+    """An MP4 of H.264 and AAC whose bytes depend on its content and the encoders alone.
+
+    `sound` is [1 or 2, T] at SAMPLE_RATE_HZ, as long as the frames.
+    """
+    # MPEG-4 part 2 where FFmpeg was built without x264.
+    codec = "libx264" if "libx264" in av.codecs_available else "mpeg4"
+    layout = "mono" if len(sound) == 1 else "stereo"
+    # bitexact leaves out the encoder's version and the time of writing.
+    with av.open(str(path), "w", format="mp4", options={"fflags": "+bitexact", "movflags": "+faststart"}) as container:
+        video = container.add_stream(codec, rate=FRAMES_PER_SECOND)
+        video.width, video.height, video.pix_fmt = WIDTH, HEIGHT, "yuv420p"
+        video.bit_rate = 250_000
+        audio = container.add_stream("aac", rate=SAMPLE_RATE_HZ, layout=layout)
+        # At a third less, coded mallet strokes overshoot by a quarter.
+        audio.bit_rate = 96_000 * len(sound)
+        for stream in (video, audio):
+            stream.codec_context.flags |= Flags.bitexact
+            stream.codec_context.thread_count = 1
+        chunk = SAMPLE_RATE_HZ // FRAMES_PER_SECOND
+        # In turn, so that a reader finds picture and sound of one moment together.
+        for index, picture in enumerate(frames):
+            frame = av.VideoFrame.from_image(picture)
+            frame.pts, frame.time_base = index, Fraction(1, FRAMES_PER_SECOND)
+            container.mux(video.encode(frame))
+            samples = np.ascontiguousarray(sound[:, index * chunk : (index + 1) * chunk])
+            part = av.AudioFrame.from_ndarray(samples, format="fltp", layout=layout)
+            part.sample_rate, part.pts, part.time_base = SAMPLE_RATE_HZ, index * chunk, Fraction(1, SAMPLE_RATE_HZ)
+            container.mux(audio.encode(part))
+        for stream in (video, audio):
+            container.mux(stream.encode(None))

@@ -1,0 +1,279 @@
+from __future__ import annotations
+
+import colorsys
+import csv
+import json
+import re
+import sys
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from itertools import pairwise
+from pathlib import Path
+
+import av
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from cocktail.types import UsageError
+from pipelines import embedded
+from pipelines.embedded import EmbeddedCorpus, make_embedded_corpus, plan_clips
+from pipelines.embedded_music import INSTRUMENTS, PlayedNote, compose, play_notes, prepare_soundfont
+from pipelines.embedded_pictures import draw_frames
+
+LABELS = ("playing cello", "playing flute", "playing marimba, xylophone")
+
+
+@pytest.fixture(scope="module")
+def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return _make_tiny(tmp_path_factory.mktemp("embedded") / "corpus")
+
+
+def _make_tiny(folder: Path, seed: int = 0) -> Path:
+    return make_embedded_corpus(folder, seed=seed, train_clips_per_class=1, test_clips_per_class=1, classes=LABELS)
+
+
+def _rows(corpus: Path) -> list[list[str]]:
+    with (corpus / "vggsound.csv").open(newline="", encoding="utf-8") as file:
+        return list(csv.reader(file))
+
+
+def _decode(path: Path) -> tuple[NDArray[np.float32], list[NDArray[np.uint8]]]:
+    """Sound [channels, T] and pictures, each [H, W, 3]."""
+    with av.open(str(path)) as container:
+        sound = np.concatenate([frame.to_ndarray() for frame in container.decode(audio=0)], axis=1)
+    with av.open(str(path)) as container:
+        pictures = [np.asarray(frame.to_image()) for frame in container.decode(video=0)]
+    return sound.astype(np.float32), pictures
+
+
+def _clips(corpus: Path) -> Iterator[Path]:
+    paths = sorted((corpus / "videos").iterdir())
+    assert len(paths) == 6
+    yield from paths
+
+
+def _saturated(picture: NDArray[np.uint8]) -> NDArray[np.bool_]:
+    """Where a picture has strong colour: instruments do, backgrounds don't."""
+    high, low = picture.max(axis=-1).astype(float), picture.min(axis=-1).astype(float)
+    return (high > 40) & (high - low > 0.5 * high)
+
+
+def test_layout_is_that_of_vggsound_and_vggss(corpus: Path) -> None:
+    assert {path.name for path in corpus.iterdir()} == {
+        *("vggsound.csv", "vggss.json", "boxes.json", "corpus.json", "videos"),
+    }
+    rows = _rows(corpus)
+    assert sorted((label, split) for _, _, label, split in rows) == sorted(
+        (label, split) for label in LABELS for split in ("train", "test")
+    )
+    assert all(re.fullmatch(r"[A-Za-z0-9_-]{11}", row[0]) for row in rows)
+    names = {f"{clip_id}_{int(start):06d}": (label, split) for clip_id, start, label, split in rows}
+    assert len(names) == 6
+    assert {path.name for path in _clips(corpus)} == {f"{name}.mp4" for name in names}
+    for file, splits in (("boxes.json", {"train", "test"}), ("vggss.json", {"test"})):
+        truth = json.loads((corpus / file).read_text())
+        assert all(set(item) == {"file", "class", "bbox"} for item in truth)
+        expected = {name: label for name, (label, split) in names.items() if split in splits}
+        assert {item["file"]: item["class"] for item in truth} == expected
+
+
+def test_a_label_with_a_comma_is_quoted(corpus: Path) -> None:
+    assert '"playing marimba, xylophone"' in (corpus / "vggsound.csv").read_text()
+
+
+def test_default_corpus_has_eleven_classes_and_88_clips(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(embedded, "_write_clip", lambda path, plan, soundfont: (0.1, 0.1, 0.2, 0.2))
+    rows = _rows(make_embedded_corpus(tmp_path / "corpus"))
+    assert len({row[2] for row in rows}) == 11
+    assert [sum(row[3] == split for row in rows) for split in ("train", "test")] == [66, 22]
+    assert len({row[0] for row in rows}) == 88
+
+
+def test_clips_are_ten_seconds_of_picture_and_sound(corpus: Path) -> None:
+    for path in _clips(corpus):
+        with av.open(str(path)) as container:
+            assert [stream.codec.name for stream in container.streams.video] in (["h264"], ["mpeg4"])
+            assert [(stream.codec.name, stream.rate) for stream in container.streams.audio] == [("aac", 44100)]
+            rate = container.streams.video[0].average_rate
+        sound, pictures = _decode(path)
+        assert sound.shape[0] in (1, 2)
+        assert sound.shape[1] / 44100 == pytest.approx(10, abs=0.1)
+        assert rate is not None
+        assert len(pictures) / rate == pytest.approx(10, abs=0.1)
+
+
+def test_every_second_sounds_and_none_clips(corpus: Path) -> None:
+    for path in _clips(corpus):
+        sound, _ = _decode(path)
+        mono = sound.mean(axis=0)[: 10 * 44100]
+        second_dbfs = 10 * np.log10(np.mean(mono.reshape(10, -1) ** 2, axis=1))
+        assert second_dbfs.min() > -50
+        assert np.abs(sound).max() <= 0.95
+        assert 10 * np.log10(np.mean(mono**2)) == pytest.approx(-20, abs=3.5)
+
+
+@pytest.mark.parametrize("label", INSTRUMENTS)
+def test_the_notes_of_a_class_are_heard_at_their_pitch(label: str, soundfont: Path) -> None:
+    lowest, highest = INSTRUMENTS[label].pitches
+    for program in INSTRUMENTS[label].programs:
+        for pitch in range(lowest, highest + 1, 3):
+            sound = play_notes([PlayedNote(0, 1, pitch, 90)], program, soundfont)[:, :44100].mean(axis=0)
+            power = np.abs(np.fft.rfft(sound * np.hanning(len(sound)))) ** 2
+            fundamental_hz = 440 * 2 ** ((pitch - 69) / 12)
+            order = np.fft.rfftfreq(len(sound), 1 / 44100) / fundamental_hz
+            heard = (order > 0.5) & (order < 3.5)
+            harmonic = heard & (np.abs(order / order.round().clip(1) - 1) < 0.06)
+            assert power[harmonic].sum() > 0.8 * power[heard].sum() > 0, f"program {program}, pitch {pitch}"
+
+
+@pytest.fixture(scope="module")
+def soundfont(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return prepare_soundfont(tmp_path_factory.mktemp("soundfont"))
+
+
+@pytest.mark.parametrize("label", INSTRUMENTS)
+def test_the_box_is_the_instruments_in_the_middle_frame(label: str) -> None:
+    frames, box = draw_frames(label, None, "gradient", 100, np.random.default_rng(3))
+    coloured = _saturated(np.asarray(frames[50]))
+    rows, columns = np.flatnonzero(coloured.any(axis=1)), np.flatnonzero(coloured.any(axis=0))
+    found = (columns[0] / 256, rows[0] / 192, (columns[-1] + 1) / 256, (rows[-1] + 1) / 192)
+    assert box == pytest.approx(found, abs=2.5 / 192)
+
+
+def test_each_class_has_a_hue_of_its_own_or_another_brightness() -> None:
+    means = []
+    for label in INSTRUMENTS:
+        frames, _ = draw_frames(label, None, "gradient", 1, np.random.default_rng(0))
+        picture = np.asarray(frames[0])
+        red, green, blue = np.median(picture[_saturated(picture)], axis=0) / 255
+        means.append(colorsys.rgb_to_hsv(red, green, blue))
+    for index, (hue, _, value) in enumerate(means):
+        for other_hue, _, other_value in means[:index]:
+            turn = abs(hue - other_hue) % 1
+            assert min(turn, 1 - turn) > 0.03 or abs(value - other_value) > 0.2
+
+
+def test_encoded_boxes_lie_in_the_picture_and_hold_what_moves(corpus: Path) -> None:
+    truth = json.loads((corpus / "boxes.json").read_text())
+    assert len(truth) == 6
+    for item in truth:
+        _, pictures = _decode(corpus / "videos" / f"{item['file']}.mp4")
+        assert pictures[50].shape == (192, 256, 3)
+        [(x0, y0, x1, y1)] = item["bbox"]
+        assert 0 <= x0 < x1 <= 1
+        assert 0 <= y0 < y1 <= 1
+        left, top, right, bottom = round(256 * x0), round(192 * y0), round(256 * x1), round(192 * y1)
+        inside = np.zeros((192, 256), bool)
+        inside[max(0, top - 3) : bottom + 3, max(0, left - 3) : right + 3] = True
+        # Strong changes over the clip: the sounding object sways, the silent one and the background do not.
+        moved = np.ptp(np.stack(pictures[::5]).astype(int), axis=0).max(axis=-1) > 90
+        assert moved.any()
+        assert moved[inside].sum() > 0.98 * moved.sum()
+        assert _saturated(pictures[50])[top:bottom, left:right].mean() > 0.15
+
+
+def test_a_distractor_stands_clear_of_the_box_and_is_another_class() -> None:
+    for seed in range(20):
+        frames, box = draw_frames("playing harp", "playing trumpet", "rings", 1, np.random.default_rng(seed))
+        picture = np.asarray(frames[0]).astype(int)
+        blue = _saturated(np.asarray(frames[0])) & (picture[..., 2] > picture[..., 0] + 60)
+        x0, y0, x1, y1 = box
+        assert blue.sum() > 200
+        assert not blue[round(192 * y0) : round(192 * y1), round(256 * x0) : round(256 * x1)].any()
+    plans = plan_clips(EmbeddedCorpus(seed=0, train_clips_per_class=6, test_clips_per_class=2, classes=LABELS))
+    assert all(plan.distractor != plan.label for plan in plans)
+
+
+def test_test_clips_share_no_music_or_background_with_training() -> None:
+    settings = EmbeddedCorpus(
+        seed=0, train_clips_per_class=40, test_clips_per_class=40, classes=("playing flute", "playing cello")
+    )
+    plans = plan_clips(settings)
+    train, test = ([plan for plan in plans if plan.split == split] for split in ("train", "test"))
+    for plan in test:
+        assert plan.background not in {other.background for other in train}
+        assert plan.music.tonic not in {other.music.tonic for other in train}
+        # Shifted by any tonic, a scale of one split is none of the other's.
+        for other in train:
+            scale = {(pitch + 12 - other.music.tonic) % 12 for pitch in other.music.scale}
+            assert all({(pitch + turn) % 12 for pitch in plan.music.scale} != scale for turn in range(12))
+    for drawn in ("tempo_bpm", "reverb_seconds"):
+        values = [getattr(plan.music, drawn) for plan in test]
+        assert not any(min(values) <= getattr(plan.music, drawn) <= max(values) for plan in train)
+
+
+def test_no_twelve_steps_of_a_training_melody_return_in_a_test_melody() -> None:
+    settings = EmbeddedCorpus(seed=0, train_clips_per_class=6, test_clips_per_class=2, classes=tuple(INSTRUMENTS))
+    excerpts: dict[str, set[tuple[str, tuple[int, ...]]]] = {"train": set(), "test": set()}
+    for plan in plan_clips(settings):
+        melody = [note.pitch for note in compose(plan.label, plan.music, plan.rng("sound"))]
+        steps = [after - before for before, after in pairwise(melody)]
+        excerpts[plan.split] |= {(plan.label, tuple(steps[i : i + 12])) for i in range(len(steps) - 11)}
+    assert len(excerpts["test"]) > 100
+    assert not excerpts["train"] & excerpts["test"]
+
+
+def test_same_seed_same_bytes_and_another_seed_other_clips(corpus: Path, tmp_path: Path) -> None:
+    again = _make_tiny(tmp_path / "again")
+    for path in sorted(corpus.rglob("*")):
+        if path.is_file():
+            assert path.read_bytes() == (again / path.relative_to(corpus)).read_bytes(), path.name
+    other = plan_clips(EmbeddedCorpus(seed=1, train_clips_per_class=1, test_clips_per_class=1, classes=LABELS))
+    assert not {row[0] for row in _rows(corpus)} & {plan.clip_id for plan in other}
+
+
+def test_a_second_call_makes_nothing(corpus: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(embedded, "_write_corpus", lambda *_: pytest.fail("made again"))
+    assert _make_tiny(corpus) == corpus
+
+
+def test_a_folder_with_anything_else_is_refused_and_left_alone(corpus: Path, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=r"another seed.*remove"):
+        _make_tiny(corpus, seed=1)
+    foreign = tmp_path / "foreign"
+    foreign.mkdir()
+    (foreign / "thesis.txt").write_text("years of work")
+    with pytest.raises(UsageError, match=r"no corpus\.json.*remove"):
+        _make_tiny(foreign)
+    assert [path.name for path in foreign.iterdir()] == ["thesis.txt"]
+    (foreign / "corpus.json").write_text("{")
+    with pytest.raises(UsageError, match="cannot be read"):
+        _make_tiny(foreign)
+
+
+def test_a_failure_leaves_nothing_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object) -> None:
+        raise OSError("disk full")
+
+    monkeypatch.setattr(embedded, "_encode", fail)
+    with pytest.raises(OSError, match="disk full"):
+        _make_tiny(tmp_path / "corpus")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_two_makers_at_once_both_get_the_corpus(tmp_path: Path) -> None:
+    def make(_: int) -> Path:
+        return make_embedded_corpus(
+            tmp_path / "corpus", train_clips_per_class=1, test_clips_per_class=0, classes=("playing banjo",)
+        )
+
+    with ThreadPoolExecutor(2) as pool:
+        assert list(pool.map(make, range(2))) == [tmp_path / "corpus"] * 2
+    assert [path.name for path in tmp_path.iterdir()] == ["corpus"]
+
+
+@pytest.mark.parametrize("package", ["symusic", "pretty_midi"])
+def test_a_missing_demo_package_is_named_with_the_cure(
+    package: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, package, None)
+    with pytest.raises(UsageError, match=rf"{package} is missing.*pip install 'cocktail\[demo\]'"):
+        _make_tiny(tmp_path / "corpus")
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("classes", [(), ("playing kazoo",), ("playing flute", "playing flute")])
+def test_unknown_or_repeated_classes_are_refused(classes: tuple[str, ...], tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="give different ones out of"):
+        make_embedded_corpus(tmp_path / "corpus", classes=classes)

@@ -1,0 +1,309 @@
+"""Shards hold every planned clip or say why not, whoever writes them, however often it is killed."""
+
+import dataclasses
+import hashlib
+import io
+import json
+import os
+import re
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import webdataset
+from PIL import Image
+
+from cocktail.types import UsageError
+from pipelines.media import decode_clip
+from pipelines.shards import (
+    ShardSettings,
+    find_committed,
+    finish,
+    open_manifest,
+    plan_shards,
+    shard_dataset,
+    write_shard,
+)
+from pipelines.tars import rms_per_second, sample_key
+from pipelines.vggsound import index_vggsound
+from tests.miniature_clips import make_corpus
+
+SETTINGS = ShardSettings(dataset="miniature", clips_per_shard=6, num_frames=2, picture_short_side=32, max_bad_share=1.0)
+
+
+@pytest.fixture(scope="module")
+def corpus(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("corpus")
+    reasons = make_corpus(folder)
+    return folder, reasons
+
+
+@pytest.fixture(scope="module")
+def index(corpus):
+    folder, _ = corpus
+    return index_vggsound(folder / "vggsound.csv", folder / "videos")
+
+
+def write_all(index, settings, folder):
+    plan = plan_shards(index, settings)
+    for row in plan.to_pylist():
+        write_shard(row, settings, str(folder))
+    return finish(plan, settings, str(folder))
+
+
+@pytest.fixture(scope="module")
+def undisturbed(index, tmp_path_factory):
+    """The data set as one process writes it, shard by shard."""
+    return write_all(index, SETTINGS, tmp_path_factory.mktemp("undisturbed"))
+
+
+def contents(folder):
+    return {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in Path(folder).iterdir()}
+
+
+def synthetic_index(num_clips, **columns):
+    """An index without media: for what is decided before any file is opened."""
+    rows = {
+        "clip_id": [f"clip{number:05d}" for number in range(num_clips)],
+        "media_path": [f"/nowhere/{number}" for number in range(num_clips)],
+        "start_seconds": [0] * num_clips,
+        "label": ["thunder"] * num_clips,
+        "class_id": [0] * num_clips,
+        "split": ["train"] * num_clips,
+        "problem": pa.array([None] * num_clips, pa.string()),
+    } | columns
+    return pa.table(rows).replace_schema_metadata({"cocktail.classes": '["thunder"]'})
+
+
+def test_every_clip_of_a_split_is_dealt_once_to_shards_of_even_size():
+    index = synthetic_index(103, split=["train"] * 90 + ["test"] * 13)
+    plan = plan_shards(index, dataclasses.replace(SETTINGS, clips_per_shard=20))
+    assert plan["shard"].to_pylist() == ["test-00000-of-00001", *(f"train-{n:05d}-of-00005" for n in range(5))]
+    clips = plan["clips"].to_pylist()
+    assert [len(shard) for shard in clips] == [13, 18, 18, 18, 18, 18]
+    assert sorted(clip["clip_id"] for shard in clips for clip in shard) == index["clip_id"].to_pylist()
+    assert {clip["split"] for clip in clips[0]} == {"test"}
+    first_numbers = [int(clip["clip_id"][4:]) for clip in clips[1]]
+    assert max(first_numbers) > 60 > 30 > min(first_numbers)  # a random sample, not a run of neighbours
+
+
+def test_the_deal_is_fixed_for_ever_and_follows_the_seed():
+    dealt = [clip["clip_id"] for clip in plan_shards(synthetic_index(8), SETTINGS)["clips"].to_pylist()[0]]
+    by_hand = sorted(
+        (hashlib.sha256(f'[0,"clip{number:05d}"]'.encode()).hexdigest(), f"clip{number:05d}") for number in range(8)
+    )
+    assert dealt == [clip_id for _, clip_id in by_hand[:4]]
+    other = plan_shards(synthetic_index(8), dataclasses.replace(SETTINGS, seed=1))
+    assert [clip["clip_id"] for clip in other["clips"].to_pylist()[0]] != dealt
+
+
+def test_the_plan_s_hash_names_what_decides_the_bytes_and_nothing_else():
+    def hashes(index, **changes):
+        plan = plan_shards(index, dataclasses.replace(SETTINGS, **changes))
+        return plan["plan_hash"].to_pylist(), plan["deal_hash"].to_pylist()
+
+    index = synthetic_index(12)
+    reference = hashes(index)
+    assert hashes(index, max_bad_share=0.5) == reference
+    assert hashes(synthetic_index(12, media_path=["/elsewhere"] * 12)) == reference
+    for changes in ({"sample_rate_hz": 16000}, {"num_frames": 1}, {"seed": 1}, {"min_seconds": 2.0}):
+        assert not set(sum(hashes(index, **changes), [])) & set(sum(reference, []))
+    relabelled = hashes(synthetic_index(12, label=["thunder"] * 11 + ["rain"]))
+    assert set(relabelled[1]).isdisjoint(reference[1])
+    mended = hashes(synthetic_index(12, problem=[None] * 11 + ["missing file"]))
+    assert mended[1] == reference[1]
+    assert len(set(mended[0]) - set(reference[0])) == 1
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [{"sample_rate_hz": 0}, {"clips_per_shard": 0}, {"num_frames": -1}, {"max_bad_share": 1.5}, {"min_seconds": 700.0}],
+)
+def test_settings_that_cannot_be_are_refused(changes):
+    with pytest.raises(UsageError, match="expected"):
+        dataclasses.replace(SETTINGS, **changes)
+
+
+def test_planned_is_good_plus_quarantined_and_every_reason_is_the_right_one(undisturbed, corpus, index):
+    _, reasons = corpus
+    quarantine = pq.read_table(f"{undisturbed.folder}/quarantine.parquet").to_pylist()
+    assert {item["clip_id"]: item["reason"] for item in quarantine} == reasons
+    assert len(quarantine) == len(reasons)
+    good = undisturbed.table["clip_id"].to_pylist()
+    assert sorted(good) == sorted(set(index["clip_id"].to_pylist()) - (set(reasons) - set(good)))
+    assert len(good) == 10
+    metadata = undisturbed.table.schema.metadata
+    assert [int(metadata[name]) for name in (b"planned", b"good", b"quarantined")] == [len(index), 10, len(reasons)]
+    assert undisturbed.classes == ("bird chirping, tweeting", "donkey, ass braying", "thunder")
+    assert (undisturbed.dataset, undisturbed.sample_rate_hz) == ("miniature", 11025)
+
+
+def test_offsets_lead_to_the_decoded_samples_and_pictures(undisturbed, index):
+    paths = dict(zip(index["clip_id"].to_pylist(), index["media_path"].to_pylist(), strict=True))
+    labels = dict(zip(index["clip_id"].to_pylist(), index["label"].to_pylist(), strict=True))
+    rows = undisturbed.table.to_pylist()
+    assert [(row["shard"], row["audio_offset"]) for row in rows] == sorted(
+        (row["shard"], row["audio_offset"]) for row in rows
+    )
+    for row in rows:
+        clip = decode_clip(paths[row["clip_id"]], sample_rate_hz=11025, num_frames=2, picture_short_side=32)
+        file = os.open(f"{undisturbed.folder}/{row['shard']}", os.O_RDONLY)
+        pcm = os.pread(file, 2 * row["num_samples"], row["audio_offset"])
+        pictures = [
+            os.pread(file, size, offset) for offset, size in zip(row["frame_offsets"], row["frame_sizes"], strict=True)
+        ]
+        os.close(file)
+        assert np.array_equal(np.frombuffer(pcm, "<i2"), clip.audio)
+        assert tuple(pictures) == clip.pictures
+        assert undisturbed.classes[row["class_id"]] == row["label"] == labels[row["clip_id"]]
+        assert row["duration"] == len(clip.audio) / 11025
+        assert len(row["rms"]) == 2
+
+
+def test_a_plain_webdataset_reads_every_sample(undisturbed):
+    urls = sorted(str(path) for path in Path(undisturbed.folder).glob("*.tar"))
+    samples = list(webdataset.WebDataset(urls, shardshuffle=False).decode("pil"))
+    assert len(samples) == len(undisturbed.table)
+    for sample, row in zip(samples, undisturbed.table.to_pylist(), strict=True):
+        assert {"wav", "0.jpg", "1.jpg", "json"} <= set(sample)
+        assert sample["0.jpg"].size == (43, 32)
+        described = sample["json"]
+        assert (described["clip_id"], described["num_samples"]) == (row["clip_id"], row["num_samples"])
+        assert described["rms"] == pytest.approx(row["rms"], abs=1e-6)
+        media = Path(described["clip_id"])
+        assert re.fullmatch(r"[0-9a-f]{64}", described["source_sha256"]), media
+
+
+def test_two_tasks_at_once_write_the_same_bytes_as_one_process(local_ray, index, undisturbed, tmp_path, capsys):
+    manifest = shard_dataset(index, SETTINGS, str(tmp_path))
+    assert contents(tmp_path) == contents(undisturbed.folder)
+    assert manifest.root_hash == undisturbed.root_hash
+    printed = capsys.readouterr().out
+    assert f"planned {len(index)}, good 10, quarantined {len(index) - 10}" in printed
+    assert re.search(r"\n +4  truncated\n", printed)
+
+
+def test_running_again_writes_nothing(index, undisturbed, monkeypatch):
+    before = {path: path.stat().st_mtime_ns for path in Path(undisturbed.folder).iterdir()}
+    monkeypatch.setattr("pipelines.shards.decode_clip", None)
+    again = write_all(index, SETTINGS, undisturbed.folder)
+    assert shard_dataset(index, SETTINGS, undisturbed.folder).root_hash == again.root_hash == undisturbed.root_hash
+    assert {path: path.stat().st_mtime_ns for path in Path(undisturbed.folder).iterdir()} == before
+
+
+def test_a_shard_whose_writer_was_killed_is_written_again(index, undisturbed, tmp_path):
+    plan = plan_shards(index, SETTINGS)
+    rows = plan.to_pylist()
+    write_shard(rows[0], SETTINGS, str(tmp_path))
+    (tmp_path / (rows[1]["shard"] + ".tar")).write_bytes(b"half a tar")  # no sidecar: not committed
+    (tmp_path / f".{rows[2]['shard']}.tar.123.tmp").write_bytes(b"left behind")
+    assert find_committed(plan, SETTINGS, str(tmp_path)) == {rows[0]["shard"]}
+    with pytest.raises(UsageError, match="lacks 4 of 5 shards"):
+        finish(plan, SETTINGS, str(tmp_path))
+    assert write_all(index, SETTINGS, tmp_path).root_hash == undisturbed.root_hash
+
+
+def test_a_sidecar_that_does_not_account_for_its_clips_is_refused(index, undisturbed, tmp_path):
+    for path in Path(undisturbed.folder).iterdir():
+        (tmp_path / path.name).write_bytes(path.read_bytes())
+    sidecar_path = next(tmp_path.glob("train-00001*.json"))
+    sidecar = json.loads(sidecar_path.read_text())
+    sidecar["quarantined" if sidecar["quarantined"] else "samples"].pop()
+    sidecar_path.write_text(json.dumps(sidecar))
+    with pytest.raises(UsageError, match=f"{sidecar_path.name} accounts for .* delete that file and run again"):
+        finish(plan_shards(index, SETTINGS), SETTINGS, str(tmp_path))
+
+
+def test_too_many_bad_clips_fail_with_the_reasons_and_no_manifest(index, undisturbed, tmp_path):
+    strict = dataclasses.replace(SETTINGS, max_bad_share=0.5)
+    with pytest.raises(UsageError, match=r"22 of 32 clips are bad") as caught:
+        write_all(index, strict, tmp_path)
+    needed = float(re.findall(r"--max-bad-share ([\d.]+):", str(caught.value))[0])
+    assert Counter(re.findall(r"^ +\d+  (.*)$", str(caught.value), re.M)).total() == 10
+    with pytest.raises(UsageError, match=r"no manifest.parquet: sharding did not finish, or too many clips were bad"):
+        open_manifest(str(tmp_path))
+    tars = {path: path.stat().st_mtime_ns for path in tmp_path.glob("*.tar")}
+    lenient = dataclasses.replace(SETTINGS, max_bad_share=needed)
+    assert write_all(index, lenient, tmp_path).root_hash == undisturbed.root_hash
+    assert {path: path.stat().st_mtime_ns for path in tmp_path.glob("*.tar")} == tars
+
+
+def test_a_clip_that_was_missing_is_taken_up_unless_the_data_set_is_finished(index, undisturbed, tmp_path):
+    gone = index["clip_id"].to_pylist()[3]
+    problems = ["missing file" if clip_id == gone else None for clip_id in index["clip_id"].to_pylist()]
+    merged = [new or old for new, old in zip(problems, index["problem"].to_pylist(), strict=True)]
+    column = index.schema.get_field_index("problem")
+    before = index.set_column(column, index.schema.field(column), pa.array(merged, pa.string()))
+    for row in plan_shards(before, SETTINGS).to_pylist():
+        write_shard(row, SETTINGS, str(tmp_path))
+    plan = plan_shards(index, SETTINGS)
+    assert len(find_committed(plan, SETTINGS, str(tmp_path))) == len(plan) - 1
+    assert write_all(index, SETTINGS, tmp_path).root_hash == undisturbed.root_hash
+    with pytest.raises(UsageError, match="another plan: .* the clips or their files differ"):
+        find_committed(plan_shards(before, SETTINGS), SETTINGS, str(tmp_path))
+
+
+@pytest.mark.parametrize("finished", [True, False])
+def test_shards_of_another_plan_are_not_touched(index, undisturbed, tmp_path, finished):
+    for path in Path(undisturbed.folder).iterdir():
+        if finished or path.suffix != ".parquet":
+            (tmp_path / path.name).write_bytes(path.read_bytes())
+    before = contents(tmp_path)
+    other = dataclasses.replace(SETTINGS, sample_rate_hz=16000)
+    with pytest.raises(
+        UsageError, match="another plan: in .* sample_rate_hz is 11025, not 16000. Give another --shards"
+    ):
+        shard_dataset(index, other, str(tmp_path))
+    fewer = index.slice(0, 20)
+    with pytest.raises(UsageError, match="another plan"):
+        shard_dataset(fewer, SETTINGS, str(tmp_path))
+    assert contents(tmp_path) == before
+
+
+def test_a_tar_of_unknown_origin_is_not_mixed_with_ours(index, tmp_path):
+    (tmp_path / "shard-000000.tar").write_bytes(b"")
+    with pytest.raises(UsageError, match="shard-000000.tar is not part"):
+        shard_dataset(index, SETTINGS, str(tmp_path))
+
+
+def test_opening_says_what_to_do_where_there_are_no_shards_or_others(undisturbed, tmp_path):
+    with pytest.raises(UsageError, match=f"no shards at {tmp_path}. Make them with: python jobs/shard_vggsound.py"):
+        open_manifest(str(tmp_path))
+    pq.write_table(
+        undisturbed.table.replace_schema_metadata({"cocktail.schema": "cocktail-manifest/0"}),
+        tmp_path / "manifest.parquet",
+    )
+    with pytest.raises(UsageError, match="another schema: cocktail-manifest/0, this version reads cocktail-manifest/1"):
+        open_manifest(str(tmp_path))
+    (tmp_path / "manifest.parquet").write_bytes(b"no parquet")
+    with pytest.raises(UsageError, match="is no Parquet file"):
+        open_manifest(str(tmp_path))
+    old = json.loads(next(Path(undisturbed.folder).glob("train-00000*.json")).read_text()) | {
+        "schema": "cocktail-shard/0"
+    }
+    (tmp_path / "train-00000-of-00001.index.json").write_text(json.dumps(old))
+    with pytest.raises(UsageError, match="another schema: cocktail-shard/0"):
+        find_committed(plan_shards(synthetic_index(3), SETTINGS), SETTINGS, str(tmp_path))
+
+
+def test_keys_are_plain_short_and_different():
+    assert sample_key("-aZ_9_000030") == "-aZ_9_000030"
+    odd = ["a.b", "a_b", "a/b", "../a", "é" * 300, "a" * 300, "a" * 299]
+    keys = [sample_key(clip_id) for clip_id in odd]
+    assert all(re.fullmatch(r"[A-Za-z0-9_-]{1,80}", key) for key in keys)
+    assert len(set(keys)) == len(odd)
+
+
+def test_rms_is_of_each_second_and_of_what_is_left():
+    audio = np.concatenate([np.full(10, 16384), np.tile([-8192, 8192], 5), np.full(3, 32767)]).astype(np.int16)
+    assert rms_per_second(audio, 10) == pytest.approx([0.5, 0.25, 32767 / 32768], abs=1e-6)
+
+
+def test_pictures_are_as_small_as_asked_for(undisturbed):
+    row = undisturbed.table.to_pylist()[0]
+    data = Path(undisturbed.folder, row["shard"]).read_bytes()
+    start, size = row["frame_offsets"][1], row["frame_sizes"][1]
+    assert Image.open(io.BytesIO(data[start : start + size])).size == (43, 32)
