@@ -29,9 +29,9 @@ from cocktail.train.cluster import connect
 from cocktail.train.ray_train import fit, uses_gpus
 from cocktail.types import MixtureBatch, UsageError
 from pipelines.embedded import make_embedded_corpus
+from pipelines.manifest import Manifest, open_manifest
 from pipelines.mixtures import RENDER_CPUS, MixtureStream, render, to_batch
 from pipelines.plans import plan_hash, plan_test
-from pipelines.manifest import Manifest, open_manifest
 from pipelines.shards import ShardSettings, shard_dataset
 from pipelines.vggsound import index_vggsound
 

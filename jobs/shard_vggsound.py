@@ -64,9 +64,7 @@ def main() -> None:
             max_bad_share=job.max_bad_share,
         )
         index = index_vggsound(absolute(job.csv, "--csv"), absolute(job.videos, "--videos"))
-        folder = absolute(job.shards, "--shards")
-        connect()
-        shard_dataset(index, settings, folder)
+        shard_dataset(index, settings, absolute(job.shards, "--shards"), connect)
     except UsageError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(2)

@@ -19,8 +19,8 @@ import torch
 from cocktail.config import Mixing
 from cocktail.storage import join, open_reader
 from cocktail.types import MixtureBatch, UsageError
-from pipelines.plans import plan_epoch, usable_clips
 from pipelines.manifest import Manifest, open_manifest
+from pipelines.plans import plan_epoch, usable_clips
 
 RENDER_CPUS = 0.5
 """CPUs that Ray reserves for one rendering task."""

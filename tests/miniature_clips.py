@@ -40,7 +40,8 @@ def write_clip(
 ) -> None:
     """An MP4 (or what the file's ending says) with a tone, or float32 [2, T] `sound`, and gray pictures.
 
-    Pictures have B-frames and a keyframe every twelve. They last for `seconds`, whatever the sound does.
+    Pictures have B-frames, also before a keyframe, and a keyframe every twelve. They last for `seconds`,
+    whatever the sound does.
     """
     with av.open(os.fsdecode(path), "w", options=options or {}) as container:
         if title is not None:
@@ -50,7 +51,12 @@ def write_clip(
         if video is not None:
             video.width, video.height = size
             video.pix_fmt, video.time_base = "yuv420p", Fraction(1, FPS)
-            video.options = {"bf": "2", "g": "12", "crf": "10", "x264-params": "scenecut=0:b-adapt=0:threads=1"}
+            video.options = {
+                "bf": "2",
+                "g": "12",
+                "crf": "10",
+                "x264-params": "open-gop=1:scenecut=0:b-adapt=0:threads=1",
+            }
             if rotation:
                 video.set_display_rotation(rotation)
             for number in range(round(seconds * FPS)):

@@ -59,6 +59,15 @@ def test_samples_at_the_file_s_own_rate_come_out_unchanged_and_full_scale_does_n
     assert np.mean(np.sign(square) == np.sign(tone(2.0, 100.0, rate=11025))) > 0.97  # no overshoot has wrapped
 
 
+def test_the_mean_is_rounded_to_the_nearest_step(tmp_path):
+    pairs = np.array([[4, 3], [-4, -3], [5, 4], [1000, 1000]], np.int16)
+    with wave.open(str(tmp_path / "a.wav"), "wb") as file:
+        file.setparams((2, 2, RATE, 0, "NONE", ""))
+        file.writeframes(np.tile(pairs, (RATE // 2, 1)).tobytes())
+    samples = decode(tmp_path / "a.wav", sample_rate_hz=RATE, num_frames=0).audio
+    assert samples[:4].tolist() == [4, -4, 4, 1000]
+
+
 @pytest.mark.parametrize("num_frames", [1, 2, 5])
 def test_pictures_are_the_frames_at_the_centres_of_equal_parts(tmp_path, num_frames):
     sound = np.stack([tone(2.0)] * 2)

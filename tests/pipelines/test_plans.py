@@ -139,7 +139,7 @@ def test_a_clip_that_never_sounds_takes_no_part(manifest):
 
 
 def test_another_sample_rate_is_refused(manifest):
-    with pytest.raises(UsageError, match="1000 Hz, but mixing.sample_rate_hz is 800"):
+    with pytest.raises(UsageError, match=r"1000 Hz, but mixing.sample_rate_hz is 800"):
         plan_epoch(manifest, replace(MIXING, sample_rate_hz=800), split="train", seed=0, epoch=0)
 
 
@@ -151,5 +151,5 @@ def test_too_few_classes_are_an_error_that_counts_them(tmp_path):
 
 def test_a_window_with_too_few_classes_names_the_setting(tmp_path):
     manifest = make_toy_shards(tmp_path, num_shards=5, clips_per_shard=1)
-    with pytest.raises(UsageError, match="--mixing.window-shards"):
+    with pytest.raises(UsageError, match=r"--mixing.window-shards"):
         plan_epoch(manifest, replace(MIXING, window_shards=1), split="train", seed=0, epoch=0)

@@ -8,14 +8,16 @@ import os
 import re
 from collections import Counter
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-import webdataset
 from PIL import Image
+from webdataset.compat import WebDataset
 
+from cocktail.storage import write_atomic
 from cocktail.types import UsageError
 from pipelines.media import decode_clip
 from pipelines.shards import (
@@ -110,7 +112,7 @@ def test_the_plan_s_hash_names_what_decides_the_bytes_and_nothing_else():
     assert hashes(index, max_bad_share=0.5) == reference
     assert hashes(synthetic_index(12, media_path=["/elsewhere"] * 12)) == reference
     for changes in ({"sample_rate_hz": 16000}, {"num_frames": 1}, {"seed": 1}, {"min_seconds": 2.0}):
-        assert not set(sum(hashes(index, **changes), [])) & set(sum(reference, []))
+        assert all(set(new).isdisjoint(old) for new, old in zip(hashes(index, **changes), reference, strict=True))
     relabelled = hashes(synthetic_index(12, label=["thunder"] * 11 + ["rain"]))
     assert set(relabelled[1]).isdisjoint(reference[1])
     mended = hashes(synthetic_index(12, problem=[None] * 11 + ["missing file"]))
@@ -163,9 +165,11 @@ def test_offsets_lead_to_the_decoded_samples_and_pictures(undisturbed, index):
         assert len(row["rms"]) == 2
 
 
-def test_a_plain_webdataset_reads_every_sample(undisturbed):
+def test_a_plain_webdataset_reads_every_sample(undisturbed, index):
+    paths = dict(zip(index["clip_id"].to_pylist(), index["media_path"].to_pylist(), strict=True))
     urls = sorted(str(path) for path in Path(undisturbed.folder).glob("*.tar"))
-    samples = list(webdataset.WebDataset(urls, shardshuffle=False).decode("pil"))
+    reader: Any = WebDataset(urls, shardshuffle=False).decode("pil")
+    samples = list(reader)
     assert len(samples) == len(undisturbed.table)
     for sample, row in zip(samples, undisturbed.table.to_pylist(), strict=True):
         assert {"wav", "0.jpg", "1.jpg", "json"} <= set(sample)
@@ -173,8 +177,7 @@ def test_a_plain_webdataset_reads_every_sample(undisturbed):
         described = sample["json"]
         assert (described["clip_id"], described["num_samples"]) == (row["clip_id"], row["num_samples"])
         assert described["rms"] == pytest.approx(row["rms"], abs=1e-6)
-        media = Path(described["clip_id"])
-        assert re.fullmatch(r"[0-9a-f]{64}", described["source_sha256"]), media
+        assert described["source_sha256"] == hashlib.sha256(Path(paths[row["clip_id"]]).read_bytes()).hexdigest()
 
 
 def test_two_tasks_at_once_write_the_same_bytes_as_one_process(local_ray, index, undisturbed, tmp_path, capsys):
@@ -201,9 +204,25 @@ def test_a_shard_whose_writer_was_killed_is_written_again(index, undisturbed, tm
     (tmp_path / (rows[1]["shard"] + ".tar")).write_bytes(b"half a tar")  # no sidecar: not committed
     (tmp_path / f".{rows[2]['shard']}.tar.123.tmp").write_bytes(b"left behind")
     assert find_committed(plan, SETTINGS, str(tmp_path)) == {rows[0]["shard"]}
-    with pytest.raises(UsageError, match="lacks 4 of 5 shards"):
+    with pytest.raises(UsageError, match="lacks 6 of 7 shards"):
         finish(plan, SETTINGS, str(tmp_path))
     assert write_all(index, SETTINGS, tmp_path).root_hash == undisturbed.root_hash
+
+
+def test_the_sidecar_is_written_after_the_tar(index, tmp_path, monkeypatch):
+    plan = plan_shards(index, SETTINGS)
+    row = plan.to_pylist()[0]
+
+    def die_at_the_sidecar(location, data):
+        if location.endswith(".json"):
+            raise KeyboardInterrupt
+        write_atomic(location, data)
+
+    monkeypatch.setattr("pipelines.shards.write_atomic", die_at_the_sidecar)
+    with pytest.raises(KeyboardInterrupt):
+        write_shard(row, SETTINGS, str(tmp_path))
+    assert [path.name for path in tmp_path.iterdir()] == [row["shard"] + ".tar"]
+    assert find_committed(plan, SETTINGS, str(tmp_path)) == set()
 
 
 def test_a_sidecar_that_does_not_account_for_its_clips_is_refused(index, undisturbed, tmp_path):
@@ -242,7 +261,7 @@ def test_a_clip_that_was_missing_is_taken_up_unless_the_data_set_is_finished(ind
     plan = plan_shards(index, SETTINGS)
     assert len(find_committed(plan, SETTINGS, str(tmp_path))) == len(plan) - 1
     assert write_all(index, SETTINGS, tmp_path).root_hash == undisturbed.root_hash
-    with pytest.raises(UsageError, match="another plan: .* the clips or their files differ"):
+    with pytest.raises(UsageError, match=r"another plan: .* the clips or their files differ"):
         find_committed(plan_shards(before, SETTINGS), SETTINGS, str(tmp_path))
 
 
@@ -254,18 +273,18 @@ def test_shards_of_another_plan_are_not_touched(index, undisturbed, tmp_path, fi
     before = contents(tmp_path)
     other = dataclasses.replace(SETTINGS, sample_rate_hz=16000)
     with pytest.raises(
-        UsageError, match="another plan: in .* sample_rate_hz is 11025, not 16000. Give another --shards"
+        UsageError, match=r"another plan: in .* sample_rate_hz is 11025, not 16000. Give another --shards"
     ):
         shard_dataset(index, other, str(tmp_path))
     fewer = index.slice(0, 20)
-    with pytest.raises(UsageError, match="another plan"):
+    with pytest.raises(UsageError, match=r"another plan"):
         shard_dataset(fewer, SETTINGS, str(tmp_path))
     assert contents(tmp_path) == before
 
 
 def test_a_tar_of_unknown_origin_is_not_mixed_with_ours(index, tmp_path):
     (tmp_path / "shard-000000.tar").write_bytes(b"")
-    with pytest.raises(UsageError, match="shard-000000.tar is not part"):
+    with pytest.raises(UsageError, match=r"shard-000000.tar is not part"):
         shard_dataset(index, SETTINGS, str(tmp_path))
 
 

@@ -92,15 +92,15 @@ def test_a_csv_that_is_another_is_refused_with_the_line(tmp_path, second_line, t
 
 def test_absent_empty_or_foreign_inputs_are_refused(tmp_path):
     csv_path, videos = make(tmp_path, [("aaaa", 1, "thunder", "train")], ["unrelated.mp4"])
-    with pytest.raises(UsageError, match="no csv at .*none.csv"):
+    with pytest.raises(UsageError, match=r"no csv at .*none.csv"):
         index_vggsound(tmp_path / "none.csv", videos)
-    with pytest.raises(UsageError, match="cannot list .*none: No such file"):
+    with pytest.raises(UsageError, match=r"cannot list .*none: No such file"):
         index_vggsound(csv_path, tmp_path / "none")
-    with pytest.raises(UsageError, match="holds none of the 1 clips .*first one aaaa_000001.mp4"):
+    with pytest.raises(UsageError, match=r"holds none of the 1 clips .*first one aaaa_000001.mp4"):
         index_vggsound(csv_path, videos)
     (tmp_path / "empty.csv").touch()
-    with pytest.raises(UsageError, match="empty.csv is empty"):
+    with pytest.raises(UsageError, match=r"empty.csv is empty"):
         index_vggsound(tmp_path / "empty.csv", videos)
     (tmp_path / "latin.csv").write_bytes(b"aaaa,1,caf\xe9,train\n")
-    with pytest.raises(UsageError, match="cannot read .*latin.csv"):
+    with pytest.raises(UsageError, match=r"cannot read .*latin.csv"):
         index_vggsound(tmp_path / "latin.csv", videos)

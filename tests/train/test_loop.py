@@ -80,17 +80,17 @@ def weights_hash(folder) -> str:
 def test_stopped_anywhere_and_started_again_gives_the_same_weights(tmp_path, stopped_at):
     run(tmp_path / "whole")
 
-    class Stopped(Exception):
+    class StoppedError(Exception):
         pass
 
     class Breaking(Noise):
         def batches(self, epoch, first, rank, world_size):
             for batch in super().batches(epoch, first, rank, world_size):
                 if len(self.served) > stopped_at:
-                    raise Stopped
+                    raise StoppedError
                 yield batch
 
-    with pytest.raises(Stopped):
+    with pytest.raises(StoppedError):
         run(tmp_path / "cut", source=Breaking())
     resumed = Noise()
     torch.rand(3)  # a process that starts again has another random state

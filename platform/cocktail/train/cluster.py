@@ -34,8 +34,8 @@ def connect(tracking_uri: str | None = None) -> None:
             f"ray job submit --working-dir . -- python {' '.join(_relative(argument) for argument in sys.argv)}",
             file=sys.stderr,
         )
-    # The controller polls as often as this, and reporting a metric waits for it.
-    os.environ.setdefault("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", "0.1")
+    # How soon the end of training, or of a worker, is noticed.
+    os.environ.setdefault("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", "0.5")
     # Otherwise what a worker prints is shown twice.
     os.environ.setdefault("RAY_TRAIN_ENABLE_PRINT_PATCH", "0")
     quiet_ray()

@@ -9,7 +9,7 @@ from typing import Any
 import ray
 import ray.train
 import torch
-from ray.train import FailureConfig, LoggingConfig, RunConfig, ScalingConfig
+from ray.train import FailureConfig, RunConfig, ScalingConfig
 from ray.train.torch import TorchTrainer, get_device
 from ray.train.v2.api.exceptions import TrainingFailedError, WorkerGroupError
 
@@ -69,8 +69,6 @@ def fit(
             storage_path=path,
             storage_filesystem=filesystem,
             failure_config=FailureConfig(max_failures=resources.max_failures),
-            # Ray would echo every reported metric.
-            logging_config=LoggingConfig(log_level="WARNING"),
         ),
     )
     try:
@@ -116,7 +114,6 @@ def _train_here(
             print(_progress_line(step, num_steps, metrics), flush=True)
             if step > logged:
                 tracked.log(metrics, step)
-        ray.train.report({"step": step, **metrics})
 
     torch.manual_seed(experiment.seed)
     train(

@@ -1,0 +1,29 @@
+"""Properties of the repository itself."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+PROJECT = Path(__file__).parents[1]
+
+
+def test_platform_is_no_package_and_the_standard_librarys_stays_visible():
+    assert not (PROJECT / "platform" / "__init__.py").exists()
+    code = "import platform, cocktail, pipelines; print(platform.python_version(), cocktail.__version__)"
+    path = os.pathsep.join([str(PROJECT), str(PROJECT / "platform")])
+    shown = subprocess.run(
+        [sys.executable, "-c", code], cwd=PROJECT, env=os.environ | {"PYTHONPATH": path}, capture_output=True, text=True
+    )
+    assert shown.returncode == 0, shown.stderr
+    assert shown.stdout.startswith(f"{sys.version_info.major}.{sys.version_info.minor}.")
+
+
+def test_jobs_are_short_and_executable():
+    entry_points = [
+        path for path in (PROJECT / "jobs").glob("*.py") if path.read_text().startswith("#!/usr/bin/env python\n")
+    ]
+    assert {"sgn_vggsound.py", "shard_vggsound.py"} <= {path.name for path in entry_points}
+    for path in entry_points:
+        assert os.access(path, os.X_OK), path
+        assert len(path.read_text().splitlines()) < 80, path
