@@ -30,16 +30,16 @@ PAPER = Experiment[SGNConfig](
 DEMO = replace(
     PAPER,
     name="sgn_demo",
-    model=SGNConfig(width=64, depth=2, unet_width=16),
-    mixing=Mixing(num_sources=2, passes_per_epoch=5),
+    model=SGNConfig(width=64, depth=2, unet_width=16, conv_init_std=0.02),
+    mixing=Mixing(num_sources=2, passes_per_epoch=25),
     training=Training(
-        max_steps=100,
-        batch_size=16,
+        max_steps=200,
+        batch_size=8,
         optimizer="adamw",
         learning_rate=1e-3,
         lr_drop_epochs=(),
         checkpoint_every=50,
-        log_every=10,
+        log_every=20,
     ),
     evaluation=Evaluation(num_mixtures=40),
 )

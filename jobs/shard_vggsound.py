@@ -20,6 +20,8 @@ from cocktail.types import UsageError
 from pipelines.shards import ShardSettings, shard_dataset
 from pipelines.vggsound import index_vggsound
 
+VGGSOUND = ShardSettings(dataset="vggsound")
+
 
 @dataclass(frozen=True, kw_only=True)
 class ShardVGGSound:
@@ -31,40 +33,14 @@ class ShardVGGSound:
     """Folder of <id>_<start, six digits>.mp4, on a disk that every node sees."""
     shards: str
     """Folder or s3:// URI to write to."""
-    sample_rate_hz: int = ShardSettings.sample_rate_hz
-    """Rate at which sound is stored, in Hz."""
-    frames: int = ShardSettings.num_frames
-    """Pictures kept of each clip; 1 is the middle one, 0 also takes clips without a video track."""
-    picture_short_side: int = ShardSettings.picture_short_side
-    """Pictures are shrunk to this, in pixels; never enlarged."""
-    clips_per_shard: int = ShardSettings.clips_per_shard
-    """Clips in one tar, at most."""
-    min_seconds: float = ShardSettings.min_seconds
-    """Clips with less sound are set aside, in seconds."""
-    max_seconds: float = ShardSettings.max_seconds
-    """Clips that declare more are set aside, in seconds."""
-    max_bad_share: float = ShardSettings.max_bad_share
-    """Share of clips set aside, 0 to 1, above which the run fails at its end."""
-    seed: int = ShardSettings.seed
-    """Decides which clips share a shard."""
+    settings: tyro.conf.OmitArgPrefixes[ShardSettings] = VGGSOUND
 
 
 def main() -> None:
-    job = tyro.cli(ShardVGGSound, description=__doc__)
     try:
-        settings = ShardSettings(
-            dataset="vggsound",
-            sample_rate_hz=job.sample_rate_hz,
-            num_frames=job.frames,
-            picture_short_side=job.picture_short_side,
-            clips_per_shard=job.clips_per_shard,
-            min_seconds=job.min_seconds,
-            max_seconds=job.max_seconds,
-            seed=job.seed,
-            max_bad_share=job.max_bad_share,
-        )
+        job = tyro.cli(ShardVGGSound, description=__doc__)
         index = index_vggsound(absolute(job.csv, "--csv"), absolute(job.videos, "--videos"))
-        shard_dataset(index, settings, absolute(job.shards, "--shards"), connect)
+        shard_dataset(index, job.settings, absolute(job.shards, "--shards"), connect)
     except UsageError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(2)

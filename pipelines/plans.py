@@ -75,6 +75,8 @@ def usable_clips(manifest: Manifest, mixing: Mixing, split: str) -> Clips:
     seconds = int(lengths.max(initial=0))
     level = np.zeros((len(table), seconds), np.float32)
     level[np.arange(seconds) < lengths[:, None]] = rms.flatten().to_numpy()
+    # What is left after the last whole second, often a few milliseconds of codec padding, counts as silent.
+    level[(np.arange(seconds) + 1) * manifest.sample_rate_hz > table["num_samples"].to_numpy()[:, None]] = 0
     loud = level >= 10 ** (mixing.silence_dbfs / 20)
     candidates = np.where(loud, np.arange(seconds), _NEVER)
     next_loud = np.full((len(table), seconds + 1), _NEVER)
@@ -192,7 +194,7 @@ def _sounds(clips: Clips, chosen: np.ndarray, starts: np.ndarray, mixing: Mixing
     ends = np.minimum(starts + mixing.segment_samples, clips.num_samples[chosen])
     first = np.minimum(-(-starts // rate), clips.next_loud.shape[1] - 1)
     second = clips.next_loud[chosen, first]
-    return np.minimum((second + 1) * rate, clips.num_samples[chosen]) <= np.where(second == _NEVER, -1, ends)
+    return (second + 1) * rate <= ends
 
 
 def _loudest_crops(clips: Clips, chosen: np.ndarray, mixing: Mixing) -> np.ndarray:

@@ -15,9 +15,10 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Annotated, Any
 
 import pyarrow as pa
+import tyro
 
 from cocktail.storage import exists, join, list_names, read_bytes, write_atomic
 from cocktail.types import UsageError
@@ -36,20 +37,23 @@ class ShardSettings:
     """What a data set's shards hold. All but `max_bad_share` decide their bytes."""
 
     dataset: str
+    """Name that the manifest carries."""
     sample_rate_hz: int = 11025
-    """Rate at which sound is stored."""
-    num_frames: int = 1
-    """Pictures a clip, at the centres of as many equal parts of it; 0: none, and none needed."""
+    """Rate at which sound is stored, in Hz."""
+    num_frames: Annotated[int, tyro.conf.arg(name="frames")] = 1
+    """Pictures a clip, at the centres of as many equal parts of it; 0 also takes clips without a video track."""
     picture_short_side: int = 256
-    """Pixels."""
+    """Pictures are shrunk to this, in pixels; never enlarged."""
     clips_per_shard: int = 512
-    """At most."""
+    """Clips in one tar, at most."""
     min_seconds: float = 1.0
+    """Clips with less sound are set aside, in seconds."""
     max_seconds: float = 600.0
+    """Clips that declare more are set aside without decoding, in seconds."""
     seed: int = 0
     """Decides which clips share a shard."""
     max_bad_share: float = 0.001
-    """A larger share of quarantined clips fails the run."""
+    """Share of clips set aside, 0 to 1, above which the run fails at its end."""
 
     def __post_init__(self) -> None:
         for name in ("sample_rate_hz", "picture_short_side", "clips_per_shard"):

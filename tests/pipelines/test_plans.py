@@ -143,6 +143,17 @@ def test_another_sample_rate_is_refused(manifest):
         plan_epoch(manifest, replace(MIXING, sample_rate_hz=800), split="train", seed=0, epoch=0)
 
 
+def test_what_is_left_after_the_last_whole_second_does_not_count_as_sounding(tmp_path):
+    manifest = make_toy_shards(tmp_path)
+    # 8 ms of a click behind five silent seconds, as codec padding leaves them.
+    rows = manifest.table.to_pylist()
+    for row in rows[:3]:
+        row |= {"rms": [0.0] * 5 + [0.5], "num_samples": 5 * RATE + 8}
+    padded = replace(manifest, table=pa.Table.from_pylist(rows, manifest.table.schema))
+    plan = plan_epoch(padded, MIXING, split="train", seed=0, epoch=0)
+    assert not {"clip000", "clip001", "clip002"} & set(column(plan, "clip_id").ravel())
+
+
 def test_too_few_classes_are_an_error_that_counts_them(tmp_path):
     manifest = make_toy_shards(tmp_path, classes=1)
     with pytest.raises(UsageError, match="of 1 classes that sound in its train split"):

@@ -18,13 +18,13 @@ from torch.nn import functional as F
 class MaskHead(nn.Module):
     """Logits [B, N, 2H, 2W] from U-Net features [B, D, H, W] and source vectors [B, N, K] (SGN eq. 8, 10)."""
 
-    def __init__(self, in_channels: int, num_maps: int) -> None:
+    def __init__(self, in_channels: int, num_maps: int, conv_init_std: float = 0.001) -> None:
         super().__init__()
         self.weight = nn.Parameter(torch.empty(num_maps, in_channels, 3, 3))
         self.map_bias = nn.Parameter(torch.zeros(num_maps))
         self.scale = nn.Parameter(torch.ones(num_maps))
         self.bias = nn.Parameter(torch.zeros(()))
-        nn.init.normal_(self.weight, 0.0, 0.001)
+        nn.init.normal_(self.weight, 0.0, conv_init_std)
 
     def forward(self, features: Tensor, vectors: Tensor) -> Tensor:
         (B, D, H, W), N = features.shape, vectors.shape[1]

@@ -18,10 +18,11 @@ class UNet(nn.Module):
 
     Down: LeakyReLU 0.2 (not before the first), convolution 4x4 stride 2, BatchNorm (not on the first and
     the last). Up: ReLU, bilinear upsample with aligned corners, convolution 3x3, BatchNorm. Each level's
-    input is concatenated with its output. H and W must be multiples of 2^depth.
+    input is concatenated with its output. H and W must be multiples of 2^depth. At the start convolutions are
+    N(0, conv_init_std) and BatchNorm weights N(1, 0.02).
     """
 
-    def __init__(self, width: int = 64, depth: int = 7) -> None:
+    def __init__(self, width: int = 64, depth: int = 7, conv_init_std: float = 0.001) -> None:
         super().__init__()
         if depth < 5:
             raise ValueError(f"the U-Net needs a depth of at least 5 for its four widths, not {depth}")
@@ -48,7 +49,11 @@ class UNet(nn.Module):
                     nn.BatchNorm2d(widths[level - 1]),
                 )
             )
-        self.apply(initialize)
+        for module in self.modules():
+            if isinstance(module, nn.Conv2d):
+                nn.init.normal_(module.weight, 0.0, conv_init_std)
+            elif isinstance(module, nn.BatchNorm2d):
+                nn.init.normal_(module.weight, 1.0, 0.02)
 
     def forward(self, spectrogram: Tensor) -> Tensor:
         x = self.input_norm(spectrogram)
@@ -60,14 +65,3 @@ class UNet(nn.Module):
             x = F.interpolate(F.relu(x), scale_factor=2, mode="bilinear", align_corners=True)
             x = torch.cat([skip, block(x)], dim=1)
         return F.relu(x)
-
-
-def initialize(module: nn.Module) -> None:
-    """Sound of Pixels' start: convolutions N(0, 0.001), BatchNorm weights N(1, 0.02)."""
-    if isinstance(module, nn.Conv2d):
-        nn.init.normal_(module.weight, 0.0, 0.001)
-        if module.bias is not None:
-            nn.init.zeros_(module.bias)
-    elif isinstance(module, nn.BatchNorm2d):
-        nn.init.normal_(module.weight, 1.0, 0.02)
-        nn.init.zeros_(module.bias)

@@ -49,6 +49,8 @@ class SGNConfig:
     """Channels of the U-Net's first level; the deepest has eight times as many."""
     unet_depth: int = 7
     """Halvings in the U-Net."""
+    conv_init_std: float = 0.001
+    """Standard deviation of the U-Net's convolution weights at the start; AdamW learns faster from 0.02."""
     num_frames: int = 256
     """Frames in time that the position table covers: 1 + segment samples // hop length."""
     weighted_loss: bool = True
@@ -105,8 +107,8 @@ class SGN(nn.Module):
         self.grouping = CategoryGrouping(D, config.grouping_eps)
         self.token_classifier = nn.Linear(D, num_classes)
         self.presence_head = nn.Linear(D, 1)
-        self.unet = UNet(config.unet_width, config.unet_depth)
-        self.mask_head = MaskHead(self.unet.out_channels, D)
+        self.unet = UNet(config.unet_width, config.unet_depth, config.conv_init_std)
+        self.mask_head = MaskHead(self.unet.out_channels, D, config.conv_init_std)
         self.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
         nn.init.trunc_normal_(self.class_tokens, std=0.02)
         self.token_classifier.apply(initialize)
