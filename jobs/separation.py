@@ -71,7 +71,6 @@ def run(experiment: Experiment) -> None:
     clock = Clock()
     experiment = dataclasses.replace(experiment, output=absolute(experiment.output, "--output"))
     tracking_uri = experiment.tracking_uri or default_tracking_uri(experiment.output)
-    connect(tracking_uri)
     manifest = open_data(experiment)
     mixing, evaluation = experiment.mixing, experiment.evaluation
     test_list = plan_test(manifest, mixing, split="test", seed=evaluation.seed, num_mixtures=evaluation.num_mixtures)
@@ -85,6 +84,7 @@ def run(experiment: Experiment) -> None:
         prefetch_batches=experiment.resources.prefetch_batches,
     )
     num_steps = experiment.training.num_steps(source.batches_per_epoch)
+    connect(tracking_uri)
     clock.lap("data")
     decisive = identity(experiment, manifest.root_hash)
     folder = run_folder(experiment, manifest)
@@ -171,7 +171,7 @@ def open_data(experiment: Experiment) -> Manifest:
     corpus = make_embedded_corpus(join(experiment.output, "embedded", "corpus"))
     settings = ShardSettings(dataset="embedded", sample_rate_hz=experiment.mixing.sample_rate_hz, clips_per_shard=11)
     shards = join(experiment.output, "embedded", f"shards-{settings.sample_rate_hz}")
-    return shard_dataset(index_vggsound(corpus / "vggsound.csv", corpus / "videos"), settings, shards)
+    return shard_dataset(index_vggsound(corpus / "vggsound.csv", corpus / "videos"), settings, shards, connect)
 
 
 def run_folder(experiment: Experiment, manifest: Manifest) -> str:

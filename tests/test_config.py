@@ -56,6 +56,7 @@ def test_steps_and_learning_rate_follow_the_epochs():
         (lambda: Mixing(num_sources=1), "num_sources"),
         (lambda: Mixing(min_gain=2.0), "min_gain"),
         (lambda: Mixing(segment_samples=100), "two seconds"),
+        (lambda: replace(EXPERIMENT, mixing=Mixing(segment_samples=32767)), "gives 128 frames"),
         (lambda: Training(batch_size=0), "batch_size"),
         (lambda: Resources(num_workers=0), "num_workers"),
         (lambda: replace(EXPERIMENT, resources=Resources(num_workers=3)), "multiple of resources.num_workers 3"),

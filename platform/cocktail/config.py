@@ -23,6 +23,10 @@ class ModelConfig(Protocol):
         """A freshly initialised `cocktail.types.Separator`, an `nn.Module`."""
         ...
 
+    def require_segment(self, segment_samples: int) -> None:
+        """Raise UsageError if the model cannot take mixtures of that length."""
+        ...
+
 
 ModelT = TypeVar("ModelT", bound=ModelConfig)
 
@@ -74,10 +78,13 @@ class Training:
     batch_size: int = 80
     """Mixtures in a step, over all workers together."""
     optimizer: Literal["sgd", "adamw"] = "sgd"
+    """Of all parameters; SGD is the paper's."""
     learning_rate: float = 1e-3
+    """At the start."""
     momentum: float = 0.9
     """Momentum of SGD; AdamW does not read it."""
     weight_decay: float = 1e-4
+    """Of all parameters."""
     lr_drop_epochs: tuple[int, ...] = (40, 80)
     """Epochs at whose start the learning rate is multiplied by lr_drop_factor."""
     lr_drop_factor: float = 0.1
@@ -186,6 +193,7 @@ class Experiment(Generic[ModelT]):
             batch % workers == 0,
             f"training.batch_size {batch} must be a multiple of resources.num_workers {workers}",
         )
+        self.model.require_segment(self.mixing.segment_samples)
 
 
 _DOES_NOT_DECIDE_RESULTS = ("resources", "data", "output", "tracking_uri", "run_name")

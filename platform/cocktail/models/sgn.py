@@ -24,7 +24,7 @@ from cocktail.layers.grouping import CategoryGrouping
 from cocktail.layers.mask_head import MaskHead
 from cocktail.layers.transformer import TransformerBlock, initialize
 from cocktail.layers.unet import UNet
-from cocktail.types import MixtureBatch, Separation
+from cocktail.types import MixtureBatch, Separation, UsageError
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,6 +67,15 @@ class SGNConfig:
             raise ValueError(f"patch_size {side} must divide the {rows} rows and the {self.num_frames} frames")
         if rows % 2**self.unet_depth or self.num_frames % 2**self.unet_depth:
             raise ValueError(f"unet_depth {self.unet_depth} halves {rows} rows and {self.num_frames} frames unevenly")
+
+    def require_segment(self, segment_samples: int) -> None:
+        """Raise UsageError if mixtures of that length have another number of frames."""
+        frames = 1 + segment_samples // self.front_end.hop_length
+        if frames != self.num_frames:
+            raise UsageError(
+                f"mixing.segment_samples {segment_samples} gives {frames} frames, but model.num_frames is "
+                f"{self.num_frames}: set one to fit the other"
+            )
 
     def build(self, num_classes: int) -> SGN:
         """The network for a list of classes, freshly initialised from torch's random state."""
