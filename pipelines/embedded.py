@@ -18,10 +18,7 @@ import csv
 import hashlib
 import json
 import os
-import sys
 import tempfile
-import time
-from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from fractions import Fraction
@@ -33,8 +30,6 @@ import numpy as np
 from av.codec.context import Flags
 from numpy.typing import NDArray
 from PIL import Image
-from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn
 
 from cocktail.types import UsageError
 from pipelines.embedded_music import (
@@ -47,6 +42,7 @@ from pipelines.embedded_music import (
     prepare_soundfont,
 )
 from pipelines.embedded_pictures import BACKGROUNDS, FRAMES_PER_SECOND, HEIGHT, WIDTH, Box, draw_frames
+from pipelines.progress import ClipProgress
 
 _RECIPE_VERSION = 1
 """To be raised when the same settings give other clips than before."""
@@ -194,10 +190,11 @@ def _write_corpus(folder: Path, plans: list[ClipPlan], soundfont: Path, marker: 
     # Threads suffice: the encoders, Fourier transforms and drawing let go of the interpreter.
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         boxes = pool.map(lambda plan: _write_clip(videos / f"{plan.name}.mp4", plan, soundfont), plans)
-        truth = [
-            {"file": plan.name, "class": plan.label, "bbox": [box]}
-            for plan, box in zip(plans, _with_progress(boxes, len(plans)), strict=True)
-        ]
+        truth = []
+        with ClipProgress(len(plans), "made") as progress:
+            for plan, box in zip(plans, boxes, strict=True):
+                truth.append({"file": plan.name, "class": plan.label, "bbox": [box]})
+                progress.advance(1, 0)
     with (folder / "vggsound.csv").open("w", newline="", encoding="utf-8") as file:
         rows = csv.writer(file, lineterminator="\n")
         rows.writerows([plan.clip_id, plan.start_second, plan.label, plan.split] for plan in plans)
@@ -210,24 +207,6 @@ def _write_corpus(folder: Path, plans: list[ClipPlan], soundfont: Path, marker: 
 
 def _write_json(path: Path, content: object) -> None:
     path.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
-
-
-def _with_progress(results: Iterable[Box], total: int) -> Iterator[Box]:
-    """Pass results on, telling standard error how many there are: a bar on a terminal, else a line in ten seconds."""
-    on_terminal = sys.stderr.isatty()
-    start = last_line = time.monotonic()
-    columns = (BarColumn(), TextColumn("{task.description}"))
-    with Progress(*columns, console=Console(stderr=True), disable=not on_terminal) as bar:
-        task = bar.add_task("embedded corpus", total=total)
-        for done, result in enumerate(results, 1):
-            now = time.monotonic()
-            rate = done / (now - start)
-            line = f"embedded corpus: {done} of {total} clips, {rate:.1f} a second, {(total - done) / rate:.0f} s left"
-            bar.update(task, completed=done, description=line)
-            if not on_terminal and (now - last_line >= 10 or done == total):
-                print(line, file=sys.stderr, flush=True)
-                last_line = now
-            yield result
 
 
 def _write_clip(path: Path, plan: ClipPlan, soundfont: Path) -> Box:

@@ -14,15 +14,20 @@ LINE_SECONDS = 5.0
 class ClipProgress:
     """Shows how many of the clips are done, how fast, how many of them are bad, and the time left."""
 
-    def __init__(self, num_clips: int) -> None:
+    def __init__(self, num_clips: int, title: str) -> None:
         self.num_clips = num_clips
+        self.title = title
         self.num_done = self.num_bad = 0
         self._start = self._last_line = time.monotonic()
         self._bar: Progress | None = None
 
     def __enter__(self) -> ClipProgress:
         if sys.stdout.isatty():
-            columns = (MofNCompleteColumn(), TextColumn("clips, {task.description}"), TimeRemainingColumn())
+            columns = (
+                MofNCompleteColumn(),
+                TextColumn(f"clips {self.title}, {{task.description}}"),
+                TimeRemainingColumn(),
+            )
             self._bar = Progress(BarColumn(), *columns)
             self._bar.add_task("", total=self.num_clips)
             self._bar.start()
@@ -43,7 +48,7 @@ class ClipProgress:
         return self.num_done / max(self.seconds, 1e-9)
 
     def advance(self, num_good: int, num_bad: int) -> None:
-        """Count the clips of a finished shard."""
+        """Count clips that are finished."""
         self.num_done += num_good + num_bad
         self.num_bad += num_bad
         speed = f"{self.clips_per_second:.1f} a second, {self.num_bad} bad"
@@ -53,6 +58,7 @@ class ClipProgress:
             self._last_line = time.monotonic()
             left_seconds = (self.num_clips - self.num_done) / self.clips_per_second
             print(
-                f"{self.num_done} of {self.num_clips} clips, {speed}, {left_seconds / 60:.1f} minutes left",
+                f"{self.num_done} of {self.num_clips} clips {self.title}, {speed}, "
+                f"{left_seconds / 60:.1f} minutes left",
                 flush=True,
             )

@@ -238,7 +238,7 @@ def shard_dataset(
     print(f"{len(plan)} shards, {len(committed)} of them already in {folder}", flush=True)
     if rows and connect is not None:
         connect()
-    with ClipProgress(sum(len(row["clips"]) for row in rows)) as progress:
+    with ClipProgress(sum(len(row["clips"]) for row in rows), "sharded") as progress:
         for result in _write_all(rows, settings, folder):
             progress.advance(result["good"], result["bad"])
     manifest = finish(plan, settings, folder)

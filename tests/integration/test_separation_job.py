@@ -147,14 +147,14 @@ def test_a_killed_job_goes_on_when_started_again(undisturbed, experiment, tmp_pa
     assert_same_weights(tmp_path, undisturbed)
 
 
-def test_a_finished_run_is_followed_by_a_new_one_and_the_inline_executor_computes_the_same(
-    undisturbed, experiment, tmp_path
-):
-    inline = Resources(gpu="no", executor="inline")
-    run(replace(experiment, output=str(tmp_path), resources=inline))
-    run(replace(experiment, output=str(tmp_path), resources=inline))
-    assert [folder.name[-2:] for folder in run_folders(tmp_path)] == ["-1", "-2"]
-    assert_same_weights(tmp_path, undisturbed)
+def test_a_finished_run_is_followed_by_a_new_one_and_the_inline_executor_computes_the_same(undisturbed, experiment):
+    before = last_checkpoint(undisturbed)
+    run(replace(experiment, output=str(undisturbed), resources=Resources(gpu="no", executor="inline")))
+    assert [folder.name[-2:] for folder in run_folders(undisturbed)] == ["-1", "-2"]
+    after = last_checkpoint(undisturbed)
+    assert after.location != before.location
+    assert all(value.equal(before.state["model"][name]) for name, value in after.state["model"].items())
+    assert [found.info.status for found in mlflow_runs(undisturbed)] == ["FINISHED", "FINISHED"]
 
 
 def test_two_workers_train_together(experiment, tmp_path, local_ray):

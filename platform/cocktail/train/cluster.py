@@ -12,11 +12,8 @@ import ray
 from cocktail.types import UsageError
 
 PROJECT = Path(__file__).resolve().parents[3]
-
-
-def submitted_without_code() -> bool:
-    """Whether this is a submitted job whose command had no `--working-dir`."""
-    return "RAY_JOB_CONFIG_JSON_ENV_VAR" in os.environ and "working_dir_files" not in str(PROJECT)
+SHIPPED = "working_dir_files" in str(PROJECT)
+"""Whether this code is the copy that Ray made of a job's working directory."""
 
 
 def connect(tracking_uri: str | None = None) -> None:
@@ -26,9 +23,18 @@ def connect(tracking_uri: str | None = None) -> None:
     working directory ran because `ray start` was called in a checkout; it is told what it uses. Raises UsageError
     if the tracking database is a local file that the other nodes of the cluster cannot reach.
     """
-    if ray.is_initialized():
-        return
-    if submitted_without_code():
+    if not ray.is_initialized():
+        _start()
+    nodes = sum(node["Alive"] for node in ray.nodes())
+    if tracking_uri and tracking_uri.startswith("sqlite:") and nodes > 1:
+        raise UsageError(
+            f"training may run on any of the cluster's {nodes} nodes, and they cannot write to {tracking_uri}: "
+            "set MLFLOW_TRACKING_URI to a server"
+        )
+
+
+def _start() -> None:
+    if "RAY_JOB_CONFIG_JSON_ENV_VAR" in os.environ and not SHIPPED:
         print(
             f"no --working-dir was given: this runs the code in {PROJECT} on the cluster, not yours. To ship yours: "
             f"ray job submit --working-dir . -- python {' '.join(_relative(argument) for argument in sys.argv)}",
@@ -39,20 +45,14 @@ def connect(tracking_uri: str | None = None) -> None:
     # Otherwise what a worker prints is shown twice.
     os.environ.setdefault("RAY_TRAIN_ENABLE_PRINT_PATCH", "0")
     quiet_ray()
-    python_path = os.pathsep.join([str(PROJECT), str(PROJECT / "platform")])
+    # A shipped working directory lies elsewhere on each node; Ray adds it to the path and starts workers in it.
+    python_path = "platform" if SHIPPED else os.pathsep.join([str(PROJECT), str(PROJECT / "platform")])
     ray.init(
         # Not Ray's own default, which first looks for the last cluster started here and waits minutes for a dead one.
         address=os.environ.get("RAY_ADDRESS", "local"),
         runtime_env={"env_vars": {"PYTHONPATH": python_path}},
         logging_level=logging.WARNING,
-        log_to_driver=True,
     )
-    nodes = sum(node["Alive"] for node in ray.nodes())
-    if tracking_uri and tracking_uri.startswith("sqlite:") and nodes > 1:
-        raise UsageError(
-            f"training may run on any of the cluster's {nodes} nodes, and they cannot write to {tracking_uri}: "
-            "set MLFLOW_TRACKING_URI to a server"
-        )
 
 
 def quiet_ray() -> None:

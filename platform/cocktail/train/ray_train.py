@@ -105,6 +105,8 @@ def _train_here(
     if place.device.type == "cpu":
         # Ray sets one thread for a fraction of a CPU; the processes of a node share its cores instead.
         torch.set_num_threads(max(len(os.sched_getaffinity(0)) // context.get_local_world_size(), 1))
+    if place.rank == 0:
+        print(f"training on {place.device}, from {checkpoints.newest() or 'the first step'}", flush=True)
     # After a restart, steps are repeated that were logged before: what follows the last of them is new.
     history = tracked.history("loss/total") if place.rank == 0 else []
     logged = history[-1][0] if history else 0
