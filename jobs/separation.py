@@ -7,6 +7,7 @@ import dataclasses
 import functools
 import json
 import os
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -192,15 +193,24 @@ def read_rows(rows: pa.Table, folder: str, segment_samples: int) -> MixtureBatch
     return to_batch(render(rows, folder, segment_samples))
 
 
+def git_commit() -> str:
+    """The commit of the code that runs, with a mark if it was changed since; a job's shipped copy has none."""
+    folder = Path(__file__).resolve().parents[1]
+    if shutil.which("git") is None or not (folder / ".git").exists():
+        return "unknown: the code is not a repository"
+    command = ["git", "describe", "--always", "--dirty", "--abbrev=40"]
+    shown = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
+    return shown.stdout.strip() or f"unknown: {shown.stderr.strip()}"
+
+
 def provenance(manifest: Manifest, test_list: pa.Table) -> dict[str, str]:
     """What a run was made of, as tags."""
-    commit = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, check=False)
     return {
         "data": manifest.folder,
         "manifest_hash": manifest.root_hash,
         "test_list_hash": plan_hash(test_list),
         "test_mixtures": str(len(test_list)),
-        "git_commit": commit.stdout.strip() or "unknown (no repository where the job ran)",
+        "git_commit": git_commit(),
         "command": " ".join(sys.argv),
         "ray_job": os.environ.get("RAY_JOB_ID", "none"),
         "torch": torch.__version__,

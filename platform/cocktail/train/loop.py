@@ -132,7 +132,7 @@ def _step(
 ) -> dict[str, Tensor]:
     seed, step, rank = random_key
     # One stream per (seed, step, rank): primes keep the three apart, whatever their values.
-    torch.manual_seed((seed * 1_000_003 + step) * 10_007 + rank)
+    torch.manual_seed(((seed * 1_000_003 + step) * 10_007 + rank) % 2**63)
     with torch.autocast(batch.sources.device.type, dtype=dtype, enabled=dtype is not None):
         losses = forward(batch)
     if not math.isfinite(losses["total"].item()):
