@@ -8,6 +8,7 @@ import functools
 import json
 import os
 import shutil
+import statistics
 import subprocess
 import sys
 import tempfile
@@ -21,13 +22,13 @@ import torch
 import tyro
 
 from cocktail.config import Experiment, flatten, identity, run_key
-from cocktail.evaluate import evaluate, load_model
+from cocktail.evaluate import SCORING_CPUS, SEPARATING_CPUS, evaluate, load_model
 from cocktail.report.examples import store_examples
 from cocktail.report.tables import markdown, summarise
 from cocktail.storage import absolute, exists, join, list_names, write_atomic
 from cocktail.tracking import TrackedRun, default_tracking_uri
-from cocktail.train.cluster import connect
-from cocktail.train.ray_train import fit, uses_gpus
+from cocktail.train.cluster import connect, num_nodes, one_line_errors, require_resources
+from cocktail.train.ray_train import fit, prepare, uses_gpus
 from cocktail.types import MixtureBatch, UsageError
 from pipelines.embedded import make_embedded_corpus
 from pipelines.manifest import Manifest, open_manifest
@@ -42,11 +43,8 @@ FINISHED = "finished.json"
 
 def main(experiment_type: Any, *, paper: Experiment, demo: Experiment, description: str | None) -> None:
     """Parse the command line over a preset, run the experiment, and turn a user's mistake into one line."""
-    try:
+    with one_line_errors():
         run(parse(experiment_type, sys.argv[1:], paper=paper, demo=demo, description=description))
-    except UsageError as error:
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(2)
 
 
 def parse(
@@ -72,7 +70,7 @@ def run(experiment: Experiment) -> None:
     clock = Clock()
     experiment = dataclasses.replace(experiment, output=absolute(experiment.output, "--output"))
     tracking_uri = experiment.tracking_uri or default_tracking_uri(experiment.output)
-    manifest = open_data(experiment)
+    manifest = open_data(experiment, tracking_uri)
     mixing, evaluation = experiment.mixing, experiment.evaluation
     test_list = plan_test(manifest, mixing, split="test", seed=evaluation.seed, num_mixtures=evaluation.num_mixtures)
     source = MixtureStream(
@@ -89,11 +87,16 @@ def run(experiment: Experiment) -> None:
     clock.lap("data")
     decisive = identity(experiment, manifest.root_hash)
     folder = run_folder(experiment, manifest)
+    gpus = uses_gpus(experiment)
+    data_cpus = RENDER_CPUS if experiment.resources.executor == "ray" else 0.0
+    prepare(experiment, identity=decisive, run_folder=folder, gpus=gpus, data_cpus=data_cpus)
+    require_resources({"CPU": SEPARATING_CPUS + SCORING_CPUS}, "evaluation")
     tracked = TrackedRun.open(
         tracking_uri,
         join(experiment.output, "artifacts"),
         experiment=experiment.name,
         name=folder.rsplit("/", 1)[-1],
+        key=run_key(experiment, manifest.root_hash),
         params=flatten(dataclasses.asdict(experiment)),
     )
     tracked.tag(provenance(manifest, test_list))
@@ -106,7 +109,7 @@ def run(experiment: Experiment) -> None:
             identity=decisive,
             run_folder=folder,
             tracked=tracked,
-            data_cpus=RENDER_CPUS if experiment.resources.executor == "ray" else 0.0,
+            gpus=gpus,
         )
         clock.lap("training")
         read = functools.partial(read_rows, folder=manifest.folder, segment_samples=mixing.segment_samples)
@@ -118,33 +121,36 @@ def run(experiment: Experiment) -> None:
             test_list,
             read,
             batch_size=evaluation.batch_size,
-            num_gpus=experiment.resources.num_workers if uses_gpus(experiment) else 0,
+            num_gpus=experiment.resources.num_workers if gpus else 0,
         )
         clock.lap("evaluation")
         table = report(experiment, manifest, checkpoint, test_list, results, tracked, num_steps)
         clock.lap("report")
+        rates = speeds(tracked, len(test_list) / clock.seconds["evaluation"])
+        tracked.log({**{f"seconds/{name}": value for name, value in clock.seconds.items()}, **rates}, num_steps)
+        tracked.finish("FINISHED")
     except BaseException as error:
         tracked.finish("KILLED" if isinstance(error, KeyboardInterrupt) else "FAILED")
         raise
-    speeds = [value for _, value in tracked.history("seconds_per_step")]
-    rates = {
-        "training_seconds_per_step": sorted(speeds)[len(speeds) // 2],
-        "evaluation_mixtures_per_second": len(test_list) / clock.seconds["evaluation"],
-    }
-    tracked.log({**{f"seconds/{name}": value for name, value in clock.seconds.items()}, **rates}, num_steps)
-    tracked.finish("FINISHED")
     write_atomic(join(folder, FINISHED), json.dumps({"mlflow_run": tracked.run_id, "checkpoint": checkpoint}).encode())
-    batch_size = experiment.training.batch_size
     print(
         f"\n{table}\n\n"
-        f"time: {', '.join(f'{name} {seconds:.1f} s' for name, seconds in clock.seconds.items())}; "
-        f"{rates['training_seconds_per_step']:.2f} s/step, "
-        f"{batch_size / rates['training_seconds_per_step']:.1f} mixtures/s in training, "
-        f"{rates['evaluation_mixtures_per_second']:.1f} mixtures/s in evaluation\n"
+        f"time: {', '.join(f'{name} {seconds:.1f} s' for name, seconds in clock.seconds.items())}\n"
+        f"speed: {', '.join(f'{value:.2f} {name}' for name, value in rates.items())}\n"
         f"MLflow: {tracking_uri} (mlflow ui --backend-store-uri {tracking_uri})\n"
         f"checkpoint: {checkpoint}\n"
         f"table, figures and sounds: {tracked.artifacts}"
     )
+
+
+def speeds(tracked: TrackedRun, evaluation_mixtures_per_second: float) -> dict[str, float]:
+    """The run's typical speeds: medians over its log lines, where it has any."""
+    medians = {
+        f"training_{name}": statistics.median(value for _, value in history)
+        for name in ("seconds_per_step", "mixtures_per_second")
+        if (history := tracked.history(name))
+    }
+    return {**medians, "evaluation_mixtures_per_second": evaluation_mixtures_per_second}
 
 
 class Clock:
@@ -161,7 +167,7 @@ class Clock:
         self._last = now
 
 
-def open_data(experiment: Experiment) -> Manifest:
+def open_data(experiment: Experiment, tracking_uri: str) -> Manifest:
     """The shards that the experiment names, or those of the embedded corpus, made on first use."""
     if experiment.data is not None:
         return open_manifest(absolute(experiment.data, "--data"))
@@ -169,10 +175,15 @@ def open_data(experiment: Experiment) -> Manifest:
         raise UsageError(
             f"the embedded corpus is made on one machine, not in {experiment.output}: give --data, or a local --output"
         )
+    connect(tracking_uri)
+    if num_nodes() > 1:
+        raise UsageError(
+            f"the embedded corpus is made on one machine's disk, and this cluster has {num_nodes()} nodes: give --data"
+        )
     corpus = make_embedded_corpus(join(experiment.output, "embedded", "corpus"))
     settings = ShardSettings(dataset="embedded", sample_rate_hz=experiment.mixing.sample_rate_hz, clips_per_shard=11)
     shards = join(experiment.output, "embedded", f"shards-{settings.sample_rate_hz}")
-    return shard_dataset(index_vggsound(corpus / "vggsound.csv", corpus / "videos"), settings, shards, connect)
+    return shard_dataset(index_vggsound(corpus / "vggsound.csv", corpus / "videos"), settings, shards)
 
 
 def run_folder(experiment: Experiment, manifest: Manifest) -> str:
@@ -181,7 +192,8 @@ def run_folder(experiment: Experiment, manifest: Manifest) -> str:
     if experiment.run_name is not None:
         return join(runs, experiment.run_name)
     stem = f"{experiment.name}-{run_key(experiment, manifest.root_hash)}-"
-    numbers = [int(name.removeprefix(stem)) for name in list_names(runs) if name.startswith(stem)]
+    ends = [name.removeprefix(stem) for name in list_names(runs) if name.startswith(stem)]
+    numbers = [int(end) for end in ends if end.isdecimal()]
     newest = max(numbers, default=0)
     if newest and not exists(join(runs, f"{stem}{newest}", FINISHED)):
         return join(runs, f"{stem}{newest}")

@@ -15,8 +15,7 @@ sys.path[:0] = [str(Path(__file__).resolve().parents[1] / part) for part in ("."
 import tyro
 
 from cocktail.storage import absolute
-from cocktail.train.cluster import connect
-from cocktail.types import UsageError
+from cocktail.train.cluster import connect, one_line_errors
 from pipelines.shards import ShardSettings, shard_dataset
 from pipelines.vggsound import index_vggsound
 
@@ -37,13 +36,10 @@ class ShardVGGSound:
 
 
 def main() -> None:
-    try:
+    with one_line_errors():
         job = tyro.cli(ShardVGGSound, description=__doc__)
         index = index_vggsound(absolute(job.csv, "--csv"), absolute(job.videos, "--videos"))
         shard_dataset(index, job.settings, absolute(job.shards, "--shards"), connect)
-    except UsageError as error:
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(2)
 
 
 if __name__ == "__main__":

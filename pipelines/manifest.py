@@ -67,6 +67,8 @@ def open_manifest(folder: str) -> Manifest:
         raise UsageError(f"no shards at {folder}. Make them with: {command}") from error
     except pa.ArrowInvalid as error:
         raise UsageError(f"{join(folder, MANIFEST_NAME)} is no Parquet file: {error}") from error
+    except OSError as error:
+        raise UsageError(f"cannot read shards at {folder}: {error}. Make them with: {command}") from error
     metadata = {key.decode(): value.decode() for key, value in (table.schema.metadata or {}).items()}
     found = metadata.get("cocktail.schema", "none")
     if found != MANIFEST_SCHEMA:
@@ -84,14 +86,13 @@ def open_manifest(folder: str) -> Manifest:
     )
 
 
-def write_manifest(
-    folder: str,
-    clips: Iterable[Mapping[str, Any]],
-    quarantined: Iterable[Mapping[str, Any]],
-    metadata: Mapping[str, str],
-) -> None:
-    """Write quarantine.parquet, then manifest.parquet, which commits the data set."""
+def write_quarantine(folder: str, quarantined: Iterable[Mapping[str, Any]]) -> None:
+    """Write quarantine.parquet: the clips that are in no shard, with reasons."""
     _write_table(join(folder, QUARANTINE_NAME), pa.Table.from_pylist(list(quarantined), QUARANTINE_COLUMNS))
+
+
+def write_manifest(folder: str, clips: Iterable[Mapping[str, Any]], metadata: Mapping[str, str]) -> None:
+    """Write manifest.parquet, which commits the data set."""
     ordered = sorted(clips, key=lambda clip: (clip["shard"], clip["audio_offset"]))
     columns = MANIFEST_COLUMNS.with_metadata({"cocktail.schema": MANIFEST_SCHEMA, **metadata})
     _write_table(join(folder, MANIFEST_NAME), pa.Table.from_pylist(ordered, columns))

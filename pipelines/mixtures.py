@@ -111,7 +111,8 @@ class MixtureStream:
         slices = [plan.slice(g * self.batch_size + rank * share, share) for g in range(first, self.batches_per_epoch)]
         execute = {"ray": _execute_ray, "inline": _execute_inline}[self.executor]
         reading = functools.partial(render, folder=self.folder, segment_samples=self.mixing.segment_samples)
-        for columns in execute(slices, reading, self.prefetch_batches):
+        for rows, columns in zip(slices, execute(slices, reading, self.prefetch_batches), strict=True):
+            assert list(columns["mixture_ids"]) == rows["mixture_id"].to_pylist(), "batches must follow the plan"
             yield to_batch(columns)
 
 
@@ -131,11 +132,12 @@ def _execute_ray(slices: list[pa.Table], reading, prefetch: int) -> Iterator[dic
     """Rendering by Ray Data, one block a batch, in order."""
     import ray.data
 
-    context = ray.data.DataContext.get_current()
-    context.execution_options.preserve_order = True
-    context.enable_progress_bars = False
     dataset = ray.data.from_arrow(slices).map_batches(
         reading, batch_size=None, batch_format="pyarrow", num_cpus=RENDER_CPUS
     )
+    dataset.context.execution_options.preserve_order = True
+    dataset.context.enable_progress_bars = False
+    # Or Ray Data would cut batches of more than 192 MiB into smaller ones.
+    dataset.context.target_max_block_size = None
     batches: Any = dataset.iter_batches(batch_size=None, batch_format="numpy", prefetch_batches=prefetch)
     yield from batches

@@ -23,6 +23,8 @@ from pipelines.manifest import Manifest
 
 GOLDEN = 0x9E3779B97F4A7C15
 CROP_ATTEMPTS = 8
+IDLE_PASSES = 20
+"""Passes over the test clips without a new combination, after which there are taken to be no more."""
 # What a stream of random numbers is for; part of its key.
 SHARD_ORDER, CLIP_ORDER, PARTNER, CROP, GAIN = range(1, 6)
 
@@ -122,13 +124,24 @@ def plan_epoch(manifest: Manifest, mixing: Mixing, *, split: str, seed: int, epo
 def plan_test(manifest: Manifest, mixing: Mixing, *, split: str, seed: int, num_mixtures: int) -> pa.Table:
     """A frozen list of test mixtures: crops from the middle of the clips, no gain.
 
-    A clip whose middle is silent is cropped around its loudest second instead. Raises UsageError as
-    `plan_epoch` does.
+    Each combination of clips occurs once. A clip whose middle is silent is cropped around its loudest second
+    instead. Raises UsageError as `plan_epoch` does, or if there are fewer combinations than mixtures wanted.
     """
     clips = usable_clips(manifest, mixing, split)
     all_shards = int(clips.shard.max()) + 1
-    passes = -(-num_mixtures // len(clips.table))
-    chosen = np.concatenate([_choose(clips, mixing, (seed, 0, p), all_shards) for p in range(passes)])
+    chosen = np.empty((0, mixing.num_sources), np.int64)
+    number = idle = 0
+    while len(chosen) < num_mixtures:
+        more = np.concatenate([chosen, _choose(clips, mixing, (seed, 0, number), all_shards)])
+        _, first_places = np.unique(np.sort(more, axis=1), axis=0, return_index=True)
+        idle = idle + 1 if len(first_places) == len(chosen) else 0
+        chosen = more[np.sort(first_places)]
+        number += 1
+        if idle == IDLE_PASSES:
+            raise UsageError(
+                f"the {split} split of {manifest.folder} gives only {len(chosen)} different mixtures: lower "
+                f"--evaluation.num-mixtures, which is {num_mixtures}"
+            )
     chosen = chosen[:num_mixtures]
     starts = np.maximum(clips.num_samples[chosen] - mixing.segment_samples, 0) // 2
     starts = np.where(_sounds(clips, chosen, starts, mixing), starts, _loudest_crops(clips, chosen, mixing))

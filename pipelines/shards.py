@@ -22,7 +22,15 @@ import tyro
 
 from cocktail.storage import exists, join, list_names, read_bytes, write_atomic
 from cocktail.types import UsageError
-from pipelines.manifest import MANIFEST_NAME, SIDECAR_SUFFIX, Manifest, open_manifest, write_manifest
+from pipelines.manifest import (
+    MANIFEST_NAME,
+    QUARANTINE_NAME,
+    SIDECAR_SUFFIX,
+    Manifest,
+    open_manifest,
+    write_manifest,
+    write_quarantine,
+)
 from pipelines.media import BadClip, Clip, decode_clip
 from pipelines.progress import ClipProgress
 from pipelines.tars import SampleTar, canonical_json
@@ -208,6 +216,8 @@ def finish(plan: pa.Table, settings: ShardSettings, folder: str) -> Manifest:
         shard = row["shard"] + ".tar"
         good += [_manifest_row(shard, sample, settings.sample_rate_hz) for sample in sidecar["samples"]]
         quarantined += [{**item, "shard": shard} for item in sidecar["quarantined"]]
+    if MANIFEST_NAME not in present:
+        write_quarantine(folder, quarantined)
     _check_bad_share(len(good) + len(quarantined), Counter(item["reason"] for item in quarantined), settings)
     root_hash = _digest(sorted([sidecar["name"], sidecar["tar_sha256"]] for sidecar in sidecars))
     if MANIFEST_NAME not in present or open_manifest(folder).root_hash != root_hash:
@@ -220,7 +230,7 @@ def finish(plan: pa.Table, settings: ShardSettings, folder: str) -> Manifest:
             "good": str(len(good)),
             "quarantined": str(len(quarantined)),
         }
-        write_manifest(folder, good, quarantined, metadata)
+        write_manifest(folder, good, metadata)
     return open_manifest(folder)
 
 
@@ -275,7 +285,8 @@ def _check_bad_share(num_planned: int, reasons: Counter[str], settings: ShardSet
         raise UsageError(
             f"{num_bad} of {num_planned} clips are bad, more than a share of {settings.max_bad_share:g}:\n"
             f"{_table(reasons)}"
-            f"no manifest is written. If so many are to be expected, run again with --max-bad-share {needed:g}: "
+            f"their names are in {QUARANTINE_NAME}. No manifest is written. "
+            f"If so many are to be expected, run again with --max-bad-share {needed:g}: "
             "the shards are kept, it takes seconds. Files that were missing are taken up by running again; after "
             f"replacing others, delete the {SIDECAR_SUFFIX} of their shards first"
         )

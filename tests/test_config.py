@@ -30,6 +30,12 @@ def test_what_decides_results_changes_a_runs_name(change):
     assert run_key(replace(EXPERIMENT, **change), "m") != run_key(EXPERIMENT, "m")
 
 
+def test_what_decides_only_how_often_something_is_written_does_not_change_a_runs_name():
+    training = Training(log_every=3, checkpoint_every=7, keep_checkpoints=1)
+    changed = replace(EXPERIMENT, training=training, evaluation=Evaluation(batch_size=1, num_examples=9))
+    assert run_key(changed, "m") == run_key(EXPERIMENT, "m")
+
+
 def test_other_data_changes_a_runs_name():
     assert run_key(EXPERIMENT, "m") != run_key(EXPERIMENT, "n")
 
@@ -59,6 +65,7 @@ def test_steps_and_learning_rate_follow_the_epochs():
         (lambda: replace(EXPERIMENT, mixing=Mixing(segment_samples=32767)), "gives 128 frames"),
         (lambda: Training(batch_size=0), "batch_size"),
         (lambda: Resources(num_workers=0), "num_workers"),
+        (lambda: replace(EXPERIMENT, run_name="my run"), "run_name"),
         (lambda: replace(EXPERIMENT, resources=Resources(num_workers=3)), "multiple of resources.num_workers 3"),
     ],
 )

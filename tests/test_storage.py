@@ -6,9 +6,21 @@ import subprocess
 import sys
 import time
 
+import pyarrow.fs
 import pytest
 
-from cocktail.storage import absolute, delete_folder, exists, join, list_names, open_reader, read_bytes, write_atomic
+from cocktail import storage
+from cocktail.storage import (
+    absolute,
+    delete_file,
+    delete_folder,
+    exists,
+    join,
+    list_names,
+    open_reader,
+    read_bytes,
+    write_atomic,
+)
 from cocktail.types import UsageError
 
 
@@ -24,6 +36,22 @@ def test_what_is_written_is_read_listed_and_deleted(tmp_path):
     delete_folder(folder)
     delete_folder(folder)
     assert not exists(folder)
+
+
+def test_what_is_no_local_disk_is_written_read_listed_and_deleted_too(tmp_path, monkeypatch):
+    """A SubTreeFileSystem is no LocalFileSystem: it takes the way of an object store."""
+    elsewhere = pyarrow.fs.SubTreeFileSystem(str(tmp_path), pyarrow.fs.LocalFileSystem())
+    (tmp_path / "bucket").mkdir()
+    monkeypatch.setattr(storage, "resolve", lambda location: (elsewhere, location.removeprefix("store://")))
+    write_atomic("store://bucket/one", b"0123456789")
+    assert (tmp_path / "bucket" / "one").read_bytes() == b"0123456789"
+    assert open_reader("store://bucket/one").read_at(3, 4) == b"456"
+    assert list_names("store://bucket") == ["one"]
+    delete_file("store://bucket/one")
+    delete_file("store://bucket/one")
+    assert not exists("store://bucket/one")
+    delete_folder("store://bucket")
+    assert list_names("store://bucket") == []
 
 
 def test_a_writer_killed_at_any_moment_leaves_the_old_file_or_the_new(tmp_path):

@@ -56,7 +56,7 @@ def make_toy_shards(
         "classes": json.dumps(CLASSES[:classes]),
         "root_hash": f"toy-{num_shards}-{clips_per_shard}-{num_test}-{classes}",
     }
-    write_manifest(str(folder), rows, [], metadata)
+    write_manifest(str(folder), rows, metadata)
     return open_manifest(str(folder))
 
 

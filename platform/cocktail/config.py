@@ -10,6 +10,7 @@ import dataclasses
 import hashlib
 import json
 import os
+import re
 from dataclasses import dataclass, field
 from typing import Any, Generic, Literal, Protocol, TypeVar
 
@@ -88,6 +89,7 @@ class Training:
     lr_drop_epochs: tuple[int, ...] = (40, 80)
     """Epochs at whose start the learning rate is multiplied by lr_drop_factor."""
     lr_drop_factor: float = 0.1
+    """What the learning rate is multiplied by at each drop."""
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
     """Of the network's matrix products; auto is bfloat16 on a GPU that has it and float32 elsewhere."""
     checkpoint_every: int = 500
@@ -135,7 +137,7 @@ class Evaluation:
 
 @dataclass(frozen=True, kw_only=True)
 class Resources:
-    """Where and how it runs. Nothing here changes what is computed beyond rounding and batch statistics."""
+    """Where and how it runs. It changes nothing but rounding, batch statistics and, with a GPU, the precision."""
 
     num_workers: int = 1
     """Training processes; with GPUs, one GPU each."""
@@ -185,7 +187,8 @@ class Experiment(Generic[ModelT]):
     tracking_uri: str | None = field(default_factory=_default_tracking_uri)
     """MLflow server or database (MLFLOW_TRACKING_URI sets the default); None is mlflow.db in the output folder."""
     run_name: str | None = None
-    """Name of the run's folder; None derives it from the settings. A run of the same name goes on where it stood."""
+    """Name of the run's folder; None derives it from the settings. A run of the same name goes on where it stood,
+    a finished one is scored again."""
 
     def __post_init__(self) -> None:
         workers, batch = self.resources.num_workers, self.training.batch_size
@@ -194,9 +197,25 @@ class Experiment(Generic[ModelT]):
             f"training.batch_size {batch} must be a multiple of resources.num_workers {workers}",
         )
         self.model.require_segment(self.mixing.segment_samples)
+        _require(
+            self.run_name is None or re.fullmatch(r"[A-Za-z0-9._-]+", self.run_name) is not None,
+            f"run_name may hold letters, digits, '.', '_' and '-' only, not {self.run_name!r}",
+        )
 
 
-_DOES_NOT_DECIDE_RESULTS = ("resources", "data", "output", "tracking_uri", "run_name")
+_DOES_NOT_DECIDE_RESULTS = (
+    "resources.",
+    "data",
+    "output",
+    "tracking_uri",
+    "run_name",
+    "training.log_every",
+    "training.checkpoint_every",
+    "training.keep_checkpoints",
+    "evaluation.batch_size",
+    "evaluation.num_examples",
+)
+"""Dotted paths, and parts of the experiment with a dot behind them."""
 
 
 def identity(experiment: Experiment, manifest_hash: str) -> dict[str, Any]:
@@ -205,7 +224,11 @@ def identity(experiment: Experiment, manifest_hash: str) -> dict[str, Any]:
     Two runs with the same identity compute the same; a checkpoint is only continued under its own.
     """
     settings = flatten(dataclasses.asdict(experiment))
-    decisive = {path: value for path, value in settings.items() if path.split(".")[0] not in _DOES_NOT_DECIDE_RESULTS}
+    decisive = {
+        path: value
+        for path, value in settings.items()
+        if path not in _DOES_NOT_DECIDE_RESULTS and f"{path.split('.')[0]}." not in _DOES_NOT_DECIDE_RESULTS
+    }
     return {**decisive, "manifest": manifest_hash}
 
 

@@ -22,7 +22,7 @@ from cocktail.train.checkpoint import load_checkpoint
 from cocktail.types import MixtureBatch, UsageError
 
 MIXTURE, IDEAL_BINARY_MASK = "mixture", "ideal binary mask"
-SCORING_CPUS = 0.75
+SCORING_CPUS = 0.5
 SEPARATING_CPUS = 0.5
 
 RESULTS = pa.schema(
@@ -145,9 +145,10 @@ def evaluate(
 ) -> pa.Table:
     """Separate and score the mixtures of a plan on the cluster: a table of RESULTS, in the plan's order.
 
-    `read` turns rows of the plan into a batch, on any node. With GPUs, one actor each; else one on a CPU.
+    `read` turns rows of the plan into a batch, on any node. One actor a GPU separates; without, one for four CPUs.
     Raises UsageError if no mixture can be scored.
     """
+    import ray
     import ray.data
 
     context = ray.data.DataContext.get_current()
@@ -161,7 +162,9 @@ def evaluate(
             fn_constructor_args=(name, config, num_classes, checkpoint, read, num_gpus > 0),
             batch_size=None,
             batch_format="pyarrow",
-            compute=ray.data.ActorPoolStrategy(size=max(num_gpus, 1)),
+            compute=ray.data.ActorPoolStrategy(
+                size=num_gpus or max(int(ray.cluster_resources().get("CPU", 0)) // 4, 1)
+            ),
             num_cpus=SEPARATING_CPUS,
             num_gpus=1 if num_gpus else 0,
         )

@@ -1,7 +1,7 @@
 """Files on local disks and in object stores, under one path syntax.
 
 A location is a local path or a URI that pyarrow knows (`s3://bucket/prefix`, `gs://...`, `file:///...`).
-Writing is all or nothing: no reader ever sees part of a file, even if the writer is killed.
+No reader ever sees part of a file, even if the writer is killed.
 """
 
 from __future__ import annotations
@@ -18,14 +18,14 @@ from cocktail.types import UsageError
 def resolve(location: str) -> tuple[pyarrow.fs.FileSystem, str]:
     """The filesystem that holds a location and the path inside it.
 
-    Raises UsageError for a URI of an unknown kind.
+    Raises UsageError for a URI of an unknown kind, or a bucket that cannot be reached.
     """
     if "://" not in location:
         return pyarrow.fs.LocalFileSystem(), str(Path(location).expanduser().absolute())
     try:
         return pyarrow.fs.FileSystem.from_uri(location)
-    except pa.ArrowInvalid as error:
-        raise UsageError(f"cannot read {location}: {error}. Give a local path, s3://... or gs://...") from error
+    except (pa.ArrowInvalid, OSError) as error:
+        raise UsageError(f"cannot reach {location}: {error}. Give a local path, s3://... or gs://...") from error
 
 
 def absolute(location: str, option: str) -> str:
@@ -99,6 +99,13 @@ def write_atomic(location: str, data: bytes | memoryview | pa.Buffer) -> None:
         os.fsync(folder)
     finally:
         os.close(folder)
+
+
+def delete_file(location: str) -> None:
+    """Remove a file; an absent one is no error."""
+    filesystem, path = resolve(location)
+    if filesystem.get_file_info(path).type == pyarrow.fs.FileType.File:
+        filesystem.delete_file(path)
 
 
 def delete_folder(location: str) -> None:

@@ -16,6 +16,7 @@ from cocktail.storage import join
 from cocktail.types import UsageError
 
 MAX_PARAM_LENGTH = 6000
+KEY_TAG = "run_key"
 
 
 def default_tracking_uri(output: str) -> str:
@@ -39,11 +40,12 @@ class TrackedRun:
 
     @classmethod
     def open(
-        cls, tracking_uri: str, artifacts: str, *, experiment: str, name: str, params: Mapping[str, Any]
+        cls, tracking_uri: str, artifacts: str, *, experiment: str, name: str, key: str, params: Mapping[str, Any]
     ) -> TrackedRun:
-        """The unfinished run of that name in the experiment, or a new one.
+        """The run of that name in the experiment, or a new one.
 
         `artifacts` is where a database without a server keeps files. Params are written once, when the run is new.
+        Raises UsageError if the run was recorded under another `key` (`cocktail.config.run_key`).
         """
         logging.getLogger("alembic").setLevel(logging.WARNING)
         client = MlflowClient(tracking_uri)
@@ -55,9 +57,14 @@ class TrackedRun:
             experiment_id = found.experiment_id
         runs = client.search_runs([experiment_id], f"tags.`mlflow.runName` = '{name}'", max_results=1)
         if runs:
+            recorded = runs[0].data.tags.get(KEY_TAG)
+            if recorded != key:
+                raise UsageError(
+                    f"MLflow has a run {name} of other settings (key {recorded}, not {key}): choose another --run-name"
+                )
             client.update_run(runs[0].info.run_id, status="RUNNING")
             return cls(tracking_uri, runs[0].info.run_id)
-        run = client.create_run(experiment_id, run_name=name)
+        run = client.create_run(experiment_id, run_name=name, tags={KEY_TAG: key})
         written = [Param(path, str(value)[:MAX_PARAM_LENGTH]) for path, value in params.items()]
         client.log_batch(run.info.run_id, params=written)
         return cls(tracking_uri, run.info.run_id)

@@ -166,12 +166,21 @@ def test_a_checkpoint_of_other_settings_is_refused_and_left_alone(undisturbed, e
     name = run_folders(undisturbed)[0].name
     before = last_checkpoint(undisturbed)
     changed = replace(experiment, output=str(undisturbed), run_name=name, seed=1)
+    recorded = [(found.info.status, found.data.tags) for found in mlflow_runs(undisturbed)]
     with pytest.raises(UsageError, match=r"seed \(was 0, is 1\)"):
         run(changed)
     after = last_checkpoint(undisturbed)
     assert (after.location, after.step) == (before.location, before.step)
+    assert [(found.info.status, found.data.tags) for found in mlflow_runs(undisturbed)] == recorded
+
+
+def test_absent_gpus_are_refused_before_anything_is_recorded(experiment, tmp_path, local_ray):
+    with pytest.raises(UsageError, match=r"needs 1 GPUs at once, the cluster has 0"):
+        run(replace(experiment, output=str(tmp_path), resources=Resources(gpu="yes")))
+    assert not (tmp_path / "runs").exists()
+    assert client(tmp_path).get_experiment_by_name("small") is None
 
 
 def test_more_workers_than_cpus_are_refused_with_the_numbers(experiment, tmp_path, local_ray):
-    with pytest.raises(UsageError, match=r"needs 8 CPUs at once, the cluster has 2"):
+    with pytest.raises(UsageError, match=r"needs 8 CPUs at once, the cluster has 2: "):
         run(replace(experiment, output=str(tmp_path), resources=Resources(gpu="no", num_workers=8)))

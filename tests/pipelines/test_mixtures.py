@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import ray
+import ray.data
 
 from cocktail.config import Mixing
 from cocktail.types import UsageError
@@ -99,6 +100,12 @@ def test_both_executors_give_the_same_bytes(stream, local_ray):
     through_ray = replace(stream, executor="ray")
     assert hashes(through_ray) == hashes(stream)
     assert hashes(through_ray, first=3, world_size=2) == hashes(stream)[3:]
+
+
+def test_ray_data_does_not_cut_large_batches(stream, local_ray, monkeypatch):
+    # A batch of 8 mixtures has 64 KB; Ray Data cuts blocks of more than one and a half times this.
+    monkeypatch.setattr(ray.data.DataContext.get_current(), "target_max_block_size", 10_000)
+    assert hashes(replace(stream, executor="ray")) == hashes(stream)
 
 
 def test_fewer_mixtures_than_a_batch_name_the_setting(stream):

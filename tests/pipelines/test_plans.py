@@ -115,8 +115,12 @@ def test_the_frozen_list_takes_the_middle_without_gain(manifest):
     assert (column(plan, "gain") == 1).all()
     assert (column(plan, "start") == 1500).all()
     assert (column(plan, "class_id")[:, 0] != column(plan, "class_id")[:, 1]).all()
-    longer = plan_test(manifest, MIXING, split="test", seed=1, num_mixtures=20)
-    assert longer.slice(0, 10).equals(plan)
+    # Six clips of the classes 0, 1, 2, 3, 4, 0 make 14 pairs of different classes.
+    longest = plan_test(manifest, MIXING, split="test", seed=1, num_mixtures=14)
+    assert longest.slice(0, 10).equals(plan)
+    assert len({frozenset(pair) for pair in longest["clip_id"].to_pylist()}) == 14
+    with pytest.raises(UsageError, match=r"gives only 14 different mixtures: lower --evaluation\.num-mixtures"):
+        plan_test(manifest, MIXING, split="test", seed=1, num_mixtures=15)
 
 
 def test_a_silent_middle_is_replaced_by_the_loudest_second(manifest):

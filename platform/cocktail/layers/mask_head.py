@@ -34,7 +34,9 @@ class MaskHead(nn.Module):
         products = torch.bmm(kernels, features.flatten(2)).view(B, 9 * N, H, W)
         upsampled = F.interpolate(products, scale_factor=2, mode="bilinear", align_corners=True)
         padded = F.pad(upsampled, (1, 1, 1, 1)).view(B, N, 3, 3, 2 * H + 2, 2 * W + 2)
-        logits = (scaled @ self.map_bias + self.bias)[:, :, None, None]
+        # Nine taps are added up in float32 at least, as a convolution would, also under autocast.
+        offset = (scaled @ self.map_bias).to(torch.promote_types(scaled.dtype, torch.float32)) + self.bias
+        logits = offset[:, :, None, None]
         for row in range(3):
             for column in range(3):
                 logits = logits + padded[:, :, row, column, row : row + 2 * H, column : column + 2 * W]

@@ -14,7 +14,7 @@ from typing import Any
 
 import torch
 
-from cocktail.storage import delete_folder, exists, join, list_names, read_bytes, write_atomic
+from cocktail.storage import delete_file, delete_folder, exists, join, list_names, read_bytes, write_atomic
 from cocktail.types import UsageError
 
 SCHEMA = "cocktail-checkpoint/1"
@@ -54,6 +54,8 @@ class CheckpointStore:
         write_atomic(join(location, "state.pt"), data)
         write_atomic(join(location, "meta.json"), json.dumps(meta, indent=1).encode())
         for name in self._names()[:-keep]:
+            # What makes it a checkpoint goes first.
+            delete_file(join(self.folder, name, "meta.json"))
             delete_folder(join(self.folder, name))
         return location
 

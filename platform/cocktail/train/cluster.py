@@ -5,14 +5,17 @@ from __future__ import annotations
 import logging
 import os
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import ray
+import ray.exceptions
 
 from cocktail.types import UsageError
 
 PROJECT = Path(__file__).resolve().parents[3]
-SHIPPED = "working_dir_files" in str(PROJECT)
+SHIPPED = "working_dir_files" in PROJECT.parts
 """Whether this code is the copy that Ray made of a job's working directory."""
 
 
@@ -25,10 +28,9 @@ def connect(tracking_uri: str | None = None) -> None:
     """
     if not ray.is_initialized():
         _start()
-    nodes = sum(node["Alive"] for node in ray.nodes())
-    if tracking_uri and tracking_uri.startswith("sqlite:") and nodes > 1:
+    if tracking_uri and tracking_uri.startswith("sqlite:") and num_nodes() > 1:
         raise UsageError(
-            f"training may run on any of the cluster's {nodes} nodes, and they cannot write to {tracking_uri}: "
+            f"training may run on any of the cluster's {num_nodes()} nodes, and they cannot write to {tracking_uri}: "
             "set MLFLOW_TRACKING_URI to a server"
         )
 
@@ -45,7 +47,7 @@ def _start() -> None:
     # Otherwise what a worker prints is shown twice.
     os.environ.setdefault("RAY_TRAIN_ENABLE_PRINT_PATCH", "0")
     quiet_ray()
-    # A shipped working directory lies elsewhere on each node; Ray adds it to the path and starts workers in it.
+    # A shipped working directory may lie elsewhere on each node; Ray adds it to the path and starts workers in it.
     python_path = "platform" if SHIPPED else os.pathsep.join([str(PROJECT), str(PROJECT / "platform")])
     ray.init(
         # Not Ray's own default, which first looks for the last cluster started here and waits minutes for a dead one.
@@ -66,11 +68,49 @@ def _relative(argument: str) -> str:
     return str(path.relative_to(PROJECT)) if path.is_absolute() and path.is_relative_to(PROJECT) else argument
 
 
-def require_cpus(demand: float, purpose: str) -> None:
-    """Raise UsageError if the cluster, as it is or can grow, has fewer CPUs than a run needs at once."""
-    have = ray.cluster_resources().get("CPU", 0.0)
-    if demand > have and not os.environ.get("COCKTAIL_AUTOSCALING"):
+def num_nodes() -> int:
+    """Nodes of the cluster that are up."""
+    return sum(node["Alive"] for node in ray.nodes())
+
+
+def require_resources(demand: dict[str, float], purpose: str) -> None:
+    """Raise UsageError if a cluster that does not grow has less than a run needs at once, with the numbers."""
+    have = ray.cluster_resources()
+    short = [
+        f"{needed:g} {name}s at once, the cluster has {have.get(name, 0.0):g}"
+        for name, needed in demand.items()
+        if needed > have.get(name, 0.0)
+    ]
+    if short and not os.environ.get("COCKTAIL_AUTOSCALING"):
         raise UsageError(
-            f"{purpose} needs {demand:g} CPUs at once, the cluster has {have:g}: lower --resources.num-workers or "
-            "--resources.cpus-per-worker, or set COCKTAIL_AUTOSCALING=1 on a cluster that grows"
+            f"{purpose} needs {' and '.join(short)}: lower --resources.num-workers or --resources.cpus-per-worker, "
+            "change --resources.gpu, or set COCKTAIL_AUTOSCALING=1 on a cluster that grows"
         )
+
+
+@contextmanager
+def one_line_errors() -> Iterator[None]:
+    """Print a UsageError, also one that Ray brought from a worker, as one line, and exit with status 2."""
+    try:
+        yield
+    except Exception as error:
+        mendable = find_cause(error, UsageError)
+        if mendable is None:
+            raise
+        print(f"error: {mendable}", file=sys.stderr)
+        sys.exit(2)
+
+
+def find_cause(error: BaseException, kind: type[BaseException]) -> BaseException | None:
+    """The first error of a kind among an error and what caused it, in this process or in one of Ray's workers."""
+    waiting, seen = [error], set()
+    while waiting:
+        current = waiting.pop(0)
+        # Ray's own wrapper is of the wrapped error's class too, but its message is a whole traceback.
+        if isinstance(current, kind) and not isinstance(current, ray.exceptions.RayTaskError):
+            return current
+        seen.add(id(current))
+        causes = [current.__cause__, getattr(current, "cause", None)]
+        causes += getattr(current, "worker_failures", {}).values()
+        waiting += [cause for cause in causes if isinstance(cause, BaseException) and id(cause) not in seen]
+    return None

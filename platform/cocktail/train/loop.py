@@ -168,6 +168,6 @@ def autocast_dtype(precision: str, device: torch.device) -> torch.dtype | None:
     """The type that matrix products run in, or None for float32."""
     if precision == "bfloat16":
         return torch.bfloat16
-    if precision == "auto" and device.type == "cuda" and torch.cuda.is_bf16_supported():
+    if precision == "auto" and device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False):
         return torch.bfloat16
     return None

@@ -11,13 +11,14 @@ import ray.train
 import torch
 from ray.train import FailureConfig, RunConfig, ScalingConfig
 from ray.train.torch import TorchTrainer, get_device
-from ray.train.v2.api.exceptions import TrainingFailedError, WorkerGroupError
+from ray.train.v2._internal.constants import ENV_VARS_TO_PROPAGATE
+from ray.train.v2.api.exceptions import TrainingFailedError
 
 from cocktail.config import Experiment
 from cocktail.storage import join, resolve
 from cocktail.tracking import TrackedRun
 from cocktail.train.checkpoint import CheckpointStore, require_identity
-from cocktail.train.cluster import quiet_ray, require_cpus
+from cocktail.train.cluster import find_cause, quiet_ray, require_resources
 from cocktail.train.loop import NonFiniteLossError, Place, train
 from cocktail.types import BatchSource, UsageError
 
@@ -28,6 +29,26 @@ def uses_gpus(experiment: Experiment) -> bool:
     return wanted == "yes" or (wanted == "auto" and ray.cluster_resources().get("GPU", 0) > 0)
 
 
+def prepare(experiment: Experiment, *, identity: dict[str, Any], run_folder: str, gpus: bool, data_cpus: float) -> None:
+    """Raise UsageError for what would fail in `fit`, before anything is recorded.
+
+    That is a checkpoint of other settings in the run's folder, or a cluster that is too small. `data_cpus` is
+    what the batch source needs on the cluster for each worker.
+    """
+    found = checkpoint_store(run_folder).newest()
+    if found is not None:
+        require_identity(found, identity)
+        print(f"going on from {found}", flush=True)
+    workers = experiment.resources.num_workers
+    demand = {"CPU": workers * (experiment.resources.cpus_per_worker + data_cpus)}
+    require_resources({**demand, "GPU": workers} if gpus else demand, "training")
+
+
+def checkpoint_store(run_folder: str) -> CheckpointStore:
+    """Where a run keeps its checkpoints."""
+    return CheckpointStore(join(run_folder, "checkpoints"))
+
+
 def fit(
     experiment: Experiment,
     source: BatchSource,
@@ -36,21 +57,21 @@ def fit(
     identity: dict[str, Any],
     run_folder: str,
     tracked: TrackedRun,
-    data_cpus: float,
+    gpus: bool,
 ) -> str:
     """Train on the cluster, from the run's newest checkpoint if it has one. Returns the last checkpoint's location.
 
     A worker that dies takes its group with it; the group starts again from the newest checkpoint, up to
-    `resources.max_failures` times. `data_cpus` is what the batch source needs on the cluster for each worker.
-    Raises UsageError if the cluster is too small or the checkpoint belongs to other settings.
+    `resources.max_failures` times. Raises NonFiniteLossError and UsageError as `cocktail.train.loop.train` does.
     """
     resources = experiment.resources
-    require_cpus(resources.num_workers * (resources.cpus_per_worker + data_cpus), "training")
-    checkpoints = CheckpointStore(join(run_folder, "checkpoints"))
-    found = checkpoints.newest()
-    if found is not None:
-        require_identity(found, identity)
-        print(f"going on from {found}", flush=True)
+    checkpoints = checkpoint_store(run_folder)
+    per_worker = {"CPU": resources.cpus_per_worker, **({"GPU": 1} if gpus else {})}
+    # Train's cleaner asks the state API without an address. That finds the last `ray start` on this machine, and if
+    # it is another cluster, this run's controller looks dead there and its workers lose their resources.
+    was_set = os.environ.get("RAY_ADDRESS")
+    os.environ["RAY_ADDRESS"] = ray.get_runtime_context().gcs_address
+    ENV_VARS_TO_PROPAGATE.add("RAY_ADDRESS")
 
     def worker() -> None:
         _train_here(experiment, source, num_classes, identity, checkpoints, tracked)
@@ -60,8 +81,8 @@ def fit(
         worker,
         scaling_config=ScalingConfig(
             num_workers=resources.num_workers,
-            use_gpu=uses_gpus(experiment),
-            resources_per_worker=_worker_resources(experiment),
+            use_gpu=gpus,
+            resources_per_worker=per_worker,
         ),
         run_config=RunConfig(
             # A name of its own for each start: what to resume is decided by our checkpoints alone.
@@ -73,21 +94,19 @@ def fit(
     )
     try:
         trainer.fit()
-    except WorkerGroupError as error:
-        for failure in error.worker_failures.values():
-            if isinstance(failure, (UsageError, NonFiniteLossError)):
-                raise failure from error
-        raise
     except TrainingFailedError as error:
-        raise RuntimeError(f"training failed: {error}") from error
+        for kind in (NonFiniteLossError, UsageError):
+            known = find_cause(error, kind)
+            if known is not None:
+                raise known from error
+        raise
+    finally:
+        del os.environ["RAY_ADDRESS"]
+        if was_set is not None:
+            os.environ["RAY_ADDRESS"] = was_set
     last = checkpoints.newest()
     assert last is not None, "training ended without its last checkpoint"
     return last
-
-
-def _worker_resources(experiment: Experiment) -> dict[str, float]:
-    wanted = {"CPU": experiment.resources.cpus_per_worker}
-    return {**wanted, "GPU": 1} if uses_gpus(experiment) else wanted
 
 
 def _train_here(

@@ -1,0 +1,86 @@
+"""Two processes train as one."""
+
+import os
+import socket
+from pathlib import Path
+
+import torch
+import torch.distributed as dist
+from torch import nn
+from torch.multiprocessing.spawn import spawn
+
+from cocktail.config import Training
+from cocktail.train.checkpoint import CheckpointStore, load_checkpoint
+from cocktail.train.loop import Place, train
+from cocktail.types import MixtureBatch
+
+SETTINGS = Training(epochs=2, batch_size=8, optimizer="sgd", learning_rate=0.05, lr_drop_epochs=(), log_every=1)
+
+
+class Linear(nn.Module):
+    """Without BatchNorm and dropout, the mean gradient of two halves is that of the whole."""
+
+    def __init__(self):
+        super().__init__()
+        self.net = nn.Linear(8, 1)
+
+    def forward(self, batch: MixtureBatch):
+        predicted = self.net(batch.sources.float().flatten(1) / 32768).squeeze(1)
+        return {"total": (predicted - batch.class_ids[:, 0]).square().mean()}
+
+
+class Halves:
+    batches_per_epoch = 3
+
+    def batches(self, epoch, first, rank, world_size):
+        share = 8 // world_size
+        for number in range(first, 3):
+            generator = torch.Generator().manual_seed(100 * epoch + number)
+            sources = torch.randint(-32768, 32767, (8, 2, 4), generator=generator, dtype=torch.int16)
+            class_ids = torch.randint(0, 3, (8, 2), generator=generator)
+            mine = slice(rank * share, (rank + 1) * share)
+            yield MixtureBatch(
+                mixture_ids=tuple(str(i) for i in range(8))[mine],
+                sources=sources[mine],
+                gains=torch.ones(share, 2),
+                class_ids=class_ids[mine],
+            )
+
+
+def run(rank: int, world_size: int, folder: str, port: int) -> None:
+    if world_size > 1:
+        os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+        dist.init_process_group("gloo", rank=rank, world_size=world_size)
+    torch.manual_seed(11)
+    losses: list[float] = []
+    train(
+        Linear(),
+        Halves(),
+        SETTINGS,
+        seed=0,
+        place=Place(device=torch.device("cpu"), rank=rank, world_size=world_size),
+        checkpoints=CheckpointStore(folder),
+        identity={},
+        on_log=lambda step, num_steps, metrics: losses.append(metrics["loss/total"]),
+    )
+    Path(f"{folder}-losses-{rank}").write_text(repr(losses))
+    if world_size > 1:
+        dist.destroy_process_group()
+
+
+def test_two_ranks_compute_what_one_does_on_the_whole_batch(tmp_path):
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    spawn(run, args=(2, str(tmp_path / "two"), port), nprocs=2)
+    run(0, 1, str(tmp_path / "one"), 0)
+    states = []
+    for name in ("one", "two"):
+        newest = CheckpointStore(str(tmp_path / name)).newest()
+        assert newest is not None
+        states.append(load_checkpoint(newest).state["model"])
+    for name, value in states[0].items():
+        torch.testing.assert_close(states[1][name], value, atol=1e-6, rtol=1e-6)
+    losses = [eval((tmp_path / name).read_text()) for name in ("one-losses-0", "two-losses-0", "two-losses-1")]
+    torch.testing.assert_close(torch.tensor(losses[1]), torch.tensor(losses[0]), atol=1e-6, rtol=1e-6)
+    assert losses[1] == losses[2]
