@@ -137,6 +137,7 @@ def _execute_ray(slices: list[pa.Table], reading, prefetch: int) -> Iterator[dic
     )
     dataset.context.execution_options.preserve_order = True
     dataset.context.enable_progress_bars = False
+    dataset.context.raise_original_map_exception = True  # so that a user's mistake stays recognisable
     # Or Ray Data would cut batches of more than 192 MiB into smaller ones.
     dataset.context.target_max_block_size = None
     batches: Any = dataset.iter_batches(batch_size=None, batch_format="numpy", prefetch_batches=prefetch)

@@ -273,6 +273,7 @@ def _write_all(rows: list[dict[str, Any]], settings: ShardSettings, folder: str)
 
     shards = ray.data.from_items(rows, override_num_blocks=len(rows))
     shards.context.enable_progress_bars = False
+    shards.context.raise_original_map_exception = True  # so that a user's mistake stays recognisable
     shards.context.print_on_execution_start = False
     fn_kwargs = {"settings": settings, "folder": folder}
     return shards.map(write_shard, fn_kwargs=fn_kwargs, num_cpus=1).iter_rows()  # pyright: ignore[reportArgumentType]

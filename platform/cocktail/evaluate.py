@@ -154,6 +154,7 @@ def evaluate(
     context = ray.data.DataContext.get_current()
     context.enable_progress_bars = False
     context.execution_options.preserve_order = True
+    context.raise_original_map_exception = True  # so that a user's mistake stays recognisable
     slices = [plan.slice(start, batch_size) for start in range(0, len(plan), batch_size)]
     scored = (
         ray.data.from_arrow(slices)

@@ -18,7 +18,9 @@ def test_a_mistake_found_in_a_worker_is_one_line(local_ray, capsys, through):
         if through == "task":
             ray.get(ray.remote(fail).remote(0))
         else:
-            ray.data.range(2).map(fail).materialize()
+            mapped = ray.data.range(2).map(fail)
+            mapped.context.raise_original_map_exception = True  # as our pipelines do
+            mapped.materialize()
     assert ended.value.code == 2
     assert capsys.readouterr().err.endswith("error: the shard is cut short: run the job again\n")
 

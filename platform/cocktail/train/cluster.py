@@ -15,6 +15,7 @@ import ray.exceptions
 from cocktail.types import UsageError
 
 PROJECT = Path(__file__).resolve().parents[3]
+_RAY_ADVICE = "Failed to apply UDF transform"
 SHIPPED = "working_dir_files" in PROJECT.parts
 """Whether this code is the copy that Ray made of a job's working directory."""
 
@@ -97,7 +98,8 @@ def one_line_errors() -> Iterator[None]:
         mendable = find_cause(error, UsageError)
         if mendable is None:
             raise
-        print(f"error: {mendable}", file=sys.stderr)
+        # Ray Data adds advice of its own to the message.
+        print(f"error: {str(mendable).split(_RAY_ADVICE)[0].rstrip()}", file=sys.stderr)
         sys.exit(2)
 
 
