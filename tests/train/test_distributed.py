@@ -65,6 +65,7 @@ def run(rank: int, world_size: int, folder: str, port: int) -> None:
     )
     Path(f"{folder}-losses-{rank}").write_text(repr(losses))
     if world_size > 1:
+        dist.barrier()  # rank 0 holds the store that the others still speak to
         dist.destroy_process_group()
 
 
