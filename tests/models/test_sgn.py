@@ -76,6 +76,17 @@ def test_every_parameter_gets_a_gradient(model):
     assert without == []
 
 
+def test_bfloat16_autocast_gives_the_losses_of_float32_to_its_precision(model):
+    batch = tones([[0, 3], [2, 1]])
+    exact = model(batch)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        rounded = model(batch)
+    rounded["total"].backward()
+    for name, loss in exact.items():
+        torch.testing.assert_close(rounded[name], loss, rtol=0.02, atol=0.0)
+    assert all(parameter.grad is not None for parameter in model.parameters())
+
+
 def test_the_front_end_is_not_in_checkpoints(model):
     assert not any(name.startswith("front_end") for name in model.state_dict())
 
