@@ -30,6 +30,7 @@ from cocktail.tracking import TrackedRun, default_tracking_uri
 from cocktail.train.cluster import connect, num_nodes, one_line_errors, require_resources
 from cocktail.train.ray_train import fit, prepare, uses_gpus
 from cocktail.types import MixtureBatch, UsageError
+from pipelines.clips import ClipSource
 from pipelines.embedded import make_embedded_corpus
 from pipelines.manifest import Manifest, open_manifest
 from pipelines.mixtures import RENDER_CPUS, MixtureStream, render, to_batch
@@ -112,7 +113,7 @@ def run(experiment: Experiment) -> None:
             gpus=gpus,
         )
         clock.lap("training")
-        read = functools.partial(read_rows, folder=manifest.folder, segment_samples=mixing.segment_samples)
+        read = functools.partial(read_rows, source=ClipSource.of(manifest), segment_samples=mixing.segment_samples)
         results = evaluate(
             experiment.name,
             experiment.model,
@@ -181,9 +182,9 @@ def open_data(experiment: Experiment, tracking_uri: str) -> Manifest:
             f"the embedded corpus is made on one machine's disk, and this cluster has {num_nodes()} nodes: give --data"
         )
     corpus = make_embedded_corpus(join(experiment.output, "embedded", "corpus"))
-    settings = ShardSettings(dataset="embedded", sample_rate_hz=experiment.mixing.sample_rate_hz, clips_per_shard=11)
+    settings = ShardSettings(dataset="embedded", sample_rate_hz=experiment.mixing.sample_rate_hz, shard_mb=2.76)
     shards = join(experiment.output, "embedded", f"shards-{settings.sample_rate_hz}")
-    return shard_dataset(index_vggsound(corpus / "vggsound.csv", corpus / "videos"), settings, shards)
+    return shard_dataset(index_vggsound(str(corpus / "vggsound.csv"), str(corpus / "videos")), settings, shards)
 
 
 def run_folder(experiment: Experiment, manifest: Manifest) -> str:
@@ -200,9 +201,9 @@ def run_folder(experiment: Experiment, manifest: Manifest) -> str:
     return join(runs, f"{stem}{newest + 1}")
 
 
-def read_rows(rows: pa.Table, folder: str, segment_samples: int) -> MixtureBatch:
+def read_rows(rows: pa.Table, source: ClipSource, segment_samples: int) -> MixtureBatch:
     """A batch of the mixtures that rows of a plan name."""
-    return to_batch(render(rows, folder, segment_samples))
+    return to_batch(render(rows, source, segment_samples))
 
 
 def git_commit() -> str:
@@ -249,7 +250,7 @@ def report(
         examples = test_list.slice(0, experiment.evaluation.num_examples)
         if len(examples):
             model = load_model(experiment.model, len(manifest.classes), checkpoint)
-            batch = read_rows(examples, manifest.folder, experiment.mixing.segment_samples)
+            batch = read_rows(examples, ClipSource.of(manifest), experiment.mixing.segment_samples)
             store_examples(folder / "examples", model, batch, manifest.classes, experiment.mixing.sample_rate_hz)
         tracked.store(folder)
     for summary in summaries:

@@ -12,35 +12,28 @@ from pathlib import Path
 
 sys.path[:0] = [str(Path(__file__).resolve().parents[1] / part) for part in (".", "platform")]
 
+import pyarrow as pa
 import tyro
 
-from cocktail.storage import absolute
-from cocktail.train.cluster import connect, one_line_errors
-from pipelines.shards import ShardSettings, shard_dataset
-from pipelines.vggsound import index_vggsound
-
-VGGSOUND = ShardSettings(dataset="vggsound")
+from jobs.sharding import ShardJob, main
+from pipelines.shards import ShardSettings
+from pipelines.vggsound import index_vggsound, vggss_classes
 
 
 @dataclass(frozen=True, kw_only=True)
-class ShardVGGSound:
-    """What to shard, and how."""
-
+class ShardVGGSound(ShardJob):
     csv: str
     """The released vggsound.csv: id, start second, label, split."""
     videos: str
-    """Folder of <id>_<start, six digits>.mp4, on a disk that every node sees."""
-    shards: str
-    """Folder or s3:// URI to write to."""
-    settings: tyro.conf.OmitArgPrefixes[ShardSettings] = VGGSOUND
+    """Folder of <id>_<start, six digits>.mp4, on a disk that every node sees, or in an object store."""
+    vggss: str | None = None
+    """The released vggss.json: only the classes that occur in it are taken, the 221 of SGN and AVGN."""
+    settings: tyro.conf.OmitArgPrefixes[ShardSettings] = ShardSettings(dataset="vggsound")
 
-
-def main() -> None:
-    with one_line_errors():
-        job = tyro.cli(ShardVGGSound, description=__doc__)
-        index = index_vggsound(absolute(job.csv, "--csv"), absolute(job.videos, "--videos"))
-        shard_dataset(index, job.settings, absolute(job.shards, "--shards"), connect)
+    def index(self) -> pa.Table:
+        vggss = self.optional("vggss")
+        return index_vggsound(self.location("csv"), self.location("videos"), vggss and vggss_classes(vggss))
 
 
 if __name__ == "__main__":
-    main()
+    main(ShardVGGSound, __doc__)

@@ -7,11 +7,10 @@ and picture sizes are bounded before and while decoding, and whatever is wrong e
 from __future__ import annotations
 
 import hashlib
-import io
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import av
 import numpy as np
@@ -26,30 +25,16 @@ from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 from PIL import Image
 
-Reason = Literal[
-    "missing file",
-    "undecodable file name",
-    "duplicate row",
-    "empty file",
-    "not media",
-    "truncated",
-    "no audio track",
-    "no video track",
-    "too short",
-    "too long",
-    "silent",
-    "decode error",
-]
-"""Why a clip is set aside. The first three are known when the data set is indexed."""
+from pipelines.bad_clips import BadClip
+from pipelines.pictures import MAX_SIDE, require_size, to_jpeg
 
 SILENCE_DBFS = -60.0
 """A clip whose loudest sample, as stored, lies below this holds no sound to learn from."""
 
-JPEG_QUALITY = 90
-
-_MAX_PICTURE_SIDE = 8192
 _MISSING_SECONDS = 0.5
 """Less sound than the header declares, by more than this, is a file cut short. Codec padding stays below."""
+
+_CHUNKS_TO_FOLD = 512
 
 _STREAMED_RIFF_BYTES = 0x7FFF0000
 """From here on a RIFF header's length means that its writer did not know it."""
@@ -58,18 +43,6 @@ _STREAMED_RIFF_BYTES = 0x7FFF0000
 _CONTAINERS = "mov,mp4,m4a,3gp,matroska,webm,avi,flv,asf,mpegts,mpeg,wav,w64,aiff,au,flac,ogg,mp3,aac"
 _MAGIC = (b"RIFF", b"\x1aE\xdf\xa3", b"OggS", b"fLaC", b"ID3", b"FLV", b"FORM", b"\x30\x26\xb2\x75")
 _MP4_BOXES = (b"ftyp", b"moov", b"mdat", b"free", b"skip", b"wide")
-
-
-class BadClip(ValueError):  # noqa: N818 - a verdict on the data, not a fault of the program
-    """A clip that cannot be used: one of a fixed set of reasons to count by, and what exactly was found."""
-
-    def __init__(self, reason: Reason, detail: str) -> None:
-        super().__init__(f"{reason}: {detail}")
-        self.reason: Reason = reason
-        self.detail = detail
-
-    def __reduce__(self) -> tuple[type[BadClip], tuple[Reason, str]]:
-        return type(self), (self.reason, self.detail)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -85,16 +58,20 @@ class Clip:
     duration_seconds: float
     source_sha256: str
     """Of the whole media file."""
+    mask: bytes | None = None
+    """A PNG of the first picture, 255 where the sounding object is, else 0."""
 
 
 def decode_clip(
     path: str | Path,
     *,
     sample_rate_hz: int,
+    audio_track: int = 0,
     num_frames: int = 1,
     picture_short_side: int = 256,
     min_seconds: float = 1.0,
     max_seconds: float = 600.0,
+    keep_silent: bool = False,
 ) -> Clip:
     """Decode a media file on the local filesystem, on one core.
 
@@ -111,15 +88,15 @@ def decode_clip(
             if _STREAMED_RIFF_BYTES > declared_bytes > path.stat().st_size + 1:  # FFmpeg takes what is there
                 raise BadClip("truncated", f"{path.stat().st_size} of {declared_bytes} bytes are there")
             with _open(path, head) as container:
-                audio, video = _choose_tracks(container, num_frames, max_seconds)
+                audio, video = _choose_tracks(container, audio_track, num_frames, max_seconds)
                 sound = _decode_sound(container, audio, video, max_seconds)
-                samples = _to_stored(sound, sample_rate_hz, min_seconds)
+                samples = _to_stored(sound, sample_rate_hz, min_seconds, keep_silent)
                 targets = [
                     sound.start_seconds + (part + 0.5) / num_frames * sound.duration_seconds
                     for part in range(num_frames)
                 ]
                 frames = _frames_at(container, video, sound.video_packets, targets) if video else []
-                pictures = tuple(_to_jpeg(frame, picture_short_side) for frame in frames)
+                pictures = tuple(to_jpeg(_turned(frame), picture_short_side) for frame in frames)
             file.seek(0)
             digest = hashlib.file_digest(file, "sha256").hexdigest()
     except FileNotFoundError as error:
@@ -146,13 +123,13 @@ def _open(path: Path, head: bytes) -> InputContainer:
 
 
 def _choose_tracks(
-    container: InputContainer, num_frames: int, max_seconds: float
+    container: InputContainer, audio_track: int, num_frames: int, max_seconds: float
 ) -> tuple[AudioStream, VideoStream | None]:
-    """The first sound track and the first moving picture, ready to decode; None where no picture is wanted."""
+    """A sound track and the first moving picture, ready to decode; None where no picture is wanted."""
     tracks = ", ".join(stream.type for stream in container.streams) or "none"
-    if not container.streams.audio:
-        raise BadClip("no audio track", f"tracks: {tracks}")
-    audio = container.streams.audio[0]
+    if len(container.streams.audio) <= audio_track:
+        raise BadClip("no audio track", f"number {audio_track} of the sound is wanted; tracks: {tracks}")
+    audio = container.streams.audio[audio_track]
     moving = [s for s in container.streams.video if not s.disposition & Disposition.attached_pic]
     video = moving[0] if moving and num_frames else None
     if num_frames and video is None:
@@ -165,9 +142,9 @@ def _choose_tracks(
             raise BadClip("decode error", f"no decoder for the {stream.type} track")
         if stream is not None:
             stream.codec_context.thread_count = 1
-    if video is not None and max(video.width, video.height) > _MAX_PICTURE_SIDE:
-        size = f"{video.width}x{video.height}"
-        raise BadClip("decode error", f"pictures of {size}, at most {_MAX_PICTURE_SIDE} a side are taken")
+    if video is not None:
+        require_size(video.width, video.height)
+        video.codec_context.options = {"max_pixels": str(MAX_SIDE**2)}  # for sizes that change on the way
     return audio, video
 
 
@@ -182,6 +159,9 @@ class _Sound:
     """A sound track as it comes out of the decoder, and the video packets met on the way."""
 
     chunks: list[np.ndarray] = field(default_factory=list)
+    """Not yet folded, channels apart."""
+    folded: list[np.ndarray] = field(default_factory=list)
+    """float32 [T] in [-1, 1], the mean of the channels."""
     layout: tuple[str, int, int] | None = None
     """Sample format, number of channels, sampling rate: the same in every chunk."""
     num_samples: int = 0
@@ -204,12 +184,21 @@ class _Sound:
                 "decode error", f"the sound changes from {self.layout} to {layout} at {self.end_seconds:.2f} s"
             )
         self.chunks.append(frame.to_ndarray())
+        if len(self.chunks) == _CHUNKS_TO_FOLD:
+            self._fold()
         self.num_samples += frame.samples
         start = self.end_seconds if frame.time is None else frame.time
         self.end_seconds = start + frame.samples / frame.sample_rate
 
     def mono(self) -> np.ndarray:
         """float32 [T] in [-1, 1]."""
+        self._fold()
+        return np.concatenate(self.folded)
+
+    def _fold(self) -> None:
+        """All channels of a long file at once would take a lot of memory."""
+        if not self.chunks:
+            return
         assert self.layout is not None
         samples = np.concatenate(self.chunks, axis=1)
         name, num_channels, _ = self.layout
@@ -217,8 +206,11 @@ class _Sound:
             samples = samples.reshape(-1, num_channels).T
         mean = samples.mean(axis=0, dtype=np.float32)
         if samples.dtype == np.uint8:
-            return (mean - 128) / 128
-        return mean if samples.dtype.kind == "f" else mean / np.float32(-float(np.iinfo(samples.dtype).min))
+            mean = (mean - 128) / 128
+        elif samples.dtype.kind != "f":
+            mean = mean / np.float32(-float(np.iinfo(samples.dtype).min))
+        self.folded.append(mean)
+        self.chunks.clear()
 
 
 def _decode_sound(
@@ -265,16 +257,18 @@ def _append_all(sound: _Sound, packet: Packet[Any], max_seconds: float) -> None:
         raise BadClip("too long", f"more sound than declared, at most {max_seconds:g} s are taken")
 
 
-def _to_stored(sound: _Sound, sample_rate_hz: int, min_seconds: float) -> np.ndarray:
+def _to_stored(sound: _Sound, sample_rate_hz: int, min_seconds: float, keep_silent: bool) -> np.ndarray:
     """int16 [T] at the stored rate, rounded to the nearest step and clipped."""
     if sound.layout is None or sound.duration_seconds < min_seconds:
         raise BadClip("too short", f"{sound.duration_seconds:.2f} s of sound, at least {min_seconds:g} s needed")
-    mono = soxr.resample(sound.mono(), sound.layout[2], sample_rate_hz, quality="HQ")
+    mono = sound.mono()
     if not np.isfinite(mono).all():
-        raise BadClip("decode error", "samples that are not finite")
+        bad = np.flatnonzero(~np.isfinite(mono))
+        raise BadClip("not finite", f"{len(bad)} samples, the first at {bad[0] / sound.layout[2]:.3f} s")
+    mono = soxr.resample(mono, sound.layout[2], sample_rate_hz, quality="HQ")
     samples = np.clip(np.rint(mono * 32768), -32768, 32767).astype(np.int16)
     peak = float(np.abs(samples.astype(np.int32)).max(initial=0)) / 32768
-    if peak < 10 ** (SILENCE_DBFS / 20):
+    if peak < 10 ** (SILENCE_DBFS / 20) and not keep_silent:
         raise BadClip("silent", f"the loudest sample is {peak:.6f} of full scale, below {SILENCE_DBFS:g} dBFS")
     return samples
 
@@ -317,17 +311,11 @@ def _frames_at(
     return found + [previous] * (len(wanted) - len(found))
 
 
-def _to_jpeg(frame: VideoFrame, short_side: int) -> bytes:
+def _turned(frame: VideoFrame) -> Image.Image:
+    """Phones store the turn beside the picture."""
+    require_size(frame.width, frame.height)
     image = frame.to_image()
-    if frame.rotation:  # phones store the turn beside the picture
-        image = image.rotate(frame.rotation, expand=True)
-    scale = short_side / min(image.size)
-    if scale < 1:
-        size = (max(1, round(image.width * scale)), max(1, round(image.height * scale)))
-        image = image.resize(size, Image.Resampling.BICUBIC)
-    buffer = io.BytesIO()
-    image.save(buffer, "JPEG", quality=JPEG_QUALITY)
-    return buffer.getvalue()
+    return image.rotate(frame.rotation, expand=True) if frame.rotation else image
 
 
 def _describe(error: Exception) -> str:

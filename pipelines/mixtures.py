@@ -17,39 +17,30 @@ import pyarrow as pa
 import torch
 
 from cocktail.config import Mixing
-from cocktail.storage import join, open_reader
 from cocktail.types import MixtureBatch, UsageError
+from pipelines.clips import ClipSource
 from pipelines.manifest import Manifest, open_manifest
 from pipelines.plans import plan_epoch, usable_clips
+
+_READ = ["shard", "clip_id", "audio_offset", "audio_bytes", "num_samples", "start", "checks"]
 
 RENDER_CPUS = 0.5
 """CPUs that Ray reserves for one rendering task."""
 
 
-@functools.lru_cache(maxsize=64)
-def _shard_file(folder: str, shard: str) -> pa.NativeFile:
-    return open_reader(join(folder, shard))
-
-
-def render(rows: pa.Table, folder: str, segment_samples: int) -> dict[str, np.ndarray]:
+def render(rows: pa.Table, source: ClipSource, segment_samples: int) -> dict[str, np.ndarray]:
     """Read what the rows of a plan name: a batch as columns, ready for any executor.
 
     `mixture_ids` [B], `sources` int16 [B, N, T], `gains` float32 [B, N], `class_ids` int64 [B, N].
-    A clip shorter than T is repeated to fill it (Sound of Pixels). Raises UsageError naming the shard
-    and the clip if the bytes are not there.
+    A clip shorter than T is repeated to fill it (Sound of Pixels). Raises DamagedMemberError.
     """
-    plan = {name: rows[name].to_pylist() for name in ("shard", "clip_id", "audio_offset", "num_samples", "start")}
+    plan = rows.select(_READ).to_pydict()
     sources = np.empty((len(rows), len(plan["shard"][0]), segment_samples), np.int16)
-    for b, row in enumerate(zip(*plan.values(), strict=True)):
-        for n, (shard, clip_id, offset, num_samples, start) in enumerate(zip(*row, strict=True)):
-            count = min(segment_samples, num_samples - start)
-            data = _shard_file(folder, shard).read_at(2 * count, offset + 2 * start)
-            if len(data) != 2 * count:
-                raise UsageError(
-                    f"{join(folder, shard)} ends before the audio of clip {clip_id}: "
-                    "delete the shard and its index, and run the sharding job again"
-                )
-            samples = np.frombuffer(data, "<i2")
+    for b in range(len(rows)):
+        for n in range(sources.shape[1]):
+            clip = {name: column[b][n] for name, column in plan.items()}
+            count = min(segment_samples, clip["num_samples"] - clip["start"])
+            samples = source.read(clip, clip["start"], count, clip["checks"])
             sources[b, n] = samples if count == segment_samples else np.resize(samples, segment_samples)
     return {
         "mixture_ids": np.array(rows["mixture_id"].to_pylist()),
@@ -110,7 +101,8 @@ class MixtureStream:
         plan = plan_epoch(self.manifest, self.mixing, split=self.split, seed=self.seed, epoch=epoch)
         slices = [plan.slice(g * self.batch_size + rank * share, share) for g in range(first, self.batches_per_epoch)]
         execute = {"ray": _execute_ray, "inline": _execute_inline}[self.executor]
-        reading = functools.partial(render, folder=self.folder, segment_samples=self.mixing.segment_samples)
+        source = ClipSource.of(self.manifest)
+        reading = functools.partial(render, source=source, segment_samples=self.mixing.segment_samples)
         for rows, columns in zip(slices, execute(slices, reading, self.prefetch_batches), strict=True):
             assert list(columns["mixture_ids"]) == rows["mixture_id"].to_pylist(), "batches must follow the plan"
             yield to_batch(columns)

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -62,7 +63,7 @@ _NEVER = 1 << 30
 
 
 def usable_clips(manifest: Manifest, mixing: Mixing, split: str) -> Clips:
-    """The clips of a split that hold a second that sounds.
+    """The clips of a split that are of one class and hold a second that sounds.
 
     Raises UsageError if the shards hold another rate or if there are too few classes for a mixture.
     """
@@ -71,8 +72,9 @@ def usable_clips(manifest: Manifest, mixing: Mixing, split: str) -> Clips:
             f"{manifest.folder} holds audio at {manifest.sample_rate_hz} Hz, but mixing.sample_rate_hz is "
             f"{mixing.sample_rate_hz}: set it, or shard again with --sample-rate-hz {mixing.sample_rate_hz}"
         )
-    table = manifest.table.filter(pc.field("split") == split)
-    rms = table["rms"].combine_chunks()
+    table = manifest.table.filter(pc.field("split") == split).combine_chunks()
+    table = table.filter(pa.array(np.diff(_list(table["class_ids"]).offsets.to_numpy()) == 1))
+    rms = _list(table["rms"])
     lengths = np.diff(rms.offsets.to_numpy())
     seconds = int(lengths.max(initial=0))
     level = np.zeros((len(table), seconds), np.float32)
@@ -85,7 +87,8 @@ def usable_clips(manifest: Manifest, mixing: Mixing, split: str) -> Clips:
     next_loud[:, :seconds] = np.minimum.accumulate(candidates[:, ::-1], axis=1)[:, ::-1]
     usable = loud.any(axis=1)
     table = table.filter(pa.array(usable))
-    classes = np.unique(table["class_id"].to_numpy())
+    class_id = _list(table["class_ids"]).flatten().to_numpy()
+    classes = np.unique(class_id)
     if len(classes) < mixing.num_sources:
         raise UsageError(
             f"{manifest.folder} has {len(table)} clips of {len(classes)} classes that sound in its {split} split; "
@@ -95,11 +98,16 @@ def usable_clips(manifest: Manifest, mixing: Mixing, split: str) -> Clips:
     return Clips(
         table=table,
         shard=shard_codes.indices.to_numpy(),
-        class_id=table["class_id"].to_numpy(),
+        class_id=class_id,
         num_samples=table["num_samples"].to_numpy().astype(np.int64),
         next_loud=next_loud[usable],
         loudest=level[usable].argmax(axis=1),
     )
+
+
+def _list(column: pa.ChunkedArray) -> pa.ListArray:
+    """A column of lists as one array that starts at its first offset."""
+    return pa.concat_arrays(column.chunks) if column.num_chunks else pa.array([], column.type)
 
 
 def plan_epoch(manifest: Manifest, mixing: Mixing, *, split: str, seed: int, epoch: int) -> pa.Table:
@@ -258,7 +266,7 @@ def _rows(
         for i in range(0, len(parts), N)
     ]
 
-    def per_source(values) -> pa.Array:
+    def per_source(values: Any) -> pa.Array:
         array = values.combine_chunks() if isinstance(values, pa.ChunkedArray) else pa.array(values)
         return pa.FixedSizeListArray.from_arrays(array, N)
 
@@ -266,11 +274,22 @@ def _rows(
         {
             "mixture_id": ids,
             "clip_id": per_source(flat["clip_id"]),
-            "class_id": per_source(flat["class_id"]),
-            "shard": per_source(flat["shard"]),
-            "audio_offset": per_source(flat["audio_offset"]),
-            "num_samples": per_source(flat["num_samples"]),
+            "class_id": per_source(clips.class_id[chosen].ravel()),
+            **{name: per_source(flat[name]) for name in ("shard", "audio_offset", "audio_bytes", "num_samples")},
             "start": per_source(starts.ravel()),
             "gain": per_source(gains.ravel()),
+            "checks": per_source(_checks(flat, starts.ravel(), mixing)),
         }
     )
+
+
+def _checks(flat: pa.Table, starts: np.ndarray, mixing: Mixing) -> pa.ListArray:
+    """The checksums of the seconds that each crop touches."""
+    checks = _list(flat["checks"])
+    ends = np.minimum(starts + mixing.segment_samples, flat["num_samples"].to_numpy())
+    first = starts // mixing.sample_rate_hz
+    counts = -(-ends // mixing.sample_rate_hz) - first
+    offsets = np.concatenate([[0], np.cumsum(counts)])
+    begins = checks.offsets.to_numpy()[:-1] + first
+    places = np.repeat(begins - offsets[:-1], counts) + np.arange(offsets[-1])
+    return pa.ListArray.from_arrays(pa.array(offsets, pa.int32()), checks.flatten().take(pa.array(places)))

@@ -1,6 +1,5 @@
-"""Shards of a data set: planned, written, counted, opened.
+"""Shards of a data set: written, counted, committed.
 
-A plan has one row a shard: its name and the clips dealt to it, a pure function of the index and the settings.
 A shard is a WebDataset tar (`<key>.wav`, `<key>.<i>.jpg`, `<key>.json` a sample) and, written after it, a
 sidecar `<shard>.index.json`: that file commits the shard. The manifest is made of sidecars alone and commits
 the data set. Every planned clip is either in its shard or in the sidecar's `quarantined`, with a reason.
@@ -8,110 +7,49 @@ the data set. Every planned clip is either in its shard or in the sidecar's `qua
 
 from __future__ import annotations
 
-import hashlib
 import json
 import math
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass
-from typing import Annotated, Any
+from dataclasses import replace
+from typing import Any
 
 import pyarrow as pa
-import tyro
 
-from cocktail.storage import exists, join, list_names, read_bytes, write_atomic
+from cocktail.storage import (
+    delete_temporary,
+    exists,
+    join,
+    list_names,
+    local_copy,
+    open_atomic,
+    read_bytes,
+    write_atomic,
+)
 from cocktail.types import UsageError
+from pipelines.bad_clips import BadClip
 from pipelines.manifest import (
+    MANIFEST_COLUMNS,
     MANIFEST_NAME,
     QUARANTINE_NAME,
     SIDECAR_SUFFIX,
     Manifest,
+    manifest_table,
     open_manifest,
+    same_table,
     write_manifest,
     write_quarantine,
 )
-from pipelines.media import BadClip, Clip, decode_clip
+from pipelines.masks import read_mask
+from pipelines.media import Clip, decode_clip
+from pipelines.pictures import encode_mask, read_picture
 from pipelines.progress import ClipProgress
+from pipelines.shard_plan import SHARD_SCHEMA, ShardSettings, digest, group_clips, plan_shards
 from pipelines.tars import SampleTar, canonical_json
 
-SHARD_SCHEMA = "cocktail-shard/1"
-
-_IDENTITY = ("clip_id", "label", "class_id", "split")
-
-
-@dataclass(frozen=True, kw_only=True)
-class ShardSettings:
-    """What a data set's shards hold. All but `max_bad_share` decide their bytes."""
-
-    dataset: str
-    """Name that the manifest carries."""
-    sample_rate_hz: int = 11025
-    """Rate at which sound is stored, in Hz."""
-    num_frames: Annotated[int, tyro.conf.arg(name="frames")] = 1
-    """Pictures a clip, at the centres of as many equal parts of it; 0 also takes clips without a video track."""
-    picture_short_side: int = 256
-    """Pictures are shrunk to this, in pixels; never enlarged."""
-    clips_per_shard: int = 512
-    """Clips in one tar, at most."""
-    min_seconds: float = 1.0
-    """Clips with less sound are set aside, in seconds."""
-    max_seconds: float = 600.0
-    """Clips that declare more are set aside without decoding, in seconds."""
-    seed: int = 0
-    """Decides which clips share a shard."""
-    max_bad_share: float = 0.001
-    """Share of clips set aside, 0 to 1, above which the run fails at its end."""
-
-    def __post_init__(self) -> None:
-        for name in ("sample_rate_hz", "picture_short_side", "clips_per_shard"):
-            if getattr(self, name) < 1:
-                raise UsageError(f"{name} is {getattr(self, name)}: expected 1 or more")
-        if self.num_frames < 0:
-            raise UsageError(f"num_frames is {self.num_frames}: expected 0 or more")
-        if not 0 < self.min_seconds <= self.max_seconds:
-            raise UsageError(f"clips of {self.min_seconds} to {self.max_seconds} s: expected 0 < min <= max")
-        if not 0 <= self.max_bad_share <= 1:
-            raise UsageError(f"max_bad_share is {self.max_bad_share}: expected a share from 0 to 1")
-
-    def deciding(self) -> dict[str, Any]:
-        """The settings that decide a shard's bytes."""
-        return {name: value for name, value in asdict(self).items() if name != "max_bad_share"}
-
-
-def plan_shards(index: pa.Table, settings: ShardSettings) -> pa.Table:
-    """One row a shard: `shard`, `split`, `clips`, `plan_hash`, `deal_hash`.
-
-    The clips of a split are dealt in the order of a hash of (seed, clip id), to shards of even size. Clips with
-    a problem are dealt too, to be counted. `deal_hash` names the plan as a whole but for the problems, which
-    may be mended between two runs; `plan_hash` names the row with them. Where the media lie changes neither.
-    """
-    dealt = sorted(
-        enumerate(index.to_pylist()), key=lambda item: (_digest([settings.seed, item[1]["clip_id"]]), item[0])
-    )
-    rows: list[dict[str, Any]] = []
-    for split in sorted(set(index["split"].to_pylist())):
-        clips = [clip for _, clip in dealt if clip["split"] == split]
-        count = math.ceil(len(clips) / settings.clips_per_shard)
-        for number in range(count):
-            share = clips[number * len(clips) // count : (number + 1) * len(clips) // count]
-            rows.append({"shard": f"{split}-{number:05d}-of-{count:05d}", "split": split, "clips": share})
-    common = {"schema": SHARD_SCHEMA, **settings.deciding()}
-    deal = [[row["shard"], [[clip[name] for name in _IDENTITY] for clip in row["clips"]]] for row in rows]
-    deal_hash = _digest([common, deal])
-    for row in rows:
-        problems = [[*(clip[name] for name in _IDENTITY), clip["problem"]] for clip in row["clips"]]
-        row |= {"plan_hash": _digest([common, row["shard"], problems]), "deal_hash": deal_hash}
-    columns = pa.schema(
-        [
-            ("shard", pa.string()),
-            ("split", pa.string()),
-            ("clips", pa.list_(pa.struct(list(index.schema)))),
-            ("plan_hash", pa.string()),
-            ("deal_hash", pa.string()),
-        ]
-    )
-    return pa.Table.from_pylist(rows, schema=columns.with_metadata(index.schema.metadata))
+CLASSES_SHOWN = 10
+"""Classes named in the table of bad clips, those with the most first."""
 
 
 def write_shard(row: Mapping[str, Any], settings: ShardSettings, folder: str) -> dict[str, Any]:
@@ -120,29 +58,26 @@ def write_shard(row: Mapping[str, Any], settings: ShardSettings, folder: str) ->
     The tar comes first, the sidecar last: without its sidecar a shard does not exist and is written again.
     """
     sidecar_path = join(folder, row["shard"] + SIDECAR_SUFFIX)
-    sidecar = _read_sidecar(sidecar_path) if exists(sidecar_path) else None
+    sidecar = read_sidecar(sidecar_path) if exists(sidecar_path) else None
     if sidecar is None or sidecar["plan_hash"] != row["plan_hash"]:
-        tar, quarantined = SampleTar(settings.sample_rate_hz), []
-        for clip in row["clips"]:
-            try:
-                tar.add(clip, _decode(clip, settings))
-            except BadClip as bad:
-                named = {name: clip[name] for name in ("clip_id", "label", "split")}
-                quarantined.append({**named, "reason": bad.reason, "detail": bad.detail})
-        data = tar.close()
+        quarantined: list[dict[str, Any]] = []
+        with open_atomic(join(folder, row["shard"] + ".tar")) as file:
+            tar = SampleTar(file, settings.sample_rate_hz, settings.audio_format)
+            for group in group_clips(row["clips"]):
+                _add_group(tar, group, settings, quarantined)
+            tar_sha256 = tar.close()
         sidecar = {
             "schema": SHARD_SCHEMA,
             "name": row["shard"],
             "plan_hash": row["plan_hash"],
             "deal_hash": row["deal_hash"],
             "settings": settings.deciding(),
-            "tar_sha256": hashlib.sha256(data).hexdigest(),
-            "tar_bytes": len(data),
+            "tar_sha256": tar_sha256,
+            "tar_bytes": tar.num_bytes,
             "samples": tar.samples,
             "quarantined": quarantined,
         }
-        write_atomic(join(folder, row["shard"] + ".tar"), data)
-        write_atomic(sidecar_path, canonical_json(sidecar))
+        write_atomic(sidecar_path, canonical_json({**sidecar, "sidecar_sha256": digest(sidecar)}))
     return {
         "shard": row["shard"],
         "good": len(sidecar["samples"]),
@@ -151,17 +86,54 @@ def write_shard(row: Mapping[str, Any], settings: ShardSettings, folder: str) ->
     }
 
 
-def _decode(clip: Mapping[str, Any], settings: ShardSettings) -> Clip:
-    if clip["problem"] is not None:
-        raise BadClip(clip["problem"], "found when the data set was indexed")
-    return decode_clip(
-        clip["media_path"],
-        sample_rate_hz=settings.sample_rate_hz,
-        num_frames=settings.num_frames,
-        picture_short_side=settings.picture_short_side,
-        min_seconds=settings.min_seconds,
-        max_seconds=settings.max_seconds,
-    )
+def _add_group(
+    tar: SampleTar, group: list[dict[str, Any]], settings: ShardSettings, quarantined: list[dict[str, Any]]
+) -> None:
+    """Add the clips of a group, or set all of them aside: a mixture without one of its sources is another one."""
+    decoded: list[Clip] = []
+    bad_clips: dict[str, BadClip] = {}
+    for clip in group:
+        try:
+            decoded.append(_decode(clip, settings))
+        except BadClip as bad:
+            bad_clips[clip["clip_id"]] = bad
+    if not bad_clips:
+        for clip, media in zip(group, decoded, strict=True):
+            tar.add(clip, media)
+        return
+    first_id, first = next(iter(bad_clips.items()))
+    incomplete = BadClip("incomplete mixture", f"{first_id} is bad: {first.reason}")
+    for clip in group:
+        bad = bad_clips.get(clip["clip_id"], incomplete)
+        named = {name: clip[name] for name in ("clip_id", "labels", "split")}
+        quarantined.append({**named, "reason": bad.reason, "detail": bad.detail})
+
+
+def _decode(row: Mapping[str, Any], settings: ShardSettings) -> Clip:
+    """The media of an index row. Raises BadClip."""
+    if row["problem"] is not None:
+        raise BadClip(row["problem"], "found when the data set was indexed")
+    try:
+        with local_copy(row["media_path"]) as path:
+            clip = decode_clip(
+                path,
+                sample_rate_hz=settings.sample_rate_hz,
+                audio_track=row["audio_track"],
+                num_frames=settings.num_frames if row["pictures"] is None else 0,
+                picture_short_side=settings.picture_short_side,
+                min_seconds=settings.min_seconds,
+                max_seconds=settings.max_seconds,
+                keep_silent=settings.keep_silent,
+            )
+    except FileNotFoundError as error:
+        raise BadClip("missing file", f"no file {row['media_path'].rsplit('/', 1)[-1]}") from error
+    if row["pictures"] is not None:
+        pictures = tuple(read_picture(picture["path"], settings.picture_short_side) for picture in row["pictures"])
+        seconds = tuple(picture["seconds"] for picture in row["pictures"])
+        clip = replace(clip, pictures=pictures, picture_seconds=seconds)
+    if row["mask_path"] is not None:
+        clip = replace(clip, mask=encode_mask(read_mask(row["mask_path"])))
+    return clip
 
 
 def find_committed(plan: pa.Table, settings: ShardSettings, folder: str) -> set[str]:
@@ -172,7 +144,7 @@ def find_committed(plan: pa.Table, settings: ShardSettings, folder: str) -> set[
     planned = dict(zip(plan["shard"].to_pylist(), plan["plan_hash"].to_pylist(), strict=True))
     names = list_names(folder)
     committed: set[str] = set()
-    for sidecar in _read_sidecars(folder, [name for name in names if name.endswith(SIDECAR_SUFFIX)]):
+    for sidecar in read_sidecars(folder, [name for name in names if name.endswith(SIDECAR_SUFFIX)]):
         shard = sidecar["name"]
         if sidecar["plan_hash"] == planned.get(shard):
             committed.add(shard)
@@ -203,8 +175,7 @@ def finish(plan: pa.Table, settings: ShardSettings, folder: str) -> Manifest:
     absent = [name for name in names if name not in present]
     if absent:
         raise UsageError(f"{folder} lacks {len(absent)} of {len(names)} shards, {absent[0]} first: run again")
-    sidecars = _read_sidecars(folder, names)
-    good, quarantined = [], []
+    sidecars = read_sidecars(folder, names)
     for row, sidecar in zip(rows, sidecars, strict=True):
         accounted = [item["clip_id"] for item in (*sidecar["samples"], *sidecar["quarantined"])]
         wanted = [clip["clip_id"] for clip in row["clips"]]
@@ -213,25 +184,52 @@ def finish(plan: pa.Table, settings: ShardSettings, folder: str) -> Manifest:
                 f"{join(folder, row['shard'] + SIDECAR_SUFFIX)} accounts for {len(accounted)} clips, the plan "
                 f"has {len(wanted)} there, or others: delete that file and run again"
             )
-        shard = row["shard"] + ".tar"
-        good += [_manifest_row(shard, sample, settings.sample_rate_hz) for sample in sidecar["samples"]]
-        quarantined += [{**item, "shard": shard} for item in sidecar["quarantined"]]
+    quarantined = quarantine_rows(sidecars)
     if MANIFEST_NAME not in present:
         write_quarantine(folder, quarantined)
-    _check_bad_share(len(good) + len(quarantined), Counter(item["reason"] for item in quarantined), settings)
-    root_hash = _digest(sorted([sidecar["name"], sidecar["tar_sha256"]] for sidecar in sidecars))
-    if MANIFEST_NAME not in present or open_manifest(folder).root_hash != root_hash:
-        metadata = {
-            "dataset": settings.dataset,
-            "sample_rate_hz": str(settings.sample_rate_hz),
-            "classes": plan.schema.metadata[b"cocktail.classes"].decode(),
-            "root_hash": root_hash,
-            "planned": str(len(good) + len(quarantined)),
-            "good": str(len(good)),
-            "quarantined": str(len(quarantined)),
-        }
-        write_manifest(folder, good, metadata)
+    num_planned = sum(len(row["clips"]) for row in rows)
+    _check_bad_share(num_planned, quarantined, settings)
+    metadata = {name: plan.schema.metadata[f"cocktail.{name}".encode()].decode() for name in ("classes", "notes")}
+    table = table_from_sidecars(sidecars, metadata)
+    if MANIFEST_NAME not in present or not same_table(open_manifest(folder).table, table):
+        write_manifest(folder, table)
+    delete_temporary(folder)
     return open_manifest(folder)
+
+
+def table_from_sidecars(sidecars: Iterable[Mapping[str, Any]], metadata: Mapping[str, str]) -> pa.Table:
+    """The manifest of shards, from their sidecars and what only the index knows: `classes` and `notes`."""
+    sidecars = list(sidecars)
+    settings = sidecars[0]["settings"]
+    num_good = sum(len(sidecar["samples"]) for sidecar in sidecars)
+    num_bad = sum(len(sidecar["quarantined"]) for sidecar in sidecars)
+    counts = {"planned": num_good + num_bad, "good": num_good, "quarantined": num_bad}
+    described = {
+        "dataset": settings["dataset"],
+        "sample_rate_hz": str(settings["sample_rate_hz"]),
+        "audio_format": settings["audio_format"],
+        "settings": canonical_json(settings).decode(),
+        "root_hash": digest(sorted([sidecar["name"], sidecar["tar_sha256"]] for sidecar in sidecars)),
+        "bytes": str(sum(sidecar["tar_bytes"] for sidecar in sidecars)),
+        **{name: str(count) for name, count in counts.items()},
+        **{name: metadata[name] for name in ("classes", "notes")},
+    }
+    clips = (
+        _manifest_row(sidecar["name"] + ".tar", sample, settings["sample_rate_hz"])
+        for sidecar in sidecars
+        for sample in sidecar["samples"]
+    )
+    return manifest_table(clips, described)
+
+
+def quarantine_rows(sidecars: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """What quarantine.parquet holds, from sidecars."""
+    return [{**item, "shard": sidecar["name"] + ".tar"} for sidecar in sidecars for item in sidecar["quarantined"]]
+
+
+def _manifest_row(shard: str, sample: Mapping[str, Any], sample_rate_hz: int) -> dict[str, Any]:
+    derived = {"shard": shard, "duration": sample["num_samples"] / sample_rate_hz}
+    return {name: derived[name] if name in derived else sample[name] for name in MANIFEST_COLUMNS.names}
 
 
 def shard_dataset(
@@ -242,6 +240,8 @@ def shard_dataset(
     `connect` is called before the first task, so that a refusal, or a run with nothing left to do, does not wait
     for Ray. Raises UsageError as `find_committed` and `finish` do.
     """
+    for note in json.loads(index.schema.metadata[b"cocktail.notes"]):
+        print(f"note: {note}", flush=True)
     plan = plan_shards(index, settings)
     committed = find_committed(plan, settings, folder)
     rows = [row for row in plan.to_pylist() if row["shard"] not in committed]
@@ -249,15 +249,17 @@ def shard_dataset(
     if rows and connect is not None:
         connect()
     with ClipProgress(sum(len(row["clips"]) for row in rows), "sharded") as progress:
-        for result in _write_all(rows, settings, folder):
+        fn_kwargs = {"settings": settings, "folder": folder}
+        for result in map_on_cluster(rows, write_shard, fn_kwargs, settings.num_tasks):
             progress.advance(result["good"], result["bad"])
     manifest = finish(plan, settings, folder)
-    sidecars = _read_sidecars(folder, [name + SIDECAR_SUFFIX for name in plan["shard"].to_pylist()])
-    reasons = Counter(item["reason"] for sidecar in sidecars for item in sidecar["quarantined"])
+    quarantined = quarantine_rows(
+        read_sidecars(folder, [f"{name}{SIDECAR_SUFFIX}" for name in plan["shard"].to_pylist()])
+    )
     print(
-        f"planned {len(index)}, good {len(manifest.table)}, quarantined {reasons.total()}\n"
-        f"{_table(reasons)}"
-        f"{sum(sidecar['tar_bytes'] for sidecar in sidecars) / 1e6:.1f} MB in {folder}, {progress.num_done} clips "
+        f"planned {len(index)}, good {len(manifest.table)}, quarantined {len(quarantined)}\n"
+        f"{_tables(quarantined)}"
+        f"{int(manifest.metadata['bytes']) / 1e6:.1f} MB in {folder}, {progress.num_done} clips "
         f"done now in {progress.seconds:.1f} s ({progress.clips_per_second:.1f} a second)\n"
         f"root hash {manifest.root_hash}",
         flush=True,
@@ -265,27 +267,28 @@ def shard_dataset(
     return manifest
 
 
-def _write_all(rows: list[dict[str, Any]], settings: ShardSettings, folder: str) -> Iterable[dict[str, Any]]:
-    """`write_shard` over plan rows on the cluster; results come as shards finish."""
+def map_on_cluster(
+    rows: list[dict[str, Any]], fn: Callable[..., dict[str, Any]], fn_kwargs: dict[str, Any], num_tasks: int | None
+) -> Iterable[dict[str, Any]]:
+    """A function over plan rows, one Ray task of one CPU each; results come as tasks end, in any order."""
     if not rows:
         return []
     import ray.data  # only here: planning and opening shards must not wait for Ray
 
-    shards = ray.data.from_items(rows, override_num_blocks=len(rows))
-    shards.context.enable_progress_bars = False
-    shards.context.raise_original_map_exception = True  # so that a user's mistake stays recognisable
-    shards.context.print_on_execution_start = False
-    fn_kwargs = {"settings": settings, "folder": folder}
-    return shards.map(write_shard, fn_kwargs=fn_kwargs, num_cpus=1).iter_rows()  # pyright: ignore[reportArgumentType]
+    items = ray.data.from_items(rows, override_num_blocks=len(rows))
+    items.context.enable_progress_bars = False
+    items.context.raise_original_map_exception = True  # so that a user's mistake stays recognisable
+    items.context.print_on_execution_start = False
+    return items.map(fn, fn_kwargs=fn_kwargs, num_cpus=1, concurrency=num_tasks).iter_rows()  # pyright: ignore[reportArgumentType]
 
 
-def _check_bad_share(num_planned: int, reasons: Counter[str], settings: ShardSettings) -> None:
-    num_bad = reasons.total()
+def _check_bad_share(num_planned: int, quarantined: list[dict[str, Any]], settings: ShardSettings) -> None:
+    num_bad = len(quarantined)
     if num_bad > settings.max_bad_share * num_planned:
         needed = math.ceil(num_bad / num_planned * 1000) / 1000
         raise UsageError(
             f"{num_bad} of {num_planned} clips are bad, more than a share of {settings.max_bad_share:g}:\n"
-            f"{_table(reasons)}"
+            f"{_tables(quarantined)}"
             f"their names are in {QUARANTINE_NAME}. No manifest is written. "
             f"If so many are to be expected, run again with --max-bad-share {needed:g}: "
             "the shards are kept, it takes seconds. Files that were missing are taken up by running again; after "
@@ -293,35 +296,42 @@ def _check_bad_share(num_planned: int, reasons: Counter[str], settings: ShardSet
         )
 
 
-def _table(reasons: Counter[str]) -> str:
-    return "".join(f"{count:8d}  {reason}\n" for reason, count in reasons.most_common())
+def _tables(quarantined: list[dict[str, Any]]) -> str:
+    """Bad clips counted by cause, then by class."""
+    causes = Counter(item["reason"] for item in quarantined)
+    classes = Counter(" + ".join(item["labels"]) or "(no label)" for item in quarantined)
+    by_cause = "".join(f"{count:8d}  {cause}\n" for cause, count in causes.most_common())
+    shown = classes.most_common(CLASSES_SHOWN)
+    by_class = "".join(f"{count:8d}  {label}\n" for label, count in shown)
+    more = len(classes) - len(shown)
+    if not quarantined:
+        return ""
+    return f"{by_cause}of these classes{f' and {more} more' if more > 0 else ''}:\n{by_class}"
 
 
-def _manifest_row(shard: str, sample: Mapping[str, Any], sample_rate_hz: int) -> dict[str, Any]:
-    copied = ("clip_id", "split", "label", "class_id", "audio_offset", "num_samples", "rms")
-    return {
-        "shard": shard,
-        **{name: sample[name] for name in copied},
-        "duration": sample["num_samples"] / sample_rate_hz,
-        "frame_offsets": [frame["offset"] for frame in sample["frames"]],
-        "frame_sizes": [frame["size"] for frame in sample["frames"]],
-    }
+def read_sidecars(folder: str, names: list[str]) -> list[dict[str, Any]]:
+    """Sidecars by file name, many at once: an object store answers slowly."""
+    with ThreadPoolExecutor(16) as threads:
+        return list(threads.map(read_sidecar, [join(folder, name) for name in names]))
 
 
-def _read_sidecars(folder: str, names: list[str]) -> list[dict[str, Any]]:
-    with ThreadPoolExecutor(16) as threads:  # an object store answers slowly, but many at once
-        return list(threads.map(_read_sidecar, [join(folder, name) for name in names]))
-
-
-def _read_sidecar(location: str) -> dict[str, Any]:
-    sidecar = json.loads(read_bytes(location))
-    if sidecar.get("schema") != SHARD_SCHEMA:
+def read_sidecar(location: str) -> dict[str, Any]:
+    """A sidecar whose own hash holds. Raises UsageError for one that is damaged or of another schema."""
+    data = read_bytes(location)
+    try:
+        sidecar = json.loads(data)
+        schema, claimed = sidecar["schema"], sidecar.pop("sidecar_sha256", None)
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise _damaged_sidecar(location) from error
+    if schema != SHARD_SCHEMA:
         raise UsageError(
-            f"{location} is of another schema: {sidecar.get('schema')}, this version writes {SHARD_SCHEMA}. "
+            f"{location} is of another schema: {schema}, this version writes {SHARD_SCHEMA}. "
             "Give another --shards folder"
         )
+    if claimed != digest(sidecar) or data != canonical_json({**sidecar, "sidecar_sha256": claimed}):
+        raise _damaged_sidecar(location)
     return sidecar
 
 
-def _digest(value: Any) -> str:
-    return hashlib.sha256(canonical_json(value)).hexdigest()
+def _damaged_sidecar(location: str) -> UsageError:
+    return UsageError(f"{location} is damaged: delete it and run the sharding job again, which writes its shard anew")

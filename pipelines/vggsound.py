@@ -1,145 +1,94 @@
-"""VGG-Sound as released: an index of its clips.
+"""VGG-Sound as released: an index of its clips, of all classes or of those that the papers use.
 
 Chen et al., "VGGSound: A Large-scale Audio-Visual Dataset". The csv has no header and four columns: YouTube
 id, start second, label, split; labels contain commas. The clips lie in one folder as `<id>_<start>.mp4`, the
 start in six digits. Media is only listed here, not opened.
+
+SGN and AVGN train on "150k clips of 221 categories" and give no rule. VGG-SS has exactly 221 classes, which hold
+149,586 clips of VGG-Sound, so the rule taken here is: the classes that occur in VGG-SS.
 """
 
 from __future__ import annotations
 
-import bisect
-import csv
-import json
-import os
-from collections.abc import Iterator
-from pathlib import Path
+from collections.abc import Collection, Iterator, Mapping
 from typing import NamedTuple
 
 import pyarrow as pa
 
 from cocktail.types import UsageError
-from pipelines.media import Reason
+from pipelines.index import IndexRow, make_index
+from pipelines.layouts import Folder, read_csv, read_json
 
 SPLITS = ("train", "test")
+CLIP_SECONDS = 10.0
 
-SCHEMA = pa.schema(
-    [
-        pa.field("clip_id", pa.string(), nullable=False),
-        pa.field("media_path", pa.string(), nullable=False),
-        pa.field("start_seconds", pa.int32(), nullable=False),
-        pa.field("label", pa.string(), nullable=False),
-        pa.field("class_id", pa.int32(), nullable=False),
-        pa.field("split", pa.string(), nullable=False),
-        pa.field("problem", pa.string()),
-    ]
-)
-
-_EXPECTED = 'id, start second, label, split, as in: ---g-f_I2yQ,1,"people marching",test'
+EXPECTED = 'the released vggsound.csv: id, start second, label, split, as in: ---g-f_I2yQ,1,"people marching",test'
 
 
-class _Row(NamedTuple):
+class Clip(NamedTuple):
+    """A row of the csv."""
+
     clip_id: str
-    start_seconds: int
+    """Also the name of the media file, without its ending."""
     label: str
     split: str
 
 
-def index_vggsound(csv: str | Path, videos: str | Path) -> pa.Table:
-    """One row a line of the csv, in its order; `problem` says what is already known to be wrong with it.
+def index_vggsound(csv: str, videos: str, classes: Collection[str] | None = None) -> pa.Table:
+    """One row a line of the csv, in its order, of the given classes (None: all).
 
-    A class id is the row in the sorted list of all labels, which is the schema's `cocktail.classes`, as JSON.
-    Of rows that name the same clip the first is good. Raises UsageError for a csv or a folder that cannot
-    be what it should be.
+    A class id is the place in the sorted list of the classes. Raises UsageError for a csv or a folder that cannot
+    be what it should be, and for a class that the csv does not have.
     """
-    rows = list(_read_rows(Path(csv).expanduser()))
-    if not rows:
-        raise UsageError(f"{csv} is empty. Expected lines of {_EXPECTED}")
-    folder = Path(videos).expanduser().absolute()
-    problems = _find_problems(rows, _list_folder(folder))
-    if None not in problems:
-        example = f"{rows[0].clip_id}.mp4"
+    clips = list(read_clips(csv))
+    if not clips:
+        raise UsageError(f"{csv} is empty. Expected {EXPECTED}")
+    labels = {clip.label for clip in clips}
+    unknown = sorted(set(classes or ()) - labels)
+    if unknown:
+        raise UsageError(f"{csv} has no clip of {len(unknown)} of the {len(classes or ())} classes, as {unknown[0]!r}")
+    kept = labels if classes is None else set(classes)
+    folder = Folder(videos, "the folder of clips, named <id>_<start, six digits>.mp4")
+    rows = [clip_row(clip, folder) for clip in clips if clip.label in kept]
+    notes = [] if classes is None else [f"{len(clips) - len(rows)} of {len(clips)} clips are of other classes"]
+    if all(row.problem is not None for row in rows):
         raise UsageError(
-            f"{folder} holds none of the {len(rows)} clips of {csv}. "
-            f"Expected files named <id>_<start, six digits>.mp4, the first one {example}"
+            f"{videos} holds none of the {len(rows)} clips of {csv}. "
+            f"Expected files named <id>_<start, six digits>.mp4, the first one {rows[0].clip_id}.mp4"
         )
-    classes = sorted({row.label for row in rows})
-    class_ids = {label: class_id for class_id, label in enumerate(classes)}
-    columns = [
-        [row.clip_id for row in rows],
-        [str(folder / f"{row.clip_id}.mp4") for row in rows],
-        [row.start_seconds for row in rows],
-        [row.label for row in rows],
-        [class_ids[row.label] for row in rows],
-        [row.split for row in rows],
-        problems,
-    ]
-    metadata = {"cocktail.classes": json.dumps(classes, ensure_ascii=False)}
-    return pa.table(columns, schema=SCHEMA.with_metadata(metadata))
+    return make_index(rows, sorted(kept), notes)
 
 
-def _read_rows(path: Path) -> Iterator[_Row]:
-    try:
-        with path.open(encoding="utf-8-sig", newline="") as file:
-            reader = csv.reader(file, strict=True)
-            for fields in reader:
-                if fields:
-                    yield _parse(fields, f"{path}, line {reader.line_num}")
-    except FileNotFoundError as error:
-        raise UsageError(f"no csv at {path}. Expected the released vggsound.csv") from error
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise UsageError(f"cannot read {path} as csv: {error}. Expected lines of {_EXPECTED}") from error
+def clip_row(clip: Clip, folder: Folder) -> IndexRow:
+    """The index row of a clip whose media lie in a folder."""
+    name = f"{clip.clip_id}.mp4"
+    return IndexRow(
+        clip_id=clip.clip_id,
+        media_path=folder.path(name),
+        labels=(clip.label,),
+        split=clip.split,
+        nominal_seconds=CLIP_SECONDS,
+        problem=folder.problem(name),
+    )
 
 
-def _parse(fields: list[str], where: str) -> _Row:
-    if len(fields) != 4:
-        raise UsageError(f"{where}: {len(fields)} columns: {fields}. Expected four: {_EXPECTED}")
-    youtube_id, start, label, split = (field.strip() for field in fields)
-    if not (start.isascii() and start.isdigit() and len(start) <= 6):
-        raise UsageError(f"{where}: start second {start!r}. Expected a whole number of at most six digits")
-    if split not in SPLITS:
-        raise UsageError(f"{where}: split {split!r}. Expected one of {', '.join(SPLITS)}")
-    if not youtube_id or not label:
-        raise UsageError(f"{where}: no {'label' if youtube_id else 'id'}: {fields}. Expected {_EXPECTED}")
-    return _Row(f"{youtube_id}_{int(start):06d}", int(start), label, split)
+def read_clips(csv: str) -> Iterator[Clip]:
+    """The rows of vggsound.csv."""
+    for where, fields in read_csv(csv, EXPECTED, num_columns=4):
+        youtube_id, start, label, split = fields
+        if not (start.isascii() and start.isdigit() and len(start) <= 6):
+            raise UsageError(f"{where}: start second {start!r}. Expected a whole number of at most six digits")
+        if split not in SPLITS:
+            raise UsageError(f"{where}: split {split!r}. Expected one of {', '.join(SPLITS)}")
+        if not youtube_id or not label:
+            raise UsageError(f"{where}: no {'label' if youtube_id else 'id'}: {fields}. Expected {EXPECTED}")
+        yield Clip(f"{youtube_id}_{int(start):06d}", label, split)
 
 
-def _list_folder(folder: Path) -> list[bytes]:
-    """Names in a folder, read once and as bytes: a stat a clip would take minutes on a network disk."""
-    if not _is_utf8(os.fsencode(folder)):
-        raise UsageError(f"{os.fsencode(folder)!r}: the path is not UTF-8. Move or link the folder to one that is")
-    try:
-        with os.scandir(os.fsencode(folder)) as entries:
-            return sorted(entry.name for entry in entries)
-    except OSError as error:
-        raise UsageError(f"cannot list {folder}: {error.strerror}. Expected the folder of clips") from error
-
-
-def _find_problems(rows: list[_Row], names: list[bytes]) -> list[Reason | None]:
-    present = set(names)
-    undecodable = [name for name in names if not _is_utf8(name)]
-    seen: set[str] = set()
-    problems: list[Reason | None] = []
-    for row in rows:
-        if row.clip_id in seen:
-            problems.append("duplicate row")
-        elif f"{row.clip_id}.mp4".encode() in present:
-            problems.append(None)
-        elif _starts_any(undecodable, row.clip_id.encode()):
-            problems.append("undecodable file name")
-        else:
-            problems.append("missing file")
-        seen.add(row.clip_id)
-    return problems
-
-
-def _is_utf8(name: bytes) -> bool:
-    try:
-        name.decode()
-    except UnicodeDecodeError:
-        return False
-    return True
-
-
-def _starts_any(ordered: list[bytes], prefix: bytes) -> bool:
-    position = bisect.bisect_left(ordered, prefix)
-    return position < len(ordered) and ordered[position].startswith(prefix)
+def vggss_classes(vggss_json: str) -> list[str]:
+    """The sorted classes that occur in VGG-SS: the 221 of the papers."""
+    expected = "the released vggss.json: a list of {file, class, bbox}"
+    items = read_json(vggss_json, expected)
+    if not isinstance(items, list) or not all(isinstance(item, Mapping) and "class" in item for item in items):
+        raise UsageError(f"{vggss_json} is something else. Expected {expected}")
+    return sorted({str(item["class"]) for item in items})

@@ -1,31 +1,91 @@
 """Files on local disks and in object stores, under one path syntax.
 
-A location is a local path or a URI that pyarrow knows (`s3://bucket/prefix`, `gs://...`, `file:///...`).
-No reader ever sees part of a file, even if the writer is killed.
+A location is a local path or a URI that pyarrow knows (`s3://bucket/prefix`, `gs://...`, `file:///...`). An object
+store with S3's protocol that is not Amazon's is named by AWS_ENDPOINT_URL; credentials and region come from where
+AWS's own tools take them. No reader ever sees part of a file, even if the writer is killed.
+
+Requests that fail for a moment are tried again by the store's own client. What still fails raises UsageError with
+the location and what the system said; a file that is not there raises FileNotFoundError.
 """
 
 from __future__ import annotations
 
+import functools
 import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import IO
+from urllib.parse import urlsplit
 
 import pyarrow as pa
 import pyarrow.fs
 
 from cocktail.types import UsageError
 
+ATTEMPTS = 6
+"""Times that a request to an S3 store is made, with growing pauses: 15 s in all against one that is down."""
+
+_CONNECT_SECONDS = 5.0
+_COPY_BYTES = 8 << 20
+_TEMPORARY_SUFFIX = ".tmp"
+
+
+def is_remote(location: str) -> bool:
+    """Whether a location is a URI."""
+    return "://" in location
+
 
 def resolve(location: str) -> tuple[pyarrow.fs.FileSystem, str]:
-    """The filesystem that holds a location and the path inside it.
-
-    Raises UsageError for a URI of an unknown kind, or a bucket that cannot be reached.
-    """
-    if "://" not in location:
+    """The filesystem that holds a location and the path inside it. Raises UsageError for a URI of an unknown kind."""
+    if not is_remote(location):
         return pyarrow.fs.LocalFileSystem(), str(Path(location).expanduser().absolute())
+    if "?" in location:
+        raise UsageError(f"{location}: options in a URI are not taken. Set AWS_ENDPOINT_URL and AWS_REGION instead")
+    parts = urlsplit(location)
+    if parts.scheme == "s3":
+        return _s3(parts.netloc, _endpoint()), f"{parts.netloc}/{parts.path.strip('/')}".rstrip("/")
     try:
         return pyarrow.fs.FileSystem.from_uri(location)
     except (pa.ArrowInvalid, OSError) as error:
         raise UsageError(f"cannot reach {location}: {error}. Give a local path, s3://... or gs://...") from error
+
+
+def _endpoint() -> str | None:
+    return os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL")
+
+
+@functools.cache
+def _s3(bucket: str, endpoint: str | None) -> pyarrow.fs.S3FileSystem:
+    """One client a bucket and process: it keeps connections, and asking for a bucket's region takes a request."""
+    region = os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION")
+    if region is None and endpoint is None:
+        try:
+            region = pyarrow.fs.resolve_s3_region(bucket)
+        except (pa.ArrowInvalid, OSError) as error:
+            raise UsageError(f"cannot find bucket {bucket}: {error}. Set AWS_REGION, or AWS_ENDPOINT_URL") from error
+    address = urlsplit(endpoint) if endpoint else None
+    return pyarrow.fs.S3FileSystem(
+        region=region,
+        endpoint_override=address.netloc if address else None,
+        scheme=address.scheme if address else "https",
+        connect_timeout=_CONNECT_SECONDS,
+        retry_strategy=pyarrow.fs.AwsStandardS3RetryStrategy(max_attempts=ATTEMPTS),
+    )
+
+
+@contextmanager
+def _telling(location: str, doing: str) -> Iterator[None]:
+    """Turn what a system says of a location into a UsageError; a missing file stays what it is."""
+    try:
+        yield
+    except FileNotFoundError:
+        raise
+    except OSError as error:
+        advice = ". Check the address, credentials and region" if is_remote(location) else ""
+        raise UsageError(f"cannot {doing} {location}: {error.strerror or error}{advice}") from error
 
 
 def absolute(location: str, option: str) -> str:
@@ -34,7 +94,7 @@ def absolute(location: str, option: str) -> str:
     Raises UsageError, naming the option, for a relative path in a submitted job, whose working directory is a
     temporary copy.
     """
-    if "://" in location:
+    if is_remote(location):
         return location
     path = Path(location).expanduser()
     if not path.is_absolute() and "working_dir_files" in str(Path.cwd()):
@@ -50,14 +110,16 @@ def join(location: str, *names: str) -> str:
 def exists(location: str) -> bool:
     """Whether a file or folder is there."""
     filesystem, path = resolve(location)
-    return filesystem.get_file_info(path).type != pyarrow.fs.FileType.NotFound
+    with _telling(location, "reach"):
+        return filesystem.get_file_info(path).type != pyarrow.fs.FileType.NotFound
 
 
 def list_names(location: str) -> list[str]:
     """Sorted names of what lies directly in a folder; an absent folder is empty."""
     filesystem, path = resolve(location)
     selector = pyarrow.fs.FileSelector(path, recursive=False, allow_not_found=True)
-    return sorted(info.base_name for info in filesystem.get_file_info(selector))
+    with _telling(location, "list"):
+        return sorted(info.base_name for info in filesystem.get_file_info(selector))
 
 
 def open_reader(location: str) -> pa.NativeFile:
@@ -66,50 +128,100 @@ def open_reader(location: str) -> pa.NativeFile:
     Raises FileNotFoundError.
     """
     filesystem, path = resolve(location)
-    return filesystem.open_input_file(path)
+    with _telling(location, "read"):
+        return filesystem.open_input_file(path)
 
 
 def read_bytes(location: str) -> bytes:
     """A whole file. Raises FileNotFoundError."""
-    with open_reader(location) as file:
+    with _telling(location, "read"), open_reader(location) as file:
         return file.readall()
 
 
-def write_atomic(location: str, data: bytes | memoryview | pa.Buffer) -> None:
-    """Write a whole file so that it is there complete or not at all; folders are made on the way.
+@contextmanager
+def local_copy(location: str) -> Iterator[Path]:
+    """A file on this machine's disk: itself if it lies there, else a copy that is deleted afterwards.
 
-    Locally: a temporary name beside it, synced, then renamed. In an object store: one upload, which
-    becomes visible when it is complete.
+    Raises FileNotFoundError, for a local path only when the file is opened.
+    """
+    if not is_remote(location):
+        yield Path(location)
+        return
+    with tempfile.TemporaryDirectory(prefix="cocktail-") as folder:
+        path = Path(folder) / location.rsplit("/", 1)[-1]
+        with _telling(location, "read"), open_reader(location) as source, path.open("wb") as copy:
+            shutil.copyfileobj(source, copy, _COPY_BYTES)
+        yield path
+
+
+def write_atomic(location: str, data: bytes | memoryview | pa.Buffer) -> None:
+    """Write a whole file so that it is there complete or not at all; folders are made on the way."""
+    with open_atomic(location) as file:
+        file.write(data)
+
+
+@contextmanager
+def open_atomic(location: str) -> Iterator[IO[bytes]]:
+    """A new file to write to, which is there, complete, once the block ends without an error; else not at all.
+
+    Locally: a temporary name beside it, synced, then renamed. In an object store: a temporary file on this
+    machine's disk, then one upload, which becomes visible when it is complete. Folders are made on the way.
     """
     filesystem, path = resolve(location)
     if not isinstance(filesystem, pyarrow.fs.LocalFileSystem):
-        with filesystem.open_output_stream(path) as stream:
-            stream.write(data)
+        with tempfile.TemporaryFile() as file:
+            yield file
+            file.seek(0)
+            with _telling(location, "write"), filesystem.open_output_stream(path) as stream:
+                shutil.copyfileobj(file, stream, _COPY_BYTES)
         return
     target = Path(path)
-    target.parent.mkdir(parents=True, exist_ok=True)
-    temporary = target.with_name(f".{target.name}.{os.getpid()}.tmp")
-    with temporary.open("wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.replace(target)
-    folder = os.open(target.parent, os.O_RDONLY)
+    temporary = target.with_name(f".{target.name}.{os.getpid()}{_TEMPORARY_SUFFIX}")
+    with _telling(location, "write"):
+        target.parent.mkdir(parents=True, exist_ok=True)
+        file = temporary.open("wb")
+    try:
+        with file:
+            yield file
+            with _telling(location, "write"):
+                file.flush()
+                os.fsync(file.fileno())
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+    with _telling(location, "write"):
+        temporary.replace(target)
+        _sync_folder(target.parent)
+
+
+def _sync_folder(path: Path) -> None:
+    folder = os.open(path, os.O_RDONLY)
     try:
         os.fsync(folder)
     finally:
         os.close(folder)
 
 
+def delete_temporary(location: str) -> None:
+    """Remove what killed writers left in a local folder. Nothing may be writing there."""
+    filesystem, path = resolve(location)
+    if isinstance(filesystem, pyarrow.fs.LocalFileSystem) and Path(path).is_dir():
+        for left in Path(path).iterdir():
+            if left.name.startswith(".") and left.name.endswith(_TEMPORARY_SUFFIX):
+                left.unlink(missing_ok=True)
+
+
 def delete_file(location: str) -> None:
     """Remove a file; an absent one is no error."""
     filesystem, path = resolve(location)
-    if filesystem.get_file_info(path).type == pyarrow.fs.FileType.File:
-        filesystem.delete_file(path)
+    with _telling(location, "delete"):
+        if filesystem.get_file_info(path).type == pyarrow.fs.FileType.File:
+            filesystem.delete_file(path)
 
 
 def delete_folder(location: str) -> None:
     """Remove a folder and all that is in it; an absent one is no error."""
     filesystem, path = resolve(location)
-    if filesystem.get_file_info(path).type == pyarrow.fs.FileType.Directory:
-        filesystem.delete_dir(path)
+    with _telling(location, "delete"):
+        if filesystem.get_file_info(path).type == pyarrow.fs.FileType.Directory:
+            filesystem.delete_dir(path)

@@ -32,7 +32,7 @@ def shard(*arguments, cwd, ray_address="nowhere: no Ray is needed"):
 
 
 def test_too_many_bad_clips_fail_and_the_named_option_finishes_the_job(local_ray, corpus, tmp_path):
-    inputs = ("--csv", "vggsound.csv", "--videos", "videos", "--shards", tmp_path / "shards", "--clips-per-shard", 16)
+    inputs = ("--csv", "vggsound.csv", "--videos", "videos", "--shards", tmp_path / "shards", "--shard-mb", 4)
     failed = shard(*inputs, cwd=corpus, ray_address=ray.get_runtime_context().gcs_address)
     assert failed.returncode == 2, failed.stderr
     assert "error: 22 of 25 clips are bad" in failed.stderr

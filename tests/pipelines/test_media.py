@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from pipelines.media import BadClip, Reason, decode_clip
+from pipelines.bad_clips import BadClip, Reason
+from pipelines.media import decode_clip
 from tests.miniature_clips import FPS, RATE, gray_level, make_corpus, tone, write_clip
 
 
@@ -121,7 +122,9 @@ def test_every_kind_of_damage_has_its_reason(tmp_path):
     checked = {clip_id: reason for clip_id, reason in reasons.items() if reason not in index_time}
     assert len(checked) == 18
     assert {clip_id: refusal(tmp_path / "videos" / f"{clip_id}.mp4") for clip_id in checked} == checked
-    assert set(reasons.values()) | {"too long", "decode error"} == set(get_args(Reason))
+    assert set(reasons.values()) | {"too long", "decode error", "not finite", "picture too large"} == set(
+        get_args(Reason)
+    ) - {"bad picture", "bad mask", "empty truth", "incomplete mixture"}
 
 
 def test_a_clip_that_declares_more_than_is_taken_is_not_decoded(tmp_path, monkeypatch):
@@ -139,9 +142,9 @@ def test_sound_longer_than_its_header_declares_is_bounded_while_decoding(tmp_pat
 
 def test_huge_pictures_are_refused_before_decoding(tmp_path, monkeypatch):
     write_clip(tmp_path / "a.mp4")
-    monkeypatch.setattr("pipelines.media._MAX_PICTURE_SIDE", 63)
+    monkeypatch.setattr("pipelines.pictures.MAX_SIDE", 63)
     monkeypatch.setattr("pipelines.media._decode_sound", None)
-    assert refusal(tmp_path / "a.mp4") == "decode error"
+    assert refusal(tmp_path / "a.mp4") == "picture too large"
 
 
 @pytest.mark.parametrize("ending", ["mkv", "wav"])

@@ -11,6 +11,7 @@ import ray.data
 
 from cocktail.config import Mixing
 from cocktail.types import UsageError
+from pipelines.clips import ClipSource, DamagedMemberError
 from pipelines.mixtures import MixtureStream, render
 from pipelines.plans import plan_epoch
 from tests.toy_shards import RATE, make_toy_shards, toy_audio
@@ -35,7 +36,7 @@ def expected_audio(clip_id: str) -> np.ndarray:
 
 def test_rendered_sources_are_the_clips_samples(manifest):
     plan = plan_epoch(manifest, MIXING, split="train", seed=0, epoch=0).slice(3, 7)
-    columns = render(plan, manifest.folder, 2000)
+    columns = render(plan, ClipSource.of(manifest), 2000)
     assert columns["sources"].shape == (7, 2, 2000)
     assert columns["sources"].dtype == np.int16
     for b, row in enumerate(plan.to_pylist()):
@@ -52,7 +53,7 @@ def test_a_short_clip_is_repeated(manifest):
     plan = plan_epoch(manifest, longer, split="train", seed=0, epoch=0).slice(0, 1)
     row = plan.to_pylist()[0]
     audio = expected_audio(row["clip_id"][0])
-    sources = render(plan, manifest.folder, 7000)["sources"]
+    sources = render(plan, ClipSource.of(manifest), 7000)["sources"]
     np.testing.assert_array_equal(sources[0, 0], np.concatenate([audio, audio[:2000]]))
 
 
@@ -61,8 +62,8 @@ def test_a_shard_cut_short_is_named(tmp_path):
     for path in Path(manifest.folder).glob("train-*.tar"):
         path.write_bytes(path.read_bytes()[:2000])
     plan = plan_epoch(manifest, MIXING, split="train", seed=0, epoch=0)
-    with pytest.raises(UsageError, match=r"train-0000\d\.tar ends before the audio of clip clip\d"):
-        render(plan, manifest.folder, 2000)
+    with pytest.raises(DamagedMemberError, match=r"train-0000\d\.tar: clip clip\d+ is damaged: its sound ends early"):
+        render(plan, ClipSource.of(manifest), 2000)
 
 
 def hashes(stream: MixtureStream, first: int = 0, world_size: int = 1) -> list[str]:

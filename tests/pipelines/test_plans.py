@@ -68,7 +68,8 @@ def test_every_plan_keeps_its_promises(manifest, seed, epoch, sources):
         for n, clip_id in enumerate(row["clip_id"]):
             clip, start = clips[clip_id], row["start"][n]
             assert clip["split"] == "train"
-            assert (row["class_id"][n], row["shard"][n]) == (clip["class_id"], clip["shard"])
+            assert ([row["class_id"][n]], row["shard"][n]) == (clip["class_ids"], clip["shard"])
+            assert row["checks"][n] == clip["checks"][start // RATE : -(-(start + 2000) // RATE)]
             assert 0 <= start <= clip["num_samples"] - 2000
             assert 0.5 <= row["gain"][n] <= 1.5
             whole = range(-(-start // RATE), (start + 2000) // RATE)

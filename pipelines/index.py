@@ -1,0 +1,132 @@
+"""The index of a data set: one row a clip. A data set's own file makes it, and only that file knows the layout.
+
+A clip is one sound with one rate and, in audio-visual sets, its pictures. What sounds together as released, the
+stems of a song or the sources of a FUSS mixture, are clips of one `group`.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, fields
+from typing import NamedTuple
+
+import pyarrow as pa
+
+from cocktail.types import UsageError
+from pipelines.bad_clips import Reason
+
+BOX = pa.struct(
+    [
+        ("picture", pa.int32()),
+        ("class_id", pa.int32()),
+        *((corner, pa.float64()) for corner in ("x0", "y0", "x1", "y1")),
+    ]
+)
+INDEX_SCHEMA = pa.schema(
+    [
+        pa.field("clip_id", pa.string(), nullable=False),
+        pa.field("media_path", pa.string(), nullable=False),
+        pa.field("audio_track", pa.int32(), nullable=False),
+        pa.field("pictures", pa.list_(pa.struct([("path", pa.string()), ("seconds", pa.float64())]))),
+        pa.field("labels", pa.list_(pa.string()), nullable=False),
+        pa.field("class_ids", pa.list_(pa.int32()), nullable=False),
+        pa.field("split", pa.string(), nullable=False),
+        pa.field("group", pa.string()),
+        pa.field("role", pa.string()),
+        pa.field("partner", pa.string()),
+        pa.field("boxes", pa.list_(BOX)),
+        pa.field("mask_path", pa.string()),
+        pa.field("nominal_seconds", pa.float64(), nullable=False),
+        pa.field("problem", pa.string()),
+    ]
+)
+
+
+class Picture(NamedTuple):
+    """A picture that lies beside the sound as a file of its own."""
+
+    path: str
+    seconds: float
+    """When it is shown, counted from the first sample of the sound."""
+
+
+class Box(NamedTuple):
+    """A rectangle around an object: corners as shares of the picture's width and height, x1 > x0, y1 > y0."""
+
+    picture: int
+    """Which of the clip's pictures, in time order."""
+    label: str | None
+    x0: float
+    y0: float
+    x1: float
+    y1: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class IndexRow:
+    """One clip."""
+
+    clip_id: str
+    media_path: str
+    """File that holds the sound, and the moving picture unless `pictures` are given. A local path or a URI."""
+    labels: tuple[str, ...]
+    """What sounds. Empty if unknown; several if they sound together (a duet)."""
+    split: str
+    nominal_seconds: float
+    """Length as far as the layout tells it. Sizes shards, no more."""
+    audio_track: int = 0
+    """Which of the file's sound tracks."""
+    pictures: tuple[Picture, ...] | None = None
+    """Files to store, in time order. None: frames of the media file, chosen by the shard settings."""
+    group: str | None = None
+    """Clips with the same one sound together as released; they share a shard, and are good or bad together."""
+    role: str | None = None
+    """What it is in its group: a stem's name, background or foreground."""
+    partner: str | None = None
+    """Clip id that an official test list mixes it with."""
+    boxes: tuple[Box, ...] | None = None
+    """Where in the pictures the sounding objects are; None if nobody said."""
+    mask_path: str | None = None
+    """Where in the first picture they are, as a file: .png, .npy or a pickled array; what is not 0 sounds."""
+    problem: Reason | None = None
+    """What is already known to be wrong with it."""
+
+
+def make_index(rows: Iterable[IndexRow], classes: Sequence[str], notes: Sequence[str] = ()) -> pa.Table:
+    """The rows as a table with INDEX_SCHEMA, in their order.
+
+    A class id is a label's place in `classes`; labels outside it have none. Of rows with the same clip id the
+    first is good, the others are problems. `classes` and `notes` (what else the index has to tell, a line each)
+    become the schema's metadata `cocktail.classes` and `cocktail.notes`, as JSON. Raises UsageError if there is
+    no row, or every one has a problem.
+    """
+    rows = list(rows)
+    class_ids = {label: class_id for class_id, label in enumerate(classes)}
+    names = [field.name for field in fields(IndexRow)]
+    columns: dict[str, list] = {name: [getattr(row, name) for row in rows] for name in names}
+    columns["pictures"] = [
+        None if row.pictures is None else [picture._asdict() for picture in row.pictures] for row in rows
+    ]
+    columns["boxes"] = [None if row.boxes is None else [_box(box, class_ids) for box in row.boxes] for row in rows]
+    columns["class_ids"] = [[class_ids[label] for label in row.labels if label in class_ids] for row in rows]
+    seen: set[str] = set()
+    for number, row in enumerate(rows):
+        if row.clip_id in seen:
+            columns["problem"][number] = "duplicate row"
+        seen.add(row.clip_id)
+    if None not in columns["problem"]:
+        example = f": {rows[0].problem}, {rows[0].media_path}" if rows else ""
+        raise UsageError(f"none of the {len(rows)} clips can be used{example}")
+    metadata = {"cocktail.classes": _json(list(classes)), "cocktail.notes": _json(list(notes))}
+    arrays = [pa.array(columns[field.name], field.type) for field in INDEX_SCHEMA]
+    return pa.Table.from_arrays(arrays, schema=INDEX_SCHEMA.with_metadata(metadata))
+
+
+def _box(box: Box, class_ids: dict[str, int]) -> dict[str, int | float | None]:
+    class_id = None if box.label is None else class_ids.get(box.label)
+    return {"picture": box.picture, "class_id": class_id, "x0": box.x0, "y0": box.y0, "x1": box.x1, "y1": box.y1}
+
+
+def _json(value: list[str]) -> str:
+    return json.dumps(value, ensure_ascii=False)

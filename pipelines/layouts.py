@@ -1,0 +1,117 @@
+"""Reading what data sets are released as: lists in csv, JSON, folders of files; on disks or in object stores."""
+
+from __future__ import annotations
+
+import bisect
+import csv
+import io
+import json
+import os
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+from cocktail.storage import is_remote, join, list_names, read_bytes
+from cocktail.types import UsageError
+from pipelines.bad_clips import Reason
+
+
+class Line(NamedTuple):
+    """A line of a csv file."""
+
+    where: str
+    """File and line, for messages."""
+    fields: list[str]
+    """Stripped of the white space around them."""
+
+
+def read_text(location: str, expected: str) -> str:
+    """A text file, UTF-8 with or without a byte order mark.
+
+    Raises UsageError, which ends with what was expected, for a file that is not there or cannot be read.
+    """
+    try:
+        return read_bytes(location).decode("utf-8-sig")
+    except FileNotFoundError as error:
+        raise UsageError(f"no file {location}. Expected {expected}") from error
+    except (OSError, UnicodeDecodeError) as error:
+        raise UsageError(f"cannot read {location}: {error}. Expected {expected}") from error
+
+
+def read_csv(location: str, expected: str, num_columns: int | None = None, delimiter: str = ",") -> Iterator[Line]:
+    """The lines of a csv file but the empty ones; quoted fields may hold commas.
+
+    Raises UsageError for a file that cannot be read, and for a line of another number of columns.
+    """
+    reader = csv.reader(io.StringIO(read_text(location, expected), newline=""), delimiter=delimiter, strict=True)
+    try:
+        for fields in reader:
+            where = f"{location}, line {reader.line_num}"
+            if fields and num_columns is not None and len(fields) != num_columns:
+                raise UsageError(f"{where}: {len(fields)} columns: {fields}. Expected {num_columns}: {expected}")
+            if fields:
+                yield Line(where, [field.strip() for field in fields])
+    except csv.Error as error:
+        raise UsageError(f"{location}, line {reader.line_num}: {error}. Expected {expected}") from error
+
+
+def read_json(location: str, expected: str) -> Any:
+    """A JSON file. Raises UsageError for a file that cannot be read or is not JSON."""
+    try:
+        return json.loads(read_text(location, expected))
+    except json.JSONDecodeError as error:
+        raise UsageError(f"{location} is no JSON: {error}. Expected {expected}") from error
+
+
+class Folder:
+    """The names in a folder, listed once: asking for each file would take minutes on a network disk.
+
+    Raises UsageError for a folder that cannot be listed.
+    """
+
+    def __init__(self, location: str, expected: str) -> None:
+        self.location = location
+        names = _list_remote(location, expected) if is_remote(location) else _list_local(location, expected)
+        self.names = sorted(name.decode() for name in names if _is_utf8(name))
+        """Those that are text."""
+        self._present = set(self.names)
+        self._undecodable = sorted(name for name in names if not _is_utf8(name))
+
+    def path(self, name: str) -> str:
+        """Where a file of this name lies, if it is there."""
+        return join(self.location, name)
+
+    def problem(self, name: str) -> Reason | None:
+        """Why there is no file of this name; None if there is."""
+        if name in self._present:
+            return None
+        stem = name.rpartition(".")[0].encode()
+        position = bisect.bisect_left(self._undecodable, stem)
+        if position < len(self._undecodable) and self._undecodable[position].startswith(stem):
+            return "undecodable file name"
+        return "missing file"
+
+
+def _list_local(location: str, expected: str) -> list[bytes]:
+    """As bytes: a name that is no text is seen, too."""
+    if not _is_utf8(os.fsencode(location)):
+        raise UsageError(f"{os.fsencode(location)!r}: the path is not UTF-8. Move or link the folder to one that is")
+    try:
+        with os.scandir(os.fsencode(location)) as entries:
+            return [entry.name for entry in entries]
+    except OSError as error:
+        raise UsageError(f"cannot list {location}: {error.strerror}. Expected {expected}") from error
+
+
+def _list_remote(location: str, expected: str) -> list[bytes]:
+    names = list_names(location)
+    if not names:
+        raise UsageError(f"nothing lies at {location}. Expected {expected}")
+    return [name.encode() for name in names]
+
+
+def _is_utf8(name: bytes) -> bool:
+    try:
+        name.decode()
+    except UnicodeDecodeError:
+        return False
+    return True
