@@ -35,7 +35,8 @@ from pipelines.embedded import make_embedded_corpus
 from pipelines.manifest import Manifest, open_manifest
 from pipelines.mixtures import RENDER_CPUS, MixtureStream, render, to_batch
 from pipelines.plans import plan_hash, plan_test
-from pipelines.shards import ShardSettings, shard_dataset
+from pipelines.shard_plan import SHARD_SCHEMA, ShardSettings
+from pipelines.shards import shard_dataset
 from pipelines.vggsound import index_vggsound
 
 FINISHED = "finished.json"
@@ -183,7 +184,7 @@ def open_data(experiment: Experiment, tracking_uri: str) -> Manifest:
         )
     corpus = make_embedded_corpus(join(experiment.output, "embedded", "corpus"))
     settings = ShardSettings(dataset="embedded", sample_rate_hz=experiment.mixing.sample_rate_hz, shard_mb=2.76)
-    shards = join(experiment.output, "embedded", f"shards-{settings.sample_rate_hz}")
+    shards = join(experiment.output, "embedded", f"shards-{settings.sample_rate_hz}-{SHARD_SCHEMA.rpartition('/')[2]}")
     return shard_dataset(index_vggsound(str(corpus / "vggsound.csv"), str(corpus / "videos")), settings, shards)
 
 

@@ -1,7 +1,12 @@
-"""The manifest of a finished data set: one Parquet file that says what lies where in its shards."""
+"""The manifest of a finished data set: what lies where in its shards.
+
+manifest.json commits the data set: it describes it as a whole and holds the hashes of manifest.parquet, one row a
+clip, and quarantine.parquet, one row a clip that was set aside. Nothing is parsed whose hash does not hold.
+"""
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -10,12 +15,14 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from cocktail.storage import join, list_names, open_reader, write_atomic
+from cocktail.storage import join, list_names, read_bytes, write_atomic
 from cocktail.types import UsageError
 from pipelines.index import BOX
+from pipelines.signing import parse_signed, schema_of, sign
 
 MANIFEST_SCHEMA = "cocktail-manifest/2"
-MANIFEST_NAME = "manifest.parquet"
+MANIFEST_NAME = "manifest.json"
+CLIPS_NAME = "manifest.parquet"
 QUARANTINE_NAME = "quarantine.parquet"
 SIDECAR_SUFFIX = ".index.json"
 
@@ -66,7 +73,8 @@ class Manifest:
     table: pa.Table
     """One row a clip, in the order of (shard, audio_offset), with MANIFEST_COLUMNS."""
     metadata: Mapping[str, str]
-    """All that the file says of the data set as a whole."""
+    """All that manifest.json says of the data set as a whole."""
+    quarantine_sha256: str
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -99,9 +107,9 @@ class Manifest:
 def open_manifest(folder: str) -> Manifest:
     """A finished data set. Raises UsageError if there is none, or one that this version cannot read."""
     advice = "the shard_*.py job of its data set"
+    location = join(folder, MANIFEST_NAME)
     try:
-        with open_reader(join(folder, MANIFEST_NAME)) as file:
-            table = pq.read_table(file, page_checksum_verification=True)
+        data = read_bytes(location)
     except FileNotFoundError as error:
         if any(name.endswith(SIDECAR_SUFFIX) for name in list_names(folder)):
             raise UsageError(
@@ -109,49 +117,79 @@ def open_manifest(folder: str) -> Manifest:
                 "bad. Run the same command again"
             ) from error
         raise UsageError(f"no shards at {folder}. Make them with {advice}, as jobs/shard_vggsound.py") from error
-    except pa.ArrowInvalid as error:
-        raise UsageError(f"{join(folder, MANIFEST_NAME)} is no Parquet file: {error}") from error
-    except OSError as error:
-        raise UsageError(f"cannot read {join(folder, MANIFEST_NAME)}: {error}") from error
-    metadata = {key.decode(): value.decode() for key, value in (table.schema.metadata or {}).items()}
-    found = metadata.get("cocktail.schema", "none")
-    if found != MANIFEST_SCHEMA:
+    schema = schema_of(data)
+    if schema is not None and schema != MANIFEST_SCHEMA:
         raise UsageError(
-            f"{folder} holds shards of another schema: {found}, this version reads {MANIFEST_SCHEMA}. "
+            f"{folder} holds shards of another schema: {schema}, this version reads {MANIFEST_SCHEMA}. "
             f"Make them again, in another folder, with {advice}"
         )
-    return Manifest(folder=folder, table=table, metadata=metadata)
+    document = parse_signed(data)
+    if document is None:
+        raise _damaged(location)
+    table = _read_table(folder, CLIPS_NAME, document["clips_sha256"])
+    return Manifest(
+        folder=folder,
+        table=table,
+        metadata=document["metadata"],
+        quarantine_sha256=document["quarantine_sha256"],
+    )
+
+
+def read_quarantine(manifest: Manifest) -> pa.Table:
+    """The clips that are in no shard, with QUARANTINE_COLUMNS. Raises UsageError if the file is damaged."""
+    return _read_table(manifest.folder, QUARANTINE_NAME, manifest.quarantine_sha256)
+
+
+def _read_table(folder: str, name: str, sha256: str) -> pa.Table:
+    location = join(folder, name)
+    try:
+        data = read_bytes(location)
+    except FileNotFoundError as error:
+        raise _damaged(location) from error
+    if hashlib.sha256(data).hexdigest() != sha256:
+        raise _damaged(location)
+    return pq.read_table(pa.BufferReader(data))
+
+
+def _damaged(location: str) -> UsageError:
+    return UsageError(f"{location} is damaged or gone: delete {MANIFEST_NAME} and run the sharding job again")
 
 
 def write_quarantine(folder: str, quarantined: Iterable[Mapping[str, Any]]) -> None:
-    """Write quarantine.parquet: the clips that are in no shard, with reasons."""
-    _write_table(join(folder, QUARANTINE_NAME), pa.Table.from_pylist(list(quarantined), QUARANTINE_COLUMNS))
+    """Write quarantine.parquet alone, for a data set that cannot be committed."""
+    write_atomic(join(folder, QUARANTINE_NAME), _quarantine_bytes(quarantined))
 
 
-def read_quarantine(folder: str) -> pa.Table:
-    """The clips that are in no shard, with QUARANTINE_COLUMNS."""
-    with open_reader(join(folder, QUARANTINE_NAME)) as file:
-        return pq.read_table(file, page_checksum_verification=True)
-
-
-def manifest_table(clips: Iterable[Mapping[str, Any]], metadata: Mapping[str, str]) -> pa.Table:
-    """The manifest as a table, clips in the order of (shard, audio_offset)."""
+def commit_manifest(
+    folder: str,
+    clips: Iterable[Mapping[str, Any]],
+    quarantined: Iterable[Mapping[str, Any]],
+    metadata: Mapping[str, str],
+) -> Manifest:
+    """Write the manifest of a data set whose shards are complete, unless the same is there; manifest.json last."""
     ordered = sorted(clips, key=lambda clip: (clip["shard"], clip["audio_offset"]))
-    columns = MANIFEST_COLUMNS.with_metadata({"cocktail.schema": MANIFEST_SCHEMA, **metadata})
-    return pa.Table.from_pylist(ordered, columns)
+    table = _to_parquet(pa.Table.from_pylist(ordered, MANIFEST_COLUMNS))
+    quarantine = _quarantine_bytes(quarantined)
+    document = sign(
+        {
+            "schema": MANIFEST_SCHEMA,
+            "clips_sha256": hashlib.sha256(table).hexdigest(),
+            "quarantine_sha256": hashlib.sha256(quarantine).hexdigest(),
+            "metadata": dict(metadata),
+        }
+    )
+    if MANIFEST_NAME not in list_names(folder) or read_bytes(join(folder, MANIFEST_NAME)) != document:
+        write_atomic(join(folder, QUARANTINE_NAME), quarantine)
+        write_atomic(join(folder, CLIPS_NAME), table)
+        write_atomic(join(folder, MANIFEST_NAME), document)
+    return open_manifest(folder)
 
 
-def same_table(one: pa.Table, other: pa.Table) -> bool:
-    """Whether two manifests say the same, of the clips and of the data set."""
-    return one.equals(other) and one.schema.metadata == other.schema.metadata
+def _quarantine_bytes(quarantined: Iterable[Mapping[str, Any]]) -> bytes:
+    return _to_parquet(pa.Table.from_pylist(list(quarantined), QUARANTINE_COLUMNS))
 
 
-def write_manifest(folder: str, table: pa.Table) -> None:
-    """Write manifest.parquet, which commits the data set."""
-    _write_table(join(folder, MANIFEST_NAME), table)
-
-
-def _write_table(location: str, table: pa.Table) -> None:
+def _to_parquet(table: pa.Table) -> bytes:
     sink = pa.BufferOutputStream()
-    pq.write_table(table, sink, write_page_checksum=True)
-    write_atomic(location, sink.getvalue())
+    pq.write_table(table, sink)
+    return sink.getvalue().to_pybytes()

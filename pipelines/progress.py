@@ -12,9 +12,10 @@ LINE_SECONDS = 5.0
 
 
 class ClipProgress:
-    """Shows how many of the clips are done, how fast, how many of them are bad, and the time left."""
+    """Shows how many of the clips, or of what `noun` says, are done, how fast, how many are bad, and the time left."""
 
-    def __init__(self, num_clips: int, title: str) -> None:
+    def __init__(self, num_clips: int, title: str, noun: str = "clips") -> None:
+        self.noun = noun
         self.num_clips = num_clips
         self.title = title
         self.num_done = self.num_bad = 0
@@ -25,7 +26,7 @@ class ClipProgress:
         if sys.stdout.isatty():
             columns = (
                 MofNCompleteColumn(),
-                TextColumn(f"clips {self.title}, {{task.description}}"),
+                TextColumn(f"{self.noun} {self.title}, {{task.description}}"),
                 TimeRemainingColumn(),
             )
             self._bar = Progress(BarColumn(), *columns)
@@ -58,7 +59,7 @@ class ClipProgress:
             self._last_line = time.monotonic()
             left_seconds = (self.num_clips - self.num_done) / self.clips_per_second
             print(
-                f"{self.num_done} of {self.num_clips} clips {self.title}, {speed}, "
+                f"{self.num_done} of {self.num_clips} {self.noun} {self.title}, {speed}, "
                 f"{left_seconds / 60:.1f} minutes left",
                 flush=True,
             )

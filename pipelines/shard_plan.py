@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-import hashlib
+import itertools
 import math
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass
-from itertools import groupby
 from typing import Annotated, Any
 
+import numpy as np
 import pyarrow as pa
 import tyro
 
 from cocktail.types import UsageError
-from pipelines.tars import AudioFormat, canonical_json
+from pipelines.signing import digest
+from pipelines.tars import AudioFormat
 
 SHARD_SCHEMA = "cocktail-shard/2"
 
@@ -21,6 +22,7 @@ _IDENTITY = ("clip_id", "labels", "class_ids", "split", "group", "role", "partne
 """What names a clip whether or not its files are in order."""
 
 # For an estimate of a shard's size before anything is decoded.
+_HEADERS_BYTES = 4096
 _JPEG_BYTES_PER_PIXEL = 0.3
 _PICTURE_ASPECT = 4 / 3
 _FLAC_RATIO = 0.6
@@ -84,84 +86,94 @@ def plan_shards(index: pa.Table, settings: ShardSettings) -> pa.Table:
     dealt too, to be counted. `deal_hash` names the plan as a whole but for the state of the files, which may be
     mended between two runs; `plan_hash` names the row with it. Where the media lie changes neither.
     """
-    units = sorted(
-        ((digest([settings.seed, unit]), clips) for unit, clips in _units(index.to_pylist())), key=lambda pair: pair[0]
-    )
-    rows: list[dict[str, Any]] = []
-    for split in sorted(set(index["split"].to_pylist())):
-        shares = _deal([clips for _, clips in units if clips[0]["split"] == split], settings)
-        rows += [
-            {"shard": f"{split}-{number:05d}-of-{len(shares):05d}", "split": split, "clips": clips}
-            for number, clips in enumerate(shares)
-        ]
+    table, names, sizes = _dealt_order(index, settings)
+    splits = table["split"].to_pylist()
+    rows: list[tuple[str, int]] = []  # a shard and where in the order it ends
+    for split in sorted(set(splits)):
+        first, after = splits.index(split), len(splits) - splits[::-1].index(split)
+        ends = [first + end for end in _ends(names[first:after], sizes[first:after], settings.shard_mb * 1e6)]
+        rows += [(f"{split}-{number:05d}-of-{len(ends):05d}", end) for number, end in enumerate(ends)]
+    offsets = [0, *(end for _, end in rows)]
+    shards = [shard for shard, _ in rows]
     common = {"schema": SHARD_SCHEMA, **settings.deciding()}
-    deal = [[row["shard"], [[clip[name] for name in _IDENTITY] for clip in row["clips"]]] for row in rows]
-    deal_hash = digest([common, deal])
-    for row in rows:
-        contents = [[*(clip[name] for name in _IDENTITY), *_state(clip)] for clip in row["clips"]]
-        row |= {"plan_hash": digest([common, row["shard"], contents]), "deal_hash": deal_hash}
-    columns = pa.schema(
-        [
-            ("shard", pa.string()),
-            ("split", pa.string()),
-            ("clips", pa.list_(pa.struct(list(index.schema)))),
-            ("plan_hash", pa.string()),
-            ("deal_hash", pa.string()),
-        ]
+    identities = list(zip(*(table[name].to_pylist() for name in _IDENTITY), strict=True))
+    states = _states(table)
+    spans = [slice(begin, end) for begin, end in itertools.pairwise(offsets)]
+    deal_hash = digest([common, [[shard, identities[span]] for shard, span in zip(shards, spans, strict=True)]])
+    plan_hashes = [
+        digest([common, shard, identities[span], states[span]]) for shard, span in zip(shards, spans, strict=True)
+    ]
+    clips = pa.ListArray.from_arrays(pa.array(offsets, pa.int32()), table.to_struct_array().combine_chunks())
+    columns = {
+        "shard": shards,
+        "split": [splits[begin] for begin in offsets[:-1]],
+        "clips": clips,
+        "plan_hash": plan_hashes,
+        "deal_hash": [deal_hash] * len(shards),
+    }
+    return pa.table(columns).replace_schema_metadata(index.schema.metadata)
+
+
+def planned_clip_ids(plan: pa.Table) -> list[list[str]]:
+    """The ids of the clips of each shard."""
+    clips = plan["clips"].combine_chunks()
+    ids = clips.flatten().field("clip_id").to_pylist()
+    offsets = (clips.offsets.to_numpy() - clips.offsets[0].as_py()).tolist()
+    return [ids[begin:end] for begin, end in itertools.pairwise(offsets)]
+
+
+def _dealt_order(index: pa.Table, settings: ShardSettings) -> tuple[pa.Table, list[str], np.ndarray]:
+    """The index split by split, each in the order in which it is dealt; each clip's unit, and its size in bytes.
+
+    A unit is what must share a shard: a group, or a clip alone.
+    """
+    splits = index["split"].to_pylist()
+    clip_ids, groups = index["clip_id"].to_pylist(), index["group"].to_pylist()
+    names = [clip_id if group is None else group for clip_id, group in zip(clip_ids, groups, strict=True)]
+    split_of: dict[str, str] = {}
+    for group, split in zip(groups, splits, strict=True):
+        if group is not None and split_of.setdefault(group, split) != split:
+            raise UsageError(f"the clips of {group} are in more than one split: {split_of[group]} and {split}")
+    keys = [(split, digest([settings.seed, name])) for split, name in zip(splits, names, strict=True)]
+    order = sorted(range(len(keys)), key=keys.__getitem__)
+    table = index.take(pa.array(order)).combine_chunks()
+    return table, [names[number] for number in order], _estimated_bytes(table, settings)
+
+
+def _ends(names: list[str], sizes: np.ndarray, target_bytes: float) -> list[int]:
+    """Where each shard of a split ends: shards of about equal size, units whole."""
+    starts = np.array([number for number, name in enumerate(names) if number == 0 or name != names[number - 1]])
+    unit_sizes = np.add.reduceat(sizes, starts)
+    total = float(sizes.sum())
+    count = math.ceil(total / target_bytes)
+    middles = np.cumsum(unit_sizes) - unit_sizes / 2
+    shard_of_unit = np.minimum(middles * count / total, count - 1).astype(np.int64)
+    last_units = np.flatnonzero(np.diff(shard_of_unit, append=count))
+    return [*starts[last_units[:-1] + 1].tolist(), len(names)]
+
+
+def _estimated_bytes(table: pa.Table, settings: ShardSettings) -> np.ndarray:
+    num_pictures = np.array(
+        [settings.num_frames if pictures is None else len(pictures) for pictures in table["pictures"].to_pylist()]
     )
-    return pa.Table.from_pylist(rows, schema=columns.with_metadata(index.schema.metadata))
+    pixels = settings.picture_short_side**2 * _PICTURE_ASPECT
+    audio = 2 * settings.sample_rate_hz * table["nominal_seconds"].to_numpy()
+    ratio = _FLAC_RATIO if settings.audio_format == "flac" else 1.0
+    return _HEADERS_BYTES + ratio * audio + _JPEG_BYTES_PER_PIXEL * pixels * num_pictures
+
+
+def _states(table: pa.Table) -> list[tuple[Any, ...]]:
+    """What decides each clip's bytes beside its identity and the media."""
+    seconds = [pictures and [picture["seconds"] for picture in pictures] for pictures in table["pictures"].to_pylist()]
+    has_mask = [path is not None for path in table["mask_path"].to_pylist()]
+    others = (table[name].to_pylist() for name in ("audio_track", "boxes", "problem"))
+    return list(zip(seconds, has_mask, *others, strict=True))
 
 
 def group_clips(clips: Iterable[dict[str, Any]]) -> Iterator[list[dict[str, Any]]]:
     """The clips of a shard, those of a group together, single ones alone."""
-    for group, members in groupby(clips, key=lambda clip: clip["group"]):
+    for group, members in itertools.groupby(clips, key=lambda clip: clip["group"]):
         if group is None:
             yield from ([clip] for clip in members)
         else:
             yield list(members)
-
-
-def _units(clips: list[dict[str, Any]]) -> Iterator[tuple[str, list[dict[str, Any]]]]:
-    """What must share a shard, under the name that it is dealt by; in the order of the index."""
-    groups: dict[str, list[dict[str, Any]]] = {}
-    for clip in clips:
-        if clip["group"] is None:
-            yield clip["clip_id"], [clip]
-        else:
-            groups.setdefault(clip["group"], []).append(clip)
-    for group, members in groups.items():
-        if len({clip["split"] for clip in members}) > 1:
-            raise UsageError(f"the clips of {group} are in more than one split")
-        yield group, members
-
-
-def _deal(units: list[list[dict[str, Any]]], settings: ShardSettings) -> list[list[dict[str, Any]]]:
-    """The clips of each shard of a split."""
-    sizes = [sum(_estimated_bytes(clip, settings) for clip in unit) for unit in units]
-    total = sum(sizes)
-    count = math.ceil(total / (settings.shard_mb * 1e6))
-    shares: dict[int, list[dict[str, Any]]] = {}
-    before = 0.0
-    for unit, size in zip(units, sizes, strict=True):
-        shares.setdefault(int((before + size / 2) * count / total), []).extend(unit)
-        before += size
-    return list(shares.values())
-
-
-def _estimated_bytes(clip: Mapping[str, Any], settings: ShardSettings) -> float:
-    pictures = settings.num_frames if clip["pictures"] is None else len(clip["pictures"])
-    pixels = settings.picture_short_side**2 * _PICTURE_ASPECT
-    audio = 2 * settings.sample_rate_hz * clip["nominal_seconds"]
-    ratio = _FLAC_RATIO if settings.audio_format == "flac" else 1.0
-    return 4096 + ratio * audio + _JPEG_BYTES_PER_PIXEL * pixels * pictures
-
-
-def _state(clip: Mapping[str, Any]) -> list[Any]:
-    """What decides a clip's bytes beside its identity and the media."""
-    seconds = None if clip["pictures"] is None else [picture["seconds"] for picture in clip["pictures"]]
-    return [clip["audio_track"], seconds, clip["boxes"], clip["mask_path"] is not None, clip["problem"]]
-
-
-def digest(value: Any) -> str:
-    """sha256 of a value's canonical JSON."""
-    return hashlib.sha256(canonical_json(value)).hexdigest()

@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import math
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from typing import Any
@@ -35,18 +35,16 @@ from pipelines.manifest import (
     QUARANTINE_NAME,
     SIDECAR_SUFFIX,
     Manifest,
-    manifest_table,
-    open_manifest,
-    same_table,
-    write_manifest,
+    commit_manifest,
     write_quarantine,
 )
 from pipelines.masks import read_mask
 from pipelines.media import Clip, decode_clip
 from pipelines.pictures import encode_mask, read_picture
 from pipelines.progress import ClipProgress
-from pipelines.shard_plan import SHARD_SCHEMA, ShardSettings, digest, group_clips, plan_shards
-from pipelines.tars import SampleTar, canonical_json
+from pipelines.shard_plan import SHARD_SCHEMA, ShardSettings, group_clips, plan_shards, planned_clip_ids
+from pipelines.signing import canonical_json, digest, parse_signed, schema_of, sign
+from pipelines.tars import SampleTar
 
 CLASSES_SHOWN = 10
 """Classes named in the table of bad clips, those with the most first."""
@@ -77,7 +75,7 @@ def write_shard(row: Mapping[str, Any], settings: ShardSettings, folder: str) ->
             "samples": tar.samples,
             "quarantined": quarantined,
         }
-        write_atomic(sidecar_path, canonical_json({**sidecar, "sidecar_sha256": digest(sidecar)}))
+        write_atomic(sidecar_path, sign(sidecar))
     return {
         "shard": row["shard"],
         "good": len(sidecar["samples"]),
@@ -169,42 +167,39 @@ def finish(plan: pa.Table, settings: ShardSettings, folder: str) -> Manifest:
     Raises UsageError if a shard is not there, does not account for all of its clips, or if more than
     `max_bad_share` of all clips are quarantined.
     """
-    rows = plan.select(["shard", "plan_hash", "clips"]).to_pylist()
     present = set(list_names(folder))
-    names = [row["shard"] + SIDECAR_SUFFIX for row in rows]
+    names = [shard + SIDECAR_SUFFIX for shard in plan["shard"].to_pylist()]
     absent = [name for name in names if name not in present]
     if absent:
         raise UsageError(f"{folder} lacks {len(absent)} of {len(names)} shards, {absent[0]} first: run again")
     sidecars = read_sidecars(folder, names)
-    for row, sidecar in zip(rows, sidecars, strict=True):
+    wanted_ids = planned_clip_ids(plan)
+    for sidecar, plan_hash, wanted in zip(sidecars, plan["plan_hash"].to_pylist(), wanted_ids, strict=True):
         accounted = [item["clip_id"] for item in (*sidecar["samples"], *sidecar["quarantined"])]
-        wanted = [clip["clip_id"] for clip in row["clips"]]
-        if sidecar["plan_hash"] != row["plan_hash"] or sorted(accounted) != sorted(wanted):
+        if sidecar["plan_hash"] != plan_hash or sorted(accounted) != sorted(wanted):
             raise UsageError(
-                f"{join(folder, row['shard'] + SIDECAR_SUFFIX)} accounts for {len(accounted)} clips, the plan "
+                f"{join(folder, sidecar['name'] + SIDECAR_SUFFIX)} accounts for {len(accounted)} clips, the plan "
                 f"has {len(wanted)} there, or others: delete that file and run again"
             )
     quarantined = quarantine_rows(sidecars)
     if MANIFEST_NAME not in present:
         write_quarantine(folder, quarantined)
-    num_planned = sum(len(row["clips"]) for row in rows)
-    _check_bad_share(num_planned, quarantined, settings)
-    metadata = {name: plan.schema.metadata[f"cocktail.{name}".encode()].decode() for name in ("classes", "notes")}
-    table = table_from_sidecars(sidecars, metadata)
-    if MANIFEST_NAME not in present or not same_table(open_manifest(folder).table, table):
-        write_manifest(folder, table)
+    _check_bad_share(sum(len(wanted) for wanted in wanted_ids), quarantined, settings)
+    index_says = {name: plan.schema.metadata[f"cocktail.{name}".encode()].decode() for name in ("classes", "notes")}
+    manifest = commit_manifest(
+        folder, manifest_rows(sidecars), quarantined, {**describe_shards(sidecars), **index_says}
+    )
     delete_temporary(folder)
-    return open_manifest(folder)
+    return manifest
 
 
-def table_from_sidecars(sidecars: Iterable[Mapping[str, Any]], metadata: Mapping[str, str]) -> pa.Table:
-    """The manifest of shards, from their sidecars and what only the index knows: `classes` and `notes`."""
-    sidecars = list(sidecars)
+def describe_shards(sidecars: Sequence[Mapping[str, Any]]) -> dict[str, str]:
+    """What a manifest says of a data set as a whole and its shards know; the index adds `classes` and `notes`."""
     settings = sidecars[0]["settings"]
     num_good = sum(len(sidecar["samples"]) for sidecar in sidecars)
     num_bad = sum(len(sidecar["quarantined"]) for sidecar in sidecars)
     counts = {"planned": num_good + num_bad, "good": num_good, "quarantined": num_bad}
-    described = {
+    return {
         "dataset": settings["dataset"],
         "sample_rate_hz": str(settings["sample_rate_hz"]),
         "audio_format": settings["audio_format"],
@@ -212,24 +207,21 @@ def table_from_sidecars(sidecars: Iterable[Mapping[str, Any]], metadata: Mapping
         "root_hash": digest(sorted([sidecar["name"], sidecar["tar_sha256"]] for sidecar in sidecars)),
         "bytes": str(sum(sidecar["tar_bytes"] for sidecar in sidecars)),
         **{name: str(count) for name, count in counts.items()},
-        **{name: metadata[name] for name in ("classes", "notes")},
     }
-    clips = (
-        _manifest_row(sidecar["name"] + ".tar", sample, settings["sample_rate_hz"])
-        for sidecar in sidecars
-        for sample in sidecar["samples"]
-    )
-    return manifest_table(clips, described)
+
+
+def manifest_rows(sidecars: Sequence[Mapping[str, Any]]) -> Iterator[dict[str, Any]]:
+    """The clips of shards, as the manifest holds them."""
+    for sidecar in sidecars:
+        for sample in sidecar["samples"]:
+            duration = sample["num_samples"] / sidecar["settings"]["sample_rate_hz"]
+            derived = {"shard": sidecar["name"] + ".tar", "duration": duration}
+            yield {name: derived[name] if name in derived else sample[name] for name in MANIFEST_COLUMNS.names}
 
 
 def quarantine_rows(sidecars: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
     """What quarantine.parquet holds, from sidecars."""
     return [{**item, "shard": sidecar["name"] + ".tar"} for sidecar in sidecars for item in sidecar["quarantined"]]
-
-
-def _manifest_row(shard: str, sample: Mapping[str, Any], sample_rate_hz: int) -> dict[str, Any]:
-    derived = {"shard": shard, "duration": sample["num_samples"] / sample_rate_hz}
-    return {name: derived[name] if name in derived else sample[name] for name in MANIFEST_COLUMNS.names}
 
 
 def shard_dataset(
@@ -244,13 +236,13 @@ def shard_dataset(
         print(f"note: {note}", flush=True)
     plan = plan_shards(index, settings)
     committed = find_committed(plan, settings, folder)
-    rows = [row for row in plan.to_pylist() if row["shard"] not in committed]
+    missing = plan.filter(pa.array([shard not in committed for shard in plan["shard"].to_pylist()]))
     print(f"{len(plan)} shards, {len(committed)} of them already in {folder}", flush=True)
-    if rows and connect is not None:
+    if len(missing) and connect is not None:
         connect()
-    with ClipProgress(sum(len(row["clips"]) for row in rows), "sharded") as progress:
+    with ClipProgress(sum(map(len, planned_clip_ids(missing))), "sharded") as progress:
         fn_kwargs = {"settings": settings, "folder": folder}
-        for result in map_on_cluster(rows, write_shard, fn_kwargs, settings.num_tasks):
+        for result in map_on_cluster(missing, write_shard, fn_kwargs, settings.num_tasks):
             progress.advance(result["good"], result["bad"])
     manifest = finish(plan, settings, folder)
     quarantined = quarantine_rows(
@@ -268,14 +260,14 @@ def shard_dataset(
 
 
 def map_on_cluster(
-    rows: list[dict[str, Any]], fn: Callable[..., dict[str, Any]], fn_kwargs: dict[str, Any], num_tasks: int | None
+    rows: pa.Table, fn: Callable[..., dict[str, Any]], fn_kwargs: dict[str, Any], num_tasks: int | None
 ) -> Iterable[dict[str, Any]]:
     """A function over plan rows, one Ray task of one CPU each; results come as tasks end, in any order."""
-    if not rows:
+    if not len(rows):
         return []
     import ray.data  # only here: planning and opening shards must not wait for Ray
 
-    items = ray.data.from_items(rows, override_num_blocks=len(rows))
+    items = ray.data.from_arrow([rows.slice(number, 1) for number in range(len(rows))])
     items.context.enable_progress_bars = False
     items.context.raise_original_map_exception = True  # so that a user's mistake stays recognisable
     items.context.print_on_execution_start = False
@@ -318,20 +310,15 @@ def read_sidecars(folder: str, names: list[str]) -> list[dict[str, Any]]:
 def read_sidecar(location: str) -> dict[str, Any]:
     """A sidecar whose own hash holds. Raises UsageError for one that is damaged or of another schema."""
     data = read_bytes(location)
-    try:
-        sidecar = json.loads(data)
-        schema, claimed = sidecar["schema"], sidecar.pop("sidecar_sha256", None)
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise _damaged_sidecar(location) from error
-    if schema != SHARD_SCHEMA:
+    schema = schema_of(data)
+    if schema is not None and schema != SHARD_SCHEMA:
         raise UsageError(
             f"{location} is of another schema: {schema}, this version writes {SHARD_SCHEMA}. "
             "Give another --shards folder"
         )
-    if claimed != digest(sidecar) or data != canonical_json({**sidecar, "sidecar_sha256": claimed}):
-        raise _damaged_sidecar(location)
+    sidecar = parse_signed(data)
+    if sidecar is None:
+        raise UsageError(
+            f"{location} is damaged: delete it and run the sharding job again, which writes its shard anew"
+        )
     return sidecar
-
-
-def _damaged_sidecar(location: str) -> UsageError:
-    return UsageError(f"{location} is damaged: delete it and run the sharding job again, which writes its shard anew")

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import io
-import json
 import re
 import tarfile
 import wave
@@ -20,6 +19,7 @@ import soundfile
 import xxhash
 
 from pipelines.media import Clip
+from pipelines.signing import canonical_json
 
 AudioFormat = Literal["wav", "flac"]
 
@@ -82,7 +82,9 @@ class SampleTar:
                 "mask_offset": mask and mask["offset"],
                 "mask_bytes": mask and mask["size"],
                 "mask_check": None if clip.mask is None else xxhash.xxh3_64_intdigest(clip.mask),
-                "members": [[name, member["size"], member["sha256"]] for name, member in members.items()],
+                "members": [
+                    [f"{key}.{ending}", member["size"], member["sha256"]] for ending, member in members.items()
+                ],
             }
         )
 
@@ -144,11 +146,6 @@ def checks_per_second(audio: np.ndarray, sample_rate_hz: int) -> list[int]:
 def checksum(audio: np.ndarray) -> int:
     """XXH3 (64 bits) of int16 samples, little-endian: fast enough to be checked at every read."""
     return xxhash.xxh3_64_intdigest(np.ascontiguousarray(audio, "<i2").data)
-
-
-def canonical_json(value: Any) -> bytes:
-    """JSON that is the same for equal values: sorted keys, no spaces, UTF-8."""
-    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()
 
 
 def encode_audio(audio: np.ndarray, sample_rate_hz: int, audio_format: AudioFormat) -> bytes:

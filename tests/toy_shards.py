@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from PIL import Image
 
 from cocktail.storage import write_atomic
 from pipelines.index import IndexRow, make_index
-from pipelines.manifest import SIDECAR_SUFFIX, Manifest, open_manifest, write_manifest, write_quarantine
+from pipelines.manifest import SIDECAR_SUFFIX, Manifest, commit_manifest
 from pipelines.media import Clip
-from pipelines.shard_plan import SHARD_SCHEMA, ShardSettings, digest
-from pipelines.shards import table_from_sidecars
-from pipelines.tars import AudioFormat, SampleTar, canonical_json
+from pipelines.pictures import encode_mask, to_jpeg
+from pipelines.shard_plan import SHARD_SCHEMA, ShardSettings
+from pipelines.shards import describe_shards, manifest_rows
+from pipelines.signing import canonical_json, sign
+from pipelines.tars import AudioFormat, SampleTar
 
 RATE = 1000
 CLASSES = ("bell", "drum", "harp", "horn", "lute")
@@ -27,6 +31,7 @@ def make_toy_shards(
     num_test: int = 6,
     classes: int = 5,
     audio_format: AudioFormat = "wav",
+    with_pictures: bool = False,
 ) -> Manifest:
     """Clips of 5 s at 1 kHz; sample t of clip c is a function of (c, t), so any read can be checked.
 
@@ -44,7 +49,7 @@ def make_toy_shards(
             for position in range(count):
                 mostly_silent = split == "train" and position == count - 1
                 audio = toy_audio(number, mostly_silent)
-                tar.add(toy_row(number, split, classes), toy_clip(audio))
+                tar.add(toy_row(number, split, classes), toy_clip(audio, number if with_pictures else None))
                 number += 1
             tar_sha256 = tar.close()
         sidecar: dict[str, Any] = {
@@ -59,12 +64,9 @@ def make_toy_shards(
             "quarantined": [],
         }
         sidecars.append(sidecar)
-        text = canonical_json({**sidecar, "sidecar_sha256": digest(sidecar)})
-        write_atomic(str(folder / f"{name}{SIDECAR_SUFFIX}"), text)
-    metadata = {"classes": canonical_json(CLASSES[:classes]).decode(), "notes": "[]"}
-    write_quarantine(str(folder), [])
-    write_manifest(str(folder), table_from_sidecars(sidecars, metadata))
-    return open_manifest(str(folder))
+        write_atomic(str(folder / f"{name}{SIDECAR_SUFFIX}"), sign(sidecar))
+    index_says = {"classes": canonical_json(CLASSES[:classes]).decode(), "notes": "[]"}
+    return commit_manifest(str(folder), manifest_rows(sidecars), [], describe_shards(sidecars) | index_says)
 
 
 def toy_row(number: int, split: str, classes: int) -> dict[str, Any]:
@@ -74,9 +76,15 @@ def toy_row(number: int, split: str, classes: int) -> dict[str, Any]:
     return make_index([row], CLASSES[:classes]).to_pylist()[0]
 
 
-def toy_clip(audio: np.ndarray) -> Clip:
-    """Sound without pictures."""
-    return Clip(audio=audio, pictures=(), picture_seconds=(), duration_seconds=len(audio) / RATE, source_sha256="")
+def toy_clip(audio: np.ndarray, picture_number: int | None = None) -> Clip:
+    """Sound without pictures, or with one and its mask."""
+    clip = Clip(audio=audio, pictures=(), picture_seconds=(), duration_seconds=len(audio) / RATE, source_sha256="")
+    if picture_number is None:
+        return clip
+    pixels = np.random.default_rng(picture_number).integers(0, 255, (24, 32, 3), np.uint8)
+    picture = to_jpeg(Image.fromarray(pixels), 24)
+    mask = encode_mask(pixels[..., 0] > 127)
+    return replace(clip, pictures=(picture,), picture_seconds=(2.5,), mask=mask)
 
 
 def toy_audio(number: int, mostly_silent: bool = False) -> np.ndarray:

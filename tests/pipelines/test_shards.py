@@ -21,9 +21,10 @@ from cocktail.types import UsageError
 from pipelines.index import IndexRow, make_index
 from pipelines.manifest import open_manifest
 from pipelines.media import decode_clip
-from pipelines.shard_plan import ShardSettings, digest, plan_shards
+from pipelines.shard_plan import ShardSettings, plan_shards
 from pipelines.shards import find_committed, finish, shard_dataset, write_shard
-from pipelines.tars import canonical_json, rms_per_second, sample_key
+from pipelines.signing import parse_signed, sign
+from pipelines.tars import rms_per_second, sample_key
 from pipelines.vggsound import index_vggsound
 from tests.miniature_clips import make_corpus
 
@@ -141,8 +142,8 @@ def test_planned_is_good_plus_quarantined_and_every_reason_is_the_right_one(undi
     good = undisturbed.table["clip_id"].to_pylist()
     assert sorted(good) == sorted(set(index["clip_id"].to_pylist()) - (set(reasons) - set(good)))
     assert len(good) == 10
-    metadata = undisturbed.table.schema.metadata
-    assert [int(metadata[name]) for name in (b"planned", b"good", b"quarantined")] == [len(index), 10, len(reasons)]
+    counts = ("planned", "good", "quarantined")
+    assert [int(undisturbed.metadata[name]) for name in counts] == [len(index), 10, len(reasons)]
     assert undisturbed.classes == ("bird chirping, tweeting", "donkey, ass braying", "thunder")
     assert (undisturbed.dataset, undisturbed.sample_rate_hz) == ("miniature", 11025)
 
@@ -235,8 +236,8 @@ def test_a_sidecar_that_does_not_account_for_its_clips_is_refused(index, undistu
     sidecar_path = next(tmp_path.glob("train-00001*.json"))
     sidecar = json.loads(sidecar_path.read_text())
     sidecar["quarantined" if sidecar["quarantined"] else "samples"].pop()
-    del sidecar["sidecar_sha256"]
-    sidecar_path.write_bytes(canonical_json({**sidecar, "sidecar_sha256": digest(sidecar)}))
+    del sidecar["document_sha256"]
+    sidecar_path.write_bytes(sign(sidecar))
     with pytest.raises(UsageError, match=f"{sidecar_path.name} accounts for .* delete that file and run again"):
         finish(plan_shards(index, SETTINGS), SETTINGS, str(tmp_path))
 
@@ -247,7 +248,7 @@ def test_too_many_bad_clips_fail_with_the_reasons_and_no_manifest(index, undistu
         write_all(index, strict, tmp_path)
     needed = float(re.findall(r"--max-bad-share ([\d.]+):", str(caught.value))[0])
     assert len(re.findall(r"^ +\d+  (.*)$", str(caught.value).split("of these classes")[0], re.M)) == 10
-    with pytest.raises(UsageError, match=r"no manifest.parquet: sharding did not finish, or too many clips were bad"):
+    with pytest.raises(UsageError, match=r"no manifest.json: sharding did not finish, or too many clips were bad"):
         open_manifest(str(tmp_path))
     tars = {path: path.stat().st_mtime_ns for path in tmp_path.glob("*.tar")}
     lenient = dataclasses.replace(SETTINGS, max_bad_share=needed)
@@ -296,19 +297,16 @@ def test_a_tar_of_unknown_origin_is_not_mixed_with_ours(index, tmp_path):
 def test_opening_says_what_to_do_where_there_are_no_shards_or_others(undisturbed, tmp_path):
     with pytest.raises(UsageError, match=f"no shards at {tmp_path}. Make them with the shard_.*py job"):
         open_manifest(str(tmp_path))
-    pq.write_table(
-        undisturbed.table.replace_schema_metadata({"cocktail.schema": "cocktail-manifest/0"}),
-        tmp_path / "manifest.parquet",
-    )
+    manifest = tmp_path / "manifest.json"
+    manifest.write_bytes(sign({"schema": "cocktail-manifest/0"}))
     with pytest.raises(UsageError, match="another schema: cocktail-manifest/0, this version reads cocktail-manifest/2"):
         open_manifest(str(tmp_path))
-    (tmp_path / "manifest.parquet").write_bytes(b"no parquet")
-    with pytest.raises(UsageError, match="is no Parquet file"):
+    manifest.write_bytes(b"no manifest")
+    with pytest.raises(UsageError, match=r"manifest.json is damaged or gone"):
         open_manifest(str(tmp_path))
-    old = json.loads(next(Path(undisturbed.folder).glob("train-00000*.json")).read_text()) | {
-        "schema": "cocktail-shard/0"
-    }
-    (tmp_path / "train-00000-of-00001.index.json").write_text(json.dumps(old))
+    sidecar = parse_signed(next(Path(undisturbed.folder).glob("train-00000*.json")).read_bytes())
+    assert sidecar is not None
+    (tmp_path / "train-00000-of-00001.index.json").write_bytes(sign(sidecar | {"schema": "cocktail-shard/0"}))
     with pytest.raises(UsageError, match="another schema: cocktail-shard/0"):
         find_committed(plan_shards(synthetic_index(3), SETTINGS), SETTINGS, str(tmp_path))
 

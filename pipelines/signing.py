@@ -1,0 +1,43 @@
+"""JSON documents that carry their own hash, so that a changed bit is noticed before anything is believed."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from typing import Any
+
+_HASH = "document_sha256"
+
+
+def canonical_json(value: Any) -> bytes:
+    """JSON that is the same for equal values: sorted keys, no spaces, UTF-8."""
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()
+
+
+def digest(value: Any) -> str:
+    """sha256 of a value's canonical JSON."""
+    return hashlib.sha256(canonical_json(value)).hexdigest()
+
+
+def sign(document: Mapping[str, Any]) -> bytes:
+    """A document with its hash, as canonical JSON."""
+    return canonical_json({**document, _HASH: digest(document)})
+
+
+def schema_of(data: bytes) -> str | None:
+    """The schema that a document claims, whether or not its hash holds; None if it is no such document."""
+    try:
+        return str(json.loads(data)["schema"])
+    except (ValueError, KeyError, TypeError):
+        return None
+
+
+def parse_signed(data: bytes) -> dict[str, Any] | None:
+    """What `sign` was given; None if so much as a bit has changed since."""
+    try:
+        document = json.loads(data)
+        claimed = document.pop(_HASH)
+    except (ValueError, KeyError, AttributeError, TypeError):
+        return None
+    return document if claimed == digest(document) and sign(document) == data else None

@@ -1,0 +1,180 @@
+"""Checking finished shards byte by byte: every member, header and padding, every sidecar, the manifest."""
+
+from __future__ import annotations
+
+import hashlib
+import tarfile
+from collections.abc import Iterator, Mapping
+from typing import Any, NamedTuple
+
+import pyarrow as pa
+
+from cocktail.storage import delete_file, join, list_names, open_reader
+from cocktail.types import UsageError
+from pipelines.manifest import (
+    CLIPS_NAME,
+    MANIFEST_NAME,
+    QUARANTINE_NAME,
+    SIDECAR_SUFFIX,
+    open_manifest,
+    read_quarantine,
+)
+from pipelines.progress import ClipProgress
+from pipelines.shards import describe_shards, map_on_cluster, read_sidecar, read_sidecars
+from pipelines.tars import archive_end, member_header
+
+
+class Damage(NamedTuple):
+    """A part of a data set that is not what was written."""
+
+    file: str
+    member: str
+    """Of a tar: the member whose header, bytes or padding it is, or "end of archive". Else empty."""
+    found: str
+
+    def __str__(self) -> str:
+        return f"{self.file}{self.member and f': {self.member}'}: {self.found}"
+
+
+def verify_shard(row: Mapping[str, str], folder: str) -> dict[str, Any]:
+    """Check the shard named by `row["shard"]` against its sidecar.
+
+    Returns `shard`, `members` (how many were checked), `bytes` (read) and `damage` (a list of Damage as tuples).
+    """
+    shard = row["shard"]
+    try:
+        sidecar = read_sidecar(join(folder, shard + SIDECAR_SUFFIX))
+    except FileNotFoundError:
+        found = [Damage(f"{shard}.tar", "", "there is no sidecar beside it, so it was never finished")]
+        return {"shard": shard, "members": 0, "bytes": 0, "damage": [tuple(damage) for damage in found]}
+    except UsageError as error:
+        found = [Damage(shard + SIDECAR_SUFFIX, "", str(error).rpartition(SIDECAR_SUFFIX)[2].strip())]
+        return {"shard": shard, "members": 0, "bytes": 0, "damage": [tuple(damage) for damage in found]}
+    members = [member for sample in sidecar["samples"] for member in sample["members"]]
+    try:
+        with open_reader(join(folder, f"{shard}.tar")) as file:
+            found = [Damage(f"{shard}.tar", *damage) for damage in _check_tar(file, members)]
+            read = file.tell()
+    except FileNotFoundError:
+        found, read = [Damage(f"{shard}.tar", "", "it is not there")], 0
+    return {
+        "shard": shard,
+        "members": len(members),
+        "bytes": read,
+        "damage": [tuple(damage) for damage in found],
+    }
+
+
+def _check_tar(file: pa.NativeFile, members: list[tuple[str, int, str]]) -> Iterator[tuple[str, str]]:
+    """What differs, as (member, what), reading the tar once from its start to its end."""
+    num_bytes = 0
+    for name, size, sha256 in members:
+        expected = member_header(name, size)
+        header, data, padding = file.read(len(expected)), file.read(size), file.read(-size % tarfile.BLOCKSIZE)
+        num_bytes += len(expected) + size + -size % tarfile.BLOCKSIZE
+        if len(header) < len(expected) or len(data) < size or len(padding) < -size % tarfile.BLOCKSIZE:
+            yield name, f"the file ends in or before it: {len(data)} of its {size} bytes are there"
+        elif header != expected:
+            yield name, "its header differs"
+        elif hashlib.sha256(data).hexdigest() != sha256:
+            yield name, f"its {size} bytes have another hash"
+        elif any(padding):
+            yield name, "the padding behind it is not zero"
+    end = archive_end(num_bytes)
+    rest = file.read()
+    if rest != end:
+        yield "end of archive", f"{len(rest)} bytes that are not the {len(end)} zeros that belong there"
+
+
+def verify_dataset(folder: str, num_tasks: int | None = None) -> Iterator[dict[str, Any]]:
+    """Check all shards of a data set on the cluster, then what ties them together.
+
+    Yields what `verify_shard` returns as shards are done, last of all the same of the manifest as a whole, whose
+    `shard` is "". Raises UsageError if there is no data set.
+    """
+    names = list_names(folder)
+    shards = sorted(
+        {name.removesuffix(end) for end in (".tar", SIDECAR_SUFFIX) for name in names if name.endswith(end)}
+    )
+    if not shards:
+        raise UsageError(f"no shards at {folder}")
+    damaged = False
+    for result in map_on_cluster(pa.table({"shard": shards}), verify_shard, {"folder": folder}, num_tasks):
+        damaged |= bool(result["damage"])
+        yield result
+    readable = not damaged or all(_is_readable(folder, shard) for shard in shards)
+    found = list(_check_tables(folder, shards)) if readable else []
+    yield {"shard": "", "members": 0, "bytes": 0, "damage": [tuple(damage) for damage in found]}
+
+
+def delete_damaged(folder: str, damage: list[Damage]) -> list[str]:
+    """Delete the shards and tables in which something is damaged, so that sharding again writes them anew.
+
+    Returns the names of the files. The manifest goes with its shards: it commits them.
+    """
+    doomed = {MANIFEST_NAME, CLIPS_NAME, QUARANTINE_NAME} if damage else set()
+    for item in damage:
+        stem = item.file.removesuffix(".tar").removesuffix(SIDECAR_SUFFIX)
+        doomed |= {stem + SIDECAR_SUFFIX, f"{stem}.tar"} if stem != item.file else {item.file}
+    # Sidecars first: without one, a tar is not committed, should this be interrupted.
+    ordered = sorted(doomed & set(list_names(folder)), key=lambda name: (not name.endswith(SIDECAR_SUFFIX), name))
+    for name in ordered:
+        delete_file(join(folder, name))
+    return ordered
+
+
+def count_shards(folder: str) -> int:
+    """How many shards `verify_dataset` will check."""
+    return sum(name.endswith(".tar") for name in list_names(folder))
+
+
+def _is_readable(folder: str, shard: str) -> bool:
+    try:
+        read_sidecar(join(folder, shard + SIDECAR_SUFFIX))
+    except (FileNotFoundError, UsageError):
+        return False
+    return True
+
+
+def _check_tables(folder: str, shards: list[str]) -> Iterator[Damage]:
+    """What the manifest and the quarantine say against what the sidecars say. All sidecars are sound."""
+    sidecars = read_sidecars(folder, [shard + SIDECAR_SUFFIX for shard in shards])
+    try:
+        manifest = open_manifest(folder)
+    except UsageError as error:
+        yield Damage(MANIFEST_NAME, "", str(error))
+        return
+    gone = sorted(set(manifest.table["shard"].to_pylist()) - {f"{shard}.tar" for shard in shards})
+    yield from (Damage(shard, "", "neither it nor its sidecar is there") for shard in gone)
+    described = describe_shards(sidecars)
+    differing = [name for name in described if manifest.metadata.get(name) != described[name]]
+    if not gone and differing:
+        yield Damage(MANIFEST_NAME, "", f"its {', '.join(differing)} is not what the sidecars say")
+    try:
+        read_quarantine(manifest)
+    except UsageError as error:
+        yield Damage(QUARANTINE_NAME, "", str(error))
+
+
+def verify_and_report(folder: str, num_tasks: int | None, delete: bool) -> bool:
+    """Check a data set, printing progress and every damaged part; return whether all of it is sound."""
+    damage: list[Damage] = []
+    num_members = num_bytes = 0
+    with ClipProgress(count_shards(folder), "verified", "shards") as progress:
+        for result in verify_dataset(folder, num_tasks):
+            damage += [Damage(*item) for item in result["damage"]]
+            num_members += result["members"]
+            num_bytes += result["bytes"]
+            if result["shard"]:
+                progress.advance(int(not result["damage"]), int(bool(result["damage"])))
+    for item in damage:
+        print(f"damaged: {item}")
+    print(
+        f"{progress.num_done} shards, {num_members} members, {num_bytes / 1e6:.1f} MB read in {progress.seconds:.1f} s "
+        f"({num_bytes / 1e6 / progress.seconds:.0f} MB/s): {len(damage)} damaged parts"
+    )
+    if damage and delete:
+        print(f"deleted {', '.join(delete_damaged(folder, damage))}: run the sharding job again")
+    elif damage:
+        print("to mend it, run this with --delete-damaged, then the sharding job again")
+    return not damage

@@ -1,0 +1,206 @@
+"""Whatever bit of a finished data set changes, verifying finds it and says where; reading refuses it by name."""
+
+import random
+import shutil
+import tarfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from cocktail.config import Mixing
+from pipelines.clips import ClipSource, DamagedMemberError, read_audio, read_frame, read_mask_png
+from pipelines.manifest import open_manifest
+from pipelines.mixtures import render
+from pipelines.plans import plan_epoch
+from pipelines.tars import member_header
+from pipelines.verify import Damage, _check_tables, delete_damaged, verify_and_report, verify_dataset, verify_shard
+from tests.toy_shards import RATE, make_toy_shards
+
+MIXING = Mixing(sample_rate_hz=RATE, segment_samples=2000, window_shards=2)
+
+
+def make(folder, audio_format="wav"):
+    return make_toy_shards(
+        folder, num_shards=2, clips_per_shard=4, num_test=2, audio_format=audio_format, with_pictures=True
+    )
+
+
+@pytest.fixture(scope="module")
+def intact(tmp_path_factory):
+    return make(tmp_path_factory.mktemp("intact"))
+
+
+def damage_of(folder) -> list[Damage]:
+    """All damage, without Ray."""
+    found = []
+    shards = sorted(path.name.removesuffix(".tar") for path in Path(folder).glob("*.tar"))
+    for shard in shards:
+        found += [Damage(*item) for item in verify_shard({"shard": shard}, str(folder))["damage"]]
+    return found or list(_check_tables(str(folder), shards))
+
+
+def member_at(tar: Path, position: int) -> str:
+    """The member whose header, data or padding holds this byte, as tarfile sees the intact file."""
+    with tarfile.open(tar) as archive:
+        for member in archive:
+            if member.offset <= position < member.offset_data + -(-member.size // 512) * 512:
+                return member.name
+    return "end of archive"
+
+
+def flip(data: bytes, bit: int) -> bytes:
+    changed = bytearray(data)
+    changed[bit // 8] ^= 1 << bit % 8
+    return bytes(changed)
+
+
+def test_an_intact_data_set_has_no_damage(intact):
+    assert damage_of(intact.folder) == []
+
+
+@pytest.mark.parametrize("audio_format", ["wav", "flac"])
+def test_every_one_of_1000_flipped_bits_is_found_and_its_member_named(tmp_path, audio_format):
+    folder = Path(make(tmp_path / "shards", audio_format).folder)
+    generator = random.Random(1)
+    tars = sorted(folder.glob("*.tar"))
+    contents = {path: path.read_bytes() for path in tars}
+    for _ in range(500):
+        tar = generator.choice(tars)
+        bit = generator.randrange(8 * len(contents[tar]))
+        expected = member_at(tar, bit // 8)
+        tar.write_bytes(flip(contents[tar], bit))
+        found = verify_shard({"shard": tar.name.removesuffix(".tar")}, str(folder))["damage"]
+        tar.write_bytes(contents[tar])
+        assert [item[:2] for item in found] == [(tar.name, expected)]
+
+
+def test_every_one_of_100_truncations_is_found_and_its_first_member_named(tmp_path):
+    folder = Path(make(tmp_path / "shards").folder)
+    generator = random.Random(2)
+    tars = sorted(folder.glob("*.tar"))
+    for _ in range(100):
+        tar = generator.choice(tars)
+        whole = tar.read_bytes()
+        length = generator.randrange(len(whole))
+        expected = member_at(tar, length)
+        tar.write_bytes(whole[:length])
+        found = [
+            Damage(*item) for item in verify_shard({"shard": tar.name.removesuffix(".tar")}, str(folder))["damage"]
+        ]
+        tar.write_bytes(whole)
+        assert found[0].member == expected
+        assert found[-1].member == "end of archive"
+
+
+@pytest.mark.parametrize("suffix", [".index.json", "manifest.json", "manifest.parquet", "quarantine.parquet"])
+def test_every_flipped_bit_in_sidecars_and_tables_is_found(tmp_path, suffix):
+    folder = Path(make(tmp_path / "shards").folder)
+    path = next(path for path in sorted(folder.iterdir()) if path.name.endswith(suffix))
+    whole = path.read_bytes()
+    generator = random.Random(3)
+    for _ in range(100):
+        path.write_bytes(flip(whole, generator.randrange(8 * len(whole))))
+        assert path.name in str(damage_of(folder)[0])
+    path.write_bytes(whole)
+    assert damage_of(folder) == []
+
+
+@pytest.mark.parametrize("audio_format", ["wav", "flac"])
+def test_reading_for_training_refuses_the_damaged_clip_by_name_and_reads_its_neighbours(tmp_path, audio_format):
+    manifest = make(tmp_path / "shards", audio_format)
+    rows = manifest.table.to_pylist()
+    before = [read_audio(manifest, row) for row in rows]
+    victim = next(row for row in rows if row["split"] == "train" and row["rms"][0] > 0)
+    tar = Path(manifest.folder, victim["shard"])
+    position = victim["audio_offset"] + (1000 if audio_format == "wav" else victim["audio_bytes"] // 2)
+    tar.write_bytes(flip(tar.read_bytes(), 8 * position))
+    reopened = make_fresh_reader(manifest, tmp_path)
+    with pytest.raises(DamagedMemberError, match=f"{victim['shard']}: clip {victim['clip_id']} is damaged: "):
+        read_audio(reopened, victim)
+    for row, audio in zip(rows, before, strict=True):
+        if row["clip_id"] != victim["clip_id"]:
+            np.testing.assert_array_equal(read_audio(reopened, row), audio)
+    plan = plan_epoch(reopened, MIXING, split="train", seed=0, epoch=0)
+    refused = 0
+    for number, row in enumerate(plan.to_pylist()):
+        touched = any(
+            clip == victim["clip_id"] and (audio_format == "flac" or start // RATE == 0)
+            for clip, start in zip(row["clip_id"], row["start"], strict=True)
+        )
+        if touched and audio_format == "wav":
+            with pytest.raises(DamagedMemberError, match=victim["clip_id"]):
+                render(plan.slice(number, 1), ClipSource.of(reopened), 2000)
+            refused += 1
+        elif not touched:
+            render(plan.slice(number, 1), ClipSource.of(reopened), 2000)
+    assert refused or audio_format == "flac"
+
+
+def make_fresh_reader(manifest, tmp_path):
+    """The same data set at another path: open files are kept by path."""
+    copy = tmp_path / "copy"
+    shutil.copytree(manifest.folder, copy)
+    return open_manifest(str(copy))
+
+
+def test_damaged_pictures_and_masks_are_refused(tmp_path):
+    manifest = make(tmp_path / "shards")
+    row = manifest.table.to_pylist()[0]
+    tar = Path(manifest.folder, row["shard"])
+    whole = tar.read_bytes()
+    tar.write_bytes(flip(flip(whole, 8 * row["frame_offsets"][0] + 3), 8 * row["mask_offset"] + 200))
+    reopened = make_fresh_reader(manifest, tmp_path)
+    with pytest.raises(DamagedMemberError, match="picture 0 differs"):
+        read_frame(reopened, row, 0)
+    with pytest.raises(DamagedMemberError, match="mask differs"):
+        read_mask_png(reopened, row)
+    neighbour = manifest.table.to_pylist()[1]
+    assert read_frame(reopened, neighbour, 0).startswith(b"\xff\xd8")
+
+
+def test_what_is_deleted_for_repair_is_what_is_damaged_and_the_manifest(tmp_path):
+    manifest = make(tmp_path / "shards")
+    folder = Path(manifest.folder)
+    names = {path.name for path in folder.iterdir()}
+    damage = [Damage("train-00001.tar", "clip005.wav", "its bytes differ")]
+    deleted = delete_damaged(str(folder), damage)
+    assert deleted[0] == "train-00001.index.json"
+    assert set(deleted) == {"train-00001.index.json", "train-00001.tar", "manifest.json"} | {
+        "manifest.parquet",
+        "quarantine.parquet",
+    }
+    assert {path.name for path in folder.iterdir()} == names - set(deleted)
+
+
+def test_shards_that_are_gone_are_named(tmp_path):
+    folder = Path(make(tmp_path / "shards").folder)
+    (folder / "train-00000.tar").unlink()
+    assert damage_of_shard(folder, "train-00000") == [Damage("train-00000.tar", "", "it is not there")]
+    (folder / "train-00000.index.json").unlink()
+    assert damage_of(folder) == [Damage("train-00000.tar", "", "neither it nor its sidecar is there")]
+
+
+def damage_of_shard(folder, shard):
+    return [Damage(*item) for item in verify_shard({"shard": shard}, str(folder))["damage"]]
+
+
+def test_a_header_is_the_same_as_tarfile_writes():
+    member = tarfile.TarInfo("a.wav")
+    member.size = 5
+    assert member_header("a.wav", 5) == member.tobuf(tarfile.USTAR_FORMAT)
+
+
+def test_on_the_cluster_damage_is_printed_by_member_and_mended_by_deleting(local_ray, tmp_path, capsys):
+    manifest = make(tmp_path / "shards")
+    assert verify_and_report(manifest.folder, None, delete=False)
+    row = manifest.table.to_pylist()[0]
+    tar = Path(manifest.folder, row["shard"])
+    tar.write_bytes(flip(tar.read_bytes(), 8 * row["audio_offset"]))
+    assert not verify_and_report(manifest.folder, 1, delete=False)
+    printed = capsys.readouterr().out
+    assert f"damaged: {row['shard']}: {row['key']}.wav: its " in printed
+    assert "--delete-damaged" in printed
+    assert not verify_and_report(manifest.folder, 1, delete=True)
+    assert not tar.exists()
+    assert [result["damage"] for result in verify_dataset(manifest.folder) if result["shard"]] == [[], []]
