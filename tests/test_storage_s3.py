@@ -1,0 +1,103 @@
+"""Against a real S3 protocol server: what is written is read, hiccups are waited out, the unreachable is named."""
+
+import time
+
+import pytest
+
+from cocktail import storage
+from cocktail.storage import (
+    delete_file,
+    delete_folder,
+    exists,
+    join,
+    list_names,
+    local_copy,
+    open_atomic,
+    open_reader,
+    read_bytes,
+    write_atomic,
+)
+from cocktail.types import UsageError
+from tests.s3_server import failing_proxy, point_to, s3_server
+
+ROOT = "s3://bucket/some/folder"
+
+
+@pytest.fixture
+def s3(monkeypatch):
+    with s3_server(monkeypatch) as address:
+        yield address
+
+
+def test_what_is_written_is_read_listed_and_deleted(s3):
+    assert list_names(ROOT) == []
+    write_atomic(join(ROOT, "one"), b"0123456789")
+    write_atomic(join(ROOT, "one"), b"abcdefghij")
+    assert read_bytes(join(ROOT, "one")) == b"abcdefghij"
+    assert open_reader(join(ROOT, "one")).read_at(3, 4) == b"efg"
+    assert list_names(ROOT) == ["one"]
+    assert exists(ROOT)
+    with local_copy(join(ROOT, "one")) as path:
+        assert path.read_bytes() == b"abcdefghij"
+    assert not path.exists()
+    delete_file(join(ROOT, "one"))
+    delete_file(join(ROOT, "one"))
+    assert not exists(join(ROOT, "one"))
+    write_atomic(join(ROOT, "two"), b"2")
+    delete_folder(ROOT)
+    assert list_names(ROOT) == []
+
+
+def test_a_large_file_is_uploaded_in_parts_and_whole(s3):
+    data = bytes(range(256)) * 100_000
+    with open_atomic(join(ROOT, "large")) as file:
+        for start in range(0, len(data), 1_000_000):
+            file.write(data[start : start + 1_000_000])
+        assert not exists(join(ROOT, "large"))
+    assert read_bytes(join(ROOT, "large")) == data
+
+
+def test_a_writer_that_fails_leaves_nothing(s3):
+    with pytest.raises(ZeroDivisionError), open_atomic(join(ROOT, "half")) as file:
+        file.write(b"half")
+        raise ZeroDivisionError
+    assert not exists(join(ROOT, "half"))
+
+
+def test_what_is_not_there_is_a_missing_file(s3):
+    for location in (join(ROOT, "none"), "s3://nobody/none"):
+        with pytest.raises(FileNotFoundError):
+            read_bytes(location)
+        with pytest.raises(FileNotFoundError), local_copy(location):
+            pass
+
+
+def test_a_bucket_that_is_not_there_cannot_be_written_to(s3):
+    with pytest.raises(UsageError, match=r"cannot write s3://nobody/x: .*NO_SUCH_BUCKET.* Check the address"):
+        write_atomic("s3://nobody/x", b"")
+
+
+def test_requests_that_fail_for_a_moment_are_tried_again(s3, monkeypatch):
+    with failing_proxy(s3, fail_every=3) as (address, counts):
+        point_to(address, monkeypatch)
+        for number in range(8):
+            write_atomic(join(ROOT, f"{number}"), bytes([number]) * 1000)
+        assert list_names(ROOT) == [str(number) for number in range(8)]
+        assert [read_bytes(join(ROOT, name))[0] for name in list_names(ROOT)] == list(range(8))
+    assert counts[1] > 5
+
+
+def test_a_store_that_cannot_be_reached_is_named_within_seconds(monkeypatch):
+    monkeypatch.setattr(storage, "ATTEMPTS", 2)
+    point_to("127.0.0.1:1", monkeypatch)
+    begin = time.monotonic()
+    with pytest.raises(UsageError, match=r"cannot read s3://bucket/some/folder/one: .*[Cc]ouldn?.?t? ?(not )?connect"):
+        read_bytes(join(ROOT, "one"))
+    with pytest.raises(UsageError, match=r"cannot list s3://bucket/some/folder: "):
+        list_names(ROOT)
+    assert time.monotonic() - begin < 30
+
+
+def test_options_in_a_uri_are_refused_with_what_to_do_instead():
+    with pytest.raises(UsageError, match="Set AWS_ENDPOINT_URL and AWS_REGION instead"):
+        read_bytes("s3://bucket/x?endpoint_override=localhost")
