@@ -12,12 +12,11 @@ from pathlib import Path
 
 sys.path[:0] = [str(Path(__file__).resolve().parents[1] / part) for part in (".", "platform")]
 
-import pyarrow as pa
 import tyro
 
 from jobs.sharding import ShardJob, main
 from pipelines.shards import ShardSettings
-from pipelines.vggsound import index_vggsound, vggss_classes
+from pipelines.vggsound import index_vggsound
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,10 +29,6 @@ class ShardVGGSound(ShardJob):
     """The released vggss.json: only the classes that occur in it are taken, the 221 of SGN and AVGN."""
     settings: tyro.conf.OmitArgPrefixes[ShardSettings] = ShardSettings(dataset="vggsound")
 
-    def index(self) -> pa.Table:
-        vggss = self.optional("vggss")
-        return index_vggsound(self.location("csv"), self.location("videos"), vggss and vggss_classes(vggss))
-
 
 if __name__ == "__main__":
-    main(ShardVGGSound, __doc__)
+    main(ShardVGGSound, index_vggsound, __doc__)

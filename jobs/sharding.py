@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import sys
-from abc import ABC, abstractmethod
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, fields
+from typing import Any
 
 import pyarrow as pa
 import tyro
@@ -15,28 +16,25 @@ from pipelines.shards import ShardSettings, shard_dataset
 
 
 @dataclass(frozen=True, kw_only=True)
-class ShardJob(ABC):
+class ShardJob:
     """A data set on a disk or in an object store that is to become shards."""
 
     shards: str
     """Folder or s3:// URI to write to."""
     settings: tyro.conf.OmitArgPrefixes[ShardSettings]
 
-    @abstractmethod
-    def index(self) -> pa.Table:
-        """The clips of the data set, from its public layout."""
-
-    def location(self, option: str) -> str:
-        """The value of an option that names a file or folder, the same for every process."""
-        return absolute(getattr(self, option), "--" + option.replace("_", "-"))
-
-    def optional(self, option: str) -> str | None:
-        """The same of an option that may be left out."""
-        return None if getattr(self, option) is None else self.location(option)
+    def sources(self) -> dict[str, Any]:
+        """The other options, which say where the data set is; those that name files as whole paths or URIs."""
+        values = {field.name: getattr(self, field.name) for field in fields(self)}
+        return {name: _located(name, value) for name, value in values.items() if name not in ("shards", "settings")}
 
 
-def main(job_type: type[ShardJob], description: str | None) -> None:
-    """Read the command line, index, shard."""
+def _located(name: str, value: Any) -> Any:
+    return absolute(value, "--" + name.replace("_", "-")) if isinstance(value, str) else value
+
+
+def main(job_type: type[ShardJob], index: Callable[..., pa.Table], description: str | None) -> None:
+    """Read the command line, make the index of the options' names and values, shard."""
     with one_line_errors():
         job = tyro.cli(job_type, description=description, args=sys.argv[1:])
-        shard_dataset(job.index(), job.settings, job.location("shards"), connect)
+        shard_dataset(index(**job.sources()), job.settings, absolute(job.shards, "--shards"), connect)

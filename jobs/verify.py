@@ -1,9 +1,7 @@
 #!/usr/bin/env python
-"""Verify shards: hash every member again and name each one that is damaged.
+"""Verify shards: hash every member again and name each one that is damaged. Exit status 1 if there is any.
 
-    ray job submit --working-dir . -- python jobs/verify.py SHARDS
-
-Ends with exit status 1 if anything is damaged. Sharding again after --delete-damaged writes the same bytes anew.
+ray job submit --working-dir . -- python jobs/verify.py SHARDS
 """
 
 import sys

@@ -76,6 +76,11 @@ class Folder:
         self._present = set(self.names)
         self._undecodable = sorted(name for name in names if not _is_utf8(name))
 
+    @property
+    def num_undecodable(self) -> int:
+        """How many names are no text."""
+        return len(self._undecodable)
+
     def path(self, name: str) -> str:
         """Where a file of this name lies, if it is there."""
         return join(self.location, name)
@@ -84,7 +89,7 @@ class Folder:
         """Why there is no file of this name; None if there is."""
         if name in self._present:
             return None
-        stem = name.rpartition(".")[0].encode()
+        stem = (name.rpartition(".")[0] or name).encode()
         position = bisect.bisect_left(self._undecodable, stem)
         if position < len(self._undecodable) and self._undecodable[position].startswith(stem):
             return "undecodable file name"

@@ -106,7 +106,7 @@ class Manifest:
 
 def open_manifest(folder: str) -> Manifest:
     """A finished data set. Raises UsageError if there is none, or one that this version cannot read."""
-    advice = "the shard_*.py job of its data set"
+    advice = "the job of its data set"
     location = join(folder, MANIFEST_NAME)
     try:
         data = read_bytes(location)
@@ -116,7 +116,7 @@ def open_manifest(folder: str) -> Manifest:
                 f"{folder} holds shards but no {MANIFEST_NAME}: sharding did not finish, or too many clips were "
                 "bad. Run the same command again"
             ) from error
-        raise UsageError(f"no shards at {folder}. Make them with {advice}, as jobs/shard_vggsound.py") from error
+        raise UsageError(f"no shards at {folder}. Make them with {advice}, as python jobs/shard_vggsound.py") from error
     schema = schema_of(data)
     if schema is not None and schema != MANIFEST_SCHEMA:
         raise UsageError(

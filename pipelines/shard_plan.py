@@ -10,6 +10,7 @@ from typing import Annotated, Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import tyro
 
 from cocktail.types import UsageError
@@ -86,6 +87,7 @@ def plan_shards(index: pa.Table, settings: ShardSettings) -> pa.Table:
     dealt too, to be counted. `deal_hash` names the plan as a whole but for the state of the files, which may be
     mended between two runs; `plan_hash` names the row with it. Where the media lie changes neither.
     """
+    _require_marked_frames(index, settings)
     table, names, sizes = _dealt_order(index, settings)
     splits = table["split"].to_pylist()
     rows: list[tuple[str, int]] = []  # a shard and where in the order it ends
@@ -112,6 +114,17 @@ def plan_shards(index: pa.Table, settings: ShardSettings) -> pa.Table:
         "deal_hash": [deal_hash] * len(shards),
     }
     return pa.table(columns).replace_schema_metadata(index.schema.metadata)
+
+
+def _require_marked_frames(index: pa.Table, settings: ShardSettings) -> None:
+    """Boxes and masks of a clip whose pictures come from its media file are those of its middle frame."""
+    marked = index.filter(
+        (pc.field("boxes").is_valid() | pc.field("mask_path").is_valid()) & pc.field("pictures").is_null()
+    )
+    if len(marked) and settings.num_frames != 1:
+        raise UsageError(
+            f"--frames is {settings.num_frames}: {len(marked)} clips have boxes or masks, of their middle frame: give 1"
+        )
 
 
 def planned_clip_ids(plan: pa.Table) -> list[list[str]]:

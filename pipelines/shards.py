@@ -130,7 +130,10 @@ def _decode(row: Mapping[str, Any], settings: ShardSettings) -> Clip:
         seconds = tuple(picture["seconds"] for picture in row["pictures"])
         clip = replace(clip, pictures=pictures, picture_seconds=seconds)
     if row["mask_path"] is not None:
-        clip = replace(clip, mask=encode_mask(read_mask(row["mask_path"])))
+        mask = read_mask(row["mask_path"])
+        if not mask.any():
+            raise BadClip("empty truth", "no pixel of its mask is set")
+        clip = replace(clip, mask=encode_mask(mask))
     return clip
 
 

@@ -10,7 +10,7 @@ SGN and AVGN train on "150k clips of 221 categories" and give no rule. VGG-SS ha
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from typing import NamedTuple
 
 import pyarrow as pa
@@ -34,8 +34,8 @@ class Clip(NamedTuple):
     split: str
 
 
-def index_vggsound(csv: str, videos: str, classes: Collection[str] | None = None) -> pa.Table:
-    """One row a line of the csv, in its order, of the given classes (None: all).
+def index_vggsound(csv: str, videos: str, vggss: str | None = None) -> pa.Table:
+    """One row a line of the csv, in its order; given vggss.json, of the classes that occur in it.
 
     A class id is the place in the sorted list of the classes. Raises UsageError for a csv or a folder that cannot
     be what it should be, and for a class that the csv does not have.
@@ -44,13 +44,13 @@ def index_vggsound(csv: str, videos: str, classes: Collection[str] | None = None
     if not clips:
         raise UsageError(f"{csv} is empty. Expected {EXPECTED}")
     labels = {clip.label for clip in clips}
-    unknown = sorted(set(classes or ()) - labels)
+    kept = labels if vggss is None else set(vggss_classes(vggss))
+    unknown = sorted(kept - labels)
     if unknown:
-        raise UsageError(f"{csv} has no clip of {len(unknown)} of the {len(classes or ())} classes, as {unknown[0]!r}")
-    kept = labels if classes is None else set(classes)
+        raise UsageError(f"{csv} has no clip of {len(unknown)} of the {len(kept)} classes, as {unknown[0]!r}")
     folder = Folder(videos, "the folder of clips, named <id>_<start, six digits>.mp4")
     rows = [clip_row(clip, folder) for clip in clips if clip.label in kept]
-    notes = [] if classes is None else [f"{len(clips) - len(rows)} of {len(clips)} clips are of other classes"]
+    notes = [] if vggss is None else [f"{len(clips) - len(rows)} of {len(clips)} clips are of other classes"]
     if all(row.problem is not None for row in rows):
         raise UsageError(
             f"{videos} holds none of the {len(rows)} clips of {csv}. "
@@ -91,4 +91,6 @@ def vggss_classes(vggss_json: str) -> list[str]:
     items = read_json(vggss_json, expected)
     if not isinstance(items, list) or not all(isinstance(item, Mapping) and "class" in item for item in items):
         raise UsageError(f"{vggss_json} is something else. Expected {expected}")
+    if not items:
+        raise UsageError(f"{vggss_json} is empty. Expected {expected}")
     return sorted({str(item["class"]) for item in items})

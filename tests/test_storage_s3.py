@@ -98,6 +98,13 @@ def test_a_store_that_cannot_be_reached_is_named_within_seconds(monkeypatch):
     assert time.monotonic() - begin < 30
 
 
+def test_names_may_hold_any_character(s3):
+    location = join(ROOT, "what? 100% #1 é+&.txt")
+    write_atomic(location, b"here")
+    assert read_bytes(location) == b"here"
+    assert list_names(ROOT) == ["what? 100% #1 é+&.txt"]
+
+
 def test_options_in_a_uri_are_refused_with_what_to_do_instead():
     with pytest.raises(UsageError, match="Set AWS_ENDPOINT_URL and AWS_REGION instead"):
         read_bytes("s3://bucket/x?endpoint_override=localhost")

@@ -42,11 +42,11 @@ def resolve(location: str) -> tuple[pyarrow.fs.FileSystem, str]:
     """The filesystem that holds a location and the path inside it. Raises UsageError for a URI of an unknown kind."""
     if not is_remote(location):
         return pyarrow.fs.LocalFileSystem(), str(Path(location).expanduser().absolute())
-    if "?" in location:
-        raise UsageError(f"{location}: options in a URI are not taken. Set AWS_ENDPOINT_URL and AWS_REGION instead")
-    parts = urlsplit(location)
-    if parts.scheme == "s3":
-        return _s3(parts.netloc, _endpoint()), f"{parts.netloc}/{parts.path.strip('/')}".rstrip("/")
+    scheme, _, path = location.partition("://")
+    if scheme == "s3":  # not parsed as a URI: names of objects may hold any character
+        if "endpoint_override=" in location:
+            raise UsageError(f"{location}: options in a URI are not taken. Set AWS_ENDPOINT_URL and AWS_REGION instead")
+        return _s3(path.partition("/")[0], _endpoint()), path.strip("/")
     try:
         return pyarrow.fs.FileSystem.from_uri(location)
     except (pa.ArrowInvalid, OSError) as error:
@@ -112,6 +112,13 @@ def exists(location: str) -> bool:
     filesystem, path = resolve(location)
     with _telling(location, "reach"):
         return filesystem.get_file_info(path).type != pyarrow.fs.FileType.NotFound
+
+
+def is_folder(location: str) -> bool:
+    """Whether a folder is there."""
+    filesystem, path = resolve(location)
+    with _telling(location, "reach"):
+        return filesystem.get_file_info(path).type == pyarrow.fs.FileType.Directory
 
 
 def list_names(location: str) -> list[str]:

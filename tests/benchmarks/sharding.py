@@ -52,7 +52,7 @@ def bare_loop(path: str, sample_rate_hz: int) -> None:
     """The least that any such program has to do."""
     with av.open(path) as container:
         audio, video = container.streams.audio[0], container.streams.video[0]
-        audio.thread_count = video.thread_count = 1
+        audio.codec_context.thread_count = video.codec_context.thread_count = 1
         chunks = [frame.to_ndarray() for frame in container.decode(audio)]
         sound = np.concatenate(chunks, axis=1).mean(axis=0)
         soxr.resample(sound, audio.rate, sample_rate_hz, quality="HQ")

@@ -9,8 +9,10 @@ from pathlib import Path
 import pytest
 import ray
 
-from jobs.shard_vggsound import main
-from pipelines.shards import open_manifest
+import jobs.shard_vggsound
+from jobs.sharding import main
+from pipelines.manifest import open_manifest
+from pipelines.vggsound import index_vggsound
 from tests.miniature_clips import make_corpus
 
 JOB = Path(__file__).resolve().parents[2] / "jobs" / "shard_vggsound.py"
@@ -21,6 +23,11 @@ def corpus(tmp_path_factory):
     folder = tmp_path_factory.mktemp("corpus")
     make_corpus(folder, num_good=3)
     return folder
+
+
+def run():
+    """The job in this process."""
+    main(jobs.shard_vggsound.ShardVGGSound, index_vggsound, jobs.shard_vggsound.__doc__)
 
 
 def shard(*arguments, cwd, ray_address="nowhere: no Ray is needed"):
@@ -51,7 +58,7 @@ def test_too_many_bad_clips_fail_and_the_named_option_finishes_the_job(local_ray
 @pytest.mark.parametrize(
     ("arguments", "told"),
     [
-        (("--csv", "none.csv", "--videos", "videos"), "no csv at .*none.csv"),
+        (("--csv", "none.csv", "--videos", "videos"), "no file .*none.csv. Expected the released vggsound.csv"),
         (("--csv", "vggsound.csv", "--videos", "."), "holds none of the 25 clips"),
     ],
 )
@@ -59,7 +66,7 @@ def test_a_mistake_is_told_in_one_line(corpus, tmp_path, monkeypatch, capsys, ar
     monkeypatch.chdir(corpus)
     monkeypatch.setattr(sys, "argv", ["shard_vggsound.py", *arguments, "--shards", str(tmp_path / "shards")])
     with pytest.raises(SystemExit) as stopped:
-        main()
+        run()
     assert stopped.value.code == 2
     assert re.fullmatch(rf"error: .*{told}.*\n", capsys.readouterr().err)
     assert not (tmp_path / "shards").exists()
@@ -69,7 +76,7 @@ def test_a_setting_that_cannot_be_is_told_before_anything_is_read(monkeypatch, c
     arguments = ["--csv", "none", "--videos", "none", "--shards", "none", "--frames", "-1"]
     monkeypatch.setattr(sys, "argv", ["shard_vggsound.py", *arguments])
     with pytest.raises(SystemExit) as stopped:
-        main()
+        run()
     assert stopped.value.code == 2
     assert "num_frames is -1: expected 0 or more" in capsys.readouterr().err
 
@@ -81,6 +88,6 @@ def test_relative_paths_of_a_submitted_job_are_refused(corpus, tmp_path, monkeyp
     inputs = ["--csv", str(corpus / "vggsound.csv"), "--videos", str(corpus / "videos"), "--shards", "out"]
     monkeypatch.setattr(sys, "argv", ["shard_vggsound.py", *inputs])
     with pytest.raises(SystemExit):
-        main()
+        run()
     assert "--shards out is relative" in capsys.readouterr().err
     assert list(copy.iterdir()) == []

@@ -16,8 +16,8 @@ from pipelines.media import decode_clip
 from tests.miniature_clips import FPS, RATE, gray_level, make_corpus, tone, write_clip
 
 
-def decode(path, **changes):
-    return decode_clip(path, **{"sample_rate_hz": 11025, "num_frames": 1} | changes)
+def decode(path, *, sample_rate_hz=11025, num_frames=1, **changes):
+    return decode_clip(path, sample_rate_hz=sample_rate_hz, num_frames=num_frames, **changes)
 
 
 def refusal(path, **changes):

@@ -295,7 +295,7 @@ def test_a_tar_of_unknown_origin_is_not_mixed_with_ours(index, tmp_path):
 
 
 def test_opening_says_what_to_do_where_there_are_no_shards_or_others(undisturbed, tmp_path):
-    with pytest.raises(UsageError, match=f"no shards at {tmp_path}. Make them with the shard_.*py job"):
+    with pytest.raises(UsageError, match=f"no shards at {tmp_path}. Make them with the job of its data set"):
         open_manifest(str(tmp_path))
     manifest = tmp_path / "manifest.json"
     manifest.write_bytes(sign({"schema": "cocktail-manifest/0"}))

@@ -13,14 +13,14 @@ from pipelines.clips import ClipSource, DamagedMemberError, read_audio, read_fra
 from pipelines.manifest import open_manifest
 from pipelines.mixtures import render
 from pipelines.plans import plan_epoch
-from pipelines.tars import member_header
+from pipelines.tars import AudioFormat, member_header
 from pipelines.verify import Damage, _check_tables, delete_damaged, verify_and_report, verify_dataset, verify_shard
 from tests.toy_shards import RATE, make_toy_shards
 
 MIXING = Mixing(sample_rate_hz=RATE, segment_samples=2000, window_shards=2)
 
 
-def make(folder, audio_format="wav"):
+def make(folder, audio_format: AudioFormat = "wav"):
     return make_toy_shards(
         folder, num_shards=2, clips_per_shard=4, num_test=2, audio_format=audio_format, with_pictures=True
     )

@@ -1,0 +1,40 @@
+#!/usr/bin/env python
+"""Describe a finished data set: tables of what it holds and of what was set aside, figures, and a few of its clips.
+
+ray job submit --working-dir . -- python jobs/describe.py SHARDS
+"""
+
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+sys.path[:0] = [str(Path(__file__).resolve().parents[1] / part) for part in (".", "platform")]
+
+import tyro
+
+from cocktail.storage import absolute
+from cocktail.train.cluster import one_line_errors
+from pipelines.describe import describe
+
+
+@dataclass(frozen=True, kw_only=True)
+class Describe:
+    shards: tyro.conf.Positional[str]
+    """Folder or s3:// URI of finished shards."""
+    output: str | None = None
+    """Folder or s3:// URI for the csv files and figures; None: the folder describe/ among the shards."""
+    num_clips: int = 12
+    """Clips drawn at random for pictures and for spectrograms, at most; 0: none."""
+    seed: int = 0
+    """Decides which clips are drawn."""
+
+
+def main() -> None:
+    with one_line_errors():
+        job = tyro.cli(Describe, description=__doc__)
+        output = job.output and absolute(job.output, "--output")
+        describe(absolute(job.shards, "SHARDS"), output, job.num_clips, job.seed)
+
+
+if __name__ == "__main__":
+    main()

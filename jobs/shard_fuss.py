@@ -1,0 +1,38 @@
+#!/usr/bin/env python
+"""Shard FUSS: the sources of its mixtures. Reverberant: --root SSDATA_REVERB --dry SSDATA --dataset fuss-reverb.
+
+ray job submit --working-dir . -- python jobs/shard_fuss.py --root SSDATA --fsd50k FOLDER --shards FOLDER
+"""
+
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+sys.path[:0] = [str(Path(__file__).resolve().parents[1] / part) for part in (".", "platform")]
+
+import tyro
+
+from jobs.sharding import ShardJob, main
+from pipelines.fuss import index_labelled_fuss
+from pipelines.shards import ShardSettings
+
+
+@dataclass(frozen=True, kw_only=True)
+class ShardFUSS(ShardJob):
+    root: str
+    """The released ssdata or ssdata_reverb."""
+    dry: str | None = None
+    """The released ssdata, if root is ssdata_reverb: its .jams name the sources' recordings."""
+    fsd50k: str | None = None
+    """FSD50K's folder, with FSD50K.metadata/collection/: labels of the recordings."""
+    ontology: str | None = None
+    """AudioSet's ontology.json: of several labels, drop ancestors of the others."""
+    labels: str | None = None
+    """Other labels instead: JSON, {Freesound id: label}."""
+    settings: tyro.conf.OmitArgPrefixes[ShardSettings] = ShardSettings(
+        dataset="fuss", sample_rate_hz=16000, num_frames=0, keep_silent=True, min_seconds=0.1
+    )
+
+
+if __name__ == "__main__":
+    main(ShardFUSS, index_labelled_fuss, __doc__)

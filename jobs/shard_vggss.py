@@ -1,0 +1,38 @@
+#!/usr/bin/env python
+"""Shard VGG-SS: the clips whose sounding objects were marked, each with its middle frame and the boxes on it.
+
+ray job submit --working-dir . -- python jobs/shard_vggss.py --vggss JSON --videos FOLDER --shards FOLDER
+"""
+
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+sys.path[:0] = [str(Path(__file__).resolve().parents[1] / part) for part in (".", "platform")]
+
+import tyro
+
+from jobs.sharding import ShardJob, main
+from pipelines.shards import ShardSettings
+from pipelines.vggss import index_vggss
+
+
+@dataclass(frozen=True, kw_only=True)
+class ShardVGGSS(ShardJob):
+    vggss: str
+    """The released vggss.json."""
+    videos: str
+    """Folder of <id>_<start, six digits>.mp4, on a disk that every node sees, or in an object store."""
+    csv: str | None = None
+    """The released vggsound.csv, to check that all items are test clips of the same class."""
+    masks: str | None = None
+    """Folder of <id>_<start, six digits>.png, exact masks of the middle frames; not released."""
+    single: str | None = None
+    """AVGN's list item, class: only the items on it are taken."""
+    duet: str | None = None
+    """AVGN's list item, class, partner, partner's class: what to mix each item with."""
+    settings: tyro.conf.OmitArgPrefixes[ShardSettings] = ShardSettings(dataset="vggss", num_frames=1)
+
+
+if __name__ == "__main__":
+    main(ShardVGGSS, index_vggss, __doc__)

@@ -1,0 +1,257 @@
+"""What a finished data set holds, in tables: how much of what, how long, how loud, and what was set aside and why."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import NamedTuple
+
+import numpy as np
+import pyarrow as pa
+
+from cocktail.config import Mixing
+from cocktail.storage import join, write_atomic
+from cocktail.types import UsageError
+from pipelines.describe_counts import (
+    Count,
+    by_size,
+    classes_csv,
+    column,
+    count_causes,
+    count_classes,
+    count_splits,
+    measure_levels,
+    most_first,
+    quarantine_csv,
+)
+from pipelines.describe_figures import draw_all, to_png
+from pipelines.manifest import Manifest, open_manifest, read_quarantine
+
+LINES_SHOWN = 20
+"""Of tables by class; the whole ones are written as csv."""
+
+_QUANTILES = {"min": 0.0, "5 %": 0.05, "median": 0.5, "95 %": 0.95, "max": 1.0}
+_MOST_BOXES = 10
+
+
+class Table(NamedTuple):
+    """A table to print."""
+
+    title: str
+    header: tuple[str, ...]
+    rows: list[tuple[str, ...]]
+    remark: str = ""
+    num_text_columns: int = 1
+    """Columns aligned to the left; numbers follow."""
+
+
+def describe(folder: str, output: str | None, num_clips: int, seed: int) -> None:
+    """Print the tables of a finished data set, then write its csv files and figures into a folder, and name them.
+
+    Without an `output` that is describe/ in the data set's own folder, where nothing minds it. For pictures and for
+    spectrograms `num_clips` clips at most are drawn at random. Raises UsageError if there is no data set, if what is
+    read of it is damaged, or for a negative number of clips.
+    """
+    if num_clips < 0:
+        raise UsageError(f"--num-clips is {num_clips}: expected 0 or more")
+    output = join(folder, "describe") if output is None else output
+    manifest = open_manifest(folder)
+    quarantine = read_quarantine(manifest)
+    for table in tables(manifest, quarantine):
+        print(f"{to_text(table)}\n", flush=True)
+    classes = count_classes(manifest, quarantine)
+    files = {"classes.csv": classes_csv(manifest, classes), "quarantine.csv": quarantine_csv(quarantine)}
+    figures = draw_all(manifest, quarantine, num_clips, seed)
+    for name, data in (*files.items(), *((name, to_png(figure)) for name, figure in figures)):
+        write_atomic(join(output, name), data)
+        print(join(output, name), flush=True)
+
+
+def tables(manifest: Manifest, quarantine: pa.Table) -> Iterator[Table]:
+    """All tables, in the order in which one asks."""
+    splits = count_splits(manifest, quarantine)
+    classes = count_classes(manifest, quarantine)
+    yield dataset_table(manifest)
+    yield split_table(splits)
+    yield class_table(classes, list(splits), len(manifest.table))
+    if quarantine.num_rows:
+        yield cause_table(quarantine, list(splits))
+        yield class_cause_table(quarantine)
+    if len(manifest.table):
+        yield duration_table(manifest, list(splits))
+        yield loudness_table(manifest, list(splits))
+        yield picture_table(manifest)
+    yield from group_tables(manifest)
+    if manifest.table["boxes"].null_count < len(manifest.table):
+        yield box_table(manifest)
+
+
+def dataset_table(manifest: Manifest) -> Table:
+    """The data set as a whole, with the notes of its index."""
+    told = manifest.metadata
+    sounds, masks = (sum(filter(None, column(manifest.table, name))) for name in ("audio_bytes", "mask_bytes"))
+    pictures = sum(map(sum, column(manifest.table, "frame_sizes")))
+    rows = {
+        "data set": manifest.dataset,
+        "root hash": manifest.root_hash,
+        "sound": f"{manifest.sample_rate_hz} Hz, mono, 16 bits, {manifest.audio_format}",
+        "classes": str(len(manifest.classes)),
+        "clips planned": told["planned"],
+        "clips good": told["good"],
+        "clips quarantined": f"{told['quarantined']} ({_percent(int(told['quarantined']), int(told['planned']))})",
+        "hours": f"{sum(column(manifest.table, 'duration')) / 3600:.3f}",
+        "shards with clips": str(len(manifest.table["shard"].unique())),
+        "MB": f"{int(told['bytes']) / 1e6:.1f}",
+        "MB of sound, pictures, masks": f"{sounds / 1e6:.1f}, {pictures / 1e6:.1f}, {masks / 1e6:.1f}",
+    }
+    remark = "\n".join(f"note: {note}" for note in manifest.notes)
+    return Table("Data set", ("what", "value"), list(rows.items()), remark, num_text_columns=2)
+
+
+def split_table(splits: Mapping[str, Count]) -> Table:
+    """What became of the planned clips."""
+    total = Count()
+    for count in splits.values():
+        total = Count(total.num_good + count.num_good, total.num_bad + count.num_bad, total.seconds + count.seconds)
+    rows = [
+        (name, *map(str, (count.num_planned, count.num_good, count.num_bad)),
+         _percent(count.num_bad, count.num_planned), f"{count.hours:.3f}")
+        for name, count in [*splits.items(), ("all", total)]
+    ]  # fmt: skip
+    return Table("Clips by split", ("split", "planned", "good", "quarantined", "share", "hours of good"), rows)
+
+
+def class_table(classes: Mapping[tuple[str, str], Count], splits: Sequence[str], num_clips: int) -> Table:
+    """The good clips, `num_clips` in all, by class and split, the largest classes first."""
+    header = ("class", *(f"{split} {unit}" for split in splits for unit in ("clips", "h")), "quarantined")
+    rows = []
+    for label in by_size(classes):
+        counts = [classes.get((label, split), Count()) for split in splits]
+        cells = [cell for count in counts for cell in (str(count.num_good), f"{count.hours:.3f}")]
+        rows.append((label, *cells, str(sum(count.num_bad for count in counts))))
+    several = sum(count.num_good for count in classes.values()) > num_clips
+    table = _first_lines("Good clips and hours by class", header, rows, "classes.csv")
+    remarks = [table.remark, "A clip with several labels counts under each." if several else ""]
+    return table._replace(remark="\n".join(filter(None, remarks)))
+
+
+def cause_table(quarantine: pa.Table, splits: Sequence[str]) -> Table:
+    """Why clips were set aside."""
+    counts = Counter(zip(column(quarantine, "reason"), column(quarantine, "split"), strict=True))
+    totals = Counter(column(quarantine, "reason"))
+    rows = [
+        (reason, *(str(counts[reason, split]) for split in splits), str(total)) for reason, total in most_first(totals)
+    ]
+    return Table("Quarantined clips by cause", ("cause", *splits, "all"), rows)
+
+
+def class_cause_table(quarantine: pa.Table) -> Table:
+    """Why clips of which classes were set aside."""
+    counts = count_causes(quarantine)
+    rows = [(label, reason, str(count)) for (label, reason), count in most_first(counts)]
+    title = "Quarantined clips by class and cause"
+    return _first_lines(title, ("class", "cause", "clips"), rows, "quarantine.csv", num_text_columns=2)
+
+
+def duration_table(manifest: Manifest, splits: Sequence[str]) -> Table:
+    """How long the good clips are."""
+    seconds, split = manifest.table["duration"].to_numpy(), np.array(column(manifest.table, "split"))
+    rows = [
+        (name, str(int(chosen.sum())), *_quantiles(seconds[chosen]))
+        for name, chosen in _choices(split, splits)
+    ]  # fmt: skip
+    return Table("Duration of clips, in s", ("split", "clips", *_QUANTILES), rows)
+
+
+def loudness_table(manifest: Manifest, splits: Sequence[str]) -> Table:
+    """How loud the seconds of the good clips are."""
+    levels, split = measure_levels(manifest), np.array(column(manifest.table, "split"))
+    threshold_dbfs = Mixing.silence_dbfs
+    sounding = levels.second_rms >= 10 ** (threshold_dbfs / 20)
+    rows = []
+    for name, chosen in _choices(split[levels.clip_of_second], splits):
+        silent = int((chosen & ~sounding).sum())
+        level_db = 20 * np.log10(levels.second_rms[chosen & sounding])
+        rows.append((name, str(int(chosen.sum())), str(silent), _percent(silent, chosen.sum()), *_quantiles(level_db)))
+    header = ("split", "whole seconds", "silent", "share", *_QUANTILES)
+    remark = f"A second is silent below {threshold_dbfs:g} dBFS; 0 dBFS is an rms of full scale."
+    return Table("Level (rms) of the seconds that sound, in dBFS", header, rows, remark)
+
+
+def picture_table(manifest: Manifest) -> Table:
+    """How many pictures clips have, and what is known of where the sound comes from."""
+    num_pictures = map(len, column(manifest.table, "frame_sizes"))
+    rows = [(f"with {number} picture{'s' * (number != 1)}", str(count)) for number, count in _histogram(num_pictures)]
+    rows.append(("with a mask", str(len(manifest.table) - manifest.table["mask_offset"].null_count)))
+    rows.append(("with boxes", str(sum(bool(boxes) for boxes in column(manifest.table, "boxes")))))
+    rows.append(("with a given partner", str(len(manifest.table) - manifest.table["partner"].null_count)))
+    return Table("Pictures and truth", ("clips", "number"), rows)
+
+
+def group_tables(manifest: Manifest) -> Iterator[Table]:
+    """How many sources sound together as released, and what they are in their groups; nothing if there are none."""
+    sizes = Counter(group for group in column(manifest.table, "group") if group is not None)
+    if not sizes:
+        return
+    rows = [(str(size), str(count)) for size, count in _histogram(sizes.values())]
+    yield Table(f"Groups: {len(sizes)}", ("sources in a group", "groups"), rows)
+    roles = Counter(role for role in column(manifest.table, "role") if role is not None)
+    if roles:
+        yield Table("Roles", ("role", "clips"), [(role, str(count)) for role, count in most_first(roles)])
+
+
+def box_table(manifest: Manifest) -> Table:
+    """How many boxes clips have."""
+    known = [boxes for boxes in column(manifest.table, "boxes") if boxes is not None]
+    counts = _histogram(min(len(boxes), _MOST_BOXES) for boxes in known)
+    rows = [(f"{number}{' or more' * (number == _MOST_BOXES)}", str(count)) for number, count in counts]
+    unknown = len(manifest.table) - len(known)
+    return Table("Boxes", ("boxes in a clip", "clips"), [*rows, ("nobody said", str(unknown))])
+
+
+def to_text(table: Table) -> str:
+    """A table as Markdown with aligned columns, its title above and its remark below."""
+    lines = [table.header, *table.rows]
+    widths = [max(len(line[column]) for line in lines) for column in range(len(table.header))]
+
+    def aligned(cells: Sequence[str]) -> str:
+        places = enumerate(zip(cells, widths, strict=True))
+        padded = [cell.ljust(w) if n < table.num_text_columns else cell.rjust(w) for n, (cell, w) in places]
+        return f"| {' | '.join(padded)} |"
+
+    rule = "|".join(
+        "-" * (width + 2) if number < table.num_text_columns else f"{'-' * (width + 1)}:"
+        for number, width in enumerate(widths)
+    )
+    text = [table.title, "", aligned(table.header), f"|{rule}|", *map(aligned, table.rows)]
+    return "\n".join([*text, *(["", table.remark] if table.remark else [])])
+
+
+def _first_lines(
+    title: str, header: tuple[str, ...], rows: list[tuple[str, ...]], file: str, num_text_columns: int = 1
+) -> Table:
+    more = len(rows) - LINES_SHOWN
+    remark = f"{more} lines more: all are in {file}" if more > 0 else ""
+    return Table(title, header, rows[:LINES_SHOWN], remark, num_text_columns)
+
+
+def _choices(values: np.ndarray, splits: Sequence[str]) -> Iterator[tuple[str, np.ndarray]]:
+    """Each split and which values are its own; then all, if there are several splits."""
+    chosen = [(split, values == split) for split in splits]
+    yield from ((split, own) for split, own in chosen if own.any())
+    if len(chosen) > 1:
+        yield "all", np.ones(len(values), bool)
+
+
+def _quantiles(values: np.ndarray) -> list[str]:
+    if not len(values):
+        return ["-"] * len(_QUANTILES)
+    return [f"{value:.2f}" for value in np.quantile(values, list(_QUANTILES.values()))]
+
+
+def _percent(part: float, whole: float) -> str:
+    return f"{100 * part / whole:.2f} %" if whole else "-"
+
+
+def _histogram(values: Iterable[int]) -> list[tuple[int, int]]:
+    return sorted(Counter(values).items())

@@ -1,0 +1,216 @@
+"""Boxes around the instruments of MUSIC, in DSOL's files or AVGN's, brought to pictures of the clips.
+
+Hu et al., "Discriminative Sounding Objects Localization via Self-supervised Audiovisual Matching" (DSOL):
+solotest.json and duettest.json, {"<id>_0_1000/frame_<second>/<frame>.jpg": {"bbox": [{"normbox": [x, y, w, h],
+"category_id": 1}]}}, the frames counted from 0. Mo and Tian, "Audio-Visual Grouping Network for Sound Localization
+from Mixtures" (AVGN): music_solo.json and music_duet.json, lists of some of them by class names. There, too, a box is
+x, y, width and height; AVGN's own code takes the four numbers for corners.
+"""
+
+from __future__ import annotations
+
+import bisect
+import math
+import re
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, NamedTuple
+
+from cocktail.storage import join, list_names
+from cocktail.types import UsageError
+from pipelines.index import Picture
+from pipelines.layouts import read_json
+
+FRAMES_PER_SECOND = 30
+"""Of the videos that were annotated, by both files' names: second and frame."""
+CATEGORIES = {
+    1: "cello",
+    3: "acoustic_guitar",
+    8: "saxophone",
+    10: "trumpet",
+    11: "violin",
+    12: "flute",
+    13: "accordion",
+}
+"""DSOL's category ids. The other classes of MUSIC have no boxes."""
+FARTHEST_EDGE = 1.001
+"""A box that ends beyond is wrong; up to here it is rounding."""
+
+EXPECTED = "DSOL's solotest.json or duettest.json, or AVGN's music_solo.json or music_duet.json"
+
+_LABELS: dict[int | str, str] = {**CATEGORIES, **{label: label for label in CATEGORIES.values()}}
+_FRAME = re.compile(r"([A-Za-z0-9_-]{11})(?:_\d+_\d+/frame)?_(\d+)[/_](\d+)\.jpg", re.ASCII)
+
+Place = tuple[float, float, float, float]
+"""Left, top, width, height; shares of the picture's width and height."""
+Corners = tuple[float, float, float, float]
+"""Left, top, right, bottom; the same shares."""
+
+
+class Annotation(NamedTuple):
+    """What a file says of one frame of a video."""
+
+    youtube_id: str
+    second: int
+    """The whole second that the frame is in."""
+    frame: int
+    """Counted from 0."""
+    path: str
+    """Where the frame lies in the folder of annotated pictures."""
+    boxes: Sequence[tuple[str, Place]]
+    """Label and place of each object."""
+
+    @property
+    def seconds(self) -> float:
+        """When it is shown."""
+        return self.frame / FRAMES_PER_SECOND
+
+
+class Truth(NamedTuple):
+    """The boxes of one picture."""
+
+    picture: Picture
+    boxes: Sequence[tuple[str, Corners]]
+    """Label and corners of each object."""
+
+
+Marked = tuple[Annotation, list[tuple[str, Corners]]]
+"""A frame and its boxes that are good."""
+
+
+def read_truths(
+    locations: Sequence[str], box_frames: str | None, clips: Mapping[str, Sequence[Picture]], frames_per_second: float
+) -> tuple[dict[str, list[Truth]], list[str]]:
+    """The pictures with boxes of each clip, by its id, and what was left out, in sentences.
+
+    `clips` has the frames of each clip, in time order. The picture is the annotated one below `box_frames`; without
+    that folder it is the clip's frame nearest in time, and of the annotated moments with the same nearest frame the
+    nearest one counts. A clip whose annotated frames are all empty has an empty list, a clip that no file mentions
+    has none. Raises UsageError for files of another kind, a category that is not known, and a folder that holds
+    none of the pictures.
+    """
+    left_out: Counter[str] = Counter()
+    annotations = [annotation for location in locations for annotation in read_annotations(location)]
+    usable = _usable(annotations, clips, left_out)
+    truths: dict[str, list[Truth]] = {annotation.youtube_id: [] for annotation in usable if not annotation.boxes}
+    marked = [(annotation, boxes) for annotation in usable if (boxes := _all_corners(annotation.boxes, left_out))]
+    if box_frames is None:
+        found = _nearest_frames(marked, clips, 1 / frames_per_second, left_out)
+    else:
+        found = _annotated_frames(marked, box_frames, left_out)
+    for youtube_id, truth in found:
+        truths.setdefault(youtube_id, []).append(truth)
+    return truths, [f"{count} {cause}" for cause, count in sorted(left_out.items())]
+
+
+def read_annotations(location: str) -> Iterator[Annotation]:
+    """The frames of a file, in its order. Raises UsageError for another file, or a category that is not known."""
+    content = read_json(location, EXPECTED)
+    try:
+        frames = list(_dsol_frames(content) if isinstance(content, dict) else _avgn_frames(content))
+    except (KeyError, TypeError, ValueError) as error:
+        raise UsageError(f"{location} is something else ({error!r}). Expected {EXPECTED}") from error
+    for path, boxes in frames:
+        match = _FRAME.fullmatch(path)
+        if match is None:
+            raise UsageError(f"{location}: frame {path!r} is named otherwise. Expected {EXPECTED}")
+        for category, _ in boxes:
+            if category not in _LABELS:
+                raise UsageError(f"{location}, {path}: category {category!r}. Expected one of {CATEGORIES}")
+        labelled = [(_LABELS[category], place) for category, place in boxes]
+        yield Annotation(match[1], int(match[2]), int(match[3]), path, labelled)
+
+
+def _dsol_frames(content: dict[str, Any]) -> Iterator[tuple[str, list[tuple[int | str, Place]]]]:
+    for path, frame in content.items():
+        yield path, [(box["category_id"], _place(box["normbox"])) for box in frame["bbox"]]
+
+
+def _avgn_frames(content: Any) -> Iterator[tuple[str, list[tuple[int | str, Place]]]]:
+    for frame in content:
+        sources = ("",) if "class" in frame else ("_src1", "_src2")
+        boxes = [(frame["class" + source], _place(frame["bbox" + source])) for source in sources]
+        yield frame["file"] + ".jpg", boxes
+
+
+def _place(numbers: Any) -> Place:
+    x, y, width, height = (float(number) for number in numbers)
+    return x, y, width, height
+
+
+def _usable(
+    annotations: Iterable[Annotation], clips: Mapping[str, Sequence[Picture]], left_out: Counter[str]
+) -> list[Annotation]:
+    """Those of a clip, at a time that is sure, each frame once."""
+    usable: dict[tuple[str, int], Annotation] = {}
+    for annotation in annotations:
+        key = (annotation.youtube_id, annotation.frame)
+        if annotation.youtube_id not in clips:
+            left_out["annotated frames are of clips that are not in the index: left out"] += 1
+        elif annotation.frame // FRAMES_PER_SECOND != annotation.second:
+            left_out[f"annotated frames are of videos with other than {FRAMES_PER_SECOND} a second: left out"] += 1
+        elif key in usable:
+            left_out["annotated frames occur again: the first time counts"] += 1
+        else:
+            usable[key] = annotation
+            if not annotation.boxes:
+                left_out["annotated frames have no box"] += 1
+    return list(usable.values())
+
+
+def _all_corners(boxes: Iterable[tuple[str, Place]], left_out: Counter[str]) -> list[tuple[str, Corners]]:
+    """The boxes that are some, clipped to the picture."""
+    good: list[tuple[str, Corners]] = []
+    for label, (x, y, width, height) in boxes:
+        x0, y0, x1, y1 = (min(max(edge, 0.0), 1.0) for edge in (x, y, x + width, y + height))
+        if max(x + width, y + height) > FARTHEST_EDGE:
+            left_out["boxes reach over the edge of the picture: left out"] += 1
+        elif not (x1 > x0 and y1 > y0):
+            left_out["boxes have no area: left out"] += 1
+        else:
+            good.append((label, (x0, y0, x1, y1)))
+    return good
+
+
+def _annotated_frames(marked: Sequence[Marked], box_frames: str, left_out: Counter[str]) -> Iterator[tuple[str, Truth]]:
+    """The very pictures, those that are there."""
+    paths = [join(box_frames, annotation.path) for annotation, _ in marked]
+    folders = sorted({path.rpartition("/")[0] for path in paths})
+    with ThreadPoolExecutor(16) as threads:  # an object store answers slowly, but many at once
+        names = dict(zip(folders, map(frozenset, threads.map(list_names, folders)), strict=True))
+    present = [path.rpartition("/")[2] in names[path.rpartition("/")[0]] for path in paths]
+    if paths and not any(present):
+        raise UsageError(f"{box_frames} holds none of the {len(paths)} annotated pictures, as {paths[0]}")
+    for (annotation, boxes), path, is_there in zip(marked, paths, present, strict=True):
+        if is_there:
+            yield annotation.youtube_id, Truth(Picture(path, annotation.seconds), boxes)
+        else:
+            left_out["annotated pictures are missing: left out"] += 1
+
+
+def _nearest_frames(
+    marked: Iterable[Marked],
+    clips: Mapping[str, Sequence[Picture]],
+    farthest_seconds: float,
+    left_out: Counter[str],
+) -> Iterator[tuple[str, Truth]]:
+    """The frames of the clips that stand in for them."""
+    nearest: dict[tuple[str, Picture], tuple[float, list[tuple[str, Corners]]]] = {}
+    for annotation, boxes in marked:
+        frames = clips[annotation.youtube_id]
+        place = bisect.bisect_left(frames, annotation.seconds, key=lambda frame: frame.seconds)
+        distance, picture = min(
+            ((abs(frame.seconds - annotation.seconds), frame) for frame in frames[max(place - 1, 0) : place + 1]),
+            default=(math.inf, None),
+        )
+        if picture is None or distance > farthest_seconds:
+            left_out["annotated frames have no frame of the clip near them: left out"] += 1
+            continue
+        key = (annotation.youtube_id, picture)
+        if key in nearest:
+            left_out["annotated frames share their nearest frame with a nearer one: left out"] += 1
+        if key not in nearest or distance < nearest[key][0]:
+            nearest[key] = (distance, boxes)
+    for (youtube_id, picture), (_, boxes) in nearest.items():
+        yield youtube_id, Truth(picture, boxes)

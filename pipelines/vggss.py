@@ -1,0 +1,161 @@
+"""VGG-SS as released: an index of the clips of VGG-Sound's test split whose sounding objects were marked.
+
+Chen et al., "Localizing Visual Sounds the Hard Way". `vggss.json` is a list of {file, class, bbox}: a clip of
+VGG-Sound, its class, boxes on its middle frame as corners in shares of the picture. Some corners lie outside the
+picture, by little or by far, and some boxes have no area. The clips lie in one folder, as VGG-Sound's do.
+
+AVGN's lists choose the clips of VGGSound-Single and pair those of VGGSound-Duet. Exact masks of the pixels are
+not part of the release; a folder of them may be given.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
+from typing import Any, NamedTuple
+
+import pyarrow as pa
+
+from cocktail.types import UsageError
+from pipelines.avgn_lists import check_pairs, check_singles, count, listed_name, read_pairs, read_singles
+from pipelines.index import Box, IndexRow, make_index
+from pipelines.layouts import Folder, read_json
+from pipelines.vggsound import Clip, clip_row, read_clips
+
+SPLIT = "test"
+
+EXPECTED = 'the released vggss.json: a list of {"file": "<id>_<start>", "class": ..., "bbox": [[x0, y0, x1, y1], ...]}'
+
+
+class Item(NamedTuple):
+    """A marked clip."""
+
+    clip_id: str
+    label: str
+    boxes: tuple[Box, ...]
+    """Inside the picture, with an area."""
+    num_left_out: int
+    """Boxes that have no area inside the picture."""
+
+
+def index_vggss(
+    vggss: str,
+    videos: str,
+    csv: str | None = None,
+    masks: str | None = None,
+    single: str | None = None,
+    duet: str | None = None,
+) -> pa.Table:
+    """One row an item, in the order of the file; its boxes are those of its one picture, the middle frame.
+
+    A class id is the place in the sorted classes of the whole file. Items without a box are problems. With the `csv`
+    of VGG-Sound, items that are not in its test split with the same class are noted. `masks` is a folder of
+    <file>.png; items without one are noted. `single` and `duet` are AVGN's lists: only the items of the first are
+    taken, the second gives partners.
+
+    Raises UsageError for files and folders that cannot be what they should be, and for boxes of anything but four
+    finite numbers.
+    """
+    items = list(read_items(vggss))
+    if not items:
+        raise UsageError(f"{vggss} is empty. Expected {EXPECTED}")
+    classes = sorted({item.label for item in items})
+    notes: list[str] = []
+    if single is not None:
+        listed = read_singles(single)
+        notes += check_singles(listed, _names(items), single)
+        unlisted = [item.clip_id for item in items if item.clip_id not in listed]
+        notes += count(unlisted, f"items are not on {single} and left out")
+        items = [item for item in items if item.clip_id in listed]
+    notes += _box_notes(items)
+    if csv is not None:
+        notes += _split_notes(items, csv)
+    pairs = {} if duet is None else read_pairs(duet)
+    if duet is not None:
+        notes += check_pairs(pairs, _names(items), duet)
+    folder = Folder(videos, "the folder of clips, named <id>_<start, six digits>.mp4")
+    rows = [item_row(item, folder) for item in items]
+    rows = [replace(row, partner=pairs[row.clip_id].partner) if row.clip_id in pairs else row for row in rows]
+    if masks is not None:
+        rows = list(_with_masks(rows, Folder(masks, "the folder of masks, named <id>_<start, six digits>.png")))
+        notes += count([row.clip_id for row in rows if row.mask_path is None], f"items have no mask in {masks}")
+    return make_index(rows, classes, notes)
+
+
+def item_row(item: Item, folder: Folder) -> IndexRow:
+    """The index row of an item whose clip lies in a folder."""
+    row = clip_row(Clip(item.clip_id, item.label, SPLIT), folder)
+    return replace(row, boxes=item.boxes, problem=row.problem if item.boxes else "empty truth")
+
+
+def _with_masks(rows: Iterable[IndexRow], folder: Folder) -> Iterable[IndexRow]:
+    for row in rows:
+        name = f"{row.clip_id}.png"
+        yield row if folder.problem(name) else replace(row, mask_path=folder.path(name))
+
+
+def _names(items: Iterable[Item]) -> dict[str, str]:
+    return {item.clip_id: listed_name(item.label) for item in items}
+
+
+def _box_notes(items: list[Item]) -> list[str]:
+    flat = [item.clip_id for item in items for _ in range(item.num_left_out)]
+    empty = [item.clip_id for item in items if not item.boxes]
+    return [
+        *count(flat, "boxes have no area inside the picture and are left out"),
+        *count(empty, "items have no box and are set aside"),
+    ]
+
+
+def _split_notes(items: list[Item], csv: str) -> list[str]:
+    clips = {clip.clip_id: clip for clip in read_clips(csv)}
+    absent = [item.clip_id for item in items if item.clip_id not in clips]
+    known = [(item, clips[item.clip_id]) for item in items if item.clip_id in clips]
+    return [
+        *count(absent, f"items are not in {csv}"),
+        *count(
+            [f"{item.clip_id}, {clip.split}" for item, clip in known if clip.split != SPLIT],
+            f"items are of another split in {csv}: models may have been trained on them",
+        ),
+        *count(
+            [f"{item.clip_id}, {clip.label!r} not {item.label!r}" for item, clip in known if clip.label != item.label],
+            f"items have another class in {csv}",
+        ),
+    ]
+
+
+def read_items(vggss: str) -> Iterable[Item]:
+    """The items of vggss.json. Raises UsageError for one that is not of the released form, naming it."""
+    items = read_json(vggss, EXPECTED)
+    if not isinstance(items, list):
+        raise UsageError(f"{vggss} holds no list. Expected {EXPECTED}")
+    for number, item in enumerate(items):
+        where = f"{vggss}, item {number}"
+        if not isinstance(item, Mapping) or not {"file", "class", "bbox"} <= item.keys():
+            raise UsageError(f"{where} is {str(item)[:200]}. Expected {EXPECTED}")
+        clip_id, label = item["file"], item["class"]
+        if not isinstance(clip_id, str) or not re.fullmatch(r"[^/]+_\d{6}", clip_id):
+            raise UsageError(f"{where}: file {clip_id!r}. Expected <id>_<start, six digits>")
+        if not isinstance(label, str) or not label:
+            raise UsageError(f"{where}, {clip_id}: class {label!r}. Expected a class of VGG-Sound")
+        if not isinstance(item["bbox"], list):
+            raise UsageError(f"{where}, {clip_id}: bbox {str(item['bbox'])[:200]}. Expected a list of [x0, y0, x1, y1]")
+        boxes = [read_box(corners, label, f"{where}, {clip_id}") for corners in item["bbox"]]
+        inside = tuple(box for box in boxes if box.x0 < box.x1 and box.y0 < box.y1)
+        yield Item(clip_id, label, inside, len(boxes) - len(inside))
+
+
+def read_box(corners: Any, label: str, where: str) -> Box:
+    """A box on the first picture from [x0, y0, x1, y1], cut at the picture's edges; it may have no area left.
+
+    Raises UsageError, which says where, for anything but four finite numbers.
+    """
+    if not isinstance(corners, list) or len(corners) != 4 or not all(_is_finite(corner) for corner in corners):
+        raise UsageError(f"{where}: box {str(corners)[:200]}. Expected four finite numbers, [x0, y0, x1, y1]")
+    return Box(0, label, *(float(min(max(corner, 0), 1)) for corner in corners))
+
+
+def _is_finite(value: Any) -> bool:
+    return type(value) is int or (type(value) is float and math.isfinite(value))

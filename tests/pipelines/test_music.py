@@ -1,0 +1,507 @@
+"""The index of MUSIC knows the layouts, lists and boxes that others released, and says what it leaves out."""
+
+import json
+import math
+import os
+
+import pytest
+import tyro
+
+from cocktail.types import UsageError
+from jobs.shard_music import ShardMUSIC
+from pipelines.music import MusicSettings, index_music, index_released_music
+
+BOX = [0.25, 0.5, 0.125, 0.25]
+CORNERS = (0.25, 0.5, 0.375, 0.75)
+
+
+def video(number):
+    """An id as YouTube's can be."""
+    return f"-_A{number:08d}"
+
+
+def make(folder, num_frames=2, ending=".mp3", **categories):
+    """Folders of empty files, of `num_frames` each: the index opens none. Returns the JSON file."""
+    videos = {name.replace("__", " "): [video(number) for number in numbers] for name, numbers in categories.items()}
+    for category, youtube_ids in videos.items():
+        (folder / "audio" / category).mkdir(parents=True)
+        for youtube_id in youtube_ids:
+            (folder / "audio" / category / (youtube_id + ending)).touch()
+            frames = folder / "frames" / category / f"{youtube_id}.mp4"
+            frames.mkdir(parents=True)
+            for number in range(1, num_frames + 1):
+                (frames / f"{number:06d}.jpg").touch()
+    return write_json(folder / f"{'-'.join(videos)}.json", {"version": 1.0, "videos": videos})
+
+
+def write_json(path, content):
+    path.write_text(json.dumps(content))
+    return str(path)
+
+
+def write_lines(path, *lines):
+    path.write_text("".join(f"{line}\n" for line in lines))
+    return str(path)
+
+
+def index(folder, *videos, **settings):
+    return index_music(str(folder), videos, MusicSettings(**{"frames_per_second": 1.0, **settings}))
+
+
+def notes(table):
+    return json.loads(table.schema.metadata[b"cocktail.notes"])
+
+
+def splits(table):
+    return dict(zip(table["clip_id"].to_pylist(), table["split"].to_pylist(), strict=True))
+
+
+def names(row):
+    return [picture["path"].rsplit("/", 1)[1] for picture in row["pictures"]]
+
+
+def seconds(row):
+    return [picture["seconds"] for picture in row["pictures"]]
+
+
+def boxes(row):
+    return [(box["picture"], box["class_id"], *(box[corner] for corner in ("x0", "y0", "x1", "y1"))) for box in row]
+
+
+def dsol(entries):
+    """{(video, second, frame): [(category, x y w h)]} as DSOL writes it, its misspelt key included."""
+    return {
+        f"{youtube_id}_0_1000/frame_{second:03d}/{frame:05d}.jpg": {
+            "bbox": [{"box": [0, 0, 9, 9], "normbox": box, "category_id": category} for category, box in objects],
+            "wdith": 640,
+            "height": 360,
+        }
+        for (youtube_id, second, frame), objects in entries.items()
+    }
+
+
+def test_solos_and_duets_come_in_the_order_of_their_files_with_instruments_as_labels(tmp_path):
+    duet = make(tmp_path, 4, ".m4a", cello__acoustic_guitar=[3])
+    solo = make(tmp_path, 3, ".wav", violin=[2, 1], cello=[4])
+    table = index(tmp_path, solo, duet, frames_per_second=2.0, split="first-second")
+    assert json.loads(table.schema.metadata[b"cocktail.classes"]) == ["acoustic_guitar", "cello", "violin"]
+    assert notes(table) == []
+    assert table["clip_id"].to_pylist() == [video(number) for number in (2, 1, 4, 3)]
+    assert table["labels"].to_pylist() == [["violin"], ["violin"], ["cello"], ["cello", "acoustic_guitar"]]
+    assert table["class_ids"].to_pylist() == [[2], [2], [1], [1, 0]]
+    assert table["nominal_seconds"].to_pylist() == [1.5, 1.5, 1.5, 2.0]
+    assert table["problem"].to_pylist() == [None] * 4
+    assert table["boxes"].to_pylist() == [None] * 4
+    rows = table.to_pylist()
+    assert rows[0]["media_path"] == str(tmp_path / "audio" / "violin" / f"{video(2)}.wav")
+    assert rows[3]["media_path"] == str(tmp_path / "audio" / "cello acoustic_guitar" / f"{video(3)}.m4a")
+    frames = tmp_path / "frames" / "cello acoustic_guitar" / f"{video(3)}.mp4"
+    assert rows[3]["pictures"] == [
+        {"path": str(frames / "000001.jpg"), "seconds": 0.0},
+        {"path": str(frames / "000003.jpg"), "seconds": 1.0},
+    ]
+
+
+def test_a_duet_alone_has_the_classes_of_its_instruments(tmp_path):
+    table = index(tmp_path, make(tmp_path, flute__trumpet=[1]))
+    assert table["class_ids"].to_pylist() == [[0, 1]]
+
+
+def test_what_is_missing_is_a_problem_of_its_row(tmp_path):
+    solo = make(tmp_path, cello=[1, 2, 3, 4, 5, 6], tuba=[7])
+    sounds, frames = tmp_path / "audio" / "cello", tmp_path / "frames" / "cello"
+    (sounds / f"{video(2)}.mp3").unlink()
+    for number in (3, 4):
+        for name in frames.joinpath(f"{video(number)}.mp4").iterdir():
+            name.unlink()
+    frames.joinpath(f"{video(3)}.mp4").rmdir()
+    (sounds / f"{video(5)}.mp3").rename(sounds / os.fsdecode(video(5).encode() + b"\xe9.mp3"))
+    (tmp_path / "audio" / "tuba" / f"{video(7)}.mp3").unlink()
+    (tmp_path / "audio" / "tuba").rmdir()
+    table = index(tmp_path, solo)
+    assert table["problem"].to_pylist() == [
+        None,
+        "missing file",
+        "missing file",
+        "missing file",
+        "undecodable file name",
+        None,
+        "missing file",
+    ]
+    assert table["media_path"].to_pylist()[6] == str(tmp_path / "audio" / "tuba" / f"{video(7)}.mp3")
+
+
+def test_one_frame_is_taken_of_every_so_many_seconds_of_those_that_are_listed(tmp_path):
+    solo = make(tmp_path, 20, cello=[1])
+    frames = tmp_path / "frames" / "cello" / f"{video(1)}.mp4"
+    (frames / "000009.jpg").unlink()
+    (frames / ".DS_Store").touch()
+    (row,) = index(tmp_path, solo, frames_per_second=8.0).to_pylist()
+    assert (names(row), seconds(row)) == (["000001.jpg", "000010.jpg", "000017.jpg"], [0.0, 9 / 8, 2.0])
+    assert row["nominal_seconds"] == 19 / 8
+    (row,) = index(tmp_path, solo, frames_per_second=8.0, seconds_between_pictures=0.5).to_pylist()
+    assert names(row) == [f"{number:06d}.jpg" for number in (1, 5, 10, 13, 17)]
+    (row,) = index(tmp_path, solo, frames_per_second=10.0, seconds_between_pictures=0.1).to_pylist()
+    assert len(names(row)) == 19  # all, though 0.3 / 0.1 is a little less than 3
+
+
+def test_frames_numbered_from_zero_are_refused_since_their_times_would_be_off(tmp_path):
+    solo = make(tmp_path, cello=[1])
+    (tmp_path / "frames" / "cello" / f"{video(1)}.mp4" / "000000.jpg").touch()
+    with pytest.raises(UsageError, match=r"000000.jpg: frames are numbered from 1"):
+        index(tmp_path, solo)
+
+
+def test_a_stratified_split_trains_on_four_fifths_of_the_usable_clips_of_each_class(tmp_path):
+    solo = make(tmp_path, cello=range(12), tuba=range(20, 27), flute=[30])
+    for number in (3, 8):
+        (tmp_path / "audio" / "cello" / f"{video(number)}.mp3").unlink()
+    table = index(tmp_path, solo)
+    good = [(row["labels"][0], row["split"]) for row in table.to_pylist() if row["problem"] is None]
+    assert {pair: good.count(pair) for pair in set(good)} == {
+        ("cello", "train"): 8,
+        ("cello", "val"): 2,
+        ("tuba", "train"): 5,
+        ("tuba", "val"): 2,
+        ("flute", "val"): 1,
+    }
+
+
+def test_a_stratified_split_depends_on_ids_and_seed_but_not_on_their_order(tmp_path):
+    solo = make(tmp_path, cello=range(20))
+    turned = write_json(tmp_path / "turned.json", {"videos": {"cello": [video(n) for n in reversed(range(20))]}})
+    assert splits(index(tmp_path, solo)) == splits(index(tmp_path, turned))
+    assert splits(index(tmp_path, solo)) != splits(index(tmp_path, solo, split_seed=1))
+    assert list(splits(index(tmp_path, solo)).values()) != ["train"] * 16 + ["val"] * 4
+
+
+def test_the_first_video_of_a_class_validates_and_the_second_tests(tmp_path):
+    solo = make(tmp_path, cello=[5, 1, 3, 2], tuba=[9])
+    table = index(tmp_path, solo, make(tmp_path, cello__tuba=[7, 6]), split="first-second")
+    assert table["split"].to_pylist() == ["val", "test", "train", "train", "val", "val", "test"]
+
+
+def test_sound_of_pixels_lists_count_by_class_and_id_wherever_their_paths_start(tmp_path):
+    solo = make(tmp_path, cello=[1, 2, 3], tuba=[4])
+    train = write_lines(
+        tmp_path / "train.csv",
+        f"./data/audio/cello/{video(2)}.mp3,./data/frames/cello/{video(2)}.mp4,200",
+        f"./data/audio/cello/{video(2)}.mp3,./data/frames/cello/{video(2)}.mp4,200",
+        f"/somewhere/audio/tuba/{video(4)}.wav,/elsewhere/frames/tuba/{video(4)}.mp4/,200",
+        f"audio/cello/{video(9)}.mp3,frames/cello/{video(9)}.mp4,200",
+    )
+    val = write_lines(tmp_path / "val.csv", f"cello/{video(1)}.mp3,cello/{video(1)}.mp4,200")
+    table = index(tmp_path, solo, split="csv", train_list=(train,), val_list=(val,))
+    assert splits(table) == {video(1): "val", video(2): "train", video(4): "train"}
+    assert notes(table) == [
+        "1 clips of the lists are not in the JSON files: left out",
+        "1 clips of the JSON files are on no list: left out",
+    ]
+    assert json.loads(table.schema.metadata[b"cocktail.classes"]) == ["cello", "tuba"]
+
+
+def test_a_duets_csv_names_its_folder_with_the_space(tmp_path):
+    duet = make(tmp_path, cello__tuba=[1])
+    row = f"./music/audio/cello tuba/{video(1)}.mp3,./music/frames/cello tuba/{video(1)}.mp4,200"
+    table = index(tmp_path, duet, split="csv", val_list=(write_lines(tmp_path / "val.csv", row),))
+    assert splits(table) == {video(1): "val"}
+
+
+@pytest.mark.parametrize(
+    ("row", "told"),
+    [
+        (f"audio/cello/{video(1)}.mp3,frames/cello/{video(2)}.mp4,9", "line 2: .* are not the frames of"),
+        (f"audio/cello/{video(1)}.mp3,frames/tuba/{video(1)}.mp4,9", "line 2: .* are not the frames of"),
+        (f"audio/tuba/{video(1)}.mp3,frames/tuba/{video(1)}.mp4,9", "line 2: .* of another class than tuba"),
+        (f"audio/cello/{video(1)}_0_1000.wav,frames/cello/{video(1)}_0_1000,9", "line 2: .* a class and an id"),
+        (f"{video(1)}.mp3,{video(1)}.mp4,9", "line 2: .* a class and an id"),
+        (f"audio/cello/{video(1)}.mp3,frames/cello/{video(1)}.mp4", "line 2: 2 columns"),
+    ],
+)
+def test_a_csv_that_contradicts_itself_or_the_json_is_refused_with_the_line(tmp_path, row, told):
+    solo = make(tmp_path, cello=[1, 2], tuba=[3])
+    train = write_lines(tmp_path / "train.csv", f"audio/tuba/{video(3)}.mp3,frames/tuba/{video(3)}.mp4,9", row)
+    with pytest.raises(UsageError, match=told) as caught:
+        index(tmp_path, solo, split="csv", train_list=(train,))
+    assert train in str(caught.value)
+
+
+def test_lists_of_dsol_and_avgn_count_by_id_and_frames_of_one_video_collapse(tmp_path):
+    solo = make(tmp_path, cello=[1, 2, 3, 4])
+    duet = make(tmp_path, cello__tuba=[5, 6])
+    train = write_lines(tmp_path / "train.txt", f"{video(1)}_0_1000.flac {video(1)}_0_1000.mp4", "")
+    more = write_lines(
+        tmp_path / "train_duet.txt",
+        f"{video(5)}_000_00000,cello,tuba",
+        f"{video(5)}_1000_30000,cello,tuba",
+        f"{video(9)}_000_00007,cello,tuba",
+    )
+    val = write_lines(tmp_path / "val.txt", f"{video(2)}_000_00000,cello", f"{video(2)}_013_00411,cello")
+    test = write_lines(tmp_path / "test.txt", f"{video(6)}_000_00000")
+    table = index(tmp_path, solo, duet, split="lists", train_list=(train, more), val_list=(val,), test_list=(test,))
+    assert splits(table) == {video(1): "train", video(2): "val", video(5): "train", video(6): "test"}
+    assert notes(table) == [
+        "1 clips of the lists are not in the JSON files: left out",
+        "2 clips of the JSON files are on no list: left out",
+    ]
+
+
+def test_a_clip_on_the_lists_of_two_splits_is_refused(tmp_path):
+    solo = make(tmp_path, cello=[1, 2])
+    val = write_lines(tmp_path / "val.txt", f"{video(1)}_000_00000,cello", f"{video(2)}_000_00000,cello")
+    test = write_lines(tmp_path / "test.txt", f"{video(2)}_0_1000.flac {video(2)}_0_1000.mp4")
+    with pytest.raises(UsageError, match=rf"test.txt, line 1: {video(2)} is on a test list and on a val list"):
+        index(tmp_path, solo, split="lists", val_list=(val,), test_list=(test,))
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        f"{video(1)}_0_1000.flac {video(2)}_0_1000.mp4",
+        f"{video(1)}_0_1000.flac other.mp4",
+        f"A{video(1)}_000_00000,cello",
+        "short_000_00000,cello",
+        ",cello",
+        f"audio/cello/{video(1)}.mp3,frames/cello/{video(1)}.mp4,9",
+    ],
+)
+def test_a_line_of_another_kind_is_refused(tmp_path, line):
+    solo = make(tmp_path, cello=[1, 2])
+    train = write_lines(tmp_path / "train.txt", f"{video(1)}_0_1000.flac {video(1)}_0_1000.mp4", line)
+    with pytest.raises(UsageError, match=r"train.txt, line 2: .* Expected lines as <id>_0_1000.flac"):
+        index(tmp_path, solo, split="lists", train_list=(train,))
+
+
+def test_lists_of_other_videos_are_refused(tmp_path):
+    solo = make(tmp_path, cello=[1])
+    train = write_lines(tmp_path / "train.txt", f"{video(8)}_000_00000,cello", f"{video(9)}_000_00000,cello")
+    with pytest.raises(UsageError, match=r"none of the 2 clips on the lists is in .*cello.json"):
+        index(tmp_path, solo, split="lists", train_list=(train,))
+
+
+def test_a_box_is_turned_to_corners_on_the_frame_nearest_in_time(tmp_path):
+    solo = make(tmp_path, 24, cello=[1, 2, 3], flute=[4])
+    # At 8 frames a second file n is at (n - 1) / 8 s: 37 / 30 s is nearest to 1.25 s, file 11; 14 / 30 s to 0.5 s.
+    given = {(video(1), 1, 37): [(12, BOX), (1, [0, 0, 1, 1])], (video(1), 0, 14): [(1, BOX)], (video(2), 0, 0): []}
+    path = write_json(tmp_path / "solotest.json", dsol({**given, (video(9), 0, 0): [(1, BOX)]}))
+    table = index(tmp_path, solo, frames_per_second=8.0, boxes=(path,))
+    rows = table.to_pylist()
+    assert names(rows[0]) == [f"{number:06d}.jpg" for number in (1, 5, 9, 11, 17)]
+    assert seconds(rows[0]) == [0.0, 0.5, 1.0, 1.25, 2.0]
+    assert boxes(rows[0]["boxes"]) == [(1, 0, *CORNERS), (3, 1, *CORNERS), (3, 0, 0.0, 0.0, 1.0, 1.0)]
+    assert (rows[1]["boxes"], names(rows[1])) == ([], ["000001.jpg", "000009.jpg", "000017.jpg"])
+    assert rows[2]["boxes"] is None
+    assert rows[3]["boxes"] is None
+    assert notes(table) == [
+        "1 annotated frames are of clips that are not in the index: left out",
+        "1 annotated frames have no box",
+    ]
+
+
+def test_a_box_on_a_regular_picture_does_not_repeat_it(tmp_path):
+    solo = make(tmp_path, 3, cello=[1])
+    path = write_json(tmp_path / "solotest.json", dsol({(video(1), 1, 30): [(1, BOX)]}))
+    (row,) = index(tmp_path, solo, boxes=(path,)).to_pylist()
+    assert (seconds(row), boxes(row["boxes"])) == ([0.0, 1.0, 2.0], [(1, 0, *CORNERS)])
+
+
+def test_of_moments_with_the_same_nearest_frame_the_nearest_one_counts(tmp_path):
+    solo = make(tmp_path, 3, cello=[1])
+    given = {(video(1), 0, 23): [(1, [0, 0, 1, 1])], (video(1), 1, 31): [(1, BOX)], (video(1), 1, 37): [(8, BOX)]}
+    path = write_json(tmp_path / "solotest.json", dsol(given))
+    table = index(tmp_path, solo, boxes=(path,))
+    assert boxes(table["boxes"].to_pylist()[0]) == [(1, 0, *CORNERS)]
+    assert notes(table) == ["2 annotated frames share their nearest frame with a nearer one: left out"]
+
+
+def test_moments_without_a_frame_near_and_of_other_frame_rates_are_left_out_and_counted(tmp_path):
+    solo = make(tmp_path, 3, cello=[1, 2])
+    given = {
+        (video(1), 2, 89): [(1, BOX)],
+        (video(1), 3, 91): [(1, BOX)],
+        (video(1), 60, 1800): [(1, BOX)],
+        (video(2), 1, 25): [(1, BOX)],
+    }
+    table = index(tmp_path, solo, boxes=(write_json(tmp_path / "solotest.json", dsol(given)),))
+    first, second = table["boxes"].to_pylist()
+    assert (boxes(first), second) == ([(2, 0, *CORNERS)], None)
+    assert notes(table) == [
+        "1 annotated frames are of videos with other than 30 a second: left out",
+        "2 annotated frames have no frame of the clip near them: left out",
+    ]
+
+
+def test_boxes_are_clipped_and_those_beyond_the_picture_or_without_area_left_out(tmp_path):
+    solo = make(tmp_path, 9, cello=[1])
+    places = [
+        [0.5, 0.5, 0.5009, 0.5],
+        [-0.25, -0.5, 0.5, 0.75],
+        [0.5, 0.5, 0.502, 0.25],
+        [0.5, 0.5, 0.25, 0.502],
+        [0.5, 0.5, 0, 0.25],
+        [0.5, 0.5, 0.25, -0.25],
+        [math.nan, 0.5, 0.25, 0.25],
+    ]
+    given = {(video(1), second, 30 * second): [(1, place)] for second, place in enumerate(places)}
+    table = index(tmp_path, solo, boxes=(write_json(tmp_path / "solotest.json", dsol(given)),))
+    assert boxes(table["boxes"].to_pylist()[0]) == [(0, 0, 0.5, 0.5, 1.0, 1.0), (1, 0, 0.0, 0.0, 0.25, 0.25)]
+    assert notes(table) == [
+        "3 boxes have no area: left out",
+        "2 boxes reach over the edge of the picture: left out",
+    ]
+
+
+def test_annotated_pictures_are_taken_from_their_own_folder_if_it_is_given(tmp_path):
+    solo = make(tmp_path, 3, cello=[1, 2])
+    given = {(video(1), 1, 45): [(1, BOX)], (video(1), 0, 7): [(1, BOX)], (video(2), 0, 7): [(1, BOX)]}
+    content = dsol({**given, (video(1), 0, 14): []})
+    boxed = tmp_path / "video_frames"
+    for path in list(content)[:2]:
+        (boxed / path).parent.mkdir(parents=True)
+        (boxed / path).touch()
+    given_boxes = (write_json(tmp_path / "solotest.json", content),)
+    table = index(tmp_path, solo, boxes=given_boxes, box_frames=str(boxed))
+    first, second = table.to_pylist()
+    assert seconds(first) == [0.0, 7 / 30, 1.0, 1.5, 2.0]
+    assert first["pictures"][1]["path"] == str(boxed / f"{video(1)}_0_1000" / "frame_000" / "00007.jpg")
+    assert first["pictures"][3]["path"] == str(boxed / f"{video(1)}_0_1000" / "frame_001" / "00045.jpg")
+    assert boxes(first["boxes"]) == [(1, 0, *CORNERS), (3, 0, *CORNERS)]
+    assert (seconds(second), second["boxes"]) == ([0.0, 1.0, 2.0], None)
+    assert notes(table) == ["1 annotated frames have no box", "1 annotated pictures are missing: left out"]
+    with pytest.raises(UsageError, match=r"elsewhere holds none of the 3 annotated pictures, as .*00045.jpg"):
+        index(tmp_path, solo, boxes=given_boxes, box_frames=str(tmp_path / "elsewhere"))
+
+
+def test_avgns_boxes_are_width_and_height_too_and_lie_flat_in_their_folder(tmp_path):
+    solo = make(tmp_path, 3, cello=[1])
+    duet = make(tmp_path, 3, flute__trumpet=[2])
+    solo_boxes = [{"file": f"{video(1)}_001_00037", "class": "cello", "bbox": BOX}]
+    duet_boxes = [
+        {
+            "file": f"{video(2)}_002_00067",
+            "class_src1": "trumpet",
+            "bbox_src1": BOX,
+            "class_src2": "flute",
+            "bbox_src2": [0.5, 0.5, 0.5, 0.5],
+        }
+    ]
+    given = (write_json(tmp_path / "music_solo.json", solo_boxes), write_json(tmp_path / "music_duet.json", duet_boxes))
+    first, second = index(tmp_path, solo, duet, boxes=given).to_pylist()
+    assert boxes(first["boxes"]) == [(1, 0, *CORNERS)]
+    assert boxes(second["boxes"]) == [(2, 2, *CORNERS), (2, 1, 0.5, 0.5, 1.0, 1.0)]
+    boxed = tmp_path / "boxed"
+    boxed.mkdir()
+    for name in (f"{video(1)}_001_00037.jpg", f"{video(2)}_002_00067.jpg"):
+        (boxed / name).touch()
+    first, second = index(tmp_path, solo, duet, boxes=given, box_frames=str(boxed)).to_pylist()
+    assert first["pictures"][2] == {"path": str(boxed / f"{video(1)}_001_00037.jpg"), "seconds": 37 / 30}
+    assert boxes(first["boxes"]) == [(2, 0, *CORNERS)]
+    assert boxes(second["boxes"])[0] == (3, 2, *CORNERS)
+
+
+def test_a_frame_that_two_files_annotate_has_its_boxes_once(tmp_path):
+    solo = make(tmp_path, 3, cello=[1])
+    first = write_json(tmp_path / "solotest.json", dsol({(video(1), 1, 37): [(1, BOX)]}))
+    again = [{"file": f"{video(1)}_001_00037", "class": "cello", "bbox": BOX}]
+    table = index(tmp_path, solo, boxes=(first, write_json(tmp_path / "music_solo.json", again)))
+    assert boxes(table["boxes"].to_pylist()[0]) == [(1, 0, *CORNERS)]
+    assert notes(table) == ["1 annotated frames occur again: the first time counts"]
+
+
+@pytest.mark.parametrize(
+    ("content", "told"),
+    [
+        (dsol({(video(1), 0, 0): [(2, BOX)]}), r"00000.jpg: category 2. Expected one of .*1: 'cello'"),
+        ([{"file": f"{video(1)}_000_00000", "class": "piano", "bbox": BOX}], "category 'piano'"),
+        (dsol({(video(1), 0, 0): [(1, BOX[:3])]}), "is something else"),
+        ({f"{video(1)}.jpg": {"bbox": []}}, "is named otherwise"),
+        ({"version": 1.0, "videos": {}}, "is something else"),
+        ([{"file": f"{video(1)}_000_00000", "bbox": [BOX]}], "is something else"),
+        ("text", "is something else"),
+    ],
+)
+def test_boxes_of_unknown_categories_and_other_files_are_refused(tmp_path, content, told):
+    solo = make(tmp_path, cello=[1])
+    with pytest.raises(UsageError, match=told) as caught:
+        index(tmp_path, solo, boxes=(write_json(tmp_path / "boxes.json", content),))
+    assert "boxes.json" in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("content", "told"),
+    [
+        ({"cello": [video(1)]}, "is something else"),
+        ({"videos": {"cello": video(1)}}, "is something else"),
+        ([], "is something else"),
+        ({"videos": {"cello": ["short"]}}, "cello: 'short'. Expected a YouTube id"),
+        ({"videos": {"cello": [7]}}, "cello: 7. Expected a YouTube id"),
+        ({"videos": {"cello tuba flute": [video(1)]}}, "class 'cello tuba flute'. Expected an instrument, or two"),
+        ({"videos": {"../cello": [video(1)]}}, "class '../cello'"),
+    ],
+)
+def test_a_json_file_of_another_kind_is_refused(tmp_path, content, told):
+    make(tmp_path, cello=[1])
+    with pytest.raises(UsageError, match=told) as caught:
+        index(tmp_path, write_json(tmp_path / "other.json", content))
+    assert "other.json" in str(caught.value)
+
+
+def test_folders_that_are_not_there_are_refused(tmp_path):
+    solo = make(tmp_path, cello=[1])
+    with pytest.raises(UsageError, match=r"cannot list .*none/audio: .* Expected Sound of Pixels' folders"):
+        index(tmp_path / "none", solo)
+    with pytest.raises(UsageError, match=r"no list of videos. Give --solo, --duet or both"):
+        index(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("settings", "told"),
+    [
+        ({"frames_per_second": 0.0}, "frames_per_second is 0.0"),
+        ({"seconds_between_pictures": -1.0}, "seconds_between_pictures is -1.0"),
+        ({"split": "csv"}, "--split csv without lists"),
+        ({"val_list": ("val.csv",)}, "--val-list is given, but --split is stratified"),
+        ({"box_frames": "frames"}, "--box-frames is given, but no --boxes"),
+    ],
+)
+def test_settings_that_cannot_be_or_would_do_nothing_are_refused(settings, told):
+    with pytest.raises(UsageError, match=told):
+        MusicSettings(**settings)
+
+
+def test_an_index_of_a_store_is_the_same_but_for_where_it_lies(tmp_path):
+    solo = make(tmp_path, 3, cello=range(5), tuba=[7])
+    (tmp_path / "audio" / "cello" / f"{video(2)}.mp3").unlink()
+    given = write_json(tmp_path / "solotest.json", dsol({(video(1), 1, 37): [(1, BOX)]}))
+    local = index(tmp_path, solo, boxes=(given,)).to_pylist()
+    stored = index(f"file://{tmp_path}", f"file://{solo}", boxes=(f"file://{given}",)).to_pylist()
+    assert stored[0]["pictures"][0]["path"].startswith("file:///")
+    for row in stored:
+        row["media_path"] = row["media_path"].removeprefix("file://")
+        for picture in row["pictures"]:
+            picture["path"] = picture["path"].removeprefix("file://")
+    assert stored == local
+
+
+def test_the_job_hands_its_options_to_the_index(tmp_path, monkeypatch):
+    solo, duet = make(tmp_path, 16, cello=[1, 2]), make(tmp_path, 16, cello__tuba=[3])
+    rows = [
+        f"audio/{category}/{video(n)}.mp3,frames/{category}/{video(n)}.mp4,16"
+        for n, category in ((1, "cello"), (3, "cello tuba"))
+    ]
+    train = [write_lines(tmp_path / "train.csv", rows[0]), "train_duet.csv"]
+    write_lines(tmp_path / "train_duet.csv", rows[1])
+    given = write_json(tmp_path / "boxes.json", dsol({(video(3), 0, 15): [(1, BOX)]}))
+    arguments = ["--root", str(tmp_path), "--solo", solo, "--duet", duet, "--shards", "shards"]
+    arguments += ["--split", "csv", "--train-list", *train, "--boxes", given, "--frames-per-second", "8"]
+    monkeypatch.chdir(tmp_path)
+    job = tyro.cli(ShardMUSIC, args=arguments)
+    table = index_released_music(**job.sources())
+    assert splits(table) == {video(1): "train", video(3): "train"}
+    assert [seconds(row) for row in table.to_pylist()] == [[0.0, 1.0], [0.0, 0.5, 1.0]]
+    assert (job.settings.dataset, job.settings.min_seconds, job.settings.max_seconds) == ("music", 20.0, 1800.0)
+    copy = tmp_path / "working_dir_files" / "_ray_pkg_0"
+    copy.mkdir(parents=True)
+    monkeypatch.chdir(copy)
+    with pytest.raises(UsageError, match=r"--train-list train_duet.csv is relative"):
+        index_released_music(**job.sources())
