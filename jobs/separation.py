@@ -21,7 +21,7 @@ import pyarrow.parquet as pq
 import torch
 import tyro
 
-from cocktail.config import Experiment, flatten, identity, run_key
+from cocktail.config import Evaluation, Experiment, Mixing, flatten, identity, run_key
 from cocktail.evaluate import SCORING_CPUS, SEPARATING_CPUS, evaluate, load_model
 from cocktail.report.examples import store_examples
 from cocktail.report.tables import markdown, summarise
@@ -29,14 +29,18 @@ from cocktail.storage import absolute, exists, join, list_names, write_atomic
 from cocktail.tracking import TrackedRun, default_tracking_uri
 from cocktail.train.cluster import connect, num_nodes, one_line_errors, require_resources
 from cocktail.train.ray_train import fit, prepare, uses_gpus
-from cocktail.types import MixtureBatch, UsageError
+from cocktail.types import UsageError
+from pipelines.batches import read_mixtures
+from pipelines.clip_pool import usable_clips
 from pipelines.clips import ClipSource
 from pipelines.embedded import make_embedded_corpus
 from pipelines.manifest import Manifest, open_manifest
-from pipelines.mixtures import RENDER_CPUS, MixtureStream, render, to_batch
+from pipelines.mixtures import RENDER_CPUS, MixtureStream
 from pipelines.plans import plan_hash, plan_test
+from pipelines.shard_cache import ShardCache, default_cache_folder
 from pipelines.shard_plan import SHARD_SCHEMA, ShardSettings
 from pipelines.shards import shard_dataset
+from pipelines.test_lists import read_test_list
 from pipelines.vggsound import index_vggsound
 
 FINISHED = "finished.json"
@@ -74,23 +78,28 @@ def run(experiment: Experiment) -> None:
     tracking_uri = experiment.tracking_uri or default_tracking_uri(experiment.output)
     manifest = open_data(experiment, tracking_uri)
     mixing, evaluation = experiment.mixing, experiment.evaluation
-    test_list = plan_test(manifest, mixing, split="test", seed=evaluation.seed, num_mixtures=evaluation.num_mixtures)
+    test_list = make_test_list(manifest, mixing, evaluation)
+    resources = experiment.resources
+    cache = ShardCache(max_bytes=int(resources.cache_gb * 1e9), folder=resources.cache_folder or default_cache_folder())
     source = MixtureStream(
         folder=manifest.folder,
         mixing=mixing,
         split="train",
         seed=experiment.seed,
         batch_size=experiment.training.batch_size,
-        executor=experiment.resources.executor,
-        prefetch_batches=experiment.resources.prefetch_batches,
+        executor=resources.executor,
+        prefetch_batches=resources.prefetch_batches,
+        cache=cache,
     )
+    print(f"training on {source.pool.describe()}", flush=True)
     num_steps = experiment.training.num_steps(source.batches_per_epoch)
     connect(tracking_uri)
     clock.lap("data")
     decisive = identity(experiment, manifest.root_hash)
     folder = run_folder(experiment, manifest)
     gpus = uses_gpus(experiment)
-    data_cpus = RENDER_CPUS if experiment.resources.executor == "ray" else 0.0
+    source = dataclasses.replace(source, pin_memory=gpus)
+    data_cpus = RENDER_CPUS if resources.executor == "ray" else 0.0
     prepare(experiment, identity=decisive, run_folder=folder, gpus=gpus, data_cpus=data_cpus)
     require_resources({"CPU": SEPARATING_CPUS + SCORING_CPUS}, "evaluation")
     tracked = TrackedRun.open(
@@ -114,7 +123,7 @@ def run(experiment: Experiment) -> None:
             gpus=gpus,
         )
         clock.lap("training")
-        read = functools.partial(read_rows, source=ClipSource.of(manifest), segment_samples=mixing.segment_samples)
+        read = functools.partial(read_mixtures, source=ClipSource.of(manifest, cache), mixing=mixing)
         results = evaluate(
             experiment.name,
             experiment.model,
@@ -202,9 +211,12 @@ def run_folder(experiment: Experiment, manifest: Manifest) -> str:
     return join(runs, f"{stem}{newest + 1}")
 
 
-def read_rows(rows: pa.Table, source: ClipSource, segment_samples: int) -> MixtureBatch:
-    """A batch of the mixtures that rows of a plan name."""
-    return to_batch(render(rows, source, segment_samples))
+def make_test_list(manifest: Manifest, mixing: Mixing, evaluation: Evaluation) -> pa.Table:
+    """The frozen test mixtures: of the file that the settings name, or as they describe."""
+    pool = usable_clips(manifest, mixing, "test")
+    if evaluation.test_list is not None:
+        return read_test_list(absolute(evaluation.test_list, "--evaluation.test-list"), pool)
+    return plan_test(pool, evaluation)
 
 
 def git_commit() -> str:
@@ -251,7 +263,7 @@ def report(
         examples = test_list.slice(0, experiment.evaluation.num_examples)
         if len(examples):
             model = load_model(experiment.model, len(manifest.classes), checkpoint)
-            batch = read_rows(examples, ClipSource.of(manifest), experiment.mixing.segment_samples)
+            batch = read_mixtures(examples, ClipSource.of(manifest), experiment.mixing)
             store_examples(folder / "examples", model, batch, manifest.classes, experiment.mixing.sample_rate_hz)
         tracked.store(folder)
     for summary in summaries:

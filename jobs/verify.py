@@ -22,7 +22,7 @@ class Verify:
     shards: tyro.conf.Positional[str]
     """Folder or s3:// URI of the shards."""
     delete_damaged: bool = False
-    """Delete what is damaged, and the manifest, so that the sharding job makes it again."""
+    """Delete the shards that are damaged, and the manifest, so that the sharding job makes them again."""
     tasks: int | None = None
     """Shards read at a time; None: as many as the cluster has CPUs."""
 

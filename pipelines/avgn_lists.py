@@ -71,9 +71,10 @@ def check_singles(listed: Mapping[str, str], names: Mapping[str, str], location:
             f"{location} names no item of this data set with its class{found}. Expected {SINGLES_EXPECTED}"
         )
     absent = [item for item in listed if item not in names]
+    listing = base_name(location)
     return [
-        *count(absent, f"items of {location} are not in this data set"),
-        *count(misnamed, f"items have another class in {location}"),
+        *count(absent, f"items of {listing} are not in this data set"),
+        *count(misnamed, f"items have another class in {listing}"),
     ]
 
 
@@ -88,17 +89,23 @@ def check_pairs(pairs: Mapping[str, Pair], names: Mapping[str, str], location: s
     ]
     alike = [f"{item} and {pair.partner}" for item, pair in present.items() if pair.name == pair.partner_name]
     absent = [f"{pair.partner} of {item}" for item, pair in present.items() if pair.partner not in names]
+    listing = base_name(location)
     return [
         *notes,
-        *count(misnamed, f"partners have another class in {location}"),
-        *count(absent, f"partners in {location} are not in this data set"),
-        *count([item for item in names if item not in pairs], f"items have no partner in {location}"),
-        *count(alike, f"pairs of {location} are of one class: scores by class leave them out"),
+        *count(misnamed, f"partners have another class in {listing}"),
+        *count(absent, f"partners in {listing} are not in this data set"),
+        *count([item for item in names if item not in pairs], f"items have no partner in {listing}"),
+        *count(alike, f"pairs of {listing} are of one class: scores by class leave them out"),
     ]
 
 
 def _misnaming(item: str, name: str, names: Mapping[str, str]) -> str:
     return f"{item} as {name}, not {names[item]}"
+
+
+def base_name(location: str) -> str:
+    """A file or folder as notes name it: the manifest keeps them, and must not depend on where the data lie."""
+    return location.rstrip("/").rpartition("/")[2]
 
 
 def count(found: Sequence[str], sentence: str) -> list[str]:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import functools
 import io
+import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -13,9 +13,10 @@ import pyarrow as pa
 import soundfile
 import xxhash
 
-from cocktail.storage import join, open_reader
+from cocktail.storage import is_remote, join, open_reader, telling
 from cocktail.types import UsageError
 from pipelines.manifest import Manifest
+from pipelines.shard_cache import ShardCache
 from pipelines.tars import checksum
 
 
@@ -33,51 +34,132 @@ class DamagedMemberError(UsageError):
         return type(self), self._parts
 
 
-@functools.lru_cache(maxsize=64)
-def _shard_file(folder: str, shard: str) -> pa.NativeFile:
-    return open_reader(join(folder, shard))
-
-
 @dataclass(frozen=True, kw_only=True)
 class ClipSource:
-    """Where the sound of a data set's clips lies, and how it is stored. Small: travels to any worker."""
+    """Where the clips of a data set lie, and how they are stored. Small: travels to any worker."""
 
     folder: str
     sample_rate_hz: int
     audio_format: str
+    shards: Mapping[str, tuple[str, int]]
+    """SHA-256 and size of each tar, by its name."""
+    cache: ShardCache | None = None
+    """For shards in an object store; None reads what is needed from there each time."""
 
     @classmethod
-    def of(cls, manifest: Manifest) -> ClipSource:
-        """That of a finished data set."""
-        return cls(folder=manifest.folder, sample_rate_hz=manifest.sample_rate_hz, audio_format=manifest.audio_format)
+    def of(cls, manifest: Manifest, cache: ShardCache | None = None) -> ClipSource:
+        """That of a finished data set. A cache is only used for one in an object store."""
+        return cls(
+            folder=manifest.folder,
+            sample_rate_hz=manifest.sample_rate_hz,
+            audio_format=manifest.audio_format,
+            shards=manifest.shards,
+            cache=cache if is_remote(manifest.folder) else None,
+        )
 
-    def read(self, clip: Mapping[str, Any], start: int, count: int, checks: Sequence[int]) -> np.ndarray:
-        """int16 [count]: samples of a clip from `start` on.
+    def fetch(self, shard: str) -> None:
+        """Have a shard in the cache, which there has to be."""
+        assert self.cache is not None
+        descriptor, _ = self.cache.open(join(self.folder, shard), *self.shards[shard])
+        os.close(descriptor)
+
+
+@dataclass
+class ClipReader:
+    """Reads clips for a while, as for a batch: each shard is opened once. For one thread; close it after use."""
+
+    source: ClipSource
+    bytes_read: int = 0
+    bytes_fetched: int = 0
+    cache_hits: int = 0
+    cache_misses: int = 0
+    _descriptors: dict[str, int] = field(default_factory=dict)
+    _remote: dict[str, pa.NativeFile] = field(default_factory=dict)
+    _scratch: np.ndarray = field(default_factory=lambda: np.empty(0, np.int16))
+
+    def __enter__(self) -> ClipReader:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for descriptor in self._descriptors.values():
+            os.close(descriptor)
+        for file in self._remote.values():
+            file.close()
+        self._descriptors, self._remote = {}, {}
+
+    def sound(self, clip: Mapping[str, Any], start: int, count: int, checks: Sequence[int]) -> np.ndarray:
+        """int16 [count]: samples of a clip from `start` on, good until the next call.
 
         `clip` has `shard`, `clip_id`, `audio_offset`, `audio_bytes` and `num_samples` of its manifest row, and
         `checks` are the checksums of the seconds that the samples touch: those seconds are read whole and checked.
         Raises DamagedMemberError.
         """
-        first_second = start // self.sample_rate_hz
-        begin = first_second * self.sample_rate_hz
-        end = min(-(-(start + count) // self.sample_rate_hz) * self.sample_rate_hz, clip["num_samples"])
-        file = _shard_file(self.folder, clip["shard"])
-        if self.audio_format == "flac":
-            samples = _decode_flac(file.read_at(clip["audio_bytes"], clip["audio_offset"]), begin, end)
+        rate = self.source.sample_rate_hz
+        first_second = start // rate
+        begin = first_second * rate
+        end = min(-(-(start + count) // rate) * rate, clip["num_samples"])
+        if self.source.audio_format == "flac":
+            data = bytearray(clip["audio_bytes"])
+            samples = _decode_flac(data[: self._read(clip["shard"], clip["audio_offset"], data)], begin, end)
         else:
-            samples = np.frombuffer(
-                file.read_at(2 * (end - begin), clip["audio_offset"] + 2 * begin)[: 2 * (end - begin)], "<i2"
-            )
+            if len(self._scratch) < end - begin:
+                self._scratch = np.empty(end - begin, np.int16)
+            samples = self._scratch[: end - begin]
+            samples = samples[: self._read(clip["shard"], clip["audio_offset"] + 2 * begin, samples) // 2]
         if len(samples) != end - begin:
-            raise DamagedMemberError(join(self.folder, clip["shard"]), clip["clip_id"], "its sound ends early")
+            raise self._damaged(clip, "its sound ends early")
         for number, check in enumerate(checks):
-            if checksum(samples[number * self.sample_rate_hz : (number + 1) * self.sample_rate_hz]) != check:
-                found = f"the checksum of second {first_second + number} of its sound differs"
-                raise DamagedMemberError(join(self.folder, clip["shard"]), clip["clip_id"], found)
+            if checksum(samples[number * rate : (number + 1) * rate]) != check:
+                raise self._damaged(clip, f"the checksum of second {first_second + number} of its sound differs")
         return samples[start - begin : start - begin + count]
 
+    def file(self, clip: Mapping[str, Any], offset: int, size: int, check: int, name: str) -> bytes:
+        """Another member of a clip, called `name` in messages. Raises DamagedMemberError."""
+        data = bytearray(size)
+        if self._read(clip["shard"], offset, data) != size or xxhash.xxh3_64_intdigest(data) != check:
+            raise self._damaged(clip, f"the checksum of its {name} differs")
+        return bytes(data)
 
-def _decode_flac(data: bytes, begin: int, end: int) -> np.ndarray:
+    def _damaged(self, clip: Mapping[str, Any], found: str) -> DamagedMemberError:
+        return DamagedMemberError(join(self.source.folder, clip["shard"]), clip["clip_id"], found)
+
+    def _read(self, shard: str, offset: int, buffer: Any) -> int:
+        """Fill a buffer from a shard's offset on; how many bytes there were."""
+        if shard not in self._descriptors and shard not in self._remote:
+            self._open(shard)
+        view = memoryview(buffer).cast("B")
+        if shard in self._remote:
+            with telling(join(self.source.folder, shard), "read"):
+                data = self._remote[shard].read_at(len(view), offset)
+            view[: len(data)] = data
+            count = len(data)
+            self.bytes_fetched += count
+        else:
+            count = os.preadv(self._descriptors[shard], [view], offset)
+        self.bytes_read += count
+        return count
+
+    def _open(self, shard: str) -> None:
+        location = join(self.source.folder, shard)
+        try:
+            self._open_at(location, shard)
+        except FileNotFoundError as error:
+            raise UsageError(f"{location} is gone: run the sharding job of {self.source.folder} again") from error
+
+    def _open_at(self, location: str, shard: str) -> None:
+        if self.source.cache is not None:
+            sha256, size = self.source.shards[shard]
+            self._descriptors[shard], hit = self.source.cache.open(location, sha256, size)
+            self.cache_hits += hit
+            self.cache_misses += not hit
+            self.bytes_fetched += 0 if hit else size
+        elif is_remote(location):
+            self._remote[shard] = open_reader(location)
+        else:
+            self._descriptors[shard] = os.open(location, os.O_RDONLY)
+
+
+def _decode_flac(data: bytes | bytearray, begin: int, end: int) -> np.ndarray:
     """What can be decoded of samples begin to end; fewer, or none, if the file is damaged."""
     try:
         return soundfile.read(io.BytesIO(data), start=begin, stop=end, dtype="int16")[0]
@@ -87,24 +169,20 @@ def _decode_flac(data: bytes, begin: int, end: int) -> np.ndarray:
 
 def read_audio(manifest: Manifest, row: Mapping[str, Any]) -> np.ndarray:
     """int16 [T]: all sound of a manifest row. Raises DamagedMemberError."""
-    return ClipSource.of(manifest).read(row, 0, row["num_samples"], row["checks"])
+    with ClipReader(ClipSource.of(manifest)) as reader:
+        return reader.sound(row, 0, row["num_samples"], row["checks"])
 
 
 def read_frame(manifest: Manifest, row: Mapping[str, Any], number: int) -> bytes:
     """A picture of a manifest row, as a JPEG file. Raises DamagedMemberError."""
     extent = row["frame_offsets"][number], row["frame_sizes"][number]
-    return _read_checked(manifest.folder, row, *extent, row["frame_checks"][number], f"picture {number}")
+    with ClipReader(ClipSource.of(manifest)) as reader:
+        return reader.file(row, *extent, row["frame_checks"][number], f"picture {number}")
 
 
 def read_mask_png(manifest: Manifest, row: Mapping[str, Any]) -> bytes | None:
     """The mask of a manifest row's first picture, as a PNG file; None if it has none. Raises DamagedMemberError."""
     if row["mask_offset"] is None:
         return None
-    return _read_checked(manifest.folder, row, row["mask_offset"], row["mask_bytes"], row["mask_check"], "mask")
-
-
-def _read_checked(folder: str, row: Mapping[str, Any], offset: int, size: int, check: int, name: str) -> bytes:
-    data = _shard_file(folder, row["shard"]).read_at(size, offset)
-    if xxhash.xxh3_64_intdigest(data) != check:
-        raise DamagedMemberError(join(folder, row["shard"]), row["clip_id"], f"the checksum of its {name} differs")
-    return data
+    with ClipReader(ClipSource.of(manifest)) as reader:
+        return reader.file(row, row["mask_offset"], row["mask_bytes"], row["mask_check"], "mask")

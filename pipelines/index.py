@@ -38,6 +38,7 @@ INDEX_SCHEMA = pa.schema(
         pa.field("boxes", pa.list_(BOX)),
         pa.field("mask_path", pa.string()),
         pa.field("nominal_seconds", pa.float64(), nullable=False),
+        pa.field("nominal_pictures", pa.int32()),
         pa.field("problem", pa.string()),
     ]
 )
@@ -75,6 +76,8 @@ class IndexRow:
     split: str
     nominal_seconds: float
     """Length as far as the layout tells it. Sizes shards, no more."""
+    nominal_pictures: int | None = None
+    """The same of `pictures`, where their number is known from the files alone. None: as many as there are."""
     audio_track: int = 0
     """Which of the file's sound tracks."""
     pictures: tuple[Picture, ...] | None = None

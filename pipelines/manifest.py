@@ -10,7 +10,6 @@ import hashlib
 import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -18,7 +17,7 @@ import pyarrow.parquet as pq
 from cocktail.storage import join, list_names, read_bytes, write_atomic
 from cocktail.types import UsageError
 from pipelines.index import BOX
-from pipelines.signing import parse_signed, schema_of, sign
+from pipelines.signing import claims, parse_signed, schema_of, sign
 
 MANIFEST_SCHEMA = "cocktail-manifest/2"
 MANIFEST_NAME = "manifest.json"
@@ -100,8 +99,24 @@ class Manifest:
         return self.metadata["root_hash"]
 
     @property
+    def shards(self) -> dict[str, tuple[str, int]]:
+        """SHA-256 and size in bytes of each tar, by its name."""
+        return {name: (sha256, size) for name, (sha256, size) in json.loads(self.metadata["shards"]).items()}
+
+    @property
     def dataset(self) -> str:
         return self.metadata["dataset"]
+
+
+def has_own_manifest(folder: str) -> bool:
+    """Whether a folder's manifest.json is one of this version, be it damaged; others use that name, too."""
+    return MANIFEST_NAME in list_names(folder) and claims(read_bytes(join(folder, MANIFEST_NAME)), MANIFEST_SCHEMA)
+
+
+def committed_tars(folder: str) -> set[str]:
+    """Names of the tars that a folder's manifest.json commits; none if there is none that can be believed."""
+    document = parse_signed(read_bytes(join(folder, MANIFEST_NAME))) if has_own_manifest(folder) else None
+    return set(json.loads(document["metadata"]["shards"])) if document else set()
 
 
 def open_manifest(folder: str) -> Manifest:
@@ -148,29 +163,30 @@ def _read_table(folder: str, name: str, sha256: str) -> pa.Table:
         raise _damaged(location) from error
     if hashlib.sha256(data).hexdigest() != sha256:
         raise _damaged(location)
-    # Not pq.read_table: its scanner's threads may hold the bytes longer than the interpreter lives, which aborts it.
-    return pq.ParquetFile(pa.BufferReader(data)).read()
+    # Not pq.read_table, and one thread: a thread of Arrow that lets go of the bytes after the interpreter has ended
+    # aborts the process.
+    return pq.ParquetFile(pa.BufferReader(data)).read(use_threads=False)
 
 
 def _damaged(location: str) -> UsageError:
     return UsageError(f"{location} is damaged or gone: delete {MANIFEST_NAME} and run the sharding job again")
 
 
-def write_quarantine(folder: str, quarantined: Iterable[Mapping[str, Any]]) -> None:
+def write_quarantine(folder: str, quarantined: Iterable[pa.Table]) -> None:
     """Write quarantine.parquet alone, for a data set that cannot be committed."""
-    write_atomic(join(folder, QUARANTINE_NAME), _quarantine_bytes(quarantined))
+    write_atomic(join(folder, QUARANTINE_NAME), _to_parquet(quarantined, QUARANTINE_COLUMNS))
 
 
 def commit_manifest(
-    folder: str,
-    clips: Iterable[Mapping[str, Any]],
-    quarantined: Iterable[Mapping[str, Any]],
-    metadata: Mapping[str, str],
+    folder: str, clips: Iterable[pa.Table], quarantined: Iterable[pa.Table], metadata: Mapping[str, str]
 ) -> Manifest:
-    """Write the manifest of a data set whose shards are complete, unless the same is there; manifest.json last."""
-    ordered = sorted(clips, key=lambda clip: (clip["shard"], clip["audio_offset"]))
-    table = _to_parquet(pa.Table.from_pylist(ordered, MANIFEST_COLUMNS))
-    quarantine = _quarantine_bytes(quarantined)
+    """Write the manifest of a data set whose shards are complete, unless the same is there; manifest.json last.
+
+    A table a shard, with MANIFEST_COLUMNS in the order of the tar, and with QUARANTINE_COLUMNS.
+    """
+    by_name = sorted((table for table in clips if len(table)), key=lambda table: table["shard"][0].as_py())
+    table = _to_parquet(by_name, MANIFEST_COLUMNS)
+    quarantine = _to_parquet(quarantined, QUARANTINE_COLUMNS)
     document = sign(
         {
             "schema": MANIFEST_SCHEMA,
@@ -186,11 +202,7 @@ def commit_manifest(
     return open_manifest(folder)
 
 
-def _quarantine_bytes(quarantined: Iterable[Mapping[str, Any]]) -> bytes:
-    return _to_parquet(pa.Table.from_pylist(list(quarantined), QUARANTINE_COLUMNS))
-
-
-def _to_parquet(table: pa.Table) -> bytes:
+def _to_parquet(tables: Iterable[pa.Table], columns: pa.Schema) -> pa.Buffer:
     sink = pa.BufferOutputStream()
-    pq.write_table(table, sink)
-    return sink.getvalue().to_pybytes()
+    pq.write_table(pa.concat_tables([columns.empty_table(), *tables]), sink)
+    return sink.getvalue()

@@ -10,7 +10,7 @@ import hashlib
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import av
 import numpy as np
@@ -25,6 +25,7 @@ from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 from PIL import Image
 
+from cocktail.types import UsageError
 from pipelines.bad_clips import BadClip
 from pipelines.pictures import MAX_SIDE, require_size, to_jpeg
 
@@ -76,7 +77,8 @@ def decode_clip(
     """Decode a media file on the local filesystem, on one core.
 
     The pictures are the frames nearest to the centres of `num_frames` equal parts of the sound (1: the
-    middle), shrunk to `picture_short_side` pixels, never enlarged. Raises BadClip and nothing else.
+    middle), shrunk to `picture_short_side` pixels, never enlarged. Raises BadClip for what is wrong with the file,
+    and UsageError if the system fails to read it: that tells nothing about the clip.
     """
     path = Path(path).absolute()
     try:
@@ -87,7 +89,7 @@ def decode_clip(
             declared_bytes = int.from_bytes(head[4:8], "little") + 8 if head.startswith(b"RIFF") else 0
             if _STREAMED_RIFF_BYTES > declared_bytes > path.stat().st_size + 1:  # FFmpeg takes what is there
                 raise BadClip("truncated", f"{path.stat().st_size} of {declared_bytes} bytes are there")
-            with _open(path, head) as container:
+            with _open(file, head) as container:
                 audio, video = _choose_tracks(container, audio_track, num_frames, max_seconds)
                 sound = _decode_sound(container, audio, video, max_seconds)
                 samples = _to_stored(sound, sample_rate_hz, min_seconds, keep_silent)
@@ -99,10 +101,12 @@ def decode_clip(
                 pictures = tuple(to_jpeg(_turned(frame), picture_short_side) for frame in frames)
             file.seek(0)
             digest = hashlib.file_digest(file, "sha256").hexdigest()
+    except FFmpegError as error:  # some are an OSError, too, and come of the file's content
+        raise BadClip("decode error", _describe(error)) from error
     except FileNotFoundError as error:
         raise BadClip("missing file", f"no file {path.name}") from error
-    except (FFmpegError, OSError) as error:
-        raise BadClip("decode error", _describe(error)) from error
+    except OSError as error:
+        raise UsageError(f"cannot read {path}: {_describe(error)}. Mend that, then run again") from error
     return Clip(
         audio=samples,
         pictures=pictures,
@@ -112,10 +116,15 @@ def decode_clip(
     )
 
 
-def _open(path: Path, head: bytes) -> InputContainer:
+def _open(file: IO[bytes], head: bytes) -> InputContainer:
+    """FFmpeg reads through the file object, so that what the system says of a read is not mixed up with its own errors.
+
+    By name, an I/O error of a disk and the end of a truncated file would look alike.
+    """
     options = {"protocol_whitelist": "file", "format_whitelist": _CONTAINERS}
+    file.seek(0)
     try:
-        return av.open(str(path), options=options, metadata_errors="replace")
+        return av.open(file, "r", options=options, metadata_errors="replace")
     except FFmpegError as error:
         if head[4:8] in _MP4_BOXES or head.startswith(_MAGIC):
             raise BadClip("truncated", f"the file starts as media but {_describe(error)}") from error

@@ -1,15 +1,18 @@
-"""Mixtures on the fly: `render` reads what the rows of a plan name, and two executors run it.
+"""Mixtures on the fly: a stream of batches by (epoch, batch), rendered by one of two executors.
 
-Shape letters: B mixtures of a batch, N sources, T samples.
+Global batch g of an epoch is rows [g B, (g + 1) B) of its plan; rank r of W takes rows [r B / W, (r + 1) B / W) of
+those. Both executors run the same `render` on the same rows, so what comes out is the same bytes.
 """
 
 from __future__ import annotations
 
 import functools
+import threading
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from contextlib import contextmanager
+from dataclasses import dataclass, fields
 from typing import Any
 
 import numpy as np
@@ -18,54 +21,25 @@ import torch
 
 from cocktail.config import Mixing
 from cocktail.types import MixtureBatch, UsageError
+from pipelines.batches import to_batch
+from pipelines.clip_pool import ClipPool, list_array, usable_clips
 from pipelines.clips import ClipSource
 from pipelines.manifest import Manifest, open_manifest
-from pipelines.plans import plan_epoch, usable_clips
-
-_READ = ["shard", "clip_id", "audio_offset", "audio_bytes", "num_samples", "start", "checks"]
+from pipelines.plans import mixtures_per_epoch, plan_epoch
+from pipelines.rendering import Columns, render
+from pipelines.shard_cache import ShardCache
 
 RENDER_CPUS = 0.5
 """CPUs that Ray reserves for one rendering task."""
-
-
-def render(rows: pa.Table, source: ClipSource, segment_samples: int) -> dict[str, np.ndarray]:
-    """Read what the rows of a plan name: a batch as columns, ready for any executor.
-
-    `mixture_ids` [B], `sources` int16 [B, N, T], `gains` float32 [B, N], `class_ids` int64 [B, N].
-    A clip shorter than T is repeated to fill it (Sound of Pixels). Raises DamagedMemberError.
-    """
-    plan = rows.select(_READ).to_pydict()
-    sources = np.empty((len(rows), len(plan["shard"][0]), segment_samples), np.int16)
-    for b in range(len(rows)):
-        for n in range(sources.shape[1]):
-            clip = {name: column[b][n] for name, column in plan.items()}
-            count = min(segment_samples, clip["num_samples"] - clip["start"])
-            samples = source.read(clip, clip["start"], count, clip["checks"])
-            sources[b, n] = samples if count == segment_samples else np.resize(samples, segment_samples)
-    return {
-        "mixture_ids": np.array(rows["mixture_id"].to_pylist()),
-        "sources": sources,
-        "gains": np.array(rows["gain"].to_pylist(), np.float32),
-        "class_ids": np.array(rows["class_id"].to_pylist(), np.int64),
-    }
-
-
-def to_batch(columns: dict[str, np.ndarray]) -> MixtureBatch:
-    """The rendered columns as the batch that models take; arrays are copied, so that they can be written to."""
-    return MixtureBatch(
-        mixture_ids=tuple(str(name) for name in columns["mixture_ids"]),
-        sources=torch.from_numpy(np.array(columns["sources"])),
-        gains=torch.from_numpy(np.array(columns["gains"])),
-        class_ids=torch.from_numpy(np.array(columns["class_ids"])),
-    )
+BATCHES_AHEAD = 50
+"""How far ahead of rendering the inline executor fetches shards out of an object store."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class MixtureStream:
     """The training mixtures of a data set, epoch by epoch, cut into batches for any number of workers.
 
-    A `cocktail.types.BatchSource`. Global batch g of an epoch is rows [g B, (g + 1) B) of its plan, of which
-    each rank takes a fixed part; what is left over at an epoch's end is not used.
+    A `cocktail.types.BatchSource`. What is left over at an epoch's end is not used.
     """
 
     folder: str
@@ -75,19 +49,27 @@ class MixtureStream:
     batch_size: int
     executor: str = "ray"
     prefetch_batches: int = 2
+    cache: ShardCache | None = None
+    pin_memory: bool = False
+    """Render into memory that a GPU copies from by itself; inline only."""
+
+    def __getstate__(self) -> dict[str, Any]:
+        """The settings alone: what is derived from them is derived again where it is used, and does not travel."""
+        return {field.name: getattr(self, field.name) for field in fields(self)}
 
     @functools.cached_property
     def manifest(self) -> Manifest:
         return open_manifest(self.folder)
 
     @functools.cached_property
-    def _rows_per_epoch(self) -> int:
-        return len(usable_clips(self.manifest, self.mixing, self.split).table) * self.mixing.passes_per_epoch
+    def pool(self) -> ClipPool:
+        """The clips that the mixtures are drawn from."""
+        return usable_clips(self.manifest, self.mixing, self.split)
 
     @property
     def batches_per_epoch(self) -> int:
         """Raises UsageError if an epoch has no whole batch."""
-        rows = self._rows_per_epoch
+        rows = mixtures_per_epoch(self.pool)
         if rows < self.batch_size:
             raise UsageError(
                 f"an epoch has {rows} mixtures, fewer than a batch of {self.batch_size}: lower "
@@ -95,42 +77,142 @@ class MixtureStream:
             )
         return rows // self.batch_size
 
+    def state(self, step: int) -> dict[str, Any]:
+        """Where the mixtures of a step lie, and in what; a checkpoint holds it."""
+        epoch, batch = divmod(step, self.batches_per_epoch)
+        return {
+            "epoch": epoch,
+            "batch": batch,
+            "seed": self.seed,
+            "batch_size": self.batch_size,
+            "batches_per_epoch": self.batches_per_epoch,
+            "manifest": self.manifest.root_hash,
+        }
+
     def batches(self, epoch: int, first: int, rank: int, world_size: int) -> Iterator[MixtureBatch]:
         """This rank's part of the batches of an epoch, from batch `first` on, in order."""
         share = self.batch_size // world_size
-        plan = plan_epoch(self.manifest, self.mixing, split=self.split, seed=self.seed, epoch=epoch)
-        slices = [plan.slice(g * self.batch_size + rank * share, share) for g in range(first, self.batches_per_epoch)]
-        execute = {"ray": _execute_ray, "inline": _execute_inline}[self.executor]
-        source = ClipSource.of(self.manifest)
-        reading = functools.partial(render, source=source, segment_samples=self.mixing.segment_samples)
-        for rows, columns in zip(slices, execute(slices, reading, self.prefetch_batches), strict=True):
-            assert list(columns["mixture_ids"]) == rows["mixture_id"].to_pylist(), "batches must follow the plan"
+        plan = plan_epoch(self.pool, seed=self.seed, epoch=epoch)
+        starts = [g * self.batch_size + rank * share for g in range(first, self.batches_per_epoch)]
+        source = ClipSource.of(self.manifest, self.cache)
+        rendering = functools.partial(render, source=source, mixing=self.mixing)
+        execute = functools.partial(_execute_ray, world_size=world_size)
+        if self.executor == "inline":
+            new_array = _new_pinned if self.pin_memory else np.zeros
+            rendering = functools.partial(rendering, new_array=new_array)
+            execute = functools.partial(_execute_inline, source=source)
+        for start, columns in zip(starts, execute(plan, starts, share, rendering, self.prefetch_batches), strict=True):
+            planned = plan["mixture_id"].slice(start, share).to_pylist()
+            assert columns["mixture_id"].tolist() == planned, "batches must follow the plan"
             yield to_batch(columns)
 
 
-def _execute_inline(slices: list[pa.Table], reading, prefetch: int) -> Iterator[dict[str, np.ndarray]]:
-    """Rendering in this process, `prefetch` batches ahead."""
-    with ThreadPoolExecutor(max_workers=prefetch) as pool:
+def _new_pinned(shape: tuple[int, ...], dtype: type) -> np.ndarray:
+    kinds = {np.int16: torch.int16, np.uint8: torch.uint8}
+    return torch.zeros(shape, dtype=kinds[dtype], pin_memory=True).numpy()
+
+
+def _execute_inline(
+    plan: pa.Table,
+    starts: list[int],
+    share: int,
+    rendering: Callable[[pa.Table], Columns],
+    prefetch: int,
+    source: ClipSource,
+) -> Iterator[Columns]:
+    """Rendering in this process, `prefetch` batches ahead, by as many threads; one more fetches shards."""
+    slices = [plan.slice(start, share) for start in starts]
+    with ThreadPoolExecutor(max_workers=prefetch) as pool, FetchAhead.of(slices, source) as fetching:
         waiting: deque[Future] = deque()
-        for rows in slices:
-            waiting.append(pool.submit(reading, rows))
-            if len(waiting) > prefetch:
+        try:
+            for rows in slices:
+                waiting.append(pool.submit(rendering, rows))
+                fetching.advance()
+                if len(waiting) > prefetch:
+                    yield waiting.popleft().result()
+            while waiting:
                 yield waiting.popleft().result()
-        while waiting:
-            yield waiting.popleft().result()
+        finally:
+            for future in waiting:
+                future.cancel()
 
 
-def _execute_ray(slices: list[pa.Table], reading, prefetch: int) -> Iterator[dict[str, np.ndarray]]:
-    """Rendering by Ray Data, one block a batch, in order."""
+@dataclass(frozen=True)
+class FetchAhead:
+    """A thread that fetches shards into the node's cache before the batches that need them are rendered."""
+
+    thread: Future | None
+    turns: threading.Semaphore
+    stopped: threading.Event
+
+    @classmethod
+    @contextmanager
+    def of(cls, slices: list[pa.Table], source: ClipSource) -> Iterator[FetchAhead]:
+        """While it is open, shards are fetched for as many batches ahead as BATCHES_AHEAD."""
+        turns, stopped = threading.Semaphore(BATCHES_AHEAD), threading.Event()
+
+        def fetch() -> None:
+            seen: set[str] = set()
+            for rows in slices:
+                turns.acquire()
+                for shard in sorted(set(list_array(rows["shard"]).flatten().to_pylist()) - seen):
+                    if stopped.is_set():
+                        return
+                    source.fetch(shard)
+                    seen.add(shard)
+
+        with ThreadPoolExecutor(max_workers=1) as pool:
+            thread = None if source.cache is None else pool.submit(fetch)
+            try:
+                yield cls(thread, turns, stopped)
+            finally:
+                stopped.set()
+                turns.release(len(slices) + 1)
+
+    def advance(self) -> None:
+        """One more batch is being rendered. Raises what the thread has raised."""
+        self.turns.release()
+        if self.thread is not None and self.thread.done():
+            self.thread.result()
+
+
+def _execute_ray(
+    plan: pa.Table,
+    starts: list[int],
+    share: int,
+    rendering: Callable[[pa.Table], Columns],
+    prefetch: int,
+    world_size: int,
+) -> Iterator[Columns]:
+    """Rendering by Ray Data, one block a batch, in order. docs/mixtures.md says what was tried."""
+    import ray
     import ray.data
 
-    dataset = ray.data.from_arrow(slices).map_batches(
-        reading, batch_size=None, batch_format="pyarrow", num_cpus=RENDER_CPUS
+    dataset = ray.data.from_blocks([_pack(plan.slice(start, share)) for start in starts]).map_batches(
+        functools.partial(_render_packed, rendering=rendering),
+        batch_size=None,
+        batch_format="pyarrow",
+        num_cpus=RENDER_CPUS,
+        # Reserving less than a CPU lets a task fit anywhere; more tasks than CPUs only get in each other's way.
+        compute=ray.data.TaskPoolStrategy(max(int(ray.cluster_resources().get("CPU", 1)) // world_size, 1)),
     )
     dataset.context.execution_options.preserve_order = True
     dataset.context.enable_progress_bars = False
+    dataset.context.print_on_execution_start = False
     dataset.context.raise_original_map_exception = True  # so that a user's mistake stays recognisable
     # Or Ray Data would cut batches of more than 192 MiB into smaller ones.
     dataset.context.target_max_block_size = None
     batches: Any = dataset.iter_batches(batch_size=None, batch_format="numpy", prefetch_batches=prefetch)
     yield from batches
+
+
+def _pack(rows: pa.Table) -> pa.Table:
+    """Plan rows as one value: Ray takes that in a third of the time of a table with many columns."""
+    sink = pa.BufferOutputStream()
+    with pa.ipc.new_stream(sink, rows.schema) as stream:
+        stream.write_table(rows)
+    return pa.table({"rows": pa.array([sink.getvalue().to_pybytes()])})
+
+
+def _render_packed(packed: pa.Table, rendering: Callable[[pa.Table], Columns]) -> Columns:
+    return rendering(pa.ipc.open_stream(packed["rows"][0].as_buffer()).read_all())

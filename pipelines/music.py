@@ -9,7 +9,7 @@ Audio-visual Sound Source Detection and Separation"); the text files of Hu et al
 Localization via Self-supervised Audiovisual Matching" (DSOL) and of Mo and Tian, "Audio-Visual Grouping Network for
 Sound Localization from Mixtures" (AVGN).
 
-Folders are listed here; no media is opened.
+Folders are listed here. Of media only the headers of a few sounds are read, to find frames of another rate.
 """
 
 from __future__ import annotations
@@ -17,15 +17,18 @@ from __future__ import annotations
 import hashlib
 import math
 import re
+import statistics
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from typing import Literal, NamedTuple
 
+import av
 import pyarrow as pa
+from av.error import FFmpegError
 
-from cocktail.storage import absolute, join
+from cocktail.storage import absolute, join, local_copy
 from cocktail.types import UsageError
 from pipelines.bad_clips import Reason
 from pipelines.index import Box, IndexRow, Picture, make_index
@@ -33,6 +36,15 @@ from pipelines.layouts import Folder, read_csv, read_json, read_text
 from pipelines.music_boxes import Truth, read_truths
 
 SOUND_ENDINGS = (".mp3", ".wav", ".m4a")
+
+NOMINAL_SECONDS = 120.0
+"""Of every video, since most last a few minutes. A length told by the frames that are here would change when more of
+them come, and with it which clips share a shard: the shards that are written could not be kept."""
+
+CHECKED_CLIPS = 5
+"""Whose frames are compared with the length of their sound."""
+FARTHEST_RATE = 1.2
+"""Frames that last more times longer, or shorter, than the sound were extracted at another rate."""
 
 EXPECTED_VIDEOS = 'the released MUSIC_solo_videos.json or MUSIC_duet_videos.json: {"videos": {class: [YouTube ids]}}'
 EXPECTED_LAYOUT = "Sound of Pixels' folders: audio/<class>/<id>.mp3, frames/<class>/<id>.mp4/<six digits>.jpg"
@@ -43,6 +55,8 @@ _ID = "[A-Za-z0-9_-]{11}"
 _PIECE = re.compile(rf"({_ID})_\d+_\d+", re.ASCII)
 _FRAME = re.compile(r"(\d+)\.jpg", re.ASCII)
 _CATEGORY = re.compile(r"[^ /]+( [^ /]+)?")
+_SOUND_FORMATS = "mp3,wav,mov"
+"""FFmpeg's names of those of the endings."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,8 +64,8 @@ class MusicSettings:
     """Which clips are for what, which pictures they have, and where the objects in them are."""
 
     split: Literal["stratified", "first-second", "csv", "lists"] = "stratified"
-    """80 and 20 percent of each class, drawn; the first clip of a class for val, the second for test; the lists
-    given, either Sound of Pixels' csv or the text files of DSOL or AVGN."""
+    """80 and 20 percent of each class as released, drawn; the first clip of a class for val, the second for test; the
+    lists given, either Sound of Pixels' csv or the text files of DSOL or AVGN."""
     split_seed: int = 0
     """Decides the stratified split."""
     train_list: tuple[str, ...] = ()
@@ -123,13 +137,13 @@ def index_music(root: str, videos: Sequence[str], settings: MusicSettings) -> pa
 
     A class id is an instrument's place in the sorted list of all instruments of the JSON files. The picture file
     numbered n is shown at (n - 1) / `frames_per_second`. A clip has boxes if a frame of it is annotated: an empty
-    list if there is no object in any. Raises UsageError for files that are not what they should be, and for a clip
-    on the lists of two splits.
+    list if there is no object in any. Raises UsageError for files that are not what they should be, for a clip
+    on the lists of two splits, and for frames of another rate.
     """
     if not videos:
         raise UsageError("no list of videos. Give --solo, --duet or both")
     released = [video for location in videos for video in read_videos(location)]
-    wanted, splits, notes = released, None, []
+    wanted, notes = released, []
     if settings.split in ("csv", "lists"):
         listed = read_split(settings, released)
         wanted = [video for video in released if video.youtube_id in listed]
@@ -141,9 +155,10 @@ def index_music(root: str, videos: Sequence[str], settings: MusicSettings) -> pa
         notes.append(f"{len(released) - len(wanted)} clips of the JSON files are on no list: left out")
     elif settings.split == "first-second":
         splits = split_first_second(released)
+    else:
+        splits = split_stratified(released, settings.split_seed)
     clips = find_clips(root, wanted, settings.frames_per_second)
-    if splits is None:
-        splits = split_stratified(clips, settings.split_seed)
+    require_frame_rate(clips, settings.frames_per_second)
     frames = {clip.video.youtube_id: clip.frames for clip in clips}
     truths, box_notes = read_truths(settings.boxes, settings.box_frames, frames, settings.frames_per_second)
     rows = [
@@ -209,17 +224,55 @@ def read_frames(folder: Folder, frames_per_second: float) -> list[Picture]:
     return [Picture(folder.path(name), (number - 1) / frames_per_second) for number, name in numbered]
 
 
-def split_stratified(clips: Sequence[Clip], seed: int) -> list[str]:
-    """train for floor(0.8 n) of the n clips of each class that have no problem, val for the rest.
+def require_frame_rate(clips: Sequence[Clip], frames_per_second: float) -> None:
+    """Raise UsageError if the frames of a few clips, spread over all, do not last as long as their sound.
 
-    Decided by the ids and the seed: the order of the clips does not matter.
+    Clips whose sound does not tell its length are passed over: sharding finds out what is wrong with them.
+    """
+    whole = [clip for clip in clips if clip.problem is None]
+    count = min(CHECKED_CLIPS, len(whole))
+    checked = [whole[place * len(whole) // count] for place in range(count)]
+    with ThreadPoolExecutor(CHECKED_CLIPS) as threads:
+        lengths = list(threads.map(sound_seconds, [clip.media_path for clip in checked]))
+    # A frame's number decides its time, so the last one counts, and not how many are there.
+    compared = [
+        (clip.frames[-1].seconds * frames_per_second + 1, seconds)
+        for clip, seconds in zip(checked, lengths, strict=True)
+        if seconds
+    ]
+    if not compared:
+        return
+    rate = statistics.median(num_frames / seconds for num_frames, seconds in compared)
+    if max(rate / frames_per_second, frames_per_second / rate) > FARTHEST_RATE:
+        told = ", ".join(f"{num_frames:.0f} in {seconds:.1f} s" for num_frames, seconds in compared)
+        raise UsageError(
+            f"--frames-per-second is {frames_per_second:g}, but by the sound there are about {rate:.2g} frames a "
+            f"second: {told}. Give the rate at which they were extracted"
+        )
+
+
+def sound_seconds(location: str) -> float | None:
+    """Length of a sound by its header; None for a file that is gone, is no sound or does not tell."""
+    options = {"protocol_whitelist": "file", "format_whitelist": _SOUND_FORMATS}
+    try:
+        with local_copy(location) as path, av.open(str(path), options=options, metadata_errors="replace") as container:
+            return None if container.duration is None else container.duration / av.time_base
+    except (FFmpegError, FileNotFoundError):
+        return None
+
+
+def split_stratified(videos: Sequence[Video], seed: int) -> list[str]:
+    """train for the first floor(0.8 n) of the n videos of each class in an order drawn by the seed, val for the rest.
+
+    All released videos count, also those that are not here or too short: whatever of them can still be had, a video
+    is in the same split everywhere. Their order does not matter.
     """
     train: set[Video] = set()
-    for category in {clip.video.category for clip in clips}:
-        usable = {clip.video for clip in clips if clip.video.category == category and clip.problem is None}
-        drawn = sorted(usable, key=lambda video: hashlib.sha256(f"{seed} {video.youtube_id}".encode()).digest())
+    for category in {video.category for video in videos}:
+        released = {video for video in videos if video.category == category}
+        drawn = sorted(released, key=lambda video: hashlib.sha256(f"{seed} {video.youtube_id}".encode()).digest())
         train.update(drawn[: len(drawn) * 4 // 5])
-    return ["train" if clip.video in train else "val" for clip in clips]
+    return ["train" if video in train else "val" for video in videos]
 
 
 def split_first_second(videos: Iterable[Video]) -> list[str]:
@@ -281,13 +334,15 @@ def index_row(clip: Clip, split: str, truths: Sequence[Truth] | None, settings: 
     annotated = {truth.picture for truth in truths or ()}
     pictures = sorted({*regular.values(), *annotated}, key=lambda picture: (picture.seconds, picture.path))
     places = {picture: place for place, picture in enumerate(pictures)}
+    pictures_per_second = min(1 / settings.seconds_between_pictures, settings.frames_per_second)
     boxes = [Box(places[truth.picture], label, *corners) for truth in truths or () for label, corners in truth.boxes]
     return IndexRow(
         clip_id=clip.video.youtube_id,
         media_path=clip.media_path,
         labels=clip.video.labels,
         split=split,
-        nominal_seconds=len(clip.frames) / settings.frames_per_second,
+        nominal_seconds=NOMINAL_SECONDS,
+        nominal_pictures=round(NOMINAL_SECONDS * pictures_per_second),
         pictures=tuple(pictures),
         boxes=None if truths is None else tuple(sorted(boxes, key=lambda box: box.picture)),
         problem=clip.problem,

@@ -1,4 +1,8 @@
-"""Pictures as shards hold them: JPEG, shrunk, never enlarged."""
+"""Pictures as shards hold them: JPEG, upright, shrunk, never enlarged.
+
+Cameras may store a picture as the sensor saw it and say in its EXIF how to turn it. Not every reader turns it, so
+none needs to: boxes and masks are of the upright picture.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +10,7 @@ import io
 import warnings
 
 import numpy as np
-from PIL import Image, UnidentifiedImageError
+from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 
 from cocktail.storage import read_bytes
 from pipelines.bad_clips import BadClip
@@ -14,6 +18,10 @@ from pipelines.bad_clips import BadClip
 JPEG_QUALITY = 90
 MAX_SIDE = 8192
 """Pixels. What declares more is not decoded."""
+
+_UPRIGHT = 1
+_TURNS = range(2, 9)
+"""EXIF's orientations that turn or mirror."""
 
 
 def require_size(width: int, height: int) -> None:
@@ -23,7 +31,7 @@ def require_size(width: int, height: int) -> None:
 
 
 def read_picture(location: str, short_side: int) -> bytes:
-    """A picture file as it is to be stored: the file itself if it is a JPEG of that size or less.
+    """A picture file as it is to be stored: the file itself if it is an upright JPEG of that size or less.
 
     Raises BadClip for one that is not there, too large by its own header, or cannot be decoded.
     """
@@ -37,6 +45,9 @@ def read_picture(location: str, short_side: int) -> bytes:
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # our own bound is below
             require_size(*image.size)
             image.load()
+            turn = image.getexif().get(ExifTags.Base.Orientation, _UPRIGHT)
+            if turn in _TURNS:
+                return to_jpeg(_turned(image.convert("RGB"), turn), short_side)
             if image.format == "JPEG" and image.mode in ("RGB", "L") and min(image.size) <= short_side:
                 return data
             return to_jpeg(image.convert("RGB"), short_side)
@@ -44,6 +55,13 @@ def read_picture(location: str, short_side: int) -> bytes:
         if isinstance(error, BadClip):
             raise
         raise BadClip("bad picture", f"{name}: {_describe(error)}") from error
+
+
+def _turned(image: Image.Image, turn: int) -> Image.Image:
+    """An upright picture from one of its own, which is changed, and what EXIF says of it."""
+    image.info.clear()  # exif_transpose would write all EXIF anew, and fails where some of it is broken
+    image.getexif()[ExifTags.Base.Orientation] = turn
+    return ImageOps.exif_transpose(image)
 
 
 def to_jpeg(image: Image.Image, short_side: int) -> bytes:

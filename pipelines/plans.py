@@ -1,159 +1,73 @@
 """Plans of mixtures: small tables, one row a mixture, that say which bytes to read and how to mix them.
 
-`plan_epoch` and `plan_test` are pure functions of (manifest, settings, seed, epoch). Randomness is
-counter-based: the k-th value of a stream is SplitMix64's finaliser of key + (k + 1) * 0x9E3779B97F4A7C15,
-where the key is that finaliser folded over (seed, epoch, pass, purpose, ...). So any row can be derived
-alone, on any machine.
+`plan_epoch` and `plan_test` are pure functions of a pool of clips, a seed and an epoch; docs/mixtures.md derives a
+row by hand. A `mixture_id` is derived from what a mixture holds, so the same mixture has the same id in any run.
 
-Shape letters: N sources of a mixture.
+Shape letters: R mixtures, N most sources of a mixture, P pictures of a source.
 """
 
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
+import xxhash
 
-from cocktail.config import Mixing
+from cocktail.config import Evaluation
 from cocktail.types import UsageError
-from pipelines.manifest import Manifest
+from pipelines.clip_pool import ClipPool, list_array
+from pipelines.counters import draw, fold
+from pipelines.released import draw_released, middle_together, released_mixtures, whole_mixtures
+from pipelines.sources import GAIN, NOBODY, PICTURE, VIEW, Draws, draw_remixed, middle_crops, official_pairs
 
-GOLDEN = 0x9E3779B97F4A7C15
-CROP_ATTEMPTS = 8
-IDLE_PASSES = 20
-"""Passes over the test clips without a new combination, after which there are taken to be no more."""
-# What a stream of random numbers is for; part of its key.
-SHARD_ORDER, CLIP_ORDER, PARTNER, CROP, GAIN = range(1, 6)
-
-
-def draw(counter: np.ndarray, *key: int) -> np.ndarray:
-    """Uniform float64 in [0, 1), one per counter, the same for the same key on any machine."""
-    state = np.uint64(0)
-    with np.errstate(over="ignore"):
-        for part in key:
-            state = _finalise(state ^ np.uint64((part + GOLDEN) % 2**64))
-        bits = _finalise(state + (counter.astype(np.uint64) + np.uint64(1)) * np.uint64(GOLDEN))
-    return (bits >> np.uint64(11)) * 2.0**-53
+IDLE_MIXTURES = 4000
+"""Test mixtures drawn without a new one, after which there are taken to be no more; and no fewer than 20 passes."""
+_HEX = np.frombuffer(b"0123456789abcdef", np.uint8)
 
 
-def _finalise(z):
-    z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-    z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    return z ^ (z >> np.uint64(31))
+def mixtures_per_epoch(pool: ClipPool) -> int:
+    """Rows of each epoch's plan."""
+    leaders = len(released_mixtures(pool)) if pool.mixing.arrangement == "released" else len(pool)
+    return pool.mixing.mixtures_per_epoch or pool.mixing.passes_per_epoch * leaders
 
 
-@dataclass(frozen=True)
-class Clips:
-    """The usable clips of a split, as columns."""
-
-    table: pa.Table
-    shard: np.ndarray
-    class_id: np.ndarray
-    num_samples: np.ndarray
-    next_loud: np.ndarray
-    """[clips, seconds + 1]: the first second at or after this one that sounds, a large number if none."""
-    loudest: np.ndarray
-
-
-_NEVER = 1 << 30
-
-
-def usable_clips(manifest: Manifest, mixing: Mixing, split: str) -> Clips:
-    """The clips of a split that are of one class and hold a second that sounds.
-
-    Raises UsageError if the shards hold another rate or if there are too few classes for a mixture.
-    """
-    if manifest.sample_rate_hz != mixing.sample_rate_hz:
-        raise UsageError(
-            f"{manifest.folder} holds audio at {manifest.sample_rate_hz} Hz, but mixing.sample_rate_hz is "
-            f"{mixing.sample_rate_hz}: set it, or shard again with --sample-rate-hz {mixing.sample_rate_hz}"
-        )
-    table = manifest.table.filter(pc.field("split") == split).combine_chunks()
-    table = table.filter(pa.array(np.diff(_list(table["class_ids"]).offsets.to_numpy()) == 1))
-    rms = _list(table["rms"])
-    lengths = np.diff(rms.offsets.to_numpy())
-    seconds = int(lengths.max(initial=0))
-    level = np.zeros((len(table), seconds), np.float32)
-    level[np.arange(seconds) < lengths[:, None]] = rms.flatten().to_numpy()
-    # What is left after the last whole second, often a few milliseconds of codec padding, counts as silent.
-    level[(np.arange(seconds) + 1) * manifest.sample_rate_hz > table["num_samples"].to_numpy()[:, None]] = 0
-    loud = level >= 10 ** (mixing.silence_dbfs / 20)
-    candidates = np.where(loud, np.arange(seconds), _NEVER)
-    next_loud = np.full((len(table), seconds + 1), _NEVER)
-    next_loud[:, :seconds] = np.minimum.accumulate(candidates[:, ::-1], axis=1)[:, ::-1]
-    usable = loud.any(axis=1)
-    table = table.filter(pa.array(usable))
-    class_id = _list(table["class_ids"]).flatten().to_numpy()
-    classes = np.unique(class_id)
-    if len(classes) < mixing.num_sources:
-        raise UsageError(
-            f"{manifest.folder} has {len(table)} clips of {len(classes)} classes that sound in its {split} split; "
-            f"mixtures of {mixing.num_sources} sources need at least {mixing.num_sources} classes"
-        )
-    shard_codes = table["shard"].combine_chunks().dictionary_encode()
-    return Clips(
-        table=table,
-        shard=shard_codes.indices.to_numpy(),
-        class_id=class_id,
-        num_samples=table["num_samples"].to_numpy().astype(np.int64),
-        next_loud=next_loud[usable],
-        loudest=level[usable].argmax(axis=1),
-    )
-
-
-def _list(column: pa.ChunkedArray) -> pa.ListArray:
-    """A column of lists as one array that starts at its first offset."""
-    return pa.concat_arrays(column.chunks) if column.num_chunks else pa.array([], column.type)
-
-
-def plan_epoch(manifest: Manifest, mixing: Mixing, *, split: str, seed: int, epoch: int) -> pa.Table:
+def plan_epoch(pool: ClipPool, *, seed: int, epoch: int) -> pa.Table:
     """The mixtures of an epoch, one row each, in the order in which they are trained.
 
-    Each clip leads one mixture a pass; its partners are drawn evenly among the clips of other classes in
-    the same window of shards. Crops and gains are random; no crop is silent. Clips without a sounding
-    second take no part. Raises UsageError where the data cannot give such mixtures.
+    A pass over the pool gives each clip, or released mixture, one mixture to lead (or each class as many as any
+    other); partners are drawn evenly among what else there is in the same window of shards. Crops, gains and the
+    views of pictures are random; no crop is silent. Raises UsageError where the data cannot give such mixtures.
     """
-    clips = usable_clips(manifest, mixing, split)
+    mixing = pool.mixing
+    draw_pass = draw_released if mixing.arrangement == "released" else draw_remixed
+    left = mixtures_per_epoch(pool)
     passes = []
-    for number in range(mixing.passes_per_epoch):
-        key = (seed, epoch, number)
-        chosen = _choose(clips, mixing, key, mixing.window_shards)
-        starts = _random_crops(clips, chosen, mixing, key)
-        spread = mixing.max_gain - mixing.min_gain
-        gains = np.stack([draw(np.arange(len(chosen)), *key, GAIN, n) for n in range(mixing.num_sources)], axis=1)
-        passes.append(_rows(manifest, clips, mixing, chosen, starts, mixing.min_gain + spread * gains))
+    while left:
+        key = (seed, epoch, len(passes))
+        draws = draw_pass(pool, key, mixing.window_shards).take(slice(left))
+        left -= len(draws)
+        rows, shape = np.arange(len(draws)), draws.chosen.shape
+        gains = np.ones(shape)
+        if mixing.arrangement == "remixed":
+            uniform = np.stack([draw(rows, *key, GAIN, n) for n in range(shape[1])], axis=1)
+            gains = mixing.min_gain + (mixing.max_gain - mixing.min_gain) * uniform
+        moments = _uniform(shape, mixing.pictures_per_source, (*key, PICTURE))
+        views = _uniform(shape, 3 if mixing.pictures_per_source else 0, (*key, VIEW))
+        passes.append(rows_of(pool, draws, gains, _nearest_pictures(pool, draws, moments), views))
     return pa.concat_tables(passes).combine_chunks()
 
 
-def plan_test(manifest: Manifest, mixing: Mixing, *, split: str, seed: int, num_mixtures: int) -> pa.Table:
-    """A frozen list of test mixtures: crops from the middle of the clips, no gain.
+def plan_test(pool: ClipPool, evaluation: Evaluation) -> pa.Table:
+    """A list of test mixtures as the settings describe it: without gain, whole pictures.
 
-    Each combination of clips occurs once. A clip whose middle is silent is cropped around its loudest second
-    instead. Raises UsageError as `plan_epoch` does, or if there are fewer combinations than mixtures wanted.
+    A combination of clips with its crops occurs once. Raises UsageError as `plan_epoch` does, or if there are fewer
+    combinations than mixtures wanted.
     """
-    clips = usable_clips(manifest, mixing, split)
-    all_shards = int(clips.shard.max()) + 1
-    chosen = np.empty((0, mixing.num_sources), np.int64)
-    number = idle = 0
-    while len(chosen) < num_mixtures:
-        more = np.concatenate([chosen, _choose(clips, mixing, (seed, 0, number), all_shards)])
-        _, first_places = np.unique(np.sort(more, axis=1), axis=0, return_index=True)
-        idle = idle + 1 if len(first_places) == len(chosen) else 0
-        chosen = more[np.sort(first_places)]
-        number += 1
-        if idle == IDLE_PASSES:
-            raise UsageError(
-                f"the {split} split of {manifest.folder} gives only {len(chosen)} different mixtures: lower "
-                f"--evaluation.num-mixtures, which is {num_mixtures}"
-            )
-    chosen = chosen[:num_mixtures]
-    starts = np.maximum(clips.num_samples[chosen] - mixing.segment_samples, 0) // 2
-    starts = np.where(_sounds(clips, chosen, starts, mixing), starts, _loudest_crops(clips, chosen, mixing))
-    return _rows(manifest, clips, mixing, chosen, starts, np.ones(chosen.shape))
+    draws = _test_draws(pool, evaluation)
+    gains = np.ones(draws.chosen.shape)
+    moments = np.full((*draws.chosen.shape, pool.mixing.pictures_per_source), 0.5)
+    return rows_of(pool, draws, gains, _nearest_pictures(pool, draws, moments), None)
 
 
 def plan_hash(plan: pa.Table) -> str:
@@ -161,135 +75,159 @@ def plan_hash(plan: pa.Table) -> str:
     return hashlib.sha256("\n".join(plan["mixture_id"].to_pylist()).encode()).hexdigest()
 
 
-def _choose(clips: Clips, mixing: Mixing, key: tuple[int, ...], window_shards: int) -> np.ndarray:
-    """Clip numbers [rows, N]: each clip leads one row, partners have other classes and lie in its window."""
-    num_shards = int(clips.shard.max()) + 1
-    rank = np.empty(num_shards, np.int64)
-    rank[np.argsort(draw(np.arange(num_shards), *key, SHARD_ORDER), kind="stable")] = np.arange(num_shards)
-    # A last window that is not full joins the one before.
-    window = np.minimum(rank[clips.shard] // window_shards, max(num_shards // window_shards, 1) - 1)
-    shuffled = draw(np.arange(len(clips.class_id)), *key, CLIP_ORDER)
-    chosen = []
-    first_row = 0
-    for number in range(int(window.max()) + 1):
-        members = np.flatnonzero(window == number)
-        leaders = members[np.argsort(shuffled[members], kind="stable")]
-        rows = np.arange(first_row, first_row + len(leaders))
-        chosen.append(_add_partners(clips.class_id, members, leaders, rows, mixing, key))
-        first_row += len(leaders)
-    return np.concatenate(chosen)
+def _uniform(shape: tuple[int, ...], count: int, key: tuple[int, ...]) -> np.ndarray:
+    """[R, N, count] random numbers."""
+    rows = np.arange(shape[0])
+    columns = [draw(rows, *key, n, k) for n in range(shape[1]) for k in range(count)]
+    return np.stack(columns, axis=1).reshape(*shape, count) if columns else np.empty((*shape, 0))
 
 
-def _add_partners(
-    class_id: np.ndarray,
-    members: np.ndarray,
-    leaders: np.ndarray,
-    rows: np.ndarray,
-    mixing: Mixing,
-    key: tuple,
-) -> np.ndarray:
-    by_class = members[np.argsort(class_id[members], kind="stable")]
-    sorted_classes = class_id[by_class]
-    columns = [leaders]
-    for n in range(1, mixing.num_sources):
-        taken = np.sort(class_id[np.stack(columns, axis=1)], axis=1)
-        begins = np.searchsorted(sorted_classes, taken, side="left")
-        counts = np.searchsorted(sorted_classes, taken, side="right") - begins
-        available = len(members) - counts.sum(axis=1)
-        if (available <= 0).any():
-            raise UsageError(
-                f"a window of {mixing.window_shards} shards holds only {len(np.unique(sorted_classes))} classes, "
-                f"too few for mixtures of {mixing.num_sources}: raise --mixing.window-shards"
-            )
-        # The position among the clips of other classes, then past each taken class that lies before it.
-        position = (draw(rows, *key, PARTNER, n) * available).astype(np.int64)
-        for taken_begin, taken_count in zip(begins.T, counts.T, strict=True):
-            position += np.where(position >= taken_begin, taken_count, 0)
-        columns.append(by_class[position])
-    return np.stack(columns, axis=1)
-
-
-def _sounds(clips: Clips, chosen: np.ndarray, starts: np.ndarray, mixing: Mixing) -> np.ndarray:
-    """Whether a crop holds a whole second that sounds."""
-    rate = mixing.sample_rate_hz
-    ends = np.minimum(starts + mixing.segment_samples, clips.num_samples[chosen])
-    first = np.minimum(-(-starts // rate), clips.next_loud.shape[1] - 1)
-    second = clips.next_loud[chosen, first]
-    return (second + 1) * rate <= ends
-
-
-def _loudest_crops(clips: Clips, chosen: np.ndarray, mixing: Mixing) -> np.ndarray:
-    """Starts of the crops around each clip's loudest second."""
-    rate = mixing.sample_rate_hz
-    middle = clips.loudest[chosen] * rate + rate // 2
-    last = np.maximum(clips.num_samples[chosen] - mixing.segment_samples, 0)
-    return np.clip(middle - mixing.segment_samples // 2, 0, last)
-
-
-def _random_crops(clips: Clips, chosen: np.ndarray, mixing: Mixing, key: tuple[int, ...]) -> np.ndarray:
-    """The first of some evenly drawn starts whose crop sounds, else the crop around the loudest second."""
-    rows = np.arange(len(chosen))
-    choices = np.maximum(clips.num_samples[chosen] - mixing.segment_samples, 0) + 1
-    starts = _loudest_crops(clips, chosen, mixing)
-    settled = np.zeros(chosen.shape, bool)
-    for attempt in range(CROP_ATTEMPTS):
-        uniform = np.stack([draw(rows, *key, CROP, n, attempt) for n in range(chosen.shape[1])], axis=1)
-        candidate = (uniform * choices).astype(np.int64)
-        accepted = ~settled & _sounds(clips, chosen, candidate, mixing)
-        starts = np.where(accepted, candidate, starts)
-        settled |= accepted
-        if settled.all():
-            break
-    return starts
-
-
-def _rows(
-    manifest: Manifest,
-    clips: Clips,
-    mixing: Mixing,
-    chosen: np.ndarray,
-    starts: np.ndarray,
-    gains: np.ndarray,
-) -> pa.Table:
-    N = chosen.shape[1]
-    flat = clips.table.take(pa.array(chosen.ravel()))
-    gains = gains.astype(np.float32)
-    parts = [
-        f"{clip}@{start}*{gain:.9g}"
-        for clip, start, gain in zip(
-            flat["clip_id"].to_pylist(), starts.ravel().tolist(), gains.ravel().tolist(), strict=True
+def _test_draws(pool: ClipPool, evaluation: Evaluation) -> Draws:
+    wanted = evaluation.num_mixtures
+    if evaluation.pairs == "official":
+        draws, _ = official_pairs(pool)
+    elif evaluation.whole_groups:
+        draws = whole_mixtures(pool)
+    elif pool.mixing.num_sources == 1 and evaluation.crop == "middle":
+        clips = sorted(range(len(pool)), key=pool.table["clip_id"].to_pylist().__getitem__)
+        draws = middle_crops(pool, np.array(clips, np.int64)[:, None])
+    elif wanted is None:
+        raise UsageError("drawn test mixtures cannot be counted: set --evaluation.num-mixtures")
+    else:
+        draws = _drawn(pool, evaluation, wanted)
+    if not len(draws) or len(draws) < (wanted or 0):
+        raise UsageError(
+            f"the {pool.split} split of {pool.manifest.folder} gives only {len(draws)} different mixtures "
+            f"({pool.describe()}): lower --evaluation.num-mixtures, which is {wanted}"
         )
-    ]
-    head = f"{manifest.dataset}/{mixing.sample_rate_hz}/{mixing.segment_samples}:"
-    ids = [
-        hashlib.blake2b((head + "+".join(parts[i : i + N])).encode(), digest_size=8).hexdigest()
-        for i in range(0, len(parts), N)
-    ]
-
-    def per_source(values: Any) -> pa.Array:
-        array = values.combine_chunks() if isinstance(values, pa.ChunkedArray) else pa.array(values)
-        return pa.FixedSizeListArray.from_arrays(array, N)
-
-    return pa.table(
-        {
-            "mixture_id": ids,
-            "clip_id": per_source(flat["clip_id"]),
-            "class_id": per_source(clips.class_id[chosen].ravel()),
-            **{name: per_source(flat[name]) for name in ("shard", "audio_offset", "audio_bytes", "num_samples")},
-            "start": per_source(starts.ravel()),
-            "gain": per_source(gains.ravel()),
-            "checks": per_source(_checks(flat, starts.ravel(), mixing)),
-        }
-    )
+    return draws.take(slice(wanted))
 
 
-def _checks(flat: pa.Table, starts: np.ndarray, mixing: Mixing) -> pa.ListArray:
+def _drawn(pool: ClipPool, evaluation: Evaluation, wanted: int) -> Draws:
+    """As many different mixtures as wanted, from as many passes as it takes; fewer if no more are found."""
+    all_shards = int(pool.shard.max()) + 1
+    drawn = Draws.none(pool.mixing.num_sources)
+    number = idle = 0
+    while len(drawn) < wanted and idle < max(20, IDLE_MIXTURES // len(pool)):
+        key = (evaluation.seed, 0, number)
+        if pool.mixing.arrangement == "released":
+            draws = draw_released(pool, key, all_shards)
+            draws = middle_together(pool, draws.chosen) if evaluation.crop == "middle" else draws
+        else:
+            draws = draw_remixed(pool, key, all_shards)
+            draws = middle_crops(pool, draws.chosen) if evaluation.crop == "middle" else draws
+        more = drawn.and_then(draws)
+        # The order of its sources makes no other mixture.
+        _, firsts = np.unique(more.unordered(), axis=0, return_index=True)
+        idle = idle + 1 if len(firsts) == len(drawn) else 0
+        drawn = more.take(np.sort(firsts))
+        number += 1
+    return drawn.take(slice(wanted))
+
+
+def _nearest_pictures(pool: ClipPool, draws: Draws, moments: np.ndarray) -> np.ndarray:
+    """int64 [R, N, P]: the clips' pictures nearest to `moments` [R, N, P] within the P equal parts of each crop."""
+    P = moments.shape[-1]
+    if not P:
+        return np.empty(moments.shape, np.int64)
+    begins, seconds = pool.picture_times
+    clips = np.maximum(draws.chosen, 0)[..., None]
+    crop_seconds = pool.mixing.segment_samples / pool.mixing.sample_rate_hz
+    wanted = draws.starts[..., None] / pool.mixing.sample_rate_hz + (np.arange(P) + moments) / P * crop_seconds
+    # One sorted list of all pictures: each clip's times are moved past those of the clip before.
+    apart = float(seconds.max()) + 2 * float(wanted.max()) + 1
+    owner = np.repeat(np.arange(len(pool)), np.diff(begins))
+    after = np.searchsorted(owner * apart + seconds, clips * apart + wanted)
+    after = np.clip(after, begins[clips], begins[clips + 1] - 1)
+    before = np.maximum(after - 1, begins[clips])
+    nearer = np.where(wanted - seconds[before] <= np.abs(seconds[after] - wanted), before, after)
+    return nearer - begins[clips]
+
+
+def rows_of(
+    pool: ClipPool, draws: Draws, gains: np.ndarray, pictures: np.ndarray, views: np.ndarray | None
+) -> pa.Table:
+    """The rows of a plan: draws with all that `render` needs to know of their clips.
+
+    `gains` is [R, N], `pictures` [R, N, P], `views` [R, N, 3]: the corner of the square that is cut out, as a share of
+    what it can move right and down, and whether it is mirrored (below 0.5); None shows whole pictures, with truth.
+    """
+    present = draws.chosen != NOBODY
+    clips = draws.chosen[present]
+    starts, gains = draws.starts[present], gains.astype(np.float32)
+    wanted = ["clip_id", "shard", "audio_offset", "audio_bytes", "num_samples"]
+    if pictures.shape[-1]:
+        wanted += ["frame_offsets", "frame_sizes", "frame_checks"]
+        wanted += ["boxes", "mask_offset", "mask_bytes", "mask_check"] if views is None else []
+    flat = pool.table.select(wanted).take(pa.array(clips))
+    offsets = pa.array(np.concatenate([[0], np.cumsum(present.sum(axis=1))]), pa.int32())
+
+    def per_source(values: pa.ChunkedArray | pa.Array | np.ndarray) -> pa.Array:
+        if isinstance(values, np.ndarray):
+            return pa.ListArray.from_arrays(offsets, pa.array(values))
+        return pa.ListArray.from_arrays(offsets, values if isinstance(values, pa.Array) else list_array(values))
+
+    columns = {
+        "mixture_id": _mixture_ids(pool, draws, gains, pictures, views),
+        "clip_id": per_source(flat["clip_id"]),
+        "class_id": per_source(pool.class_id[clips].astype(np.int32)),
+        **{name: per_source(flat[name]) for name in ("shard", "audio_offset", "audio_bytes", "num_samples")},
+        "start": per_source(starts),
+        "gain": per_source(gains[present]),
+        "checks": per_source(_checks(pool, clips, starts)),
+    }
+    P = pictures.shape[-1]
+    if P:
+        chosen = pictures[present]
+        columns["picture"] = per_source(_lists(chosen))
+        places = list_array(flat["frame_offsets"]).offsets.to_numpy()[:-1, None] + chosen
+        for name in ("frame_offsets", "frame_sizes", "frame_checks"):
+            values = list_array(flat[name]).flatten().take(pa.array(places.ravel()))
+            columns[name] = per_source(_lists(values, P))
+        if views is not None:
+            columns["view"] = per_source(_lists(views[present].astype(np.float32)))
+        elif P == 1:
+            for name in ("boxes", "mask_offset", "mask_bytes", "mask_check"):
+                columns[name] = per_source(flat[name])
+    return pa.table(columns)
+
+
+def _lists(values: np.ndarray | pa.Array, length: int | None = None) -> pa.Array:
+    """Lists of one length: the rows of an array, or consecutive values."""
+    if isinstance(values, np.ndarray):
+        return pa.FixedSizeListArray.from_arrays(pa.array(values.ravel()), values.shape[1])
+    return pa.FixedSizeListArray.from_arrays(values, length)
+
+
+def _mixture_ids(
+    pool: ClipPool, draws: Draws, gains: np.ndarray, pictures: np.ndarray, views: np.ndarray | None
+) -> pa.Array:
+    """16 hexadecimal digits a mixture: what its sources are, folded into what all of the data set's have in common."""
+    mixing = pool.mixing
+    common = (xxhash.xxh3_64_intdigest(pool.manifest.dataset.encode()), mixing.sample_rate_hz, mixing.segment_samples)
+    state = np.broadcast_to(fold(0, *common), len(draws))
+    for n in range(draws.chosen.shape[1]):
+        clips = draws.chosen[:, n]
+        parts = [pool.name_hashes[np.maximum(clips, 0)], draws.starts[:, n], gains[:, n].view(np.uint32)]
+        parts += list(pictures[:, n].T)
+        if views is not None:
+            parts += list(views[:, n].astype(np.float32).view(np.uint32).T)
+        folded = fold(state, *(part.astype(np.uint64) for part in parts))
+        state = np.where(clips == NOBODY, state, folded)
+    nibbles = np.stack([(state >> np.uint64(shift)) & np.uint64(15) for shift in range(60, -1, -4)], axis=1)
+    digits = _HEX[nibbles.astype(np.uint8)]
+    places = np.arange(0, 16 * len(digits) + 1, 16, dtype=np.int32)
+    return pa.StringArray.from_buffers(len(digits), pa.py_buffer(places), pa.py_buffer(digits.tobytes()))
+
+
+def _checks(pool: ClipPool, clips: np.ndarray, starts: np.ndarray) -> pa.ListArray:
     """The checksums of the seconds that each crop touches."""
-    checks = _list(flat["checks"])
-    ends = np.minimum(starts + mixing.segment_samples, flat["num_samples"].to_numpy())
-    first = starts // mixing.sample_rate_hz
-    counts = -(-ends // mixing.sample_rate_hz) - first
+    rate = pool.mixing.sample_rate_hz
+    checks = list_array(pool.table["checks"])
+    ends = np.minimum(starts + pool.mixing.segment_samples, pool.num_samples[clips])
+    first = starts // rate
+    counts = -(-ends // rate) - first
     offsets = np.concatenate([[0], np.cumsum(counts)])
-    begins = checks.offsets.to_numpy()[:-1] + first
-    places = np.repeat(begins - offsets[:-1], counts) + np.arange(offsets[-1])
-    return pa.ListArray.from_arrays(pa.array(offsets, pa.int32()), checks.flatten().take(pa.array(places)))
+    places = np.repeat(checks.offsets.to_numpy()[clips] + first - offsets[:-1], counts)
+    places += np.arange(offsets[-1])
+    return pa.ListArray.from_arrays(pa.array(offsets, pa.int32()), pa.array(checks.flatten().to_numpy()[places]))

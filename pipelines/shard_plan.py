@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+import re
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass
 from typing import Annotated, Any
@@ -116,6 +117,12 @@ def plan_shards(index: pa.Table, settings: ShardSettings) -> pa.Table:
     return pa.table(columns).replace_schema_metadata(index.schema.metadata)
 
 
+def shard_family(shard: str) -> tuple[str, int] | None:
+    """The split of a shard's name and how many shards it has; None for a name that `plan_shards` does not give."""
+    match = re.fullmatch(r"(.+)-\d{5,}-of-(\d{5,})", shard)
+    return match and (match[1], int(match[2]))
+
+
 def _require_marked_frames(index: pa.Table, settings: ShardSettings) -> None:
     """Boxes and masks of a clip whose pictures come from its media file are those of its middle frame."""
     marked = index.filter(
@@ -167,7 +174,12 @@ def _ends(names: list[str], sizes: np.ndarray, target_bytes: float) -> list[int]
 
 def _estimated_bytes(table: pa.Table, settings: ShardSettings) -> np.ndarray:
     num_pictures = np.array(
-        [settings.num_frames if pictures is None else len(pictures) for pictures in table["pictures"].to_pylist()]
+        [
+            nominal if nominal is not None else settings.num_frames if pictures is None else len(pictures)
+            for nominal, pictures in zip(
+                table["nominal_pictures"].to_pylist(), table["pictures"].to_pylist(), strict=True
+            )
+        ]
     )
     pixels = settings.picture_short_side**2 * _PICTURE_ASPECT
     audio = 2 * settings.sample_rate_hz * table["nominal_seconds"].to_numpy()

@@ -8,34 +8,33 @@ the data set. Every planned clip is either in its shard or in the sidecar's `qua
 from __future__ import annotations
 
 import json
-import math
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from typing import Any
 
 import pyarrow as pa
 
 from cocktail.storage import (
+    delete_file,
     delete_temporary,
     exists,
     join,
     list_names,
     local_copy,
     open_atomic,
-    read_bytes,
     write_atomic,
 )
 from cocktail.types import UsageError
 from pipelines.bad_clips import BadClip
 from pipelines.manifest import (
-    MANIFEST_COLUMNS,
     MANIFEST_NAME,
     QUARANTINE_NAME,
     SIDECAR_SUFFIX,
     Manifest,
     commit_manifest,
+    has_own_manifest,
+    read_quarantine,
     write_quarantine,
 )
 from pipelines.masks import read_mask
@@ -43,7 +42,15 @@ from pipelines.media import Clip, decode_clip
 from pipelines.pictures import encode_mask, read_picture
 from pipelines.progress import ClipProgress
 from pipelines.shard_plan import SHARD_SCHEMA, ShardSettings, group_clips, plan_shards, planned_clip_ids
-from pipelines.signing import canonical_json, digest, parse_signed, schema_of, sign
+from pipelines.sidecars import (
+    ShardTotals,
+    files_have_come,
+    iterate_sidecars,
+    manifest_rows,
+    quarantine_rows,
+    read_sidecar,
+)
+from pipelines.signing import sign
 from pipelines.tars import SampleTar
 
 CLASSES_SHOWN = 10
@@ -53,11 +60,15 @@ CLASSES_SHOWN = 10
 def write_shard(row: Mapping[str, Any], settings: ShardSettings, folder: str) -> dict[str, Any]:
     """Write the shard of a plan row unless it is there; return its name and its counts.
 
-    The tar comes first, the sidecar last: without its sidecar a shard does not exist and is written again.
+    The tar comes first, the sidecar last: without its sidecar a shard does not exist and is written again. The
+    sidecar of a shard that is not to stay goes before its tar, which it would else vouch for if this were killed.
     """
     sidecar_path = join(folder, row["shard"] + SIDECAR_SUFFIX)
     sidecar = read_sidecar(sidecar_path) if exists(sidecar_path) else None
-    if sidecar is None or sidecar["plan_hash"] != row["plan_hash"]:
+    if sidecar is not None and not _is_up_to_date(sidecar, row):
+        delete_file(sidecar_path)
+        sidecar = None
+    if sidecar is None:
         quarantined: list[dict[str, Any]] = []
         with open_atomic(join(folder, row["shard"] + ".tar")) as file:
             tar = SampleTar(file, settings.sample_rate_hz, settings.audio_format)
@@ -82,6 +93,10 @@ def write_shard(row: Mapping[str, Any], settings: ShardSettings, folder: str) ->
         "bad": len(sidecar["quarantined"]),
         "bytes": sidecar["tar_bytes"],
     }
+
+
+def _is_up_to_date(sidecar: Mapping[str, Any], row: Mapping[str, Any]) -> bool:
+    return sidecar["plan_hash"] == row["plan_hash"] and not files_have_come(sidecar, row["clips"])
 
 
 def _add_group(
@@ -138,24 +153,35 @@ def _decode(row: Mapping[str, Any], settings: ShardSettings) -> Clip:
 
 
 def find_committed(plan: pa.Table, settings: ShardSettings, folder: str) -> set[str]:
-    """Names of the plan's shards that are already in a folder.
+    """Names of the plan's shards that are already in a folder and need not be written again.
 
-    Raises UsageError if the folder holds shards of another plan: nothing of it is overwritten.
+    Raises UsageError if the folder holds shards of another plan, or another's manifest.json: nothing of it is
+    overwritten.
     """
-    planned = dict(zip(plan["shard"].to_pylist(), plan["plan_hash"].to_pylist(), strict=True))
+    row_numbers = {shard: number for number, shard in enumerate(plan["shard"].to_pylist())}
+    plan_hashes = plan["plan_hash"].to_pylist()
     names = list_names(folder)
+    is_finished = MANIFEST_NAME in names
+    if is_finished and not has_own_manifest(folder):
+        raise UsageError(
+            f"{join(folder, MANIFEST_NAME)} is not of shards that this version writes, or damaged beyond recognition. "
+            "Give another --shards folder, or delete it"
+        )
     committed: set[str] = set()
-    for sidecar in read_sidecars(folder, [name for name in names if name.endswith(SIDECAR_SUFFIX)]):
+    for sidecar in iterate_sidecars(folder, [name for name in names if name.endswith(SIDECAR_SUFFIX)]):
         shard = sidecar["name"]
-        if sidecar["plan_hash"] == planned.get(shard):
-            committed.add(shard)
-        elif MANIFEST_NAME in names or sidecar["deal_hash"] != plan["deal_hash"][0].as_py():
+        number = row_numbers.get(shard)
+        if number is not None and sidecar["plan_hash"] == plan_hashes[number]:
+            clips = (clip.as_py() for clip in plan["clips"][number].values)
+            if is_finished or not files_have_come(sidecar, clips):  # what is finished stays as it is
+                committed.add(shard)
+        elif is_finished or sidecar["deal_hash"] != plan["deal_hash"][0].as_py():
             here = settings.deciding()
             there = {name: value for name, value in sidecar["settings"].items() if value != here.get(name)}
             differing = ", ".join(f"{name} is {value}, not {here.get(name)}" for name, value in there.items())
             raise _other_plan(folder, f"in {shard}, {differing or 'the clips or their files differ'}")
     for name in names:
-        if name.endswith(".tar") and name.removesuffix(".tar") not in planned:
+        if name.endswith(".tar") and name.removesuffix(".tar") not in row_numbers:
             raise _other_plan(folder, f"{name} is not part of this one")
     return committed
 
@@ -175,56 +201,40 @@ def finish(plan: pa.Table, settings: ShardSettings, folder: str) -> Manifest:
     absent = [name for name in names if name not in present]
     if absent:
         raise UsageError(f"{folder} lacks {len(absent)} of {len(names)} shards, {absent[0]} first: run again")
-    sidecars = read_sidecars(folder, names)
+    totals = ShardTotals()
+    clips: list[pa.Table] = []
+    quarantined: list[pa.Table] = []
     wanted_ids = planned_clip_ids(plan)
-    for sidecar, plan_hash, wanted in zip(sidecars, plan["plan_hash"].to_pylist(), wanted_ids, strict=True):
-        accounted = [item["clip_id"] for item in (*sidecar["samples"], *sidecar["quarantined"])]
-        if sidecar["plan_hash"] != plan_hash or sorted(accounted) != sorted(wanted):
-            raise UsageError(
-                f"{join(folder, sidecar['name'] + SIDECAR_SUFFIX)} accounts for {len(accounted)} clips, the plan "
-                f"has {len(wanted)} there, or others: delete that file and run again"
-            )
-    quarantined = quarantine_rows(sidecars)
+    plan_hashes = plan["plan_hash"].to_pylist()
+    for sidecar, plan_hash, wanted in zip(iterate_sidecars(folder, names), plan_hashes, wanted_ids, strict=True):
+        _require_accounted(sidecar, plan_hash, wanted, folder)
+        totals.add(sidecar)
+        clips += manifest_rows([sidecar])
+        quarantined += quarantine_rows([sidecar])
     if MANIFEST_NAME not in present:
         write_quarantine(folder, quarantined)
-    _check_bad_share(sum(len(wanted) for wanted in wanted_ids), quarantined, settings)
+    _check_bad_share(sum(map(len, wanted_ids)), pa.concat_tables(quarantined), settings, MANIFEST_NAME in present)
     index_says = {name: plan.schema.metadata[f"cocktail.{name}".encode()].decode() for name in ("classes", "notes")}
-    manifest = commit_manifest(
-        folder, manifest_rows(sidecars), quarantined, {**describe_shards(sidecars), **index_says}
-    )
+    manifest = commit_manifest(folder, clips, quarantined, {**totals.describe(), **index_says})
     delete_temporary(folder)
     return manifest
 
 
-def describe_shards(sidecars: Sequence[Mapping[str, Any]]) -> dict[str, str]:
-    """What a manifest says of a data set as a whole and its shards know; the index adds `classes` and `notes`."""
-    settings = sidecars[0]["settings"]
-    num_good = sum(len(sidecar["samples"]) for sidecar in sidecars)
-    num_bad = sum(len(sidecar["quarantined"]) for sidecar in sidecars)
-    counts = {"planned": num_good + num_bad, "good": num_good, "quarantined": num_bad}
-    return {
-        "dataset": settings["dataset"],
-        "sample_rate_hz": str(settings["sample_rate_hz"]),
-        "audio_format": settings["audio_format"],
-        "settings": canonical_json(settings).decode(),
-        "root_hash": digest(sorted([sidecar["name"], sidecar["tar_sha256"]] for sidecar in sidecars)),
-        "bytes": str(sum(sidecar["tar_bytes"] for sidecar in sidecars)),
-        **{name: str(count) for name, count in counts.items()},
-    }
+def _require_accounted(sidecar: Mapping[str, Any], plan_hash: str, wanted: list[str], folder: str) -> None:
+    accounted = [item["clip_id"] for item in (*sidecar["samples"], *sidecar["quarantined"])]
+    if sidecar["plan_hash"] != plan_hash or sorted(accounted) != sorted(wanted):
+        raise UsageError(
+            f"{join(folder, sidecar['name'] + SIDECAR_SUFFIX)} accounts for {len(accounted)} clips, the plan "
+            f"has {len(wanted)} there, or others: delete that file and run again"
+        )
 
 
-def manifest_rows(sidecars: Sequence[Mapping[str, Any]]) -> Iterator[dict[str, Any]]:
-    """The clips of shards, as the manifest holds them."""
+def describe_shards(sidecars: Iterable[Mapping[str, Any]]) -> dict[str, str]:
+    """What the manifest of a data set of these shards says; the index adds `classes` and `notes`."""
+    totals = ShardTotals()
     for sidecar in sidecars:
-        for sample in sidecar["samples"]:
-            duration = sample["num_samples"] / sidecar["settings"]["sample_rate_hz"]
-            derived = {"shard": sidecar["name"] + ".tar", "duration": duration}
-            yield {name: derived[name] if name in derived else sample[name] for name in MANIFEST_COLUMNS.names}
-
-
-def quarantine_rows(sidecars: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """What quarantine.parquet holds, from sidecars."""
-    return [{**item, "shard": sidecar["name"] + ".tar"} for sidecar in sidecars for item in sidecar["quarantined"]]
+        totals.add(sidecar)
+    return totals.describe()
 
 
 def shard_dataset(
@@ -248,9 +258,7 @@ def shard_dataset(
         for result in map_on_cluster(missing, write_shard, fn_kwargs, settings.num_tasks):
             progress.advance(result["good"], result["bad"])
     manifest = finish(plan, settings, folder)
-    quarantined = quarantine_rows(
-        read_sidecars(folder, [f"{name}{SIDECAR_SUFFIX}" for name in plan["shard"].to_pylist()])
-    )
+    quarantined = read_quarantine(manifest)
     print(
         f"planned {len(index)}, good {len(manifest.table)}, quarantined {len(quarantined)}\n"
         f"{_tables(quarantined)}"
@@ -277,51 +285,36 @@ def map_on_cluster(
     return items.map(fn, fn_kwargs=fn_kwargs, num_cpus=1, concurrency=num_tasks).iter_rows()  # pyright: ignore[reportArgumentType]
 
 
-def _check_bad_share(num_planned: int, quarantined: list[dict[str, Any]], settings: ShardSettings) -> None:
+def _check_bad_share(num_planned: int, quarantined: pa.Table, settings: ShardSettings, is_finished: bool) -> None:
+    """Raise UsageError if more are set aside than accepted, with what there is now and how to go on."""
     num_bad = len(quarantined)
-    if num_bad > settings.max_bad_share * num_planned:
-        needed = math.ceil(num_bad / num_planned * 1000) / 1000
-        raise UsageError(
-            f"{num_bad} of {num_planned} clips are bad, more than a share of {settings.max_bad_share:g}:\n"
-            f"{_tables(quarantined)}"
-            f"their names are in {QUARANTINE_NAME}. No manifest is written. "
-            f"If so many are to be expected, run again with --max-bad-share {needed:g}: "
-            "the shards are kept, it takes seconds. Files that were missing are taken up by running again; after "
-            f"replacing others, delete the {SIDECAR_SUFFIX} of their shards first"
-        )
+    if num_bad / num_planned <= settings.max_bad_share:
+        return
+    needed = -(-num_bad * 1000 // num_planned) / 1000
+    if is_finished:
+        state = f"The {MANIFEST_NAME} that is there, of a run that accepted as many, stays as it is"
+        taken_up = f"deleting {MANIFEST_NAME} and running again"
+    else:
+        state = f"No {MANIFEST_NAME} is written"
+        taken_up = "running again"
+    raise UsageError(
+        f"{num_bad} of {num_planned} clips are bad, more than a share of {settings.max_bad_share:g}:\n"
+        f"{_tables(quarantined)}"
+        f"their names are in {QUARANTINE_NAME}. {state}. "
+        f"If so many are to be expected, run again with --max-bad-share {needed:g}: "
+        f"the shards are kept, it takes seconds. Files that were missing are taken up by {taken_up}; after replacing "
+        f"others, delete the {SIDECAR_SUFFIX} of their shards first"
+    )
 
 
-def _tables(quarantined: list[dict[str, Any]]) -> str:
+def _tables(quarantined: pa.Table) -> str:
     """Bad clips counted by cause, then by class."""
-    causes = Counter(item["reason"] for item in quarantined)
-    classes = Counter(" + ".join(item["labels"]) or "(no label)" for item in quarantined)
+    if not len(quarantined):
+        return ""
+    causes = Counter(quarantined["reason"].to_pylist())
+    classes = Counter(" + ".join(labels) or "(no label)" for labels in quarantined["labels"].to_pylist())
     by_cause = "".join(f"{count:8d}  {cause}\n" for cause, count in causes.most_common())
     shown = classes.most_common(CLASSES_SHOWN)
     by_class = "".join(f"{count:8d}  {label}\n" for label, count in shown)
     more = len(classes) - len(shown)
-    if not quarantined:
-        return ""
     return f"{by_cause}of these classes{f' and {more} more' if more > 0 else ''}:\n{by_class}"
-
-
-def read_sidecars(folder: str, names: list[str]) -> list[dict[str, Any]]:
-    """Sidecars by file name, many at once: an object store answers slowly."""
-    with ThreadPoolExecutor(16) as threads:
-        return list(threads.map(read_sidecar, [join(folder, name) for name in names]))
-
-
-def read_sidecar(location: str) -> dict[str, Any]:
-    """A sidecar whose own hash holds. Raises UsageError for one that is damaged or of another schema."""
-    data = read_bytes(location)
-    schema = schema_of(data)
-    if schema is not None and schema != SHARD_SCHEMA:
-        raise UsageError(
-            f"{location} is of another schema: {schema}, this version writes {SHARD_SCHEMA}. "
-            "Give another --shards folder"
-        )
-    sidecar = parse_signed(data)
-    if sidecar is None:
-        raise UsageError(
-            f"{location} is damaged: delete it and run the sharding job again, which writes its shard anew"
-        )
-    return sidecar

@@ -33,6 +33,11 @@ def schema_of(data: bytes) -> str | None:
         return None
 
 
+def claims(data: bytes, schema: str) -> bool:
+    """Whether what `sign` wrote was of a schema, going by its bytes: also if it has been damaged since."""
+    return b'"schema":' + canonical_json(schema) in data
+
+
 def parse_signed(data: bytes) -> dict[str, Any] | None:
     """What `sign` was given; None if so much as a bit has changed since."""
     try:

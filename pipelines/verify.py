@@ -9,18 +9,23 @@ from typing import Any, NamedTuple
 
 import pyarrow as pa
 
-from cocktail.storage import delete_file, join, list_names, open_reader
+from cocktail.storage import delete_file, join, list_names, open_reader, read_bytes
 from cocktail.types import UsageError
 from pipelines.manifest import (
     CLIPS_NAME,
     MANIFEST_NAME,
     QUARANTINE_NAME,
     SIDECAR_SUFFIX,
+    committed_tars,
+    has_own_manifest,
     open_manifest,
     read_quarantine,
 )
 from pipelines.progress import ClipProgress
-from pipelines.shards import describe_shards, map_on_cluster, read_sidecar, read_sidecars
+from pipelines.shard_plan import SHARD_SCHEMA, shard_family
+from pipelines.shards import describe_shards, map_on_cluster
+from pipelines.sidecars import iterate_sidecars, read_sidecar
+from pipelines.signing import claims
 from pipelines.tars import archive_end, member_header
 
 
@@ -86,18 +91,35 @@ def _check_tar(file: pa.NativeFile, members: list[tuple[str, int, str]]) -> Iter
         yield "end of archive", f"{len(rest)} bytes that are not the {len(end)} zeros that belong there"
 
 
+def find_shards(folder: str) -> list[str]:
+    """Names of a data set's shards of which the tar or the sidecar is there. Whatever else lies there is not ours.
+
+    A shard is one that manifest.json names, one whose sidecar is of this version, also if it is damaged, or one that
+    is numbered as those are (`train-...-of-00392`). Raises UsageError if there is neither such a manifest.json nor
+    such a sidecar.
+    """
+    names = list_names(folder)
+    stems = {name.removesuffix(end) for end in (".tar", SIDECAR_SUFFIX) for name in names if name.endswith(end)}
+    known = {name.removesuffix(".tar") for name in committed_tars(folder)}
+    families = {shard_family(shard) for shard in known}
+    for stem in sorted(stems - known):
+        sidecar = stem + SIDECAR_SUFFIX
+        is_numbered = shard_family(stem) is not None and shard_family(stem) in families
+        if is_numbered or (sidecar in names and claims(read_bytes(join(folder, sidecar)), SHARD_SCHEMA)):
+            known.add(stem)
+            families.add(shard_family(stem))
+    if not known and not has_own_manifest(folder):
+        raise UsageError(f"no shards at {folder}: neither a {MANIFEST_NAME} nor a *{SIDECAR_SUFFIX} of this version")
+    return sorted(known & stems)
+
+
 def verify_dataset(folder: str, num_tasks: int | None = None) -> Iterator[dict[str, Any]]:
     """Check all shards of a data set on the cluster, then what ties them together.
 
     Yields what `verify_shard` returns as shards are done, last of all the same of the manifest as a whole, whose
-    `shard` is "". Raises UsageError if there is no data set.
+    `shard` is "". Raises UsageError as `find_shards` does.
     """
-    names = list_names(folder)
-    shards = sorted(
-        {name.removesuffix(end) for end in (".tar", SIDECAR_SUFFIX) for name in names if name.endswith(end)}
-    )
-    if not shards:
-        raise UsageError(f"no shards at {folder}")
+    shards = find_shards(folder)
     damaged = False
     for result in map_on_cluster(pa.table({"shard": shards}), verify_shard, {"folder": folder}, num_tasks):
         damaged |= bool(result["damage"])
@@ -110,22 +132,18 @@ def verify_dataset(folder: str, num_tasks: int | None = None) -> Iterator[dict[s
 def delete_damaged(folder: str, damage: list[Damage]) -> list[str]:
     """Delete the shards and tables in which something is damaged, so that sharding again writes them anew.
 
-    Returns the names of the files. The manifest goes with its shards: it commits them.
+    Returns the names of the files. The manifest goes with its shards: it commits them. Nothing goes that is not of
+    the data set.
     """
-    doomed = {MANIFEST_NAME, CLIPS_NAME, QUARANTINE_NAME} if damage else set()
-    for item in damage:
-        stem = item.file.removesuffix(".tar").removesuffix(SIDECAR_SUFFIX)
-        doomed |= {stem + SIDECAR_SUFFIX, f"{stem}.tar"} if stem != item.file else {item.file}
+    doomed = {MANIFEST_NAME, CLIPS_NAME, QUARANTINE_NAME} if damage and has_own_manifest(folder) else set()
+    damaged = {item.file.removesuffix(".tar").removesuffix(SIDECAR_SUFFIX) for item in damage}
+    for shard in damaged.intersection(find_shards(folder)):
+        doomed |= {shard + SIDECAR_SUFFIX, f"{shard}.tar"}
     # Sidecars first: without one, a tar is not committed, should this be interrupted.
     ordered = sorted(doomed & set(list_names(folder)), key=lambda name: (not name.endswith(SIDECAR_SUFFIX), name))
     for name in ordered:
         delete_file(join(folder, name))
     return ordered
-
-
-def count_shards(folder: str) -> int:
-    """How many shards `verify_dataset` will check."""
-    return sum(name.endswith(".tar") for name in list_names(folder))
 
 
 def _is_readable(folder: str, shard: str) -> bool:
@@ -138,7 +156,6 @@ def _is_readable(folder: str, shard: str) -> bool:
 
 def _check_tables(folder: str, shards: list[str]) -> Iterator[Damage]:
     """What the manifest and the quarantine say against what the sidecars say. All sidecars are sound."""
-    sidecars = read_sidecars(folder, [shard + SIDECAR_SUFFIX for shard in shards])
     try:
         manifest = open_manifest(folder)
     except UsageError as error:
@@ -146,10 +163,11 @@ def _check_tables(folder: str, shards: list[str]) -> Iterator[Damage]:
         return
     gone = sorted(set(manifest.table["shard"].to_pylist()) - {f"{shard}.tar" for shard in shards})
     yield from (Damage(shard, "", "neither it nor its sidecar is there") for shard in gone)
-    described = describe_shards(sidecars)
-    differing = [name for name in described if manifest.metadata.get(name) != described[name]]
-    if not gone and differing:
-        yield Damage(MANIFEST_NAME, "", f"its {', '.join(differing)} is not what the sidecars say")
+    if not gone:
+        described = describe_shards(iterate_sidecars(folder, [shard + SIDECAR_SUFFIX for shard in shards]))
+        differing = [name for name in described if manifest.metadata.get(name) != described[name]]
+        if differing:
+            yield Damage(MANIFEST_NAME, "", f"its {', '.join(differing)} is not what the sidecars say")
     try:
         read_quarantine(manifest)
     except UsageError as error:
@@ -160,7 +178,7 @@ def verify_and_report(folder: str, num_tasks: int | None, delete: bool) -> bool:
     """Check a data set, printing progress and every damaged part; return whether all of it is sound."""
     damage: list[Damage] = []
     num_members = num_bytes = 0
-    with ClipProgress(count_shards(folder), "verified", "shards") as progress:
+    with ClipProgress(len(find_shards(folder)), "verified", "shards") as progress:
         for result in verify_dataset(folder, num_tasks):
             damage += [Damage(*item) for item in result["damage"]]
             num_members += result["members"]
@@ -174,7 +192,7 @@ def verify_and_report(folder: str, num_tasks: int | None, delete: bool) -> bool:
         f"({num_bytes / 1e6 / progress.seconds:.0f} MB/s): {len(damage)} damaged parts"
     )
     if damage and delete:
-        print(f"deleted {', '.join(delete_damaged(folder, damage))}: run the sharding job again")
+        print(f"deleted {', '.join(delete_damaged(folder, damage)) or 'nothing'}: run the sharding job again")
     elif damage:
         print("to mend it, run this with --delete-damaged, then the sharding job again")
     return not damage

@@ -17,7 +17,7 @@ import pyarrow as pa
 
 from cocktail.storage import join
 from cocktail.types import UsageError
-from pipelines.avgn_lists import check_pairs, count, read_pairs, read_singles
+from pipelines.avgn_lists import base_name, check_pairs, count, read_pairs, read_singles
 from pipelines.index import IndexRow, Picture, make_index
 from pipelines.layouts import Folder, read_text
 from pipelines.vggsound import CLIP_SECONDS, Clip, clip_row, read_clips
@@ -84,8 +84,9 @@ def _read_ids(location: str, known: set[str], csv: str) -> set[str]:
 
 def _train_notes(clips: list[Clip], taken: list[Clip], excluded: set[str], csv: str) -> list[str]:
     absent = [name for name in CLASSES if name not in {clip.label for clip in taken}]
+    tested = [clip.clip_id for clip in clips if clip.split != "train"]
     return [
-        *count([clip.clip_id for clip in clips if clip.split != "train"], f"clips of {csv}'s test split are left out"),
+        *count(tested, f"clips of {base_name(csv)}'s test split are left out"),
         *count(
             [clip.clip_id for clip in clips if clip.split == "train" and clip.clip_id in excluded],
             "train clips are excluded",
@@ -125,9 +126,9 @@ def sample_rows(test: str, test_list: str, multi: str | None = None) -> tuple[li
     ]
     for folder, ending in ((audio, ".wav"), (frames, ".jpg")):
         absent = [sample for sample in names if folder.problem(sample + ending)]
-        notes += count(absent, f"samples have no file in {folder.location}")
+        notes += count(absent, f"samples have no file in {base_name(folder.location)}")
     absent = [sample for sample in names if sample not in mask_names]
-    return rows, notes + count(absent, f"samples have no file in {masks.location}")
+    return rows, notes + count(absent, f"samples have no file in {base_name(masks.location)}")
 
 
 def _choose_masks(names: Iterable[str]) -> dict[str, str]:

@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 import pyarrow as pa
 
 from cocktail.types import UsageError
-from pipelines.avgn_lists import check_pairs, check_singles, count, listed_name, read_pairs, read_singles
+from pipelines.avgn_lists import base_name, check_pairs, check_singles, count, listed_name, read_pairs, read_singles
 from pipelines.index import Box, IndexRow, make_index
 from pipelines.layouts import Folder, read_json
 from pipelines.vggsound import Clip, clip_row, read_clips
@@ -67,7 +67,7 @@ def index_vggss(
         listed = read_singles(single)
         notes += check_singles(listed, _names(items), single)
         unlisted = [item.clip_id for item in items if item.clip_id not in listed]
-        notes += count(unlisted, f"items are not on {single} and left out")
+        notes += count(unlisted, f"items are not on {base_name(single)} and left out")
         items = [item for item in items if item.clip_id in listed]
     notes += _box_notes(items)
     if csv is not None:
@@ -80,7 +80,8 @@ def index_vggss(
     rows = [replace(row, partner=pairs[row.clip_id].partner) if row.clip_id in pairs else row for row in rows]
     if masks is not None:
         rows = list(_with_masks(rows, Folder(masks, "the folder of masks, named <id>_<start, six digits>.png")))
-        notes += count([row.clip_id for row in rows if row.mask_path is None], f"items have no mask in {masks}")
+        unmasked = [row.clip_id for row in rows if row.mask_path is None]
+        notes += count(unmasked, f"items have no mask in {base_name(masks)}")
     return make_index(rows, classes, notes)
 
 
@@ -114,14 +115,14 @@ def _split_notes(items: list[Item], csv: str) -> list[str]:
     absent = [item.clip_id for item in items if item.clip_id not in clips]
     known = [(item, clips[item.clip_id]) for item in items if item.clip_id in clips]
     return [
-        *count(absent, f"items are not in {csv}"),
+        *count(absent, f"items are not in {base_name(csv)}"),
         *count(
             [f"{item.clip_id}, {clip.split}" for item, clip in known if clip.split != SPLIT],
-            f"items are of another split in {csv}: models may have been trained on them",
+            f"items are of another split in {base_name(csv)}: models may have been trained on them",
         ),
         *count(
             [f"{item.clip_id}, {clip.label!r} not {item.label!r}" for item, clip in known if clip.label != item.label],
-            f"items have another class in {csv}",
+            f"items have another class in {base_name(csv)}",
         ),
     ]
 

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import os
+import time
 from collections.abc import Iterator
+from multiprocessing.context import ForkServerContext
+from pathlib import Path
 
 import pytest
 
@@ -21,3 +25,17 @@ def local_ray() -> Iterator[None]:
     import ray
 
     ray.shutdown()
+
+
+@pytest.fixture(scope="session")
+def forkserver() -> Iterator[ForkServerContext]:
+    """Processes that start in milliseconds, in no thread of this one, with what tests kill already imported."""
+    project = Path(__file__).resolve().parents[1]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PYTHONPATH", os.pathsep.join([str(project), str(project / "platform")]))
+        context = multiprocessing.get_context("forkserver")
+        context.set_forkserver_preload(["tests.shard_writer", "tests.killed_training"])
+        first = context.Process(target=time.sleep, args=(0,))
+        first.start()
+        first.join()
+        yield context

@@ -48,8 +48,11 @@ def point_to(address: str, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @contextmanager
-def failing_proxy(target: str, fail_every: int) -> Iterator[tuple[str, list[int]]]:
-    """A server before another that answers every n-th request with 503. Yields its address and [requests, failed]."""
+def failing_proxy(target: str, fail_every: int = 0, refused: str = "") -> Iterator[tuple[str, list[int]]]:
+    """A server before another that answers every n-th request with 503, and those that name `refused` with 403.
+
+    Yields its address and [requests, failed].
+    """
     counts = [0, 0]
     lock = threading.Lock()
 
@@ -70,10 +73,11 @@ def failing_proxy(target: str, fail_every: int) -> Iterator[tuple[str, list[int]
             body = self._read_body()
             with lock:
                 counts[0] += 1
-                fails = counts[0] % fail_every == 0
+                is_refused = bool(refused) and refused in self.path
+                fails = is_refused or (fail_every > 0 and counts[0] % fail_every == 0)
                 counts[1] += fails
             if fails:
-                self.send_response(503, "Slow Down")
+                self.send_response(403 if is_refused else 503)
                 self.send_header("Content-Length", "0")
                 self.end_headers()
                 return

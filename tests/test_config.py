@@ -59,7 +59,7 @@ def test_steps_and_learning_rate_follow_the_epochs():
 @pytest.mark.parametrize(
     ("build", "message"),
     [
-        (lambda: Mixing(num_sources=1), "num_sources"),
+        (lambda: Mixing(num_sources=0), "num_sources must be at least 1"),
         (lambda: Mixing(min_gain=2.0), "min_gain"),
         (lambda: Mixing(segment_samples=100), "two seconds"),
         (lambda: replace(EXPERIMENT, mixing=Mixing(segment_samples=32767)), "gives 128 frames"),

@@ -1,5 +1,10 @@
 """Against a real S3 protocol server: what is written is read, hiccups are waited out, the unreachable is named."""
 
+import itertools
+import os
+import shutil
+import subprocess
+import sys
 import time
 
 import pytest
@@ -62,6 +67,73 @@ def test_a_writer_that_fails_leaves_nothing(s3):
         file.write(b"half")
         raise ZeroDivisionError
     assert not exists(join(ROOT, "half"))
+
+
+def interrupt_at_line(number, files):
+    """A trace function that raises KeyboardInterrupt, as Ctrl-C does, before the n-th line that is run in files."""
+    lines = itertools.count()
+
+    def trace(frame, event, _):
+        if event == "line" and frame.f_code.co_filename in files and next(lines) == number:
+            raise KeyboardInterrupt
+        return trace
+
+    return trace
+
+
+def test_a_writer_that_is_interrupted_at_any_line_leaves_nothing_or_the_whole(s3):
+    location, data = join(ROOT, "interrupted"), bytes(1000)
+    files = {storage.__file__, shutil.__file__}
+    found = []
+    for number in itertools.count():
+        previous = sys.gettrace()
+        sys.settrace(interrupt_at_line(number, files))
+        try:
+            write_atomic(location, data)
+            break
+        except KeyboardInterrupt:
+            pass
+        finally:
+            sys.settrace(previous)
+        found.append(read_bytes(location) if exists(location) else None)
+        delete_file(location)
+    assert set(found) == {None, data}
+    assert read_bytes(location) == data
+
+
+def test_a_file_that_fails_to_be_read_on_its_way_is_not_there_either_once_the_process_has_ended(s3):
+    script = (
+        "import shutil, sys; from cocktail.storage import write_atomic\n"
+        "def fail_after_a_while(file, stream, size):\n"
+        "    stream.write(file.read(11 << 20))\n"
+        "    raise OSError(5, 'Input/output error')\n"
+        "shutil.copyfileobj = fail_after_a_while\n"
+        "try: write_atomic(sys.argv[1], bytes(12 << 20))\n"
+        "except ValueError as error: print(error)\n"
+    )
+    location = join(ROOT, "unread")
+    told = subprocess.run(
+        [sys.executable, "-c", script, location],
+        env=os.environ | {"PYTHONPATH": "platform"},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert told.stdout.startswith(f"cannot write {location}: Input/output error")
+    assert told.stderr == ""
+    assert not exists(location)
+
+
+def test_an_upload_of_which_a_part_fails_leaves_what_was_there(s3, monkeypatch):
+    location = join(ROOT, "large")
+    write_atomic(location, b"before")
+    monkeypatch.setattr(storage, "ATTEMPTS", 1)
+    with failing_proxy(s3, refused="partNumber=2") as (address, counts):
+        point_to(address, monkeypatch)
+        with pytest.raises(UsageError, match=f"cannot write {location}: .*UploadPart"):
+            write_atomic(location, bytes(25 << 20))
+        assert counts[1] == 1
+        assert read_bytes(location) == b"before"
 
 
 def test_what_is_not_there_is_a_missing_file(s3):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -37,20 +38,36 @@ def make_toy_shards(
 
     The last clip of each training shard is silent but for its fourth second; test clips share one shard.
     """
-    folder.mkdir(parents=True, exist_ok=True)
-    settings = ShardSettings(dataset="toy", sample_rate_hz=RATE, audio_format=audio_format)
-    sidecars = []
+    shards: dict[str, list[tuple[dict[str, Any], Clip]]] = {}
     number = 0
     for shard in range(num_shards + 1):
         split, count = ("test", num_test) if shard == num_shards else ("train", clips_per_shard)
-        name = f"{split}-{shard:05d}"
+        shards[f"{split}-{shard:05d}"] = []
+        for position in range(count):
+            audio = toy_audio(number, mostly_silent=split == "train" and position == count - 1)
+            clip = toy_clip(audio, number if with_pictures else None)
+            shards[f"{split}-{shard:05d}"].append((toy_row(number, split, classes), clip))
+            number += 1
+    return write_shards(folder, shards, CLASSES[:classes], audio_format=audio_format)
+
+
+def write_shards(
+    folder: Path,
+    shards: Mapping[str, Iterable[tuple[Mapping[str, Any], Clip]]],
+    classes: Sequence[str],
+    *,
+    sample_rate_hz: int = RATE,
+    audio_format: AudioFormat = "wav",
+) -> Manifest:
+    """A finished data set of index rows with their clips, by shard."""
+    folder.mkdir(parents=True, exist_ok=True)
+    settings = ShardSettings(dataset="toy", sample_rate_hz=sample_rate_hz, audio_format=audio_format)
+    sidecars = []
+    for name, samples in shards.items():
         with (folder / f"{name}.tar").open("wb") as file:
-            tar = SampleTar(file, RATE, audio_format)
-            for position in range(count):
-                mostly_silent = split == "train" and position == count - 1
-                audio = toy_audio(number, mostly_silent)
-                tar.add(toy_row(number, split, classes), toy_clip(audio, number if with_pictures else None))
-                number += 1
+            tar = SampleTar(file, sample_rate_hz, audio_format)
+            for row, clip in samples:
+                tar.add(row, clip)
             tar_sha256 = tar.close()
         sidecar: dict[str, Any] = {
             "schema": SHARD_SCHEMA,
@@ -65,8 +82,24 @@ def make_toy_shards(
         }
         sidecars.append(sidecar)
         write_atomic(str(folder / f"{name}{SIDECAR_SUFFIX}"), sign(sidecar))
-    index_says = {"classes": canonical_json(CLASSES[:classes]).decode(), "notes": "[]"}
+    index_says = {"classes": canonical_json(list(classes)).decode(), "notes": "[]"}
     return commit_manifest(str(folder), manifest_rows(sidecars), [], describe_shards(sidecars) | index_says)
+
+
+def make_noise_shards(folder: Path, *, num_shards: int = 8, clips_per_shard: int = 64) -> Manifest:
+    """Shards for measurements: clips of 10 s of noise at 11025 Hz."""
+    generator = np.random.default_rng(0)
+    shards = {
+        f"train-{shard:05d}": [
+            (
+                toy_row(shard * clips_per_shard + number, "train", len(CLASSES)),
+                toy_clip(generator.integers(-12000, 12000, 110250).astype("<i2"), rate=11025),
+            )
+            for number in range(clips_per_shard)
+        ]
+        for shard in range(num_shards)
+    }
+    return write_shards(folder, shards, CLASSES, sample_rate_hz=11025)
 
 
 def toy_row(number: int, split: str, classes: int) -> dict[str, Any]:
@@ -76,9 +109,9 @@ def toy_row(number: int, split: str, classes: int) -> dict[str, Any]:
     return make_index([row], CLASSES[:classes]).to_pylist()[0]
 
 
-def toy_clip(audio: np.ndarray, picture_number: int | None = None) -> Clip:
+def toy_clip(audio: np.ndarray, picture_number: int | None = None, rate: int = RATE) -> Clip:
     """Sound without pictures, or with one and its mask."""
-    clip = Clip(audio=audio, pictures=(), picture_seconds=(), duration_seconds=len(audio) / RATE, source_sha256="")
+    clip = Clip(audio=audio, pictures=(), picture_seconds=(), duration_seconds=len(audio) / rate, source_sha256="")
     if picture_number is None:
         return clip
     pixels = np.random.default_rng(picture_number).integers(0, 255, (24, 32, 3), np.uint8)

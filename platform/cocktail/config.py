@@ -24,8 +24,8 @@ class ModelConfig(Protocol):
         """A freshly initialised `cocktail.types.Separator`, an `nn.Module`."""
         ...
 
-    def require_segment(self, segment_samples: int) -> None:
-        """Raise UsageError if the model cannot take mixtures of that length."""
+    def require_mixing(self, mixing: Mixing) -> None:
+        """Raise UsageError if the model cannot take such mixtures."""
         ...
 
 
@@ -37,7 +37,16 @@ class Mixing:
     """How mixtures are drawn from the clips of a data set."""
 
     num_sources: int = 2
-    """Sources in a mixture, each of another class."""
+    """Sources in a mixture, or the most if min_sources is lower."""
+    min_sources: int | None = None
+    """Fewest sources in a mixture: their number is drawn evenly from here to num_sources. None is num_sources."""
+    arrangement: Literal["remixed", "released"] = "remixed"
+    """Remixed mixtures are of any clips, cut anywhere; released ones of what was released together (a mixture of FUSS,
+    a song of MUSDB18), cut at one time for all sources, at the levels that they were released with."""
+    distinct_classes: bool = True
+    """The sources of a mixture are of different classes. If not, they may be of any, of several or of none."""
+    balance: Literal["clips", "classes"] = "clips"
+    """What takes part equally often: clips, or classes, however many clips each has."""
     sample_rate_hz: int = 11025
     """Rate of the audio, in Hz; the shards must hold this rate."""
     segment_samples: int = 65535
@@ -47,14 +56,28 @@ class Mixing:
     max_gain: float = 1.5
     """Highest training gain of a source, linear."""
     passes_per_epoch: int = 1
-    """How often each clip leads a mixture in one epoch."""
+    """How often each clip (or released mixture) leads a mixture in one epoch."""
+    mixtures_per_epoch: int | None = None
+    """Length of an epoch instead of whole passes, in mixtures; passes are begun until it is reached."""
     window_shards: int = 8
     """Shards that the mixtures of a batch are drawn from together, so that reading stays local."""
     silence_dbfs: float = -60.0
     """A second below this level counts as silent; every crop holds a whole second above it. In dB full scale."""
+    pictures_per_source: int = 0
+    """Pictures that come with each source: those nearest to the middles of as many equal parts of the crop, in training
+    to a random time in each part."""
+    picture_side: int = 224
+    """Height and width of a picture as the network sees it, in pixels."""
+    picture_margin: float = 1.1
+    """In training a picture's short side is picture_side times this, and a square of picture_side is cut anywhere and
+    mirrored half of the time. In testing the whole picture is resized."""
 
     def __post_init__(self) -> None:
-        _require(self.num_sources >= 2, f"num_sources must be at least 2, not {self.num_sources}")
+        least = self.fewest_sources
+        _require(
+            1 <= least <= self.num_sources,
+            f"num_sources must be at least 1 and min_sources from 1 to it, not {self.num_sources} and {least}",
+        )
         _require(
             self.segment_samples >= 2 * self.sample_rate_hz,
             f"segment_samples must be at least two seconds ({2 * self.sample_rate_hz}), "
@@ -64,8 +87,23 @@ class Mixing:
             0 < self.min_gain <= self.max_gain,
             f"gains must satisfy 0 < min_gain <= max_gain, not {self.min_gain} and {self.max_gain}",
         )
-        _require(self.passes_per_epoch >= 1, f"passes_per_epoch must be at least 1, not {self.passes_per_epoch}")
-        _require(self.window_shards >= 1, f"window_shards must be at least 1, not {self.window_shards}")
+        for name in ("passes_per_epoch", "window_shards", "picture_side"):
+            _require(getattr(self, name) >= 1, f"{name} must be at least 1, not {getattr(self, name)}")
+        _require(
+            self.mixtures_per_epoch is None or self.mixtures_per_epoch >= 1,
+            f"mixtures_per_epoch must be at least 1, not {self.mixtures_per_epoch}",
+        )
+        _require(self.pictures_per_source >= 0, f"pictures_per_source must not be {self.pictures_per_source}")
+        _require(self.picture_margin >= 1, f"picture_margin must be at least 1, not {self.picture_margin}")
+        _require(
+            self.balance == "clips" or (self.distinct_classes and self.arrangement == "remixed"),
+            "balance classes needs distinct classes, remixed",
+        )
+
+    @property
+    def fewest_sources(self) -> int:
+        """min_sources, or what it stands for."""
+        return self.num_sources if self.min_sources is None else self.min_sources
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -98,10 +136,16 @@ class Training:
     """Older checkpoints are deleted."""
     log_every: int = 20
     """Steps between lines in the log and points in MLflow."""
+    max_dropped_share: float = 0.001
+    """Share of the mixtures of the epochs begun that may be dropped because a clip in the shards is damaged. Over it,
+    the run fails."""
 
     def __post_init__(self) -> None:
         for name in ("epochs", "batch_size", "checkpoint_every", "keep_checkpoints", "log_every"):
             _require(getattr(self, name) >= 1, f"{name} must be at least 1, not {getattr(self, name)}")
+        _require(
+            0 <= self.max_dropped_share <= 1, f"max_dropped_share must be from 0 to 1, not {self.max_dropped_share}"
+        )
         _require(self.max_steps is None or self.max_steps >= 1, f"max_steps must be positive, not {self.max_steps}")
         _require(self.learning_rate > 0, f"learning_rate must be positive, not {self.learning_rate}")
 
@@ -120,8 +164,18 @@ class Training:
 class Evaluation:
     """The frozen test mixtures and what is kept of them."""
 
-    num_mixtures: int = 1000
-    """Test mixtures; clips are used again, in other pairs, if there are fewer."""
+    num_mixtures: int | None = 1000
+    """Test mixtures; clips are used again, in other pairs, if there are fewer. None takes all that can be counted:
+    official pairs, whole released mixtures, or single sources."""
+    pairs: Literal["drawn", "official"] = "drawn"
+    """Sources are drawn, or are the pairs of the data set's own test list (VGGSound-Duet)."""
+    whole_groups: bool = False
+    """Of released mixtures, test those with as many sources as asked for, whole (FUSS); otherwise draw sources of each
+    (stems of MUSDB18)."""
+    crop: Literal["middle", "random"] = "middle"
+    """Where test clips are cut; a middle that is silent is replaced by the loudest second."""
+    test_list: str | None = None
+    """File of a list made by jobs/freeze_test_list.py; the settings above, but batch_size, are then not used."""
     batch_size: int = 8
     """Mixtures separated at a time."""
     num_examples: int = 3
@@ -130,8 +184,11 @@ class Evaluation:
     """Draws the pairs of the test list; not the training's seed, so runs with other seeds share the list."""
 
     def __post_init__(self) -> None:
-        for name in ("num_mixtures", "batch_size"):
-            _require(getattr(self, name) >= 1, f"{name} must be at least 1, not {getattr(self, name)}")
+        _require(self.batch_size >= 1, f"batch_size must be at least 1, not {self.batch_size}")
+        _require(
+            self.num_mixtures is None or self.num_mixtures >= 1,
+            f"num_mixtures must be at least 1, not {self.num_mixtures}",
+        )
         _require(self.num_examples >= 0, f"num_examples must not be negative, not {self.num_examples}")
 
 
@@ -149,6 +206,10 @@ class Resources:
     """Mixtures are rendered by a Ray Data pipeline (on any node) or in the training process itself."""
     prefetch_batches: int = 2
     """Batches rendered ahead of the step that uses them."""
+    cache_gb: float = 50.0
+    """Disk on each node for shards of an object store, in GB."""
+    cache_folder: str | None = None
+    """Where that is, on each node; None is COCKTAIL_CACHE, or a folder among the node's temporary files."""
     max_failures: int = 3
     """Times that training goes on from the last checkpoint by itself after a worker has died."""
 
@@ -156,6 +217,7 @@ class Resources:
         _require(self.num_workers >= 1, f"num_workers must be at least 1, not {self.num_workers}")
         _require(self.cpus_per_worker > 0, f"cpus_per_worker must be positive, not {self.cpus_per_worker}")
         _require(self.prefetch_batches >= 1, f"prefetch_batches must be at least 1, not {self.prefetch_batches}")
+        _require(self.cache_gb > 0, f"cache_gb must be positive, not {self.cache_gb}")
         _require(self.max_failures >= 0, f"max_failures must not be negative, not {self.max_failures}")
 
 
@@ -196,7 +258,7 @@ class Experiment(Generic[ModelT]):
             batch % workers == 0,
             f"training.batch_size {batch} must be a multiple of resources.num_workers {workers}",
         )
-        self.model.require_segment(self.mixing.segment_samples)
+        self.model.require_mixing(self.mixing)
         _require(
             self.run_name is None or re.fullmatch(r"[A-Za-z0-9._-]+", self.run_name) is not None,
             f"run_name may hold letters, digits, '.', '_' and '-' only, not {self.run_name!r}",
@@ -212,6 +274,7 @@ _DOES_NOT_DECIDE_RESULTS = (
     "training.log_every",
     "training.checkpoint_every",
     "training.keep_checkpoints",
+    "training.max_dropped_share",
     "evaluation.batch_size",
     "evaluation.num_examples",
 )
@@ -247,6 +310,16 @@ def flatten(settings: dict[str, Any], prefix: str = "") -> dict[str, Any]:
         else:
             flat[f"{prefix}{name}"] = list(value) if isinstance(value, tuple) else value
     return flat
+
+
+PartT = TypeVar("PartT")
+
+
+def part_of(kind: type[PartT], settings: dict[str, Any], prefix: str) -> PartT:
+    """A part of an experiment, of dataclass `kind`, out of settings by dotted path: what `flatten` took apart."""
+    names = {f.name for f in dataclasses.fields(kind)}  # pyright: ignore[reportArgumentType]
+    given = {path.removeprefix(prefix): value for path, value in settings.items() if path.startswith(prefix)}
+    return kind(**{name: value for name, value in given.items() if name in names})
 
 
 def _require(holds: bool, message: str) -> None:

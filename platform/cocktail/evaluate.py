@@ -53,7 +53,8 @@ def load_model(config: ModelConfig, num_classes: int, checkpoint: str) -> Any:
 def separate_batch(name: str, model: Any, batch: MixtureBatch) -> dict[str, np.ndarray]:
     """A batch's references and every system's estimates as columns, cut to the length the inverse gives back.
 
-    `mixture` [B, T'], `references` [B, N, T'], and an `estimates/<system>` [B, N, T'] for the model and each control.
+    `mixture` [B, T'], `references` [B, N, T'], and an `estimates/<system>` [B, N, T'] for the model and each control;
+    of a mixture's N sources the first `num_sources` [B] are there.
     """
     device = next(model.parameters()).device
     on_device = batch.to(device)
@@ -68,6 +69,7 @@ def separate_batch(name: str, model: Any, batch: MixtureBatch) -> dict[str, np.n
     return {
         "mixture_id": np.array(batch.mixture_ids),
         "class_ids": batch.class_ids.numpy(),
+        "num_sources": batch.present.sum(dim=1).numpy(),
         "mixture": mixture.cpu().numpy(),
         "references": references.cpu().numpy(),
         **{f"estimates/{system}": values.cpu().numpy() for system, values in estimates.items()},
@@ -83,11 +85,12 @@ def score_batch(columns: Any) -> pa.Table:
     rows: list[dict[str, Any]] = []
     systems = [name.removeprefix("estimates/") for name in columns if name.startswith("estimates/")]
     for b, mixture_id in enumerate(columns["mixture_id"]):
-        mixture, references = columns["mixture"][b], columns["references"][b]
+        count = columns["num_sources"][b]
+        mixture, references = columns["mixture"][b], columns["references"][b][:count]
         silent_references = is_silent(references)
         unprocessed = np.broadcast_to(mixture, references.shape)
         for system in systems:
-            estimates = columns[f"estimates/{system}"][b]
+            estimates = columns[f"estimates/{system}"][b][:count]
             silent = is_silent(estimates)
             scores: dict[str, np.ndarray] = {}
             if not silent_references.any():

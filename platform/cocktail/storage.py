@@ -10,11 +10,17 @@ the location and what the system said; a file that is not there raises FileNotFo
 
 from __future__ import annotations
 
+import ctypes
+import errno
 import functools
 import os
+import re
 import shutil
+import socket
 import tempfile
+import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
@@ -30,12 +36,23 @@ ATTEMPTS = 6
 
 _CONNECT_SECONDS = 5.0
 _COPY_BYTES = 8 << 20
-_TEMPORARY_SUFFIX = ".tmp"
+_TEMPORARY_SUFFIX = ".cocktail-tmp"
+_ABANDONED_SECONDS = 24 * 3600.0
+"""Nothing was written for so long to a temporary file whose writer is not known to live: it has none."""
+
+_SCHEMES = ("s3", "gs", "gcs", "abfs", "abfss", "hdfs", "file", "http", "https")
+_NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)
+"""What systems say of a place that cannot hold a file."""
 
 
 def is_remote(location: str) -> bool:
-    """Whether a location is a URI."""
-    return "://" in location
+    """Whether a location is a URI. Raises UsageError for one without both of its slashes: no local path is meant."""
+    if "://" in location:
+        return True
+    scheme, colon, rest = location.partition(":")
+    if colon and scheme.lower() in _SCHEMES:
+        raise UsageError(f"{location}: expected {scheme}://{rest.lstrip('/')}")
+    return False
 
 
 def resolve(location: str) -> tuple[pyarrow.fs.FileSystem, str]:
@@ -46,7 +63,10 @@ def resolve(location: str) -> tuple[pyarrow.fs.FileSystem, str]:
     if scheme == "s3":  # not parsed as a URI: names of objects may hold any character
         if "endpoint_override=" in location:
             raise UsageError(f"{location}: options in a URI are not taken. Set AWS_ENDPOINT_URL and AWS_REGION instead")
-        return _s3(path.partition("/")[0], _endpoint()), path.strip("/")
+        path = path.strip("/")
+        if not path:
+            raise UsageError(f"{location} names no bucket: expected s3://BUCKET/FOLDER")
+        return _s3(path.partition("/")[0], _endpoint()), path
     try:
         return pyarrow.fs.FileSystem.from_uri(location)
     except (pa.ArrowInvalid, OSError) as error:
@@ -54,7 +74,13 @@ def resolve(location: str) -> tuple[pyarrow.fs.FileSystem, str]:
 
 
 def _endpoint() -> str | None:
-    return os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL")
+    for name in ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL"):
+        url = os.environ.get(name)
+        if url and not re.fullmatch(r"https?://[^/?#\s]+/?", url):
+            raise UsageError(f"{name} is {url}: expected http://HOST:PORT or https://HOST, nothing behind it")
+        if url:
+            return url
+    return None
 
 
 @functools.cache
@@ -77,15 +103,32 @@ def _s3(bucket: str, endpoint: str | None) -> pyarrow.fs.S3FileSystem:
 
 
 @contextmanager
-def _telling(location: str, doing: str) -> Iterator[None]:
+def telling(location: str, doing: str) -> Iterator[None]:
     """Turn what a system says of a location into a UsageError; a missing file stays what it is."""
     try:
         yield
     except FileNotFoundError:
         raise
     except OSError as error:
+        if error.errno in _NO_ROOM:
+            raise _no_room(location, error) from error
         advice = ". Check the address, credentials and region" if is_remote(location) else ""
         raise UsageError(f"cannot {doing} {location}: {error.strerror or error}{advice}") from error
+
+
+@contextmanager
+def _telling_if_full(location: str) -> Iterator[None]:
+    """Turn what a system says where a location cannot be written for want of room into a UsageError, nothing else."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno in _NO_ROOM:
+            raise _no_room(location, error) from error
+        raise
+
+
+def _no_room(location: str, error: OSError) -> UsageError:
+    return UsageError(f"cannot write {location}: {error.strerror or error}. Make room there, or write elsewhere")
 
 
 def absolute(location: str, option: str) -> str:
@@ -110,14 +153,14 @@ def join(location: str, *names: str) -> str:
 def exists(location: str) -> bool:
     """Whether a file or folder is there."""
     filesystem, path = resolve(location)
-    with _telling(location, "reach"):
+    with telling(location, "reach"):
         return filesystem.get_file_info(path).type != pyarrow.fs.FileType.NotFound
 
 
 def is_folder(location: str) -> bool:
     """Whether a folder is there."""
     filesystem, path = resolve(location)
-    with _telling(location, "reach"):
+    with telling(location, "reach"):
         return filesystem.get_file_info(path).type == pyarrow.fs.FileType.Directory
 
 
@@ -125,7 +168,7 @@ def list_names(location: str) -> list[str]:
     """Sorted names of what lies directly in a folder; an absent folder is empty."""
     filesystem, path = resolve(location)
     selector = pyarrow.fs.FileSelector(path, recursive=False, allow_not_found=True)
-    with _telling(location, "list"):
+    with telling(location, "list"):
         return sorted(info.base_name for info in filesystem.get_file_info(selector))
 
 
@@ -135,13 +178,13 @@ def open_reader(location: str) -> pa.NativeFile:
     Raises FileNotFoundError.
     """
     filesystem, path = resolve(location)
-    with _telling(location, "read"):
+    with telling(location, "read"):
         return filesystem.open_input_file(path)
 
 
 def read_bytes(location: str) -> bytes:
     """A whole file. Raises FileNotFoundError."""
-    with _telling(location, "read"), open_reader(location) as file:
+    with telling(location, "read"), open_reader(location) as file:
         return file.readall()
 
 
@@ -156,7 +199,12 @@ def local_copy(location: str) -> Iterator[Path]:
         return
     with tempfile.TemporaryDirectory(prefix="cocktail-") as folder:
         path = Path(folder) / location.rsplit("/", 1)[-1]
-        with _telling(location, "read"), open_reader(location) as source, path.open("wb") as copy:
+        with (
+            telling(location, "read"),
+            _telling_if_full(str(path)),
+            open_reader(location) as source,
+            path.open("wb") as copy,
+        ):
             shutil.copyfileobj(source, copy, _COPY_BYTES)
         yield path
 
@@ -173,32 +221,55 @@ def open_atomic(location: str) -> Iterator[IO[bytes]]:
 
     Locally: a temporary name beside it, synced, then renamed. In an object store: a temporary file on this
     machine's disk, then one upload, which becomes visible when it is complete. Folders are made on the way.
+    Raises UsageError, also out of the block, where there is no room for it.
     """
     filesystem, path = resolve(location)
     if not isinstance(filesystem, pyarrow.fs.LocalFileSystem):
-        with tempfile.TemporaryFile() as file:
+        here = f"{tempfile.gettempdir()}, where {location} is kept until it is uploaded"
+        with _telling_if_full(here), tempfile.TemporaryFile() as file:
             yield file
-            file.seek(0)
-            with _telling(location, "write"), filesystem.open_output_stream(path) as stream:
-                shutil.copyfileobj(file, stream, _COPY_BYTES)
+            _upload(file, filesystem, path, location)
         return
     target = Path(path)
-    temporary = target.with_name(f".{target.name}.{os.getpid()}{_TEMPORARY_SUFFIX}")
-    with _telling(location, "write"):
+    temporary = target.with_name(f".{target.name}.{socket.gethostname()}.{os.getpid()}{_TEMPORARY_SUFFIX}")
+    with telling(location, "write"):
         target.parent.mkdir(parents=True, exist_ok=True)
         file = temporary.open("wb")
     try:
-        with file:
+        with _telling_if_full(location), file:
             yield file
-            with _telling(location, "write"):
+            with telling(location, "write"):
                 file.flush()
                 os.fsync(file.fileno())
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
-    with _telling(location, "write"):
+    with telling(location, "write"):
         temporary.replace(target)
         _sync_folder(target.parent)
+
+
+def _upload(file: IO[bytes], filesystem: pyarrow.fs.FileSystem, path: str, location: str) -> None:
+    """Copy a local file into an object store, whole or not at all.
+
+    A thread of its own does it: signals raise their exceptions in the main thread only, so none comes between the
+    stream's opening and its end. An interrupted caller goes on once the upload has ended.
+    """
+    file.seek(0)
+    with telling(location, "write"), ThreadPoolExecutor(1) as thread:
+        thread.submit(_stream, file, filesystem, path).result()
+
+
+def _stream(file: IO[bytes], filesystem: pyarrow.fs.FileSystem, path: str) -> None:
+    stream = filesystem.open_output_stream(path)
+    try:
+        shutil.copyfileobj(file, stream, _COPY_BYTES)
+    except BaseException:
+        # Arrow cannot abort: when a stream is closed or freed, be it at the process's end, what has arrived so far
+        # becomes the object. So it is never freed. (copy_files, a single call, does not raise if a part fails.)
+        ctypes.pythonapi.Py_IncRef(ctypes.py_object(stream))
+        raise
+    stream.close()
 
 
 def _sync_folder(path: Path) -> None:
@@ -210,18 +281,32 @@ def _sync_folder(path: Path) -> None:
 
 
 def delete_temporary(location: str) -> None:
-    """Remove what killed writers left in a local folder. Nothing may be writing there."""
+    """Remove what killed writers left in a local folder, and nothing that one may still be writing there."""
     filesystem, path = resolve(location)
     if isinstance(filesystem, pyarrow.fs.LocalFileSystem) and Path(path).is_dir():
-        for left in Path(path).iterdir():
-            if left.name.startswith(".") and left.name.endswith(_TEMPORARY_SUFFIX):
-                left.unlink(missing_ok=True)
+        with telling(location, "tidy"):
+            for left in Path(path).glob(f".*{_TEMPORARY_SUFFIX}"):
+                if _is_abandoned(left):
+                    left.unlink(missing_ok=True)
+
+
+def _is_abandoned(temporary: Path) -> bool:
+    """Whether the writer of a temporary file is gone, if it was on this host; of another one, only its age tells."""
+    ours = re.search(rf"\.{re.escape(socket.gethostname())}\.(\d+){re.escape(_TEMPORARY_SUFFIX)}$", temporary.name)
+    try:
+        if ours:
+            os.kill(int(ours[1]), 0)
+        return time.time() - temporary.stat().st_mtime > _ABANDONED_SECONDS
+    except (ProcessLookupError, OverflowError):  # there is no such process, or can be none
+        return True
+    except (PermissionError, FileNotFoundError):  # it is another user's; or the file has just got its name
+        return False
 
 
 def delete_file(location: str) -> None:
     """Remove a file; an absent one is no error."""
     filesystem, path = resolve(location)
-    with _telling(location, "delete"):
+    with telling(location, "delete"):
         if filesystem.get_file_info(path).type == pyarrow.fs.FileType.File:
             filesystem.delete_file(path)
 
@@ -229,6 +314,6 @@ def delete_file(location: str) -> None:
 def delete_folder(location: str) -> None:
     """Remove a folder and all that is in it; an absent one is no error."""
     filesystem, path = resolve(location)
-    with _telling(location, "delete"):
+    with telling(location, "delete"):
         if filesystem.get_file_info(path).type == pyarrow.fs.FileType.Directory:
             filesystem.delete_dir(path)

@@ -6,8 +6,8 @@ Shape letters: B batch, N sources, T samples, F frequency rows, M frames in time
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Protocol, runtime_checkable
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 if TYPE_CHECKING:  # what only shards or plans data need not wait for torch, nor hold it in memory
     import torch
@@ -21,34 +21,63 @@ class UsageError(ValueError):
     """
 
 
+NO_CLASS = -1
+"""The class id of a source without one."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Reading:
+    """What it took to read a batch."""
+
+    bytes_read: int = 0
+    """Out of shards."""
+    bytes_fetched: int = 0
+    """Over the network."""
+    cache_hits: int = 0
+    """Shards that were opened from the node's cache."""
+    cache_misses: int = 0
+    """Shards that were fetched into it."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class MixtureBatch:
-    """B mixtures of N sources each, as cut from the shards: before gain, sum and any transform.
+    """B mixtures of up to N sources each, as cut from the shards: before gain, sum and any transform.
 
     Audio stays int16 until it is on the training device, where `cocktail.audio.mixing.mix` makes the
     mixture and its references of it.
     """
 
     mixture_ids: tuple[str, ...]
-    """B names, each derived from what the mixture holds (clips, crops, gains)."""
+    """B names, each derived from what the mixture holds (clips, crops, gains, views of pictures)."""
     sources: Tensor
-    """int16 [B, N, T], full scale 32768."""
+    """int16 [B, N, T], full scale 32768; zeros where no source is present."""
     gains: Tensor
     """float32 [B, N], linear."""
     class_ids: Tensor
-    """int64 [B, N], rows of the data set's class list; distinct within a mixture."""
+    """int64 [B, N], rows of the data set's class list, distinct within a mixture; NO_CLASS where there is none."""
+    present: Tensor
+    """bool [B, N]: whether there is such a source; a mixture's sources come first."""
+    pictures: Tensor | None = None
+    """uint8 [B, N, P, H, W, 3]: P pictures of each source, RGB; None if none were asked for."""
+    truth: Tensor | None = None
+    """bool [B, N, H, W]: where in its picture the source is, in test batches of one picture a source."""
+    has_truth: Tensor | None = None
+    """bool [B, N]: whether anybody said so."""
+    dropped: tuple[str, ...] = ()
+    """Why mixtures that the plan has here are not: a line each, with the mixture's id."""
+    reading: Reading = Reading()
 
     def __len__(self) -> int:
         return len(self.mixture_ids)
 
     def to(self, device: torch.device | str) -> MixtureBatch:
         """The same batch on another device; ids stay where they are."""
-        return MixtureBatch(
-            mixture_ids=self.mixture_ids,
-            sources=self.sources.to(device, non_blocking=True),
-            gains=self.gains.to(device, non_blocking=True),
-            class_ids=self.class_ids.to(device, non_blocking=True),
-        )
+        moved = {
+            name: value.to(device, non_blocking=True)
+            for name in ("sources", "gains", "class_ids", "present", "pictures", "truth", "has_truth")
+            if (value := getattr(self, name)) is not None
+        }
+        return replace(self, **moved)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -93,4 +122,8 @@ class BatchSource(Protocol):
 
     def batches(self, epoch: int, first: int, rank: int, world_size: int) -> Iterator[MixtureBatch]:
         """A rank's part of the global batches of an epoch, from batch `first` on, in order."""
+        ...
+
+    def state(self, step: int) -> dict[str, Any]:
+        """Where the batch of a step lies (`epoch`, `batch`) and what else has to be as it was to go on from there."""
         ...

@@ -13,6 +13,7 @@ def batch(sources: list[list[int]], gains: list[float]) -> MixtureBatch:
         sources=torch.tensor([sources], dtype=torch.int16),
         gains=torch.tensor([gains]),
         class_ids=torch.tensor([list(range(len(sources)))]),
+        present=torch.ones(1, len(sources), dtype=torch.bool),
     )
 
 

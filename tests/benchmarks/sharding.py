@@ -25,7 +25,7 @@ import soxr
 import tyro
 
 from cocktail.train.cluster import connect
-from pipelines.clips import ClipSource
+from pipelines.clips import ClipReader, ClipSource
 from pipelines.manifest import Manifest
 from pipelines.shard_plan import ShardSettings, plan_shards
 from pipelines.shards import shard_dataset, write_shard
@@ -104,10 +104,11 @@ def crops_per_second(manifest: Manifest, num_crops: int) -> float:
     generator = np.random.default_rng(0)
     picks = [(rows[generator.integers(len(rows))], generator.random()) for _ in range(num_crops)]
     begin = time.perf_counter()
-    for row, where in picks:
-        start = int(where * (row["num_samples"] - CROP_SECONDS * rate))
-        checks = row["checks"][start // rate : -(-(start + CROP_SECONDS * rate) // rate)]
-        source.read(row, start, CROP_SECONDS * rate, checks)
+    with ClipReader(source) as reader:
+        for row, where in picks:
+            start = int(where * (row["num_samples"] - CROP_SECONDS * rate))
+            checks = row["checks"][start // rate : -(-(start + CROP_SECONDS * rate) // rate)]
+            reader.sound(row, start, CROP_SECONDS * rate, checks)
     return num_crops / (time.perf_counter() - begin)
 
 

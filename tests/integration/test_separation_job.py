@@ -162,6 +162,22 @@ def test_two_workers_train_together(experiment, tmp_path, local_ray):
     assert last_checkpoint(tmp_path).step == 20
 
 
+@pytest.mark.slow
+def test_two_workers_on_two_cpus_train_200_steps_alike_with_both_executors(experiment, tmp_path, local_ray):
+    histories = []
+    for executor in ("ray", "inline"):
+        output = tmp_path / executor
+        long = replace(experiment, training=replace(experiment.training, epochs=40, log_every=10))
+        resources = Resources(gpu="no", num_workers=2, executor=executor)
+        run(replace(long, output=str(output), resources=resources))
+        found = mlflow_runs(output)[0]
+        points = client(output).get_metric_history(found.info.run_id, "loss/total")
+        histories.append([(point.step, point.value) for point in sorted(points, key=lambda point: point.step)])
+    assert len(histories[0]) == 20
+    assert histories[0][-1][0] == 200
+    assert histories[0] == histories[1]
+
+
 def test_a_checkpoint_of_other_settings_is_refused_and_left_alone(undisturbed, experiment, tmp_path):
     name = run_folders(undisturbed)[0].name
     before = last_checkpoint(undisturbed)

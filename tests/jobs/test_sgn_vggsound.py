@@ -91,4 +91,4 @@ def test_shards_without_usable_test_clips_are_one_line(tmp_path):
     )
     assert ended.returncode == 2
     assert ended.stderr.strip().splitlines()[-1].startswith("error: ")
-    assert "0 clips of 0 classes that sound in its test split" in ended.stderr
+    assert "gives too few sources, test: 0 clips of 0 classes" in ended.stderr

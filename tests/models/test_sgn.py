@@ -36,6 +36,7 @@ def tones(class_ids: list[list[int]], seed: int = 0) -> MixtureBatch:
         sources=(wave * 16000).to(torch.int16),
         gains=torch.ones(ids.shape),
         class_ids=ids,
+        present=ids >= 0,
     )
 
 

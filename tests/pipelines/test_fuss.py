@@ -319,6 +319,18 @@ def test_an_example_whose_folder_is_not_there_is_a_problem_known_from_the_start(
     assert index_fuss(root)["problem"].to_pylist() == ["missing file", None, None, None]
 
 
+def test_the_same_files_at_another_place_are_told_of_with_the_same_words(tmp_path):
+    told = []
+    for place in (tmp_path / "here", tmp_path / "there"):
+        far = write_example(place, "train/a0", [("1", 6, 9), ("2", 1, 4)])
+        write_wav(place / "train/a0_sources/foreground0_sound.wav", 7.6, 9.6)
+        unknown = write_example(place, "train/a1", [("77", 1, 2)])
+        index = index_fuss(write_lists(place, [far, unknown]), labels=LABELS)
+        assert len(notes_of(index)) == 3
+        told.append(index.schema.metadata)
+    assert told[0] == told[1]
+
+
 def test_labels_that_no_source_has_are_refused(tmp_path):
     root = write_lists(tmp_path, [write_example(tmp_path, "train/a0", [])])
     with pytest.raises(

@@ -25,6 +25,7 @@ def test_a_row_with_everything_keeps_everything():
         partner="other",
         boxes=(Box(0, "violin", 0.1, 0.2, 0.3, 0.4), Box(1, None, 0.0, 0.0, 1.0, 1.0)),
         mask_path="/mask.png",
+        nominal_pictures=7,
     )
     index = make_index([full], ["horn", "violin"])
     assert index.to_pylist() == [
@@ -45,6 +46,7 @@ def test_a_row_with_everything_keeps_everything():
             ],
             "mask_path": "/mask.png",
             "nominal_seconds": 4.0,
+            "nominal_pictures": 7,
             "problem": None,
         }
     ]

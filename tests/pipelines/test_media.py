@@ -1,9 +1,12 @@
 """Clips decode to the sound and the pictures that were put in; every damage has its own reason."""
 
+import errno
 import hashlib
 import io
+import os
 import pickle
 import wave
+from pathlib import Path
 from typing import get_args
 
 import av
@@ -11,6 +14,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from cocktail.types import UsageError
 from pipelines.bad_clips import BadClip, Reason
 from pipelines.media import decode_clip
 from tests.miniature_clips import FPS, RATE, gray_level, make_corpus, tone, write_clip
@@ -24,6 +28,18 @@ def refusal(path, **changes):
     with pytest.raises(BadClip) as caught:
         decode(path, **changes)
     return caught.value.reason
+
+
+def write_sound_with_a_gap(path, gap_seconds):
+    """Two seconds of sound, the second of which starts late; nothing is cut off, and every packet decodes."""
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("pcm_s16le", rate=RATE, layout="mono")
+        for start_seconds in (0.0, 1.0 + gap_seconds):
+            samples = np.rint(tone(1.0) * 32767).astype(np.int16)[np.newaxis]
+            frame = av.AudioFrame.from_ndarray(samples, "s16", layout="mono")
+            frame.rate, frame.pts = RATE, round(start_seconds * RATE)
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode())
 
 
 def picture_level(jpeg):
@@ -167,6 +183,14 @@ def test_damage_in_the_middle_is_no_missing_end(tmp_path):
     assert refusal(tmp_path / "a.mp4", num_frames=0) == "decode error"
 
 
+def test_sound_with_a_gap_is_refused_since_what_follows_would_move_against_the_pictures(tmp_path):
+    write_sound_with_a_gap(tmp_path / "a.mkv", 1.5)
+    with pytest.raises(BadClip, match=r"decode error: 1.50 s of sound are missing on the way"):
+        decode(tmp_path / "a.mkv", num_frames=0)
+    write_sound_with_a_gap(tmp_path / "a.mkv", 0.4)
+    assert decode(tmp_path / "a.mkv", num_frames=0).duration_seconds == 2.0
+
+
 def test_a_playlist_named_like_a_clip_opens_nothing_else(tmp_path):
     write_clip(tmp_path / "secret.mp4")
     for text in (
@@ -185,9 +209,39 @@ def test_a_title_that_is_no_utf8_does_not_matter(tmp_path):
     assert decode(tmp_path / "a.mp4").duration_seconds > 1
 
 
-def test_what_cannot_be_read_as_a_file_is_a_bad_clip_too(tmp_path):
+class FailingFile(io.FileIO):
+    """A file on a disk that fails after so many reads."""
+
+    reads_left = 0
+
+    def readinto(self, buffer):
+        if FailingFile.reads_left == 0:
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+        FailingFile.reads_left -= 1
+        return super().readinto(buffer)
+
+
+@pytest.mark.parametrize("ending", ["mp4", "mkv", "wav"])
+def test_whichever_read_the_system_fails_it_is_no_verdict_on_the_clip(tmp_path, monkeypatch, ending):
+    path = tmp_path / f"a.{ending}"
+    has_pictures = ending != "wav"
+    write_clip(path, seconds=3.0, has_pictures=has_pictures, audio_codec="aac" if has_pictures else "pcm_s16le")
+    whole = decode(path, num_frames=int(has_pictures))
+    monkeypatch.setattr(Path, "open", lambda self, mode: io.BufferedReader(FailingFile(self)))
+    for num_reads in range(100):
+        FailingFile.reads_left = num_reads
+        try:
+            assert decode(path, num_frames=int(has_pictures)).source_sha256 == whole.source_sha256
+            break
+        except UsageError as error:
+            assert str(error).startswith(f"cannot read {path}: Input/output error")
+    assert num_reads >= 5
+
+
+def test_what_the_system_does_not_open_is_no_verdict_unless_it_is_missing(tmp_path):
     (tmp_path / "folder.mp4").mkdir()
-    assert refusal(tmp_path / "folder.mp4") == "decode error"
+    with pytest.raises(UsageError, match=rf"cannot read {tmp_path}/folder.mp4: Is a directory"):
+        decode(tmp_path / "folder.mp4")
     assert refusal(tmp_path / "nothing.mp4") == "missing file"
 
 

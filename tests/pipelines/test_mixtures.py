@@ -1,69 +1,31 @@
-"""Rendering reads exactly what a row names; any number of ranks and both executors give the same bytes."""
+"""Any number of ranks, both executors and any entry give the same bytes of the same mixtures."""
 
 import hashlib
+import pickle
 from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
 import pytest
 import ray
 import ray.data
 
 from cocktail.config import Mixing
 from cocktail.types import UsageError
-from pipelines.clips import ClipSource, DamagedMemberError
-from pipelines.mixtures import MixtureStream, render
-from pipelines.plans import plan_epoch
-from tests.toy_shards import RATE, make_toy_shards, toy_audio
+from pipelines.mixtures import MixtureStream
+from tests.toy_shards import RATE, make_toy_shards
 
 MIXING = Mixing(sample_rate_hz=RATE, segment_samples=2000, window_shards=2)
 
 
 @pytest.fixture(scope="module")
 def manifest(tmp_path_factory):
-    return make_toy_shards(tmp_path_factory.mktemp("toy"))
+    return make_toy_shards(tmp_path_factory.mktemp("toy"), with_pictures=True)
 
 
 @pytest.fixture
 def stream(manifest) -> MixtureStream:
-    return MixtureStream(folder=manifest.folder, mixing=MIXING, split="train", seed=5, batch_size=8, executor="inline")
-
-
-def expected_audio(clip_id: str) -> np.ndarray:
-    number = int(clip_id.removeprefix("clip"))
-    return toy_audio(number, mostly_silent=number % 10 == 9 and number < 40)
-
-
-def test_rendered_sources_are_the_clips_samples(manifest):
-    plan = plan_epoch(manifest, MIXING, split="train", seed=0, epoch=0).slice(3, 7)
-    columns = render(plan, ClipSource.of(manifest), 2000)
-    assert columns["sources"].shape == (7, 2, 2000)
-    assert columns["sources"].dtype == np.int16
-    for b, row in enumerate(plan.to_pylist()):
-        assert columns["mixture_ids"][b] == row["mixture_id"]
-        np.testing.assert_array_equal(columns["class_ids"][b], row["class_id"])
-        np.testing.assert_array_equal(columns["gains"][b], np.float32(row["gain"]))
-        for n, clip_id in enumerate(row["clip_id"]):
-            start = row["start"][n]
-            np.testing.assert_array_equal(columns["sources"][b, n], expected_audio(clip_id)[start : start + 2000])
-
-
-def test_a_short_clip_is_repeated(manifest):
-    longer = replace(MIXING, segment_samples=7000)
-    plan = plan_epoch(manifest, longer, split="train", seed=0, epoch=0).slice(0, 1)
-    row = plan.to_pylist()[0]
-    audio = expected_audio(row["clip_id"][0])
-    sources = render(plan, ClipSource.of(manifest), 7000)["sources"]
-    np.testing.assert_array_equal(sources[0, 0], np.concatenate([audio, audio[:2000]]))
-
-
-def test_a_shard_cut_short_is_named(tmp_path):
-    manifest = make_toy_shards(tmp_path / "cut")
-    for path in Path(manifest.folder).glob("train-*.tar"):
-        path.write_bytes(path.read_bytes()[:2000])
-    plan = plan_epoch(manifest, MIXING, split="train", seed=0, epoch=0)
-    with pytest.raises(DamagedMemberError, match=r"train-0000\d\.tar: clip clip\d+ is damaged: its sound ends early"):
-        render(plan, ClipSource.of(manifest), 2000)
+    mixing = replace(MIXING, num_sources=3, min_sources=2, pictures_per_source=1, picture_side=16)
+    return MixtureStream(folder=manifest.folder, mixing=mixing, split="train", seed=5, batch_size=8, executor="inline")
 
 
 def hashes(stream: MixtureStream, first: int = 0, world_size: int = 1) -> list[str]:
@@ -73,40 +35,79 @@ def hashes(stream: MixtureStream, first: int = 0, world_size: int = 1) -> list[s
         for number, batch in enumerate(stream.batches(epoch=2, first=first, rank=rank, world_size=world_size)):
             while len(parts) <= number:
                 parts.append([])
+            assert batch.pictures is not None
             for i, mixture_id in enumerate(batch.mixture_ids):
-                tensors = (batch.sources[i], batch.gains[i], batch.class_ids[i])
-                digest = hashlib.sha256(b"".join(tensor.numpy().tobytes() for tensor in tensors)).hexdigest()
+                tensors = (batch.sources, batch.gains, batch.class_ids, batch.present, batch.pictures)
+                digest = hashlib.sha256(b"".join(tensor[i].numpy().tobytes() for tensor in tensors)).hexdigest()
                 parts[number].append(f"{mixture_id}:{digest}")
     return [hashlib.sha256("".join(batch).encode()).hexdigest() for batch in parts]
 
 
-def test_any_number_of_ranks_sees_the_same_global_batches(stream):
+def test_any_number_of_ranks_prefetches_and_entries_see_the_same_global_batches(stream):
     whole = hashes(stream)
-    assert len(whole) == stream.batches_per_epoch == 5
-    assert hashes(stream, world_size=2) == whole
-    assert hashes(stream, world_size=4) == whole
-
-
-def test_an_epoch_can_be_entered_at_any_batch(stream):
-    assert hashes(stream, first=3) == hashes(stream)[3:]
-
-
-@pytest.mark.parametrize("prefetch", [1, 4])
-def test_prefetching_changes_nothing(stream, prefetch):
-    assert hashes(replace(stream, prefetch_batches=prefetch)) == hashes(stream)
+    assert len(set(whole)) == len(whole) == stream.batches_per_epoch == 5
+    for world_size in (1, 2, 4):
+        for prefetch in (1, 4):
+            for first in (1, 3):
+                again = hashes(replace(stream, prefetch_batches=prefetch), first=first, world_size=world_size)
+                assert again == whole[first:]
 
 
 def test_both_executors_give_the_same_bytes(stream, local_ray):
     assert ray.is_initialized()
-    through_ray = replace(stream, executor="ray")
-    assert hashes(through_ray) == hashes(stream)
-    assert hashes(through_ray, first=3, world_size=2) == hashes(stream)[3:]
+    whole = hashes(stream)
+    for world_size, prefetch, first in ((1, 2, 0), (1, 1, 3), (2, 2, 3), (2, 4, 1), (4, 1, 1)):
+        through_ray = replace(stream, executor="ray", prefetch_batches=prefetch)
+        assert hashes(through_ray, first=first, world_size=world_size) == whole[first:]
 
 
 def test_ray_data_does_not_cut_large_batches(stream, local_ray, monkeypatch):
     # A batch of 8 mixtures has 64 KB; Ray Data cuts blocks of more than one and a half times this.
     monkeypatch.setattr(ray.data.DataContext.get_current(), "target_max_block_size", 10_000)
     assert hashes(replace(stream, executor="ray")) == hashes(stream)
+
+
+@pytest.mark.parametrize("executor", ["inline", "ray"])
+def test_a_damaged_mixture_is_dropped_by_whoever_renders_it(tmp_path, local_ray, executor):
+    manifest = make_toy_shards(tmp_path)
+    victim = manifest.table.to_pylist()[12]
+    tar = Path(manifest.folder, victim["shard"])
+    data = bytearray(tar.read_bytes())
+    for second in range(5):
+        data[victim["audio_offset"] + 2 * (RATE * second + 500)] ^= 1
+    tar.write_bytes(data)
+    stream = MixtureStream(
+        folder=manifest.folder, mixing=MIXING, split="train", seed=5, batch_size=8, executor=executor
+    )
+    for world_size in (1, 2):
+        ids, dropped = [], []
+        for rank in range(world_size):
+            for batch in stream.batches(0, 0, rank, world_size):
+                ids += batch.mixture_ids
+                dropped += batch.dropped
+        assert len(ids) + len(dropped) == 40
+        assert dropped
+        assert all(f"clip {victim['clip_id']} is damaged" in line for line in dropped)
+
+
+@pytest.mark.parametrize("executor", ["inline", "ray"])
+def test_an_epoch_can_be_left_at_any_batch(stream, local_ray, executor):
+    batches = replace(stream, executor=executor).batches(0, 0, 0, 1)
+    next(batches)
+    batches.close()
+
+
+def test_the_state_says_where_a_step_lies(stream, manifest):
+    state = stream.state(13)
+    assert (state["epoch"], state["batch"], state["seed"], state["batch_size"]) == (2, 3, 5, 8)
+    assert state["manifest"] == manifest.root_hash
+
+
+def test_a_stream_travels_without_what_it_has_read(stream):
+    size = len(pickle.dumps(stream))
+    assert stream.batches_per_epoch == 5
+    assert len(pickle.dumps(stream)) == size
+    assert pickle.loads(pickle.dumps(stream)).batches_per_epoch == 5
 
 
 def test_fewer_mixtures_than_a_batch_name_the_setting(stream):

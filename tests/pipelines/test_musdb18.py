@@ -62,6 +62,7 @@ def test_a_song_of_wav_files_is_a_group_of_four_stems_without_its_mixture(tmp_pa
         "boxes": None,
         "mask_path": None,
         "nominal_seconds": pytest.approx(0.5, abs=0.01),
+        "nominal_pictures": None,
         "problem": None,
     }
     assert notes(index) == ["train/: 1 of the release's 100 songs", "test/: 1 of the release's 50 songs"]

@@ -4,12 +4,16 @@ import json
 import math
 import os
 
+import numpy as np
 import pytest
+import soundfile
 import tyro
 
 from cocktail.types import UsageError
 from jobs.shard_music import ShardMUSIC
-from pipelines.music import MusicSettings, index_music, index_released_music
+from pipelines.music import NOMINAL_SECONDS, MusicSettings, index_music, index_released_music, sound_seconds
+from pipelines.shard_plan import ShardSettings, plan_shards, planned_clip_ids
+from tests.miniature_clips import write_clip
 
 BOX = [0.25, 0.5, 0.125, 0.25]
 CORNERS = (0.25, 0.5, 0.375, 0.75)
@@ -21,7 +25,7 @@ def video(number):
 
 
 def make(folder, num_frames=2, ending=".mp3", **categories):
-    """Folders of empty files, of `num_frames` each: the index opens none. Returns the JSON file."""
+    """Folders of empty files, `num_frames` of each video; such sounds tell no length. Returns the JSON file."""
     videos = {name.replace("__", " "): [video(number) for number in numbers] for name, numbers in categories.items()}
     for category, youtube_ids in videos.items():
         (folder / "audio" / category).mkdir(parents=True)
@@ -89,7 +93,6 @@ def test_solos_and_duets_come_in_the_order_of_their_files_with_instruments_as_la
     assert table["clip_id"].to_pylist() == [video(number) for number in (2, 1, 4, 3)]
     assert table["labels"].to_pylist() == [["violin"], ["violin"], ["cello"], ["cello", "acoustic_guitar"]]
     assert table["class_ids"].to_pylist() == [[2], [2], [1], [1, 0]]
-    assert table["nominal_seconds"].to_pylist() == [1.5, 1.5, 1.5, 2.0]
     assert table["problem"].to_pylist() == [None] * 4
     assert table["boxes"].to_pylist() == [None] * 4
     rows = table.to_pylist()
@@ -138,7 +141,6 @@ def test_one_frame_is_taken_of_every_so_many_seconds_of_those_that_are_listed(tm
     (frames / ".DS_Store").touch()
     (row,) = index(tmp_path, solo, frames_per_second=8.0).to_pylist()
     assert (names(row), seconds(row)) == (["000001.jpg", "000010.jpg", "000017.jpg"], [0.0, 9 / 8, 2.0])
-    assert row["nominal_seconds"] == 19 / 8
     (row,) = index(tmp_path, solo, frames_per_second=8.0, seconds_between_pictures=0.5).to_pylist()
     assert names(row) == [f"{number:06d}.jpg" for number in (1, 5, 10, 13, 17)]
     (row,) = index(tmp_path, solo, frames_per_second=10.0, seconds_between_pictures=0.1).to_pylist()
@@ -152,19 +154,36 @@ def test_frames_numbered_from_zero_are_refused_since_their_times_would_be_off(tm
         index(tmp_path, solo)
 
 
-def test_a_stratified_split_trains_on_four_fifths_of_the_usable_clips_of_each_class(tmp_path):
+def test_a_stratified_split_trains_on_four_fifths_of_the_released_videos_of_each_class(tmp_path):
     solo = make(tmp_path, cello=range(12), tuba=range(20, 27), flute=[30])
     for number in (3, 8):
         (tmp_path / "audio" / "cello" / f"{video(number)}.mp3").unlink()
-    table = index(tmp_path, solo)
-    good = [(row["labels"][0], row["split"]) for row in table.to_pylist() if row["problem"] is None]
-    assert {pair: good.count(pair) for pair in set(good)} == {
-        ("cello", "train"): 8,
-        ("cello", "val"): 2,
+    pairs = [(row["labels"][0], row["split"]) for row in index(tmp_path, solo).to_pylist()]
+    assert {pair: pairs.count(pair) for pair in set(pairs)} == {
+        ("cello", "train"): 9,
+        ("cello", "val"): 3,
         ("tuba", "train"): 5,
         ("tuba", "val"): 2,
         ("flute", "val"): 1,
     }
+
+
+def test_a_sound_or_a_frame_that_comes_later_moves_no_clip_to_another_split_or_shard(tmp_path):
+    def dealt():
+        table = index(tmp_path, solo, frames_per_second=8.0)
+        plan = plan_shards(table, ShardSettings(dataset="music", shard_mb=6))
+        shards = dict(zip(plan["shard"].to_pylist(), planned_clip_ids(plan), strict=True))
+        return splits(table), shards, plan["deal_hash"].to_pylist(), table["nominal_seconds"].to_pylist()
+
+    solo = make(tmp_path, 16, cello=range(11))
+    whole = dealt()
+    assert len(whole[1]) > 4
+    assert whole[3] == [NOMINAL_SECONDS] * 11
+    sounds = [tmp_path / "audio" / "cello" / f"{video(number)}.mp3" for number in range(11)]
+    for hidden in (*sounds, *(tmp_path / "frames" / "cello").iterdir()):
+        hidden.rename(tmp_path / "elsewhere")
+        assert dealt() == whole
+        (tmp_path / "elsewhere").rename(hidden)
 
 
 def test_a_stratified_split_depends_on_ids_and_seed_but_not_on_their_order(tmp_path):
@@ -173,6 +192,69 @@ def test_a_stratified_split_depends_on_ids_and_seed_but_not_on_their_order(tmp_p
     assert splits(index(tmp_path, solo)) == splits(index(tmp_path, turned))
     assert splits(index(tmp_path, solo)) != splits(index(tmp_path, solo, split_seed=1))
     assert list(splits(index(tmp_path, solo)).values()) != ["train"] * 16 + ["val"] * 4
+
+
+def make_with_sounds(folder, num_frames, seconds):
+    """As `make`, of cellos with a sound each that lasts so many seconds; None for one that is no sound."""
+    solo = make(folder, num_frames, ".wav", cello=range(len(seconds)))
+    for number, length in enumerate(seconds):
+        path = folder / "audio" / "cello" / f"{video(number)}.wav"
+        if length is None:
+            path.write_text("<html>")
+        else:
+            soundfile.write(path, np.zeros(round(100 * length), np.int16), 100)
+    return solo
+
+
+@pytest.mark.parametrize("scheme", ["", "file://"])
+def test_frames_of_another_rate_than_the_sound_says_are_refused_with_the_rate_that_fits(tmp_path, scheme):
+    solo = scheme + make_with_sounds(tmp_path, 24, [24.0, 24.5])
+    assert len(index(f"{scheme}{tmp_path}", solo, frames_per_second=1.0)) == 2
+    told = r"--frames-per-second is 8, .* about 0.99 frames a second: 24 in 24.0 s, 24 in 24.5 s. Give the rate"
+    with pytest.raises(UsageError, match=told):
+        index(f"{scheme}{tmp_path}", solo, frames_per_second=8.0)
+
+
+@pytest.mark.parametrize(("rate", "is_taken"), [(6.0, False), (7.0, True), (9.0, True), (10.0, False)])
+def test_the_rate_may_be_off_by_no_more_than_a_fifth(tmp_path, rate, is_taken):
+    solo = make_with_sounds(tmp_path, 32, [4.0])
+    if is_taken:
+        assert len(index(tmp_path, solo, frames_per_second=rate)) == 1
+    else:
+        with pytest.raises(UsageError, match=r"about 8 frames a second: 32 in 4.0 s"):
+            index(tmp_path, solo, frames_per_second=rate)
+
+
+def test_the_rate_is_that_of_most_of_a_few_clips_from_first_to_last(tmp_path):
+    """Of the ten every second is looked at: one is no sound, one is cut short, three tell the rate."""
+    seconds = [24.0, 3.0, None, 3.0, 2.0, 3.0, 24.0, 3.0, 24.0, 3.0]
+    assert len(index(tmp_path, make_with_sounds(tmp_path, 24, seconds))) == 10
+
+
+def test_frames_that_were_thinned_out_keep_their_times(tmp_path):
+    solo = make_with_sounds(tmp_path, 64, [8.0])
+    for path in (tmp_path / "frames" / "cello" / f"{video(0)}.mp4").iterdir():
+        if int(path.stem) % 8:
+            path.unlink()
+    (row,) = index(tmp_path, solo, frames_per_second=8.0).to_pylist()
+    assert seconds(row) == [number - 1 / 8 for number in range(1, 9)]
+
+
+@pytest.mark.parametrize("ending", [".mp3", ".wav", ".m4a"])
+def test_the_length_of_a_sound_is_read_of_every_kind_that_is_indexed(tmp_path, ending):
+    path = tmp_path / "with space" / f"a{ending}"  # in a URI the space is written otherwise
+    path.parent.mkdir()
+    if ending == ".m4a":
+        write_clip(path, seconds=4.0, has_pictures=False)
+    else:
+        soundfile.write(path, np.zeros(4 * 11025, np.int16), 11025)
+    assert sound_seconds(str(path)) == pytest.approx(4.0, abs=0.2)
+    assert sound_seconds(path.as_uri()) == sound_seconds(str(path))
+    other = path.rename(path.with_stem("other"))
+    path.write_text(f"ffconcat version 1.0\nfile {other.name}\nduration 9\n")  # opens others
+    assert sound_seconds(str(path)) is None
+    path.unlink()
+    assert sound_seconds(str(path)) is sound_seconds(path.as_uri()) is None
 
 
 def test_the_first_video_of_a_class_validates_and_the_second_tests(tmp_path):
@@ -481,6 +563,19 @@ def test_an_index_of_a_store_is_the_same_but_for_where_it_lies(tmp_path):
         for picture in row["pictures"]:
             picture["path"] = picture["path"].removeprefix("file://")
     assert stored == local
+
+
+def test_the_same_files_at_another_place_are_told_of_with_the_same_words(tmp_path):
+    told = []
+    for place in (tmp_path / "here", tmp_path / "there"):
+        place.mkdir()
+        solo = make(place, 3, cello=range(5))
+        train = write_lines(place / "train.txt", f"{video(1)}_000_00000,cello", f"{video(9)}_000_00000,cello")
+        given = write_json(place / "solotest.json", dsol({(video(9), 1, 37): [(1, BOX)]}))
+        table = index(place, solo, split="lists", train_list=(train,), boxes=(given,))
+        assert len(notes(table)) == 3
+        told.append(table.schema.metadata)
+    assert told[0] == told[1]
 
 
 def test_the_job_hands_its_options_to_the_index(tmp_path, monkeypatch):

@@ -6,6 +6,9 @@ import io
 import json
 import os
 import re
+import shutil
+import socket
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -16,13 +19,14 @@ import pytest
 from PIL import Image
 from webdataset.compat import WebDataset
 
-from cocktail.storage import write_atomic
+from cocktail.storage import read_bytes, write_atomic
 from cocktail.types import UsageError
-from pipelines.index import IndexRow, make_index
-from pipelines.manifest import open_manifest
+from pipelines.index import IndexRow, Picture, make_index
+from pipelines.manifest import QUARANTINE_COLUMNS, open_manifest
 from pipelines.media import decode_clip
 from pipelines.shard_plan import ShardSettings, plan_shards
-from pipelines.shards import find_committed, finish, shard_dataset, write_shard
+from pipelines.shards import _check_bad_share, find_committed, finish, shard_dataset, write_shard
+from pipelines.sidecars import iterate_sidecars
 from pipelines.signing import parse_signed, sign
 from pipelines.tars import rms_per_second, sample_key
 from pipelines.vggsound import index_vggsound
@@ -76,6 +80,14 @@ def synthetic_index(num_clips, **changes):
         for number in range(num_clips)
     ]
     return make_index(rows, ["thunder"])
+
+
+def with_problem(index, gone):
+    """An index that was made when the file of a clip was not there."""
+    problems = ["missing file" if clip_id == gone else None for clip_id in index["clip_id"].to_pylist()]
+    merged = [new or old for new, old in zip(problems, index["problem"].to_pylist(), strict=True)]
+    column = index.schema.get_field_index("problem")
+    return index.set_column(column, index.schema.field(column), pa.array(merged, pa.string()))
 
 
 def test_every_clip_of_a_split_is_dealt_once_to_shards_of_even_size():
@@ -207,11 +219,13 @@ def test_a_shard_whose_writer_was_killed_is_written_again(index, undisturbed, tm
     rows = plan.to_pylist()
     write_shard(rows[0], SETTINGS, str(tmp_path))
     (tmp_path / (rows[1]["shard"] + ".tar")).write_bytes(b"half a tar")  # no sidecar: not committed
-    (tmp_path / f".{rows[2]['shard']}.tar.123.tmp").write_bytes(b"left behind")
+    left = f".{rows[2]['shard']}.tar.{socket.gethostname()}.99999999999.cocktail-tmp"  # of no living process
+    (tmp_path / left).write_bytes(b"left behind")
     assert find_committed(plan, SETTINGS, str(tmp_path)) == {rows[0]["shard"]}
     with pytest.raises(UsageError, match="lacks 6 of 7 shards"):
         finish(plan, SETTINGS, str(tmp_path))
-    assert write_all(index, SETTINGS, tmp_path).root_hash == undisturbed.root_hash
+    write_all(index, SETTINGS, tmp_path)
+    assert contents(tmp_path) == contents(undisturbed.folder)
 
 
 def test_the_sidecar_is_written_after_the_tar(index, tmp_path, monkeypatch):
@@ -228,6 +242,24 @@ def test_the_sidecar_is_written_after_the_tar(index, tmp_path, monkeypatch):
         write_shard(row, SETTINGS, str(tmp_path))
     assert [path.name for path in tmp_path.iterdir()] == [row["shard"] + ".tar"]
     assert find_committed(plan, SETTINGS, str(tmp_path)) == set()
+
+
+def test_a_mended_shard_whose_writer_was_killed_counts_as_written_for_no_plan(index, tmp_path, monkeypatch):
+    mended = plan_shards(index, SETTINGS).to_pylist()[0]
+    shard = mended["shard"]
+    gone = next(clip["clip_id"] for clip in mended["clips"] if clip["problem"] is None)
+    before = plan_shards(with_problem(index, gone), SETTINGS)
+    write_shard(before.to_pylist()[0], SETTINGS, str(tmp_path))
+    assert find_committed(before, SETTINGS, str(tmp_path)) == {shard}
+
+    def die(location, data):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("pipelines.shards.write_atomic", die)
+    with pytest.raises(KeyboardInterrupt):
+        write_shard(mended, SETTINGS, str(tmp_path))
+    assert [path.name for path in tmp_path.iterdir()] == [f"{shard}.tar"]
+    assert find_committed(before, SETTINGS, str(tmp_path)) == set()
 
 
 def test_a_sidecar_that_does_not_account_for_its_clips_is_refused(index, undisturbed, tmp_path):
@@ -257,11 +289,7 @@ def test_too_many_bad_clips_fail_with_the_reasons_and_no_manifest(index, undistu
 
 
 def test_a_clip_that_was_missing_is_taken_up_unless_the_data_set_is_finished(index, undisturbed, tmp_path):
-    gone = index["clip_id"].to_pylist()[3]
-    problems = ["missing file" if clip_id == gone else None for clip_id in index["clip_id"].to_pylist()]
-    merged = [new or old for new, old in zip(problems, index["problem"].to_pylist(), strict=True)]
-    column = index.schema.get_field_index("problem")
-    before = index.set_column(column, index.schema.field(column), pa.array(merged, pa.string()))
+    before = with_problem(index, index["clip_id"].to_pylist()[3])
     for row in plan_shards(before, SETTINGS).to_pylist():
         write_shard(row, SETTINGS, str(tmp_path))
     plan = plan_shards(index, SETTINGS)
@@ -269,6 +297,85 @@ def test_a_clip_that_was_missing_is_taken_up_unless_the_data_set_is_finished(ind
     assert write_all(index, SETTINGS, tmp_path).root_hash == undisturbed.root_hash
     with pytest.raises(UsageError, match=r"another plan: .* the clips or their files differ"):
         find_committed(plan_shards(before, SETTINGS), SETTINGS, str(tmp_path))
+
+
+@pytest.fixture
+def late(corpus, tmp_path):
+    """Six clips, and of two of them a file that is not there, which their index does not know."""
+    (tmp_path / "media").mkdir()
+    good = sorted(path for path in (corpus[0] / "videos").iterdir() if path.name.startswith("good"))[:6]
+    for number, path in enumerate(good):
+        shutil.copyfile(path, tmp_path / "media" / f"{number}.mp4")
+    Image.new("RGB", (8, 8)).save(tmp_path / "media" / "5.png")
+    (tmp_path / "media" / "0.mp4").rename(tmp_path / "late.mp4")
+    (tmp_path / "media" / "5.png").rename(tmp_path / "late.png")
+    rows = [
+        IndexRow(
+            clip_id=f"clip{number}",
+            media_path=str(tmp_path / "media" / f"{number}.mp4"),
+            pictures=(Picture(str(tmp_path / "media" / "5.png"), 0.5),) if number == 5 else None,
+            labels=("thunder",),
+            split="train",
+            nominal_seconds=10.0,
+        )
+        for number in range(6)
+    ]
+    settings = dataclasses.replace(SETTINGS, shard_mb=2 * CLIP_MB)
+    plan = plan_shards(make_index(rows, ["thunder"]), settings)
+    (shard_0, shard_5) = (
+        row["shard"] for name in ("clip0", "clip5") for row in plan.to_pylist() if name in str(row["clips"])
+    )
+    assert shard_0 != shard_5
+    return plan, settings, tmp_path / "shards", shard_0, shard_5
+
+
+def write_missing(plan, settings, folder):
+    """Write what `find_committed` does not name; return what it names."""
+    committed = find_committed(plan, settings, str(folder))
+    for row in plan.to_pylist():
+        if row["shard"] not in committed:
+            write_shard(row, settings, str(folder))
+    return committed
+
+
+def reasons_in(folder):
+    quarantine = pq.read_table(folder / "quarantine.parquet").to_pylist()
+    return {item["clip_id"]: (item["reason"], item["detail"]) for item in quarantine}
+
+
+def test_a_file_that_only_sharding_found_missing_is_taken_up_once_it_is_there(late, tmp_path):
+    plan, settings, folder, shard_0, shard_5 = late
+    assert write_missing(plan, settings, folder) == set()
+    with pytest.raises(UsageError, match=r"(?s)2 of 6 clips are bad.*missing file.*taken up by running again"):
+        finish(plan, dataclasses.replace(settings, max_bad_share=0.001), str(folder))
+    missing = {"clip0": ("missing file", "no file 0.mp4"), "clip5": ("missing file", "no picture 5.png")}
+    assert reasons_in(folder) == missing
+    assert write_missing(plan, settings, folder) == set(plan["shard"].to_pylist())
+    (tmp_path / "late.mp4").rename(tmp_path / "media" / "0.mp4")
+    assert write_missing(plan, settings, folder) == set(plan["shard"].to_pylist()) - {shard_0}
+    with pytest.raises(UsageError, match="1 of 6"):
+        finish(plan, dataclasses.replace(settings, max_bad_share=0.001), str(folder))
+    assert reasons_in(folder) == {"clip5": missing["clip5"]}
+    (tmp_path / "late.png").rename(tmp_path / "media" / "5.png")
+    assert write_missing(plan, settings, folder) == set(plan["shard"].to_pylist()) - {shard_5}
+    assert len(finish(plan, dataclasses.replace(settings, max_bad_share=0.0), str(folder)).table) == 6
+
+
+def test_a_finished_data_set_stays_as_it_is_when_a_missing_file_comes(late, tmp_path):
+    plan, settings, folder, *_ = late
+    write_missing(plan, settings, folder)
+    finish(plan, settings, str(folder))
+    (tmp_path / "late.mp4").rename(tmp_path / "media" / "0.mp4")
+    assert find_committed(plan, settings, str(folder)) == set(plan["shard"].to_pylist())
+
+
+def test_a_file_that_the_system_does_not_read_stops_the_run_by_name_and_is_no_verdict(late, tmp_path):
+    plan, settings, folder, shard_0, _ = late
+    row = next(row for row in plan.to_pylist() if row["shard"] == shard_0)
+    (tmp_path / "media" / "0.mp4").mkdir()
+    with pytest.raises(UsageError, match=rf"cannot read {tmp_path}/media/0.mp4: Is a directory"):
+        write_shard(row, settings, str(folder))
+    assert list(folder.iterdir()) == []
 
 
 @pytest.mark.parametrize("finished", [True, False])
@@ -294,6 +401,85 @@ def test_a_tar_of_unknown_origin_is_not_mixed_with_ours(index, tmp_path):
         shard_dataset(index, SETTINGS, str(tmp_path))
 
 
+@pytest.mark.parametrize(
+    "foreign", [b'{"name": "an app", "icons": []}', b"no JSON", sign({"schema": "cocktail-manifest/1"})]
+)
+def test_a_manifest_json_of_others_is_not_overwritten(index, tmp_path, foreign):
+    (tmp_path / "manifest.json").write_bytes(foreign)
+    with pytest.raises(UsageError, match=f"{tmp_path}/manifest.json is not of shards .* Give another --shards folder"):
+        shard_dataset(index, SETTINGS, str(tmp_path))
+    assert [path.name for path in tmp_path.iterdir()] == ["manifest.json"]
+    assert (tmp_path / "manifest.json").read_bytes() == foreign
+
+
+def test_a_manifest_json_of_ours_that_is_damaged_is_written_again(index, undisturbed, tmp_path):
+    for path in Path(undisturbed.folder).iterdir():
+        (tmp_path / path.name).write_bytes(path.read_bytes())
+    whole = (tmp_path / "manifest.json").read_bytes()
+    (tmp_path / "manifest.json").write_bytes(whole.replace(b'"miniature"', b'"miniatures'))
+    shard_dataset(index, SETTINGS, str(tmp_path))
+    assert contents(tmp_path) == contents(undisturbed.folder)
+
+
+def test_a_stricter_run_says_that_the_manifest_of_the_lenient_one_stays(index, undisturbed, tmp_path):
+    for path in Path(undisturbed.folder).iterdir():
+        (tmp_path / path.name).write_bytes(path.read_bytes())
+    with pytest.raises(UsageError, match=r"22 of 32 clips are bad") as caught:
+        shard_dataset(index, dataclasses.replace(SETTINGS, max_bad_share=0.001), str(tmp_path))
+    told = str(caught.value)
+    assert "manifest.json that is there, of a run that accepted as many, stays as it is" in told
+    assert "taken up by deleting manifest.json and running again" in told
+    assert "No manifest" not in told
+    assert contents(tmp_path) == contents(undisturbed.folder)
+
+
+def bad_clips(number):
+    item = {"clip_id": "", "labels": [], "split": "train", "shard": "", "reason": "silent", "detail": ""}
+    return pa.Table.from_pylist([item] * number, QUARANTINE_COLUMNS)
+
+
+def test_as_many_bad_clips_as_accepted_are_accepted_and_the_share_that_is_told_is_enough():
+    for num_planned, accepted in ((1000, 0.001), (100, 0.29), (7, 3 / 7), (10, 0.0)):
+        settings = dataclasses.replace(SETTINGS, max_bad_share=accepted)
+        limit = round(num_planned * accepted)
+        _check_bad_share(num_planned, bad_clips(limit), settings, False)
+        with pytest.raises(UsageError, match=f"{limit + 1} of {num_planned}"):
+            _check_bad_share(num_planned, bad_clips(limit + 1), settings, False)
+    none = dataclasses.replace(SETTINGS, max_bad_share=0.0)
+    for num_planned in (7, 100, 997, 1000):
+        for num_bad in range(1, num_planned + 1, 9):
+            with pytest.raises(UsageError) as caught:
+                _check_bad_share(num_planned, bad_clips(num_bad), none, False)
+            needed = float(re.findall(r"--max-bad-share ([\d.]+):", str(caught.value))[0])
+            assert needed - num_bad / num_planned < 0.001
+            _check_bad_share(num_planned, bad_clips(num_bad), dataclasses.replace(none, max_bad_share=needed), False)
+
+
+def test_sidecars_are_read_twice_at_most_and_parsed_one_at_a_time(index, undisturbed, monkeypatch):
+    reads, parsed = Counter(), []
+
+    def counting_read(location):
+        reads[location] += 1
+        return read_bytes(location)
+
+    def counting_parse(data):
+        parsed.append(data)
+        return parse_signed(data)
+
+    monkeypatch.setattr("pipelines.sidecars.read_bytes", counting_read)
+    monkeypatch.setattr("pipelines.sidecars.parse_signed", counting_parse)
+    shard_dataset(index, SETTINGS, undisturbed.folder)
+    names = [path.name for path in Path(undisturbed.folder).glob("*.index.json")]
+    assert reads == {f"{undisturbed.folder}/{name}": 2 for name in names}
+    parsed.clear()
+    reads.clear()
+    sidecars = iterate_sidecars(undisturbed.folder, names * 20)
+    for number, name in enumerate(names):
+        assert next(sidecars)["name"] + ".index.json" == name
+        assert len(parsed) == number + 1
+    assert sum(reads.values()) < 3 * len(names)
+
+
 def test_opening_says_what_to_do_where_there_are_no_shards_or_others(undisturbed, tmp_path):
     with pytest.raises(UsageError, match=f"no shards at {tmp_path}. Make them with the job of its data set"):
         open_manifest(str(tmp_path))
@@ -304,6 +490,7 @@ def test_opening_says_what_to_do_where_there_are_no_shards_or_others(undisturbed
     manifest.write_bytes(b"no manifest")
     with pytest.raises(UsageError, match=r"manifest.json is damaged or gone"):
         open_manifest(str(tmp_path))
+    manifest.unlink()
     sidecar = parse_signed(next(Path(undisturbed.folder).glob("train-00000*.json")).read_bytes())
     assert sidecar is not None
     (tmp_path / "train-00000-of-00001.index.json").write_bytes(sign(sidecar | {"schema": "cocktail-shard/0"}))

@@ -9,13 +9,24 @@ import numpy as np
 import pytest
 
 from cocktail.config import Mixing
+from cocktail.types import UsageError
+from pipelines.clip_pool import usable_clips
 from pipelines.clips import ClipSource, DamagedMemberError, read_audio, read_frame, read_mask_png
 from pipelines.manifest import open_manifest
-from pipelines.mixtures import render
 from pipelines.plans import plan_epoch
+from pipelines.rendering import render
+from pipelines.signing import sign
 from pipelines.tars import AudioFormat, member_header
-from pipelines.verify import Damage, _check_tables, delete_damaged, verify_and_report, verify_dataset, verify_shard
-from tests.toy_shards import RATE, make_toy_shards
+from pipelines.verify import (
+    Damage,
+    _check_tables,
+    delete_damaged,
+    find_shards,
+    verify_and_report,
+    verify_dataset,
+    verify_shard,
+)
+from tests.toy_shards import CLASSES, RATE, make_toy_shards, toy_audio, toy_clip, toy_row, write_shards
 
 MIXING = Mixing(sample_rate_hz=RATE, segment_samples=2000, window_shards=2)
 
@@ -121,7 +132,7 @@ def test_reading_for_training_refuses_the_damaged_clip_by_name_and_reads_its_nei
     for row, audio in zip(rows, before, strict=True):
         if row["clip_id"] != victim["clip_id"]:
             np.testing.assert_array_equal(read_audio(reopened, row), audio)
-    plan = plan_epoch(reopened, MIXING, split="train", seed=0, epoch=0)
+    plan = plan_epoch(usable_clips(reopened, MIXING, "train"), seed=0, epoch=0)
     refused = 0
     for number, row in enumerate(plan.to_pylist()):
         touched = any(
@@ -129,11 +140,11 @@ def test_reading_for_training_refuses_the_damaged_clip_by_name_and_reads_its_nei
             for clip, start in zip(row["clip_id"], row["start"], strict=True)
         )
         if touched and audio_format == "wav":
-            with pytest.raises(DamagedMemberError, match=victim["clip_id"]):
-                render(plan.slice(number, 1), ClipSource.of(reopened), 2000)
+            problem = render(plan.slice(number, 1), ClipSource.of(reopened), MIXING)["problem"][0]
+            assert f"clip {victim['clip_id']} is damaged" in problem
             refused += 1
         elif not touched:
-            render(plan.slice(number, 1), ClipSource.of(reopened), 2000)
+            assert not render(plan.slice(number, 1), ClipSource.of(reopened), MIXING)["problem"][0]
     assert refused or audio_format == "flac"
 
 
@@ -179,6 +190,86 @@ def test_shards_that_are_gone_are_named(tmp_path):
     assert damage_of_shard(folder, "train-00000") == [Damage("train-00000.tar", "", "it is not there")]
     (folder / "train-00000.index.json").unlink()
     assert damage_of(folder) == [Damage("train-00000.tar", "", "neither it nor its sidecar is there")]
+
+
+STRANGERS = {
+    "FUSS_ssdata.tar": b"somebody's sounds",
+    "vacation.tar": b"somebody's pictures",
+    "imagenet-train-00000-of-00002.tar": b"shards of another program",
+    "photos.index.json": b'{"name": "photos"}',
+    "photos.tar": b"more of somebody's pictures",
+    "manifest.json": b'{"name": "an app"}',
+    "manifest.parquet": b"PAR1",
+    "quarantine.parquet": b"PAR1",
+}
+
+
+def put_strangers(folder) -> None:
+    for name, data in STRANGERS.items():
+        (folder / name).write_bytes(data)
+
+
+def require_strangers(folder) -> None:
+    assert {name: (folder / name).read_bytes() for name in STRANGERS} == STRANGERS
+
+
+@pytest.mark.parametrize("delete", [False, True])
+def test_a_folder_without_a_data_set_of_ours_is_refused_and_nothing_in_it_deleted(tmp_path, delete):
+    put_strangers(tmp_path)
+    with pytest.raises(UsageError, match=rf"no shards at {tmp_path}: neither a manifest.json nor a \*.index.json of"):
+        verify_and_report(str(tmp_path), None, delete)
+    require_strangers(tmp_path)
+    (tmp_path / "manifest.json").write_bytes(sign({"schema": "cocktail-manifest/1"}))
+    (tmp_path / "train-00000-of-00001.index.json").write_bytes(sign({"schema": "cocktail-shard/1"}))
+    with pytest.raises(UsageError, match="no shards"):
+        verify_and_report(str(tmp_path), None, delete)
+
+
+def make_unfinished(folder) -> None:
+    """Two of three shards of a data set whose sharding was killed, the third without its sidecar; no manifest."""
+    names = ("test-00000-of-00001", "train-00000-of-00002", "train-00001-of-00002")
+    write_shards(
+        folder, {name: [(toy_row(n, name[:4], 5), toy_clip(toy_audio(n)))] for n, name in enumerate(names)}, CLASSES
+    )
+    for name in ("manifest.json", "manifest.parquet", "quarantine.parquet", "train-00001-of-00002.index.json"):
+        (folder / name).unlink()
+
+
+def test_of_strangers_beside_shards_nothing_is_counted_or_deleted(tmp_path):
+    make_unfinished(tmp_path)
+    put_strangers(tmp_path)
+    shards = ["test-00000-of-00001", "train-00000-of-00002", "train-00001-of-00002"]
+    assert find_shards(str(tmp_path)) == shards
+    damage = [item for shard in shards for item in damage_of_shard(tmp_path, shard)]
+    damage += [Damage("train-00000-of-00002.tar", "a.wav", "its header differs")]
+    assert damage[0] == Damage(f"{shards[2]}.tar", "", "there is no sidecar beside it, so it was never finished")
+    damage += [Damage(name, "", "never to be found") for name in STRANGERS]
+    assert delete_damaged(str(tmp_path), damage) == [
+        "train-00000-of-00002.index.json",
+        "train-00000-of-00002.tar",
+        "train-00001-of-00002.tar",
+    ]
+    require_strangers(tmp_path)
+
+
+def test_a_damaged_sidecar_or_manifest_is_still_one_of_ours(tmp_path):
+    make_unfinished(tmp_path)
+    shards = find_shards(str(tmp_path))
+    for path in tmp_path.glob("*.index.json"):
+        path.write_bytes(path.read_bytes().replace(b":", b";", 1))
+    assert find_shards(str(tmp_path)) == shards
+    other = tmp_path / "other"
+    make(other)
+    (other / "manifest.json").write_bytes((other / "manifest.json").read_bytes().replace(b":", b";", 1))
+    assert "manifest.json" in delete_damaged(str(other), [Damage("manifest.json", "", "is damaged")])
+
+
+def test_a_data_set_all_of_whose_shards_are_gone_is_no_empty_folder(tmp_path):
+    folder = Path(make(tmp_path / "shards").folder)
+    for path in (*folder.glob("*.tar"), *folder.glob("*.index.json")):
+        path.unlink()
+    *_, last = verify_dataset(str(folder))
+    assert [item[0] for item in last["damage"]] == ["test-00002.tar", "train-00000.tar", "train-00001.tar"]
 
 
 def damage_of_shard(folder, shard):

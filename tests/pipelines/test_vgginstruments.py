@@ -79,7 +79,7 @@ def test_clips_of_the_test_split_are_left_out_and_counted(tmp_path):
     csv_path, videos = make(tmp_path)
     index = index_vgginstruments(csv_path, videos)
     assert json.loads(index.schema.metadata[b"cocktail.notes"]) == [
-        f"1 clips of {csv_path}'s test split are left out; the first: {D}",
+        f"1 clips of vggsound.csv's test split are left out; the first: {D}",
         "34 of 37 classes have no train clip; the first: acoustic_guitar",
     ]
 
@@ -141,7 +141,7 @@ def test_a_sample_without_sound_frame_or_mask_is_a_problem_and_counted(tmp_path,
     next((tmp_path / "test" / kind).glob("sample0007*")).unlink()
     index = index_vgginstruments(*make(tmp_path), **test)
     assert index["problem"].to_pylist()[3:] == [None, "missing file", None]
-    assert f"1 samples have no file in {test['test']}/{kind}; the first: sample0007" in notes(index)
+    assert f"1 samples have no file in {kind}; the first: sample0007" in notes(index)
 
 
 def test_partners_come_from_their_list(tmp_path):
@@ -154,7 +154,25 @@ def test_partners_come_from_their_list(tmp_path):
     path = write_csv(tmp_path, "multi.csv", multi)
     index = index_vgginstruments(*make(tmp_path), **test, multi=path)
     assert index["partner"].to_pylist() == [None] * 3 + ["sample0009", "sample0009", "sample0008"]
-    assert f"1 partners in {path} are not in this data set; the first: sample0008 of sample0009" in notes(index)
+    assert "1 partners in multi.csv are not in this data set; the first: sample0008 of sample0009" in notes(index)
+
+
+def test_the_same_files_at_another_place_are_told_of_with_the_same_words(tmp_path):
+    indexes = []
+    for place in (tmp_path / "here", tmp_path / "there"):
+        place.mkdir()
+        test = make_test_set(place, ["sample0000.png"])
+        (place / "test" / "audio" / "sample0000.wav").unlink()
+        (place / "test" / "frames" / "sample0000.jpg").unlink()
+        multi = write_csv(
+            place, "multi.csv", [("sample0000", "accordion", "sample0008", "guiro"), ("x", "y", "x", "y")]
+        )
+        (place / "exclude.txt").write_text(f"{A}\n")
+        indexes.append(index_vgginstruments(*make(place), **test, multi=multi, exclude=str(place / "exclude.txt")))
+    here, there = indexes
+    assert len(notes(here)) == 8
+    assert here.schema.metadata == there.schema.metadata
+    assert str(tmp_path) not in str(here.schema.metadata)
 
 
 @pytest.mark.parametrize(

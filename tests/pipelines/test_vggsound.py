@@ -38,7 +38,9 @@ def test_rows_come_in_order_with_classes_numbered_by_sorted_label(tmp_path):
     csv_path, videos = make(tmp_path, rows, names)
     index = index_vggsound(csv_path, videos)
     assert told(index, "classes") == ["bird chirping, tweeting", "thunder"]
-    nothing = dict.fromkeys(("pictures", "group", "role", "partner", "boxes", "mask_path", "problem"))
+    nothing = dict.fromkeys(
+        ("pictures", "group", "role", "partner", "boxes", "mask_path", "nominal_pictures", "problem")
+    )
     assert index.to_pylist() == [
         {
             "clip_id": f"{row[0]}_{row[1]:06d}",

@@ -156,9 +156,9 @@ def test_items_that_are_no_test_clips_of_their_class_are_noted_and_stay(tmp_path
     index = index_vggss(vggss, videos, csv=csv_path)
     assert len(index) == 4
     assert notes(index) == [
-        f"1 items are not in {csv_path}; the first: {D}",
-        f"1 items are of another split in {csv_path}: models may have been trained on them; the first: {B}, train",
-        f"1 items have another class in {csv_path}; the first: {C}, 'airplane' not 'airplane flyby'",
+        f"1 items are not in vggsound.csv; the first: {D}",
+        f"1 items are of another split in vggsound.csv: models may have been trained on them; the first: {B}, train",
+        f"1 items have another class in vggsound.csv; the first: {C}, 'airplane' not 'airplane flyby'",
     ]
     rows[1:] = [(item[0][:11], int(item[0][12:]), item[1], "test") for item in ITEMS[1:]]
     assert notes(index_vggss(vggss, videos, csv=write_csv(tmp_path, "vggsound.csv", rows))) == []
@@ -170,10 +170,10 @@ def test_masks_lie_beside_and_items_without_one_are_counted(tmp_path):
     for name in (f"{A}.png", f"{C}.png", f"{D}.jpg"):
         (tmp_path / "masks" / name).touch()
     masks = str(tmp_path / "masks")
-    index = index_vggss(vggss, videos, masks=masks)
+    index = index_vggss(vggss, videos, masks=f"{masks}/")
     assert index["mask_path"].to_pylist() == [f"{masks}/{A}.png", None, f"{masks}/{C}.png", None]
     assert index["problem"].to_pylist() == [None] * 4
-    assert notes(index) == [f"2 items have no mask in {masks}; the first: {B}"]
+    assert notes(index) == [f"2 items have no mask in masks; the first: {B}"]
 
 
 def test_a_list_of_single_sources_chooses_items_and_no_classes(tmp_path):
@@ -184,8 +184,8 @@ def test_a_list_of_single_sources_chooses_items_and_no_classes(tmp_path):
     assert index["class_ids"].to_pylist() == [[1], [0]]
     assert len(json.loads(index.schema.metadata[b"cocktail.classes"])) == 3
     assert notes(index) == [
-        f"1 items of {single} are not in this data set; the first: elsewhere_000000",
-        f"2 items are not on {single} and left out; the first: {A}",
+        "1 items of single.csv are not in this data set; the first: elsewhere_000000",
+        f"2 items are not on single.csv and left out; the first: {A}",
     ]
 
 
@@ -200,7 +200,7 @@ def test_a_class_that_a_list_names_otherwise_is_counted_and_named(tmp_path):
     single = write_csv(tmp_path, "single.csv", [(A, NAMES[0]), (B, NAMES[1]), (C, "thunder"), (D, "airplane flyby")])
     index = index_vggss(vggss, videos, single=single)
     assert index["labels"].to_pylist()[2] == ["airplane flyby"]
-    assert notes(index) == [f"2 items have another class in {single}; the first: {C} as thunder, not airplane_flyby"]
+    assert notes(index) == [f"2 items have another class in single.csv; the first: {C} as thunder, not airplane_flyby"]
 
 
 def test_a_list_of_pairs_gives_partners_and_chooses_nothing(tmp_path):
@@ -228,11 +228,11 @@ def test_what_is_odd_about_pairs_is_counted_and_the_pairs_stay(tmp_path):
     index = index_vggss(vggss, videos, duet=duet)
     assert index["partner"].to_pylist() == ["elsewhere_000000", A, D, None]
     assert notes(index) == [
-        f"1 items of {duet} are not in this data set; the first: elsewhere_000000",
-        f"1 partners have another class in {duet}; the first: {A} as thunder, not police_car_(siren)",
-        f"1 partners in {duet} are not in this data set; the first: elsewhere_000000 of {A}",
-        f"1 items have no partner in {duet}; the first: {D}",
-        f"1 pairs of {duet} are of one class: scores by class leave them out; the first: {C} and {D}",
+        "1 items of duet.csv are not in this data set; the first: elsewhere_000000",
+        f"1 partners have another class in duet.csv; the first: {A} as thunder, not police_car_(siren)",
+        f"1 partners in duet.csv are not in this data set; the first: elsewhere_000000 of {A}",
+        f"1 items have no partner in duet.csv; the first: {D}",
+        f"1 pairs of duet.csv are of one class: scores by class leave them out; the first: {C} and {D}",
     ]
 
 
@@ -240,9 +240,33 @@ def test_a_partner_that_the_list_of_single_sources_left_out_is_noted(tmp_path):
     vggss, videos = make(tmp_path)
     single = write_csv(tmp_path, "single.csv", [(A, NAMES[0])])
     duet = write_csv(tmp_path, "duet.csv", [(A, NAMES[0], B, NAMES[1])])
-    assert f"1 partners in {duet} are not in this data set; the first: {B} of {A}" in notes(
+    assert f"1 partners in duet.csv are not in this data set; the first: {B} of {A}" in notes(
         index_vggss(vggss, videos, single=single, duet=duet)
     )
+
+
+def test_the_same_files_at_another_place_are_told_of_with_the_same_words(tmp_path):
+    indexes = []
+    for place in (tmp_path / "here", tmp_path / "there"):
+        place.mkdir()
+        (place / "masks").mkdir()
+        vggss, videos = make(place, [*ITEMS, ("eeeeeeeeeee_000000", "airplane flyby", [[0, 0, 0, 0]])])
+        rows = [("aaaaaaaaaaa", 30, "thunder", "test"), ("-bbbbbbbbb_", 1, ITEMS[1][1], "train")]
+        indexes.append(
+            index_vggss(
+                vggss,
+                videos,
+                csv=write_csv(place, "vggsound.csv", rows),
+                masks=str(place / "masks"),
+                single=write_csv(place, "single.csv", [(C, "thunder"), ("x", "y"), (B, NAMES[1]), (A, NAMES[0])]),
+                duet=write_csv(place, "duet.csv", [(B, NAMES[1], A, "thunder"), ("x", "y", A, NAMES[0])]),
+            )
+        )
+    here, there = indexes
+    assert len(notes(here)) == 10
+    assert here.schema.metadata == there.schema.metadata
+    assert str(tmp_path) not in str(here.schema.metadata)
+    assert here.drop_columns(["media_path"]).equals(there.drop_columns(["media_path"]))
 
 
 @pytest.mark.parametrize(

@@ -29,6 +29,7 @@ def test_each_example_has_a_figure_and_listenable_wavs(tmp_path):
         sources=torch.randint(-8000, 8000, (2, 2, 8000), dtype=torch.int16),
         gains=torch.ones(2, 2),
         class_ids=torch.tensor([[0, 1], [1, 2]]),
+        present=torch.ones(2, 2, dtype=torch.bool),
     )
     store_examples(tmp_path, Halves(), batch, ("dog barking", "bee, wasp, etc. buzzing", "rain"), 4000)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["00aa", "00aa.png", "00bb", "00bb.png"]

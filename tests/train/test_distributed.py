@@ -1,9 +1,12 @@
 """Two processes train as one."""
 
+import json
 import os
 import socket
+from dataclasses import replace
 from pathlib import Path
 
+import pytest
 import torch
 import torch.distributed as dist
 from torch import nn
@@ -30,7 +33,15 @@ class Linear(nn.Module):
 
 
 class Halves:
+    """Three batches of eight; in each, the mixtures that are named as dropped are not there."""
+
     batches_per_epoch = 3
+
+    def __init__(self, dropped: frozenset[int] = frozenset()):
+        self.dropped = dropped
+
+    def state(self, step):
+        return {"batch": step % 3}
 
     def batches(self, epoch, first, rank, world_size):
         share = 8 // world_size
@@ -38,43 +49,49 @@ class Halves:
             generator = torch.Generator().manual_seed(100 * epoch + number)
             sources = torch.randint(-32768, 32767, (8, 2, 4), generator=generator, dtype=torch.int16)
             class_ids = torch.randint(0, 3, (8, 2), generator=generator)
-            mine = slice(rank * share, (rank + 1) * share)
+            planned = range(rank * share, (rank + 1) * share)
+            mine = [i for i in planned if i not in self.dropped]
             yield MixtureBatch(
-                mixture_ids=tuple(str(i) for i in range(8))[mine],
+                mixture_ids=tuple(str(i) for i in mine),
                 sources=sources[mine],
-                gains=torch.ones(share, 2),
+                gains=torch.ones(len(mine), 2),
                 class_ids=class_ids[mine],
+                present=torch.ones(len(mine), 2, dtype=torch.bool),
+                dropped=tuple(f"mixture {i}: damaged" for i in planned if i in self.dropped),
             )
 
 
-def run(rank: int, world_size: int, folder: str, port: int) -> None:
+def run(rank: int, world_size: int, folder: str, port: int, dropped: frozenset[int]) -> None:
     if world_size > 1:
         os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
         dist.init_process_group("gloo", rank=rank, world_size=world_size)
     torch.manual_seed(11)
-    losses: list[float] = []
+    logs: list[dict[str, float]] = []
     train(
         Linear(),
-        Halves(),
-        SETTINGS,
+        Halves(dropped),
+        replace(SETTINGS, max_dropped_share=1.0),
         seed=0,
         place=Place(device=torch.device("cpu"), rank=rank, world_size=world_size),
         checkpoints=CheckpointStore(folder),
         identity={},
-        on_log=lambda step, num_steps, metrics: losses.append(metrics["loss/total"]),
+        on_log=lambda step, num_steps, metrics: logs.append(metrics),
     )
-    Path(f"{folder}-losses-{rank}").write_text(repr(losses))
+    kept = [{name: entry[name] for name in ("loss/total", "dropped_mixtures")} for entry in logs]
+    Path(f"{folder}-logs-{rank}").write_text(json.dumps(kept))
     if world_size > 1:
         dist.barrier()  # rank 0 holds the store that the others still speak to
         dist.destroy_process_group()
 
 
-def test_two_ranks_compute_what_one_does_on_the_whole_batch(tmp_path):
+# All of the second worker's half is damaged, or something of each.
+@pytest.mark.parametrize("dropped", [frozenset(), frozenset({4, 5, 6, 7}), frozenset({0, 5, 6})])
+def test_two_ranks_compute_what_one_does_on_the_whole_batch(tmp_path, dropped):
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    spawn(run, args=(2, str(tmp_path / "two"), port), nprocs=2)
-    run(0, 1, str(tmp_path / "one"), 0)
+    spawn(run, args=(2, str(tmp_path / "two"), port, dropped), nprocs=2)
+    run(0, 1, str(tmp_path / "one"), 0, dropped)
     states = []
     for name in ("one", "two"):
         newest = CheckpointStore(str(tmp_path / name)).newest()
@@ -82,6 +99,8 @@ def test_two_ranks_compute_what_one_does_on_the_whole_batch(tmp_path):
         states.append(load_checkpoint(newest).state["model"])
     for name, value in states[0].items():
         torch.testing.assert_close(states[1][name], value, atol=1e-6, rtol=1e-6)
-    losses = [eval((tmp_path / name).read_text()) for name in ("one-losses-0", "two-losses-0", "two-losses-1")]
-    torch.testing.assert_close(torch.tensor(losses[1]), torch.tensor(losses[0]), atol=1e-6, rtol=1e-6)
-    assert losses[1] == losses[2]
+    one, two, other = (json.loads((tmp_path / name).read_text()) for name in ("one-logs-0", "two-logs-0", "two-logs-1"))
+    assert two == other
+    assert [entry["loss/total"] for entry in two] == pytest.approx([entry["loss/total"] for entry in one], abs=1e-6)
+    counted = [float(len(dropped) * (step + 1)) for step in range(6)]
+    assert [entry["dropped_mixtures"] for entry in two] == counted

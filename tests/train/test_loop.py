@@ -1,6 +1,7 @@
 """The loop resumes exactly, stops at what is no number, and follows its schedule."""
 
 import hashlib
+from dataclasses import replace
 
 import pytest
 import torch
@@ -9,7 +10,7 @@ from torch import nn
 from cocktail.config import Training
 from cocktail.train.checkpoint import CheckpointStore, load_checkpoint
 from cocktail.train.loop import NonFiniteLossError, Place, train
-from cocktail.types import MixtureBatch, UsageError
+from cocktail.types import MixtureBatch, Reading, UsageError
 
 SETTINGS = Training(
     epochs=3, batch_size=4, optimizer="adamw", lr_drop_epochs=(1,), checkpoint_every=4, log_every=2, keep_checkpoints=9
@@ -38,6 +39,10 @@ class Noise:
     def __init__(self, poisoned: tuple[int, int] | None = None):
         self.served: list[tuple[int, int]] = []
         self.poisoned = poisoned
+        self.manifest = "the same"
+
+    def state(self, step):
+        return {"epoch": step // 5, "batch": step % 5, "manifest": self.manifest}
 
     def batches(self, epoch, first, rank, world_size):
         for number in range(first, self.batches_per_epoch):
@@ -49,6 +54,7 @@ class Noise:
                 sources=torch.randint(-32768, 32767, (4, 2, 4), generator=generator, dtype=torch.int16),
                 gains=gains,
                 class_ids=torch.randint(0, 3, (4, 2), generator=generator),
+                present=torch.ones(4, 2, dtype=torch.bool),
             )
 
 
@@ -150,3 +156,91 @@ def test_a_checkpoint_of_other_settings_is_refused_and_kept(tmp_path):
     with pytest.raises(UsageError, match=r"manifest \(was m, is other\)"):
         run(tmp_path, identity={"manifest": "other"})
     assert weights_hash(tmp_path) == before
+
+
+def test_a_checkpoint_of_other_data_is_refused_with_what_differs(tmp_path):
+    run(tmp_path)
+    before = weights_hash(tmp_path)
+    other = Noise()
+    other.manifest = "another"
+    with pytest.raises(UsageError, match=r"cannot go on with this data: manifest \(was the same, is another\)"):
+        run(tmp_path, source=other)
+    assert weights_hash(tmp_path) == before
+
+
+def test_a_checkpoint_says_where_in_the_data_it_stands(tmp_path):
+    run(tmp_path, Training(**{**vars(SETTINGS), "max_steps": 7}))
+    newest = CheckpointStore(str(tmp_path)).newest()
+    assert newest is not None
+    assert load_checkpoint(newest).state["data"] == {"epoch": 1, "batch": 2, "manifest": "the same", "dropped": 0}
+
+
+class Damaged(Noise):
+    """The third mixture of the second batch of each epoch is dropped."""
+
+    def batches(self, epoch, first, rank, world_size):
+        for number, batch in enumerate(super().batches(epoch, first, rank, world_size), first):
+            if number == 1:
+                kept = [0, 1, 3]
+                yield replace(
+                    batch,
+                    mixture_ids=tuple(batch.mixture_ids[i] for i in kept),
+                    sources=batch.sources[kept],
+                    gains=batch.gains[kept],
+                    class_ids=batch.class_ids[kept],
+                    present=batch.present[kept],
+                    dropped=(f"mixture {batch.mixture_ids[2]}: its clip is damaged",),
+                )
+            else:
+                yield batch
+
+
+def test_dropped_mixtures_are_named_counted_and_too_many_stop_the_run(tmp_path, capsys):
+    allowed = replace(SETTINGS, max_dropped_share=0.05)  # one in 20, as it is
+    logs = run(tmp_path / "allowed", allowed, source=Damaged())
+    assert logs[-1][2]["dropped_mixtures"] == 3
+    assert "dropped at step 2: mixture 0-1-2: its clip is damaged" in capsys.readouterr().out
+    with pytest.raises(UsageError, match=r"1 of 20 mixtures were dropped by step 2 .* mixture 0-1-2: its clip is"):
+        run(tmp_path / "refused", replace(SETTINGS, max_dropped_share=0.049), source=Damaged())
+
+
+def test_what_was_dropped_is_remembered_over_a_restart(tmp_path):
+    allowed = replace(SETTINGS, max_dropped_share=0.1)
+    run(tmp_path / "cut", replace(allowed, max_steps=7), source=Damaged())
+    run(tmp_path / "whole", allowed, source=Damaged())
+    logs = run(tmp_path / "cut", allowed, source=Damaged())
+    assert logs[-1][2]["dropped_mixtures"] == 3
+    assert weights_hash(tmp_path / "cut") == weights_hash(tmp_path / "whole")
+
+
+def test_a_step_without_any_mixture_changes_nothing_but_the_count(tmp_path):
+    class Gone(Noise):
+        def batches(self, epoch, first, rank, world_size):
+            for batch in super().batches(epoch, first, rank, world_size):
+                yield replace(
+                    batch,
+                    mixture_ids=(),
+                    sources=batch.sources[:0],
+                    gains=batch.gains[:0],
+                    class_ids=batch.class_ids[:0],
+                    present=batch.present[:0],
+                    dropped=tuple(f"mixture {name}: gone" for name in batch.mixture_ids),
+                )
+
+    sgd = replace(SETTINGS, optimizer="sgd", weight_decay=0.0, max_steps=3, max_dropped_share=1.0)
+    model = Regressor()
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    run(tmp_path, sgd, source=Gone(), model=model)
+    assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
+
+
+def test_what_was_read_is_logged(tmp_path):
+    class Read(Noise):
+        def batches(self, epoch, first, rank, world_size):
+            for batch in super().batches(epoch, first, rank, world_size):
+                yield replace(batch, reading=Reading(bytes_read=1000, bytes_fetched=10, cache_hits=3, cache_misses=1))
+
+    metrics = run(tmp_path, source=Read())[0][2]
+    assert metrics["cache_hit_share"] == 0.75
+    assert metrics["bytes_read_per_second"] == pytest.approx(100 * metrics["bytes_fetched_per_second"])
+    assert metrics["bytes_read_per_second"] == pytest.approx(250 * metrics["mixtures_per_second"])

@@ -12,9 +12,9 @@ INT16_FULL_SCALE = 32768.0
 def mix(batch: MixtureBatch) -> tuple[Tensor, Tensor]:
     """The mixtures float32 [B, T] and references float32 [B, N, T] of a batch.
 
-    Each source times its gain, clipped to [-1, 1], divided by N: these are the references, and their sum
-    is the mixture, so both stay within [-1, 1].
+    Each source times its gain, clipped to [-1, 1], divided by the number of the mixture's sources: these are the
+    references, and their sum is the mixture, so both stay within [-1, 1]. An absent source is silence.
     """
     scaled = batch.sources.float() * (batch.gains / INT16_FULL_SCALE)[..., None]
-    references = scaled.clamp_(-1.0, 1.0) / batch.sources.shape[1]
+    references = scaled.clamp_(-1.0, 1.0) / batch.present.sum(dim=1)[:, None, None]
     return references.sum(dim=1), references

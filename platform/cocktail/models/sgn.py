@@ -20,6 +20,7 @@ from torch.nn import functional as F
 from cocktail.audio.masks import ideal_binary_mask
 from cocktail.audio.mixing import mix
 from cocktail.audio.stft import FrontEnd, FrontEndConfig
+from cocktail.config import Mixing
 from cocktail.layers.grouping import CategoryGrouping
 from cocktail.layers.mask_head import MaskHead
 from cocktail.layers.transformer import TransformerBlock, initialize
@@ -68,8 +69,11 @@ class SGNConfig:
         if rows % 2**self.unet_depth or self.num_frames % 2**self.unet_depth:
             raise ValueError(f"unet_depth {self.unet_depth} halves {rows} rows and {self.num_frames} frames unevenly")
 
-    def require_segment(self, segment_samples: int) -> None:
-        """Raise UsageError if mixtures of that length have another number of frames."""
+    def require_mixing(self, mixing: Mixing) -> None:
+        """Raise UsageError if mixtures have another number of frames, or sources that no class names."""
+        if not mixing.distinct_classes:
+            raise UsageError("SGN names sources by their class: leave --mixing.distinct-classes at True")
+        segment_samples = mixing.segment_samples
         frames = 1 + segment_samples // self.front_end.hop_length
         if frames != self.num_frames:
             raise UsageError(
@@ -124,7 +128,10 @@ class SGN(nn.Module):
         self.presence_head.apply(initialize)
 
     def predict(self, magnitude: Tensor, class_ids: Tensor) -> Prediction:
-        """Masks of the named classes [B, N] from the mixture's log-frequency magnitudes [B, 1, R, M]."""
+        """Masks of the named classes [B, N] from the mixture's log-frequency magnitudes [B, 1, R, M].
+
+        An absent source, of NO_CLASS, gets some mask, which means nothing.
+        """
         spectrogram = torch.log(magnitude + 1e-10)
         patches = self.patch_embedding(spectrogram).flatten(2).transpose(1, 2) + self.position
         tokens = self.class_tokens.expand(len(patches), -1, -1)
@@ -134,7 +141,7 @@ class SGN(nn.Module):
         P = patches.shape[1]
         class_vectors, assignment = self.grouping(x[:, :P], x[:, P:])
         rows = torch.arange(len(class_ids), device=class_ids.device)[:, None]
-        source_vectors = class_vectors[rows, class_ids]
+        source_vectors = class_vectors[rows, class_ids.clamp(min=0)]
         features = self.unet(spectrogram.contiguous(memory_format=torch.channels_last))
         return Prediction(
             logits=self.mask_head(features, source_vectors),
@@ -145,6 +152,8 @@ class SGN(nn.Module):
 
     def forward(self, batch: MixtureBatch) -> dict[str, Tensor]:
         """Losses (SGN eq. 7-9): reconstruction (mean over bins, sum over sources), tokens and presence (means).
+
+        Mixtures may have different numbers of sources.
 
         Differs from the paper: eq. 7 sums over the C classes, these are means, because the sum over
         hundreds of classes would drown the reconstruction.
@@ -157,12 +166,12 @@ class SGN(nn.Module):
             targets = ideal_binary_mask(sources, magnitude)
             weights = torch.log1p(magnitude).clamp(1e-3, 10.0) if self.config.weighted_loss else None
             present = torch.zeros(len(batch), len(self.class_tokens), device=mixture.device)
-            present.scatter_(1, batch.class_ids, 1.0)
+            present.scatter_add_(1, batch.class_ids.clamp(min=0), batch.present.float())
         prediction = self.predict(magnitude, batch.class_ids)
         bins = F.binary_cross_entropy_with_logits(prediction.logits.float(), targets, weight=weights, reduction="none")
         token_ids = torch.arange(len(self.class_tokens), device=mixture.device)
         losses = {
-            "reconstruction": bins.mean(dim=(0, 2, 3)).sum(),
+            "reconstruction": (bins.mean(dim=(2, 3)) * batch.present).sum(dim=1).mean(),
             "token": F.cross_entropy(self.token_classifier(self.class_tokens).float(), token_ids),
             "presence": F.binary_cross_entropy_with_logits(prediction.presence_logits.float(), present),
         }

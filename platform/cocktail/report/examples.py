@@ -22,15 +22,16 @@ def store_examples(
     length = separation.estimates.shape[-1]
     folder.mkdir(parents=True, exist_ok=True)
     for b, mixture_id in enumerate(batch.mixture_ids):
-        names = [classes[class_id] for class_id in batch.class_ids[b].tolist()]
-        mixture, reference = mixtures[b, :length].numpy(), references[b, :, :length].numpy()
-        estimate = separation.estimates[b].numpy()
+        count = int(batch.present[b].sum())
+        names = [classes[class_id] for class_id in batch.class_ids[b, :count].tolist()]
+        mixture, reference = mixtures[b, :length].numpy(), references[b, :count, :length].numpy()
+        estimate = separation.estimates[b, :count].numpy()
         figure = separation_figure(
             mixture,
             reference,
             estimate,
-            separation.masks[b].numpy(),
-            ideal.masks[b].numpy(),
+            separation.masks[b, :count].numpy(),
+            ideal.masks[b, :count].numpy(),
             names,
             sample_rate_hz,
             f"mixture {mixture_id}",

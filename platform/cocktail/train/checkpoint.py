@@ -83,7 +83,7 @@ def load_checkpoint(location: str) -> Checkpoint:
 
 def require_identity(location: str, identity: dict[str, Any]) -> None:
     """Raise UsageError, naming every difference, if a checkpoint belongs to other settings or other data."""
-    was = _read_meta(location)["identity"]
+    was = read_identity(location)
     now = json.loads(json.dumps(identity))
     absent = "nothing"
     differences = [
@@ -96,6 +96,11 @@ def require_identity(location: str, identity: dict[str, Any]) -> None:
             f"{location} was trained with other settings: {'; '.join(differences)}. "
             "Set them back, or choose another --run-name"
         )
+
+
+def read_identity(location: str) -> dict[str, Any]:
+    """The settings that a checkpoint was trained with, by dotted path, and the hash of its data. Raises UsageError."""
+    return _read_meta(location)["identity"]
 
 
 def _read_meta(location: str) -> dict[str, Any]:

@@ -149,6 +149,15 @@ def _train_here(
     )
 
 
+def _megabytes(metrics: dict[str, float]) -> str:
+    """What was read, and what is worth a look: the cache, if there is one, and what was dropped, if anything was."""
+    text = f"{metrics['bytes_read_per_second'] / 1e6:.1f} MB/s read, "
+    if "cache_hit_share" in metrics:
+        text += f"{metrics['bytes_fetched_per_second'] / 1e6:.1f} MB/s fetched, "
+        text += f"cache hits {metrics['cache_hit_share']:.1%}, "
+    return text + (f"{metrics['dropped_mixtures']:.0f} mixtures dropped, " if metrics["dropped_mixtures"] else "")
+
+
 def _progress_line(step: int, num_steps: int, metrics: dict[str, float]) -> str:
     left = (num_steps - step) * metrics["seconds_per_step"]
     losses = " ".join(
@@ -157,5 +166,5 @@ def _progress_line(step: int, num_steps: int, metrics: dict[str, float]) -> str:
     return (
         f"step {step}/{num_steps}: {losses}; lr {metrics['learning_rate']:.1e}, "
         f"{metrics['seconds_per_step']:.2f} s/step, {metrics['mixtures_per_second']:.1f} mixtures/s, "
-        f"waiting for data {metrics['data_wait_share']:.1%}, {left / 60:.1f} min left"
+        f"waiting for data {metrics['data_wait_share']:.1%}, {_megabytes(metrics)}{left / 60:.1f} min left"
     )

@@ -1,0 +1,43 @@
+#!/usr/bin/env python
+"""Freeze test mixtures to a file: python jobs/freeze_test_list.py SHARDS LIST.parquet
+
+The same clips, crops and pictures for every system that is scored with --evaluation.test-list LIST.parquet, whatever
+draws mixtures later. The file has a hash; it is refused for other data, or if it is damaged.
+"""
+
+import sys
+from dataclasses import dataclass, field
+from pathlib import Path
+
+sys.path[:0] = [str(Path(__file__).resolve().parents[1] / part) for part in (".", "platform")]
+
+import tyro
+
+from cocktail.config import Evaluation, Mixing
+from cocktail.storage import absolute
+from cocktail.train.cluster import one_line_errors
+from pipelines.clip_pool import usable_clips
+from pipelines.manifest import open_manifest
+from pipelines.plans import plan_test
+from pipelines.test_lists import write_test_list
+
+
+@dataclass(frozen=True, kw_only=True)
+class Arguments:
+    shards: tyro.conf.Positional[str]
+    """Folder or URI of shards."""
+    test_list: tyro.conf.Positional[str]
+    """File or URI to write."""
+    split: str = "test"
+    """Split to take clips of."""
+    mixing: Mixing = field(default_factory=Mixing)
+    evaluation: Evaluation = field(default_factory=Evaluation)
+
+
+if __name__ == "__main__":
+    with one_line_errors():
+        arguments = tyro.cli(Arguments, description=__doc__)
+        pool = usable_clips(open_manifest(absolute(arguments.shards, "SHARDS")), arguments.mixing, arguments.split)
+        plan = plan_test(pool, arguments.evaluation)
+        location = absolute(arguments.test_list, "LIST")
+        print(f"{pool.describe()}\n{len(plan)} mixtures in {location}\nhash {write_test_list(location, plan, pool)}")

@@ -1,0 +1,74 @@
+#!/usr/bin/env python
+"""Build mixtures again from their ids: python jobs/replay.py SHARDS ID ... [--checkpoint CHECKPOINT] [--output FOLDER]
+
+Writes mixture.wav, a wav a source, their pictures and row.json (clips, crops, gains) for each id that a log, a table
+or an error message showed; or for EPOCH:ROW, a row of an epoch, both from 0. The settings that the ids were made with
+are those of --checkpoint, or else the ones given here.
+"""
+
+import dataclasses
+import sys
+from dataclasses import dataclass, field
+from pathlib import Path
+
+sys.path[:0] = [str(Path(__file__).resolve().parents[1] / part) for part in (".", "platform")]
+
+import tyro
+
+from cocktail.config import Evaluation, Mixing, part_of
+from cocktail.storage import absolute
+from cocktail.train.checkpoint import read_identity
+from cocktail.train.cluster import one_line_errors
+from pipelines.clip_pool import usable_clips
+from pipelines.manifest import open_manifest
+from pipelines.replay import find_mixtures, write_mixture
+from pipelines.test_lists import read_test_list
+
+
+@dataclass(frozen=True, kw_only=True)
+class Replay:
+    shards: tyro.conf.Positional[str]
+    """Folder or URI of the shards."""
+    names: tyro.conf.Positional[tuple[str, ...]]
+    """Mixture ids, or EPOCH:ROW."""
+    checkpoint: str | None = None
+    """Of the run that showed the ids: its settings are taken."""
+    output: str = "replayed"
+    """Folder to write to, one folder a mixture in it."""
+    seed: int = 0
+    """Of the training run."""
+    epochs: int = 100
+    """Epochs to look through, from the first on."""
+    mixing: Mixing = field(default_factory=Mixing)
+    evaluation: Evaluation = field(default_factory=Evaluation)
+
+
+def main() -> None:
+    job = tyro.cli(Replay, description=__doc__)
+    if job.checkpoint is not None:
+        settings = read_identity(absolute(job.checkpoint, "--checkpoint"))
+        job = dataclasses.replace(
+            job,
+            seed=settings["seed"],
+            mixing=part_of(Mixing, settings, "mixing."),
+            evaluation=part_of(Evaluation, settings, "evaluation."),
+        )
+    manifest = open_manifest(absolute(job.shards, "SHARDS"))
+    test = usable_clips(manifest, job.mixing, "test")
+    frozen = job.evaluation.test_list
+    rows = find_mixtures(
+        job.names,
+        train=usable_clips(manifest, job.mixing, "train"),
+        seed=job.seed,
+        epochs=job.epochs,
+        test=test,
+        evaluation=job.evaluation,
+        test_plan=read_test_list(absolute(frozen, "--evaluation.test-list"), test) if frozen else None,
+    )
+    for row in rows.values():
+        print(write_mixture(Path(job.output), row, manifest, job.mixing))
+
+
+if __name__ == "__main__":
+    with one_line_errors():
+        main()

@@ -1,0 +1,168 @@
+"""The clips of a split that mixtures are drawn from, as columns."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import xxhash
+
+from cocktail.config import Mixing
+from cocktail.types import NO_CLASS, UsageError
+from pipelines.manifest import MANIFEST_COLUMNS, Manifest
+
+NEVER = 1 << 30
+"""A second that no clip has."""
+
+_NOT_NEEDED = ("key", "split", "labels", "duration")
+_NEEDED = [name for name in MANIFEST_COLUMNS.names if name not in _NOT_NEEDED]
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class ClipPool:
+    """Usable clips; a clip's number is its row."""
+
+    manifest: Manifest
+    mixing: Mixing
+    split: str
+    table: pa.Table
+    """Their rows of the manifest, without the columns that stand here as arrays."""
+    left_out: Mapping[str, int]
+    """Clips of the split that cannot be used, by reason; those without any are not named."""
+    shard: np.ndarray
+    """[clips]: shards counted from 0 in the order of their names."""
+    class_id: np.ndarray
+    """[clips]: NO_CLASS for a clip of none or of several, which only mixtures of any classes use."""
+    num_samples: np.ndarray
+    next_loud: np.ndarray
+    """int32 [clips, seconds + 1]: the first second at or after this one that sounds, NEVER if none."""
+    loudest: np.ndarray
+    """[clips]: the loudest second."""
+
+    def __len__(self) -> int:
+        return len(self.table)
+
+    @functools.cached_property
+    def kinds(self) -> np.ndarray:
+        """[clips]: what the sources of one mixture must differ in: the class, or else only the clip."""
+        return self.class_id if self.mixing.distinct_classes else np.arange(len(self))
+
+    @functools.cached_property
+    def name_hashes(self) -> np.ndarray:
+        """uint64 [clips]: XXH3 of each clip id."""
+        return np.array(
+            [xxhash.xxh3_64_intdigest(name.encode()) for name in self.table["clip_id"].to_pylist()], np.uint64
+        )
+
+    @functools.cached_property
+    def picture_times(self) -> tuple[np.ndarray, np.ndarray]:
+        """(int64 [clips + 1], float64): where each clip's pictures begin in the list of all, and their seconds."""
+        seconds = list_array(self.table["frame_seconds"])
+        return seconds.offsets.to_numpy().astype(np.int64), seconds.flatten().to_numpy()
+
+    def sounds(self, chosen: np.ndarray, starts: np.ndarray) -> np.ndarray:
+        """Whether the crops of clips from `starts` on, in samples, hold a whole second that sounds."""
+        rate = self.mixing.sample_rate_hz
+        ends = np.minimum(starts + self.mixing.segment_samples, self.num_samples[chosen])
+        first = np.minimum(-(-starts // rate), self.next_loud.shape[1] - 1)
+        return (self.next_loud[chosen, first].astype(np.int64) + 1) * rate <= ends
+
+    def last_starts(self, chosen: np.ndarray) -> np.ndarray:
+        """The last sample that a crop of each clip can start at; 0 for clips shorter than a crop."""
+        return np.maximum(self.num_samples[chosen] - self.mixing.segment_samples, 0)
+
+    def loudest_crops(self, chosen: np.ndarray) -> np.ndarray:
+        """Starts of the crops around each clip's loudest second."""
+        rate = self.mixing.sample_rate_hz
+        middle = self.loudest[chosen] * rate + rate // 2
+        return np.clip(middle - self.mixing.segment_samples // 2, 0, self.last_starts(chosen))
+
+    def describe(self) -> str:
+        """One line: how many clips and classes, and what is left out."""
+        left_out = ", ".join(f"{count} {reason}" for reason, count in self.left_out.items())
+        num_classes = len(np.unique(self.class_id[self.class_id != NO_CLASS]))
+        return f"{self.split}: {len(self)} clips of {num_classes} classes" + (f"; left out {left_out}" * bool(left_out))
+
+
+def usable_clips(manifest: Manifest, mixing: Mixing, split: str) -> ClipPool:
+    """The clips of a split that can be a source.
+
+    Those hold a second that sounds, a picture if pictures are wanted, and have exactly one class if the sources of a
+    mixture are to be of different ones. Raises UsageError if the shards hold another rate or give no mixture.
+    """
+    if manifest.sample_rate_hz != mixing.sample_rate_hz:
+        raise UsageError(
+            f"{manifest.folder} holds audio at {manifest.sample_rate_hz} Hz, but mixing.sample_rate_hz is "
+            f"{mixing.sample_rate_hz}: set it, or shard again with --sample-rate-hz {mixing.sample_rate_hz}"
+        )
+    table = manifest.table.select(_NEEDED)
+    of_split = pc.equal(manifest.table["split"], split)  # pyright: ignore[reportAttributeAccessIssue]
+    table = table.filter(of_split).combine_chunks()
+    classes = list_array(table["class_ids"])
+    class_counts = np.diff(classes.offsets.to_numpy())
+    class_id = np.full(len(table), NO_CLASS, np.int64)
+    class_id[class_counts == 1] = classes.flatten().to_numpy()[classes.offsets.to_numpy()[:-1][class_counts == 1]]
+    level = _levels(table, manifest.sample_rate_hz)
+    loud = level >= 10 ** (mixing.silence_dbfs / 20)
+    conditions = {
+        "silent": loud.any(axis=1),
+        "without a picture": np.diff(list_array(table["frame_seconds"]).offsets.to_numpy()) > 0
+        if mixing.pictures_per_source
+        else np.ones(len(table), bool),
+        "of no class": (class_counts > 0) | (not mixing.distinct_classes),
+        "of several classes": (class_counts < 2) | (not mixing.distinct_classes),
+        "not part of a mixture": table["group"].is_valid().to_numpy() | (mixing.arrangement != "released"),
+    }
+    usable = np.ones(len(table), bool)
+    left_out: dict[str, int] = {}
+    for reason, holds in conditions.items():
+        if (usable & ~holds).any():
+            left_out[reason] = int((usable & ~holds).sum())
+        usable &= holds
+    table = table.drop_columns(["rms", "class_ids"])
+    table = table if usable.all() else table.filter(pa.array(usable))
+    seconds = np.arange(level.shape[1], dtype=np.int32)
+    next_loud = np.full((len(table), len(seconds) + 1), NEVER, np.int32)
+    next_loud[:, :-1] = np.where(loud[usable], seconds, NEVER)
+    pool = ClipPool(
+        manifest=manifest,
+        mixing=mixing,
+        split=split,
+        table=table,
+        left_out=left_out,
+        shard=table["shard"].combine_chunks().dictionary_encode().indices.to_numpy(),
+        class_id=class_id[usable],
+        num_samples=table["num_samples"].to_numpy().astype(np.int64),
+        next_loud=np.minimum.accumulate(next_loud[:, ::-1], axis=1)[:, ::-1],
+        loudest=level[usable].argmax(axis=1) if len(table) else np.empty(0, np.int64),
+    )
+    num_kinds = len(np.unique(pool.kinds))
+    if num_kinds < mixing.num_sources:
+        raise UsageError(
+            f"{manifest.folder} gives too few sources, {pool.describe()}: mixtures of {mixing.num_sources} sources "
+            f"need at least {mixing.num_sources} {'classes' if mixing.distinct_classes else 'clips'}"
+        )
+    return pool
+
+
+def _levels(table: pa.Table, sample_rate_hz: int) -> np.ndarray:
+    """float32 [clips, seconds]: the level of each whole second, full scale 1.
+
+    What is left after the last whole second, often a few milliseconds of codec padding, counts as silent.
+    """
+    rms = list_array(table["rms"])
+    lengths = np.diff(rms.offsets.to_numpy())
+    seconds = np.arange(int(lengths.max(initial=0)))
+    level = np.zeros((len(table), len(seconds)), np.float32)
+    level[seconds < lengths[:, None]] = rms.flatten().to_numpy()
+    level[(seconds + 1) * sample_rate_hz > table["num_samples"].to_numpy()[:, None]] = 0
+    return level
+
+
+def list_array(column: pa.ChunkedArray) -> pa.ListArray:
+    """A column of lists as one array that starts at its first offset."""
+    return pa.concat_arrays(column.chunks) if column.num_chunks else pa.array([], column.type)

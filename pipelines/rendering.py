@@ -1,0 +1,112 @@
+"""From rows of a plan to the bytes of mixtures: a pure function, whoever runs it. It needs no torch.
+
+Shape letters: B mixtures, N sources, T samples, P pictures of a source, S side of a picture.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from cocktail.config import Mixing
+from cocktail.types import NO_CLASS
+from pipelines.clip_pool import list_array
+from pipelines.clips import ClipReader, ClipSource, DamagedMemberError
+from pipelines.views import square_picture, truth_of_boxes, truth_of_mask
+
+Columns = dict[str, np.ndarray]
+NewArray = Callable[[tuple[int, ...], type], np.ndarray]
+COUNTERS = ("bytes_read", "bytes_fetched", "cache_hits", "cache_misses")
+
+
+def render(rows: pa.Table, source: ClipSource, mixing: Mixing, new_array: NewArray = np.zeros) -> Columns:
+    """Read what the rows of a plan name: columns of B rows, ready for any executor.
+
+    `mixture_id`, `sources` int16 [B, N, T], `gains` float32 [B, N], `class_ids` int64 [B, N], `present` bool [B, N];
+    with pictures `pictures` uint8 [B, N, P, S, S, 3]; from test plans of one picture `truth` bool [B, N, S, S] and
+    `has_truth` bool [B, N]; `problem`, what is damaged in a mixture or nothing; and what it took to read.
+    A clip shorter than T is repeated to fill it (Sound of Pixels).
+    """
+    B, N, P, S = len(rows), mixing.num_sources, mixing.pictures_per_source, mixing.picture_side
+    counts = np.diff(list_array(rows["clip_id"]).offsets.to_numpy())
+    columns: Columns = {
+        "mixture_id": np.array(rows["mixture_id"].to_pylist(), dtype="U16"),
+        "sources": new_array((B, N, mixing.segment_samples), np.int16),
+        "gains": _padded(rows["gain"], counts, N, 0.0, np.float32),
+        "class_ids": _padded(rows["class_id"], counts, N, NO_CLASS, np.int64),
+        "present": np.arange(N) < counts[:, None],
+        "problem": np.full(B, "", dtype=object),
+        **{name: np.zeros(B, np.int64) for name in COUNTERS},
+    }
+    if P:
+        columns["pictures"] = new_array((B, N, P, S, S, 3), np.uint8)
+    if "boxes" in rows.column_names:
+        columns["truth"], columns["has_truth"] = np.zeros((B, N, S, S), bool), np.zeros((B, N), bool)
+    clips = _clips(rows)
+    first = 0
+    with ClipReader(source) as reader:
+        for b, count in enumerate(counts):
+            before = [getattr(reader, name) for name in COUNTERS]
+            try:
+                for n, clip in enumerate(clips[first : first + count]):
+                    _sound(reader, clip, columns["sources"][b, n])
+                    if P:
+                        _pictures(reader, clip, mixing, columns, (b, n))
+            except DamagedMemberError as error:
+                columns["problem"][b] = str(error)
+            for name, was in zip(COUNTERS, before, strict=True):
+                columns[name][b] = getattr(reader, name) - was
+            first += count
+    columns["problem"] = columns["problem"].astype(str)
+    return columns
+
+
+def _padded(column: pa.ChunkedArray, counts: np.ndarray, width: int, padding: Any, dtype: type) -> np.ndarray:
+    values = np.full((len(counts), width), padding, dtype)
+    values[np.arange(width) < counts[:, None]] = list_array(column).flatten().to_numpy()
+    return values
+
+
+def _clips(rows: pa.Table) -> list[dict[str, Any]]:
+    """The sources of all rows, one after the other, with what the plan says of each."""
+    columns = {}
+    for name, column in zip(rows.column_names, rows.columns, strict=True):
+        if pa.types.is_list(column.type):
+            values = list_array(column).flatten()
+            nested = name == "checks"
+            columns[name] = _split(values) if nested else values.to_pylist()
+    return [dict(zip(columns, values, strict=True)) for values in zip(*columns.values(), strict=True)]
+
+
+def _split(lists: pa.ListArray) -> list[list[int]]:
+    values, offsets = lists.flatten().to_pylist(), (lists.offsets.to_numpy() - lists.offsets[0].as_py()).tolist()
+    return [values[begin:end] for begin, end in pairwise(offsets)]
+
+
+def _sound(reader: ClipReader, clip: dict[str, Any], into: np.ndarray) -> None:
+    count = min(len(into), clip["num_samples"] - clip["start"])
+    into[:count] = reader.sound(clip, clip["start"], count, clip["checks"])
+    for begin in range(count, len(into), count):
+        into[begin : begin + count] = into[: len(into) - begin][:count]
+
+
+def _pictures(reader: ClipReader, clip: dict[str, Any], mixing: Mixing, columns: Columns, at: tuple[int, int]) -> None:
+    members = zip(clip["picture"], clip["frame_offsets"], clip["frame_sizes"], clip["frame_checks"], strict=True)
+    for p, (number, offset, size, check) in enumerate(members):
+        jpeg = reader.file(clip, offset, size, check, f"picture {number}")
+        view = tuple(clip["view"]) if "view" in clip else None
+        columns["pictures"][at][p] = square_picture(jpeg, mixing.picture_side, mixing.picture_margin, view)
+    if "truth" not in columns:
+        return
+    truth = None
+    if clip["mask_offset"] is not None and clip["picture"][0] == 0:
+        png = reader.file(clip, clip["mask_offset"], clip["mask_bytes"], clip["mask_check"], "mask")
+        truth = truth_of_mask(png, mixing.picture_side)
+    elif clip["boxes"] is not None:
+        truth = truth_of_boxes(clip["boxes"], clip["picture"][0], clip["class_id"], mixing.picture_side)
+    if truth is not None:
+        columns["truth"][at], columns["has_truth"][at] = truth, True

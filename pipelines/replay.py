@@ -1,0 +1,95 @@
+"""Mixtures built again from their names: the ids that logs and tables show, or rows of an epoch."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+import pyarrow as pa
+import soundfile
+from PIL import Image
+
+from cocktail.audio.mixing import mix
+from cocktail.config import Evaluation, Mixing
+from cocktail.types import NO_CLASS, UsageError
+from pipelines.batches import read_mixtures
+from pipelines.clip_pool import ClipPool
+from pipelines.clips import ClipSource
+from pipelines.manifest import Manifest
+from pipelines.plans import plan_epoch, plan_test
+
+_ROW = re.compile(r"(\d+):(\d+)")
+_ID = re.compile(r"[0-9a-f]{16}")
+
+
+def find_mixtures(
+    names: Sequence[str],
+    *,
+    train: ClipPool,
+    seed: int,
+    epochs: int,
+    test: ClipPool | None = None,
+    evaluation: Evaluation | None = None,
+    test_plan: pa.Table | None = None,
+) -> dict[str, pa.Table]:
+    """The plan rows of mixtures by name, one row a table, in the order of the names.
+
+    A name is a mixture id, looked for in the test mixtures and then in the epochs from 0 on, as many as `epochs`; or
+    EPOCH:ROW, a row of an epoch's plan, both counted from 0. Raises UsageError for names that are neither, or that
+    are not found.
+    """
+    for name in names:
+        if not _ROW.fullmatch(name) and not _ID.fullmatch(name):
+            raise UsageError(f"{name} is neither a mixture id, 16 hexadecimal digits, nor EPOCH:ROW")
+    found: dict[str, pa.Table] = {}
+    missing = {name for name in names if _ID.fullmatch(name)}
+    if test_plan is None and missing and test is not None and evaluation is not None:
+        test_plan = plan_test(test, evaluation)
+    if test_plan is not None:
+        _take(test_plan, missing, found)
+    for epoch in range(epochs):
+        if not missing:
+            break
+        _take(plan_epoch(train, seed=seed, epoch=epoch), missing, found)
+    if missing:
+        raise UsageError(
+            f"{', '.join(sorted(missing))}: in none of the test mixtures and of epochs 0 to {epochs - 1} with seed "
+            f"{seed}. Ids depend on the settings: give --checkpoint of the run, or --mixing..., --seed and --epochs"
+        )
+    for name in names:
+        if row := _ROW.fullmatch(name):
+            epoch, number = int(row[1]), int(row[2])
+            plan = plan_epoch(train, seed=seed, epoch=epoch)
+            if number >= len(plan):
+                raise UsageError(f"{name}: an epoch has {len(plan)} rows, from 0 on")
+            found[name] = plan.slice(number, 1)
+    return {name: found[name] for name in names}
+
+
+def _take(plan: pa.Table, missing: set[str], found: dict[str, pa.Table]) -> None:
+    """Move what a plan holds from the missing to the found."""
+    place = {mixture_id: number for number, mixture_id in enumerate(plan["mixture_id"].to_pylist())}
+    for name in missing & place.keys():
+        found[name] = plan.slice(place[name], 1)
+    missing.difference_update(place)
+
+
+def write_mixture(folder: Path, row: pa.Table, manifest: Manifest, mixing: Mixing) -> Path:
+    """Write a mixture's sounds, the very samples that a network gets, its pictures and its plan row. Their folder."""
+    batch = read_mixtures(row, ClipSource.of(manifest), mixing)
+    mixture, references = mix(batch)
+    target = folder / batch.mixture_ids[0]
+    target.mkdir(parents=True, exist_ok=True)
+    sounds = {"mixture": mixture[0]}
+    for n, class_id in enumerate(batch.class_ids[0, : int(batch.present[0].sum())].tolist()):
+        label = "unlabelled" if class_id == NO_CLASS else manifest.classes[class_id]
+        stem = f"source-{n}-{re.sub('[^a-z0-9]+', '-', label.lower()).strip('-')}"
+        sounds[stem] = references[0, n]
+        for p, picture in enumerate(batch.pictures[0, n] if batch.pictures is not None else ()):
+            Image.fromarray(picture.numpy()).save(target / f"{stem}-{p}.png")
+    for name, sound in sounds.items():
+        soundfile.write(target / f"{name}.wav", sound.numpy(), mixing.sample_rate_hz, subtype="FLOAT")
+    (target / "row.json").write_text(json.dumps(row.to_pylist()[0], indent=1) + "\n")
+    return target

@@ -1,0 +1,130 @@
+"""Shards of an object store on a node's own disk: fetched whole and once, shared by the node's processes.
+
+A shard is kept under the SHA-256 that its manifest gives it, so data sets and versions never mix. It appears, by a
+rename, when it is complete; a fetch that dies leaves a `.part` behind, which the next fetch removes. Every open file
+is read through its descriptor, so one that is deleted to make room stays readable until it is closed.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import os
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pyarrow as pa
+
+from cocktail.storage import open_reader, telling
+from cocktail.types import UsageError
+
+_FETCH_BYTES = 8 << 20
+_WAIT_SECONDS = 0.05
+
+
+def default_cache_folder() -> str:
+    """COCKTAIL_CACHE, or a folder of this user among the node's temporary files."""
+    return os.environ.get("COCKTAIL_CACHE") or str(Path(tempfile.gettempdir()) / f"cocktail-cache-{os.getuid()}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ShardCache:
+    """A folder for shards with a limit on its size. Small: travels to any worker, and means each node's own folder."""
+
+    max_bytes: int
+    folder: str = field(default_factory=default_cache_folder)
+
+    def open(self, location: str, sha256: str, num_bytes: int) -> tuple[int, bool]:
+        """(descriptor, hit): a shard open for reading, and whether it came here without this call fetching it.
+
+        The caller closes the descriptor. Whoever asks for a shard that another process or thread is fetching waits
+        for it. A shard whose bytes differ from its hash, twice, is kept as it is: each read of a clip is checked, and
+        so what is sound in it can be used. Raises UsageError if the shard is larger than the cache.
+        """
+        path = Path(self.folder) / f"{sha256}.tar"
+        hit = True
+        while True:
+            try:
+                descriptor = os.open(path, os.O_RDONLY)
+            except FileNotFoundError:
+                hit &= not self._fetch(location, path, sha256, num_bytes)
+                continue
+            os.utime(descriptor)  # least recently used goes first
+            return descriptor, hit
+
+    def _fetch(self, location: str, path: Path, sha256: str, num_bytes: int) -> bool:
+        """Fetch a shard, unless someone else does so meanwhile; whether it was this call."""
+        if num_bytes > self.max_bytes:
+            raise UsageError(
+                f"{location} has {num_bytes / 1e9:.6f} GB, the cache {self.max_bytes / 1e9:.6f} GB: "
+                "raise --resources.cache-gb"
+            )
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        with _locked(path.with_suffix(".lock")):
+            if path.exists():
+                return False
+            part = path.with_suffix(".part")
+            self._reserve(part, num_bytes)
+            if _copy(location, part) != sha256 and _copy(location, part) != sha256:
+                print(f"{location} is damaged: its SHA-256 is not {sha256}; what is sound in it is used", flush=True)
+            with _locked(path.parent / "cache.lock"):
+                part.replace(path)
+        return True
+
+    def _reserve(self, part: Path, num_bytes: int) -> None:
+        """Create a `.part` of a size, after deleting what was not used for longest until it fits; wait if it can't."""
+        while True:
+            with _locked(part.parent / "cache.lock"):
+                part.unlink(missing_ok=True)
+                self._delete_abandoned()
+                kept = sorted(part.parent.glob("*.tar"), key=lambda path: path.stat().st_mtime)
+                total = sum(path.stat().st_size for path in (*kept, *part.parent.glob("*.part")))
+                for oldest in kept:
+                    if total + num_bytes <= self.max_bytes:
+                        break
+                    total -= oldest.stat().st_size
+                    oldest.unlink()
+                if total + num_bytes <= self.max_bytes:
+                    with part.open("wb") as file:
+                        file.truncate(num_bytes)
+                    return
+            time.sleep(_WAIT_SECONDS)  # others are fetching as much as fits
+
+    def _delete_abandoned(self) -> None:
+        for part in Path(self.folder).glob("*.part"):
+            with part.with_suffix(".lock").open("w") as lock:
+                try:
+                    fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                except BlockingIOError:
+                    continue  # being fetched
+                part.unlink(missing_ok=True)
+
+
+def _copy(location: str, part: Path) -> str:
+    """Copy a shard; its SHA-256."""
+    digest = hashlib.sha256()
+    with open_reader(location) as source, part.open("r+b") as file:
+        while data := _read(source, location):
+            digest.update(data)
+            file.write(data)
+        file.truncate()
+        file.flush()
+        os.fsync(file.fileno())
+    return digest.hexdigest()
+
+
+def _read(source: pa.NativeFile, location: str) -> bytes:
+    with telling(location, "read"):
+        return source.read(_FETCH_BYTES)
+
+
+@contextmanager
+def _locked(path: Path) -> Iterator[None]:
+    """Hold a lock that ends with this process at the latest."""
+    with path.open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield

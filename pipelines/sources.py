@@ -1,0 +1,178 @@
+"""Which clips sound together, and where they are cut: the draws that plans are made of.
+
+Shape letters: R mixtures, N most sources of a mixture.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from itertools import pairwise
+
+import numpy as np
+
+from cocktail.types import UsageError
+from pipelines.clip_pool import ClipPool
+from pipelines.counters import draw
+
+NOBODY = -1
+CROP_ATTEMPTS = 8
+# What a stream of random numbers is for; the last parts of its key.
+SHARD_ORDER, CLIP_ORDER, PARTNER, CROP, GAIN, COUNT, BALANCE, MEMBER, PICTURE, VIEW = range(1, 11)
+
+
+@dataclass(frozen=True)
+class Draws:
+    """Sources of mixtures, as numbers of a pool."""
+
+    chosen: np.ndarray
+    """int64 [R, N]: clips, NOBODY after the last source."""
+    starts: np.ndarray
+    """int64 [R, N]: first sample of each crop."""
+
+    def __len__(self) -> int:
+        return len(self.chosen)
+
+    @classmethod
+    def none(cls, num_sources: int) -> Draws:
+        """No mixture."""
+        return cls(np.empty((0, num_sources), np.int64), np.empty((0, num_sources), np.int64))
+
+    def take(self, rows: slice | np.ndarray) -> Draws:
+        """Some of the mixtures."""
+        return Draws(self.chosen[rows], self.starts[rows])
+
+    def and_then(self, more: Draws) -> Draws:
+        """These mixtures, then more."""
+        return Draws(np.concatenate([self.chosen, more.chosen]), np.concatenate([self.starts, more.starts]))
+
+    def unordered(self) -> np.ndarray:
+        """int64 [R, 2N]: the same for mixtures of the same crops, in whatever order."""
+        order = np.argsort(self.chosen, axis=1, kind="stable")
+        return np.concatenate([np.take_along_axis(a, order, axis=1) for a in (self.chosen, self.starts)], axis=1)
+
+
+def draw_remixed(pool: ClipPool, key: tuple[int, ...], window_shards: int) -> Draws:
+    """One pass over the pool: each clip leads a mixture, its partners lie in its window of shards; random crops."""
+    chosen = _choose(pool, key, window_shards)
+    return Draws(chosen, _random_crops(pool, chosen, key))
+
+
+def middle_crops(pool: ClipPool, chosen: np.ndarray) -> Draws:
+    """Clips [R, N] cut from the middle, or around the loudest second where the middle is silent."""
+    clips = np.maximum(chosen, 0)
+    starts = pool.last_starts(clips) // 2
+    return Draws(chosen, np.where(pool.sounds(clips, starts), starts, pool.loudest_crops(clips)))
+
+
+def official_pairs(pool: ClipPool) -> tuple[Draws, dict[str, int]]:
+    """Each clip with the partner that its data set names, in the order of clip ids, and the pairs left out, by reason.
+
+    Raises UsageError if the data set names none.
+    """
+    names = pool.table["clip_id"].to_pylist()
+    partners = pool.table["partner"].to_pylist()
+    number_of = {name: number for number, name in enumerate(names)}
+    left_out = {"without their partner": 0, "of one class": 0}
+    pairs = []
+    for name, partner in sorted(zip(names, partners, strict=True)):
+        if partner is None:
+            continue
+        if partner not in number_of:
+            left_out["without their partner"] += 1
+            continue
+        pair = number_of[name], number_of[partner]
+        if pool.kinds[pair[0]] == pool.kinds[pair[1]]:
+            left_out["of one class"] += 1
+        else:
+            pairs.append(pair)
+    if not pairs:
+        raise UsageError(
+            f"{pool.manifest.folder} has no official pairs in its {pool.split} split: shard it with a list of pairs "
+            "(jobs/shard_vggss.py --duet), or leave --evaluation.pairs at drawn"
+        )
+    return middle_crops(pool, np.array(pairs, np.int64)), {reason: count for reason, count in left_out.items() if count}
+
+
+def window_order(shard: np.ndarray, key: tuple[int, ...], window_shards: int) -> tuple[np.ndarray, np.ndarray]:
+    """(order, window): rows, each in a shard, by windows of shards in random order, shuffled within each."""
+    num_shards = int(shard.max()) + 1
+    rank = np.empty(num_shards, np.int64)
+    rank[np.argsort(draw(np.arange(num_shards), *key, SHARD_ORDER), kind="stable")] = np.arange(num_shards)
+    # A last window that is not full joins the one before.
+    window = np.minimum(rank[shard] // window_shards, max(num_shards // window_shards, 1) - 1)
+    order = np.lexsort((draw(np.arange(len(shard)), *key, CLIP_ORDER), window))
+    return order, window[order]
+
+
+def _choose(pool: ClipPool, key: tuple[int, ...], window_shards: int) -> np.ndarray:
+    """Clips [R, N]: each leads one row, partners are of other kinds and lie in its window."""
+    order, window = window_order(pool.shard, key, window_shards)
+    ends = np.searchsorted(window, np.arange(int(window[-1]) + 2))
+    chosen = []
+    for first, last in pairwise(ends):
+        leaders = order[first:last]
+        rows = np.arange(first, last)
+        by_kind = leaders[np.lexsort((leaders, pool.kinds[leaders]))]
+        if pool.mixing.balance == "classes":
+            leaders = _balanced(pool.kinds, leaders, rows, key)
+        chosen.append(_add_partners(pool, by_kind, leaders, rows, key))
+    together = np.concatenate(chosen)
+    least, most = pool.mixing.fewest_sources, pool.mixing.num_sources
+    counts = least + (draw(np.arange(len(together)), *key, COUNT) * (most - least + 1)).astype(np.int64)
+    return np.where(np.arange(most) < counts[:, None], together, NOBODY)
+
+
+def _balanced(kinds: np.ndarray, leaders: np.ndarray, rows: np.ndarray, key: tuple[int, ...]) -> np.ndarray:
+    """As many leaders, as many of each class as of any other, give or take one, each class's clips in turn."""
+    by_class = leaders[np.argsort(kinds[leaders], kind="stable")]
+    classes, begins, counts = np.unique(kinds[by_class], return_index=True, return_counts=True)
+    # Row r takes the (r // C)-th clip of the (r % C)-th class, round and round; then the rows are shuffled.
+    turn, place = np.divmod(np.arange(len(leaders)), len(classes))
+    taken = by_class[begins[place] + turn % counts[place]]
+    return taken[np.argsort(draw(rows, *key, BALANCE), kind="stable")]
+
+
+def _add_partners(
+    pool: ClipPool, by_kind: np.ndarray, leaders: np.ndarray, rows: np.ndarray, key: tuple[int, ...]
+) -> np.ndarray:
+    """Leaders with partners of other kinds [rows, N], drawn evenly among the clips of a window, or its classes."""
+    kinds, begins, counts = np.unique(pool.kinds[by_kind], return_index=True, return_counts=True)
+    if len(kinds) < pool.mixing.num_sources:
+        what = "classes" if pool.mixing.distinct_classes else "clips"
+        raise UsageError(
+            f"a window of {pool.mixing.window_shards} shards holds only {len(kinds)} {what}, "
+            f"too few for mixtures of {pool.mixing.num_sources}: raise --mixing.window-shards"
+        )
+    # What is drawn from: all clips, one class after the other; or the classes themselves.
+    by_clip = pool.mixing.balance == "clips"
+    sizes = counts if by_clip else np.ones_like(counts)
+    firsts = np.concatenate([[0], np.cumsum(sizes)])
+    columns = [leaders]
+    for n in range(1, pool.mixing.num_sources):
+        taken = np.sort(np.searchsorted(kinds, pool.kinds[np.stack(columns, axis=1)]), axis=1)
+        # The position among those of other kinds, then past each taken kind that lies before it.
+        position = (draw(rows, *key, PARTNER, n) * (firsts[-1] - sizes[taken].sum(axis=1))).astype(np.int64)
+        for kind in taken.T:
+            position += np.where(position >= firsts[kind], sizes[kind], 0)
+        if not by_clip:
+            position = begins[position] + (draw(rows, *key, BALANCE, n) * counts[position]).astype(np.int64)
+        columns.append(by_kind[position])
+    return np.stack(columns, axis=1)
+
+
+def _random_crops(pool: ClipPool, chosen: np.ndarray, key: tuple[int, ...]) -> np.ndarray:
+    """The first of some evenly drawn starts whose crop sounds, else the crop around the loudest second."""
+    clips = np.maximum(chosen, 0)
+    rows = np.arange(len(chosen))
+    choices = pool.last_starts(clips) + 1
+    starts = pool.loudest_crops(clips)
+    settled = chosen == NOBODY
+    for attempt in range(CROP_ATTEMPTS):
+        uniform = np.stack([draw(rows, *key, CROP, n, attempt) for n in range(chosen.shape[1])], axis=1)
+        candidate = (uniform * choices).astype(np.int64)
+        accepted = ~settled & pool.sounds(clips, candidate)
+        starts = np.where(accepted, candidate, starts)
+        settled |= accepted
+        if settled.all():
+            break
+    return starts

@@ -1,0 +1,51 @@
+"""Pictures and their truth as networks take them: squares of one size."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+
+def square_picture(jpeg: bytes, side: int, margin: float = 1.0, view: tuple[float, float, float] | None = None):
+    """uint8 [side, side, 3]: a picture as a square.
+
+    Without a view, all of it, resized in width and height. With a view (x, y, mirror): resized so that its short
+    side is int(margin side), then the square that lies x of the way to the right and y of the way down, from left
+    to right if mirror is below 0.5 (AVGN's training pictures). Bicubic.
+    """
+    with Image.open(io.BytesIO(jpeg)) as picture:
+        picture = picture.convert("RGB")
+    if view is None:
+        return np.asarray(picture.resize((side, side), Image.Resampling.BICUBIC))
+    x, y, mirror = view
+    # The square in the picture's own pixels, so that it is cut and resized in one step.
+    size = min(picture.size) * side / int(margin * side)
+    left, top = x * (picture.width - size), y * (picture.height - size)
+    square = picture.resize((side, side), Image.Resampling.BICUBIC, box=(left, top, left + size, top + size))
+    pixels = np.asarray(square)
+    return pixels[:, ::-1] if mirror < 0.5 else pixels
+
+
+def truth_of_boxes(boxes: Iterable[Mapping[str, Any]], picture: int, class_id: int, side: int) -> np.ndarray | None:
+    """bool [side, side]: the union of a picture's boxes of a class, or of no named class; None if it has none.
+
+    A box covers the pixels from int(side x0) to int(side x1) - 1, and so downwards (spec of VGG-SS's evaluation).
+    """
+    found = [box for box in boxes if box["picture"] == picture and box["class_id"] in (None, class_id)]
+    if not found:
+        return None
+    truth = np.zeros((side, side), bool)
+    for box in found:
+        x0, y0, x1, y1 = (int(side * box[corner]) for corner in ("x0", "y0", "x1", "y1"))
+        truth[y0:y1, x0:x1] = True
+    return truth
+
+
+def truth_of_mask(png: bytes, side: int) -> np.ndarray:
+    """bool [side, side]: a mask, resized by its nearest pixels."""
+    with Image.open(io.BytesIO(png)) as mask:
+        return np.asarray(mask.convert("L").resize((side, side), Image.Resampling.NEAREST)) > 127

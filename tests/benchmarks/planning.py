@@ -1,0 +1,78 @@
+"""Time and memory of planning an epoch of 150,000 clips.
+
+    python tests/benchmarks/planning.py
+
+The manifest is made up: 10 s clips of 309 classes with a picture each, 500 a shard. Prints seconds and the most
+memory that finding the usable clips and planning one epoch took beyond what was there before.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from pathlib import Path
+
+sys.path[:0] = [str(Path(__file__).resolve().parents[2] / part) for part in (".", "platform")]
+
+import numpy as np
+import pyarrow as pa
+
+from cocktail.config import Mixing
+from pipelines.clip_pool import usable_clips
+from pipelines.manifest import MANIFEST_COLUMNS, Manifest
+from pipelines.plans import plan_epoch
+
+CLIPS, CLASSES, SECONDS, RATE = 150_000, 309, 10, 11025
+
+
+def make_manifest() -> Manifest:
+    """As large as VGG-Sound's, without shards."""
+    generator = np.random.default_rng(0)
+    number = np.arange(CLIPS)
+
+    def lists(values: np.ndarray, length: int) -> pa.Array:
+        offsets = np.arange(0, length * CLIPS + 1, length, dtype=np.int32)
+        return pa.ListArray.from_arrays(pa.array(offsets), pa.array(values))
+
+    columns = {
+        "clip_id": pa.array([f"abcdefghijk_{n:06d}" for n in number]),
+        "shard": pa.array([f"train-{n // 500:05d}-of-00300.tar" for n in number]),
+        "split": pa.array(["train"] * CLIPS),
+        "class_ids": lists((number % CLASSES).astype(np.int32), 1),
+        "audio_offset": pa.array(number % 500 * 250_000),
+        "audio_bytes": pa.array(np.full(CLIPS, 2 * SECONDS * RATE)),
+        "num_samples": pa.array(np.full(CLIPS, SECONDS * RATE, np.int32)),
+        "rms": lists(generator.random(SECONDS * CLIPS, np.float32), SECONDS),
+        "checks": lists(generator.integers(0, 2**63, SECONDS * CLIPS, np.uint64), SECONDS),
+        "frame_offsets": lists(number, 1),
+        "frame_sizes": lists(number.astype(np.int32), 1),
+        "frame_checks": lists(number.astype(np.uint64), 1),
+        "frame_seconds": lists(np.full(CLIPS, 5.0), 1),
+    }
+    table = pa.table({field.name: columns.get(field.name, pa.nulls(CLIPS, field.type)) for field in MANIFEST_COLUMNS})
+    metadata = {"sample_rate_hz": str(RATE), "dataset": "made-up"}
+    return Manifest(folder="nowhere", table=table, metadata=metadata, quarantine_sha256="")
+
+
+def status_mb(name: str) -> float:
+    """A line of /proc/self/status, in MB."""
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(int(line.split()[1]) * 1024e-6 for line in lines if line.startswith(f"{name}:"))
+
+
+def main() -> None:
+    manifest = make_manifest()
+    Path("/proc/self/clear_refs").write_text("5")  # the peak counts from here
+    before, begin = status_mb("VmRSS"), time.perf_counter()
+    pool = usable_clips(manifest, Mixing(), "train")
+    found = time.perf_counter()
+    plan = plan_epoch(pool, seed=0, epoch=0)
+    planned = time.perf_counter()
+    print(
+        f"{len(plan)} mixtures: clips {found - begin:.2f} s, plan {planned - found:.2f} s, "
+        f"{status_mb('VmHWM') - before:.0f} MB more at most, plan of {plan.nbytes / 1e6:.0f} MB"
+    )
+
+
+if __name__ == "__main__":
+    main()

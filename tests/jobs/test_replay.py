@@ -1,0 +1,92 @@
+"""jobs/replay.py builds the mixtures of ids and rows again; jobs/freeze_test_list.py freezes them."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+import torch
+from PIL import Image
+
+from cocktail.audio.mixing import mix
+from cocktail.config import Evaluation, Mixing
+from cocktail.train.checkpoint import CheckpointStore
+from cocktail.types import UsageError
+from pipelines.batches import read_mixtures
+from pipelines.clip_pool import usable_clips
+from pipelines.clips import ClipSource
+from pipelines.plans import plan_epoch, plan_test
+from pipelines.replay import find_mixtures
+from tests.toy_shards import RATE, make_toy_shards
+
+PROJECT = Path(__file__).resolve().parents[2]
+MIXING = Mixing(sample_rate_hz=RATE, segment_samples=2000, pictures_per_source=1, picture_side=16)
+OPTIONS = ["--mixing.sample-rate-hz", "1000", "--mixing.segment-samples", "2000", "--mixing.pictures-per-source", "1"]
+OPTIONS += ["--mixing.picture-side", "16", "--evaluation.num-mixtures", "10"]
+
+
+@pytest.fixture(scope="module")
+def manifest(tmp_path_factory):
+    return make_toy_shards(tmp_path_factory.mktemp("toy"), with_pictures=True)
+
+
+def run(job: str, *arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, str(PROJECT / "jobs" / job), *arguments]
+    return subprocess.run(command, capture_output=True, text=True, check=False, cwd=cwd)
+
+
+def test_ids_and_rows_become_the_samples_that_a_network_gets(manifest, tmp_path):
+    pool = usable_clips(manifest, MIXING, "train")
+    plan = plan_epoch(pool, seed=4, epoch=2)
+    of_an_epoch, of_the_test = plan["mixture_id"][17].as_py(), None
+    test_plan = plan_test(usable_clips(manifest, MIXING, "test"), Evaluation(num_mixtures=10))
+    of_the_test = test_plan["mixture_id"][5].as_py()
+    done = run("replay.py", manifest.folder, of_an_epoch, of_the_test, "1:3", "--seed", "4", *OPTIONS, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    third = plan_epoch(pool, seed=4, epoch=1)["mixture_id"][3].as_py()
+    assert done.stdout.split() == [f"replayed/{name}" for name in (of_an_epoch, of_the_test, third)]
+    batch = read_mixtures(plan.slice(17, 1), ClipSource.of(manifest), MIXING)
+    mixture, references = mix(batch)
+    folder = tmp_path / "replayed" / of_an_epoch
+    row = json.loads((folder / "row.json").read_text())
+    assert row["clip_id"] == plan["clip_id"][17].as_py()
+    sounds, rate = soundfile.read(folder / "mixture.wav", dtype="float32")
+    assert rate == RATE
+    assert torch.equal(torch.from_numpy(sounds), mixture[0])
+    for n, class_id in enumerate(row["class_id"]):
+        stem = f"source-{n}-{manifest.classes[class_id]}"
+        source, _ = soundfile.read(folder / f"{stem}.wav", dtype="float32")
+        assert torch.equal(torch.from_numpy(source), references[0, n])
+        assert batch.pictures is not None
+        np.testing.assert_array_equal(np.asarray(Image.open(folder / f"{stem}-0.png")), batch.pictures[0, n, 0])
+
+
+def test_a_checkpoint_tells_the_settings(manifest, tmp_path):
+    identity = {f"mixing.{name}": value for name, value in vars(MIXING).items()}
+    identity |= {"seed": 9, "evaluation.num_mixtures": 10, "evaluation.seed": 1, "manifest": manifest.root_hash}
+    checkpoint = CheckpointStore(str(tmp_path / "checkpoints")).save(1, {}, identity, keep=1)
+    wanted = plan_epoch(usable_clips(manifest, MIXING, "train"), seed=9, epoch=0)["mixture_id"][0].as_py()
+    done = run("replay.py", manifest.folder, wanted, "--checkpoint", checkpoint, cwd=tmp_path)
+    assert done.stdout.split() == [f"replayed/{wanted}"], done.stderr
+
+
+def test_names_that_cannot_be_found_say_where_they_were_sought(manifest):
+    pool = usable_clips(manifest, MIXING, "train")
+    with pytest.raises(UsageError, match=r"0123456789abcdef: in none of the test mixtures and of epochs 0 to 2"):
+        find_mixtures(["0123456789abcdef"], train=pool, seed=0, epochs=3)
+    with pytest.raises(UsageError, match="nonsense is neither a mixture id, 16 hexadecimal digits, nor EPOCH:ROW"):
+        find_mixtures(["nonsense"], train=pool, seed=0, epochs=3)
+    with pytest.raises(UsageError, match="0:40: an epoch has 40 rows, from 0 on"):
+        find_mixtures(["0:40"], train=pool, seed=0, epochs=3)
+
+
+def test_a_list_is_frozen_and_its_mixtures_can_be_replayed(manifest, tmp_path):
+    frozen = run("freeze_test_list.py", manifest.folder, "list.parquet", *OPTIONS, cwd=tmp_path)
+    assert frozen.returncode == 0, frozen.stderr
+    assert "test: 6 clips of 5 classes\n10 mixtures in " in frozen.stdout
+    wanted = plan_test(usable_clips(manifest, MIXING, "test"), Evaluation(num_mixtures=10))["mixture_id"][9].as_py()
+    done = run("replay.py", manifest.folder, wanted, "--evaluation.test-list", "list.parquet", *OPTIONS, cwd=tmp_path)
+    assert done.stdout.split() == [f"replayed/{wanted}"], done.stderr

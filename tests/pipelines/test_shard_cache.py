@@ -1,0 +1,182 @@
+"""The node's cache: a shard is fetched once, kept whole, checked, and makes room; over S3, an epoch is read once."""
+
+import hashlib
+import multiprocessing
+import os
+import subprocess
+import sys
+import textwrap
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from cocktail.config import Mixing
+from cocktail.storage import list_names, read_bytes, write_atomic
+from cocktail.types import UsageError
+from pipelines.mixtures import MixtureStream
+from pipelines.shard_cache import ShardCache
+from tests.s3_server import failing_proxy, point_to, s3_server
+from tests.toy_shards import RATE, make_toy_shards
+
+SPAWN = multiprocessing.get_context("spawn")
+KB = 1000
+
+
+def make_shard(folder: Path, number: int, size: int = 100 * KB) -> tuple[str, str, int]:
+    """(location, sha256, size)."""
+    data = bytes([number]) * size
+    path = folder / f"{number}.tar"
+    path.write_bytes(data)
+    return str(path), hashlib.sha256(data).hexdigest(), size
+
+
+def read(cache: ShardCache, shard: tuple[str, str, int]) -> tuple[bytes, bool]:
+    descriptor, hit = cache.open(*shard)
+    with os.fdopen(descriptor, "rb") as file:
+        return file.read(), hit
+
+
+def kept(cache: ShardCache) -> set[str]:
+    return {path.stem for path in Path(cache.folder).glob("*.tar")}
+
+
+@pytest.fixture
+def cache(tmp_path) -> ShardCache:
+    return ShardCache(folder=str(tmp_path / "cache"), max_bytes=250 * KB)
+
+
+def test_a_shard_is_fetched_once(tmp_path, cache):
+    shard = make_shard(tmp_path, 1)
+    assert read(cache, shard) == (bytes([1]) * 100 * KB, False)
+    Path(shard[0]).unlink()
+    assert read(cache, shard) == (bytes([1]) * 100 * KB, True)
+
+
+def test_what_was_not_used_for_longest_makes_room(tmp_path, cache):
+    one, two, three = (make_shard(tmp_path, number) for number in (1, 2, 3))
+    for shard in (one, two, one):
+        read(cache, shard)
+        time.sleep(0.02)  # the file system's clock
+    descriptor, _ = cache.open(*two)
+    os.utime(Path(cache.folder) / f"{two[1]}.tar", (0, 0))
+    read(cache, three)
+    assert kept(cache) == {one[1], three[1]}
+    with os.fdopen(descriptor, "rb") as file:  # who still reads what was deleted is not disturbed
+        assert file.read() == bytes([2]) * 100 * KB
+    assert sum(path.stat().st_size for path in Path(cache.folder).iterdir()) <= cache.max_bytes
+
+
+def test_a_shard_larger_than_the_cache_names_the_setting(tmp_path, cache):
+    with pytest.raises(UsageError, match=r"0\.000300 GB, the cache 0\.000250 GB: raise --resources\.cache-gb"):
+        cache.open(*make_shard(tmp_path, 1, 300 * KB))
+
+
+def test_a_shard_damaged_in_the_store_is_named_and_kept_for_what_is_sound_in_it(tmp_path, cache, capfd):
+    location, sha256, size = make_shard(tmp_path, 1)
+    Path(location).write_bytes(bytes([9]) * size)
+    assert read(cache, (location, sha256, size))[0] == bytes([9]) * size
+    assert f"{location} is damaged: its SHA-256 is not {sha256}" in capfd.readouterr().out
+
+
+def test_a_shard_that_cannot_be_fetched_leaves_nothing(tmp_path, cache):
+    location, sha256, size = make_shard(tmp_path, 1)
+    Path(location).unlink()
+    with pytest.raises(FileNotFoundError):
+        cache.open(location, sha256, size)
+    assert kept(cache) == set()
+
+
+def fetch_all(cache: ShardCache, shards, counts) -> None:
+    hits = 0
+    for _ in range(20):
+        for shard in shards:
+            data, hit = read(cache, shard)
+            assert data == Path(shard[0]).read_bytes()
+            hits += hit
+    counts.put(20 * len(shards) - hits)
+
+
+@pytest.mark.parametrize(("max_kb", "misses"), [(450, 4), (250, None)])
+def test_processes_share_what_one_of_them_fetched(tmp_path, max_kb, misses):
+    cache = ShardCache(folder=str(tmp_path / "cache"), max_bytes=max_kb * KB)
+    shards = [make_shard(tmp_path, number) for number in range(1, 5)]
+    counts = SPAWN.Queue()
+    processes = [SPAWN.Process(target=fetch_all, args=(cache, shards, counts)) for _ in range(3)]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join(60)
+        assert process.exitcode == 0
+    fetched = sum(counts.get() for _ in processes)
+    assert fetched >= 4 if misses is None else fetched == misses
+    assert sum(path.stat().st_size for path in Path(cache.folder).iterdir()) <= cache.max_bytes
+    assert not list(Path(cache.folder).glob("*.part"))
+
+
+def test_a_fetch_that_is_killed_leaves_no_shard_and_the_next_one_succeeds(tmp_path, cache):
+    shard = make_shard(tmp_path, 1)
+    code = f"""
+        import time
+        from pipelines import shard_cache
+        shard_cache._FETCH_BYTES = 1000
+        slowly = shard_cache._read
+        shard_cache._read = lambda *a: (print("reading", flush=True), time.sleep(0.01), slowly(*a))[-1]
+        shard_cache.ShardCache(folder={cache.folder!r}, max_bytes=250_000).open(*{shard!r})
+    """
+    python_path = os.pathsep.join(path for path in sys.path if path)
+    process = subprocess.Popen(
+        [sys.executable, "-c", textwrap.dedent(code)],
+        stdout=subprocess.PIPE,
+        env=os.environ | {"PYTHONPATH": python_path},
+    )
+    assert process.stdout is not None
+    for _ in range(5):
+        assert process.stdout.readline() == b"reading\n"
+    process.kill()
+    process.wait()
+    assert kept(cache) == set()
+    assert len(list(Path(cache.folder).glob("*.part"))) == 1
+    # The half is not counted for long: two more shards fit, and it is gone.
+    other = make_shard(tmp_path, 2)
+    assert read(cache, other) == (bytes([2]) * 100 * KB, False)
+    assert not list(Path(cache.folder).glob("*.part"))
+    assert read(cache, shard) == (bytes([1]) * 100 * KB, False)
+
+
+@pytest.mark.parametrize("executor", ["inline", "ray"])
+def test_out_of_a_store_the_second_epoch_reads_nothing_over_the_network(tmp_path, monkeypatch, executor, local_ray):
+    local = make_toy_shards(tmp_path / "local")
+    with s3_server(monkeypatch) as s3, failing_proxy(s3, fail_every=7) as (address, counts):
+        if executor == "inline":
+            point_to(address, monkeypatch)  # Ray's workers know the address from their own start
+        for path in Path(local.folder).iterdir():
+            write_atomic(f"s3://bucket/shards/{path.name}", path.read_bytes())
+        assert read_bytes("s3://bucket/shards/manifest.json") == Path(local.folder, "manifest.json").read_bytes()
+        assert len(list_names("s3://bucket/shards")) == len(list(Path(local.folder).iterdir()))
+        stream = MixtureStream(
+            folder=local.folder,
+            mixing=Mixing(sample_rate_hz=RATE, segment_samples=2000, window_shards=2),
+            split="train",
+            seed=0,
+            batch_size=8,
+            executor="inline",
+        )
+        # Ray's workers do not see this process's environment: what they need, they find in the cache.
+        cache = ShardCache(folder=str(tmp_path / "cache"), max_bytes=10**9)
+        stored = replace(stream, folder="s3://bucket/shards", cache=cache)
+        for epoch in range(2):
+            through = replace(stored, executor=executor) if epoch and executor == "ray" else stored
+            requests, fetched, hits = counts[0], 0, 0
+            pairs = zip(stream.batches(epoch, 0, 0, 1), through.batches(epoch, 0, 0, 1), strict=True)
+            for expected, batch in pairs:
+                assert batch.mixture_ids == expected.mixture_ids
+                assert (batch.sources == expected.sources).all()
+                fetched += batch.reading.bytes_fetched
+                hits += batch.reading.cache_hits
+            if epoch:
+                assert (counts[0], fetched) == (requests, 0)
+                assert hits > 0
+            else:
+                assert len(list(Path(cache.folder).glob("*.tar"))) == 4
