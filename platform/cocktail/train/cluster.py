@@ -62,6 +62,10 @@ def quiet_ray() -> None:
     """Keep Ray's own progress out of this process's log: what a user follows are our lines."""
     for name in ("ray.data", "ray.train"):
         logging.getLogger(name).setLevel(logging.WARNING)
+    # Ray Data deals the CPUs that are left to the training processes in whole numbers. Where there are fewer than
+    # processes, each gets none and warns that it may hang; but one task of an idle pipeline always runs, and what it
+    # needs was required before the start.
+    logging.getLogger("ray.data._internal.execution.resource_manager").setLevel(logging.ERROR)
 
 
 def _relative(argument: str) -> str:
