@@ -18,7 +18,7 @@ from cocktail.storage import absolute
 from cocktail.train.cluster import one_line_errors
 from pipelines.clip_pool import usable_clips
 from pipelines.manifest import open_manifest
-from pipelines.plans import plan_test
+from pipelines.plans import describe, plan_test
 from pipelines.test_lists import write_test_list
 
 
@@ -40,4 +40,6 @@ if __name__ == "__main__":
         pool = usable_clips(open_manifest(absolute(arguments.shards, "SHARDS")), arguments.mixing, arguments.split)
         plan = plan_test(pool, arguments.evaluation)
         location = absolute(arguments.test_list, "LIST")
-        print(f"{pool.describe()}\n{len(plan)} mixtures in {location}\nhash {write_test_list(location, plan, pool)}")
+        print(
+            f"{describe(pool, arguments.evaluation)}\n{len(plan)} mixtures in {location}\nhash {write_test_list(location, plan, pool)}"
+        )

@@ -36,7 +36,7 @@ from pipelines.clips import ClipSource
 from pipelines.embedded import make_embedded_corpus
 from pipelines.manifest import Manifest, open_manifest
 from pipelines.mixtures import RENDER_CPUS, MixtureStream
-from pipelines.plans import plan_hash, plan_test
+from pipelines.plans import describe, plan_hash, plan_test
 from pipelines.shard_cache import ShardCache, default_cache_folder
 from pipelines.shard_plan import SHARD_SCHEMA, ShardSettings
 from pipelines.shards import shard_dataset
@@ -91,7 +91,7 @@ def run(experiment: Experiment) -> None:
         prefetch_batches=resources.prefetch_batches,
         cache=cache,
     )
-    print(f"training on {source.pool.describe()}", flush=True)
+    print(describe(source.pool), flush=True)
     num_steps = experiment.training.num_steps(source.batches_per_epoch)
     connect(tracking_uri)
     clock.lap("data")
@@ -216,6 +216,7 @@ def make_test_list(manifest: Manifest, mixing: Mixing, evaluation: Evaluation) -
     pool = usable_clips(manifest, mixing, "test")
     if evaluation.test_list is not None:
         return read_test_list(absolute(evaluation.test_list, "--evaluation.test-list"), pool)
+    print(describe(pool, evaluation), flush=True)
     return plan_test(pool, evaluation)
 
 

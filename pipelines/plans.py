@@ -32,6 +32,21 @@ def mixtures_per_epoch(pool: ClipPool) -> int:
     return pool.mixing.mixtures_per_epoch or pool.mixing.passes_per_epoch * leaders
 
 
+def describe(pool: ClipPool, evaluation: Evaluation | None = None) -> str:
+    """What mixtures are drawn from, and what is left out of it, counted; of test mixtures if settings are given."""
+    told = pool.describe()
+    if pool.mixing.arrangement == "released":
+        released = released_mixtures(pool)
+        told += f"; {len(released)} released mixtures"
+        told += f", {released.left_out} cannot be used" if released.left_out else ""
+        if evaluation is not None and evaluation.whole_groups:
+            told += f", {len(whole_mixtures(pool))} of them whole and of as many sources as asked for"
+    if evaluation is not None and evaluation.pairs == "official":
+        pairs, left_out = official_pairs(pool)
+        told += f"; {len(pairs)} official pairs" + "".join(f", {count} {why}" for why, count in left_out.items())
+    return told
+
+
 def plan_epoch(pool: ClipPool, *, seed: int, epoch: int) -> pa.Table:
     """The mixtures of an epoch, one row each, in the order in which they are trained.
 

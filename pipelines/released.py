@@ -52,7 +52,7 @@ def released_mixtures(pool: ClipPool) -> ReleasedMixtures:
         raise UsageError(
             f"in no released mixture of {pool.manifest.folder} do {pool.mixing.fewest_sources} sources of different "
             f"classes sound at one time ({pool.describe()}): lower --mixing.num-sources or --mixing.silence-dbfs, "
-            "or set --mixing.distinct-classes False"
+            "or give --mixing.no-distinct-classes"
         )
     return ReleasedMixtures(members[suits], complete[suits], int((~suits).sum()))
 

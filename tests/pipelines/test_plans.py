@@ -20,7 +20,6 @@ from pipelines import plans
 from pipelines.clip_pool import usable_clips
 from pipelines.manifest import Manifest
 from pipelines.plans import plan_hash
-from pipelines.sources import official_pairs
 from tests.toy_shards import RATE, make_toy_shards
 
 MIXING = Mixing(sample_rate_hz=RATE, segment_samples=2000, window_shards=2, passes_per_epoch=2)
@@ -283,7 +282,8 @@ def test_official_pairs_are_taken_as_they_are(manifest):
     plan = plan_test(paired, MIXING, split="test", seed=1, num_mixtures=None, pairs="official")
     assert plan["clip_id"].to_pylist() == [["clip040", "clip041"], ["clip043", "clip042"]]
     pool = usable_clips(paired, MIXING, "test")
-    assert official_pairs(pool)[1] == {"without their partner": 1, "of one class": 1}
+    told = plans.describe(pool, Evaluation(pairs="official"))
+    assert told == "test: 6 clips of 5 classes; 2 official pairs, 1 without their partner, 1 of one class"
     with pytest.raises(UsageError, match="no official pairs"):
         plan_test(manifest, MIXING, split="test", seed=1, num_mixtures=None, pairs="official")
 

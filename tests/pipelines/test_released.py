@@ -11,8 +11,7 @@ from cocktail.config import Evaluation, Mixing
 from cocktail.types import UsageError
 from pipelines.clip_pool import usable_clips
 from pipelines.index import IndexRow, make_index
-from pipelines.plans import mixtures_per_epoch, plan_epoch, plan_test
-from pipelines.released import released_mixtures
+from pipelines.plans import describe, mixtures_per_epoch, plan_epoch, plan_test
 from tests.toy_shards import CLASSES, RATE, toy_clip, write_shards
 
 MIXING = Mixing(arrangement="released", sample_rate_hz=RATE, segment_samples=2000, window_shards=2)
@@ -113,7 +112,11 @@ def test_drawn_test_mixtures_of_stems_sound_and_occur_once(manifest):
 def test_what_cannot_be_used_is_counted(manifest):
     pool = usable_clips(manifest, MIXING, "train")
     assert pool.left_out == {"of no class": 1}
-    assert released_mixtures(pool).left_out == 1
+    told = describe(pool, Evaluation(whole_groups=True))
+    assert told == (
+        "train: 29 clips of 4 classes; left out 1 of no class; 7 released mixtures, 1 cannot be used, 0 of them whole "
+        "and of as many sources as asked for"
+    )
     with pytest.raises(UsageError, match=r"in no released mixture .* do 5 sources of different classes sound"):
         plan_epoch(
             usable_clips(manifest, replace(MIXING, num_sources=5, distinct_classes=False), "train"), seed=0, epoch=0

@@ -72,7 +72,7 @@ class SGNConfig:
     def require_mixing(self, mixing: Mixing) -> None:
         """Raise UsageError if mixtures have another number of frames, or sources that no class names."""
         if not mixing.distinct_classes:
-            raise UsageError("SGN names sources by their class: leave --mixing.distinct-classes at True")
+            raise UsageError("SGN names sources by their class: leave out --mixing.no-distinct-classes")
         segment_samples = mixing.segment_samples
         frames = 1 + segment_samples // self.front_end.hop_length
         if frames != self.num_frames:
