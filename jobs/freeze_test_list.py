@@ -40,6 +40,5 @@ if __name__ == "__main__":
         pool = usable_clips(open_manifest(absolute(arguments.shards, "SHARDS")), arguments.mixing, arguments.split)
         plan = plan_test(pool, arguments.evaluation)
         location = absolute(arguments.test_list, "LIST")
-        print(
-            f"{describe(pool, arguments.evaluation)}\n{len(plan)} mixtures in {location}\nhash {write_test_list(location, plan, pool)}"
-        )
+        frozen = write_test_list(location, plan, pool)
+        print(f"{describe(pool, arguments.evaluation)}\n{len(plan)} mixtures in {location}\nhash {frozen}")
