@@ -19,10 +19,8 @@ from cocktail.config import Evaluation, Mixing, part_of
 from cocktail.storage import absolute
 from cocktail.train.checkpoint import read_identity
 from cocktail.train.cluster import one_line_errors
-from pipelines.clip_pool import usable_clips
 from pipelines.manifest import open_manifest
 from pipelines.replay import find_mixtures, write_mixture
-from pipelines.test_lists import read_test_list
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,6 +37,8 @@ class Replay:
     """Of the training run."""
     epochs: int = 100
     """Epochs to look through, from the first on."""
+    split: str = "train"
+    """Split that was trained on."""
     mixing: Mixing = field(default_factory=Mixing)
     evaluation: Evaluation = field(default_factory=Evaluation)
 
@@ -51,19 +51,23 @@ def main() -> None:
             job,
             seed=settings["seed"],
             mixing=part_of(Mixing, settings, "mixing."),
-            evaluation=part_of(Evaluation, settings, "evaluation."),
+            split=settings["training.split"],
+            evaluation=dataclasses.replace(
+                part_of(Evaluation, settings, "evaluation."), test_list=job.evaluation.test_list
+            ),
         )
+    if job.evaluation.test_list is not None:
+        listed = absolute(job.evaluation.test_list, "--evaluation.test-list")
+        job = dataclasses.replace(job, evaluation=dataclasses.replace(job.evaluation, test_list=listed))
     manifest = open_manifest(absolute(job.shards, "SHARDS"))
-    test = usable_clips(manifest, job.mixing, "test")
-    frozen = job.evaluation.test_list
     rows = find_mixtures(
         job.names,
-        train=usable_clips(manifest, job.mixing, "train"),
+        manifest,
+        job.mixing,
+        job.evaluation,
+        split=job.split,
         seed=job.seed,
         epochs=job.epochs,
-        test=test,
-        evaluation=job.evaluation,
-        test_plan=read_test_list(absolute(frozen, "--evaluation.test-list"), test) if frozen else None,
     )
     for row in rows.values():
         print(write_mixture(Path(job.output), row, manifest, job.mixing))

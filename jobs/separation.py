@@ -37,10 +37,10 @@ from pipelines.embedded import make_embedded_corpus
 from pipelines.manifest import Manifest, open_manifest
 from pipelines.mixtures import RENDER_CPUS, MixtureStream
 from pipelines.plans import describe, plan_hash, plan_test
-from pipelines.shard_cache import ShardCache, default_cache_folder
+from pipelines.shard_cache import ShardCache
 from pipelines.shard_plan import SHARD_SCHEMA, ShardSettings
 from pipelines.shards import shard_dataset
-from pipelines.test_lists import read_test_list
+from pipelines.test_lists import read_test_list, split_of
 from pipelines.vggsound import index_vggsound
 
 FINISHED = "finished.json"
@@ -80,11 +80,11 @@ def run(experiment: Experiment) -> None:
     mixing, evaluation = experiment.mixing, experiment.evaluation
     test_list = make_test_list(manifest, mixing, evaluation)
     resources = experiment.resources
-    cache = ShardCache(max_bytes=int(resources.cache_gb * 1e9), folder=resources.cache_folder or default_cache_folder())
+    cache = ShardCache(max_bytes=int(resources.cache_gb * 1e9), chosen_folder=resources.cache_folder)
     source = MixtureStream(
         folder=manifest.folder,
         mixing=mixing,
-        split="train",
+        split=experiment.training.split,
         seed=experiment.seed,
         batch_size=experiment.training.batch_size,
         executor=resources.executor,
@@ -95,8 +95,11 @@ def run(experiment: Experiment) -> None:
     num_steps = experiment.training.num_steps(source.batches_per_epoch)
     connect(tracking_uri)
     clock.lap("data")
-    decisive = identity(experiment, manifest.root_hash)
-    folder = run_folder(experiment, manifest)
+    # A frozen list is what it holds, wherever it lies.
+    listed = f"sha256:{plan_hash(test_list)}" if evaluation.test_list else None
+    keyed = dataclasses.replace(experiment, evaluation=dataclasses.replace(evaluation, test_list=listed))
+    decisive = identity(keyed, manifest.root_hash)
+    folder = run_folder(keyed, manifest)
     gpus = uses_gpus(experiment)
     source = dataclasses.replace(source, pin_memory=gpus)
     data_cpus = RENDER_CPUS if resources.executor == "ray" else 0.0
@@ -107,7 +110,7 @@ def run(experiment: Experiment) -> None:
         join(experiment.output, "artifacts"),
         experiment=experiment.name,
         name=folder.rsplit("/", 1)[-1],
-        key=run_key(experiment, manifest.root_hash),
+        key=run_key(keyed, manifest.root_hash),
         params=flatten(dataclasses.asdict(experiment)),
     )
     tracked.tag(provenance(manifest, test_list))
@@ -213,9 +216,10 @@ def run_folder(experiment: Experiment, manifest: Manifest) -> str:
 
 def make_test_list(manifest: Manifest, mixing: Mixing, evaluation: Evaluation) -> pa.Table:
     """The frozen test mixtures: of the file that the settings name, or as they describe."""
-    pool = usable_clips(manifest, mixing, "test")
     if evaluation.test_list is not None:
-        return read_test_list(absolute(evaluation.test_list, "--evaluation.test-list"), pool)
+        location = absolute(evaluation.test_list, "--evaluation.test-list")
+        return read_test_list(location, usable_clips(manifest, mixing, split_of(location)))
+    pool = usable_clips(manifest, mixing, evaluation.split)
     print(describe(pool, evaluation), flush=True)
     return plan_test(pool, evaluation)
 

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import io
 import os
-from collections.abc import Mapping, Sequence
+import threading
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import pyarrow as pa
@@ -57,11 +58,19 @@ class ClipSource:
             cache=cache if is_remote(manifest.folder) else None,
         )
 
-    def fetch(self, shard: str) -> None:
-        """Have a shard in the cache, which there has to be."""
+    def fetch(self, shard: str) -> int:
+        """Have a shard in the cache, which there has to be. The bytes that were fetched for it, 0 if it was there."""
         assert self.cache is not None
-        descriptor, _ = self.cache.open(join(self.folder, shard), *self.shards[shard])
+        sha256, size = self.shards[shard]
+        descriptor, hit = self.cache.open(join(self.folder, shard), sha256, size)
         os.close(descriptor)
+        return 0 if hit else size
+
+
+Read = TypeVar("Read")
+_fetched_anew: set[tuple[str, str]] = set()
+"""Cached shards that this process has fetched once more because something in them was damaged: once is enough."""
+_anew = threading.Lock()
 
 
 @dataclass
@@ -75,6 +84,7 @@ class ClipReader:
     cache_misses: int = 0
     _descriptors: dict[str, int] = field(default_factory=dict)
     _remote: dict[str, pa.NativeFile] = field(default_factory=dict)
+    _reopened: set[str] = field(default_factory=set)
     _scratch: np.ndarray = field(default_factory=lambda: np.empty(0, np.int16))
 
     def __enter__(self) -> ClipReader:
@@ -94,6 +104,9 @@ class ClipReader:
         `checks` are the checksums of the seconds that the samples touch: those seconds are read whole and checked.
         Raises DamagedMemberError.
         """
+        return self._checked(clip["shard"], lambda: self._sound(clip, start, count, checks))
+
+    def _sound(self, clip: Mapping[str, Any], start: int, count: int, checks: Sequence[int]) -> np.ndarray:
         rate = self.source.sample_rate_hz
         first_second = start // rate
         begin = first_second * rate
@@ -115,10 +128,29 @@ class ClipReader:
 
     def file(self, clip: Mapping[str, Any], offset: int, size: int, check: int, name: str) -> bytes:
         """Another member of a clip, called `name` in messages. Raises DamagedMemberError."""
+        return self._checked(clip["shard"], lambda: self._file(clip, offset, size, check, name))
+
+    def _file(self, clip: Mapping[str, Any], offset: int, size: int, check: int, name: str) -> bytes:
         data = bytearray(size)
         if self._read(clip["shard"], offset, data) != size or xxhash.xxh3_64_intdigest(data) != check:
             raise self._damaged(clip, f"the checksum of its {name} differs")
         return bytes(data)
+
+    def _checked(self, shard: str, read: Callable[[], Read]) -> Read:
+        """What is read; if it is damaged, and came out of the cache, once more after fetching the shard anew."""
+        try:
+            return read()
+        except DamagedMemberError:
+            cache, (sha256, _) = self.source.cache, self.source.shards[shard]
+            if cache is None or shard in self._reopened:
+                raise
+            self._reopened.add(shard)
+            os.close(self._descriptors.pop(shard))
+            with _anew:
+                if (cache.folder, sha256) not in _fetched_anew:
+                    _fetched_anew.add((cache.folder, sha256))
+                    cache.discard(sha256)
+            return read()
 
     def _damaged(self, clip: Mapping[str, Any], found: str) -> DamagedMemberError:
         return DamagedMemberError(join(self.source.folder, clip["shard"]), clip["clip_id"], found)

@@ -7,6 +7,7 @@ those. Both executors run the same `render` on the same rows, so what comes out 
 from __future__ import annotations
 
 import functools
+import queue
 import threading
 from collections import deque
 from collections.abc import Callable, Iterator
@@ -129,9 +130,9 @@ def _execute_inline(
                 waiting.append(pool.submit(rendering, rows))
                 fetching.advance()
                 if len(waiting) > prefetch:
-                    yield waiting.popleft().result()
+                    yield fetching.add_to(waiting.popleft().result())
             while waiting:
-                yield waiting.popleft().result()
+                yield fetching.add_to(waiting.popleft().result())
         finally:
             for future in waiting:
                 future.cancel()
@@ -144,12 +145,15 @@ class FetchAhead:
     thread: Future | None
     turns: threading.Semaphore
     stopped: threading.Event
+    fetched: queue.SimpleQueue[int]
+    """Bytes of each shard that the thread has fetched and no batch has been told of."""
 
     @classmethod
     @contextmanager
     def of(cls, slices: list[pa.Table], source: ClipSource) -> Iterator[FetchAhead]:
         """While it is open, shards are fetched for as many batches ahead as BATCHES_AHEAD."""
         turns, stopped = threading.Semaphore(BATCHES_AHEAD), threading.Event()
+        fetched: queue.SimpleQueue[int] = queue.SimpleQueue()
 
         def fetch() -> None:
             seen: set[str] = set()
@@ -158,16 +162,24 @@ class FetchAhead:
                 for shard in sorted(set(list_array(rows["shard"]).flatten().to_pylist()) - seen):
                     if stopped.is_set():
                         return
-                    source.fetch(shard)
+                    if num_bytes := source.fetch(shard):
+                        fetched.put(num_bytes)
                     seen.add(shard)
 
         with ThreadPoolExecutor(max_workers=1) as pool:
             thread = None if source.cache is None else pool.submit(fetch)
             try:
-                yield cls(thread, turns, stopped)
+                yield cls(thread, turns, stopped, fetched)
             finally:
                 stopped.set()
                 turns.release(len(slices) + 1)
+
+    def add_to(self, columns: Columns) -> Columns:
+        """Count what the thread has fetched since among what the first mixture of a batch took."""
+        while not self.fetched.empty():
+            columns["bytes_fetched"][0] += self.fetched.get()
+            columns["cache_misses"][0] += 1
+        return columns
 
     def advance(self) -> None:
         """One more batch is being rendered. Raises what the thread has raised."""

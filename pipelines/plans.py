@@ -99,6 +99,8 @@ def _uniform(shape: tuple[int, ...], count: int, key: tuple[int, ...]) -> np.nda
 
 def _test_draws(pool: ClipPool, evaluation: Evaluation) -> Draws:
     wanted = evaluation.num_mixtures
+    if evaluation.whole_groups and pool.mixing.arrangement != "released":
+        raise UsageError("--evaluation.whole-groups is for released mixtures: add --mixing.arrangement released")
     if evaluation.pairs == "official":
         draws, _ = official_pairs(pool)
     elif evaluation.whole_groups:

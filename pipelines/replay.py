@@ -15,10 +15,11 @@ from cocktail.audio.mixing import mix
 from cocktail.config import Evaluation, Mixing
 from cocktail.types import NO_CLASS, UsageError
 from pipelines.batches import read_mixtures
-from pipelines.clip_pool import ClipPool
+from pipelines.clip_pool import usable_clips
 from pipelines.clips import ClipSource
 from pipelines.manifest import Manifest
 from pipelines.plans import plan_epoch, plan_test
+from pipelines.test_lists import read_test_list, split_of
 
 _ROW = re.compile(r"(\d+):(\d+)")
 _ID = re.compile(r"[0-9a-f]{16}")
@@ -26,42 +27,50 @@ _ID = re.compile(r"[0-9a-f]{16}")
 
 def find_mixtures(
     names: Sequence[str],
+    manifest: Manifest,
+    mixing: Mixing,
+    evaluation: Evaluation,
     *,
-    train: ClipPool,
+    split: str,
     seed: int,
     epochs: int,
-    test: ClipPool | None = None,
-    evaluation: Evaluation | None = None,
-    test_plan: pa.Table | None = None,
 ) -> dict[str, pa.Table]:
     """The plan rows of mixtures by name, one row a table, in the order of the names.
 
-    A name is a mixture id, looked for in the test mixtures and then in the epochs from 0 on, as many as `epochs`; or
-    EPOCH:ROW, a row of an epoch's plan, both counted from 0. Raises UsageError for names that are neither, or that
-    are not found.
+    A name is a mixture id, looked for in the test mixtures and then in the epochs from 0 on, as many as `epochs`, of
+    the split that was trained on; or EPOCH:ROW, a row of an epoch's plan, both counted from 0. A split that the data
+    set lacks is not looked through for ids. Raises UsageError for names that are neither, or that are not found.
     """
     for name in names:
         if not _ROW.fullmatch(name) and not _ID.fullmatch(name):
             raise UsageError(f"{name} is neither a mixture id, 16 hexadecimal digits, nor EPOCH:ROW")
     found: dict[str, pa.Table] = {}
     missing = {name for name in names if _ID.fullmatch(name)}
-    if test_plan is None and missing and test is not None and evaluation is not None:
-        test_plan = plan_test(test, evaluation)
-    if test_plan is not None:
-        _take(test_plan, missing, found)
-    for epoch in range(epochs):
-        if not missing:
-            break
-        _take(plan_epoch(train, seed=seed, epoch=epoch), missing, found)
+    splits = set(manifest.table["split"].unique().to_pylist())
+    sought = []
+    if missing and evaluation.test_list is not None:
+        location = evaluation.test_list
+        _take(read_test_list(location, usable_clips(manifest, mixing, split_of(location))), missing, found)
+        sought.append(location)
+    elif missing and evaluation.split in splits:
+        _take(plan_test(usable_clips(manifest, mixing, evaluation.split), evaluation), missing, found)
+        sought.append(f"the test mixtures of split {evaluation.split}")
+    if missing and split in splits:
+        train = usable_clips(manifest, mixing, split)
+        for epoch in range(epochs):
+            _take(plan_epoch(train, seed=seed, epoch=epoch), missing, found)
+            if not missing:
+                break
+        sought.append(f"epochs 0 to {epochs - 1} of split {split} with seed {seed}")
     if missing:
         raise UsageError(
-            f"{', '.join(sorted(missing))}: in none of the test mixtures and of epochs 0 to {epochs - 1} with seed "
-            f"{seed}. Ids depend on the settings: give --checkpoint of the run, or --mixing..., --seed and --epochs"
+            f"{', '.join(sorted(missing))}: not in {', nor in '.join(sought) or 'any split'}. Ids depend on the "
+            "settings: give --checkpoint of the run, or --mixing..., --split, --seed and --epochs"
         )
     for name in names:
         if row := _ROW.fullmatch(name):
             epoch, number = int(row[1]), int(row[2])
-            plan = plan_epoch(train, seed=seed, epoch=epoch)
+            plan = plan_epoch(usable_clips(manifest, mixing, split), seed=seed, epoch=epoch)
             if number >= len(plan):
                 raise UsageError(f"{name}: an epoch has {len(plan)} rows, from 0 on")
             found[name] = plan.slice(number, 1)

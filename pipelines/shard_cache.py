@@ -14,7 +14,7 @@ import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 import pyarrow as pa
@@ -24,6 +24,9 @@ from cocktail.types import UsageError
 
 _FETCH_BYTES = 8 << 20
 _WAIT_SECONDS = 0.05
+_fetched: set[tuple[str, str]] = set()
+"""What this process has fetched, to tell a cache that is too small."""
+_warned: set[str] = set()
 
 
 def default_cache_folder() -> str:
@@ -36,16 +39,33 @@ class ShardCache:
     """A folder for shards with a limit on its size. Small: travels to any worker, and means each node's own folder."""
 
     max_bytes: int
-    folder: str = field(default_factory=default_cache_folder)
+    chosen_folder: str | None = None
+    """None: what `default_cache_folder` says on the node."""
+
+    @property
+    def folder(self) -> str:
+        """Where this node keeps its shards."""
+        return self.chosen_folder or default_cache_folder()
 
     def open(self, location: str, sha256: str, num_bytes: int) -> tuple[int, bool]:
         """(descriptor, hit): a shard open for reading, and whether it came here without this call fetching it.
 
         The caller closes the descriptor. Whoever asks for a shard that another process or thread is fetching waits
         for it. A shard whose bytes differ from its hash, twice, is kept as it is: each read of a clip is checked, and
-        so what is sound in it can be used. Raises UsageError if the shard is larger than the cache.
+        so what is sound in it can be used. Raises UsageError if the shard is larger than the cache, or if the cache
+        cannot be written.
         """
-        path = Path(self.folder) / f"{sha256}.tar"
+        try:
+            return self._open(location, Path(self.folder) / f"{sha256}.tar", sha256, num_bytes)
+        except FileNotFoundError:
+            raise  # the shard is gone from its store
+        except OSError as error:
+            raise UsageError(
+                f"cannot keep shards in {self.folder}: {error.strerror}. Choose another --resources.cache-folder, or "
+                "lower --resources.cache-gb"
+            ) from error
+
+    def _open(self, location: str, path: Path, sha256: str, num_bytes: int) -> tuple[int, bool]:
         hit = True
         while True:
             try:
@@ -55,6 +75,11 @@ class ShardCache:
                 continue
             os.utime(descriptor)  # least recently used goes first
             return descriptor, hit
+
+    def discard(self, sha256: str) -> None:
+        """Let the next `open` of a shard fetch it anew: what is kept here was found to be damaged."""
+        with _locked(Path(self.folder) / "cache.lock"):
+            (Path(self.folder) / f"{sha256}.tar").unlink(missing_ok=True)
 
     def _fetch(self, location: str, path: Path, sha256: str, num_bytes: int) -> bool:
         """Fetch a shard, unless someone else does so meanwhile; whether it was this call."""
@@ -73,6 +98,14 @@ class ShardCache:
                 print(f"{location} is damaged: its SHA-256 is not {sha256}; what is sound in it is used", flush=True)
             with _locked(path.parent / "cache.lock"):
                 part.replace(path)
+        if (self.folder, sha256) in _fetched and "small" not in _warned:
+            _warned.add("small")
+            print(
+                f"{path.name} was fetched again: the cache of {self.max_bytes / 1e9:g} GB is smaller than what is read "
+                "from at one time. Raise --resources.cache-gb, or lower --mixing.window-shards",
+                flush=True,
+            )
+        _fetched.add((self.folder, sha256))
         return True
 
     def _reserve(self, part: Path, num_bytes: int) -> None:

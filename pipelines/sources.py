@@ -69,6 +69,8 @@ def official_pairs(pool: ClipPool) -> tuple[Draws, dict[str, int]]:
 
     Raises UsageError if the data set names none.
     """
+    if pool.mixing.num_sources != 2:
+        raise UsageError(f"official pairs are of two sources, not of {pool.mixing.num_sources}")
     names = pool.table["clip_id"].to_pylist()
     partners = pool.table["partner"].to_pylist()
     number_of = {name: number for number, name in enumerate(names)}
@@ -126,8 +128,10 @@ def _balanced(kinds: np.ndarray, leaders: np.ndarray, rows: np.ndarray, key: tup
     """As many leaders, as many of each class as of any other, give or take one, each class's clips in turn."""
     by_class = leaders[np.argsort(kinds[leaders], kind="stable")]
     classes, begins, counts = np.unique(kinds[by_class], return_index=True, return_counts=True)
-    # Row r takes the (r // C)-th clip of the (r % C)-th class, round and round; then the rows are shuffled.
-    turn, place = np.divmod(np.arange(len(leaders)), len(classes))
+    # Row r takes the (r // C)-th clip of the (r % C)-th class, round and round, from a random class on, so that no
+    # class is always the one that is left over; then the rows are shuffled.
+    first = int(draw(rows[:1], *key, BALANCE, 0)[0] * len(classes))
+    turn, place = np.divmod(np.arange(len(leaders)) + first, len(classes))
     taken = by_class[begins[place] + turn % counts[place]]
     return taken[np.argsort(draw(rows, *key, BALANCE), kind="stable")]
 

@@ -12,21 +12,31 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from cocktail.storage import read_bytes, write_atomic
+from cocktail.storage import exists, read_bytes, write_atomic
 from cocktail.types import UsageError
 from pipelines.clip_pool import ClipPool, list_array
 from pipelines.plans import plan_hash, rows_of
+from pipelines.signing import digest
 from pipelines.sources import NOBODY, Draws
 
 SCHEMA = "cocktail-test-list/1"
+_TOLD = ("hash", "content", "dataset", "split", "manifest", "mixing")
 _COLUMNS = ("mixture_id", "clip_id", "start", "gain", "picture")
 
 
 def write_test_list(location: str, plan: pa.Table, pool: ClipPool) -> str:
-    """Freeze a test plan. Returns its hash, over the mixture ids."""
-    metadata = {"schema": SCHEMA, "hash": plan_hash(plan), "dataset": pool.manifest.dataset, "split": pool.split}
-    metadata |= {"manifest": pool.manifest.root_hash, "mixing": json.dumps(_deciding(pool), sort_keys=True)}
+    """Freeze a test plan. Returns its hash, over the mixture ids. Raises UsageError if there is a file already."""
+    if exists(location):
+        raise UsageError(f"{location} is there already, and is not overwritten: choose another name, or delete it")
     kept = plan.select([name for name in _COLUMNS if name in plan.column_names])
+    metadata = {
+        "schema": SCHEMA,
+        "hash": plan_hash(plan),
+        "content": digest(kept.to_pylist()),
+        "dataset": pool.manifest.dataset,
+        "split": pool.split,
+    }
+    metadata |= {"manifest": pool.manifest.root_hash, "mixing": json.dumps(_deciding(pool), sort_keys=True)}
     sink = pa.BufferOutputStream()
     pq.write_table(kept.replace_schema_metadata({f"cocktail.{name}": value for name, value in metadata.items()}), sink)
     write_atomic(location, sink.getvalue())
@@ -35,28 +45,52 @@ def write_test_list(location: str, plan: pa.Table, pool: ClipPool) -> str:
 
 def read_test_list(location: str, pool: ClipPool) -> pa.Table:
     """The plan of a frozen list. Raises UsageError if it belongs to other data or other settings, or is damaged."""
-    try:
-        table = pq.ParquetFile(pa.BufferReader(read_bytes(location))).read(use_threads=False)
-    except FileNotFoundError as error:
-        raise UsageError(f"no test list at {location}: make one with jobs/freeze_test_list.py") from error
-    except pa.ArrowInvalid as error:
-        raise UsageError(f"{location} is not a test list: {error}") from error
-    told = {name.decode(): value.decode() for name, value in (table.schema.metadata or {}).items()}
-    if told.get("cocktail.schema") != SCHEMA:
-        raise UsageError(f"{location} is not a test list of this version ({SCHEMA})")
+    table, told = _open(location)
     if told["cocktail.manifest"] != pool.manifest.root_hash:
         raise UsageError(
             f"{location} lists mixtures of {told['cocktail.dataset']} with root hash {told['cocktail.manifest']}, "
             f"{pool.manifest.folder} is {pool.manifest.dataset} with {pool.manifest.root_hash}"
         )
+    if told["cocktail.split"] != pool.split:
+        raise UsageError(f"{location} lists mixtures of the split {told['cocktail.split']}, not of {pool.split}")
     was, now = json.loads(told["cocktail.mixing"]), _deciding(pool)
-    differing = [f"mixing.{name} {was[name]} (here {now[name]})" for name in now if was[name] != now[name]]
+    differing = [f"mixing.{name} {was.get(name)} (here {now[name]})" for name in now if was.get(name) != now[name]]
     if differing:
         raise UsageError(f"{location} was frozen with {', '.join(differing)}")
     plan = _rows(table, pool, location)
     if plan["mixture_id"] != table["mixture_id"] or plan_hash(plan) != told["cocktail.hash"]:
-        raise UsageError(f"{location} is damaged: its mixtures are not those that were frozen")
+        raise _damaged(location)
     return plan
+
+
+def split_of(location: str) -> str:
+    """The split that a frozen list's clips are of. Raises UsageError if there is no such list."""
+    return _open(location)[1]["cocktail.split"]
+
+
+def _open(location: str) -> tuple[pa.Table, dict[str, str]]:
+    try:
+        data = read_bytes(location)
+    except FileNotFoundError as error:
+        raise UsageError(f"no test list at {location}: make one with jobs/freeze_test_list.py") from error
+    if not data.startswith(b"PAR1"):
+        raise UsageError(f"{location} is not a test list")
+    try:
+        table = pq.ParquetFile(pa.BufferReader(data)).read(use_threads=False)
+        told = {name.decode(): value.decode() for name, value in (table.schema.metadata or {}).items()}
+        json.loads(told.get("cocktail.mixing", "{}"))
+        content = digest(table.to_pylist())
+    except (OSError, ValueError, pa.ArrowException) as error:
+        raise _damaged(location) from error
+    if told.get("cocktail.schema") != SCHEMA or not {f"cocktail.{name}" for name in _TOLD} <= told.keys():
+        raise UsageError(f"{location} is not a test list of this version ({SCHEMA}), or damaged")
+    if content != told["cocktail.content"]:
+        raise _damaged(location)
+    return table, told
+
+
+def _damaged(location: str) -> UsageError:
+    return UsageError(f"{location} is damaged: its mixtures are not those that were frozen")
 
 
 def _deciding(pool: ClipPool) -> dict[str, int]:
@@ -71,7 +105,10 @@ def _rows(table: pa.Table, pool: ClipPool, location: str) -> pa.Table:
     counts = np.diff(names.offsets.to_numpy())
     absent = sorted(set(names.flatten().to_pylist()) - number_of.keys())
     if absent:
-        raise UsageError(f"{location} names {len(absent)} clips that the {pool.split} split lacks, as {absent[0]}")
+        raise UsageError(
+            f"{location} names {len(absent)} clips that cannot be used here, as {absent[0]} ({pool.describe()}): it "
+            "was frozen with another --mixing.silence-dbfs or --mixing.no-distinct-classes, or is damaged"
+        )
     N, P = pool.mixing.num_sources, pool.mixing.pictures_per_source
     present = np.arange(N) < counts[:, None]
     chosen, starts = np.full(present.shape, NOBODY, np.int64), np.zeros(present.shape, np.int64)

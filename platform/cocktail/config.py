@@ -110,6 +110,8 @@ class Mixing:
 class Training:
     """The recipe of the optimisation."""
 
+    split: str = "train"
+    """Split of the data set to train on."""
     epochs: int = 100
     """Passes over the plan of mixtures."""
     max_steps: int | None = None
@@ -164,6 +166,8 @@ class Training:
 class Evaluation:
     """The frozen test mixtures and what is kept of them."""
 
+    split: str = "test"
+    """Split of the data set to test on (FUSS: eval; MUSIC split in two: val)."""
     num_mixtures: int | None = 1000
     """Test mixtures; clips are used again, in other pairs, if there are fewer. None takes all that can be counted:
     official pairs, whole released mixtures, or single sources."""

@@ -66,7 +66,13 @@ def test_ids_and_rows_become_the_samples_that_a_network_gets(manifest, tmp_path)
 
 def test_a_checkpoint_tells_the_settings(manifest, tmp_path):
     identity = {f"mixing.{name}": value for name, value in vars(MIXING).items()}
-    identity |= {"seed": 9, "evaluation.num_mixtures": 10, "evaluation.seed": 1, "manifest": manifest.root_hash}
+    identity |= {
+        "seed": 9,
+        "training.split": "train",
+        "evaluation.num_mixtures": 10,
+        "evaluation.seed": 1,
+        "manifest": manifest.root_hash,
+    }
     checkpoint = CheckpointStore(str(tmp_path / "checkpoints")).save(1, {}, identity, keep=1)
     wanted = plan_epoch(usable_clips(manifest, MIXING, "train"), seed=9, epoch=0)["mixture_id"][0].as_py()
     done = run("replay.py", manifest.folder, wanted, "--checkpoint", checkpoint, cwd=tmp_path)
@@ -74,13 +80,20 @@ def test_a_checkpoint_tells_the_settings(manifest, tmp_path):
 
 
 def test_names_that_cannot_be_found_say_where_they_were_sought(manifest):
-    pool = usable_clips(manifest, MIXING, "train")
-    with pytest.raises(UsageError, match=r"0123456789abcdef: in none of the test mixtures and of epochs 0 to 2"):
-        find_mixtures(["0123456789abcdef"], train=pool, seed=0, epochs=3)
+    def find(name, test_split="test"):
+        return find_mixtures(
+            [name], manifest, MIXING, Evaluation(num_mixtures=5, split=test_split), split="train", seed=0, epochs=3
+        )
+
+    with pytest.raises(UsageError, match=r"0123456789abcdef: not in the test mixtures of split test, nor in epochs 0 "):
+        find("0123456789abcdef")
+    with pytest.raises(UsageError, match="0123456789abcdef: not in epochs 0 to 2 of split train with seed 0"):
+        find("0123456789abcdef", test_split="eval")
     with pytest.raises(UsageError, match="nonsense is neither a mixture id, 16 hexadecimal digits, nor EPOCH:ROW"):
-        find_mixtures(["nonsense"], train=pool, seed=0, epochs=3)
+        find("nonsense")
     with pytest.raises(UsageError, match="0:40: an epoch has 40 rows, from 0 on"):
-        find_mixtures(["0:40"], train=pool, seed=0, epochs=3)
+        find("0:40")
+    assert find("0:39", test_split="eval")["0:39"].num_rows == 1
 
 
 def test_a_list_is_frozen_and_its_mixtures_can_be_replayed(manifest, tmp_path):

@@ -216,6 +216,24 @@ def test_a_window_with_too_few_classes_names_the_setting(tmp_path):
         plan_epoch(manifest, replace(MIXING, window_shards=1), split="train", seed=0, epoch=0)
 
 
+def test_no_class_leads_more_often_than_another_over_many_epochs(tmp_path):
+    # Windows of 23 clips of 5 classes: in each, three classes lead once more than the others.
+    pool = usable_clips(
+        make_toy_shards(tmp_path, num_shards=4, clips_per_shard=23), replace(MIXING, balance="classes"), "train"
+    )
+    counts = np.zeros(5)
+    for epoch in range(100):
+        counts += np.bincount(column(plans.plan_epoch(pool, seed=0, epoch=epoch), "class_id")[:, 0], minlength=5)
+    assert abs(counts / counts.mean() - 1).max() < 0.01
+
+
+def test_settings_that_do_not_go_together_are_named(manifest):
+    with pytest.raises(UsageError, match=r"whole-groups is for released mixtures: add --mixing\.arrangement released"):
+        plan_test(manifest, MIXING, split="test", seed=1, num_mixtures=None, whole_groups=True)
+    with pytest.raises(UsageError, match="official pairs are of two sources, not of 3"):
+        plan_test(manifest, replace(MIXING, num_sources=3), split="test", seed=1, num_mixtures=3, pairs="official")
+
+
 def test_a_row_can_be_derived_by_hand(manifest):
     """The recipe of docs/mixtures.md, in plain Python, without the code under test."""
     mask, golden = (1 << 64) - 1, 0x9E3779B97F4A7C15
@@ -246,9 +264,15 @@ def test_a_row_can_be_derived_by_hand(manifest):
     others = [clip for clip in by_class if clip % 5 != leader % 5]
     partner = others[int(draw(r, *key, 3, 1) * len(others))]
     assert row["clip_id"] == [f"clip{leader:03d}", f"clip{partner:03d}"]
-    for n in range(2):
+    levels = manifest.table["rms"].to_pylist()
+    for n, clip in enumerate((leader, partner)):
         attempts = [int(draw(r, *key, 4, n, attempt) * 3001) for attempt in range(8)]
-        assert row["start"][n] in attempts
+        sounding = [
+            start
+            for start in attempts
+            if any(levels[clip][second] >= 1e-3 for second in range(-(-start // RATE), (start + 2000) // RATE))
+        ]
+        assert row["start"][n] == sounding[0]
         assert row["gain"][n] == np.float32(0.5 + draw(r, *key, 5, n))
     state = fold(0, xxhash.xxh3_64_intdigest(b"toy"), 1000, 2000)
     for clip_id, start, gain in zip(row["clip_id"], row["start"], row["gain"], strict=True):

@@ -3,6 +3,7 @@
 import hashlib
 import multiprocessing
 import os
+import pickle
 import subprocess
 import sys
 import textwrap
@@ -44,7 +45,7 @@ def kept(cache: ShardCache) -> set[str]:
 
 @pytest.fixture
 def cache(tmp_path) -> ShardCache:
-    return ShardCache(folder=str(tmp_path / "cache"), max_bytes=250 * KB)
+    return ShardCache(chosen_folder=str(tmp_path / "cache"), max_bytes=250 * KB)
 
 
 def test_a_shard_is_fetched_once(tmp_path, cache):
@@ -88,6 +89,107 @@ def test_a_shard_that_cannot_be_fetched_leaves_nothing(tmp_path, cache):
     assert kept(cache) == set()
 
 
+@pytest.fixture
+def remote(tmp_path, cache, monkeypatch):
+    """A stream out of a folder that is taken for a store, through a cache; and that folder."""
+    manifest = make_toy_shards(tmp_path / "store")
+    monkeypatch.setattr("pipelines.clips.is_remote", lambda location: True)
+    stream = MixtureStream(
+        folder=manifest.folder,
+        mixing=Mixing(sample_rate_hz=RATE, segment_samples=2000, window_shards=4),
+        split="train",
+        seed=0,
+        batch_size=8,
+        executor="inline",
+        cache=replace(cache, max_bytes=10**9),
+    )
+    return stream, Path(manifest.folder)
+
+
+def read_epoch(stream: MixtureStream) -> tuple[int, int, int, int]:
+    """(mixtures, dropped, bytes fetched, misses) of an epoch."""
+    batches = list(stream.batches(0, 0, 0, 1))
+    readings = [batch.reading for batch in batches]
+    return (
+        sum(map(len, batches)),
+        sum(len(batch.dropped) for batch in batches),
+        sum(reading.bytes_fetched for reading in readings),
+        sum(reading.cache_misses for reading in readings),
+    )
+
+
+def flip_all(path: Path) -> None:
+    path.write_bytes(bytes(byte ^ 1 for byte in path.read_bytes()))
+
+
+def test_what_was_fetched_is_counted_whoever_fetched_it(remote):
+    stream, folder = remote
+    size = sum(path.stat().st_size for path in folder.glob("train-*.tar"))
+    assert read_epoch(stream) == (40, 0, size, 4)
+    assert read_epoch(stream) == (40, 0, 0, 0)
+
+
+def test_what_is_damaged_in_the_cache_alone_is_fetched_anew(remote):
+    stream, _ = remote
+    read_epoch(stream)
+    for path in Path(stream.cache.folder).glob("*.tar"):
+        flip_all(path)
+    mixtures, dropped, fetched, misses = read_epoch(stream)
+    assert (mixtures, dropped, misses) == (40, 0, 4)
+    assert fetched > 0
+
+
+def test_what_is_damaged_in_the_store_is_dropped_until_it_is_mended_there(remote, tmp_path, capfd):
+    stream, folder = remote
+    victim = folder / "train-00001.tar"
+    whole = victim.read_bytes()
+    flip_all(victim)
+    mixtures, dropped, _, misses = read_epoch(stream)
+    assert mixtures + dropped == 40
+    assert dropped >= 10
+    assert misses == 5  # the damaged one twice, and no more
+    assert f"{victim} is damaged: its SHA-256 is not" in capfd.readouterr().out
+    victim.write_bytes(whole)
+    code = f"""
+        import pickle, pathlib, pipelines.clips
+        pipelines.clips.is_remote = lambda location: True
+        stream = pickle.loads(pathlib.Path({str(tmp_path / "stream")!r}).read_bytes())
+        print(sum(len(batch.dropped) for batch in stream.batches(0, 0, 0, 1)))
+    """
+    (tmp_path / "stream").write_bytes(pickle.dumps(stream))
+    another_run = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(code)],
+        env=os.environ | {"PYTHONPATH": os.pathsep.join(path for path in sys.path if path)},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert another_run.stdout.split() == ["0"]
+
+
+def test_a_cache_too_small_for_a_window_says_so(remote, capfd, monkeypatch):
+    monkeypatch.setattr("pipelines.shard_cache._warned", set())
+    stream, folder = remote
+    size = (folder / "train-00000.tar").stat().st_size
+    tight = replace(stream, cache=replace(stream.cache, max_bytes=2 * size))
+    mixtures, dropped, _, misses = read_epoch(tight)
+    assert (mixtures, dropped) == (40, 0)
+    assert misses > 4
+    assert capfd.readouterr().out.count("is smaller than what is read from at one time") == 1
+
+
+def test_a_cache_that_cannot_be_written_names_the_settings(tmp_path):
+    (tmp_path / "file").write_text("in the way")
+    with pytest.raises(UsageError, match=r"cannot keep shards in .*: .*--resources\.cache-folder"):
+        ShardCache(chosen_folder=str(tmp_path / "file"), max_bytes=10**6).open(*make_shard(tmp_path, 1))
+
+
+def test_each_node_has_its_own_folder(monkeypatch):
+    cache = ShardCache(max_bytes=1)
+    monkeypatch.setenv("COCKTAIL_CACHE", "/of/this/node")
+    assert pickle.loads(pickle.dumps(cache)).folder == "/of/this/node"
+
+
 def fetch_all(cache: ShardCache, shards, counts) -> None:
     hits = 0
     for _ in range(20):
@@ -100,7 +202,7 @@ def fetch_all(cache: ShardCache, shards, counts) -> None:
 
 @pytest.mark.parametrize(("max_kb", "misses"), [(450, 4), (250, None)])
 def test_processes_share_what_one_of_them_fetched(tmp_path, max_kb, misses):
-    cache = ShardCache(folder=str(tmp_path / "cache"), max_bytes=max_kb * KB)
+    cache = ShardCache(chosen_folder=str(tmp_path / "cache"), max_bytes=max_kb * KB)
     shards = [make_shard(tmp_path, number) for number in range(1, 5)]
     counts = SPAWN.Queue()
     processes = [SPAWN.Process(target=fetch_all, args=(cache, shards, counts)) for _ in range(3)]
@@ -123,7 +225,7 @@ def test_a_fetch_that_is_killed_leaves_no_shard_and_the_next_one_succeeds(tmp_pa
         shard_cache._FETCH_BYTES = 1000
         slowly = shard_cache._read
         shard_cache._read = lambda *a: (print("reading", flush=True), time.sleep(0.01), slowly(*a))[-1]
-        shard_cache.ShardCache(folder={cache.folder!r}, max_bytes=250_000).open(*{shard!r})
+        shard_cache.ShardCache(chosen_folder={cache.folder!r}, max_bytes=250_000).open(*{shard!r})
     """
     python_path = os.pathsep.join(path for path in sys.path if path)
     process = subprocess.Popen(
@@ -164,7 +266,7 @@ def test_out_of_a_store_the_second_epoch_reads_nothing_over_the_network(tmp_path
             executor="inline",
         )
         # Ray's workers do not see this process's environment: what they need, they find in the cache.
-        cache = ShardCache(folder=str(tmp_path / "cache"), max_bytes=10**9)
+        cache = ShardCache(chosen_folder=str(tmp_path / "cache"), max_bytes=10**9)
         stored = replace(stream, folder="s3://bucket/shards", cache=cache)
         for epoch in range(2):
             through = replace(stored, executor=executor) if epoch and executor == "ray" else stored

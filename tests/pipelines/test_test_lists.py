@@ -1,5 +1,7 @@
 """A frozen test list gives the mixtures that were frozen, or is refused."""
 
+import math
+import random
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,7 +12,7 @@ from cocktail.config import Evaluation, Mixing
 from cocktail.types import UsageError
 from pipelines.clip_pool import usable_clips
 from pipelines.plans import plan_hash, plan_test
-from pipelines.test_lists import read_test_list, write_test_list
+from pipelines.test_lists import read_test_list, split_of, write_test_list
 from tests.toy_shards import RATE, make_toy_shards
 
 MIXING = Mixing(
@@ -59,10 +61,45 @@ def test_a_changed_or_absent_list_is_refused(frozen, tmp_path):
     table = pq.read_table(location)
     for changed in (table.slice(1), table.set_column(2, "start", table["start"].take(list(range(19, -1, -1))))):
         pq.write_table(changed, location)
-        with pytest.raises(UsageError, match=r"is damaged: its mixtures are not those|lists a source without"):
+        with pytest.raises(UsageError, match="is damaged: its mixtures are not those"):
             read_test_list(location, pool)
     Path(location).write_bytes(b"PAR1 and so on")
+    with pytest.raises(UsageError, match="is damaged"):
+        read_test_list(location, pool)
+    Path(location).write_bytes(b"a text")
     with pytest.raises(UsageError, match="is not a test list"):
         read_test_list(location, pool)
     with pytest.raises(UsageError, match=r"no test list at .*: make one with jobs/freeze_test_list"):
         read_test_list(str(tmp_path / "absent.parquet"), pool)
+
+
+def test_any_flipped_bit_is_refused_or_changes_nothing(frozen):
+    pool, plan, location, _ = frozen
+    whole = Path(location).read_bytes()
+    generator = random.Random(0)
+    for _ in range(150):
+        data = bytearray(whole)
+        data[generator.randrange(len(data))] ^= 1 << generator.randrange(8)
+        Path(location).write_bytes(data)
+        try:
+            read = read_test_list(location, pool)
+        except UsageError:
+            continue
+        assert read.equals(plan)
+
+
+def test_a_list_is_for_good(frozen):
+    pool, plan, location, _ = frozen
+    with pytest.raises(UsageError, match="is there already, and is not overwritten"):
+        write_test_list(location, plan, pool)
+
+
+def test_a_list_knows_its_split_and_says_which_settings_leave_its_clips_out(frozen):
+    pool, _, location, _ = frozen
+    assert split_of(location) == "test"
+    with pytest.raises(UsageError, match="of the split test, not of train"):
+        read_test_list(location, usable_clips(pool.manifest, MIXING, "train"))
+    rms = sorted(max(levels) for levels in pool.manifest.table["rms"].to_pylist()[:6])
+    louder = replace(MIXING, silence_dbfs=20 * math.log10((rms[1] + rms[2]) / 2))
+    with pytest.raises(UsageError, match=r"clips that cannot be used here, as clip.*left out 2 silent"):
+        read_test_list(location, usable_clips(pool.manifest, louder, "test"))

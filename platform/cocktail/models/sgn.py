@@ -70,7 +70,11 @@ class SGNConfig:
             raise ValueError(f"unet_depth {self.unet_depth} halves {rows} rows and {self.num_frames} frames unevenly")
 
     def require_mixing(self, mixing: Mixing) -> None:
-        """Raise UsageError if mixtures have another number of frames, or sources that no class names."""
+        """Raise UsageError if mixtures have another number of frames, one source, or sources that no class names."""
+        if mixing.fewest_sources < 2:
+            raise UsageError(
+                "a mixture of one source has nothing to separate: SGN takes --mixing.min-sources 2 or more"
+            )
         if not mixing.distinct_classes:
             raise UsageError("SGN names sources by their class: leave out --mixing.no-distinct-classes")
         segment_samples = mixing.segment_samples
