@@ -6,6 +6,7 @@ clip, and quarantine.parquet, one row a clip that was set aside. Nothing is pars
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
 from collections.abc import Iterable, Mapping
@@ -98,7 +99,7 @@ class Manifest:
         """sha256 over the shards' names and hashes: data sets with the same one hold the same bytes."""
         return self.metadata["root_hash"]
 
-    @property
+    @functools.cached_property
     def shards(self) -> dict[str, tuple[str, int]]:
         """SHA-256 and size in bytes of each tar, by its name."""
         return {name: (sha256, size) for name, (sha256, size) in json.loads(self.metadata["shards"]).items()}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import re
 from collections.abc import Sequence
@@ -44,6 +45,7 @@ def find_mixtures(
     for name in names:
         if not _ROW.fullmatch(name) and not _ID.fullmatch(name):
             raise UsageError(f"{name} is neither a mixture id, 16 hexadecimal digits, nor EPOCH:ROW")
+    train = functools.cache(lambda: usable_clips(manifest, mixing, split))
     found: dict[str, pa.Table] = {}
     missing = {name for name in names if _ID.fullmatch(name)}
     splits = set(manifest.table["split"].unique().to_pylist())
@@ -56,9 +58,8 @@ def find_mixtures(
         _take(plan_test(usable_clips(manifest, mixing, evaluation.split), evaluation), missing, found)
         sought.append(f"the test mixtures of split {evaluation.split}")
     if missing and split in splits:
-        train = usable_clips(manifest, mixing, split)
         for epoch in range(epochs):
-            _take(plan_epoch(train, seed=seed, epoch=epoch), missing, found)
+            _take(plan_epoch(train(), seed=seed, epoch=epoch), missing, found)
             if not missing:
                 break
         sought.append(f"epochs 0 to {epochs - 1} of split {split} with seed {seed}")
@@ -70,7 +71,7 @@ def find_mixtures(
     for name in names:
         if row := _ROW.fullmatch(name):
             epoch, number = int(row[1]), int(row[2])
-            plan = plan_epoch(usable_clips(manifest, mixing, split), seed=seed, epoch=epoch)
+            plan = plan_epoch(train(), seed=seed, epoch=epoch)
             if number >= len(plan):
                 raise UsageError(f"{name}: an epoch has {len(plan)} rows, from 0 on")
             found[name] = plan.slice(number, 1)
