@@ -17,7 +17,7 @@ import tyro
 
 from cocktail.config import Evaluation, Mixing, part_of
 from cocktail.storage import absolute
-from cocktail.train.checkpoint import read_identity
+from cocktail.train.checkpoint import read_about
 from cocktail.train.cluster import one_line_errors
 from pipelines.manifest import open_manifest
 from pipelines.replay import find_mixtures, write_mixture
@@ -46,7 +46,7 @@ class Replay:
 def main() -> None:
     job = tyro.cli(Replay, description=__doc__)
     if job.checkpoint is not None:
-        settings = read_identity(absolute(job.checkpoint, "--checkpoint"))
+        settings = read_about(absolute(job.checkpoint, "--checkpoint"))["settings"]
         job = dataclasses.replace(
             job,
             seed=settings["seed"],

@@ -6,51 +6,79 @@ import argparse
 import dataclasses
 import functools
 import json
-import os
-import shutil
 import statistics
-import subprocess
 import sys
-import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.parquet as pq
-import torch
 import tyro
 
-from cocktail.config import Evaluation, Experiment, Mixing, flatten, identity, run_key
-from cocktail.evaluate import SCORING_CPUS, SEPARATING_CPUS, evaluate, load_model
-from cocktail.report.examples import store_examples
-from cocktail.report.tables import markdown, summarise
+from cocktail.config import Experiment, flatten, identity, run_key
+from cocktail.evaluate import SCORING_CPUS, SEPARATING_CPUS, about, load_trained
 from cocktail.storage import absolute, exists, join, list_names, write_atomic
 from cocktail.tracking import TrackedRun, default_tracking_uri
 from cocktail.train.cluster import connect, num_nodes, one_line_errors, require_resources
 from cocktail.train.ray_train import fit, prepare, uses_gpus
-from cocktail.types import UsageError
+from cocktail.types import MixtureBatch, UsageError
+from jobs.scoring import Test, make_test_list, provenance
 from pipelines.batches import read_mixtures
-from pipelines.clip_pool import usable_clips
 from pipelines.clips import ClipSource
 from pipelines.embedded import make_embedded_corpus
 from pipelines.manifest import Manifest, open_manifest
 from pipelines.mixtures import RENDER_CPUS, MixtureStream
-from pipelines.plans import describe, plan_hash, plan_test
+from pipelines.plans import describe, plan_hash
 from pipelines.shard_cache import ShardCache
 from pipelines.shard_plan import SHARD_SCHEMA, ShardSettings
 from pipelines.shards import shard_dataset
-from pipelines.test_lists import read_test_list, split_of
 from pipelines.vggsound import index_vggsound
 
 FINISHED = "finished.json"
 """Marks a run that has its scores. The same command continues an unfinished run and otherwise starts a new one."""
 
 
-def main(experiment_type: Any, *, paper: Experiment, demo: Experiment, description: str | None) -> None:
-    """Parse the command line over a preset, run the experiment, and turn a user's mistake into one line."""
+def main(
+    experiment_type: Any,
+    *,
+    paper: Experiment,
+    small_model: Any,
+    description: str | None,
+    embedded: bool = False,
+) -> None:
+    """Parse the command line over a preset, run the experiment, and turn a user's mistake into one line.
+
+    `embedded` says that the embedded corpus stands in for data that is not given.
+    """
     with one_line_errors():
-        run(parse(experiment_type, sys.argv[1:], paper=paper, demo=demo, description=description))
+        demo = demo_of(paper, small_model)
+        experiment = parse(experiment_type, sys.argv[1:], paper=paper, demo=demo, description=description)
+        if experiment.data is None and not embedded:
+            raise UsageError(f"no data: give --data SHARDS ({Path(sys.argv[0]).name} --help says what makes them)")
+        run(experiment)
+
+
+def demo_of(paper: Experiment, small_model: Any) -> Experiment:
+    """A few minutes on two cores in place of the paper's recipe: a small model, few steps, few test mixtures."""
+    return dataclasses.replace(
+        paper,
+        name=f"{paper.name}_demo",
+        model=small_model,
+        mixing=dataclasses.replace(paper.mixing, passes_per_epoch=40),
+        training=dataclasses.replace(
+            paper.training,
+            max_steps=300,
+            batch_size=8,
+            optimizer="adamw",
+            lr_drop_epochs=(),
+            checkpoint_every=100,
+            log_every=20,
+        ),
+        evaluation=dataclasses.replace(
+            paper.evaluation, num_mixtures=None if paper.evaluation.num_mixtures is None else 40
+        ),
+    )
 
 
 def parse(
@@ -100,7 +128,7 @@ def run(experiment: Experiment) -> None:
     keyed = dataclasses.replace(experiment, evaluation=dataclasses.replace(evaluation, test_list=listed))
     decisive = identity(keyed, manifest.root_hash)
     folder = run_folder(keyed, manifest)
-    gpus = uses_gpus(experiment)
+    gpus = uses_gpus(resources)
     source = dataclasses.replace(source, pin_memory=gpus)
     data_cpus = RENDER_CPUS if resources.executor == "ray" else 0.0
     prepare(experiment, identity=decisive, run_folder=folder, gpus=gpus, data_cpus=data_cpus)
@@ -115,37 +143,37 @@ def run(experiment: Experiment) -> None:
     )
     tracked.tag(provenance(manifest, test_list))
     print(f"training {num_steps} steps in {folder}", flush=True)
-    try:
+    read = functools.partial(read_mixtures, source=ClipSource.of(manifest, cache), mixing=mixing)
+    looked_at = test_list.slice(0, evaluation.num_looks)
+    with tracked.closing():
         checkpoint = fit(
             experiment,
             source,
             num_classes=len(manifest.classes),
             identity=decisive,
+            about=about(experiment, manifest.classes, manifest.folder),
             run_folder=folder,
             tracked=tracked,
             gpus=gpus,
+            look_at=functools.partial(read_batches, looked_at, evaluation.batch_size, read),
         )
+        tracked.tag({"checkpoint": checkpoint})
         clock.lap("training")
-        read = functools.partial(read_mixtures, source=ClipSource.of(manifest, cache), mixing=mixing)
-        results = evaluate(
-            experiment.name,
-            experiment.model,
-            len(manifest.classes),
-            checkpoint,
-            test_list,
-            read,
-            batch_size=evaluation.batch_size,
-            num_gpus=experiment.resources.num_workers if gpus else 0,
+        test = Test(
+            checkpoint=checkpoint,
+            trained=load_trained(checkpoint),
+            manifest=manifest,
+            mixtures=test_list,
+            mixing=mixing,
+            evaluation=evaluation,
+            resources=resources,
         )
+        results = test.score()
         clock.lap("evaluation")
-        table = report(experiment, manifest, checkpoint, test_list, results, tracked, num_steps)
+        table = test.report(results, tracked, num_steps)
         clock.lap("report")
         rates = speeds(tracked, len(test_list) / clock.seconds["evaluation"])
         tracked.log({**{f"seconds/{name}": value for name, value in clock.seconds.items()}, **rates}, num_steps)
-        tracked.finish("FINISHED")
-    except BaseException as error:
-        tracked.finish("KILLED" if isinstance(error, KeyboardInterrupt) else "FAILED")
-        raise
     write_atomic(join(folder, FINISHED), json.dumps({"mlflow_run": tracked.run_id, "checkpoint": checkpoint}).encode())
     print(
         f"\n{table}\n\n"
@@ -155,6 +183,11 @@ def run(experiment: Experiment) -> None:
         f"checkpoint: {checkpoint}\n"
         f"table, figures and sounds: {tracked.artifacts}"
     )
+
+
+def read_batches(rows: pa.Table, batch_size: int, read: Callable[[pa.Table], MixtureBatch]) -> tuple[MixtureBatch, ...]:
+    """The mixtures of a plan, in batches."""
+    return tuple(read(rows.slice(start, batch_size)) for start in range(0, len(rows), batch_size))
 
 
 def speeds(tracked: TrackedRun, evaluation_mixtures_per_second: float) -> dict[str, float]:
@@ -212,66 +245,3 @@ def run_folder(experiment: Experiment, manifest: Manifest) -> str:
     if newest and not exists(join(runs, f"{stem}{newest}", FINISHED)):
         return join(runs, f"{stem}{newest}")
     return join(runs, f"{stem}{newest + 1}")
-
-
-def make_test_list(manifest: Manifest, mixing: Mixing, evaluation: Evaluation) -> pa.Table:
-    """The frozen test mixtures: of the file that the settings name, or as they describe."""
-    if evaluation.test_list is not None:
-        location = absolute(evaluation.test_list, "--evaluation.test-list")
-        return read_test_list(location, usable_clips(manifest, mixing, split_of(location)))
-    pool = usable_clips(manifest, mixing, evaluation.split)
-    print(describe(pool, evaluation), flush=True)
-    return plan_test(pool, evaluation)
-
-
-def git_commit() -> str:
-    """The commit of the code that runs, with a mark if it was changed since; a job's shipped copy has none."""
-    folder = Path(__file__).resolve().parents[1]
-    if shutil.which("git") is None or not (folder / ".git").exists():
-        return "unknown: the code is not a repository"
-    command = ["git", "describe", "--always", "--dirty", "--abbrev=40"]
-    shown = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
-    return shown.stdout.strip() or f"unknown: {shown.stderr.strip()}"
-
-
-def provenance(manifest: Manifest, test_list: pa.Table) -> dict[str, str]:
-    """What a run was made of, as tags."""
-    return {
-        "data": manifest.folder,
-        "manifest_hash": manifest.root_hash,
-        "test_list_hash": plan_hash(test_list),
-        "test_mixtures": str(len(test_list)),
-        "git_commit": git_commit(),
-        "command": " ".join(sys.argv),
-        "ray_job": os.environ.get("RAY_JOB_ID", "none"),
-        "torch": torch.__version__,
-    }
-
-
-def report(
-    experiment: Experiment,
-    manifest: Manifest,
-    checkpoint: str,
-    test_list: pa.Table,
-    results: pa.Table,
-    tracked: TrackedRun,
-    num_steps: int,
-) -> str:
-    """Store scores, test list, figures and sounds in MLflow. Returns the table as text."""
-    summaries = summarise(results)
-    table = markdown(summaries)
-    with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
-        (folder / "table.md").write_text(table + "\n")
-        pq.write_table(results, folder / "results.parquet")
-        pq.write_table(test_list, folder / "test_list.parquet")
-        examples = test_list.slice(0, experiment.evaluation.num_examples)
-        if len(examples):
-            model = load_model(experiment.model, len(manifest.classes), checkpoint)
-            batch = read_mixtures(examples, ClipSource.of(manifest), experiment.mixing)
-            store_examples(folder / "examples", model, batch, manifest.classes, experiment.mixing.sample_rate_hz)
-        tracked.store(folder)
-    for summary in summaries:
-        system = summary.system.replace(" ", "_")
-        tracked.log({f"test/{system}/{score}": value for score, value in summary.means.items()}, num_steps)
-    return table

@@ -8,13 +8,12 @@ of sampled instruments is made on first use and a small network trained for a fe
 """
 
 import sys
-from dataclasses import replace
 from pathlib import Path
 
 sys.path[:0] = [str(Path(__file__).resolve().parents[1] / part) for part in (".", "platform")]
 
 from cocktail.config import Evaluation, Experiment, Mixing, Training
-from cocktail.models.sgn import SGNConfig
+from cocktail.models.sgn import SMALL_SGN, SGNConfig
 from jobs.separation import main
 
 # SGN section IV: two sources, batch 80, 100 epochs of SGD, on binary masks; the rest is Sound of Pixels' recipe.
@@ -26,23 +25,5 @@ PAPER = Experiment[SGNConfig](
     evaluation=Evaluation(num_mixtures=1000),
 )
 
-# Two million parameters and a few minutes on two cores.
-DEMO = replace(
-    PAPER,
-    name="sgn_demo",
-    model=SGNConfig(width=64, depth=2, unet_width=16, conv_init_std=0.02),
-    mixing=Mixing(num_sources=2, passes_per_epoch=40),
-    training=Training(
-        max_steps=300,
-        batch_size=8,
-        optimizer="adamw",
-        learning_rate=1e-3,
-        lr_drop_epochs=(),
-        checkpoint_every=100,
-        log_every=20,
-    ),
-    evaluation=Evaluation(num_mixtures=40),
-)
-
 if __name__ == "__main__":
-    main(Experiment[SGNConfig], paper=PAPER, demo=DEMO, description=__doc__)
+    main(Experiment[SGNConfig], paper=PAPER, small_model=SMALL_SGN, embedded=True, description=__doc__)

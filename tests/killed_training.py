@@ -14,7 +14,8 @@ from torch import nn
 from cocktail.audio.mixing import mix
 from cocktail.config import Mixing, Training
 from cocktail.train.checkpoint import CheckpointStore
-from cocktail.train.loop import Place, train
+from cocktail.train.look import Place
+from cocktail.train.loop import train
 from cocktail.types import MixtureBatch
 from pipelines.mixtures import MixtureStream
 from tests.toy_shards import RATE

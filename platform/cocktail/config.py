@@ -12,7 +12,9 @@ import json
 import os
 import re
 from dataclasses import dataclass, field
-from typing import Any, Generic, Literal, Protocol, TypeVar
+from typing import Annotated, Any, Generic, Literal, Protocol, TypeVar, get_type_hints
+
+import tyro
 
 from cocktail.types import UsageError
 
@@ -184,6 +186,10 @@ class Evaluation:
     """Mixtures separated at a time."""
     num_examples: int = 3
     """Mixtures of which figures and wavs are stored."""
+    num_looks: int = 32
+    """Test mixtures on which training looks now and then how well classes are recognised. Nothing is decided by it."""
+    metrics: Annotated[Literal["batched", "reference"], tyro.conf.arg(aliases=["--metrics"])] = "batched"
+    """Who computes SDR, SIR and SAR: our batched BSS Eval, or mir_eval, the field's reference, far slower."""
     seed: int = 1
     """Draws the pairs of the test list; not the training's seed, so runs with other seeds share the list."""
 
@@ -193,7 +199,8 @@ class Evaluation:
             self.num_mixtures is None or self.num_mixtures >= 1,
             f"num_mixtures must be at least 1, not {self.num_mixtures}",
         )
-        _require(self.num_examples >= 0, f"num_examples must not be negative, not {self.num_examples}")
+        for name in ("num_examples", "num_looks"):
+            _require(getattr(self, name) >= 0, f"{name} must not be negative, not {getattr(self, name)}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -225,11 +232,13 @@ class Resources:
         _require(self.max_failures >= 0, f"max_failures must not be negative, not {self.max_failures}")
 
 
-def _default_output() -> str:
+def default_output() -> str:
+    """Folder or URI of what jobs write, unless they are told."""
     return os.environ.get("COCKTAIL_OUTPUT", "~/cocktail")
 
 
-def _default_tracking_uri() -> str | None:
+def given_tracking_uri() -> str | None:
+    """The MLflow server or database that the environment names."""
     return os.environ.get("MLFLOW_TRACKING_URI")
 
 
@@ -248,9 +257,9 @@ class Experiment(Generic[ModelT]):
     """Decides initial weights, mixtures and stochastic depth."""
     data: str | None = None
     """Folder or URI of shards; None makes a small corpus of sampled instruments on first use."""
-    output: str = field(default_factory=_default_output)
+    output: str = field(default_factory=default_output)
     """Folder or URI for runs, checkpoints and made data (COCKTAIL_OUTPUT sets the default)."""
-    tracking_uri: str | None = field(default_factory=_default_tracking_uri)
+    tracking_uri: str | None = field(default_factory=given_tracking_uri)
     """MLflow server or database (MLFLOW_TRACKING_URI sets the default); None is mlflow.db in the output folder."""
     run_name: str | None = None
     """Name of the run's folder; None derives it from the settings. A run of the same name goes on where it stood,
@@ -281,15 +290,27 @@ _DOES_NOT_DECIDE_RESULTS = (
     "training.max_dropped_share",
     "evaluation.batch_size",
     "evaluation.num_examples",
+    "evaluation.num_looks",
 )
 """Dotted paths, and parts of the experiment with a dot behind them."""
 
 
 def identity(experiment: Experiment, manifest_hash: str) -> dict[str, Any]:
-    """The settings that decide a run's results, by dotted path, with the hash of its data.
+    """The settings that decide what is learned, by dotted path, with the hash of the data.
 
-    Two runs with the same identity compute the same; a checkpoint is only continued under its own.
+    Two runs with the same identity have the same weights; a checkpoint is only continued under its own.
     """
+    decisive = _decisive(experiment, manifest_hash)
+    return {path: value for path, value in decisive.items() if not path.startswith("evaluation.")}
+
+
+def run_key(experiment: Experiment, manifest_hash: str) -> str:
+    """Eight hexadecimal digits that name what decides a run's results: its identity, and what it is tested on."""
+    canonical = json.dumps(_decisive(experiment, manifest_hash), sort_keys=True)
+    return hashlib.sha256(canonical.encode()).hexdigest()[:8]
+
+
+def _decisive(experiment: Experiment, manifest_hash: str) -> dict[str, Any]:
     settings = flatten(dataclasses.asdict(experiment))
     decisive = {
         path: value
@@ -297,12 +318,6 @@ def identity(experiment: Experiment, manifest_hash: str) -> dict[str, Any]:
         if path not in _DOES_NOT_DECIDE_RESULTS and f"{path.split('.')[0]}." not in _DOES_NOT_DECIDE_RESULTS
     }
     return {**decisive, "manifest": manifest_hash}
-
-
-def run_key(experiment: Experiment, manifest_hash: str) -> str:
-    """Eight hexadecimal digits that name a run's identity."""
-    canonical = json.dumps(identity(experiment, manifest_hash), sort_keys=True)
-    return hashlib.sha256(canonical.encode()).hexdigest()[:8]
 
 
 def flatten(settings: dict[str, Any], prefix: str = "") -> dict[str, Any]:
@@ -321,9 +336,16 @@ PartT = TypeVar("PartT")
 
 def part_of(kind: type[PartT], settings: dict[str, Any], prefix: str) -> PartT:
     """A part of an experiment, of dataclass `kind`, out of settings by dotted path: what `flatten` took apart."""
-    names = {f.name for f in dataclasses.fields(kind)}  # pyright: ignore[reportArgumentType]
-    given = {path.removeprefix(prefix): value for path, value in settings.items() if path.startswith(prefix)}
-    return kind(**{name: value for name, value in given.items() if name in names})
+    types = get_type_hints(kind)
+    values: dict[str, Any] = {}
+    for f in dataclasses.fields(kind):  # pyright: ignore[reportArgumentType]
+        path = f"{prefix}{f.name}"
+        if dataclasses.is_dataclass(types[f.name]):
+            values[f.name] = part_of(types[f.name], settings, f"{path}.")  # pyright: ignore[reportArgumentType]
+        elif path in settings:
+            value = settings[path]
+            values[f.name] = tuple(value) if isinstance(value, list) else value
+    return kind(**values)
 
 
 def _require(holds: bool, message: str) -> None:

@@ -88,8 +88,14 @@ class Separation:
     """float32 [B, N, T'], in [-1, 1]; T' is the length that the inverse transform gives back, at most T."""
     masks: Tensor
     """float32 [B, N, F, M] in [0, 1], on the model's own grid."""
+    class_ids: Tensor
+    """int64 [B, N]: the class that each estimate is of; NO_CLASS where the model cannot say."""
     intermediates: Mapping[str, Tensor] = field(default_factory=dict)
-    """Named tensors worth looking at (an assignment, class presence ...), each model's own."""
+    """Named tensors worth looking at, each model's own. Where a model has them, they are called `presence` [B, C],
+    the probability of each class, and `source_vectors` [B, N, D], what stands for each source."""
+    alternatives: Mapping[str, Separation] = field(default_factory=dict)
+    """What the same weights say if they are read otherwise (soft masks, predicted classes), by name. An estimate of
+    zeros is none: a model that finds the number of sources by itself gives fewer than there is room for."""
 
 
 @runtime_checkable
@@ -101,14 +107,24 @@ class Separator(Protocol):
         ...
 
     def separate(self, mixture: Tensor, class_ids: Tensor) -> Separation:
-        """Estimates of the sources of the named classes.
+        """Estimates of the sources of the named classes, as many of each mixture as it has.
 
-        `mixture` is float32 [B, T], `class_ids` int64 [B, N]; source n of the result is class n's.
+        `mixture` is float32 [B, T], `class_ids` int64 [B, N], NO_CLASS behind a mixture's last source. Source n is
+        class n's if the model separates by class; the result's `class_ids` say so.
         """
         ...
 
-    def oracle(self, mixture: Tensor, references: Tensor) -> Separation:
-        """The ceiling: separation by the ideal masks of `references` [B, N, T] on the model's own grid."""
+    def oracle(self, mixture: Tensor, references: Tensor) -> Mapping[str, Separation]:
+        """The ceilings by name: separation by ideal masks of `references` [B, N, T] on the model's own grid."""
+        ...
+
+
+@runtime_checkable
+class Classifier(Protocol):
+    """A model that says what is in a mixture; training looks at how well, on the way."""
+
+    def confusion(self, batch: MixtureBatch) -> dict[str, Tensor]:
+        """Counts [C, 3] of true positives, false positives and false negatives a class, by what is classified."""
         ...
 
 

@@ -2,9 +2,10 @@
 
 import pytest
 import torch
+from torch.nn import functional as F
 
-from cocktail.layers.grouping import CategoryGrouping
-from cocktail.layers.transformer import TransformerBlock
+from cocktail.layers.grouping import CategoryGrouping, GroupViTGrouping, assign
+from cocktail.layers.transformer import CrossAttentionBlock, LiteralAttention, TransformerBlock
 
 
 def test_grouping_is_eq_5_and_6_written_out():
@@ -17,11 +18,11 @@ def test_grouping_is_eq_5_and_6_written_out():
         f, c = grouping.feature_norm(features[b]), grouping.token_norm(tokens[b])
         for p in range(P):
             scores = torch.stack([grouping.query(f[p]) @ grouping.key(c[i]) / D**0.5 for i in range(C)])
-            torch.testing.assert_close(assignment[b, p], scores.softmax(0).float())
+            torch.testing.assert_close(assignment[b, p], scores.softmax(0))
         for i in range(C):
-            weights = assignment[b, :, i].double()
+            weights = assignment[b, :, i]
             mean = (weights[:, None] * grouping.value(f)).sum(0) / (weights.sum() + 1e-6)
-            torch.testing.assert_close(vectors[b, i], tokens[b, i] + grouping.out(mean), rtol=1e-6, atol=1e-6)
+            torch.testing.assert_close(vectors[b, i], tokens[b, i] + grouping.out(mean), rtol=1e-10, atol=1e-10)
 
 
 def test_each_patch_divides_itself_among_the_classes():
@@ -43,3 +44,74 @@ def test_stochastic_depth_acts_in_training_only_and_keeps_the_mean():
 def test_heads_must_divide_the_width():
     with pytest.raises(ValueError, match="multiple of the number of heads"):
         TransformerBlock(10, num_heads=4, mlp_ratio=2, stochastic_depth=0.0)
+
+
+def test_soft_assignments_over_patches_sum_to_one_for_each_class():
+    _, assignment = CategoryGrouping(8, eps=1e-6, axis="patches")(torch.randn(2, 5, 8), torch.randn(2, 3, 8))
+    torch.testing.assert_close(assignment.sum(dim=1), torch.ones(2, 3))
+
+
+def test_a_hard_assignment_gives_each_patch_to_its_best_class_with_the_soft_ones_gradient():
+    scores = torch.randn(2, 5, 3, requires_grad=True)
+    hard = assign(scores, "hard", "classes", temperature=2.0, noisy=False)
+    torch.testing.assert_close(hard, F.one_hot(scores.argmax(-1), 3).float(), rtol=0, atol=0)
+    weights = torch.randn(2, 5, 3)
+    (gradient,) = torch.autograd.grad((hard * weights).sum(), scores)
+    (expected,) = torch.autograd.grad(((scores / 2).softmax(-1) * weights).sum(), scores)
+    torch.testing.assert_close(gradient, expected)
+
+
+def test_gumbel_noise_draws_classes_with_the_softmaxs_probabilities():
+    torch.manual_seed(0)
+    scores = torch.tensor([0.0, 1.0, -1.0]).expand(1, 200_000, 3)
+    drawn = assign(scores, "hard", "classes", temperature=0.3, noisy=True)
+    torch.testing.assert_close(drawn.mean(dim=1)[0], scores[0, 0].softmax(0), atol=0.005, rtol=0)
+
+
+def test_noise_is_for_training_only():
+    grouping = CategoryGrouping(8, eps=1.0, assignment="hard")
+    features, tokens = torch.randn(1, 50, 8), 0.01 * torch.randn(1, 3, 8)
+    assert not grouping(features, tokens)[1].equal(grouping(features, tokens)[1])
+    grouping.eval()
+    assert grouping(features, tokens)[1].equal(grouping(features, tokens)[1])
+
+
+def test_a_class_without_patches_keeps_its_token():
+    grouping = CategoryGrouping(8, eps=1.0, assignment="hard").eval()
+    torch.nn.init.zeros_(grouping.out.bias)
+    tokens = torch.randn(1, 3, 8)
+    vectors, assignment = grouping(torch.randn(1, 1, 8), tokens)
+    empty = assignment.sum(dim=1)[0] == 0
+    assert empty.sum() == 2
+    torch.testing.assert_close(vectors[0, empty], tokens[0, empty])
+
+
+def test_the_groupvit_block_mixes_tokens_attends_and_has_an_mlp_around_the_same_grouping():
+    block = GroupViTGrouping(8, 3, num_heads=2, mlp_ratio=2, eps=1e-6)
+    features, tokens = torch.randn(2, 5, 8), torch.randn(2, 3, 8)
+    vectors, assignment = block(features, tokens)
+    normed = block.feature_norm(features)
+    mixed = block.mixing(block.mixing_norm(tokens).mT).mT
+    attended = block.attention(mixed, normed)
+    scores = block.query(normed) @ block.key(block.token_norm(attended)).mT / 8**0.5
+    torch.testing.assert_close(assignment, scores.softmax(-1))
+    means = (assignment / (assignment.sum(1, keepdim=True) + 1e-6)).mT @ block.value(normed)
+    grouped = attended + block.out(means)
+    torch.testing.assert_close(vectors, grouped + block.channels(block.channel_norm(grouped)))
+    moved = tokens.clone()
+    moved[:, 0] += 1.0 * torch.randn(2, 8)
+    assert not torch.allclose(block(features, moved)[0][:, 1], vectors[:, 1], atol=1e-5)
+
+
+def test_cross_attention_reads_the_features():
+    block = CrossAttentionBlock(8, num_heads=1, mlp_ratio=2)
+    tokens, features = torch.randn(2, 3, 8), torch.randn(2, 5, 8)
+    query = block.query(block.token_norm(tokens))
+    key, value = block.key_value(features).chunk(2, dim=-1)
+    expected = tokens + block.attention_out((query @ key.mT / 8**0.5).softmax(-1) @ value)
+    torch.testing.assert_close(block(tokens, features), expected + block.mlp(block.mlp_norm(expected)))
+
+
+def test_literal_attention_is_eq_3_as_printed():
+    x = torch.randn(2, 4, 8)
+    torch.testing.assert_close(LiteralAttention()(x), (x @ x.mT / 8**0.5).softmax(-1) @ x)

@@ -14,7 +14,8 @@ from torch.multiprocessing.spawn import spawn
 
 from cocktail.config import Training
 from cocktail.train.checkpoint import CheckpointStore, load_checkpoint
-from cocktail.train.loop import Place, train
+from cocktail.train.look import Place
+from cocktail.train.loop import train
 from cocktail.types import MixtureBatch
 
 SETTINGS = Training(epochs=2, batch_size=8, optimizer="sgd", learning_rate=0.05, lr_drop_epochs=(), log_every=1)

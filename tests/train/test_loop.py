@@ -9,7 +9,8 @@ from torch import nn
 
 from cocktail.config import Training
 from cocktail.train.checkpoint import CheckpointStore, load_checkpoint
-from cocktail.train.loop import NonFiniteLossError, Place, train
+from cocktail.train.look import Place
+from cocktail.train.loop import NonFiniteLossError, train
 from cocktail.types import MixtureBatch, Reading, UsageError
 
 SETTINGS = Training(

@@ -107,5 +107,11 @@ class FrontEnd(nn.Module):
 
         The masks [B, N, R, M] are unwarped first and cut at the threshold after, as Sound of Pixels does.
         """
-        keep = self.unwarp(masks.float()) > threshold
-        return self.istft(transform[:, None] * keep).clamp(-1.0, 1.0)
+        return self._masked(transform, self.unwarp(masks.float()) > threshold)
+
+    def apply_soft_mask(self, transform: Tensor, masks: Tensor) -> Tensor:
+        """Estimates as `apply_binary_mask` gives them, by the unwarped masks themselves."""
+        return self._masked(transform, self.unwarp(masks.float()))
+
+    def _masked(self, transform: Tensor, linear_masks: Tensor) -> Tensor:
+        return self.istft(transform[:, None] * linear_masks).clamp(-1.0, 1.0)

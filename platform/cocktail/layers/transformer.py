@@ -1,6 +1,6 @@
-"""Pre-norm transformer blocks with stochastic depth.
+"""Transformer blocks: pre-norm self-attention with stochastic depth, cross-attention, and attention without weights.
 
-Shape letters: B batch, L tokens, D width.
+Shape letters: B batch, L tokens, S tokens attended to, D width.
 """
 
 from __future__ import annotations
@@ -19,8 +19,7 @@ class TransformerBlock(nn.Module):
 
     def __init__(self, width: int, num_heads: int, mlp_ratio: float, stochastic_depth: float) -> None:
         super().__init__()
-        if width % num_heads:
-            raise ValueError(f"the width {width} must be a multiple of the number of heads, {num_heads}")
+        require_heads(width, num_heads)
         self.num_heads = num_heads
         self.stochastic_depth = stochastic_depth
         self.attention_norm = nn.LayerNorm(width)
@@ -47,6 +46,45 @@ class TransformerBlock(nn.Module):
         keep = 1.0 - self.stochastic_depth
         kept = torch.empty(branch.shape[0], 1, 1, dtype=branch.dtype, device=branch.device).bernoulli_(keep)
         return branch * kept / keep
+
+
+class CrossAttentionBlock(nn.Module):
+    """Tokens [B, L, D] that attend to features [B, S, D], residual, then LayerNorm, MLP, residual: [B, L, D]."""
+
+    def __init__(self, width: int, num_heads: int, mlp_ratio: float) -> None:
+        super().__init__()
+        require_heads(width, num_heads)
+        self.num_heads = num_heads
+        self.token_norm = nn.LayerNorm(width)
+        self.query = nn.Linear(width, width)
+        self.key_value = nn.Linear(width, 2 * width)
+        self.attention_out = nn.Linear(width, width)
+        hidden = int(width * mlp_ratio)
+        self.mlp_norm = nn.LayerNorm(width)
+        self.mlp = nn.Sequential(nn.Linear(width, hidden), nn.GELU(), nn.Linear(hidden, width))
+        self.apply(initialize)
+
+    def forward(self, tokens: Tensor, features: Tensor) -> Tensor:
+        B, L, D = tokens.shape
+        heads = (self.num_heads, D // self.num_heads)
+        query = self.query(self.token_norm(tokens)).view(B, L, *heads).transpose(1, 2)
+        key, value = self.key_value(features).view(B, features.shape[1], 2, *heads).permute(2, 0, 3, 1, 4)
+        attended = F.scaled_dot_product_attention(query, key, value)
+        tokens = tokens + self.attention_out(attended.transpose(1, 2).reshape(B, L, D))
+        return tokens + self.mlp(self.mlp_norm(tokens))
+
+
+class LiteralAttention(nn.Module):
+    """softmax(X X^T / sqrt(D)) X as SGN's eq. 3 prints it: no weights, heads, residual or norm; [B, L, D] -> same."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.scaled_dot_product_attention(x, x, x)
+
+
+def require_heads(width: int, num_heads: int) -> None:
+    """Raise ValueError if the heads do not divide the width."""
+    if width % num_heads:
+        raise ValueError(f"the width {width} must be a multiple of the number of heads, {num_heads}")
 
 
 def initialize(module: nn.Module) -> None:

@@ -11,21 +11,29 @@ P patches, D width (also the number of feature maps).
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass, field
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from cocktail.audio.masks import ideal_binary_mask
+from cocktail.audio.masks import ideal_binary_mask, ideal_ratio_mask
 from cocktail.audio.mixing import mix
 from cocktail.audio.stft import FrontEnd, FrontEndConfig
 from cocktail.config import Mixing
-from cocktail.layers.grouping import CategoryGrouping
+from cocktail.layers.grouping import CategoryGrouping, GroupViTGrouping
 from cocktail.layers.mask_head import MaskHead
-from cocktail.layers.transformer import TransformerBlock, initialize
+from cocktail.layers.transformer import LiteralAttention, TransformerBlock, initialize
 from cocktail.layers.unet import UNet
-from cocktail.types import MixtureBatch, Separation, UsageError
+from cocktail.metrics.classification import confusion_counts, token_counts
+from cocktail.types import NO_CLASS, MixtureBatch, Separation, UsageError
+
+IDEAL_BINARY_MASK, IDEAL_RATIO_MASK = "ideal binary mask", "ideal ratio mask"
+SOFT_MASKS, PREDICTED_CLASSES, PREDICTED_NUMBER = "soft masks", "predicted classes", "predicted classes and number"
+ROOM_FOR_SOURCES = 4
+"""Sources that a model may find in a mixture by itself, at least."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,7 +43,9 @@ class SGNConfig:
     width: int = 256
     """Width of patches, class tokens and source vectors, and the number of U-Net feature maps."""
     depth: int = 6
-    """Transformer blocks."""
+    """Transformer layers (Table IV)."""
+    attention: Literal["block", "literal"] = "block"
+    """A transformer layer is a block with heads, MLP and residuals, or eq. 3 as printed, without weights."""
     num_heads: int = 8
     """Attention heads a block."""
     mlp_ratio: float = 4.0
@@ -44,8 +54,28 @@ class SGNConfig:
     """Probability of dropping a residual branch in training, the same in every block."""
     patch_size: int = 16
     """Side of a square patch, in rows and frames."""
-    grouping_eps: float = 1e-6
-    """Added to the sum of an assignment's column in eq. 6."""
+    pos_embed: Literal["learned", "none"] = "learned"
+    """A learned table for the patches, zero at the start; the paper names none, but a patch must know its frequency."""
+    source_vectors: Literal["grouped_tokens", "tokens", "grouped_queries", "pooled_slots", "static_class"] = (
+        "grouped_tokens"
+    )
+    """What picks a source's mask. Rows of Table III: grouped_tokens is both, tokens only SCT (class tokens that went
+    through the transformer), grouped_queries only CAG (free queries a class that did not), pooled_slots neither (one
+    linear map of the mean patch a source, no classes). static_class is a control: a constant a class."""
+    num_slots: int = 2
+    """Sources that pooled_slots separates; nothing else reads it."""
+    grouping: Literal["paper", "groupvit"] = "paper"
+    """Eq. 4-6, or with token mixing, cross-attention and an MLP around them as in the authors' sibling system."""
+    assignment: Literal["soft", "hard"] = "soft"
+    """Each patch divides itself among the classes, or belongs to one: Gumbel noise and straight-through gradients in
+    training, the best class in testing (Table IV)."""
+    gumbel_temperature: float = 1.0
+    """Of the hard assignment's gradient."""
+    softmax_axis: Literal["classes", "patches"] = "classes"
+    """What eq. 5 normalises over; it does not say. Only over classes does eq. 6's denominator differ from 1."""
+    grouping_eps: float | None = None
+    """Added to the sum of an assignment's column in eq. 6. None is 1e-6, or 1 if hard: a class without patches would
+    otherwise get gradients of 1/eps."""
     unet_width: int = 64
     """Channels of the U-Net's first level; the deepest has eight times as many."""
     unet_depth: int = 7
@@ -54,8 +84,12 @@ class SGNConfig:
     """Standard deviation of the U-Net's convolution weights at the start; AdamW learns faster from 0.02."""
     num_frames: int = 256
     """Frames in time that the position table covers: 1 + segment samples // hop length."""
+    masks: Literal["binary", "ratio"] = "binary"
+    """Targets, and how masks are used: cut at 0.5 or as they are. Binary models are scored with soft masks, too."""
     weighted_loss: bool = True
     """Weigh the mask loss of a bin by the loudness of the mixture there, clamp(ln(1 + |W_mix|), 1e-3, 10)."""
+    group_reduction: Literal["mean", "sum"] = "mean"
+    """Over the classes in eq. 7, which prints a sum; with hundreds of classes it would drown the reconstruction."""
     token_loss_weight: float = 1.0
     """Weight of the class constraint on the tokens."""
     presence_loss_weight: float = 1.0
@@ -68,14 +102,43 @@ class SGNConfig:
             raise ValueError(f"patch_size {side} must divide the {rows} rows and the {self.num_frames} frames")
         if rows % 2**self.unet_depth or self.num_frames % 2**self.unet_depth:
             raise ValueError(f"unet_depth {self.unet_depth} halves {rows} rows and {self.num_frames} frames unevenly")
+        if self.assignment == "hard" and self.softmax_axis == "patches":
+            raise ValueError("a hard assignment gives each patch to a class: set softmax_axis classes")
+        grouping = (self.grouping, self.assignment, self.softmax_axis, self.grouping_eps)
+        if not self.groups and grouping != ("paper", "soft", "classes", None):
+            raise ValueError(
+                f"source_vectors {self.source_vectors} does no grouping: leave grouping, assignment, softmax_axis and "
+                "grouping_eps as they are"
+            )
+
+    @property
+    def groups(self) -> bool:
+        """Whether patches are gathered by category-aware grouping."""
+        return self.source_vectors in ("grouped_tokens", "grouped_queries")
+
+    @property
+    def eps(self) -> float:
+        """grouping_eps, or what it stands for."""
+        if self.grouping_eps is not None:
+            return self.grouping_eps
+        return 1.0 if self.assignment == "hard" else 1e-6
 
     def require_mixing(self, mixing: Mixing) -> None:
-        """Raise UsageError if mixtures have another number of frames, one source, or sources that no class names."""
+        """Raise UsageError for mixtures of another number of frames, of one source, or of sources that no class names.
+
+        The number of sources must be that of the slots if there are no classes to choose by.
+        """
+        slots = self.source_vectors == "pooled_slots"
         if mixing.fewest_sources < 2:
             raise UsageError(
                 "a mixture of one source has nothing to separate: SGN takes --mixing.min-sources 2 or more"
             )
-        if not mixing.distinct_classes:
+        if slots and not mixing.fewest_sources == mixing.num_sources == self.num_slots:
+            raise UsageError(
+                f"pooled_slots separates model.num_slots {self.num_slots} sources, the mixtures have "
+                f"{mixing.fewest_sources} to {mixing.num_sources}: set one to fit the other"
+            )
+        if not slots and not mixing.distinct_classes:
             raise UsageError("SGN names sources by their class: leave out --mixing.no-distinct-classes")
         segment_samples = mixing.segment_samples
         frames = 1 + segment_samples // self.front_end.hop_length
@@ -90,122 +153,261 @@ class SGNConfig:
         return SGN(self, num_classes)
 
 
+SMALL_SGN = SGNConfig(width=64, depth=2, unet_width=16, conv_init_std=0.02)
+"""Two million parameters, for a few minutes on two cores."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Prediction:
-    """What one pass through the network gives; named, so that it can be looked at without hooks."""
+    """What a pass through the network finds in mixtures before any mask is chosen; named, to be looked at."""
 
-    logits: Tensor
-    """Mask logits [B, N, R, M]."""
-    presence_logits: Tensor
+    features: Tensor
+    """Of the U-Net, [B, channels, R / 2, M / 2]."""
+    vectors: Tensor
+    """g [B, C, D]: one a class, or one a slot."""
+    presence_logits: Tensor | None
     """[B, C]: is the class in the mixture?"""
-    assignment: Tensor
+    tokens: Tensor | None
+    """Class tokens behind the transformer [B, C, D], before the grouping."""
+    assignment: Tensor | None
     """[B, P, C]: each patch's division among the classes."""
-    source_vectors: Tensor
-    """g of the selected classes [B, N, D]."""
+
+
+class SourceVectors(nn.Module):
+    """The network's token branch: vectors g of all classes (or slots) from a log spectrogram [B, 1, R, M]."""
+
+    def __init__(self, config: SGNConfig, num_classes: int) -> None:
+        super().__init__()
+        self.kind = config.source_vectors
+        D = config.width
+        num_patches = (config.front_end.num_rows // config.patch_size) * (config.num_frames // config.patch_size)
+        if self.kind != "static_class":
+            self.patch_embedding = nn.Conv2d(1, D, config.patch_size, stride=config.patch_size)
+            self.position = nn.Parameter(torch.zeros(num_patches, D)) if config.pos_embed == "learned" else None
+            self.layers = nn.ModuleList(
+                TransformerBlock(D, config.num_heads, config.mlp_ratio, config.stochastic_depth)
+                if config.attention == "block"
+                else LiteralAttention()
+                for _ in range(config.depth)
+            )
+        if self.kind == "pooled_slots":
+            self.slots = nn.Linear(D, config.num_slots * D).apply(initialize)
+        else:
+            self.class_tokens = nn.Parameter(nn.init.trunc_normal_(torch.empty(num_classes, D), std=0.02))
+        if config.groups:
+            settings = {
+                "eps": config.eps,
+                "assignment": config.assignment,
+                "axis": config.softmax_axis,
+                "temperature": config.gumbel_temperature,
+            }
+            self.grouping = (
+                CategoryGrouping(D, **settings)
+                if config.grouping == "paper"
+                else GroupViTGrouping(
+                    D, num_classes, num_heads=config.num_heads, mlp_ratio=config.mlp_ratio, **settings
+                )
+            )
+
+    def forward(self, spectrogram: Tensor) -> tuple[Tensor, Tensor | None, Tensor | None]:
+        """(vectors, tokens behind the transformer, assignment), the latter two where there are any."""
+        if self.kind == "static_class":
+            return self.class_tokens.expand(len(spectrogram), -1, -1), None, None
+        x = self.patch_embedding(spectrogram).flatten(2).transpose(1, 2)
+        P = x.shape[1]
+        if self.position is not None:
+            x = x + self.position
+        in_transformer = self.kind in ("grouped_tokens", "tokens")
+        if in_transformer:
+            x = torch.cat([x, self.class_tokens.expand(len(x), -1, -1).to(x.dtype)], dim=1)
+        for layer in self.layers:
+            x = layer(x)
+        if self.kind == "pooled_slots":
+            return self.slots(x.mean(dim=1)).unflatten(1, (-1, x.shape[-1])), None, None
+        tokens = x[:, P:] if in_transformer else self.class_tokens.expand(len(x), -1, -1)
+        if self.kind == "tokens":
+            return tokens, tokens, None
+        vectors, assignment = self.grouping(x[:, :P], tokens)
+        return vectors, tokens, assignment
 
 
 class SGN(nn.Module):
-    """A `cocktail.types.Separator`."""
+    """A `cocktail.types.Separator`, and a `Classifier` unless its sources have no classes."""
 
     def __init__(self, config: SGNConfig, num_classes: int) -> None:
         super().__init__()
         self.config = config
-        D = config.width
-        num_patches = (config.front_end.num_rows // config.patch_size) * (config.num_frames // config.patch_size)
+        self.num_classes = num_classes
+        D, kind = config.width, config.source_vectors
         self.front_end = FrontEnd(config.front_end)
-        self.patch_embedding = nn.Conv2d(1, D, config.patch_size, stride=config.patch_size)
-        # Zero at the start, which equals none; the paper names none, but a patch must know its frequency.
-        self.position = nn.Parameter(torch.zeros(num_patches, D))
-        self.class_tokens = nn.Parameter(torch.empty(num_classes, D))
-        self.blocks = nn.ModuleList(
-            TransformerBlock(D, config.num_heads, config.mlp_ratio, config.stochastic_depth)
-            for _ in range(config.depth)
+        self.branch = SourceVectors(config, num_classes)
+        # The class constraint is one of class tokens, presence is heard: queries have no constraint, constants no ears.
+        self.token_classifier = (
+            nn.Linear(D, num_classes).apply(initialize) if kind in ("grouped_tokens", "tokens") else None
         )
-        self.grouping = CategoryGrouping(D, config.grouping_eps)
-        self.token_classifier = nn.Linear(D, num_classes)
-        self.presence_head = nn.Linear(D, 1)
+        self.presence_head = (
+            nn.Linear(D, 1).apply(initialize) if kind in ("grouped_tokens", "tokens", "grouped_queries") else None
+        )
         self.unet = UNet(config.unet_width, config.unet_depth, config.conv_init_std)
         self.mask_head = MaskHead(self.unet.out_channels, D, config.conv_init_std)
         self.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
-        nn.init.trunc_normal_(self.class_tokens, std=0.02)
-        self.token_classifier.apply(initialize)
-        self.presence_head.apply(initialize)
 
-    def predict(self, magnitude: Tensor, class_ids: Tensor) -> Prediction:
-        """Masks of the named classes [B, N] from the mixture's log-frequency magnitudes [B, 1, R, M].
-
-        An absent source, of NO_CLASS, gets some mask, which means nothing.
-        """
+    def predict(self, magnitude: Tensor) -> Prediction:
+        """What there is in mixtures of log-frequency magnitudes [B, 1, R, M]."""
         spectrogram = torch.log(magnitude + 1e-10)
-        patches = self.patch_embedding(spectrogram).flatten(2).transpose(1, 2) + self.position
-        tokens = self.class_tokens.expand(len(patches), -1, -1)
-        x = torch.cat([patches, tokens.to(patches.dtype)], dim=1)
-        for block in self.blocks:
-            x = block(x)
-        P = patches.shape[1]
-        class_vectors, assignment = self.grouping(x[:, :P], x[:, P:])
-        rows = torch.arange(len(class_ids), device=class_ids.device)[:, None]
-        source_vectors = class_vectors[rows, class_ids.clamp(min=0)]
-        features = self.unet(spectrogram.contiguous(memory_format=torch.channels_last))
+        vectors, tokens, assignment = self.branch(spectrogram)
         return Prediction(
-            logits=self.mask_head(features, source_vectors),
-            presence_logits=self.presence_head(class_vectors).squeeze(-1),
+            features=self.unet(spectrogram.contiguous(memory_format=torch.channels_last)),
+            vectors=vectors,
+            presence_logits=None if self.presence_head is None else self.presence_head(vectors).squeeze(-1),
+            tokens=tokens,
             assignment=assignment,
-            source_vectors=source_vectors,
         )
+
+    def mask_logits(self, prediction: Prediction, class_ids: Tensor) -> Tensor:
+        """Mask logits float32 [B, N, R, M] of the named classes [B, N]; of NO_CLASS, some that mean nothing."""
+        return self.mask_head(prediction.features, self.select(prediction, class_ids)).float()
+
+    def select(self, prediction: Prediction, class_ids: Tensor) -> Tensor:
+        """g [B, N, D] of the named classes, or of the slots one after the other."""
+        if self.config.source_vectors == "pooled_slots":
+            return prediction.vectors
+        rows = torch.arange(len(class_ids), device=class_ids.device)[:, None]
+        return prediction.vectors[rows, class_ids.clamp(min=0)]
 
     def forward(self, batch: MixtureBatch) -> dict[str, Tensor]:
-        """Losses (SGN eq. 7-9): reconstruction (mean over bins, sum over sources), tokens and presence (means).
+        """Losses (SGN eq. 7-9): reconstruction (mean over bins, sum over sources), tokens and presence.
 
-        Mixtures may have different numbers of sources.
-
-        Differs from the paper: eq. 7 sums over the C classes, these are means, because the sum over
-        hundreds of classes would drown the reconstruction.
+        Mixtures may have different numbers of sources. Slots take sources in the order of the least loss.
         """
         with torch.no_grad():
-            mixture, references = mix(batch)
-            magnitudes = self.front_end.stft(torch.cat([mixture[:, None], references], dim=1)).abs()
-            magnitudes = self.front_end.warp(magnitudes)
-            magnitude, sources = magnitudes[:, :1], magnitudes[:, 1:]
-            targets = ideal_binary_mask(sources, magnitude)
+            magnitude, targets = self._targets(batch)
             weights = torch.log1p(magnitude).clamp(1e-3, 10.0) if self.config.weighted_loss else None
-            present = torch.zeros(len(batch), len(self.class_tokens), device=mixture.device)
-            present.scatter_add_(1, batch.class_ids.clamp(min=0), batch.present.float())
-        prediction = self.predict(magnitude, batch.class_ids)
-        bins = F.binary_cross_entropy_with_logits(prediction.logits.float(), targets, weight=weights, reduction="none")
-        token_ids = torch.arange(len(self.class_tokens), device=mixture.device)
-        losses = {
-            "reconstruction": (bins.mean(dim=(2, 3)) * batch.present).sum(dim=1).mean(),
-            "token": F.cross_entropy(self.token_classifier(self.class_tokens).float(), token_ids),
-            "presence": F.binary_cross_entropy_with_logits(prediction.presence_logits.float(), present),
-        }
-        losses["total"] = (
-            losses["reconstruction"]
-            + self.config.token_loss_weight * losses["token"]
-            + self.config.presence_loss_weight * losses["presence"]
-        )
-        return losses
+        prediction = self.predict(magnitude)
+        logits = self.mask_logits(prediction, batch.class_ids)
+
+        def mask_loss(logits: Tensor, targets: Tensor) -> Tensor:
+            bins = F.binary_cross_entropy_with_logits(logits, targets, weight=weights, reduction="none")
+            return bins.mean(dim=(2, 3))
+
+        if self.config.source_vectors == "pooled_slots":
+            orders = itertools.permutations(range(logits.shape[1]))
+            in_orders = [mask_loss(logits, targets[:, list(order)]).sum(dim=1) for order in orders]
+            losses = {"reconstruction": torch.stack(in_orders).amin(dim=0).mean()}
+        else:
+            losses = {"reconstruction": (mask_loss(logits, targets) * batch.present).sum(dim=1).mean()}
+        total = losses["reconstruction"]
+        scale = 1 if self.config.group_reduction == "mean" else self.num_classes
+        if self.token_classifier is not None:
+            token_logits = self.token_classifier(self.branch.class_tokens).float()
+            token_ids = torch.arange(self.num_classes, device=token_logits.device)
+            losses["token"] = F.cross_entropy(token_logits, token_ids) * scale
+            total = total + self.config.token_loss_weight * losses["token"]
+        if prediction.presence_logits is not None:
+            heard = self._heard(batch).float()
+            losses["presence"] = F.binary_cross_entropy_with_logits(prediction.presence_logits.float(), heard) * scale
+            total = total + self.config.presence_loss_weight * losses["presence"]
+        return {**losses, "total": total}
+
+    def _targets(self, batch: MixtureBatch) -> tuple[Tensor, Tensor]:
+        """The mixtures' log-frequency magnitudes [B, 1, R, M] and the masks to learn [B, N, R, M]."""
+        mixture, references = mix(batch)
+        magnitudes = self.front_end.stft(torch.cat([mixture[:, None], references], dim=1)).abs()
+        magnitudes = self.front_end.warp(magnitudes)
+        ideal = ideal_binary_mask if self.config.masks == "binary" else ideal_ratio_mask
+        return magnitudes[:, :1], ideal(magnitudes[:, 1:], magnitudes[:, :1])
+
+    def _heard(self, batch: MixtureBatch) -> Tensor:
+        """y, bool [B, C]: which classes are in the mixtures."""
+        counts = torch.zeros(len(batch), self.num_classes, device=batch.class_ids.device)
+        return counts.scatter_add_(1, batch.class_ids.clamp(min=0), batch.present.float()) > 0
+
+    @torch.no_grad()
+    def confusion(self, batch: MixtureBatch) -> dict[str, Tensor]:
+        """Counts [C, 3] for the class constraint (e_i is i, which no mixture enters) and for presence above 0.5."""
+        counts = {}
+        if self.token_classifier is not None:
+            counts["token"] = token_counts(self.token_classifier(self.branch.class_tokens))
+        if self.presence_head is not None:
+            presence_logits = self.predict(self._targets(batch)[0]).presence_logits
+            assert presence_logits is not None
+            counts["presence"] = confusion_counts(presence_logits > 0, self._heard(batch))
+        return counts
 
     @torch.no_grad()
     def separate(self, mixture: Tensor, class_ids: Tensor) -> Separation:
-        """Estimates of the named classes [B, N] by thresholded masks, with the mixture's phase."""
+        """Estimates by masks of the named classes [B, N], with the mixture's phase; predicted ones as alternatives.
+
+        Raises UsageError if slots are to separate another number of sources than theirs.
+        """
+        if self.config.source_vectors == "pooled_slots":
+            if class_ids.shape[1] != self.config.num_slots or (class_ids < 0).any():
+                raise UsageError(
+                    f"pooled_slots separates {self.config.num_slots} sources, no other number: test it on such mixtures"
+                )
+            class_ids = torch.full_like(class_ids, NO_CLASS)
         transform = self.front_end.stft(mixture)
-        prediction = self.predict(self.front_end.warp(transform.abs())[:, None], class_ids)
-        masks = prediction.logits.float().sigmoid()
+        prediction = self.predict(self.front_end.warp(transform.abs())[:, None])
+        masks = self._masks(prediction, class_ids)
+        binary = self.config.masks == "binary"
+        alternatives = {}
+        if binary:
+            soft = self.front_end.apply_soft_mask(transform, masks)
+            alternatives[SOFT_MASKS] = Separation(estimates=soft, masks=masks, class_ids=class_ids)
+        apply = self.front_end.apply_binary_mask if binary else self.front_end.apply_soft_mask
+        intermediates = {"vectors": prediction.vectors, "source_vectors": self.select(prediction, class_ids)}
+        if prediction.tokens is not None:
+            intermediates["tokens"] = prediction.tokens
+        if prediction.assignment is not None:
+            intermediates["assignment"] = prediction.assignment
+        if prediction.presence_logits is not None:
+            presence = prediction.presence_logits.float().sigmoid()
+            intermediates["presence"] = presence
+            for name, found in (
+                (PREDICTED_CLASSES, most_probable(presence, (class_ids >= 0).sum(dim=1), class_ids.shape[1])),
+                (PREDICTED_NUMBER, most_probable(presence, None, max(class_ids.shape[1], ROOM_FOR_SOURCES))),
+            ):
+                found_masks = self._masks(prediction, found)
+                estimates = apply(transform, found_masks)
+                alternatives[name] = Separation(estimates=estimates, masks=found_masks, class_ids=found)
         return Separation(
-            estimates=self.front_end.apply_binary_mask(transform, masks),
+            estimates=apply(transform, masks),
             masks=masks,
-            intermediates={
-                "assignment": prediction.assignment,
-                "presence": prediction.presence_logits.float().sigmoid(),
-                "source_vectors": prediction.source_vectors,
-            },
+            class_ids=class_ids,
+            intermediates=intermediates,
+            alternatives=alternatives,
         )
 
+    def _masks(self, prediction: Prediction, class_ids: Tensor) -> Tensor:
+        """Masks [B, N, R, M]; zeros for NO_CLASS, where classes choose."""
+        masks = self.mask_logits(prediction, class_ids).sigmoid()
+        chosen = self.config.source_vectors == "pooled_slots"
+        return masks if chosen else masks * (class_ids >= 0)[..., None, None]
+
     @torch.no_grad()
-    def oracle(self, mixture: Tensor, references: Tensor) -> Separation:
-        """Separation by the ideal binary masks of the log-frequency grid."""
+    def oracle(self, mixture: Tensor, references: Tensor) -> dict[str, Separation]:
+        """Separation by the ideal masks of the log-frequency grid, binary and ratio."""
         transform = self.front_end.stft(mixture)
         magnitude = self.front_end.warp(transform.abs())[:, None]
-        masks = ideal_binary_mask(self.front_end.warp(self.front_end.stft(references).abs()), magnitude)
-        return Separation(estimates=self.front_end.apply_binary_mask(transform, masks), masks=masks)
+        sources = self.front_end.warp(self.front_end.stft(references).abs())
+        binary, ratio = ideal_binary_mask(sources, magnitude), ideal_ratio_mask(sources, magnitude)
+        unnamed = torch.full(references.shape[:2], NO_CLASS, device=references.device)
+        return {
+            name: Separation(estimates=estimates, masks=masks, class_ids=unnamed)
+            for name, estimates, masks in (
+                (IDEAL_BINARY_MASK, self.front_end.apply_binary_mask(transform, binary), binary),
+                (IDEAL_RATIO_MASK, self.front_end.apply_soft_mask(transform, ratio), ratio),
+            )
+        }
+
+
+def most_probable(presence: Tensor, counts: Tensor | None, room: int) -> Tensor:
+    """The most probable classes [B, min(room, C)] of presence [B, C], the best first, then NO_CLASS.
+
+    As many as `counts` [B], or those above 0.5, and one at least (SGN section III-C names neither rule).
+    """
+    values, found = presence.topk(min(room, presence.shape[1]), dim=1)
+    places = torch.arange(found.shape[1], device=found.device)
+    if counts is not None:
+        return found.where(places < counts[:, None], NO_CLASS)
+    return found.where((values > 0.5) | (places == 0), NO_CLASS)

@@ -1,79 +1,209 @@
-"""Pictures and sounds of single mixtures.
+"""Pictures and sounds of single mixtures (SGN Fig. 2 and 5), and how a model came to them.
 
-Shape letters: N sources, T samples, R log-frequency rows, M frames.
+Shape letters: N sources, T samples, F linear bins, R rows of a model's grid, M frames in time, P patches, C classes.
 """
 
 from __future__ import annotations
 
+import math
 import re
+import textwrap
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
-import matplotlib
 import numpy as np
 import soundfile
 from matplotlib.figure import Figure
 
-matplotlib.use("Agg")
+RANGE_DB = 80.0
+"""What is further below the mixture's loudest bin is black."""
+WINDOW_SECONDS = 0.09
+"""Of the spectrograms, about: long enough to part the harmonics of low notes."""
+LOWEST_HZ = 50.0
+NUM_ROWS = 256
+"""Log-frequency rows of the spectrograms."""
+NUM_BARS = 10
+"""Classes in the picture of presence."""
+TRUE_COLOUR, OTHER_COLOUR = "#0072b2", "#bbbbbb"
 
-LOUDEST_DB, RANGE_DB = 0.0, 80.0
 
-
-def separation_figure(
+def panel(
     mixture: np.ndarray,
     references: np.ndarray,
-    estimates: np.ndarray,
-    masks: np.ndarray,
-    ideal_masks: np.ndarray,
-    class_names: list[str],
+    estimates: Mapping[str, np.ndarray],
+    class_names: Sequence[str],
     sample_rate_hz: int,
     title: str,
+    found: Mapping[str, Sequence[str]] | None = None,
 ) -> Figure:
-    """Spectrograms of the mixture [T], references and estimates [N, T], with the masks [N, R, M] used and ideal.
+    """Spectrograms of a mixture [T], its references [N, T] and each system's estimates [N, T], a row a source.
 
-    One row a source below the mixture's. Levels are in dB relative to the mixture's loudest bin; the masks'
-    frequency axis is logarithmic.
+    Columns are mixture, truth and the systems, by name; `found` names, for systems that choose classes by themselves,
+    the N that they chose. Frequency is logarithmic; levels are in dB relative to the mixture's loudest bin.
     """
-    num_sources = len(references)
-    figure = Figure(figsize=(15, 2.6 * (num_sources + 1)), layout="constrained")
+    found = found or {}
+    columns = {"mixture": [mixture] * len(references), "truth": references, **estimates}
+    figure = Figure(figsize=(1.6 + 2.3 * len(columns), 1.3 + 1.9 * len(references)), layout="constrained")
     figure.suptitle(title)
-    axes = figure.subplots(num_sources + 1, 4, squeeze=False)
-    loudest = np.abs(_transform(mixture)).max()
-    for axis in axes[0, 1:]:
-        axis.axis("off")
-    _draw_spectrogram(axes[0, 0], mixture, loudest, sample_rate_hz, "mixture")
-    for n, name in enumerate(class_names):
-        _draw_spectrogram(axes[n + 1, 0], references[n], loudest, sample_rate_hz, f"reference: {name}")
-        picture = _draw_spectrogram(axes[n + 1, 1], estimates[n], loudest, sample_rate_hz, f"estimate: {name}")
-        _draw_mask(axes[n + 1, 2], masks[n], "predicted mask")
-        _draw_mask(axes[n + 1, 3], ideal_masks[n], "ideal binary mask")
-        figure.colorbar(picture, ax=axes[n + 1, 1], label="dB")
+    axes = figure.subplots(len(references), len(columns), sharex=True, sharey=True, squeeze=False)
+    loudest = max(float(_magnitude(mixture, sample_rate_hz).max()), 1e-12)
+    picture = None
+    for column, (system, waveforms) in enumerate(columns.items()):
+        heading = "\n".join(textwrap.wrap(system, 26))
+        for n, name in enumerate(class_names):
+            axis = axes[n, column]
+            level = spectrogram_db(waveforms[n], sample_rate_hz, loudest)
+            picture = _draw_spectrogram(axis, level, len(waveforms[n]), sample_rate_hz)
+            if column == 0:
+                axis.set_ylabel(f"{two_lines(name)}\n\nkHz (log)")
+            chosen = [f"“{shorten(found[system][n], 24)}”"] if system in found else []
+            axis.set_title("\n".join([heading, *chosen] if n == 0 else chosen), fontsize="medium")
+    for axis in axes[-1]:
+        axis.set_xlabel("time (s)")
+    label = "level (dB re the mixture's loudest bin)" if len(references) > 1 else "dB re loudest\nbin of mixture"
+    figure.colorbar(picture, ax=axes, extend="min", pad=0.01).set_label(label, labelpad=8)  # pyright: ignore[reportArgumentType]
     return figure
 
 
-def _transform(waveform: np.ndarray) -> np.ndarray:
-    size, hop = 1024, 256
-    frames = np.lib.stride_tricks.sliding_window_view(waveform, size)[::hop]
-    return np.fft.rfft(frames * np.hanning(size)).T
+def spectrogram_db(waveform: np.ndarray, sample_rate_hz: int, reference: float) -> np.ndarray:
+    """Levels [NUM_ROWS, M] in dB of a waveform [T], relative to a magnitude; rows lie between `row_edges_hz`.
+
+    Each row shows the loudest of its bins, so that no partial falls between two rows.
+    """
+    magnitude = _magnitude(waveform, sample_rate_hz)
+    last = len(magnitude) - 1
+    first_bins = np.ceil(row_edges_hz(sample_rate_hz)[:-1] / (sample_rate_hz / 2) * last - 0.5).astype(int)
+    rows = np.maximum.reduceat(magnitude, np.minimum(first_bins, last), axis=0)  # an empty row shows its nearest bin
+    return 20 * np.log10(np.maximum(rows / reference, 1e-12))
 
 
-def _draw_spectrogram(axis, waveform: np.ndarray, loudest: float, sample_rate_hz: int, title: str):
-    level = 20 * np.log10(np.maximum(np.abs(_transform(waveform)) / max(loudest, 1e-12), 1e-12))
+def row_edges_hz(sample_rate_hz: int) -> np.ndarray:
+    """Edges [NUM_ROWS + 1] of the rows of `spectrogram_db`, from LOWEST_HZ up to half the sample rate."""
+    return np.geomspace(LOWEST_HZ, sample_rate_hz / 2, NUM_ROWS + 1)
+
+
+def _magnitude(waveform: np.ndarray, sample_rate_hz: int) -> np.ndarray:
+    """Magnitudes [F, M] by a Hann window, four of which overlap."""
+    size = 2 ** round(math.log2(WINDOW_SECONDS * sample_rate_hz))
+    padded = np.pad(waveform, (0, max(size - len(waveform), 0)))
+    frames = np.lib.stride_tricks.sliding_window_view(padded, size)[:: size // 4]
+    return np.abs(np.fft.rfft(frames * np.hanning(size))).T
+
+
+def _draw_spectrogram(axis: Any, level: np.ndarray, num_samples: int, sample_rate_hz: int) -> Any:
+    """Rows of one height, so the axis counts decades above 1 kHz and is labelled in kHz."""
+    bottom, top = np.log10(row_edges_hz(sample_rate_hz)[[0, -1]] / 1000)
     picture = axis.imshow(
         level,
         origin="lower",
         aspect="auto",
         cmap="magma",
-        vmin=LOUDEST_DB - RANGE_DB,
-        vmax=LOUDEST_DB,
-        extent=(0, len(waveform) / sample_rate_hz, 0, sample_rate_hz / 2000),
+        vmin=-RANGE_DB,
+        vmax=0,
+        extent=(0, num_samples / sample_rate_hz, bottom, top),
     )
-    axis.set(title=title, xlabel="s", ylabel="kHz")
+    ticks = [kHz for kHz in (0.1, 0.3, 1, 3, 10) if 1000 * kHz <= sample_rate_hz / 2]
+    axis.set_yticks(np.log10(ticks), [f"{kHz:g}" for kHz in ticks])
     return picture
 
 
-def _draw_mask(axis, mask: np.ndarray, title: str) -> None:
-    axis.imshow(mask, origin="lower", aspect="auto", cmap="gray", vmin=0, vmax=1)
-    axis.set(title=title, xlabel="frame", ylabel="log-frequency row")
+def masks_figure(
+    masks: Mapping[str, np.ndarray],
+    class_names: Sequence[str],
+    title: str,
+    assignment: Sequence[np.ndarray | None] | None = None,
+    presence: Mapping[str, float] | None = None,
+    true_classes: Sequence[str] = (),
+) -> Figure:
+    """Masks [N, R, M] by name, a row a source, with what led to them where a model has it.
+
+    That is, for each source, the assignment of patches to its class (a `patch_grid`; None without class), and
+    the probability of each class to be in the mixture, of which the highest are drawn.
+    """
+    columns = len(masks) + (assignment is not None)
+    grid_width, bars_width = 0.8 + 2.4 * columns, 4.4 if presence else 0
+    height = max(1.0 + 1.9 * len(class_names), 3.4 if presence else 0)
+    figure = Figure(figsize=(grid_width + bars_width, height), layout="constrained")
+    figure.suptitle(title)
+    parts: Any = figure.subfigures(1, 2, width_ratios=[grid_width, bars_width]) if presence else [figure]
+    axes = parts[0].subplots(len(class_names), columns, sharex=True, sharey=True, squeeze=False)
+    for column, (name, values) in enumerate(masks.items()):
+        axes[0, column].set_title("\n".join(textwrap.wrap(name, 26)), fontsize="medium")
+        pictures = [_draw_mask(axes[n, column], mask, mask.shape, 1.0) for n, mask in enumerate(values)]
+        if column == len(masks) - 1:
+            parts[0].colorbar(pictures[0], ax=axes[:, column], label="mask", pad=0.02)
+    if assignment is not None:
+        _draw_assignment(parts[0], axes[:, -1], assignment, next(iter(masks.values())).shape[1:])
+    for n, name in enumerate(class_names):
+        axes[n, 0].set_ylabel(f"{two_lines(name)}\n\nfrequency row")
+    for axis in axes[-1]:
+        axis.set_xlabel("frame")
+    if presence:
+        _draw_presence(parts[1].subplots(), presence, true_classes)
+    return figure
+
+
+def patch_grid(assignment: np.ndarray, num_rows: int, num_frames: int) -> np.ndarray:
+    """Values [P] of square patches, row by row, as the grid [R / side, M / side] that they lie in.
+
+    Raises ValueError if P squares of one size do not fill R rows and M frames.
+    """
+    side = math.isqrt(num_rows * num_frames // len(assignment))
+    if side == 0 or num_rows % side or num_frames % side or num_rows * num_frames != len(assignment) * side**2:
+        raise ValueError(f"{len(assignment)} square patches do not fill {num_rows} rows and {num_frames} frames")
+    return assignment.reshape(num_rows // side, num_frames // side)
+
+
+def _draw_mask(axis: Any, values: np.ndarray, shape: tuple[int, ...], largest: float, cmap: str = "gray") -> Any:
+    extent = (0, shape[1], 0, shape[0])
+    return axis.imshow(values, origin="lower", aspect="auto", cmap=cmap, vmin=0, vmax=largest, extent=extent)
+
+
+def _draw_assignment(
+    figure: Any, axes: np.ndarray, assignment: Sequence[np.ndarray | None], shape: tuple[int, ...]
+) -> None:
+    axes[0].set_title("assignment of patches", fontsize="medium")
+    largest = max((float(grid.max()) for grid in assignment if grid is not None), default=1.0)
+    picture = None
+    for axis, grid in zip(axes, assignment, strict=True):
+        if grid is None:
+            axis.text(0.5, 0.5, "no class", transform=axis.transAxes, ha="center", va="center")
+        else:
+            picture = _draw_mask(axis, grid, shape, largest, "viridis")
+    if picture is not None:
+        figure.colorbar(picture, ax=axes, label="assignment to the class", pad=0.02)
+
+
+def _draw_presence(axis: Any, presence: Mapping[str, float], true_classes: Sequence[str]) -> None:
+    """The most probable classes from the top, then the true ones that are not among them, with their ranks."""
+    ranked = sorted(presence, key=lambda name: -presence[name])
+    shown = ranked[:NUM_BARS] + [name for name in ranked[NUM_BARS:] if name in true_classes]
+    labels = [
+        shorten(name, 26) + (f" (no. {ranked.index(name) + 1})" if i >= NUM_BARS else "")
+        for i, name in enumerate(shown)
+    ]
+    for kind, colour, hatch in (("in the mixture", TRUE_COLOUR, "//"), ("not in it", OTHER_COLOUR, "")):
+        places = [i for i, name in enumerate(shown) if (name in true_classes) == (colour == TRUE_COLOUR)]
+        widths = [presence[shown[i]] for i in places]
+        axis.barh(places, widths, color=colour, hatch=hatch, edgecolor="white", linewidth=0, label=kind)
+    axis.axvline(0.5, color="black", linewidth=1, linestyle=":")
+    axis.set_yticks(range(len(shown)), labels)
+    axis.set(xlim=(0, 1), xlabel="probability of the class", ylim=(len(shown) - 0.4, -0.6))
+    above = sum(value > 0.5 for value in presence.values())
+    axis.set_title(f"presence: {above} of {len(presence)} classes above 0.5", fontsize="medium")
+    axis.legend(loc="lower right", fontsize="small")
+
+
+def shorten(name: str, length: int) -> str:
+    """The name, or what of it fits into so many characters, with an ellipsis."""
+    return name if len(name) <= length else name[: length - 1].rstrip(" ,.") + "…"
+
+
+def two_lines(name: str, width: int = 18) -> str:
+    """The name in at most two lines of a width in characters, with an ellipsis if that is too little."""
+    first, *rest = textwrap.wrap(name, width) or [""]
+    return "\n".join([first, shorten(" ".join(rest), width)] if rest else [first])
 
 
 def write_sounds(
@@ -81,10 +211,10 @@ def write_sounds(
     mixture: np.ndarray,
     references: np.ndarray,
     estimates: np.ndarray,
-    class_names: list[str],
+    class_names: Sequence[str],
     sample_rate_hz: int,
 ) -> None:
-    """Write mixture, references and estimates as 16-bit wavs, named after their classes."""
+    """Write mixture [T], references and estimates [N, T] as 16-bit wavs, named after their classes."""
     folder.mkdir(parents=True, exist_ok=True)
     soundfile.write(folder / "mixture.wav", mixture, sample_rate_hz, subtype="PCM_16")
     for n, name in enumerate(class_names):

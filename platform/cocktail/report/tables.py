@@ -1,15 +1,31 @@
-"""Results as tables that one reads."""
+"""Results as tables that one reads: systems, classes, pairs of classes, and what a model says is in a mixture.
+
+All are made of a table of `cocktail.metrics.results.RESULTS`. A mixture without a score for each of its sources (one of
+its references is silent) is left out of all of them, and counted.
+
+Shape letters: C classes.
+"""
 
 from __future__ import annotations
 
+import itertools
+from collections import defaultdict
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+import torch
+
+from cocktail.metrics.bootstrap import paired_bootstrap
+from cocktail.metrics.classification import PrecisionRecallF1, confusion_counts, precision_recall_f1
+from cocktail.types import NO_CLASS
 
 SCORES = ("sdr", "sir", "sar", "si_sdr", "si_sdri")
 HEADERS = {"sdr": "SDR", "sir": "SIR", "sar": "SAR", "si_sdr": "SI-SDR", "si_sdri": "SI-SDRi"}
+UNLABELLED = "unlabelled"
+"""Stands for the class of a source without one."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -18,54 +34,235 @@ class Summary:
 
     system: str
     means: dict[str, float]
-    """In dB, by the names in SCORES."""
+    """In dB, by the names in SCORES; not a number if no mixture has a score. Higher is better."""
+    sdr_interval: tuple[float, float] | None
+    """95 % bootstrap interval of the mean SDR over mixtures, in dB; None for fewer than two."""
     num_mixtures: int
+    """Mixtures in the means."""
+    num_sources: int
+    """Sources of those mixtures."""
     num_excluded: int
     """Mixtures with a silent reference, which have no score."""
     num_silent_estimates: int
-    """Silent estimates, each scored as the mixture."""
+    """Of those sources, the ones whose estimate is silent, each scored as the mixture."""
+
+
+def mixture_scores(results: pa.Table, system: str) -> pa.Table:
+    """A row a mixture of a system, in the order of the results: `mixture_id`, SCORES, `num_sources`, `class_ids`, and
+    `num_silent_estimates`.
+
+    Scores, in dB, are means over all of the mixture's sources, and null if a source has none.
+    """
+    rows = results.filter(pc.field("system") == system)
+    strict = pc.ScalarAggregateOptions(skip_nulls=False)
+    grouped = rows.group_by("mixture_id", use_threads=False).aggregate(
+        [
+            *((score, "mean", strict) for score in SCORES),
+            ("system", "count"),
+            ("class_id", "list"),
+            ("silent_estimate", "sum"),
+        ]
+    )
+    return pa.table(
+        {
+            "mixture_id": grouped["mixture_id"],
+            **{score: grouped[f"{score}_mean"] for score in SCORES},
+            "num_sources": grouped["system_count"],
+            "class_ids": grouped["class_id_list"],
+            "num_silent_estimates": grouped["silent_estimate_sum"],
+        }
+    )
+
+
+def has_scores(mixtures: pa.Table) -> pa.ChunkedArray:
+    """Which rows of `mixture_scores` have all scores, bool."""
+    return pc.is_valid(pc.min_element_wise(*(mixtures[score] for score in SCORES), skip_nulls=False))  # pyright: ignore[reportAttributeAccessIssue]
 
 
 def summarise(results: pa.Table) -> list[Summary]:
-    """A Summary of each system in a table of `cocktail.evaluate.RESULTS`, lowest SDR first."""
+    """A Summary of each system, lowest SDR first."""
     summaries = []
     for system in results["system"].unique().to_pylist():
-        rows = results.filter(pc.field("system") == system)
-        mixtures = rows.group_by("mixture_id").aggregate([(score, "mean") for score in SCORES])
-        scored = mixtures.filter(mixtures["sdr_mean"].is_valid())
+        mixtures = mixture_scores(results, system)
+        scored = mixtures.filter(has_scores(mixtures))
+        sdr = scored["sdr"].to_numpy()
+        interval = paired_bootstrap(sdr) if len(sdr) > 1 else None
         summaries.append(
             Summary(
                 system=system,
-                means={score: float(np.mean(scored[f"{score}_mean"].to_numpy())) for score in SCORES},
+                means={score: float(np.mean(scored[score].to_numpy())) if len(scored) else np.nan for score in SCORES},
+                sdr_interval=(interval.low, interval.high) if interval else None,
                 num_mixtures=len(scored),
+                num_sources=_total(scored["num_sources"]),
                 num_excluded=len(mixtures) - len(scored),
-                num_silent_estimates=int(np.sum(rows["silent_estimate"].to_numpy())),
+                num_silent_estimates=_total(scored["num_silent_estimates"]),
             )
         )
-    return sorted(summaries, key=lambda summary: summary.means["sdr"])
+    return sorted(summaries, key=lambda summary: np.nan_to_num(summary.means["sdr"], nan=-np.inf))
+
+
+def _total(counts: pa.ChunkedArray) -> int:
+    return int(pc.sum(counts, min_count=0).as_py())  # pyright: ignore[reportAttributeAccessIssue]
 
 
 def markdown(summaries: list[Summary]) -> str:
     """The summaries as a Markdown table with aligned columns; scores in dB."""
-    header = ["system", *(HEADERS[score] for score in SCORES), "mixtures", "excluded", "silent estimates"]
-    rows = [
-        [
-            summary.system,
-            *(f"{summary.means[score]:.2f}" for score in SCORES),
-            str(summary.num_mixtures),
-            str(summary.num_excluded),
-            str(summary.num_silent_estimates),
-        ]
-        for summary in summaries
-    ]
-    widths = [max(len(row[column]) for row in [header, *rows]) for column in range(len(header))]
+    first, *others = (HEADERS[score] for score in SCORES)
+    counts = ("mixtures", "sources", "excluded", "silent estimates")
+    rows = []
+    for summary in summaries:
+        sdr, *means = (format_cell(summary.means[score]) for score in SCORES)
+        interval = format_interval(summary.sdr_interval)
+        numbers = (summary.num_mixtures, summary.num_sources, summary.num_excluded, summary.num_silent_estimates)
+        rows.append([summary.system, sdr, interval, *means, *map(str, numbers)])
+    return markdown_table(["system", first, "95 % interval", *others, *counts], rows)
 
-    def line(cells: list[str]) -> str:
-        first, *numbers = [
-            cell.ljust(width) if column == 0 else cell.rjust(width)
-            for column, (cell, width) in enumerate(zip(cells, widths, strict=True))
+
+def markdown_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """Cells as a Markdown table with aligned columns: the first to the left, the others to the right."""
+    cells = [[cell.replace("|", "\\|") for cell in row] for row in (header, *rows)]
+    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
+
+    def line(row: list[str]) -> str:
+        padded = [
+            row[0].ljust(widths[0]),
+            *(cell.rjust(width) for cell, width in zip(row[1:], widths[1:], strict=True)),
         ]
-        return f"| {' | '.join([first, *numbers])} |"
+        return f"| {' | '.join(padded)} |"
 
     rule = f"|{'-' * (widths[0] + 2)}|" + "".join(f"{'-' * (width + 1)}:|" for width in widths[1:])
-    return "\n".join([line(header), rule, *(line(row) for row in rows)])
+    return "\n".join([line(cells[0]), rule, *(line(row) for row in cells[1:])])
+
+
+def to_markdown(table: pa.Table) -> str:
+    """A table of `by_class` or `by_class_pair` as Markdown; scores in dB."""
+    header = [HEADERS[name] if name in HEADERS else name.replace("_", " ") for name in table.column_names]
+    return markdown_table(header, [[format_cell(value) for value in row.values()] for row in table.to_pylist()])
+
+
+def format_cell(value: str | int | float | None) -> str:
+    """Two decimals for what is not whole; nothing for what is not there."""
+    if value is None or value != value:  # not a number
+        return ""
+    return f"{value:.2f}" if isinstance(value, float) else str(value)
+
+
+def format_interval(interval: tuple[float, float] | None) -> str:
+    return "" if interval is None else f"{interval[0]:.2f} to {interval[1]:.2f}"
+
+
+def class_name(classes: Sequence[str], class_id: int) -> str:
+    """The name of a class; its number where the names are not known."""
+    if class_id == NO_CLASS:
+        return UNLABELLED
+    return classes[class_id] if classes else f"class {class_id}"
+
+
+def by_class(results: pa.Table, system: str, classes: Sequence[str]) -> pa.Table:
+    """A row a class that has scores, the highest SDR first: `class`, `sources`, and means of SCORES over its sources.
+
+    Sources without a class have a row of their own.
+    """
+    rows = _scored_rows(results, system).group_by("class_id").aggregate(
+        [("system", "count"), *((score, "mean") for score in SCORES)]
+    )  # fmt: skip
+    names = [class_name(classes, class_id) for class_id in rows["class_id"].to_pylist()]
+    table = pa.table(
+        {
+            "class": pa.array(names, pa.string()),
+            "sources": rows["system_count"],
+            **{score: rows[f"{score}_mean"] for score in SCORES},
+        }
+    )
+    return table.sort_by([("sdr", "descending"), ("class", "ascending")])
+
+
+def by_class_pair(results: pa.Table, system: str, classes: Sequence[str]) -> pa.Table:
+    """A row an unordered pair of mixed classes, the highest SDR first: `class_a`, `class_b`, `mixtures`, `sdr`.
+
+    The mean SDR is over the sources of these two classes in the mixtures that hold both, whatever else is in them. A
+    class makes a pair with itself if two of its sources are mixed; a source without a class makes none.
+    """
+    mixtures: dict[str, list[tuple[int, float]]] = defaultdict(list)
+    rows = _scored_rows(results, system).select(["mixture_id", "class_id", "sdr"])
+    for mixture_id, class_id, sdr in zip(*rows.to_pydict().values(), strict=True):
+        mixtures[mixture_id].append((class_id, sdr))
+    scores: dict[tuple[int, int], list[float]] = defaultdict(list)
+    counts: dict[tuple[int, int], int] = defaultdict(int)
+    for sources in mixtures.values():
+        labelled = sorted(class_id for class_id, _ in sources if class_id != NO_CLASS)
+        for pair in set(itertools.combinations(labelled, 2)):
+            scores[pair] += [sdr for class_id, sdr in sources if class_id in pair]
+            counts[pair] += 1
+    table = pa.table(
+        {
+            "class_a": pa.array([class_name(classes, first) for first, _ in scores], pa.string()),
+            "class_b": pa.array([class_name(classes, second) for _, second in scores], pa.string()),
+            "mixtures": pa.array([counts[pair] for pair in scores], pa.int64()),
+            "sdr": pa.array([float(np.mean(values)) for values in scores.values()], pa.float64()),
+        }
+    )
+    return table.sort_by([("sdr", "descending"), ("class_a", "ascending"), ("class_b", "ascending")])
+
+
+@dataclass(frozen=True, kw_only=True)
+class PresenceScores:
+    """How well a model says which classes are in a mixture: those of presence above 0.5. Higher is better."""
+
+    micro: PrecisionRecallF1
+    """Of all decisions together."""
+    macro: PrecisionRecallF1
+    """The mean over classes, those that never occur among them."""
+    num_mixtures: int
+
+    @property
+    def values(self) -> dict[str, float]:
+        """The scores by name, as metrics are logged: `micro_precision` ... `macro_f1`."""
+        averages = {"micro": self.micro, "macro": self.macro}
+        return {
+            f"{name}_{score}": value for name, scores in averages.items() for score, value in scores._asdict().items()
+        }
+
+    def describe(self) -> str:
+        """The scores as a Markdown table."""
+        rows = [
+            [name, *(f"{value:.3f}" for value in scores), str(self.num_mixtures)]
+            for name, scores in (("micro", self.micro), ("macro", self.macro))
+        ]
+        return markdown_table(["classes present", "precision", "recall", "F1", "mixtures"], rows)
+
+
+def presence_scores(results: pa.Table, system: str, num_classes: int) -> PresenceScores | None:
+    """A system's `predicted_classes` against the classes of each mixture's sources.
+
+    Mixtures with a source without a class are left out: nobody knows what is in them. None if none is left, as for a
+    system that predicts no classes.
+    """
+    rows = _scored_rows(results, system).select(["mixture_id", "class_id", "predicted_classes"])
+    truth: dict[str, set[int]] = defaultdict(set)
+    predicted: dict[str, set[int]] = {}
+    for mixture_id, class_id, classes in zip(*rows.to_pydict().values(), strict=True):
+        truth[mixture_id].add(class_id)
+        if classes is not None:
+            predicted[mixture_id] = set(classes)
+    known = [mixture_id for mixture_id in predicted if NO_CLASS not in truth[mixture_id]]
+    if not known:
+        return None
+
+    def table(sets: dict[str, set[int]]) -> torch.Tensor:
+        """bool [mixtures, C]."""
+        return torch.tensor([[class_id in sets[name] for class_id in range(num_classes)] for name in known])
+
+    counts = confusion_counts(table(predicted), table(truth))
+    return PresenceScores(
+        micro=precision_recall_f1(counts, "micro"),
+        macro=precision_recall_f1(counts, "macro"),
+        num_mixtures=len(known),
+    )
+
+
+def _scored_rows(results: pa.Table, system: str) -> pa.Table:
+    """A system's rows of the mixtures that have scores."""
+    mixtures = mixture_scores(results, system)
+    scored = mixtures.filter(has_scores(mixtures))["mixture_id"]
+    return results.filter((pc.field("system") == system) & pc.field("mixture_id").isin(scored))

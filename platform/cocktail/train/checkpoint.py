@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import io
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -17,7 +17,7 @@ import torch
 from cocktail.storage import delete_file, delete_folder, exists, join, list_names, read_bytes, write_atomic
 from cocktail.types import UsageError
 
-SCHEMA = "cocktail-checkpoint/1"
+SCHEMA = "cocktail-checkpoint/2"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,6 +34,8 @@ class CheckpointStore:
     """The checkpoints of one run, in one folder."""
 
     folder: str
+    about: dict[str, Any] = field(default_factory=dict)
+    """Plain values that each checkpoint carries for those who use it later (`cocktail.evaluate.about`)."""
 
     def save(self, step: int, state: dict[str, Any], identity: dict[str, Any], keep: int) -> str:
         """Commit a checkpoint, then delete all but the newest `keep`. Returns its location.
@@ -50,6 +52,7 @@ class CheckpointStore:
             "step": step,
             "sha256": hashlib.sha256(data).hexdigest(),
             "identity": identity,
+            "about": self.about,
         }
         write_atomic(join(location, "state.pt"), data)
         write_atomic(join(location, "meta.json"), json.dumps(meta, indent=1).encode())
@@ -99,8 +102,13 @@ def require_identity(location: str, identity: dict[str, Any]) -> None:
 
 
 def read_identity(location: str) -> dict[str, Any]:
-    """The settings that a checkpoint was trained with, by dotted path, and the hash of its data. Raises UsageError."""
+    """What decided a checkpoint's weights: settings by dotted path, and the hash of its data. Raises UsageError."""
     return _read_meta(location)["identity"]
+
+
+def read_about(location: str) -> dict[str, Any]:
+    """What a checkpoint carries for those who use it: see `cocktail.evaluate.about`. Raises UsageError."""
+    return _read_meta(location)["about"]
 
 
 def _read_meta(location: str) -> dict[str, Any]:

@@ -22,20 +22,12 @@ from torch import Tensor, nn
 
 from cocktail.config import Training
 from cocktail.train.checkpoint import CheckpointStore, load_checkpoint, require_identity
+from cocktail.train.look import Look, Place
 from cocktail.types import BatchSource, MixtureBatch, Reading, UsageError
 
 
 class NonFiniteLossError(RuntimeError):
     """A loss that is no number. Raised before the update, so the last checkpoint is sound."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Place:
-    """Where this process trains, among how many."""
-
-    device: torch.device
-    rank: int = 0
-    world_size: int = 1
 
 
 _READING = [field.name for field in fields(Reading)]
@@ -91,6 +83,7 @@ def train(
     checkpoints: CheckpointStore,
     identity: dict[str, Any],
     on_log: Callable[[int, int, dict[str, float]], None],
+    look: Look | None = None,
 ) -> None:
     """Train a `Separator` from the newest checkpoint, or from its present weights, to the last step.
 
@@ -105,6 +98,8 @@ def train(
     forward = nn.parallel.DistributedDataParallel(model) if place.world_size > 1 else model
     num_steps = settings.num_steps(source.batches_per_epoch)
     dtype = autocast_dtype(settings.precision, place.device)
+    if step == 0 and look is not None:
+        look.take(step, model, place)
     meter = _Meter()
     while step < num_steps:
         epoch, first = divmod(step, source.batches_per_epoch)
@@ -132,6 +127,10 @@ def train(
                 rest = {"learning_rate": optimizer.param_groups[0]["lr"], "dropped_mixtures": float(num_dropped)}
                 on_log(step, num_steps, {**metrics, **rest})
                 meter = _Meter()
+            if look is not None and look.is_due(step, num_steps, source.batches_per_epoch):
+                looked = time.perf_counter()
+                look.take(step, model, place)
+                meter.started += time.perf_counter() - looked
             if saving and place.rank == 0:
                 data = {**source.state(step), "dropped": num_dropped}
                 state = {"model": model.state_dict(), "optimizer": optimizer.state_dict(), "data": data}

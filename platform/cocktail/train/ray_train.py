@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import time
+from collections.abc import Callable
 from typing import Any
 
 import ray
@@ -14,19 +16,22 @@ from ray.train.torch import TorchTrainer, get_device
 from ray.train.v2._internal.constants import ENV_VARS_TO_PROPAGATE
 from ray.train.v2.api.exceptions import TrainingFailedError
 
-from cocktail.config import Experiment
+from cocktail.config import Experiment, Resources
 from cocktail.storage import join, resolve
 from cocktail.tracking import TrackedRun
 from cocktail.train.checkpoint import CheckpointStore, require_identity
 from cocktail.train.cluster import find_cause, quiet_ray, require_resources
-from cocktail.train.loop import NonFiniteLossError, Place, train
-from cocktail.types import BatchSource, UsageError
+from cocktail.train.look import Look, Place
+from cocktail.train.loop import NonFiniteLossError, train
+from cocktail.types import BatchSource, MixtureBatch, UsageError
+
+LAST_LOOK = "look/step"
+"""The metric that says up to where looks are recorded."""
 
 
-def uses_gpus(experiment: Experiment) -> bool:
-    """Whether training runs on GPUs, by the setting and by what the cluster has now."""
-    wanted = experiment.resources.gpu
-    return wanted == "yes" or (wanted == "auto" and ray.cluster_resources().get("GPU", 0) > 0)
+def uses_gpus(resources: Resources) -> bool:
+    """Whether models run on GPUs, by the setting and by what the cluster has now."""
+    return resources.gpu == "yes" or (resources.gpu == "auto" and ray.cluster_resources().get("GPU", 0) > 0)
 
 
 def prepare(experiment: Experiment, *, identity: dict[str, Any], run_folder: str, gpus: bool, data_cpus: float) -> None:
@@ -55,17 +60,20 @@ def fit(
     *,
     num_classes: int,
     identity: dict[str, Any],
+    about: dict[str, Any],
     run_folder: str,
     tracked: TrackedRun,
     gpus: bool,
+    look_at: Callable[[], tuple[MixtureBatch, ...]],
 ) -> str:
     """Train on the cluster, from the run's newest checkpoint if it has one. Returns the last checkpoint's location.
 
+    `look_at` reads, on each worker, the held-out mixtures that training looks at; each checkpoint carries `about`.
     A worker that dies takes its group with it; the group starts again from the newest checkpoint, up to
     `resources.max_failures` times. Raises NonFiniteLossError and UsageError as `cocktail.train.loop.train` does.
     """
     resources = experiment.resources
-    checkpoints = checkpoint_store(run_folder)
+    checkpoints = dataclasses.replace(checkpoint_store(run_folder), about=about)
     per_worker = {"CPU": resources.cpus_per_worker, **({"GPU": 1} if gpus else {})}
     # Train's cleaner asks the state API without an address. That finds the last `ray start` on this machine, and if
     # it is another cluster, this run's controller looks dead there and its workers lose their resources.
@@ -74,7 +82,7 @@ def fit(
     ENV_VARS_TO_PROPAGATE.add("RAY_ADDRESS")
 
     def worker() -> None:
-        _train_here(experiment, source, num_classes, identity, checkpoints, tracked)
+        _train_here(experiment, source, num_classes, identity, checkpoints, tracked, look_at)
 
     filesystem, path = resolve(join(run_folder, "ray"))
     trainer = TorchTrainer(
@@ -116,6 +124,7 @@ def _train_here(
     identity: dict[str, Any],
     checkpoints: CheckpointStore,
     tracked: TrackedRun,
+    look_at: Callable[[], tuple[MixtureBatch, ...]],
 ) -> None:
     """What each training process runs."""
     quiet_ray()
@@ -127,14 +136,18 @@ def _train_here(
     if place.rank == 0:
         print(f"training on {place.device}, from {checkpoints.newest() or 'the first step'}", flush=True)
     # After a restart, steps are repeated that were logged before: what follows the last of them is new.
-    history = tracked.history("loss/total") if place.rank == 0 else []
-    logged = history[-1][0] if history else 0
+    logged = _last_step(tracked, "loss/total") if place.rank == 0 else 0
+    looked = _last_step(tracked, LAST_LOOK) if place.rank == 0 else -1
 
     def on_log(step: int, num_steps: int, metrics: dict[str, float]) -> None:
         if place.rank == 0:
             print(_progress_line(step, num_steps, metrics), flush=True)
             if step > logged:
                 tracked.log(metrics, step)
+
+    def on_look(step: int, scores: dict[str, float]) -> None:
+        if place.rank == 0 and step > looked:
+            tracked.log({**scores, LAST_LOOK: step}, step)
 
     torch.manual_seed(experiment.seed)
     train(
@@ -146,7 +159,14 @@ def _train_here(
         checkpoints=checkpoints,
         identity=identity,
         on_log=on_log,
+        look=Look(batches=look_at(), on_look=on_look),
     )
+
+
+def _last_step(tracked: TrackedRun, metric: str) -> int:
+    """The last step with a value of a metric; -1 if there is none."""
+    history = tracked.history(metric)
+    return history[-1][0] if history else -1
 
 
 def _megabytes(metrics: dict[str, float]) -> str:

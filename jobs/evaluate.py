@@ -1,0 +1,59 @@
+#!/usr/bin/env python
+"""Score a trained model on test mixtures: python jobs/evaluate.py CHECKPOINT [--data SHARDS] [options]
+
+CHECKPOINT is the folder step-... of any run of any model. It is scored on the test mixtures of its own run, or on
+others: of other shards, of --evaluation.test-list LIST, with --mixing.num-sources 3. The defaults below are the
+checkpoint's. Tables, figures and sounds go to MLflow, to a run of their own beside those of the experiment.
+"""
+
+import sys
+from dataclasses import dataclass, field
+from pathlib import Path
+
+sys.path[:0] = [str(Path(__file__).resolve().parents[1] / part) for part in (".", "platform")]
+
+import tyro
+
+from cocktail.config import Evaluation, Mixing, Resources, default_output, given_tracking_uri
+from cocktail.evaluate import load_trained
+from cocktail.storage import absolute
+from cocktail.tracking import default_tracking_uri
+from cocktail.train.cluster import connect, one_line_errors
+from jobs.scoring import Test, score_and_track
+from pipelines.manifest import open_manifest
+
+
+@dataclass(frozen=True, kw_only=True)
+class Arguments:
+    checkpoint: tyro.conf.Positional[str]
+    """Folder or URI: step-... of a run's checkpoints."""
+    data: str | None = None
+    """Folder or URI of shards; None takes those that the model was trained on."""
+    mixing: Mixing = field(default_factory=Mixing)
+    evaluation: Evaluation = field(default_factory=Evaluation)
+    resources: Resources = field(default_factory=Resources)
+    """Only num_workers and gpu (how many GPUs separate) and the cache are used."""
+    output: str = field(default_factory=default_output)
+    """Folder or URI for artifacts (COCKTAIL_OUTPUT sets the default)."""
+    tracking_uri: str | None = field(default_factory=given_tracking_uri)
+    """MLflow server or database (MLFLOW_TRACKING_URI sets the default); None is mlflow.db in the output folder."""
+
+
+def main(arguments: list[str]) -> None:
+    if not arguments or arguments[0].startswith("-"):
+        tyro.cli(Arguments, args=arguments, description=__doc__)  # shows the help, or says that CHECKPOINT comes first
+    checkpoint = absolute(arguments[0], "CHECKPOINT")
+    trained = load_trained(checkpoint)
+    defaults = Arguments(checkpoint=checkpoint, mixing=trained.mixing, evaluation=trained.evaluation)
+    job = tyro.cli(Arguments, args=arguments, default=defaults, description=__doc__)
+    output = absolute(job.output, "--output")
+    tracking_uri = job.tracking_uri or default_tracking_uri(output)
+    manifest = open_manifest(absolute(job.data or trained.data, "--data"))
+    connect(tracking_uri)
+    test = Test.of(checkpoint, trained, manifest, job.mixing, job.evaluation, job.resources)
+    print(score_and_track(test, tracking_uri, output))
+
+
+if __name__ == "__main__":
+    with one_line_errors():
+        main(sys.argv[1:])

@@ -1,0 +1,239 @@
+"""What jobs do with a trained model: test mixtures, scores, and a report of them."""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import torch
+
+from cocktail.config import Evaluation, Mixing, Resources, flatten
+from cocktail.evaluate import Trained, evaluate
+from cocktail.report.examples import store_examples
+from cocktail.report.fuss import fuss_report
+from cocktail.report.learning import learning_figure
+from cocktail.report.matrix import pair_figure
+from cocktail.report.tables import by_class, by_class_pair, markdown, presence_scores, summarise, to_markdown
+from cocktail.report.vectors import vector_scores, vectors_figure, vectors_of
+from cocktail.storage import absolute, join
+from cocktail.tracking import TrackedRun
+from cocktail.train.ray_train import uses_gpus
+from cocktail.types import UsageError
+from pipelines.batches import read_mixtures
+from pipelines.clip_pool import list_array, usable_clips
+from pipelines.clips import ClipSource
+from pipelines.manifest import Manifest
+from pipelines.plans import describe, plan_hash, plan_test
+from pipelines.progress import ClipProgress
+from pipelines.shard_cache import ShardCache
+from pipelines.test_lists import read_test_list, split_of
+
+
+def make_test_list(manifest: Manifest, mixing: Mixing, evaluation: Evaluation) -> pa.Table:
+    """The frozen test mixtures: of the file that the settings name, or as they describe."""
+    if evaluation.test_list is not None:
+        location = absolute(evaluation.test_list, "--evaluation.test-list")
+        return read_test_list(location, usable_clips(manifest, mixing, split_of(location)))
+    pool = usable_clips(manifest, mixing, evaluation.split)
+    print(describe(pool, evaluation), flush=True)
+    return plan_test(pool, evaluation)
+
+
+def in_classes_of(trained: Trained, manifest: Manifest, test_list: pa.Table) -> pa.Table:
+    """The test mixtures with the model's own class ids in place of the data set's, by name.
+
+    Raises UsageError if there are classes in them that the model does not know.
+    """
+    places = {name: number for number, name in enumerate(trained.classes)}
+    own = np.array([places.get(name, -1) for name in manifest.classes] + [-1], np.int32)  # the last is of NO_CLASS
+    column = list_array(test_list["class_id"])
+    ids = column.flatten().to_numpy()
+    unknown = sorted({manifest.classes[class_id] for class_id in ids[(ids >= 0) & (own[ids] < 0)]})
+    if unknown:
+        raise UsageError(
+            f"the model does not know {len(unknown)} classes of {manifest.folder}, among them {', '.join(unknown[:5])}:"
+            " test it on mixtures of the classes that it was trained on"
+        )
+    mapped = pa.ListArray.from_arrays(column.offsets, pa.array(own[ids]))
+    return test_list.set_column(test_list.column_names.index("class_id"), "class_id", mapped)
+
+
+def git_commit() -> str:
+    """The commit of the code that runs, with a mark if it was changed since; a job's shipped copy has none."""
+    folder = Path(__file__).resolve().parents[1]
+    if shutil.which("git") is None or not (folder / ".git").exists():
+        return "unknown: the code is not a repository"
+    command = ["git", "describe", "--always", "--dirty", "--abbrev=40"]
+    shown = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
+    return shown.stdout.strip() or f"unknown: {shown.stderr.strip()}"
+
+
+def provenance(manifest: Manifest, test_list: pa.Table) -> dict[str, str]:
+    """What a run was made of, as tags."""
+    return {
+        "data": manifest.folder,
+        "manifest_hash": manifest.root_hash,
+        "test_list_hash": plan_hash(test_list),
+        "test_mixtures": str(len(test_list)),
+        "git_commit": git_commit(),
+        "command": " ".join(sys.argv),
+        "ray_job": os.environ.get("RAY_JOB_ID", "none"),
+        "torch": torch.__version__,
+    }
+
+
+@dataclass(frozen=True, kw_only=True)
+class Test:
+    """A trained model and what it is scored on."""
+
+    checkpoint: str
+    trained: Trained
+    manifest: Manifest
+    mixtures: pa.Table
+    """Rows of a plan, in the model's class ids."""
+    mixing: Mixing
+    evaluation: Evaluation
+    resources: Resources
+
+    @classmethod
+    def of(
+        cls,
+        checkpoint: str,
+        trained: Trained,
+        manifest: Manifest,
+        mixing: Mixing,
+        evaluation: Evaluation,
+        resources: Resources,
+    ) -> Test:
+        """The test that settings describe. Raises UsageError where the data cannot give such mixtures."""
+        mixtures = in_classes_of(trained, manifest, make_test_list(manifest, mixing, evaluation))
+        return cls(
+            checkpoint=checkpoint,
+            trained=trained,
+            manifest=manifest,
+            mixtures=mixtures,
+            mixing=mixing,
+            evaluation=evaluation,
+            resources=resources,
+        )
+
+    def score(self) -> pa.Table:
+        """A table of `cocktail.metrics.results.RESULTS`; progress is shown."""
+        cache = ShardCache(max_bytes=int(self.resources.cache_gb * 1e9), chosen_folder=self.resources.cache_folder)
+        read = functools.partial(read_mixtures, source=ClipSource.of(self.manifest, cache), mixing=self.mixing)
+        with ClipProgress(len(self.mixtures), "scored", "mixtures") as progress:
+
+            def count(rows: pa.Table) -> None:
+                excluded = rows.filter(rows["sdr"].is_null())
+                num_bad = len(excluded["mixture_id"].unique())
+                progress.advance(len(rows["mixture_id"].unique()) - num_bad, num_bad)
+
+            return evaluate(
+                self.checkpoint,
+                self.mixtures,
+                read,
+                batch_size=self.evaluation.batch_size,
+                num_gpus=self.resources.num_workers if uses_gpus(self.resources) else 0,
+                metrics=self.evaluation.metrics,
+                on_scored=count,
+            )
+
+    def report(self, results: pa.Table, tracked: TrackedRun, step: int) -> str:
+        """Store scores, tables, figures and sounds in MLflow. Returns the tables as text.
+
+        table.md, results.parquet, test_list.parquet; by_class and by_class_pair (.md, .parquet, .png); source_vectors.png
+        and learning.png where there is something to draw; examples/.
+        """
+        name, classes = self.trained.name, self.trained.classes
+        summaries = summarise(results)
+        sections = [markdown(summaries)]
+        metrics = {
+            f"test/{summary.system.replace(' ', '_').replace(',', '')}/{score}": value
+            for summary in summaries
+            for score, value in summary.means.items()
+        }
+        presence = presence_scores(results, name, len(classes))
+        if presence is not None:
+            sections.append(presence.describe())
+            metrics |= {f"test/presence/{score}": value for score, value in presence.values.items()}
+        vectors = vector_scores(*vectors_of(results, name))
+        if vectors is not None:
+            sections.append(
+                f"source vectors by class: silhouette {vectors.silhouette:.2f}, 5-NN accuracy {vectors.knn5_accuracy:.1%} "
+                f"(chance {vectors.chance:.1%}), {vectors.num_vectors} vectors of {vectors.num_classes} classes"
+            )
+            metrics |= {f"test/vectors/{score}": value for score, value in asdict(vectors).items()}
+        fuss = {summary.system: fuss_report(results, summary.system) for summary in summaries}
+        told = [f"{system}\n\n{found.markdown()}" for system, found in fuss.items() if found is not None]
+        sections += ["By the FUSS rule:", *told] if told else []
+        text = "\n\n".join(sections)
+        with tempfile.TemporaryDirectory() as temporary:
+            folder = Path(temporary)
+            (folder / "table.md").write_text(text + "\n")
+            pq.write_table(results, folder / "results.parquet")
+            pq.write_table(self.mixtures, folder / "test_list.parquet")
+            self._store_tables(folder, results)
+            self._store_figures(folder, results, tracked.histories(("look/", "loss/")))
+            tracked.store(folder)
+        tracked.log(metrics, step)
+        return text
+
+    def _store_tables(self, folder: Path, results: pa.Table) -> None:
+        name, classes = self.trained.name, self.trained.classes
+        for kind, table in (
+            ("by_class", by_class(results, name, classes)),
+            ("by_class_pair", by_class_pair(results, name, classes)),
+        ):
+            pq.write_table(table, folder / f"{kind}.parquet")
+            (folder / f"{kind}.md").write_text(to_markdown(table) + "\n")
+
+    def _store_figures(self, folder: Path, results: pa.Table, histories: Mapping[str, list[tuple[int, float]]]) -> None:
+        name, classes = self.trained.name, self.trained.classes
+        figures = {
+            "by_class_pair": pair_figure(by_class_pair(results, name, classes), f"{name}: SDR by pair of classes")
+        }
+        vectors, class_ids = vectors_of(results, name)
+        if len(vectors):
+            figures["source_vectors"], _ = vectors_figure(vectors, class_ids, classes, f"{name}: source vectors")
+        if histories:
+            figures["learning"] = learning_figure(histories, name)
+        for kind, figure in figures.items():
+            figure.savefig(folder / f"{kind}.png", dpi=100)
+        examples = self.mixtures.slice(0, self.evaluation.num_examples)
+        if len(examples):
+            batch = read_mixtures(examples, ClipSource.of(self.manifest), self.mixing)
+            store_examples(folder / "examples", self.trained.model, batch, classes, self.mixing.sample_rate_hz)
+
+
+def score_and_track(test: Test, tracking_uri: str, output: str) -> str:
+    """Score a checkpoint in an MLflow run of its own, which the same test of it finds again. Returns what to print."""
+    tests = {
+        "checkpoint": test.checkpoint,
+        "data": test.manifest.folder,
+        **flatten({"mixing": asdict(test.mixing), "evaluation": asdict(test.evaluation)}),
+    }
+    key = hashlib.sha256(json.dumps([tests, plan_hash(test.mixtures)], sort_keys=True).encode()).hexdigest()[:8]
+    tracked = TrackedRun.open(
+        tracking_uri,
+        join(output, "artifacts"),
+        experiment=test.trained.name,
+        name=f"evaluate-{key}",
+        key=key,
+        params=tests,
+    )
+    tracked.tag({**provenance(test.manifest, test.mixtures), "checkpoint": test.checkpoint})
+    with tracked.closing():
+        text = test.report(test.score(), tracked, 0)
+    return f"\n{text}\n\nMLflow: {tracking_uri}, run {tracked.run_id}\ntables, figures and sounds: {tracked.artifacts}"

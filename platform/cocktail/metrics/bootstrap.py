@@ -1,0 +1,55 @@
+"""How sure a difference between two systems is: percentile bootstrap over mixtures (Efron and Tibshirani, 1993).
+
+Shape letters: M mixtures.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+
+_DRAWS_AT_ONCE = 2**20
+"""Indices held in memory together, 8 bytes each."""
+
+
+class Interval(NamedTuple):
+    """A mean difference, in the unit of the differences, and where it may lie."""
+
+    mean: float
+    low: float
+    high: float
+    share_above_zero: float
+    """Of the resamples, those whose mean is above zero."""
+
+
+def paired_bootstrap(
+    differences: np.ndarray, confidence: float = 0.95, num_resamples: int = 10_000, seed: int = 0
+) -> Interval:
+    """The mean of differences [M] with its percentile interval at a confidence in (0, 1).
+
+    One difference a mixture, between two systems' scores on it: mixtures are drawn again, with replacement, not
+    sources. The same arguments give the same interval. It is too narrow for few mixtures: for ten, 18% narrower than
+    Student's at 0.95. Raises ValueError for fewer than two mixtures, a difference that is not finite, or a confidence
+    or number of resamples out of range.
+    """
+    differences = np.asarray(differences, np.float64)
+    if differences.ndim != 1 or len(differences) < 2:
+        raise ValueError(f"differences are {differences.shape}: a bootstrap needs one each of two or more mixtures")
+    if not np.isfinite(differences).all():
+        raise ValueError("a difference is not finite: clip scores, and leave out mixtures without one, before")
+    if not 0 < confidence < 1:
+        raise ValueError(f"the confidence is {confidence}: give a share between 0 and 1, such as 0.95")
+    if num_resamples < 1:
+        raise ValueError(f"there are {num_resamples} resamples: give 1 or more, such as 10000")
+    M = len(differences)
+    generator = np.random.default_rng(seed)
+    step = max(_DRAWS_AT_ONCE // M, 1)
+    means = np.concatenate(
+        [
+            differences[generator.integers(M, size=(min(step, num_resamples - first), M))].mean(axis=1)
+            for first in range(0, num_resamples, step)
+        ]
+    )
+    low, high = np.quantile(means, [(1 - confidence) / 2, (1 + confidence) / 2])
+    return Interval(float(differences.mean()), float(low), float(high), float((means > 0).mean()))

@@ -1,0 +1,63 @@
+"""Looks at a model on the way: how well it recognises the classes in held-out mixtures (SGN Fig. 4)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+
+from cocktail.metrics.classification import precision_recall_f1
+from cocktail.types import Classifier, MixtureBatch
+
+FIRST_LOOKS = 256
+"""Recognition is learned early: up to this step there is a look after each power of two."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Place:
+    """Where this process trains, among how many."""
+
+    device: torch.device
+    rank: int = 0
+    world_size: int = 1
+
+
+@dataclass(frozen=True, kw_only=True)
+class Look:
+    """A look, now and then, at how well a `Classifier` recognises what is in held-out mixtures. It decides nothing."""
+
+    batches: tuple[MixtureBatch, ...]
+    """The same every time and on every worker; each worker looks at its share."""
+    on_look: Callable[[int, dict[str, float]], None]
+    """`on_look(step, scores)`, called on every rank."""
+
+    def is_due(self, step: int, num_steps: int, batches_per_epoch: int) -> bool:
+        """Whether to look after a step: each power of two up to FIRST_LOOKS, each epoch's last, the last of all."""
+        early = step <= FIRST_LOOKS and step & (step - 1) == 0
+        return early or step == num_steps or step % batches_per_epoch == 0
+
+    def take(self, step: int, model: nn.Module, place: Place) -> None:
+        """Micro and macro precision, recall and F1 by what is classified, over all workers' shares."""
+        if not isinstance(model, Classifier) or not self.batches:
+            return
+        counts: dict[str, Tensor] = {}
+        model.eval()
+        # Without a batch of its own a worker still adds to the sum, which must have one form on all.
+        for number, batch in enumerate(self.batches[place.rank :: place.world_size] or self.batches[:1]):
+            for name, counted in model.confusion(batch.to(place.device)).items():
+                mine = counted if place.rank < len(self.batches) else torch.zeros_like(counted)
+                counts[name] = counts[name] + mine if number else mine
+        model.train()
+        scores = {}
+        for name in sorted(counts):
+            if place.world_size > 1:
+                dist.all_reduce(counts[name])
+            for average in ("micro", "macro"):
+                values = precision_recall_f1(counts[name], average)
+                for score, value in zip(("precision", "recall", "f1"), values, strict=True):
+                    scores[f"look/{name}_{average}_{score}"] = float(value)
+        if scores:
+            self.on_look(step, scores)
