@@ -19,6 +19,7 @@ from cocktail.evaluate import load_trained
 from cocktail.storage import absolute
 from cocktail.tracking import default_tracking_uri
 from cocktail.train.cluster import connect, one_line_errors
+from cocktail.types import UsageError
 from jobs.scoring import Test, score_and_track
 from pipelines.manifest import open_manifest
 
@@ -41,7 +42,8 @@ class Arguments:
 
 def main(arguments: list[str]) -> None:
     if not arguments or arguments[0].startswith("-"):
-        tyro.cli(Arguments, args=arguments, description=__doc__)  # shows the help, or says that CHECKPOINT comes first
+        tyro.cli(Arguments, args=arguments, description=__doc__)  # shows the help, or what is wrong
+        raise UsageError("CHECKPOINT comes first, before the options, whose defaults are the checkpoint's")
     checkpoint = absolute(arguments[0], "CHECKPOINT")
     trained = load_trained(checkpoint)
     defaults = Arguments(checkpoint=checkpoint, mixing=trained.mixing, evaluation=trained.evaluation)

@@ -153,8 +153,8 @@ class Test:
     def report(self, results: pa.Table, tracked: TrackedRun, step: int) -> str:
         """Store scores, tables, figures and sounds in MLflow. Returns the tables as text.
 
-        table.md, results.parquet, test_list.parquet; by_class and by_class_pair (.md, .parquet, .png); source_vectors.png
-        and learning.png where there is something to draw; examples/.
+        table.md, results.parquet, test_list.parquet; by_class and by_class_pair (.md, .parquet, the latter .png);
+        source_vectors.png and learning.png where there is something to draw; examples/.
         """
         name, classes = self.trained.name, self.trained.classes
         summaries = summarise(results)
@@ -171,8 +171,9 @@ class Test:
         vectors = vector_scores(*vectors_of(results, name))
         if vectors is not None:
             sections.append(
-                f"source vectors by class: silhouette {vectors.silhouette:.2f}, 5-NN accuracy {vectors.knn5_accuracy:.1%} "
-                f"(chance {vectors.chance:.1%}), {vectors.num_vectors} vectors of {vectors.num_classes} classes"
+                f"source vectors by class: silhouette {vectors.silhouette:.2f}, 5-NN accuracy "
+                f"{vectors.knn5_accuracy:.1%} (chance {vectors.chance:.1%}), {vectors.num_vectors} vectors of "
+                f"{vectors.num_classes} classes"
             )
             metrics |= {f"test/vectors/{score}": value for score, value in asdict(vectors).items()}
         fuss = {summary.system: fuss_report(results, summary.system) for summary in summaries}

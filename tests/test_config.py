@@ -1,10 +1,22 @@
 """What names a run, and what is refused."""
 
-from dataclasses import replace
+import json
+from dataclasses import asdict, replace
 
 import pytest
 
-from cocktail.config import Evaluation, Experiment, Mixing, Resources, Training, identity, run_key
+from cocktail.audio.stft import FrontEndConfig
+from cocktail.config import (
+    Evaluation,
+    Experiment,
+    Mixing,
+    Resources,
+    Training,
+    flatten,
+    identity,
+    part_of,
+    run_key,
+)
 from cocktail.models.sgn import SGNConfig
 from cocktail.types import UsageError
 
@@ -34,6 +46,21 @@ def test_what_decides_only_how_often_something_is_written_does_not_change_a_runs
     training = Training(log_every=3, checkpoint_every=7, keep_checkpoints=1)
     changed = replace(EXPERIMENT, training=training, evaluation=Evaluation(batch_size=1, num_examples=9))
     assert run_key(changed, "m") == run_key(EXPERIMENT, "m")
+
+
+def test_what_it_is_tested_on_decides_a_runs_name_but_not_its_weights():
+    other = replace(EXPERIMENT, evaluation=Evaluation(num_mixtures=7, test_list="/lists/pairs.parquet"))
+    assert identity(other, "m") == identity(EXPERIMENT, "m")
+    assert run_key(other, "m") != run_key(EXPERIMENT, "m")
+
+
+def test_settings_come_back_from_their_paths_whole():
+    model = SGNConfig(depth=2, front_end=FrontEndConfig(hop_length=128), num_frames=512, source_vectors="tokens")
+    training = Training(lr_drop_epochs=(3, 4))
+    settings = json.loads(json.dumps(flatten(asdict(replace(EXPERIMENT, model=model, training=training)))))
+    assert part_of(SGNConfig, settings, "model.") == model
+    assert part_of(Training, settings, "training.") == training
+    assert part_of(Mixing, settings, "mixing.") == EXPERIMENT.mixing
 
 
 def test_other_data_changes_a_runs_name():

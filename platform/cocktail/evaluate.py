@@ -149,8 +149,9 @@ def evaluate(
 ) -> pa.Table:
     """Separate and score the mixtures of a plan on the cluster: a table of RESULTS, in the plan's order.
 
-    The checkpoint's model is named after its experiment; its classes are those of the plan. `read` turns rows of the plan into a batch, on any node. One actor a GPU separates; without, one for four CPUs.
-    `on_scored` gets the rows of each batch as it is done. Raises UsageError if no mixture can be scored.
+    The checkpoint's model is named after its experiment; its classes are those of the plan. `read` turns rows of the
+    plan into a batch, on any node. One actor a GPU separates; without, one for four CPUs. `on_scored` gets the rows of
+    each batch as it is done. Raises UsageError if no mixture can be scored.
     """
     import ray
     import ray.data

@@ -136,11 +136,6 @@ class TrackedRun:
         """Where the run's artifacts lie."""
         return self._client.get_run(self.run_id).info.artifact_uri or ""
 
-    def histories(self, prefixes: tuple[str, ...]) -> dict[str, list[tuple[int, float]]]:
-        """The `history` of each metric whose name begins with one of the prefixes."""
-        names = sorted(self._client.get_run(self.run_id).data.metrics)
-        return {name: self.history(name) for name in names if name.startswith(prefixes)}
-
     @contextmanager
     def closing(self) -> Iterator[None]:
         """Close the run in the end: FINISHED, or FAILED or KILLED by what was raised."""

@@ -11,6 +11,7 @@ import time
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import psutil
 import pyarrow.parquet as pq
 import pytest
@@ -19,6 +20,7 @@ from mlflow.tracking import MlflowClient
 from cocktail.config import Experiment, Resources
 from cocktail.train.checkpoint import CheckpointStore, load_checkpoint
 from cocktail.types import UsageError
+from jobs.evaluate import main as evaluate_job
 from jobs.separation import run
 from tests.integration.small_experiment import SMALL
 from tests.toy_shards import make_toy_shards
@@ -83,14 +85,40 @@ def test_one_run_leaves_scores_metrics_figures_and_sounds(undisturbed):
 
     artifacts = Path(found.info.artifact_uri)
     results = pq.read_table(artifacts / "results.parquet")
-    assert len(results) == 6 * 3 * 2
+    assert len(results) == 6 * 7 * 2
     assert len(set(results["mixture_id"].to_pylist())) == 6
     test_list = pq.read_table(artifacts / "test_list.parquet")
     assert set(test_list["mixture_id"].to_pylist()) == set(results["mixture_id"].to_pylist())
     table = (artifacts / "table.md").read_text()
-    assert all(system in table for system in ("small", "mixture", "ideal binary mask"))
+    assert all(system in table for system in ("small, predicted classes", "mixture", "ideal ratio mask", "micro"))
+    looks = client(undisturbed).get_metric_history(found.info.run_id, "look/presence_macro_f1")
+    assert sorted(point.step for point in looks) == [0, 1, 2, 4, 5, 8, 10, 15, 16, 20]
+    drawn = {path.name for path in artifacts.glob("*.png")}
+    assert drawn == {"by_class_pair.png", "learning.png", "source_vectors.png"}
+    assert pq.read_table(artifacts / "by_class.parquet")["class"].to_pylist()
     (figure,) = (artifacts / "examples").glob("*.png")
     assert len(list((artifacts / "examples" / figure.stem).glob("*.wav"))) == 5
+
+
+def test_a_model_trained_on_two_sources_is_scored_on_three_without_training(undisturbed, experiment, local_ray, capfd):
+    checkpoint = last_checkpoint(undisturbed).location
+    options = ["--mixing.num-sources", "3", "--evaluation.num-mixtures", "4", "--output", str(undisturbed)]
+    evaluate_job([checkpoint, *options])
+    shown = capfd.readouterr().out
+    (found,) = [run for run in mlflow_runs(undisturbed) if run.info.run_name.startswith("evaluate-")]
+    assert found.info.status == "FINISHED"
+    assert found.data.tags["checkpoint"] == checkpoint
+    assert found.data.params["mixing.num_sources"] == "3"
+    results = pq.read_table(Path(found.info.artifact_uri) / "results.parquet")
+    assert set(results["num_sources"].to_pylist()) == {3}
+    assert len(results) == 4 * 7 * 3
+    assert {"small", "small, predicted classes"} <= set(results["system"].to_pylist())
+    assert "| small, predicted classes" in shown
+    evaluate_job([checkpoint, *options, "--metrics", "reference"])
+    other = next(run for run in mlflow_runs(undisturbed) if run.data.params.get("evaluation.metrics") == "reference")
+    reference = pq.read_table(Path(other.info.artifact_uri) / "results.parquet")
+    for score in ("sdr", "sir", "sar"):
+        np.testing.assert_allclose(reference[score].to_numpy(), results[score].to_numpy(), atol=1e-3)
 
 
 def test_a_killed_worker_is_replaced_and_the_weights_are_the_same(undisturbed, experiment, tmp_path):

@@ -65,15 +65,15 @@ def test_ids_and_rows_become_the_samples_that_a_network_gets(manifest, tmp_path)
 
 
 def test_a_checkpoint_tells_the_settings(manifest, tmp_path):
-    identity = {f"mixing.{name}": value for name, value in vars(MIXING).items()}
-    identity |= {
+    settings = {f"mixing.{name}": value for name, value in vars(MIXING).items()}
+    settings |= {
         "seed": 9,
         "training.split": "train",
         "evaluation.num_mixtures": 10,
         "evaluation.seed": 1,
-        "manifest": manifest.root_hash,
     }
-    checkpoint = CheckpointStore(str(tmp_path / "checkpoints")).save(1, {}, identity, keep=1)
+    store = CheckpointStore(str(tmp_path / "checkpoints"), about={"settings": settings})
+    checkpoint = store.save(1, {}, {}, keep=1)
     wanted = plan_epoch(usable_clips(manifest, MIXING, "train"), seed=9, epoch=0)["mixture_id"][0].as_py()
     done = run("replay.py", manifest.folder, wanted, "--checkpoint", checkpoint, cwd=tmp_path)
     assert done.stdout.split() == [f"replayed/{wanted}"], done.stderr

@@ -8,11 +8,13 @@ from pathlib import Path
 import pytest
 
 from cocktail.config import Experiment, flatten
-from cocktail.models.sgn import SGNConfig
-from jobs.separation import parse
-from jobs.sgn_vggsound import DEMO, PAPER
+from cocktail.models.sgn import SMALL_SGN, SGNConfig
+from jobs import sgn_fuss, sgn_musdb18, sgn_music
+from jobs.separation import demo_of, parse
+from jobs.sgn_vggsound import PAPER
 from tests.toy_shards import make_toy_shards
 
+DEMO = demo_of(PAPER, SMALL_SGN)
 JOB = Path(__file__).parents[2] / "jobs" / "sgn_vggsound.py"
 
 
@@ -35,6 +37,25 @@ def test_the_papers_recipe_is_the_papers():
     assert (recipe.optimizer, recipe.learning_rate, recipe.momentum) == ("sgd", 1e-3, 0.9)
     assert (recipe.batch_size, recipe.epochs, recipe.max_steps) == (80, 100, None)
     assert (PAPER.mixing.num_sources, PAPER.mixing.sample_rate_hz, PAPER.mixing.segment_samples) == (2, 11025, 65535)
+
+
+def test_the_other_data_sets_differ_in_their_mixtures_and_tests_only():
+    for job in (sgn_music, sgn_fuss, sgn_musdb18):
+        other = job.PAPER
+        assert (other.model, other.training, other.seed) == (PAPER.model, PAPER.training, PAPER.seed)
+        assert (other.mixing.num_sources, other.mixing.sample_rate_hz) == (2, 11025)
+        assert demo_of(other, SMALL_SGN).model == SMALL_SGN
+    assert (sgn_music.PAPER.mixing.passes_per_epoch, sgn_music.PAPER.evaluation.split) == (100, "val")
+    fuss = sgn_fuss.PAPER
+    assert (fuss.mixing.arrangement, fuss.evaluation.split, fuss.evaluation.whole_groups) == ("released", "eval", True)
+    assert sgn_musdb18.PAPER.mixing.arrangement == "released"
+
+
+def test_a_job_without_a_corpus_of_its_own_asks_for_data(tmp_path):
+    job = JOB.parent / "sgn_music.py"
+    ended = subprocess.run([sys.executable, str(job)], cwd=tmp_path, capture_output=True, text=True)
+    assert ended.returncode == 2
+    assert ended.stderr == "error: no data: give --data SHARDS (sgn_music.py --help says what makes them)\n"
 
 
 def test_any_setting_is_overridden_by_its_path():

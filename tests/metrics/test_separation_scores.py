@@ -141,7 +141,7 @@ def test_pairs_of_equal_signals_are_beyond_any_limit():
     assert (scores[~torch.eye(3, dtype=torch.bool)] < 0).all()
 
 
-@pytest.mark.parametrize("seed", range(6))
+@pytest.mark.parametrize("seed", range(3))
 def test_sdr_is_never_below_si_sdr(seed):
     T = 4000
     references = normal(seed, 1, 3, T)

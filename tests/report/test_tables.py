@@ -1,53 +1,198 @@
 """Aggregation of results by hand."""
 
+from __future__ import annotations
+
+import numpy as np
 import pyarrow as pa
 import pytest
 
-from cocktail.evaluate import RESULTS
-from cocktail.report.tables import markdown, summarise
+from cocktail.metrics.bootstrap import paired_bootstrap
+from cocktail.metrics.results import RESULTS
+from cocktail.report.tables import (
+    SCORES,
+    by_class,
+    by_class_pair,
+    markdown,
+    markdown_table,
+    presence_scores,
+    summarise,
+    to_markdown,
+)
+
+CLASSES = ("bell", "drum", "harp")
+BELL, DRUM, HARP = range(3)
 
 
-def row(mixture_id: str, system: str, source: int, sdr: float | None, silent_estimate: bool = False) -> dict:
-    scores = dict.fromkeys(("sdr", "sir", "sar", "si_sdr", "si_sdri"), sdr)
-    return {
-        "mixture_id": mixture_id,
-        "system": system,
-        "source": source,
-        "class_id": source,
-        **scores,
-        "silent_reference": sdr is None,
-        "silent_estimate": silent_estimate,
-    }
+def rows(
+    mixture_id: str,
+    *sources: tuple[int, float | None],
+    system: str = "model",
+    silent_estimates: int = 0,
+    predicted: list[int] | None = None,
+) -> list[dict]:
+    """A mixture of (class, score in dB) sources; None: its reference is silent, and no source has a score."""
+    is_scored = all(score is not None for _, score in sources)
+    return [
+        {
+            "mixture_id": mixture_id,
+            "system": system,
+            "source": n,
+            "num_sources": len(sources),
+            "class_id": class_id,
+            **dict.fromkeys(SCORES, score if is_scored else None),
+            "silent_reference": score is None,
+            "silent_estimate": n < silent_estimates if is_scored else None,
+            "predicted_classes": predicted,
+        }
+        for n, (class_id, score) in enumerate(sources)
+    ]
 
 
-def test_means_are_over_sources_then_mixtures_and_what_has_no_score_is_counted():
-    results = pa.Table.from_pylist(
-        [
-            # Two sources: mean 2; three sources: mean 6; one silent reference: no score.
-            row("a", "model", 0, 1.0),
-            row("a", "model", 1, 3.0),
-            row("b", "model", 0, 6.0, silent_estimate=True),
-            row("b", "model", 1, 6.0),
-            row("b", "model", 2, 6.0),
-            row("c", "model", 0, None),
-            row("c", "model", 1, None),
-            row("a", "mixture", 0, 0.0),
-            row("a", "mixture", 1, 0.5),
-        ],
-        schema=RESULTS,
+def table(*mixtures: list[dict]) -> pa.Table:
+    return pa.Table.from_pylist([row for mixture in mixtures for row in mixture], schema=RESULTS)
+
+
+def test_mixtures_weigh_equally_however_many_sources_or_batches_they_come_in():
+    # Means of sources are 1 and 4: 2.5. The mean of all four sources would be 1.75.
+    results = table(rows("a", (BELL, 1.0), (DRUM, 1.0), (HARP, 1.0)), rows("b", (BELL, 4.0)))
+    (whole,) = summarise(results)
+    assert whole.means["sdr"] == pytest.approx(2.5)
+    assert (whole.num_mixtures, whole.num_sources) == (2, 4)
+    # Two mixtures of 0 in one batch and one of 3 in another: 1, not the mean 1.5 of the batches' means.
+    batches = [table(rows("a", (BELL, 0.0)), rows("b", (BELL, 0.0))), table(rows("c", (BELL, 3.0)))]
+    (whole,) = summarise(pa.concat_tables(batches))
+    assert whole.means["sdr"] == pytest.approx(1.0)
+
+
+def test_a_mixture_with_a_silent_reference_is_counted_and_in_no_mean():
+    results = table(
+        rows("a", (BELL, 1.0), (DRUM, 3.0)),
+        rows("b", (BELL, 6.0), (DRUM, 6.0), (HARP, 6.0), silent_estimates=2),
+        rows("c", (BELL, None), (DRUM, 50.0)),
+        rows("a", (BELL, 0.0), (DRUM, 0.5), system="mixture"),
+        rows("c", (BELL, None), (DRUM, None), system="mixture"),
     )
     mixture, model = summarise(results)
     assert (mixture.system, model.system) == ("mixture", "model")
-    assert model.means["sdr"] == pytest.approx(4.0)
-    assert (model.num_mixtures, model.num_excluded, model.num_silent_estimates) == (2, 1, 1)
+    assert model.means == pytest.approx(dict.fromkeys(SCORES, 4.0))
     assert mixture.means["si_sdri"] == pytest.approx(0.25)
+    assert (model.num_mixtures, model.num_sources, model.num_excluded, model.num_silent_estimates) == (2, 5, 1, 2)
+    assert (mixture.num_mixtures, mixture.num_sources, mixture.num_excluded) == (1, 2, 1)
+
+
+def test_a_mixture_with_one_source_without_a_score_has_none():
+    results = table(rows("a", (BELL, 1.0), (DRUM, 3.0)), rows("b", (BELL, 7.0), (DRUM, 9.0)))
+    results = results.set_column(8, "sir", pa.array([1.0, 3.0, 7.0, None]))
+    (model,) = summarise(results)
+    assert (model.means["sdr"], model.means["sir"], model.num_excluded) == (2.0, 2.0, 1)
+
+
+def test_the_interval_is_the_bootstraps_over_mixtures_and_absent_for_one_mixture():
+    results = table(*(rows(f"{n:02}", (BELL, n - 1.0), (DRUM, n + 1.0)) for n in range(20)))
+    (model,) = summarise(results)
+    expected = paired_bootstrap(np.arange(20.0))
+    assert model.sdr_interval == (expected.low, expected.high)
+    # The mean of 0 to 19 is 9.5, and its standard error 5.77 / sqrt(20) = 1.29.
+    assert model.sdr_interval == pytest.approx((9.5 - 1.96 * 1.29, 9.5 + 1.96 * 1.29), abs=0.2)
+    (single,) = summarise(table(rows("a", (BELL, 1.0))))
+    assert single.sdr_interval is None
+
+
+def test_a_system_without_any_score_is_listed_first_and_empty():
+    results = table(rows("a", (BELL, -9.0)), rows("b", (BELL, None), system="none"))
+    none, model = summarise(results)
+    assert (none.system, none.num_mixtures, none.num_sources, none.num_excluded) == ("none", 0, 0, 1)
+    _, _, line, _ = markdown([none, model]).splitlines()
+    assert [cell.strip() for cell in line.strip("|").split("|")] == ["none", *[""] * 6, "0", "0", "1", "0"]
 
 
 def test_the_table_names_systems_scores_and_counts():
-    results = pa.Table.from_pylist([row("a", "model", 0, -1.234)], schema=RESULTS)
+    results = table(rows("a", (BELL, -1.234)), rows("b", (BELL, -1.234), silent_estimates=1), rows("c", (BELL, None)))
     header, rule, line = markdown(summarise(results)).splitlines()
     assert [cell.strip() for cell in header.strip("|").split("|")] == [
-        "system", "SDR", "SIR", "SAR", "SI-SDR", "SI-SDRi", "mixtures", "excluded", "silent estimates",
+        "system", "SDR", "95 % interval", "SIR", "SAR", "SI-SDR", "SI-SDRi", "mixtures", "sources", "excluded",
+        "silent estimates",
     ]  # fmt: skip
-    assert [cell.strip() for cell in line.strip("|").split("|")] == ["model", *["-1.23"] * 5, "1", "0", "0"]
+    assert [cell.strip() for cell in line.strip("|").split("|")] == [
+        "model", "-1.23", "-1.23 to -1.23", *["-1.23"] * 4, "2", "2", "1", "1",
+    ]  # fmt: skip
     assert len(header) == len(rule) == len(line)
+
+
+def test_cells_are_aligned_and_cannot_end_a_column():
+    text = markdown_table(["name", "n"], [["a|b", "1"], ["c", "100"]])
+    assert text.splitlines() == [r"| name |   n |", r"|------|----:|", r"| a\|b |   1 |", r"| c    | 100 |"]
+
+
+def test_classes_have_the_means_over_their_own_sources_the_best_first():
+    results = table(
+        rows("a", (BELL, 1.0), (DRUM, 5.0)),
+        rows("b", (BELL, 3.0), (-1, 7.0)),
+        rows("c", (BELL, None), (HARP, 99.0)),
+        rows("a", (BELL, 100.0), (DRUM, 100.0), system="ideal binary mask"),
+    )
+    classes = by_class(results, "model", CLASSES)
+    assert classes.column_names == ["class", "sources", *SCORES]
+    assert classes["class"].to_pylist() == ["unlabelled", "drum", "bell"]
+    assert classes["sources"].to_pylist() == [1, 1, 2]
+    assert classes["sdr"].to_pylist() == classes["si_sdri"].to_pylist() == [7.0, 5.0, 2.0]
+    header, _, first, *_ = to_markdown(classes).splitlines()
+    assert header == "| class      | sources |  SDR |  SIR |  SAR | SI-SDR | SI-SDRi |"
+    assert first == " | ".join(["| unlabelled", "      1", "7.00", "7.00", "7.00", "  7.00", "   7.00 |"])
+
+
+def test_pairs_of_classes_have_the_means_over_the_two_in_all_mixtures_that_hold_both():
+    results = table(
+        rows("a", (BELL, 1.0), (DRUM, 5.0)),
+        rows("b", (DRUM, 2.0), (BELL, 4.0), (HARP, 12.0)),
+        rows("c", (BELL, 90.0), (-1, 90.0)),
+        rows("d", (BELL, None), (DRUM, None)),
+    )
+    pairs = by_class_pair(results, "model", CLASSES).to_pylist()
+    assert pairs == [
+        {"class_a": "bell", "class_b": "harp", "mixtures": 1, "sdr": 8.0},  # (4 + 12) / 2
+        {"class_a": "drum", "class_b": "harp", "mixtures": 1, "sdr": 7.0},  # (2 + 12) / 2
+        {"class_a": "bell", "class_b": "drum", "mixtures": 2, "sdr": 3.0},  # (1 + 5 + 2 + 4) / 4
+    ]
+
+
+def test_a_class_that_is_mixed_with_itself_is_a_pair_and_each_mixture_counts_once():
+    results = table(rows("a", (BELL, 1.0), (BELL, 2.0), (BELL, 6.0)), rows("b", (BELL, 0.0), (BELL, 1.0), (DRUM, 8.0)))
+    pairs = by_class_pair(results, "model", CLASSES).to_pylist()
+    assert pairs == [
+        {"class_a": "bell", "class_b": "drum", "mixtures": 1, "sdr": 3.0},  # (0 + 1 + 8) / 3
+        {"class_a": "bell", "class_b": "bell", "mixtures": 2, "sdr": 2.0},  # (1 + 2 + 6 + 0 + 1) / 5
+    ]
+
+
+def test_tables_of_nothing_are_empty():
+    results = table(rows("a", (BELL, None)))
+    assert len(by_class(results, "model", CLASSES)) == len(by_class_pair(results, "model", CLASSES)) == 0
+    assert len(to_markdown(by_class(results, "model", CLASSES)).splitlines()) == 2
+
+
+def test_presence_is_scored_once_a_mixture():
+    results = table(
+        rows("a", (BELL, 1.0), (DRUM, 1.0), predicted=[BELL]),  # one hit, one miss
+        rows("b", (BELL, 1.0), (HARP, 1.0), predicted=[BELL, DRUM, HARP]),  # two hits, one false alarm
+        rows("c", (BELL, 1.0), (-1, 1.0), predicted=[DRUM]),  # nobody knows what the other source is
+        rows("a", (BELL, 1.0), (DRUM, 1.0), system="mixture"),
+    )
+    found = presence_scores(results, "model", 4)
+    assert found is not None
+    assert found.num_mixtures == 2
+    assert found.micro == pytest.approx((3 / 4, 3 / 4, 3 / 4))
+    # bell 1, 1; drum 0, 0; harp 1, 1; the fourth class never occurs.
+    assert found.macro == pytest.approx((2 / 4, 2 / 4, 2 / 4))
+    assert found.values["micro_f1"] == pytest.approx(3 / 4)
+    assert next(iter(found.values)) == "micro_precision"
+    assert "| micro           |     0.750 |  0.750 | 0.750 |        2 |" in found.describe()
+
+
+def test_a_system_that_predicts_no_classes_has_no_presence_scores_and_one_that_predicts_none_has():
+    without = table(rows("a", (BELL, 1.0)))
+    nothing = table(rows("a", (BELL, 1.0), predicted=[]))
+    assert presence_scores(without, "model", 3) is None
+    found = presence_scores(nothing, "model", 3)
+    assert found is not None
+    assert found.micro.recall == 0

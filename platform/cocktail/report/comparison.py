@@ -38,6 +38,7 @@ from cocktail.types import MixtureBatch, Separation, Separator, UsageError
 RESULTS_NAME, TEST_LIST_NAME = "results.parquet", "test_list.parquet"
 LENGTHS = ("sample_rate_hz", "segment_samples")
 """Settings of `Mixing` that decide how much sound a row of a test list stands for."""
+_LISTED = ("mixture", "classes", "A", "B", "A - B", "look and listen")
 _NEEDED = ("mixture_id", "system", "class_id", *SCORES, "silent_estimate")
 
 
@@ -64,10 +65,7 @@ class ScoredRun:
 
     @classmethod
     def read(cls, location: str) -> ScoredRun:
-        """That of a file of results, or of a folder with one, and the test list beside it, if there is one.
-
-        Raises UsageError if there is none.
-        """
+        """That of a file of results, or of a folder's, with the test list beside it. Raises UsageError for others."""
         location = location if location.endswith(".parquet") else f"{location}/{RESULTS_NAME}"
         folder = location.rpartition("/")[0]
         try:
@@ -321,9 +319,8 @@ def describe(comparison: Comparison, score: str, count: int) -> str:
     shown = []
     for title, mixtures in zip(("Largest", "Smallest"), comparison.extremes(score, count), strict=True):
         if len(mixtures):
-            listed = [_cells(row, score, comparison) for row in mixtures.to_pylist()]
-            header = ["mixture", "classes", "A", "B", "A - B", "look and listen"]
-            parts.append(f"## {title} A - B of {HEADERS[score]}, in dB\n\n{markdown_table(header, listed)}")
+            table = markdown_table(_LISTED, [_cells(row, score, comparison) for row in mixtures.to_pylist()])
+            parts.append(f"## {title} A - B of {HEADERS[score]}, in dB\n\n{table}")
             shown += mixtures["mixture_id"].to_pylist()
     if shown and any(side.problem for side in sides):
         known = max((side.run for side in sides), key=lambda run: len({"checkpoint", "data"} & run.tags.keys()))
@@ -332,13 +329,12 @@ def describe(comparison: Comparison, score: str, count: int) -> str:
 
 
 def _cells(row: Mapping[str, Any], score: str, comparison: Comparison) -> list[str]:
-    links = [side.links(row["mixture_id"]) for side in (comparison.a, comparison.b)]
     return [
         row["mixture_id"],
         " + ".join(class_name(comparison.a.classes, class_id) for class_id in row["class_ids"]),
         *(f"{row[f'{score}_{part}']:.2f}" for part in ("a", "b")),
         f"{row[f'{score}_difference']:+.2f}",
-        " ".join(filter(None, links)),
+        " ".join(filter(None, (side.links(row["mixture_id"]) for side in (comparison.a, comparison.b)))),
     ]
 
 

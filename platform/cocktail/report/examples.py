@@ -55,7 +55,7 @@ def store_examples(
         for name in systems or others:
             if name in ceilings:
                 columns[name] = ceilings[name].estimates[b, :count].numpy()
-            elif number_found(separation.alternatives[name], b) == count:
+            elif fits(separation.alternatives[name], b, count):
                 other = align(separation.alternatives[name], b, sources, class_ids)
                 if any(np.array_equal(other.estimates, columns[shown]) for shown in list(columns)[1:]):
                     continue
@@ -106,10 +106,11 @@ def align(separation: Separation, b: int, references: Tensor, class_ids: Tensor)
     )
 
 
-def number_found(separation: Separation, b: int) -> int:
-    """How many sources of mixture b there are estimates of: those of a class, or all if none is."""
+def fits(separation: Separation, b: int, count: int) -> bool:
+    """Whether the estimates of mixture b can stand beside so many references: as many if they have classes."""
     class_ids = separation.class_ids[b]
-    return int((class_ids >= 0).sum()) or len(class_ids)
+    found = int((class_ids >= 0).sum())
+    return found == count if found else len(class_ids) >= count
 
 
 def names_of(class_ids: Tensor, classes: tuple[str, ...]) -> list[str]:

@@ -88,7 +88,7 @@ def _scale_steps(axis: Any, first: int, last: int, steps_per_epoch: int | None) 
     epochs.set_xscale("symlog", linthresh=1 / steps_per_epoch, linscale=0.3)
     epochs.set_xlim(limits[0] / steps_per_epoch, limits[1] / steps_per_epoch)
     smallest, largest = max(1, last / 150) / steps_per_epoch, last / steps_per_epoch
-    ticks = [digit * 10.0**power for power in range(-6, 7) for digit in (1, 2, 5)]
+    ticks = [digit * 10.0**power for power in range(-6, 7) for digit in (1, 3)]
     epochs.xaxis.set_major_locator(FixedLocator([tick for tick in ticks if smallest <= tick <= largest]))
     epochs.xaxis.set_major_formatter(FuncFormatter(lambda epoch, _: f"{epoch:g}"))
     epochs.xaxis.set_minor_locator(NullLocator())

@@ -46,7 +46,13 @@ def pair_figure(pairs: pa.Table, title: str) -> Figure:
             luminance = np.dot(colours(0.5 + values[a, b] / (2 * largest))[:3], (0.299, 0.587, 0.114))
             colour = "black" if luminance > 0.5 else "white"
             axis.text(
-                b, a, f"{round(float(values[a, b]), 1) + 0.0:.1f}", ha="center", va="center", fontsize="small", color=colour
+                b,
+                a,
+                f"{round(float(values[a, b]), 1) + 0.0:.1f}",
+                ha="center",
+                va="center",
+                fontsize="small",
+                color=colour,
             )
     return figure
 

@@ -21,6 +21,7 @@ from matplotlib.lines import Line2D
 from sklearn.manifold import TSNE
 from sklearn.metrics import silhouette_score
 from sklearn.neighbors import NearestNeighbors
+from threadpoolctl import threadpool_limits
 
 from cocktail.report.figures import shorten
 from cocktail.types import NO_CLASS
@@ -185,4 +186,5 @@ def project(vectors: np.ndarray) -> np.ndarray:
     """
     distinct, places = np.unique(vectors, axis=0, return_inverse=True)
     perplexity = min(30.0, max((len(distinct) - 1) / 3, 1.0))
-    return TSNE(perplexity=perplexity, init="pca", random_state=SEED).fit_transform(distinct)[places]
+    with threadpool_limits(1):  # threads that wait for busy cores make it ten times slower, and its sums vary
+        return TSNE(perplexity=perplexity, init="pca", random_state=SEED).fit_transform(distinct)[places]

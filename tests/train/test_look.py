@@ -1,0 +1,87 @@
+"""Looks at held-out mixtures: when, by whom, and that they decide nothing."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+from torch import nn
+
+from cocktail.train.checkpoint import CheckpointStore
+from cocktail.train.look import Look, Place
+from cocktail.train.loop import train
+from tests.train.test_loop import SETTINGS, Noise, Regressor, run, weights_hash
+
+
+class Guesser(Regressor):
+    """Says that every mixture holds class 0, and counts how it was asked."""
+
+    asked: list[tuple[bool, int]]
+
+    def __init__(self):
+        super().__init__()
+        self.asked = []
+
+    def confusion(self, batch):
+        self.asked.append((self.training, len(batch)))
+        truth = nn.functional.one_hot(batch.class_ids[:, 0], 3) > 0
+        said = torch.zeros_like(truth)
+        said[:, 0] = True
+        self.net(batch.sources.float().flatten(1) / 32768)  # would move BatchNorm's statistics in training
+        return {"presence": torch.stack([said & truth, said & ~truth, ~said & truth], dim=-1).sum(dim=0)}
+
+
+def batches(count: int):
+    return tuple(next(iter(Noise().batches(9, number, 0, 1))) for number in range(count))
+
+
+def test_looks_are_after_powers_of_two_then_epochs_and_the_last_step():
+    look = Look(batches=(), on_look=lambda step, scores: None)
+    assert [step for step in range(1, 1001) if look.is_due(step, 1000, 300)] == [
+        1, 2, 4, 8, 16, 32, 64, 128, 256, 300, 600, 900, 1000,
+    ]  # fmt: skip
+
+
+def test_scores_are_of_all_batches_and_the_weights_are_those_without_looks(tmp_path):
+    seen: list[tuple[int, dict[str, float]]] = []
+    model, held_out = Guesser(), batches(3)
+    torch.manual_seed(7)
+    model = Guesser()
+    train(
+        model,
+        Noise(),
+        SETTINGS,
+        seed=3,
+        place=Place(device=torch.device("cpu")),
+        checkpoints=CheckpointStore(str(tmp_path / "looked")),
+        identity={"manifest": "m"},
+        on_log=lambda *record: None,
+        look=Look(batches=held_out, on_look=lambda step, scores: seen.append((step, scores))),
+    )
+    assert [step for step, _ in seen] == [0, 1, 2, 4, 5, 8, 10, 15]
+    assert set(model.asked) == {(False, 4)}
+    classes = torch.cat([batch.class_ids[:, 0] for batch in held_out])
+    right = int((classes == 0).sum())
+    scores = seen[0][1]
+    assert scores["look/presence_micro_precision"] == pytest.approx(right / 12)
+    assert scores["look/presence_macro_recall"] == pytest.approx(1 / 3)
+    assert scores["look/presence_micro_f1"] == pytest.approx(right / 12)
+    run(tmp_path / "not", model=None)
+    assert weights_hash(tmp_path / "looked") == weights_hash(tmp_path / "not")
+
+
+def test_a_run_that_goes_on_does_not_look_at_its_beginning_again(tmp_path):
+    run(tmp_path, replace(SETTINGS, max_steps=4))
+    seen: list[int] = []
+    torch.manual_seed(7)
+    train(
+        Guesser(),
+        Noise(),
+        SETTINGS,
+        seed=3,
+        place=Place(device=torch.device("cpu")),
+        checkpoints=CheckpointStore(str(tmp_path)),
+        identity={"manifest": "m"},
+        on_log=lambda *record: None,
+        look=Look(batches=batches(1), on_look=lambda step, scores: seen.append(step)),
+    )
+    assert seen == [5, 8, 10, 15]
