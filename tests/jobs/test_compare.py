@@ -129,8 +129,8 @@ def test_two_runs_are_found_in_mlflow_and_what_can_be_shown_of_them_is(output, m
     assert "3 mixtures are in both, 0 only in A, 0 only in B." in text
     assert "| 3.67 | 2.00 | +1.67 |" in text
     classes = [" + ".join(CLASSES[class_id] for class_id in ids) for ids in test_list["class_id"].to_pylist()]
-    assert f"| {names[1]} | {classes[1]} | 6.00 | 2.00 | +4.00 | A: [picture](<examples-a/{names[1]}.png>)" in text
-    assert f"| {names[2]} | {classes[2]} | 1.00 | 3.00 | -2.00 | A: [picture](<examples-a/{names[2]}.png>)" in text
+    assert f"| {names[1]} | {classes[1]} | 6.00 | 2.00 | +4.00 | A: [picture](examples-a/{names[1]}.png)" in text
+    assert f"| {names[2]} | {classes[2]} | 1.00 | 3.00 | -2.00 | A: [picture](examples-a/{names[2]}.png)" in text
     assert "No pictures and sounds of B: gone is not a checkpoint" in text
     assert f"replay.py {manifest.folder} {names[1]} {names[2]} --checkpoint {output}/checkpoints/step-" in text
     folder = tmp_path / "compared" / "examples-a"

@@ -29,7 +29,8 @@ def projected_scores(references: np.ndarray, estimates: np.ndarray, taps: int) -
         return basis.T @ np.linalg.lstsq(basis.T, signal, rcond=None)[0]
 
     def decibels(wanted: np.ndarray, rest: np.ndarray) -> float:
-        return 10 * np.log10(wanted @ wanted / (rest @ rest))
+        with np.errstate(divide="ignore"):
+            return float(10 * np.log10(wanted @ wanted / (rest @ rest)))
 
     scores = np.empty((3, len(estimates), len(references)))
     for k, estimate in enumerate(np.pad(estimates, ((0, 0), (0, taps - 1)))):
@@ -117,8 +118,8 @@ def leaking(N: int, *, seed: int = 0, num_samples: int = T) -> tuple[np.ndarray,
     return references, np.roll(mixing @ references, 1, axis=0) + 0.1 * generator.normal(size=references.shape)
 
 
-def batch_of_one(*signals: np.ndarray) -> list[torch.Tensor]:
-    return [torch.from_numpy(each)[None] for each in signals]
+def batch_of_one(references: np.ndarray, estimates: np.ndarray) -> tuple[torch.Tensor, torch.Tensor]:
+    return torch.from_numpy(references)[None], torch.from_numpy(estimates)[None]
 
 
 @pytest.mark.parametrize("N", [2, 3, pytest.param(4, marks=pytest.mark.slow)])
@@ -132,18 +133,15 @@ def test_the_best_order_is_that_of_mir_eval(N):
 
 
 def test_the_best_order_is_best_by_mean_sir_where_sdr_would_choose_another():
-    references = np.random.default_rng(0).normal(size=(2, T))
-    noise = np.random.default_rng(1).normal(size=(2, T))
-    # Estimate 0 holds both sources. Estimate 1 is nearly pure, of source 1, but all noise.
-    estimates = np.stack([0.6 * references[0] + references[1], 0.01 * references[1] + 1e-4 * references[0] + noise[1]])
+    references, noise = np.random.default_rng(0).normal(size=(2, 2, T))
+    # Either is louder in source 1. Artifacts weigh little in SIR, so that the noisy one is the better estimate of it.
+    estimates = np.array([[0.53, 1.0], [0.4, 1.0]]) @ references + np.array([[0], [1]]) * noise
     expected = reference_scores(references, estimates, search=True)
     pairs = bss_eval_pairs(*batch_of_one(references, estimates))
     scores, order = bss_eval_best(*batch_of_one(references, estimates))
-    by_sdr = pairs.sdr[0].diagonal().mean() > pairs.sdr[0].flip(0).diagonal().mean()
-    by_sir = pairs.sir[0].diagonal().mean() > pairs.sir[0].flip(0).diagonal().mean()
-    assert by_sdr != by_sir
-    assert order[0].tolist() == expected[3].tolist()
-    np.testing.assert_allclose(torch.stack(scores)[:, 0].numpy(), expected[:3], atol=1e-3)
+    assert pairs.sdr[0].diagonal().mean() < pairs.sdr[0].flip(0).diagonal().mean()
+    assert order[0].tolist() == expected[3].tolist() == [0, 1]
+    np.testing.assert_allclose(torch.stack(scores)[:2, 0].numpy(), expected[:2], atol=1e-3)
 
 
 @pytest.mark.parametrize(("N", "K", "taps"), [(1, 2, 16), (2, 5, 7), (3, 1, 24), (4, 4, 32), (5, 3, 12)])
@@ -170,7 +168,7 @@ def test_the_best_of_all_orders_of_four_sources_is_found():
 
 
 def test_scores_in_given_order_are_those_of_pairs():
-    references, estimates = batch_of_one(*case(7))
+    references, estimates = batch_of_one(*leaking(3))
     pairs = bss_eval_pairs(references, estimates)
     for score, expected in zip(bss_eval(references, estimates), pairs, strict=True):
         torch.testing.assert_close(score[0], expected[0].diagonal(), atol=1e-9, rtol=0)
@@ -185,27 +183,42 @@ def test_one_source_is_scored_as_in_mir_eval():
     np.testing.assert_allclose([scores.sdr[0, 0], scores.sar[0, 0]], [expected[0, 0], expected[2, 0]], atol=1e-3)
 
 
-def many_mixtures() -> tuple[torch.Tensor, torch.Tensor]:
-    """(references, estimates) [17, 2, T]: noise, tones, and one mixture of equal references."""
+def many_mixtures(count: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """(references, estimates) [B, 2, T]: noise, tones, and mixture 5 of equal references."""
     generator = np.random.default_rng(2)
-    references = np.stack([tones(generator, 2) if b % 2 else generator.normal(size=(2, T)) for b in range(17)])
-    references[5, 1] = references[5, 0]
+    references = np.stack([tones(generator, 2) if b % 2 else generator.normal(size=(2, T)) for b in range(count)])
+    references[5:6, 1] = references[5:6, 0]
     estimates = references + 0.3 * references[:, ::-1] + 0.1 * generator.normal(size=references.shape)
     return torch.from_numpy(references), torch.from_numpy(estimates)
 
 
 @pytest.mark.parametrize("size", [1, 3, 16])
 def test_no_score_depends_on_the_batch(size):
-    references, estimates = many_mixtures()
+    references, estimates = many_mixtures(17)
     for function in (bss_eval, bss_eval_pairs):
         together = torch.stack(function(references, estimates))
-        parts = zip(references.split(size), estimates.split(size), strict=True)
-        apart = torch.cat([torch.stack(function(*part)) for part in parts], dim=1)
+        parts = [slice(begin, begin + size) for begin in range(0, 17, size)]
+        apart = torch.cat([torch.stack(function(references[part], estimates[part])) for part in parts], dim=1)
         torch.testing.assert_close(together, apart, atol=1e-9, rtol=0)
 
 
+def test_the_number_of_threads_is_left_as_it_was_and_matters_to_no_score():
+    references, estimates = many_mixtures(2)
+    threads, scores = torch.get_num_threads(), []
+    try:
+        for count in (1, 3):
+            torch.set_num_threads(count)
+            scores.append(torch.stack(bss_eval(references, estimates)))
+            with pytest.raises(ValueError, match="silent"):
+                bss_eval(references, 0 * estimates)
+            assert torch.get_num_threads() == count
+    finally:
+        torch.set_num_threads(threads)
+    assert torch.equal(*scores)
+
+
 def test_no_score_depends_on_scale_or_precision():
-    references, estimates = (signals[:4] for signals in many_mixtures())
+    references, estimates = many_mixtures(4)
     expected = torch.stack(bss_eval(references, estimates))
     faint = torch.stack(bss_eval(1e-100 * references, 1e-8 * estimates))
     torch.testing.assert_close(faint, expected, atol=1e-9, rtol=0)
@@ -229,8 +242,8 @@ def dense(monkeypatch) -> list[int]:
 
 
 def test_only_what_has_no_good_factor_is_solved_the_dense_way(dense):
-    references, estimates = many_mixtures()
-    keep = [b for b in range(17) if b != 5]
+    references, estimates = many_mixtures(7)
+    keep = [b for b in range(7) if b != 5]
     bss_eval(references[keep], estimates[keep])
     assert dense == []
     sdr, sir, sar = bss_eval(references, estimates)
@@ -241,7 +254,7 @@ def test_only_what_has_no_good_factor_is_solved_the_dense_way(dense):
 
 
 def test_an_inexact_factor_costs_no_accuracy(dense, monkeypatch):
-    references, estimates = (signals[:2] for signals in many_mixtures())
+    references, estimates = many_mixtures(2)
     expected = torch.stack(bss_eval(references, estimates))
     module = sys.modules[bss_eval.__module__]
     original = module._schur_factor

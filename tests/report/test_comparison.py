@@ -148,7 +148,9 @@ def test_a_runs_own_system_is_neither_a_control_nor_another_reading():
 def test_the_report_names_what_is_compared_and_how_many_mixtures_are_left_out():
     a = side("A", {"m1": (1.0, 3.0), "m2": (8.0,), "m3": (None,), "x": (0.0,)})
     text = describe(compare(a, side("B", {"m1": (4.0, 4.0), "m2": (2.0,), "m3": (1.0,)}, "other")), "sdr", 1)
-    assert text.startswith("# model against other\n\n- A: model, of run-A, in x\n- B: other, of run-B, in x\n")
+    assert text.startswith(
+        "# model against other\n\n- A: `model` of run-A, stored in x\n- B: `other` of run-B, stored in x\n"
+    )
     assert "3 mixtures are in both, 1 only in A, 0 only in B. Of those in both, 1 have no score" in text
     lines = [[cell.strip() for cell in line.strip("|").split("|")] for line in text.splitlines() if line[:1] == "|"]
     assert lines[0] == ["dB, higher is better", "A", "B", "A - B", "95 % interval", "A better in"]
@@ -244,7 +246,7 @@ def test_the_mixtures_listed_are_linked_to_pictures_and_sounds_of_both_systems(t
     assert "No pictures" not in text
     for mixture_id, letter in itertools.product(("m2", "m3"), "AB"):
         folder = f"examples-{letter.lower()}"
-        assert f"{letter}: [picture](<{folder}/{mixture_id}.png>) [sounds](<{folder}/{mixture_id}/>)" in text
+        assert f"{letter}: [picture]({folder}/{mixture_id}.png) [sounds]({folder}/{mixture_id}/)" in text
         assert (tmp_path / folder / f"{mixture_id}.png").exists()
         assert len(list((tmp_path / folder / mixture_id).glob("*.wav"))) == 5
     assert "m1" not in text, "it is neither the best nor the worst"
@@ -287,7 +289,7 @@ def test_a_control_has_scores_and_no_sounds_of_its_own(tmp_path):
     a, b = tracked("A", MIXTURES, "ideal binary mask"), tracked("B", MIXTURES, "tones")
     text = store_comparison(tmp_path, compare(a, b), "sdr", 1, load, read)
     assert "No pictures and sounds of A: ideal binary mask is a control" in text
-    assert "B: [picture](<examples-b/m1.png>)" in text
+    assert "B: [picture](examples-b/m1.png)" in text
     assert "bell + drum" in text
 
 
@@ -302,12 +304,13 @@ def test_without_mixtures_to_look_at_no_checkpoint_is_opened(tmp_path):
 
 
 def test_what_a_run_has_stored_is_linked_if_nothing_can_be_made(tmp_path):
-    stored = tmp_path / "artifacts"
+    stored = tmp_path / "my artifacts"
     (stored / "examples").mkdir(parents=True)
     (stored / "examples" / "m2.png").touch()
     a = side("A", MIXTURES, "tones", stored=str(stored))
     text = store_comparison(tmp_path, compare(a, side("B", MIXTURES)), "sdr", 9, load, read)
-    assert f"A: [picture](<{stored}/examples/m2.png>) [sounds](<{stored}/examples/m2/>)" in text
+    folder = f"{tmp_path}/my%20artifacts/examples"
+    assert f"A: [picture]({folder}/m2.png) [sounds]({folder}/m2/)" in text
     assert "m1.png" not in text
 
 

@@ -102,8 +102,13 @@ def test_of_many_classes_those_in_most_mixtures_are_drawn_without_values():
     assert pair_matrix(pairs(*rows), chosen).shape == (MOST_CLASSES, MOST_CLASSES)
 
 
-def test_a_class_mixed_with_itself_counts_its_mixtures_once_and_no_scores_are_refused():
+def test_a_class_mixed_with_itself_counts_its_mixtures_once():
     names, left_out = frequent_classes(pairs(("a", "a", 1.0, 3), ("a", "b", 1.0, 1)))
     assert (names, left_out) == (["a", "b"], 0)
-    with pytest.raises(ValueError, match="no pair of classes has a score"):
-        pair_figure(pairs(("a", "b", None, 3)), "SGN")
+
+
+def test_where_no_pair_has_a_score_the_figure_says_so():
+    for table in (pairs(), pairs(("a", "b", None, 3))):
+        figure = pair_figure(table, "SGN")
+        assert [text.get_text() for text in figure.texts] == ["SGN", "no pair of classes has a score"]
+        assert not figure.axes

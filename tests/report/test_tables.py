@@ -119,9 +119,15 @@ def test_the_table_names_systems_scores_and_counts():
     assert len(header) == len(rule) == len(line)
 
 
-def test_cells_are_aligned_and_cannot_end_a_column():
-    text = markdown_table(["name", "n"], [["a|b", "1"], ["c", "100"]])
-    assert text.splitlines() == [r"| name |   n |", r"|------|----:|", r"| a\|b |   1 |", r"| c    | 100 |"]
+def test_numbers_are_aligned_to_the_right_and_no_cell_can_end_a_column():
+    text = markdown_table(["name", "n", "of"], [["a|b", "1", "x"], ["7", "-100", ""], ["c", "", "yz"]])
+    assert text.splitlines() == [
+        r"| name |    n | of |",
+        r"|------|-----:|----|",
+        r"| a\|b |    1 | x  |",
+        r"| 7    | -100 |    |",
+        r"| c    |      | yz |",
+    ]
 
 
 def test_classes_have_the_means_over_their_own_sources_the_best_first():
@@ -174,19 +180,19 @@ def test_tables_of_nothing_are_empty():
 def test_presence_is_scored_once_a_mixture():
     results = table(
         rows("a", (BELL, 1.0), (DRUM, 1.0), predicted=[BELL]),  # one hit, one miss
-        rows("b", (BELL, 1.0), (HARP, 1.0), predicted=[BELL, DRUM, HARP]),  # two hits, one false alarm
+        rows("b", (BELL, 1.0), (HARP, 1.0), predicted=[BELL, DRUM, HARP, 3]),  # two hits, two false alarms
         rows("c", (BELL, 1.0), (-1, 1.0), predicted=[DRUM]),  # nobody knows what the other source is
         rows("a", (BELL, 1.0), (DRUM, 1.0), system="mixture"),
     )
     found = presence_scores(results, "model", 4)
     assert found is not None
     assert found.num_mixtures == 2
-    assert found.micro == pytest.approx((3 / 4, 3 / 4, 3 / 4))
+    assert found.micro == pytest.approx((3 / 5, 3 / 4, 6 / 9))
     # bell 1, 1; drum 0, 0; harp 1, 1; the fourth class never occurs.
     assert found.macro == pytest.approx((2 / 4, 2 / 4, 2 / 4))
-    assert found.values["micro_f1"] == pytest.approx(3 / 4)
+    assert found.values["micro_f1"] == pytest.approx(6 / 9)
     assert next(iter(found.values)) == "micro_precision"
-    assert "| micro           |     0.750 |  0.750 | 0.750 |        2 |" in found.describe()
+    assert "| micro           |     0.600 |  0.750 | 0.667 |        2 |" in found.describe()
 
 
 def test_a_system_that_predicts_no_classes_has_no_presence_scores_and_one_that_predicts_none_has():

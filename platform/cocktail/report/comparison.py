@@ -11,8 +11,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
@@ -121,8 +121,8 @@ class Side:
         stored = f"{self.run.stored}/examples"
         is_stored = not is_remote(stored) and Path(stored, f"{mixture_id}.png").exists()
         folder = self.examples or (stored if is_stored else None)
-        links = f"{self.letter}: [picture](<{folder}/{mixture_id}.png>) [sounds](<{folder}/{mixture_id}/>)"
-        return links if folder else ""
+        target = f"{quote(folder)}/{mixture_id}" if folder else ""
+        return f"{self.letter}: [picture]({target}.png) [sounds]({target}/)" if folder else ""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -216,7 +216,7 @@ def comparison_figure(comparison: Comparison, score: str) -> Figure:
         title=f"{len(a)} mixtures; above the line A is better",
         aspect="equal",
     )
-    right.hist(difference, bins="auto" if np.ptp(difference) else 1)
+    right.hist(difference, bins=40)
     right.axvline(0, color="0.5", linewidth=1)
     right.axvline(difference.mean(), color="C1", label=f"mean {difference.mean():.2f} dB")
     right.set(xlabel=f"A - B of {HEADERS[score]} (dB)", ylabel="mixtures", title="differences")
@@ -308,7 +308,9 @@ def describe(comparison: Comparison, score: str, count: int) -> str:
     ]
     parts = [
         f"# {comparison.a.system} against {comparison.b.system}",
-        "\n".join(f"- {side.letter}: {side.system}, of {side.run.name}, in {side.run.stored}" for side in sides),
+        "\n".join(
+            f"- {side.letter}: `{side.system}` of {side.run.name}, stored in {side.run.stored}" for side in sides
+        ),
         f"{comparison.num_common} mixtures are in both, {comparison.num_only_a} only in A, {comparison.num_only_b} "
         f"only in B. Of those in both, {comparison.num_excluded} have no score, for a silent reference. All below is "
         f"of the other {len(comparison.mixtures)}: means over a mixture's sources, then over mixtures.",

@@ -20,11 +20,14 @@ def pair_figure(pairs: pa.Table, title: str) -> Figure:
     """The mean SDR of mixtures of each pair of classes, of rows class_a, class_b (names), sdr (dB) and mixtures (int).
 
     Rows of one pair in either order are taken together, weighted by mixtures; rows without a score do not count. Pairs
-    that do not occur are hatched. Higher is better. Raises ValueError if no pair has a score.
+    that do not occur are hatched. Higher is better. Where no pair has a score, the figure says so.
     """
     pairs = pairs.filter(pc.field("sdr").is_valid() & (pc.field("mixtures") > 0))
     if not len(pairs):
-        raise ValueError("no pair of classes has a score")
+        figure = Figure(figsize=(5, 1.5))
+        figure.suptitle(title)
+        figure.text(0.5, 0.4, "no pair of classes has a score", ha="center")
+        return figure
     names, left_out = frequent_classes(pairs)
     values = pair_matrix(pairs, names)
     side = 2.6 + 0.42 * max(len(names), 5)

@@ -119,19 +119,21 @@ def markdown(summaries: list[Summary]) -> str:
 
 
 def markdown_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """Cells as a Markdown table with aligned columns: the first to the left, the others to the right."""
+    """Cells as an aligned Markdown table: numbers to the right, text and the first column to the left."""
     cells = [[cell.replace("|", "\\|") for cell in row] for row in (header, *rows)]
-    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
+    columns = list(zip(*cells, strict=True))
+    widths = [max(map(len, column)) for column in columns]
+    are_numbers = [False, *(all(cell[:1] in "+-0123456789" for cell in column[1:]) for column in columns[1:])]
 
     def line(row: list[str]) -> str:
         padded = [
-            row[0].ljust(widths[0]),
-            *(cell.rjust(width) for cell, width in zip(row[1:], widths[1:], strict=True)),
+            cell.rjust(width) if is_number else cell.ljust(width)
+            for cell, width, is_number in zip(row, widths, are_numbers, strict=True)
         ]
         return f"| {' | '.join(padded)} |"
 
-    rule = f"|{'-' * (widths[0] + 2)}|" + "".join(f"{'-' * (width + 1)}:|" for width in widths[1:])
-    return "\n".join([line(cells[0]), rule, *(line(row) for row in cells[1:])])
+    rules = ["-" * (width + 1) + ("-", ":")[is_number] for width, is_number in zip(widths, are_numbers, strict=True)]
+    return "\n".join([line(cells[0]), f"|{'|'.join(rules)}|", *(line(row) for row in cells[1:])])
 
 
 def to_markdown(table: pa.Table) -> str:
