@@ -10,7 +10,6 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -150,7 +149,7 @@ class Test:
                 on_scored=count,
             )
 
-    def report(self, results: pa.Table, tracked: TrackedRun, step: int) -> str:
+    def report(self, results: pa.Table, tracked: TrackedRun, step: int, steps_per_epoch: int | None = None) -> str:
         """Store scores, tables, figures and sounds in MLflow. Returns the tables as text.
 
         table.md, results.parquet, test_list.parquet; by_class and by_class_pair (.md, .parquet, the latter .png);
@@ -186,7 +185,9 @@ class Test:
             pq.write_table(results, folder / "results.parquet")
             pq.write_table(self.mixtures, folder / "test_list.parquet")
             self._store_tables(folder, results)
-            self._store_figures(folder, results, tracked.histories(("look/", "loss/")))
+            self._store_figures(folder, results)
+            if histories := tracked.histories(("look/", "loss/")):
+                learning_figure(histories, name, steps_per_epoch).savefig(folder / "learning.png", dpi=100)
             tracked.store(folder)
         tracked.log(metrics, step)
         return text
@@ -200,7 +201,7 @@ class Test:
             pq.write_table(table, folder / f"{kind}.parquet")
             (folder / f"{kind}.md").write_text(to_markdown(table) + "\n")
 
-    def _store_figures(self, folder: Path, results: pa.Table, histories: Mapping[str, list[tuple[int, float]]]) -> None:
+    def _store_figures(self, folder: Path, results: pa.Table) -> None:
         name, classes = self.trained.name, self.trained.classes
         figures = {
             "by_class_pair": pair_figure(by_class_pair(results, name, classes), f"{name}: SDR by pair of classes")
@@ -208,8 +209,6 @@ class Test:
         vectors, class_ids = vectors_of(results, name)
         if len(vectors):
             figures["source_vectors"], _ = vectors_figure(vectors, class_ids, classes, f"{name}: source vectors")
-        if histories:
-            figures["learning"] = learning_figure(histories, name)
         for kind, figure in figures.items():
             figure.savefig(folder / f"{kind}.png", dpi=100)
         examples = self.mixtures.slice(0, self.evaluation.num_examples)

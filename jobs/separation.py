@@ -170,7 +170,7 @@ def run(experiment: Experiment) -> None:
         )
         results = test.score()
         clock.lap("evaluation")
-        table = test.report(results, tracked, num_steps)
+        table = test.report(results, tracked, num_steps, source.batches_per_epoch)
         clock.lap("report")
         rates = speeds(tracked, len(test_list) / clock.seconds["evaluation"])
         tracked.log({**{f"seconds/{name}": value for name, value in clock.seconds.items()}, **rates}, num_steps)

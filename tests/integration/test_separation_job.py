@@ -96,8 +96,9 @@ def test_one_run_leaves_scores_metrics_figures_and_sounds(undisturbed):
     drawn = {path.name for path in artifacts.glob("*.png")}
     assert drawn == {"by_class_pair.png", "learning.png", "source_vectors.png"}
     assert pq.read_table(artifacts / "by_class.parquet")["class"].to_pylist()
-    (figure,) = (artifacts / "examples").glob("*.png")
-    assert len(list((artifacts / "examples" / figure.stem).glob("*.wav"))) == 5
+    (example,) = (artifacts / "examples").glob("*/")
+    assert len(list(example.glob("*.wav"))) == 5
+    assert {path.name for path in example.parent.glob("*.png")} == {f"{example.name}.png", f"{example.name}-masks.png"}
 
 
 def test_a_model_trained_on_two_sources_is_scored_on_three_without_training(undisturbed, experiment, local_ray, capfd):

@@ -146,7 +146,7 @@ def format_cell(value: str | int | float | None) -> str:
     """Two decimals for what is not whole; nothing for what is not there."""
     if value is None or value != value:  # not a number
         return ""
-    return f"{value:.2f}" if isinstance(value, float) else str(value)
+    return f"{round(value, 2) + 0.0:.2f}" if isinstance(value, float) else str(value)  # no -0.00
 
 
 def format_interval(interval: tuple[float, float] | None) -> str:
