@@ -20,7 +20,7 @@ from cocktail.storage import absolute
 from cocktail.tracking import default_tracking_uri
 from cocktail.train.cluster import connect, one_line_errors
 from cocktail.types import UsageError
-from jobs.scoring import Test, score_and_track
+from jobs.scoring import Scoring, score_and_track
 from pipelines.manifest import open_manifest
 
 
@@ -52,7 +52,7 @@ def main(arguments: list[str]) -> None:
     tracking_uri = job.tracking_uri or default_tracking_uri(output)
     manifest = open_manifest(absolute(job.data or trained.data, "--data"))
     connect(tracking_uri)
-    test = Test.of(checkpoint, trained, manifest, job.mixing, job.evaluation, job.resources)
+    test = Scoring.of(checkpoint, trained, manifest, job.mixing, job.evaluation, job.resources)
     print(score_and_track(test, tracking_uri, output))
 
 

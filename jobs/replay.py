@@ -3,7 +3,7 @@
 
 Writes mixture.wav, a wav a source, their pictures and row.json (clips, crops, gains) for each id that a log, a table
 or an error message showed; or for EPOCH:ROW, a row of an epoch, both from 0. The settings that the ids were made with
-are those of --checkpoint, or else the ones given here.
+are the ones given here, and else those of --checkpoint.
 """
 
 import dataclasses
@@ -47,15 +47,14 @@ def main() -> None:
     job = tyro.cli(Replay, description=__doc__)
     if job.checkpoint is not None:
         settings = read_about(absolute(job.checkpoint, "--checkpoint"))["settings"]
-        job = dataclasses.replace(
+        told = dataclasses.replace(
             job,
             seed=settings["seed"],
             mixing=part_of(Mixing, settings, "mixing."),
             split=settings["training.split"],
-            evaluation=dataclasses.replace(
-                part_of(Evaluation, settings, "evaluation."), test_list=job.evaluation.test_list
-            ),
+            evaluation=part_of(Evaluation, settings, "evaluation."),
         )
+        job = tyro.cli(Replay, default=told, description=__doc__)  # what is given here wins
     if job.evaluation.test_list is not None:
         listed = absolute(job.evaluation.test_list, "--evaluation.test-list")
         job = dataclasses.replace(job, evaluation=dataclasses.replace(job.evaluation, test_list=listed))

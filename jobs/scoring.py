@@ -15,19 +15,21 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import torch
 
 from cocktail.config import Evaluation, Mixing, Resources, flatten
-from cocktail.evaluate import Trained, evaluate
+from cocktail.evaluate import SCORING_CPUS, SEPARATING_CPUS, Trained, evaluate
 from cocktail.report.examples import store_examples
 from cocktail.report.fuss import fuss_report
 from cocktail.report.learning import learning_figure
 from cocktail.report.matrix import pair_figure
 from cocktail.report.tables import by_class, by_class_pair, markdown, presence_scores, summarise, to_markdown
-from cocktail.report.vectors import vector_scores, vectors_figure, vectors_of
+from cocktail.report.vectors import VectorScores, vectors_figure, vectors_of
 from cocktail.storage import absolute, join
 from cocktail.tracking import TrackedRun
+from cocktail.train.cluster import require_resources
 from cocktail.train.ray_train import uses_gpus
 from cocktail.types import UsageError
 from pipelines.batches import read_mixtures
@@ -93,8 +95,14 @@ def provenance(manifest: Manifest, test_list: pa.Table) -> dict[str, str]:
     }
 
 
+def require_test_resources(resources: Resources) -> None:
+    """Raise UsageError, with the numbers, if the cluster is too small for an evaluation."""
+    gpus = {"GPU": resources.num_workers} if uses_gpus(resources) else {}
+    require_resources({"CPU": SEPARATING_CPUS + SCORING_CPUS, **gpus}, "evaluation")
+
+
 @dataclass(frozen=True, kw_only=True)
-class Test:
+class Scoring:
     """A trained model and what it is scored on."""
 
     checkpoint: str
@@ -115,8 +123,12 @@ class Test:
         mixing: Mixing,
         evaluation: Evaluation,
         resources: Resources,
-    ) -> Test:
-        """The test that settings describe. Raises UsageError where the data cannot give such mixtures."""
+    ) -> Scoring:
+        """The test that settings describe.
+
+        Raises UsageError where the model cannot separate, or the data cannot give, such mixtures.
+        """
+        trained.config.require_test_mixing(mixing)
         mixtures = in_classes_of(trained, manifest, make_test_list(manifest, mixing, evaluation))
         return cls(
             checkpoint=checkpoint,
@@ -156,36 +168,27 @@ class Test:
         source_vectors.png and learning.png where there is something to draw; examples/.
         """
         name, classes = self.trained.name, self.trained.classes
-        summaries = summarise(results)
-        sections = [markdown(summaries)]
-        metrics = {
-            f"test/{summary.system.replace(' ', '_').replace(',', '')}/{score}": value
-            for summary in summaries
-            for score, value in summary.means.items()
-        }
+        metrics = metrics_of(results)
+        sections = tables_by_number(results)
         presence = presence_scores(results, name, len(classes))
         if presence is not None:
             sections.append(presence.describe())
             metrics |= {f"test/presence/{score}": value for score, value in presence.values.items()}
-        vectors = vector_scores(*vectors_of(results, name))
-        if vectors is not None:
-            sections.append(
-                f"source vectors by class: silhouette {vectors.silhouette:.2f}, 5-NN accuracy "
-                f"{vectors.knn5_accuracy:.1%} (chance {vectors.chance:.1%}), {vectors.num_vectors} vectors of "
-                f"{vectors.num_classes} classes"
-            )
-            metrics |= {f"test/vectors/{score}": value for score, value in asdict(vectors).items()}
-        fuss = {summary.system: fuss_report(results, summary.system) for summary in summaries}
-        told = [f"{system}\n\n{found.markdown()}" for system, found in fuss.items() if found is not None]
-        sections += ["By the FUSS rule:", *told] if told else []
-        text = "\n\n".join(sections)
         with tempfile.TemporaryDirectory() as temporary:
             folder = Path(temporary)
+            vectors = self._store_figures(folder, results)
+            if vectors is not None:
+                sections.append(
+                    f"source vectors by class: silhouette {vectors.silhouette:.2f}, 5-NN accuracy "
+                    f"{vectors.knn5_accuracy:.1%} (chance {vectors.chance:.1%}), {vectors.num_vectors} vectors of "
+                    f"{vectors.num_classes} classes"
+                )
+                metrics |= {f"test/vectors/{score}": value for score, value in asdict(vectors).items()}
+            text = "\n\n".join(sections)
             (folder / "table.md").write_text(text + "\n")
             pq.write_table(results, folder / "results.parquet")
             pq.write_table(self.mixtures, folder / "test_list.parquet")
             self._store_tables(folder, results)
-            self._store_figures(folder, results)
             if histories := tracked.histories(("look/", "loss/")):
                 learning_figure(histories, name, steps_per_epoch).savefig(folder / "learning.png", dpi=100)
             tracked.store(folder)
@@ -201,29 +204,67 @@ class Test:
             pq.write_table(table, folder / f"{kind}.parquet")
             (folder / f"{kind}.md").write_text(to_markdown(table) + "\n")
 
-    def _store_figures(self, folder: Path, results: pa.Table) -> None:
+    def _store_figures(self, folder: Path, results: pa.Table) -> VectorScores | None:
         name, classes = self.trained.name, self.trained.classes
         figures = {
             "by_class_pair": pair_figure(by_class_pair(results, name, classes), f"{name}: SDR by pair of classes")
         }
         vectors, class_ids = vectors_of(results, name)
+        scores = None
         if len(vectors):
-            figures["source_vectors"], _ = vectors_figure(vectors, class_ids, classes, f"{name}: source vectors")
+            figures["source_vectors"], scores = vectors_figure(vectors, class_ids, classes, f"{name}: source vectors")
         for kind, figure in figures.items():
             figure.savefig(folder / f"{kind}.png", dpi=100)
         examples = self.mixtures.slice(0, self.evaluation.num_examples)
         if len(examples):
             batch = read_mixtures(examples, ClipSource.of(self.manifest), self.mixing)
             store_examples(folder / "examples", self.trained.model, batch, classes, self.mixing.sample_rate_hz)
+        return scores
 
 
-def score_and_track(test: Test, tracking_uri: str, output: str) -> str:
+def tables_by_number(results: pa.Table) -> list[str]:
+    """The systems' table for each number of sources; and by the FUSS rule, if there are several."""
+    numbers = sorted(results["num_sources"].unique().to_pylist())
+    told = []
+    for number in numbers:
+        heading = f"Mixtures of {number} source{'s' if number > 1 else ''}:\n\n" if len(numbers) > 1 else ""
+        told.append(heading + markdown(summarise(results.filter(pc.field("num_sources") == number))))
+    for system in results["system"].unique().to_pylist():
+        fuss = fuss_report(results, system)
+        told += [] if fuss is None else [f"{system}, by the FUSS rule:\n\n{fuss.markdown()}"]
+    return told
+
+
+def metrics_of(results: pa.Table) -> dict[str, float]:
+    """Means and counts as MLflow takes them, over all mixtures of several sources if there are such."""
+    several = results.filter(pc.field("num_sources") > 1)
+    metrics: dict[str, float] = {}
+    for summary in summarise(several if len(several) else results):
+        prefix = f"test/{summary.system.replace(' ', '_').replace(',', '')}"
+        metrics |= {f"{prefix}/{score}": value for score, value in summary.means.items() if value == value}
+        counts = ("num_mixtures", "num_sources", "num_excluded", "num_silent_estimates")
+        metrics |= {f"{prefix}/{count}": getattr(summary, count) for count in counts}
+        if summary.sdr_interval is not None:
+            low, high = summary.sdr_interval
+            metrics |= {f"{prefix}/sdr_low": low, f"{prefix}/sdr_high": high}
+        fuss = fuss_report(results, summary.system)
+        for group in [] if fuss is None else fuss.groups:
+            if group.mean_db is not None:
+                metrics[f"{prefix}/fuss_{group.score.lower().replace('-', '_')}_{group.sources}_sources"] = (
+                    group.mean_db
+                )
+    return metrics
+
+
+def score_and_track(test: Scoring, tracking_uri: str, output: str) -> str:
     """Score a checkpoint in an MLflow run of its own, which the same test of it finds again. Returns what to print."""
     tests = {
         "checkpoint": test.checkpoint,
         "data": test.manifest.folder,
         **flatten({"mixing": asdict(test.mixing), "evaluation": asdict(test.evaluation)}),
+        **{f"trained.{path}": value for path, value in test.trained.settings.items()},
     }
+    require_test_resources(test.resources)
     key = hashlib.sha256(json.dumps([tests, plan_hash(test.mixtures)], sort_keys=True).encode()).hexdigest()[:8]
     tracked = TrackedRun.open(
         tracking_uri,

@@ -17,19 +17,19 @@ import pyarrow as pa
 import tyro
 
 from cocktail.config import Experiment, flatten, identity, run_key
-from cocktail.evaluate import SCORING_CPUS, SEPARATING_CPUS, about, load_trained
+from cocktail.evaluate import about, load_trained
 from cocktail.storage import absolute, exists, join, list_names, write_atomic
 from cocktail.tracking import TrackedRun, default_tracking_uri
-from cocktail.train.cluster import connect, num_nodes, one_line_errors, require_resources
+from cocktail.train.cluster import connect, num_nodes, one_line_errors
 from cocktail.train.ray_train import fit, prepare, uses_gpus
 from cocktail.types import MixtureBatch, UsageError
-from jobs.scoring import Test, make_test_list, provenance
+from jobs.scoring import Scoring, make_test_list, provenance, require_test_resources
 from pipelines.batches import read_mixtures
 from pipelines.clips import ClipSource
 from pipelines.embedded import make_embedded_corpus
 from pipelines.manifest import Manifest, open_manifest
 from pipelines.mixtures import RENDER_CPUS, MixtureStream
-from pipelines.plans import describe, plan_hash
+from pipelines.plans import describe
 from pipelines.shard_cache import ShardCache
 from pipelines.shard_plan import SHARD_SCHEMA, ShardSettings
 from pipelines.shards import shard_dataset
@@ -105,6 +105,11 @@ def run(experiment: Experiment) -> None:
     experiment = dataclasses.replace(experiment, output=absolute(experiment.output, "--output"))
     tracking_uri = experiment.tracking_uri or default_tracking_uri(experiment.output)
     manifest = open_data(experiment, tracking_uri)
+    if experiment.evaluation.test_list is not None:
+        listed = absolute(experiment.evaluation.test_list, "--evaluation.test-list")
+        experiment = dataclasses.replace(
+            experiment, evaluation=dataclasses.replace(experiment.evaluation, test_list=listed)
+        )
     mixing, evaluation = experiment.mixing, experiment.evaluation
     test_list = make_test_list(manifest, mixing, evaluation)
     resources = experiment.resources
@@ -123,25 +128,24 @@ def run(experiment: Experiment) -> None:
     num_steps = experiment.training.num_steps(source.batches_per_epoch)
     connect(tracking_uri)
     clock.lap("data")
-    # A frozen list is what it holds, wherever it lies.
-    listed = f"sha256:{plan_hash(test_list)}" if evaluation.test_list else None
-    keyed = dataclasses.replace(experiment, evaluation=dataclasses.replace(evaluation, test_list=listed))
-    decisive = identity(keyed, manifest.root_hash)
-    folder = run_folder(keyed, manifest)
+    settings = flatten(dataclasses.asdict(experiment))
+    decisive = identity(experiment, manifest.root_hash)
+    folder = run_folder(experiment, manifest)
     gpus = uses_gpus(resources)
     source = dataclasses.replace(source, pin_memory=gpus)
     data_cpus = RENDER_CPUS if resources.executor == "ray" else 0.0
     prepare(experiment, identity=decisive, run_folder=folder, gpus=gpus, data_cpus=data_cpus)
-    require_resources({"CPU": SEPARATING_CPUS + SCORING_CPUS}, "evaluation")
+    require_test_resources(resources)
     tracked = TrackedRun.open(
         tracking_uri,
         join(experiment.output, "artifacts"),
         experiment=experiment.name,
         name=folder.rsplit("/", 1)[-1],
-        key=run_key(keyed, manifest.root_hash),
-        params=flatten(dataclasses.asdict(experiment)),
+        key=run_key(experiment, manifest.root_hash),
+        params={path: value for path, value in settings.items() if not path.startswith("evaluation.")},
     )
-    tracked.tag(provenance(manifest, test_list))
+    tests = {path: value for path, value in settings.items() if path.startswith("evaluation.")}
+    tracked.tag({**provenance(manifest, test_list), **tests})  # tags: they may change when the job is started again
     print(f"training {num_steps} steps in {folder}", flush=True)
     read = functools.partial(read_mixtures, source=ClipSource.of(manifest, cache), mixing=mixing)
     looked_at = test_list.slice(0, evaluation.num_looks)
@@ -159,7 +163,7 @@ def run(experiment: Experiment) -> None:
         )
         tracked.tag({"checkpoint": checkpoint})
         clock.lap("training")
-        test = Test(
+        test = Scoring(
             checkpoint=checkpoint,
             trained=load_trained(checkpoint),
             manifest=manifest,

@@ -5,11 +5,12 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pytest
 import torch
 
 from cocktail.config import Evaluation
-from cocktail.evaluate import about, load_trained, separate_batch
+from cocktail.evaluate import about, load_trained, scoring_pipeline, separate_batch
 from cocktail.train.checkpoint import CheckpointStore
 from cocktail.types import UsageError
 from tests.integration.small_experiment import SMALL
@@ -83,3 +84,10 @@ def test_a_batch_is_separated_by_every_reading_and_control():
     assert columns["references"].shape == (2, 2, 63 * 64)
     np.testing.assert_allclose(columns["references"].sum(axis=1), columns["mixture"], atol=1e-6)
     assert [name for name in systems if f"classes/{name}" in columns] == systems[:4]
+
+
+def test_gpus_can_be_asked_for(local_ray):
+    """Ray checks what is asked for when the pipeline is made; nothing runs, so none is needed."""
+    plan = pa.table({"mixture_id": ["a", "b", "c"], "clip_id": [["x"], ["y"], ["z"]]})
+    pipeline = scoring_pipeline("nowhere", plan, lambda rows: None, batch_size=2, num_gpus=1, metrics="batched")
+    assert "_Separate" in repr(pipeline) or "MapBatches" in repr(pipeline)

@@ -27,7 +27,11 @@ class ModelConfig(Protocol):
         ...
 
     def require_mixing(self, mixing: Mixing) -> None:
-        """Raise UsageError if the model cannot take such mixtures."""
+        """Raise UsageError if the model cannot learn from such mixtures."""
+        ...
+
+    def require_test_mixing(self, mixing: Mixing) -> None:
+        """Raise UsageError if the model cannot separate such mixtures."""
         ...
 
 
@@ -273,13 +277,18 @@ class Experiment(Generic[ModelT]):
         )
         self.model.require_mixing(self.mixing)
         _require(
+            re.fullmatch(r"[A-Za-z0-9._-]+", self.name) is not None and self.name != "mixture",
+            f"name may hold letters, digits, '.', '_' and '-' only, and not be 'mixture', not {self.name!r}",
+        )
+        _require(
             self.run_name is None or re.fullmatch(r"[A-Za-z0-9._-]+", self.run_name) is not None,
             f"run_name may hold letters, digits, '.', '_' and '-' only, not {self.run_name!r}",
         )
 
 
-_DOES_NOT_DECIDE_RESULTS = (
+_DOES_NOT_DECIDE_WEIGHTS = (
     "resources.",
+    "evaluation.",
     "data",
     "output",
     "tracking_uri",
@@ -288,9 +297,6 @@ _DOES_NOT_DECIDE_RESULTS = (
     "training.checkpoint_every",
     "training.keep_checkpoints",
     "training.max_dropped_share",
-    "evaluation.batch_size",
-    "evaluation.num_examples",
-    "evaluation.num_looks",
 )
 """Dotted paths, and parts of the experiment with a dot behind them."""
 
@@ -298,26 +304,22 @@ _DOES_NOT_DECIDE_RESULTS = (
 def identity(experiment: Experiment, manifest_hash: str) -> dict[str, Any]:
     """The settings that decide what is learned, by dotted path, with the hash of the data.
 
-    Two runs with the same identity have the same weights; a checkpoint is only continued under its own.
+    Two runs with the same identity have the same weights; a checkpoint is only continued under its own. What it is
+    tested on is no part of it: any test can be made of the checkpoint later.
     """
-    decisive = _decisive(experiment, manifest_hash)
-    return {path: value for path, value in decisive.items() if not path.startswith("evaluation.")}
-
-
-def run_key(experiment: Experiment, manifest_hash: str) -> str:
-    """Eight hexadecimal digits that name what decides a run's results: its identity, and what it is tested on."""
-    canonical = json.dumps(_decisive(experiment, manifest_hash), sort_keys=True)
-    return hashlib.sha256(canonical.encode()).hexdigest()[:8]
-
-
-def _decisive(experiment: Experiment, manifest_hash: str) -> dict[str, Any]:
     settings = flatten(dataclasses.asdict(experiment))
     decisive = {
         path: value
         for path, value in settings.items()
-        if path not in _DOES_NOT_DECIDE_RESULTS and f"{path.split('.')[0]}." not in _DOES_NOT_DECIDE_RESULTS
+        if path not in _DOES_NOT_DECIDE_WEIGHTS and f"{path.split('.')[0]}." not in _DOES_NOT_DECIDE_WEIGHTS
     }
     return {**decisive, "manifest": manifest_hash}
+
+
+def run_key(experiment: Experiment, manifest_hash: str) -> str:
+    """Eight hexadecimal digits that name a run's identity."""
+    canonical = json.dumps(identity(experiment, manifest_hash), sort_keys=True)
+    return hashlib.sha256(canonical.encode()).hexdigest()[:8]
 
 
 def flatten(settings: dict[str, Any], prefix: str = "") -> dict[str, Any]:

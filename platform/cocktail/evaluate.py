@@ -37,6 +37,10 @@ class Trained:
 
     name: str
     """Of its experiment."""
+    config: Any
+    """The `ModelConfig` that the model was built from."""
+    settings: dict[str, Any]
+    """The whole experiment's, by dotted path."""
     model: Any
     """The `Separator` on the CPU, ready to separate."""
     mixing: Mixing
@@ -75,10 +79,13 @@ def load_trained(checkpoint: str) -> Trained:
     except (ModuleNotFoundError, AttributeError) as error:
         raise UsageError(f"{checkpoint} is of a model that this version does not have: {told['model']}") from error
     classes = tuple(told["classes"])
-    model = part_of(config_type, settings, "model.").build(len(classes))
+    config = part_of(config_type, settings, "model.")
+    model = config.build(len(classes))
     model.load_state_dict(load_checkpoint(checkpoint).state["model"])
     return Trained(
         name=told["name"],
+        config=config,
+        settings=settings,
         model=model.eval(),
         mixing=part_of(Mixing, settings, "mixing."),
         evaluation=part_of(Evaluation, settings, "evaluation."),
@@ -153,6 +160,28 @@ def evaluate(
     plan into a batch, on any node. One actor a GPU separates; without, one for four CPUs. `on_scored` gets the rows of
     each batch as it is done. Raises UsageError if no mixture can be scored.
     """
+    scored = scoring_pipeline(checkpoint, plan, read, batch_size=batch_size, num_gpus=num_gpus, metrics=metrics)
+    blocks: Any = scored.iter_batches(batch_size=None, batch_format="pyarrow")
+    tables = []
+    for block in blocks:
+        tables.append(block.cast(RESULTS))
+        on_scored(tables[-1])
+    results = _in_plan_order(pa.concat_tables(tables), plan)
+    if not results["sdr"].is_valid().to_numpy().any():
+        raise UsageError(f"none of the {len(plan)} test mixtures can be scored: each has a silent reference")
+    return results
+
+
+def scoring_pipeline(
+    checkpoint: str,
+    plan: pa.Table,
+    read: Callable[[pa.Table], MixtureBatch],
+    *,
+    batch_size: int,
+    num_gpus: int,
+    metrics: Metrics,
+) -> Any:
+    """The Ray dataset of `evaluate`: a block of RESULTS for each batch of the plan. Nothing runs before it is read."""
     import ray
     import ray.data
 
@@ -162,12 +191,12 @@ def evaluate(
     context.raise_original_map_exception = True  # so that a user's mistake stays recognisable
     slices = [plan.slice(start, batch_size) for start in range(0, len(plan), batch_size)]
     by_fuss_rule = len({len(clips) for clips in plan["clip_id"].to_pylist()}) > 1
-    scored = (
+    return (
         ray.data.from_arrow(slices)
         .map_batches(
             _Separate,
             fn_constructor_args=(checkpoint, read, num_gpus > 0),
-            batch_size=None,
+            batch_size=batch_size,  # as the blocks are; Ray wants it said for GPUs
             batch_format="pyarrow",
             compute=ray.data.ActorPoolStrategy(
                 size=num_gpus or max(int(ray.cluster_resources().get("CPU", 0)) // 4, 1)
@@ -182,15 +211,6 @@ def evaluate(
             num_cpus=SCORING_CPUS,
         )
     )
-    blocks: Any = scored.iter_batches(batch_size=None, batch_format="pyarrow")
-    tables = []
-    for block in blocks:
-        tables.append(block.cast(RESULTS))
-        on_scored(tables[-1])
-    results = _in_plan_order(pa.concat_tables(tables), plan)
-    if not results["sdr"].is_valid().to_numpy().any():
-        raise UsageError(f"none of the {len(plan)} test mixtures can be scored: each has a silent reference")
-    return results
 
 
 def _in_plan_order(results: pa.Table, plan: pa.Table) -> pa.Table:

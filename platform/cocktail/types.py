@@ -123,8 +123,11 @@ class Separator(Protocol):
 class Classifier(Protocol):
     """A model that says what is in a mixture; training looks at how well, on the way."""
 
-    def confusion(self, batch: MixtureBatch) -> dict[str, Tensor]:
-        """Counts [C, 3] of true positives, false positives and false negatives a class, by what is classified."""
+    def confusion(self, batch: MixtureBatch | None) -> dict[str, Tensor]:
+        """Counts [C, 3] of true positives, false positives and false negatives a class, by what is classified.
+
+        Without a batch, of what is classified without hearing any.
+        """
         ...
 
 

@@ -93,6 +93,9 @@ def test_one_run_leaves_scores_metrics_figures_and_sounds(undisturbed):
     assert all(system in table for system in ("small, predicted classes", "mixture", "ideal ratio mask", "micro"))
     looks = client(undisturbed).get_metric_history(found.info.run_id, "look/presence_macro_f1")
     assert sorted(point.step for point in looks) == [0, 1, 2, 4, 5, 8, 10, 15, 16, 20]
+    tokens = client(undisturbed).get_metric_history(found.info.run_id, "look/token_macro_f1")
+    assert sorted(point.step for point in tokens) == list(range(21))
+    assert (metrics["test/small/num_mixtures"], metrics["test/small/num_excluded"]) == (6, 0)
     drawn = {path.name for path in artifacts.glob("*.png")}
     assert drawn == {"by_class_pair.png", "learning.png", "source_vectors.png"}
     assert pq.read_table(artifacts / "by_class.parquet")["class"].to_pylist()

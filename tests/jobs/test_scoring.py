@@ -1,18 +1,32 @@
 """What jobs do with a trained model."""
 
+from dataclasses import replace
+
+import numpy as np
+import pyarrow as pa
 import pytest
 
 from cocktail.config import Evaluation
 from cocktail.evaluate import Trained
+from cocktail.metrics.results import RESULTS
 from cocktail.types import UsageError
-from jobs.scoring import in_classes_of, make_test_list
+from jobs import sgn_musdb18
+from jobs.scoring import Scoring, in_classes_of, make_test_list, metrics_of, tables_by_number
+from pipelines.index import IndexRow, make_index
 from tests.integration.small_experiment import SMALL
-from tests.toy_shards import CLASSES, make_toy_shards
+from tests.toy_shards import CLASSES, RATE, make_toy_shards, toy_clip, write_shards
 
 
 def trained(classes: tuple[str, ...]) -> Trained:
     return Trained(
-        name="x", model=None, mixing=SMALL.mixing, evaluation=Evaluation(), classes=classes, data="/elsewhere"
+        name="x",
+        config=SMALL.model,
+        settings={},
+        model=None,
+        mixing=SMALL.mixing,
+        evaluation=Evaluation(),
+        classes=classes,
+        data="/elsewhere",
     )
 
 
@@ -31,3 +45,60 @@ def test_classes_that_the_model_does_not_know_are_refused_by_name(tmp_path):
     mixtures = make_test_list(manifest, SMALL.mixing, SMALL.evaluation)
     with pytest.raises(UsageError, match=r"does not know 1 classes of .* among them drum"):
         in_classes_of(trained(tuple(name for name in CLASSES if name != "drum")), manifest, mixtures)
+
+
+def test_tables_and_metrics_keep_single_sources_apart():
+    rows = [
+        {"mixture_id": "a", "system": "m", "source": n, "num_sources": 2, "class_id": n, "silent_estimate": False}
+        | dict.fromkeys(("sdr", "sir", "sar", "si_sdr", "si_sdri"), 3.0)
+        for n in range(2)
+    ]
+    alone = {"mixture_id": "b", "system": "m", "source": 0, "num_sources": 1, "class_id": 0, "silent_estimate": False}
+    rows += [alone | dict.fromkeys(("sdr", "sar", "si_sdr"), 50.0)]
+    results = pa.Table.from_pylist(rows, schema=RESULTS)
+    one, two = tables_by_number(results)
+    assert one.startswith("Mixtures of 1 source:")
+    assert "50.00" in one
+    assert two.startswith("Mixtures of 2 sources:")
+    assert "3.00" in two
+    metrics = metrics_of(results)
+    assert (metrics["test/m/sdr"], metrics["test/m/num_mixtures"], metrics["test/m/num_sources"]) == (3.0, 1, 2)
+    assert metrics_of(results.slice(2))["test/m/sdr"] == 50.0
+
+
+def test_mixtures_that_the_model_cannot_separate_are_refused_before_anything_is_read():
+    slots = replace(SMALL.model, source_vectors="pooled_slots")
+    mixing = replace(SMALL.mixing, num_sources=3)
+    with pytest.raises(UsageError, match="num_slots 2"):
+        Scoring.of("", replace(trained(CLASSES), config=slots), None, mixing, SMALL.evaluation, SMALL.resources)
+
+
+def test_the_musdb18_recipe_finds_its_test_mixtures(tmp_path):
+    """50 songs of four stems, as MUSDB18's test set has."""
+    stems = ("bass", "drums", "other", "vocals")
+    audio = np.random.default_rng(0).integers(-9000, 9000, 20 * RATE).astype("<i2")
+    samples = [
+        (
+            make_index(
+                [
+                    IndexRow(
+                        clip_id=f"song{song}-{stem}",
+                        media_path="",
+                        labels=(stem,),
+                        split="test",
+                        nominal_seconds=20.0,
+                        group=f"song{song}",
+                    )
+                ],
+                stems,
+            ).to_pylist()[0],
+            toy_clip(audio),
+        )
+        for song in range(50)
+        for stem in stems
+    ]
+    manifest = write_shards(tmp_path, {"test-00000": samples}, stems)
+    mixing = replace(sgn_musdb18.PAPER.mixing, sample_rate_hz=RATE, segment_samples=6 * RATE)
+    for number in (2, 4):
+        found = make_test_list(manifest, replace(mixing, num_sources=number), sgn_musdb18.PAPER.evaluation)
+        assert len(found) == 1000

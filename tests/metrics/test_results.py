@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from cocktail.metrics.bss_eval import bss_eval
+from cocktail.metrics.bss_eval import bss_eval, bss_eval_best
 from cocktail.metrics.results import RESULTS, score_batch
 from cocktail.metrics.separation import clip_db, si_sdr
 from cocktail.types import NO_CLASS
@@ -152,3 +152,29 @@ def test_presence_and_vectors_stand_in_the_models_rows(references):
     assert [row["predicted_classes"] for row in rows[::2]] == [[0, 2], [], [1]]
     assert [row["source_vector"] for row in rows[:2]] == [[2.0, 3.0], [0.0, 1.0]]
     assert all(row["source_vector"] is None and row["predicted_classes"] is None for row in rows_of(table, "m, other"))
+
+
+def test_one_source_has_no_interference_and_no_improvement():
+    references = torch.randn(2, 1, T, generator=torch.Generator().manual_seed(0))
+    rows = score_batch(columns([1, 1], {"m": (0.5 * references + 0.1, [[10], [10]])}, references), "batched", False)
+    assert all(row["sir"] is None and row["si_sdri"] is None for row in rows.to_pylist())
+    assert all(0 < row["sdr"] < 100 and 0 < row["si_sdr"] < 100 for row in rows.to_pylist())
+
+
+def test_a_mixture_that_cancels_out_is_not_scored(references):
+    references[1, 1] = -references[1, 0]
+    systems = {"m": (noisy(references), [[10, 11]] * 3), "mixture": (references.sum(1, keepdim=True), None)}
+    rows = score_batch(columns([2] * 3, systems, references), "batched", by_fuss_rule=False).to_pylist()
+    assert {row["mixture_id"] for row in rows if row["sdr"] is None} == {"m1"}
+
+
+def test_a_silent_slot_takes_part_in_the_order_as_the_mixture(references):
+    """As mir_eval orders what the rule makes of the estimates, although the loud one alone would go elsewhere."""
+    references[:, 1] *= 0.1
+    estimates = torch.zeros(3, 2, T)
+    estimates[:, 0] = references[:, 0] + 1.3 * references[:, 1]
+    rows = score_batch(columns([2] * 3, {"m": (estimates, [[NO_CLASS] * 2] * 3)}, references), "batched", False)
+    replaced = torch.stack([estimates[:, 0], references.sum(dim=1)], dim=1)
+    _, order = bss_eval_best(references, replaced)
+    assert [row["estimate"] for row in rows.to_pylist()] == order.flatten().tolist()
+    assert order.flatten().tolist() == [1, 0] * 3

@@ -82,9 +82,17 @@ def test_a_mixture_with_a_silent_reference_is_counted_and_in_no_mean():
 
 def test_a_mixture_with_one_source_without_a_score_has_none():
     results = table(rows("a", (BELL, 1.0), (DRUM, 3.0)), rows("b", (BELL, 7.0), (DRUM, 9.0)))
-    results = results.set_column(8, "sir", pa.array([1.0, 3.0, 7.0, None]))
+    results = results.set_column(RESULTS.names.index("sdr"), "sdr", pa.array([1.0, 3.0, 7.0, None]))
     (model,) = summarise(results)
-    assert (model.means["sdr"], model.means["sir"], model.num_excluded) == (2.0, 2.0, 1)
+    assert (model.means["sdr"], model.num_excluded) == (2.0, 1)
+
+
+def test_one_source_counts_in_the_scores_that_it_has():
+    alone = rows("b", (HARP, 9.0))
+    alone[0] |= {"sir": None, "si_sdri": None}
+    (model,) = summarise(table(rows("a", (BELL, 1.0), (DRUM, 3.0)), alone))
+    assert (model.means["sdr"], model.means["sir"], model.means["si_sdri"]) == (5.5, 2.0, 2.0)
+    assert (model.num_mixtures, model.num_excluded) == (2, 0)
 
 
 def test_the_interval_is_the_bootstraps_over_mixtures_and_absent_for_one_mixture():

@@ -33,7 +33,9 @@ class Linear(nn.Module):
         predicted = self.net(batch.sources.float().flatten(1) / 32768).squeeze(1)
         return {"total": (predicted - batch.class_ids[:, 0]).square().mean()}
 
-    def confusion(self, batch: MixtureBatch):
+    def confusion(self, batch: MixtureBatch | None):
+        if batch is None:
+            return {}
         said = self.net(batch.sources.float().flatten(1) / 32768) > torch.tensor([-0.1, 0.0, 0.1])
         truth = nn.functional.one_hot(batch.class_ids[:, 0], 3) > 0
         return {"presence": confusion_counts(said, truth)}

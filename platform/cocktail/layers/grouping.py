@@ -11,6 +11,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
+from cocktail.layers.precision import at_least_float32
 from cocktail.layers.transformer import CrossAttentionBlock, initialize
 
 Assignment = Literal["soft", "hard"]
@@ -24,7 +25,7 @@ def assign(scores: Tensor, kind: Assignment, axis: SoftmaxAxis, temperature: flo
     class is the patch's best, zero elsewhere, with the gradient of softmax(scores / temperature) (straight-through);
     if `noisy`, as in training, Gumbel noise is added to the scores first.
     """
-    scores = scores.to(torch.promote_types(scores.dtype, torch.float32))  # also under autocast
+    scores = at_least_float32(scores)
     if kind == "soft":
         return scores.softmax(dim=-1 if axis == "classes" else 1)
     if noisy:

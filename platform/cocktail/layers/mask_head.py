@@ -14,6 +14,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from cocktail.layers.precision import at_least_float32
+
 
 class MaskHead(nn.Module):
     """Logits [B, N, 2H, 2W] from U-Net features [B, D, H, W] and source vectors [B, N, K] (SGN eq. 8, 10)."""
@@ -35,7 +37,7 @@ class MaskHead(nn.Module):
         upsampled = F.interpolate(products, scale_factor=2, mode="bilinear", align_corners=True)
         padded = F.pad(upsampled, (1, 1, 1, 1)).view(B, N, 3, 3, 2 * H + 2, 2 * W + 2)
         # Nine taps are added up in float32 at least, as a convolution would, also under autocast.
-        offset = (scaled @ self.map_bias).to(torch.promote_types(scaled.dtype, torch.float32)) + self.bias
+        offset = at_least_float32(scaled @ self.map_bias) + self.bias
         logits = offset[:, :, None, None]
         for row in range(3):
             for column in range(3):

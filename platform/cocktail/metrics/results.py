@@ -56,17 +56,18 @@ RESULTS = pa.schema(
         ("source_vector", pa.list_(pa.float32())),
     ]
 )
-"""A row a mixture, system and source. Scores, in dB, are null where a reference of the mixture is silent; `estimate` is
-the place of the source's estimate among the system's. The fuss columns are null unless mixtures differ in their number
-of sources; the last two are null but for models that have classes and vectors, in the rows of the model itself."""
+"""A row a mixture, system and source. Scores, in dB, are null where a reference of the mixture or its sum is silent,
+SIR and SI-SDRi in mixtures of one source, too. `estimate` is the place of the source's estimate among the system's. The
+fuss columns are null unless mixtures differ in their number of sources; the last two are null but for models that have
+classes and vectors, in the rows of the model itself."""
 
 
 def score_batch(columns: Any, metrics: Metrics, by_fuss_rule: bool) -> pa.Table:
     """Rows of RESULTS for the columns that `separate_batch` gave, mixture by mixture.
 
-    A silent reference takes its mixture out of the scores; a silent estimate is scored as a faint mixture, which is
-    worth what doing nothing is worth. Both are marked. A source's estimate is the one of its class, or what the order
-    with the best mean SIR gives it.
+    A silent reference, or a mixture that cancels out, takes the mixture out of the scores; a silent estimate is scored
+    as a faint mixture, which is worth what doing nothing is worth. Both are marked. A source's estimate is the one of
+    its class, or what the order with the best mean SIR gives it.
     """
     names = [column.removeprefix("estimates/") for column in columns if column.startswith("estimates/")]
     model = next(name for name in names if f"classes/{name}" in columns)  # comes first
@@ -77,7 +78,8 @@ def score_batch(columns: Any, metrics: Metrics, by_fuss_rule: bool) -> pa.Table:
     tables = []
     for count in np.unique(counts):
         chosen = np.flatnonzero(counts == count)
-        usable = ~is_silent(references[chosen, :count]).any(dim=1).numpy()
+        silent = is_silent(references[chosen, :count]).any(dim=1) | is_silent(mixtures[chosen])
+        usable = ~silent.numpy()
         for rows, scored in ((chosen[usable], True), (chosen[~usable], False)):
             if len(rows):
                 picked = {name: signals[name][rows] for name in names}
@@ -150,6 +152,8 @@ def _score_group(group: _Group, metrics: Metrics) -> dict[str, _Scores]:
         estimate = _matched(group, name, own["sir"], silent)
         values = {score: table.gather(1, estimate[:, None])[:, 0] for score, table in own.items()}
         values["si_sdri"] = values["si_sdr"] - unprocessed
+        if group.count == 1:  # there is nothing to interfere, and the mixture is the source
+            del values["sir"], values["si_sdri"]
         scored[name] = _Scores(estimate, silent.gather(1, estimate), values)
     return scored
 
@@ -160,8 +164,8 @@ def _matched(group: _Group, system: str, sir: Tensor, silent: Tensor) -> Tensor:
     if classes is None:
         positions = torch.arange(group.count).clamp(max=sir.shape[1] - 1)
         return positions.expand(len(sir), -1)
-    # An estimate that was not made is taken only if there are too few others.
-    sir = sir.masked_fill((silent & (classes == NO_CLASS))[..., None], -LIMIT_DB)
+    if sir.shape[1] > group.count:  # of more estimates than sources, one that was not made is taken last
+        sir = sir.masked_fill((silent & (classes == NO_CLASS))[..., None], -LIMIT_DB)
     return torch.stack([match(*each) for each in zip(group.class_ids, classes, sir, strict=True)])
 
 

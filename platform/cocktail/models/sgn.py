@@ -25,6 +25,7 @@ from cocktail.audio.stft import FrontEnd, FrontEndConfig
 from cocktail.config import Mixing
 from cocktail.layers.grouping import CategoryGrouping, GroupViTGrouping
 from cocktail.layers.mask_head import MaskHead
+from cocktail.layers.precision import at_least_float32
 from cocktail.layers.transformer import LiteralAttention, TransformerBlock, initialize
 from cocktail.layers.unet import UNet
 from cocktail.metrics.classification import confusion_counts, token_counts
@@ -124,15 +125,19 @@ class SGNConfig:
         return 1.0 if self.assignment == "hard" else 1e-6
 
     def require_mixing(self, mixing: Mixing) -> None:
-        """Raise UsageError for mixtures of another number of frames, of one source, or of sources that no class names.
-
-        The number of sources must be that of the slots if there are no classes to choose by.
-        """
-        slots = self.source_vectors == "pooled_slots"
+        """Raise UsageError for mixtures that cannot be learned from: as `require_test_mixing`, or of one source."""
         if mixing.fewest_sources < 2:
             raise UsageError(
                 "a mixture of one source has nothing to separate: SGN takes --mixing.min-sources 2 or more"
             )
+        self.require_test_mixing(mixing)
+
+    def require_test_mixing(self, mixing: Mixing) -> None:
+        """Raise UsageError for mixtures of another number of frames, or of sources that no class names.
+
+        The number of sources must be that of the slots if there are no classes to choose by.
+        """
+        slots = self.source_vectors == "pooled_slots"
         if slots and not mixing.fewest_sources == mixing.num_sources == self.num_slots:
             raise UsageError(
                 f"pooled_slots separates model.num_slots {self.num_slots} sources, the mixtures have "
@@ -254,7 +259,7 @@ class SGN(nn.Module):
 
     def predict(self, magnitude: Tensor) -> Prediction:
         """What there is in mixtures of log-frequency magnitudes [B, 1, R, M]."""
-        spectrogram = torch.log(magnitude + 1e-10)
+        spectrogram = _to_spectrogram(magnitude)
         vectors, tokens, assignment = self.branch(spectrogram)
         return Prediction(
             features=self.unet(spectrogram.contiguous(memory_format=torch.channels_last)),
@@ -265,8 +270,8 @@ class SGN(nn.Module):
         )
 
     def mask_logits(self, prediction: Prediction, class_ids: Tensor) -> Tensor:
-        """Mask logits float32 [B, N, R, M] of the named classes [B, N]; of NO_CLASS, some that mean nothing."""
-        return self.mask_head(prediction.features, self.select(prediction, class_ids)).float()
+        """Mask logits [B, N, R, M] of the named classes [B, N]; of NO_CLASS, some that mean nothing."""
+        return at_least_float32(self.mask_head(prediction.features, self.select(prediction, class_ids)))
 
     def select(self, prediction: Prediction, class_ids: Tensor) -> Tensor:
         """g [B, N, D] of the named classes, or of the slots one after the other."""
@@ -291,21 +296,23 @@ class SGN(nn.Module):
             return bins.mean(dim=(2, 3))
 
         if self.config.source_vectors == "pooled_slots":
-            orders = itertools.permutations(range(logits.shape[1]))
-            in_orders = [mask_loss(logits, targets[:, list(order)]).sum(dim=1) for order in orders]
-            losses = {"reconstruction": torch.stack(in_orders).amin(dim=0).mean()}
+            N = logits.shape[1]
+            pairs = torch.stack([mask_loss(logits, targets[:, [n]].expand_as(logits)) for n in range(N)], dim=2)
+            orders = [pairs[:, range(N), order].sum(dim=1) for order in itertools.permutations(range(N))]
+            losses = {"reconstruction": torch.stack(orders).amin(dim=0).mean()}
         else:
             losses = {"reconstruction": (mask_loss(logits, targets) * batch.present).sum(dim=1).mean()}
         total = losses["reconstruction"]
         scale = 1 if self.config.group_reduction == "mean" else self.num_classes
         if self.token_classifier is not None:
-            token_logits = self.token_classifier(self.branch.class_tokens).float()
+            token_logits = at_least_float32(self.token_classifier(self.branch.class_tokens))
             token_ids = torch.arange(self.num_classes, device=token_logits.device)
             losses["token"] = F.cross_entropy(token_logits, token_ids) * scale
             total = total + self.config.token_loss_weight * losses["token"]
         if prediction.presence_logits is not None:
-            heard = self._heard(batch).float()
-            losses["presence"] = F.binary_cross_entropy_with_logits(prediction.presence_logits.float(), heard) * scale
+            presence_logits = at_least_float32(prediction.presence_logits)
+            heard = self._heard(batch).to(presence_logits.dtype)
+            losses["presence"] = F.binary_cross_entropy_with_logits(presence_logits, heard) * scale
             total = total + self.config.presence_loss_weight * losses["presence"]
         return {**losses, "total": total}
 
@@ -320,18 +327,19 @@ class SGN(nn.Module):
     def _heard(self, batch: MixtureBatch) -> Tensor:
         """y, bool [B, C]: which classes are in the mixtures."""
         counts = torch.zeros(len(batch), self.num_classes, device=batch.class_ids.device)
-        return counts.scatter_add_(1, batch.class_ids.clamp(min=0), batch.present.float()) > 0
+        named = batch.present & (batch.class_ids >= 0)
+        return counts.scatter_add_(1, batch.class_ids.clamp(min=0), named.float()) > 0
 
     @torch.no_grad()
-    def confusion(self, batch: MixtureBatch) -> dict[str, Tensor]:
+    def confusion(self, batch: MixtureBatch | None) -> dict[str, Tensor]:
         """Counts [C, 3] for the class constraint (e_i is i, which no mixture enters) and for presence above 0.5."""
         counts = {}
         if self.token_classifier is not None:
             counts["token"] = token_counts(self.token_classifier(self.branch.class_tokens))
-        if self.presence_head is not None:
-            presence_logits = self.predict(self._targets(batch)[0]).presence_logits
-            assert presence_logits is not None
-            counts["presence"] = confusion_counts(presence_logits > 0, self._heard(batch))
+        if self.presence_head is not None and batch is not None:
+            magnitude = self.front_end.warp(self.front_end.stft(mix(batch)[0]).abs())[:, None]
+            vectors, _, _ = self.branch(_to_spectrogram(magnitude))
+            counts["presence"] = confusion_counts(self.presence_head(vectors).squeeze(-1) > 0, self._heard(batch))
         return counts
 
     @torch.no_grad()
@@ -399,6 +407,10 @@ class SGN(nn.Module):
                 (IDEAL_RATIO_MASK, self.front_end.apply_soft_mask(transform, ratio), ratio),
             )
         }
+
+
+def _to_spectrogram(magnitude: Tensor) -> Tensor:
+    return torch.log(magnitude + 1e-10)
 
 
 def most_probable(presence: Tensor, counts: Tensor | None, room: int) -> Tensor:

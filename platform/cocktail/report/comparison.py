@@ -38,6 +38,12 @@ from cocktail.types import MixtureBatch, Separation, Separator, UsageError
 RESULTS_NAME, TEST_LIST_NAME = "results.parquet", "test_list.parquet"
 LENGTHS = ("sample_rate_hz", "segment_samples")
 """Settings of `Mixing` that decide how much sound a row of a test list stands for."""
+_TESTED_ON = (
+    "mixing.num_sources",
+    "mixing.min_sources",
+    *(f"evaluation.{name}" for name in ("split", "num_mixtures", "pairs", "crop", "test_list", "seed")),
+)
+"""Settings that decide which test mixtures there are, beside those of the checkpoint."""
 _LISTED = ("mixture", "classes", "A", "B", "A - B", "look and listen")
 _NEEDED = ("mixture_id", "system", "class_id", *SCORES, "silent_estimate")
 
@@ -174,10 +180,13 @@ def compare(a: Side, b: Side) -> Comparison:
     columns = {"mixture_id": left["mixture_id"], "class_ids": left["class_ids"]}
     differences = []
     for score in SCORES:
-        values_a, values_b = left[score].to_numpy(), right[score].to_numpy()
         columns |= {f"{score}_a": left[score], f"{score}_b": right[score]}
-        columns[f"{score}_difference"] = pa.chunked_array([values_a - values_b])
-        interval = paired_bootstrap(values_a - values_b) if len(left) > 1 else None
+        columns[f"{score}_difference"] = difference = pc.subtract(left[score], right[score])  # pyright: ignore[reportAttributeAccessIssue]
+        there = difference.is_valid()  # one source has no SIR and no SI-SDRi
+        values_a, values_b = (table[score].filter(there).to_numpy() for table in (left, right))
+        if not len(values_a):
+            continue
+        interval = paired_bootstrap(values_a - values_b) if len(values_a) > 1 else None
         differences.append(
             {
                 "score": score,
@@ -344,6 +353,9 @@ def replay_command(run: ScoredRun, mixture_ids: Sequence[str]) -> str:
     """What builds mixtures of a run's test list again; SHARDS and CHECKPOINT stand for what is not known."""
     words = ["python", "jobs/replay.py", run.tags.get("data", "SHARDS"), *mixture_ids]
     words += ["--checkpoint", run.tags.get("checkpoint", "CHECKPOINT")]
-    frozen = run.params.get("evaluation.test_list", "None")
-    words += ["--evaluation.test-list", frozen] if frozen != "None" else []
+    told = {**run.tags, **run.params}
+    for path in _TESTED_ON:
+        value = told.get(path, "None")
+        words += [f"--{path.replace('_', '-')}", value] if value != "None" else []
+    words += ["--evaluation.whole-groups"] if told.get("evaluation.whole_groups") == "True" else []
     return shlex.join(words)

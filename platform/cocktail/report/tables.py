@@ -51,7 +51,8 @@ def mixture_scores(results: pa.Table, system: str) -> pa.Table:
     """A row a mixture of a system, in the order of the results: `mixture_id`, SCORES, `num_sources`, `class_ids`, and
     `num_silent_estimates`.
 
-    Scores, in dB, are means over all of the mixture's sources, and null if a source has none.
+    Scores, in dB, are means over all of the mixture's sources, and null if a source has none: those with a silent
+    reference, and SIR and SI-SDRi of one source.
     """
     rows = _rows_of(results, "system", [system])
     strict = pc.ScalarAggregateOptions(skip_nulls=False)
@@ -75,8 +76,8 @@ def mixture_scores(results: pa.Table, system: str) -> pa.Table:
 
 
 def has_scores(mixtures: pa.Table) -> pa.ChunkedArray:
-    """Which rows of `mixture_scores` have all scores, bool."""
-    return pc.is_valid(pc.min_element_wise(*(mixtures[score] for score in SCORES), skip_nulls=False))  # pyright: ignore[reportAttributeAccessIssue]
+    """Which rows of `mixture_scores` have scores, bool; SIR and SI-SDRi are of mixtures of several sources only."""
+    return mixtures["sdr"].is_valid()
 
 
 def summarise(results: pa.Table) -> list[Summary]:
@@ -90,7 +91,7 @@ def summarise(results: pa.Table) -> list[Summary]:
         summaries.append(
             Summary(
                 system=system,
-                means={score: float(np.mean(scored[score].to_numpy())) if len(scored) else np.nan for score in SCORES},
+                means={score: _mean(scored[score]) for score in SCORES},
                 sdr_interval=(interval.low, interval.high) if interval else None,
                 num_mixtures=len(scored),
                 num_sources=_total(scored["num_sources"]),
@@ -99,6 +100,11 @@ def summarise(results: pa.Table) -> list[Summary]:
             )
         )
     return sorted(summaries, key=lambda summary: np.nan_to_num(summary.means["sdr"], nan=-np.inf))
+
+
+def _mean(values: pa.ChunkedArray) -> float:
+    mean = pc.mean(values).as_py()  # pyright: ignore[reportAttributeAccessIssue]
+    return np.nan if mean is None else mean
 
 
 def _total(counts: pa.ChunkedArray) -> int:

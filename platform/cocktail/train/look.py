@@ -14,6 +14,8 @@ from cocktail.types import Classifier, MixtureBatch
 
 FIRST_LOOKS = 256
 """Recognition is learned early: up to this step there is a look after each power of two."""
+FIRST_STEPS = 200
+"""Up to this one, each step is followed by a look at what can be seen without a mixture."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,15 +41,23 @@ class Look:
         early = step <= FIRST_LOOKS and step & (step - 1) == 0
         return early or step == num_steps or step % batches_per_epoch == 0
 
-    def take(self, step: int, model: nn.Module, place: Place) -> None:
+    def after(self, step: int, num_steps: int, batches_per_epoch: int, model: nn.Module, place: Place) -> None:
+        """Look, if it is time to; in the first steps at least at what can be seen without a mixture."""
+        if self.is_due(step, num_steps, batches_per_epoch):
+            self.take(step, model, place)
+        elif step <= FIRST_STEPS:
+            self.take(step, model, place, with_mixtures=False)
+
+    def take(self, step: int, model: nn.Module, place: Place, with_mixtures: bool = True) -> None:
         """Micro and macro precision, recall and F1 by what is classified, over all workers' shares."""
         if not isinstance(model, Classifier) or not self.batches:
             return
         counts: dict[str, Tensor] = {}
         model.eval()
         # Without a batch of its own a worker still adds to the sum, which must have one form on all.
-        for number, batch in enumerate(self.batches[place.rank :: place.world_size] or self.batches[:1]):
-            for name, counted in model.confusion(batch.to(place.device)).items():
+        shown = self.batches[place.rank :: place.world_size] or self.batches[:1]
+        for number, batch in enumerate(shown if with_mixtures else [None]):
+            for name, counted in model.confusion(None if batch is None else batch.to(place.device)).items():
                 mine = counted if place.rank < len(self.batches) else torch.zeros_like(counted)
                 counts[name] = counts[name] + mine if number else mine
         model.train()

@@ -127,9 +127,9 @@ def train(
                 rest = {"learning_rate": optimizer.param_groups[0]["lr"], "dropped_mixtures": float(num_dropped)}
                 on_log(step, num_steps, {**metrics, **rest})
                 meter = _Meter()
-            if look is not None and look.is_due(step, num_steps, source.batches_per_epoch):
+            if look is not None:
                 looked = time.perf_counter()
-                look.take(step, model, place)
+                look.after(step, num_steps, source.batches_per_epoch, model, place)
                 meter.started += time.perf_counter() - looked
             if saving and place.rank == 0:
                 data = {**source.state(step), "dropped": num_dropped}
