@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import subprocess
@@ -26,6 +27,9 @@ from tests.integration.small_experiment import SMALL
 from tests.toy_shards import make_toy_shards
 
 PROJECT = Path(__file__).parents[2]
+LEAST = replace(SMALL.evaluation, num_mixtures=2, num_examples=0, num_looks=0)
+"""Where the test is of something else; what a run is tested on is no part of what it is."""
+INLINE = Resources(gpu="no", executor="inline")
 
 
 @pytest.fixture(scope="module")
@@ -125,6 +129,16 @@ def test_a_model_trained_on_two_sources_is_scored_on_three_without_training(undi
         np.testing.assert_allclose(reference[score].to_numpy(), results[score].to_numpy(), atol=1e-3)
 
 
+def train_workers() -> list[psutil.Process]:
+    """Of this process's cluster; other runs on this machine are not ours to kill."""
+    found = []
+    for process in psutil.Process().children(recursive=True):
+        with contextlib.suppress(psutil.NoSuchProcess):
+            if process.cmdline()[:1] and process.cmdline()[0].startswith("ray::RayTrainWorker"):
+                found.append(process)
+    return found
+
+
 def test_a_killed_worker_is_replaced_and_the_weights_are_the_same(undisturbed, experiment, tmp_path):
     killed: list[int] = []
 
@@ -132,15 +146,14 @@ def test_a_killed_worker_is_replaced_and_the_weights_are_the_same(undisturbed, e
         deadline = time.monotonic() + 120
         while not killed and time.monotonic() < deadline:
             if list(tmp_path.glob("runs/*/checkpoints/step-*/meta.json")):
-                for process in psutil.process_iter(["name", "cmdline"]):
-                    if process.info["cmdline"] and process.info["cmdline"][0].startswith("ray::RayTrainWorker"):
-                        os.kill(process.pid, signal.SIGKILL)
-                        killed.append(process.pid)
+                for process in train_workers():
+                    process.kill()
+                    killed.append(process.pid)
             time.sleep(0.01)
 
     killer = threading.Thread(target=kill_after_the_first_checkpoint)
     killer.start()
-    run(replace(experiment, output=str(tmp_path)))
+    run(replace(experiment, output=str(tmp_path), evaluation=LEAST))
     killer.join()
     assert len(killed) == 1
     assert_same_weights(tmp_path, undisturbed)
@@ -172,7 +185,7 @@ def test_a_killed_job_goes_on_when_started_again(undisturbed, experiment, tmp_pa
         os.killpg(job.pid, signal.SIGKILL)
         job.wait()
     assert not (run_folders(tmp_path)[0] / "finished.json").exists()
-    run(replace(experiment, output=str(tmp_path)))
+    run(replace(experiment, output=str(tmp_path), evaluation=LEAST))
     assert "going on from" in capfd.readouterr().out
     assert len(run_folders(tmp_path)) == 1
     assert len(mlflow_runs(tmp_path)) == 1
@@ -181,7 +194,7 @@ def test_a_killed_job_goes_on_when_started_again(undisturbed, experiment, tmp_pa
 
 def test_a_finished_run_is_followed_by_a_new_one_and_the_inline_executor_computes_the_same(undisturbed, experiment):
     before = last_checkpoint(undisturbed)
-    run(replace(experiment, output=str(undisturbed), resources=Resources(gpu="no", executor="inline")))
+    run(replace(experiment, output=str(undisturbed), evaluation=LEAST, resources=INLINE))
     assert [folder.name[-2:] for folder in run_folders(undisturbed)] == ["-1", "-2"]
     after = last_checkpoint(undisturbed)
     assert after.location != before.location
@@ -190,7 +203,7 @@ def test_a_finished_run_is_followed_by_a_new_one_and_the_inline_executor_compute
 
 
 def test_two_workers_train_together(experiment, tmp_path, local_ray):
-    run(replace(experiment, output=str(tmp_path), resources=Resources(gpu="no", num_workers=2)))
+    run(replace(experiment, output=str(tmp_path), evaluation=LEAST, resources=Resources(gpu="no", num_workers=2)))
     assert last_checkpoint(tmp_path).step == 20
 
 
