@@ -113,9 +113,12 @@ def _test_draws(pool: ClipPool, evaluation: Evaluation) -> Draws:
     else:
         draws = _drawn(pool, evaluation, wanted)
     if not len(draws) or len(draws) < (wanted or 0):
+        advice = f"lower --evaluation.num-mixtures, which is {wanted}"
+        if not len(draws):
+            advice = "choose another --evaluation.split, or another rule for what is tested"
         raise UsageError(
             f"the {pool.split} split of {pool.manifest.folder} gives only {len(draws)} different mixtures "
-            f"({pool.describe()}): lower --evaluation.num-mixtures, which is {wanted}"
+            f"({describe(pool, evaluation)}): {advice}"
         )
     return draws.take(slice(wanted))
 
