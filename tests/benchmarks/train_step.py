@@ -1,13 +1,14 @@
-"""What the folded mask head saves: a step of U-Net and head alone, and SGN's whole training step, in both forms.
+"""What mixing channels before upsamples saves: in U-Net and mask head alone, and in SGN's whole training step.
 
     python tests/benchmarks/train_step.py                                      # on this machine's CPUs
     python tests/benchmarks/train_step.py --device cuda --batch-size 80 --precisions float32 bfloat16 --compiled
 
-The plain form builds K maps at full resolution and multiplies them with the source vectors, as the paper writes it;
-the folded one computes the same from 9 N products at half the resolution. Both use the same parameters. Forms take
-turns, and each figure is the median of the rounds. The device's rate is that of a large matrix product in the same
-precision, measured here; the share of it that a step reaches counts the multiplications that the form needs (forward
-once, backward twice). Needs neither Ray nor data.
+The plain form is what the paper writes: K maps at full resolution are multiplied with the source vectors. The folded
+head computes the same from 9 N products at half the resolution; the mixed form, which is the one in use, also mixes
+channels before the other upsamples where that pays. All have the same parameters and values. Forms take turns, and
+each figure is the median of the rounds. The device's rate is that of a large matrix product in the same precision,
+measured here; the share of it that a step reaches counts the multiplications that the form needs. Needs neither Ray
+nor data.
 """
 
 from __future__ import annotations
@@ -29,12 +30,14 @@ from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
 from cocktail.config import Training
+from cocktail.layers.upsampling import plain_upsample_conv
 from cocktail.models.sgn import SGN, SGNConfig
 from cocktail.train.loop import make_optimizer
 from cocktail.types import MixtureBatch
 from tests.plain_head import PlainMaskHead
 
 Precision = Literal["float32", "bfloat16"]
+FORMS: tuple[Literal["plain", "folded", "mixed"], ...] = ("plain", "folded", "mixed")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,7 +63,7 @@ class Settings:
 class Variant:
     """A form of the network, and how it is run."""
 
-    form: Literal["plain", "folded"]
+    form: Literal["plain", "folded", "mixed"]
     precision: Precision
     layout: str
     compiled: bool
@@ -79,6 +82,8 @@ class Runner:
         self.model = SGN(SGNConfig(width=settings.width), settings.num_classes)
         if variant.form == "plain":
             self.model.mask_head = PlainMaskHead.of(self.model.mask_head)
+        if variant.form != "mixed":
+            self.model.unet.upsample_conv = plain_upsample_conv
         layout = getattr(torch, "channels_last" if variant.layout == "channels_last" else "contiguous_format")
         self.model.to(self.device).to(memory_format=layout)  # pyright: ignore[reportCallIssue]
         self.model.train()
@@ -181,9 +186,9 @@ def main(settings: Settings) -> None:
     for compiled, precision, layout in choices:
         pair = [
             Runner(settings, Variant(form=form, precision=precision, layout=layout, compiled=compiled))
-            for form in ("plain", "folded")
+            for form in FORMS
         ]
-        flops = [runner.flop() for runner in pair] if not compiled else [0.0, 0.0]
+        flops = [runner.flop() for runner in pair] if not compiled else [0.0] * len(FORMS)
         times: dict[tuple[int, str], list[float]] = {}
         for turn in range(settings.rounds + 1):
             for number, runner in enumerate(pair):

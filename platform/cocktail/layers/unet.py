@@ -12,6 +12,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from cocktail.layers.upsampling import upsample_conv
+
 
 class UNet(nn.Module):
     """`depth` halvings and `depth - 1` doublings: [B, 1, H, W] -> [B, 2G, H/2, W/2], after a ReLU.
@@ -29,6 +31,7 @@ class UNet(nn.Module):
         self.depth = depth
         self.out_channels = 2 * width
         widths = [width * min(2**level, 8) for level in range(depth)]
+        self.upsample_conv = upsample_conv
         self.input_norm = nn.BatchNorm2d(1)
         self.down = nn.ModuleList()
         self.up = nn.ModuleList()
@@ -62,6 +65,6 @@ class UNet(nn.Module):
             x = block(F.leaky_relu(x, 0.2) if level else x)
             levels.append(x)
         for block, skip in zip(self.up, levels[-2::-1], strict=True):
-            x = F.interpolate(F.relu(x), scale_factor=2, mode="bilinear", align_corners=True)
-            x = torch.cat([skip, block(x)], dim=1)
+            convolution, norm = block.children()
+            x = torch.cat([skip, norm(self.upsample_conv(F.relu(x), convolution.weight))], dim=1)
         return F.relu(x)
