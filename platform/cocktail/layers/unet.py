@@ -66,5 +66,6 @@ class UNet(nn.Module):
             levels.append(x)
         for block, skip in zip(self.up, levels[-2::-1], strict=True):
             convolution, norm = block.children()
+            assert isinstance(convolution, nn.Conv2d)
             x = torch.cat([skip, norm(self.upsample_conv(F.relu(x), convolution.weight))], dim=1)
         return F.relu(x)
