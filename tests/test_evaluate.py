@@ -12,7 +12,7 @@ import torch
 from cocktail.config import Evaluation
 from cocktail.evaluate import about, load_trained, scoring_pipeline, separate_batch
 from cocktail.train.checkpoint import CheckpointStore
-from cocktail.types import UsageError
+from cocktail.types import MixtureBatch, UsageError
 from tests.integration.small_experiment import SMALL
 from tests.models.test_sgn import SMALL as SMALL_MODEL
 from tests.models.test_sgn import tones
@@ -89,5 +89,9 @@ def test_a_batch_is_separated_by_every_reading_and_control():
 def test_gpus_can_be_asked_for(local_ray):
     """Ray checks what is asked for when the pipeline is made; nothing runs, so none is needed."""
     plan = pa.table({"mixture_id": ["a", "b", "c"], "clip_id": [["x"], ["y"], ["z"]]})
-    pipeline = scoring_pipeline("nowhere", plan, lambda rows: None, batch_size=2, num_gpus=1, metrics="batched")
-    assert "_Separate" in repr(pipeline) or "MapBatches" in repr(pipeline)
+
+    def read(rows: pa.Table) -> MixtureBatch:
+        raise AssertionError
+
+    pipeline = scoring_pipeline("nowhere", plan, read, batch_size=2, num_gpus=1, metrics="batched")
+    assert "MapBatches" in repr(pipeline)

@@ -66,11 +66,12 @@ def test_tables_and_metrics_keep_single_sources_apart():
     assert metrics_of(results.slice(2))["test/m/sdr"] == 50.0
 
 
-def test_mixtures_that_the_model_cannot_separate_are_refused_before_anything_is_read():
+def test_mixtures_that_the_model_cannot_separate_are_refused_before_anything_is_read(tmp_path):
+    manifest = make_toy_shards(tmp_path)
     slots = replace(SMALL.model, source_vectors="pooled_slots")
     mixing = replace(SMALL.mixing, num_sources=3)
     with pytest.raises(UsageError, match="num_slots 2"):
-        Scoring.of("", replace(trained(CLASSES), config=slots), None, mixing, SMALL.evaluation, SMALL.resources)
+        Scoring.of("", replace(trained(CLASSES), config=slots), manifest, mixing, SMALL.evaluation, SMALL.resources)
 
 
 def test_the_musdb18_recipe_finds_its_test_mixtures(tmp_path):

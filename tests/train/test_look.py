@@ -15,7 +15,7 @@ from tests.train.test_loop import SETTINGS, Noise, Regressor, run, weights_hash
 class Guesser(Regressor):
     """Says that every mixture holds class 0, and counts how it was asked."""
 
-    asked: list[tuple[bool, int]]
+    asked: list[tuple[bool, int | None]]
 
     def __init__(self):
         super().__init__()
