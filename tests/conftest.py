@@ -11,6 +11,8 @@ from pathlib import Path
 
 import pytest
 
+# Tensors of tests are small: threads cost more than they gain, a hundred times so on cores that are busy.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("RAY_AUTH_MODE", "disabled")
 os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
 

@@ -110,7 +110,8 @@ def test_one_run_leaves_scores_metrics_figures_and_sounds(undisturbed):
 
 def test_a_model_trained_on_two_sources_is_scored_on_three_without_training(undisturbed, experiment, local_ray, capfd):
     checkpoint = last_checkpoint(undisturbed).location
-    options = ["--mixing.num-sources", "3", "--evaluation.num-mixtures", "4", "--output", str(undisturbed)]
+    options = ["--mixing.num-sources", "3", "--evaluation.num-mixtures", "4", "--evaluation.num-examples", "0"]
+    options += ["--output", str(undisturbed)]
     evaluate_job([checkpoint, *options])
     shown = capfd.readouterr().out
     (found,) = [run for run in mlflow_runs(undisturbed) if run.info.run_name.startswith("evaluate-")]
@@ -122,11 +123,19 @@ def test_a_model_trained_on_two_sources_is_scored_on_three_without_training(undi
     assert len(results) == 4 * 7 * 3
     assert {"small", "small, predicted classes"} <= set(results["system"].to_pylist())
     assert "| small, predicted classes" in shown
-    evaluate_job([checkpoint, *options, "--metrics", "reference"])
-    other = next(run for run in mlflow_runs(undisturbed) if run.data.params.get("evaluation.metrics") == "reference")
-    reference = pq.read_table(Path(other.info.artifact_uri) / "results.parquet")
+
+
+@pytest.mark.slow
+def test_reference_metrics_score_a_checkpoint_as_ours_do(undisturbed, local_ray):
+    checkpoint = last_checkpoint(undisturbed).location
+    tables = []
+    for metrics in ("batched", "reference"):
+        options = ["--metrics", metrics, "--evaluation.num-mixtures", "5", "--output", str(undisturbed)]
+        evaluate_job([checkpoint, *options])
+        found = next(run for run in mlflow_runs(undisturbed) if run.data.params.get("evaluation.metrics") == metrics)
+        tables.append(pq.read_table(Path(found.info.artifact_uri) / "results.parquet"))
     for score in ("sdr", "sir", "sar"):
-        np.testing.assert_allclose(reference[score].to_numpy(), results[score].to_numpy(), atol=1e-3)
+        np.testing.assert_allclose(*(table[score].to_numpy() for table in tables), atol=1e-3)
 
 
 def train_workers() -> list[psutil.Process]:
