@@ -212,6 +212,7 @@ def test_a_finished_run_is_followed_by_a_new_one_and_the_inline_executor_compute
     assert [found.info.status for found in trained] == ["FINISHED", "FINISHED"]
 
 
+@pytest.mark.slow
 def test_two_workers_train_together(experiment, tmp_path, local_ray):
     run(replace(experiment, output=str(tmp_path), evaluation=LEAST, resources=Resources(gpu="no", num_workers=2)))
     assert last_checkpoint(tmp_path).step == 20

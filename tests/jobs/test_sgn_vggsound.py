@@ -10,7 +10,7 @@ import pytest
 from cocktail.config import Experiment, flatten
 from cocktail.models.sgn import SMALL_SGN, SGNConfig
 from jobs import sgn_fuss, sgn_musdb18, sgn_music
-from jobs.separation import demo_of, parse
+from jobs.separation import demo_of, main, parse
 from jobs.sgn_vggsound import PAPER
 from tests.toy_shards import make_toy_shards
 
@@ -51,11 +51,12 @@ def test_the_other_data_sets_differ_in_their_mixtures_and_tests_only():
     assert sgn_musdb18.PAPER.mixing.arrangement == "released"
 
 
-def test_a_job_without_a_corpus_of_its_own_asks_for_data(tmp_path):
-    job = JOB.parent / "sgn_music.py"
-    ended = subprocess.run([sys.executable, str(job)], cwd=tmp_path, capture_output=True, text=True)
-    assert ended.returncode == 2
-    assert ended.stderr == "error: no data: give --data SHARDS (sgn_music.py --help says what makes them)\n"
+def test_a_job_without_a_corpus_of_its_own_asks_for_data(monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", ["jobs/sgn_music.py"])
+    with pytest.raises(SystemExit) as ended:
+        main(Experiment[SGNConfig], paper=sgn_music.PAPER, small_model=SMALL_SGN, description="")
+    assert ended.value.code == 2
+    assert capsys.readouterr().err == "error: no data: give --data SHARDS (sgn_music.py --help says what makes them)\n"
 
 
 def test_any_setting_is_overridden_by_its_path():
