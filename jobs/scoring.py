@@ -140,10 +140,13 @@ class Scoring:
             resources=resources,
         )
 
+    def _clips(self) -> ClipSource:
+        cache = ShardCache(max_bytes=int(self.resources.cache_gb * 1e9), chosen_folder=self.resources.cache_folder)
+        return ClipSource.of(self.manifest, cache)
+
     def score(self) -> pa.Table:
         """A table of `cocktail.metrics.results.RESULTS`; progress is shown."""
-        cache = ShardCache(max_bytes=int(self.resources.cache_gb * 1e9), chosen_folder=self.resources.cache_folder)
-        read = functools.partial(read_mixtures, source=ClipSource.of(self.manifest, cache), mixing=self.mixing)
+        read = functools.partial(read_mixtures, source=self._clips(), mixing=self.mixing)
         with ClipProgress(len(self.mixtures), "scored", "mixtures") as progress:
 
             def count(rows: pa.Table) -> None:
@@ -176,7 +179,8 @@ class Scoring:
             metrics |= {f"test/presence/{score}": value for score, value in presence.values.items()}
         with tempfile.TemporaryDirectory() as temporary:
             folder = Path(temporary)
-            vectors = self._store_figures(folder, results)
+            pairs = by_class_pair(results, name, classes)
+            vectors = self._store_figures(folder, results, pairs)
             if vectors is not None:
                 sections.append(
                     f"source vectors by class: silhouette {vectors.silhouette:.2f}, 5-NN accuracy "
@@ -188,27 +192,18 @@ class Scoring:
             (folder / "table.md").write_text(text + "\n")
             pq.write_table(results, folder / "results.parquet")
             pq.write_table(self.mixtures, folder / "test_list.parquet")
-            self._store_tables(folder, results)
+            for kind, table in (("by_class", by_class(results, name, classes)), ("by_class_pair", pairs)):
+                pq.write_table(table, folder / f"{kind}.parquet")
+                (folder / f"{kind}.md").write_text(to_markdown(table) + "\n")
             if histories := tracked.histories(("look/", "loss/")):
                 learning_figure(histories, name, steps_per_epoch).savefig(folder / "learning.png", dpi=100)
             tracked.store(folder)
         tracked.log(metrics, step)
         return text
 
-    def _store_tables(self, folder: Path, results: pa.Table) -> None:
+    def _store_figures(self, folder: Path, results: pa.Table, pairs: pa.Table) -> VectorScores | None:
         name, classes = self.trained.name, self.trained.classes
-        for kind, table in (
-            ("by_class", by_class(results, name, classes)),
-            ("by_class_pair", by_class_pair(results, name, classes)),
-        ):
-            pq.write_table(table, folder / f"{kind}.parquet")
-            (folder / f"{kind}.md").write_text(to_markdown(table) + "\n")
-
-    def _store_figures(self, folder: Path, results: pa.Table) -> VectorScores | None:
-        name, classes = self.trained.name, self.trained.classes
-        figures = {
-            "by_class_pair": pair_figure(by_class_pair(results, name, classes), f"{name}: SDR by pair of classes")
-        }
+        figures = {"by_class_pair": pair_figure(pairs, f"{name}: SDR by pair of classes")}
         vectors, class_ids = vectors_of(results, name)
         scores = None
         if len(vectors):
@@ -217,7 +212,7 @@ class Scoring:
             figure.savefig(folder / f"{kind}.png", dpi=100)
         examples = self.mixtures.slice(0, self.evaluation.num_examples)
         if len(examples):
-            batch = read_mixtures(examples, ClipSource.of(self.manifest), self.mixing)
+            batch = read_mixtures(examples, self._clips(), self.mixing)
             store_examples(folder / "examples", self.trained.model, batch, classes, self.mixing.sample_rate_hz)
         return scores
 
