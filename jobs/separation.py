@@ -16,7 +16,7 @@ from typing import Any
 import pyarrow as pa
 import tyro
 
-from cocktail.config import Experiment, flatten, identity, run_key
+from cocktail.config import Evaluation, Experiment, Mixing, Training, flatten, identity, run_key
 from cocktail.evaluate import about, load_trained
 from cocktail.storage import absolute, exists, join, list_names, write_atomic
 from cocktail.tracking import TrackedRun, default_tracking_uri
@@ -149,6 +149,10 @@ def run(experiment: Experiment) -> None:
     print(f"training {num_steps} steps in {folder}", flush=True)
     read = functools.partial(read_mixtures, source=ClipSource.of(manifest, cache), mixing=mixing)
     looked_at = test_list.slice(0, evaluation.num_looks)
+    validate_on = None
+    if experiment.training.validation_split is not None:
+        held_out = validation_mixtures(manifest, mixing, experiment.training)
+        validate_on = functools.partial(read_batches, held_out, evaluation.batch_size, read)
     with tracked.closing():
         checkpoint = fit(
             experiment,
@@ -160,6 +164,7 @@ def run(experiment: Experiment) -> None:
             tracked=tracked,
             gpus=gpus,
             look_at=functools.partial(read_batches, looked_at, evaluation.batch_size, read),
+            validate_on=validate_on,
         )
         tracked.tag({"checkpoint": checkpoint})
         clock.lap("training")
@@ -187,6 +192,13 @@ def run(experiment: Experiment) -> None:
         f"checkpoint: {checkpoint}\n"
         f"table, figures and sounds: {tracked.artifacts}"
     )
+
+
+def validation_mixtures(manifest: Manifest, mixing: Mixing, training: Training) -> pa.Table:
+    """The mixtures that training validates on: of the split that it names, always the same."""
+    assert training.validation_split is not None
+    drawn = Evaluation(split=training.validation_split, num_mixtures=training.validation_mixtures)
+    return make_test_list(manifest, mixing, drawn)
 
 
 def read_batches(rows: pa.Table, batch_size: int, read: Callable[[pa.Table], MixtureBatch]) -> tuple[MixtureBatch, ...]:

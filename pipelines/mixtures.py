@@ -1,7 +1,7 @@
 """Mixtures on the fly: a stream of batches by (epoch, batch), rendered by one of two executors.
 
-Global batch g of an epoch is rows [g B, (g + 1) B) of its plan; rank r of W takes rows [r B / W, (r + 1) B / W) of
-those. Both executors run the same `render` on the same rows, so what comes out is the same bytes.
+Global batch g of an epoch is rows [g B, (g + 1) B) of its plan; rank r of W takes rows [r B / W, (r + 1) B / W),
+rounded down, of those. Both executors run the same `render` on the same rows, so what comes out is the same bytes.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ import pyarrow as pa
 import torch
 
 from cocktail.config import Mixing
-from cocktail.types import MixtureBatch, UsageError
+from cocktail.types import MixtureBatch, UsageError, share_of
 from pipelines.batches import to_batch
 from pipelines.clip_pool import ClipPool, list_array, usable_clips
 from pipelines.clips import ClipSource
@@ -92,9 +92,9 @@ class MixtureStream:
 
     def batches(self, epoch: int, first: int, rank: int, world_size: int) -> Iterator[MixtureBatch]:
         """This rank's part of the batches of an epoch, from batch `first` on, in order."""
-        share = self.batch_size // world_size
+        begin, share = share_of(self.batch_size, rank, world_size)
         plan = plan_epoch(self.pool, seed=self.seed, epoch=epoch)
-        starts = [g * self.batch_size + rank * share for g in range(first, self.batches_per_epoch)]
+        starts = [g * self.batch_size + begin for g in range(first, self.batches_per_epoch)]
         source = ClipSource.of(self.manifest, self.cache)
         rendering = functools.partial(render, source=source, mixing=self.mixing)
         execute = functools.partial(_execute_ray, world_size=world_size)

@@ -36,7 +36,7 @@ def forkserver() -> Iterator[ForkServerContext]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("PYTHONPATH", os.pathsep.join([str(project), str(project / "platform")]))
         context = multiprocessing.get_context("forkserver")
-        context.set_forkserver_preload(["tests.shard_writer", "tests.killed_training"])
+        context.set_forkserver_preload(["tests.shard_writer", "tests.killed_training", "tests.checkpoint_saver"])
         first = context.Process(target=time.sleep, args=(0,))
         first.start()
         first.join()

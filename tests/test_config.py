@@ -94,7 +94,7 @@ def test_steps_and_learning_rate_follow_the_epochs():
         (lambda: replace(EXPERIMENT, run_name="my run"), "run_name"),
         (lambda: replace(EXPERIMENT, name="e_(x)"), r"name may hold letters"),
         (lambda: replace(EXPERIMENT, name="mixture"), r"not be 'mixture'"),
-        (lambda: replace(EXPERIMENT, resources=Resources(num_workers=3)), "multiple of resources.num_workers 3"),
+        (lambda: replace(EXPERIMENT, resources=Resources(num_workers=81)), "at least resources.num_workers x"),
     ],
 )
 def test_values_that_cannot_work_are_refused_by_name(build, message):

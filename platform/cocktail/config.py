@@ -136,25 +136,52 @@ class Training:
     """Epochs at whose start the learning rate is multiplied by lr_drop_factor."""
     lr_drop_factor: float = 0.1
     """What the learning rate is multiplied by at each drop."""
-    precision: Literal["auto", "float32", "bfloat16"] = "auto"
-    """Of the network's matrix products; auto is bfloat16 on a GPU that has it and float32 elsewhere."""
+    precision: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
+    """Of the network's matrix products; auto is bfloat16 on a GPU that has it and float32 elsewhere. With float16 the
+    loss is scaled, and updates whose gradients overflow are left out."""
+    accumulate: int = 1
+    """Parts that each worker's share of a batch is computed in, one after the other, for less memory."""
+    clip_gradient_norm: float | None = None
+    """Gradients of a larger norm, over all parameters, are scaled down to it."""
+    sync_batch_norm: bool = False
+    """BatchNorm over the mixtures of all workers, so that what is learned does not depend on their number."""
     checkpoint_every: int = 500
     """Steps between checkpoints; the last step always writes one."""
     keep_checkpoints: int = 2
     """Older checkpoints are deleted."""
     log_every: int = 20
     """Steps between lines in the log and points in MLflow."""
+    validation_split: str | None = None
+    """Split of the data set whose loss is computed now and then (MUSIC: val; FUSS: validation). Not the test split."""
+    validation_mixtures: int = 64
+    """Mixtures that this is done on, always the same."""
+    validate_every: int | None = None
+    """Steps between validations; None validates after each epoch."""
+    patience: int | None = None
+    """Stop when the validation loss has not fallen for so many validations in a row; None trains all epochs."""
+    overfit_batches: Annotated[int | None, tyro.conf.arg(aliases=["--overfit-batches"])] = None
+    """Train on the first so many batches only, over and over: a model that works learns them by heart."""
     max_dropped_share: float = 0.001
     """Share of the mixtures of the epochs begun that may be dropped because a clip in the shards is damaged. Over it,
     the run fails."""
 
     def __post_init__(self) -> None:
-        for name in ("epochs", "batch_size", "checkpoint_every", "keep_checkpoints", "log_every"):
+        for name in ("epochs", "batch_size", "checkpoint_every", "keep_checkpoints", "log_every", "accumulate"):
             _require(getattr(self, name) >= 1, f"{name} must be at least 1, not {getattr(self, name)}")
+        for name in ("max_steps", "validation_mixtures", "validate_every", "patience", "overfit_batches"):
+            value = getattr(self, name)
+            _require(value is None or value >= 1, f"{name} must be positive, not {value}")
+        _require(
+            self.clip_gradient_norm is None or self.clip_gradient_norm > 0,
+            f"clip_gradient_norm must be positive, not {self.clip_gradient_norm}",
+        )
+        _require(
+            self.patience is None or self.validation_split is not None,
+            "patience needs validation_split: what it waits for is the validation loss",
+        )
         _require(
             0 <= self.max_dropped_share <= 1, f"max_dropped_share must be from 0 to 1, not {self.max_dropped_share}"
         )
-        _require(self.max_steps is None or self.max_steps >= 1, f"max_steps must be positive, not {self.max_steps}")
         _require(self.learning_rate > 0, f"learning_rate must be positive, not {self.learning_rate}")
 
     def num_steps(self, batches_per_epoch: int) -> int:
@@ -213,6 +240,10 @@ class Resources:
 
     num_workers: int = 1
     """Training processes; with GPUs, one GPU each."""
+    min_workers: int | None = None
+    """Go on with as few as this when nodes are lost, and with more when they come back; None waits for num_workers."""
+    compile: bool = False
+    """Compile the network (torch.compile): minutes at the start, then faster steps on a GPU."""
     cpus_per_worker: float = 0.5
     """CPUs that Ray reserves for a training process; the rest feeds it."""
     gpu: Literal["auto", "yes", "no"] = "auto"
@@ -230,6 +261,10 @@ class Resources:
 
     def __post_init__(self) -> None:
         _require(self.num_workers >= 1, f"num_workers must be at least 1, not {self.num_workers}")
+        _require(
+            self.min_workers is None or 1 <= self.min_workers <= self.num_workers,
+            f"min_workers must be from 1 to num_workers {self.num_workers}, not {self.min_workers}",
+        )
         _require(self.cpus_per_worker > 0, f"cpus_per_worker must be positive, not {self.cpus_per_worker}")
         _require(self.prefetch_batches >= 1, f"prefetch_batches must be at least 1, not {self.prefetch_batches}")
         _require(self.cache_gb > 0, f"cache_gb must be positive, not {self.cache_gb}")
@@ -271,9 +306,14 @@ class Experiment(Generic[ModelT]):
 
     def __post_init__(self) -> None:
         workers, batch = self.resources.num_workers, self.training.batch_size
+        parts = workers * self.training.accumulate
         _require(
-            batch % workers == 0,
-            f"training.batch_size {batch} must be a multiple of resources.num_workers {workers}",
+            batch >= parts,
+            f"training.batch_size {batch} must be at least resources.num_workers x training.accumulate, {parts}",
+        )
+        _require(
+            self.training.validation_split is None or self.training.validation_split != self.evaluation.split,
+            f"training.validation_split {self.training.validation_split} is what the model is tested on",
         )
         self.model.require_mixing(self.mixing)
         _require(

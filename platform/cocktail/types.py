@@ -5,7 +5,7 @@ Shape letters: B batch, N sources, T samples, F frequency rows, M frames in time
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
@@ -39,6 +39,9 @@ class Reading:
     """Shards that were fetched into it."""
 
 
+_TENSORS = ("sources", "gains", "class_ids", "present", "pictures", "truth", "has_truth")
+
+
 @dataclass(frozen=True, kw_only=True)
 class MixtureBatch:
     """B mixtures of up to N sources each, as cut from the shards: before gain, sum and any transform.
@@ -70,14 +73,25 @@ class MixtureBatch:
     def __len__(self) -> int:
         return len(self.mixture_ids)
 
+    def rows(self, start: int, stop: int) -> MixtureBatch:
+        """Its mixtures from `start` to before `stop`; what was dropped and read is told of the first of them."""
+        told = self if start == 0 else replace(self, dropped=(), reading=Reading())
+        return replace(told._each(lambda tensor: tensor[start:stop]), mixture_ids=self.mixture_ids[start:stop])
+
     def to(self, device: torch.device | str) -> MixtureBatch:
         """The same batch on another device; ids stay where they are."""
-        moved = {
-            name: value.to(device, non_blocking=True)
-            for name in ("sources", "gains", "class_ids", "present", "pictures", "truth", "has_truth")
-            if (value := getattr(self, name)) is not None
-        }
-        return replace(self, **moved)
+        return self._each(lambda tensor: tensor.to(device, non_blocking=True))
+
+    def pin(self) -> MixtureBatch:
+        """The same batch in memory that a GPU copies from by itself."""
+        return self._each(lambda tensor: tensor if tensor.is_pinned() else tensor.pin_memory())
+
+    def used_by(self, stream: torch.cuda.Stream) -> None:
+        """Keep its memory until what is queued on a stream has been done."""
+        self._each(lambda tensor: tensor.record_stream(stream) or tensor)
+
+    def _each(self, change: Callable[[Tensor], Tensor]) -> MixtureBatch:
+        return replace(self, **{name: change(v) for name in _TENSORS if (v := getattr(self, name)) is not None})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -129,6 +143,12 @@ class Classifier(Protocol):
         Without a batch, of what is classified without hearing any.
         """
         ...
+
+
+def share_of(batch_size: int, rank: int, world_size: int) -> tuple[int, int]:
+    """Where a worker's part of a batch begins, and how many mixtures it has; parts differ by one at most."""
+    first, end = rank * batch_size // world_size, (rank + 1) * batch_size // world_size
+    return first, end - first
 
 
 class BatchSource(Protocol):

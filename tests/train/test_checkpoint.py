@@ -1,14 +1,18 @@
 """Checkpoints exist whole or not at all, and only where they belong."""
 
 import json
+import os
 import pickle
+import random
+import time
 from pathlib import Path
 
 import pytest
 import torch
 
-from cocktail.train.checkpoint import CheckpointStore, load_checkpoint, require_identity
+from cocktail.train.checkpoint import CheckpointStore, CheckpointWriter, load_checkpoint, require_identity
 from cocktail.types import UsageError
+from tests.checkpoint_saver import save_one_by_one
 
 IDENTITY = {"model.depth": 2, "training.lr_drop_epochs": [40, 80], "manifest": "abc"}
 
@@ -42,6 +46,59 @@ def test_an_uncommitted_checkpoint_does_not_exist(store):
     assert store.newest() == committed
     with pytest.raises(UsageError, match=r"no meta\.json"):
         load_checkpoint(torn)
+
+
+def test_what_a_killed_process_left_half_written_costs_no_checkpoint(store, tmp_path):
+    torn = save(store, 30)
+    Path(torn, "meta.json").unlink()
+    committed = save(store, 20, keep=1)
+    assert store.newest() == committed
+    assert [path.name for path in (tmp_path / "checkpoints").iterdir()] == ["step-00000020"]
+
+
+def test_a_writer_saves_the_state_as_it_was_and_ends_with_the_last_committed(store):
+    weights = torch.ones(3)
+    with CheckpointWriter(store, IDENTITY, keep=2) as writer:
+        for step in (1, 2, 3):
+            writer.save(step, {"model": {"w": weights}})
+            weights += 1
+    newest = store.newest()
+    assert newest is not None
+    assert load_checkpoint(newest).state["model"]["w"].tolist() == [3.0] * 3
+    assert load_checkpoint(newest).step == 3
+
+
+def test_what_fails_while_writing_is_raised(store, tmp_path):
+    (tmp_path / "checkpoints").write_text("a file where the folder should be")
+    with pytest.raises(UsageError, match="checkpoints"), CheckpointWriter(store, IDENTITY, keep=2) as writer:
+        writer.save(1, {"model": {}})
+
+
+@pytest.mark.parametrize("kills", [15, pytest.param(100, marks=pytest.mark.slow)])
+def test_after_a_kill_while_writing_a_committed_checkpoint_loads(tmp_path, forkserver, kills):
+    store = CheckpointStore(str(tmp_path))
+    save_one_by_one(str(tmp_path), saves=2)
+    generator = random.Random(kills)
+    torn, newest = 0, 2
+    for _ in range(kills):
+        process = forkserver.Process(target=save_one_by_one, args=(str(tmp_path), None))
+        process.start()
+        deadline = time.monotonic() + 60
+        begun = newest
+        while begun == newest:  # it has loaded the newest one and written another
+            assert time.monotonic() < deadline
+            begun = max(int(path.name[5:]) for path in tmp_path.glob("step-*"))
+        time.sleep(generator.uniform(0.0, 0.02))
+        os.kill(process.pid, 9)
+        process.join()
+        found = store.newest()
+        assert found is not None
+        checkpoint = load_checkpoint(found)
+        assert checkpoint.step >= newest
+        assert checkpoint.state["model"]["w"].unique().tolist() == [checkpoint.step]
+        newest = checkpoint.step
+        torn += any(not (path / "meta.json").exists() for path in tmp_path.glob("step-*"))
+    assert torn > kills // 10, "kills must meet a checkpoint half written"
 
 
 def test_a_damaged_checkpoint_is_named(store, tmp_path):

@@ -1,9 +1,12 @@
 """Two processes train as one."""
 
+from __future__ import annotations
+
 import json
 import os
 import socket
-from dataclasses import replace
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
@@ -12,14 +15,29 @@ import torch.distributed as dist
 from torch import nn
 from torch.multiprocessing.spawn import spawn
 
+from cocktail.audio.stft import FrontEndConfig
 from cocktail.config import Training
+from cocktail.layers.randomness import draw_rows
 from cocktail.metrics.classification import confusion_counts
+from cocktail.models.sgn import SGNConfig
 from cocktail.train.checkpoint import CheckpointStore, load_checkpoint
 from cocktail.train.look import Look, Place
 from cocktail.train.loop import train
-from cocktail.types import MixtureBatch
+from cocktail.train.update import NonFiniteLossError
+from cocktail.train.validation import Validation
+from cocktail.types import MixtureBatch, share_of
 
-SETTINGS = Training(epochs=2, batch_size=8, optimizer="sgd", learning_rate=0.05, lr_drop_epochs=(), log_every=1)
+SETTINGS = Training(
+    epochs=2,
+    batch_size=8,
+    optimizer="sgd",
+    learning_rate=0.05,
+    lr_drop_epochs=(),
+    log_every=1,
+    checkpoint_every=1,
+    max_dropped_share=1.0,
+)
+STEPS = 6
 
 
 class Linear(nn.Module):
@@ -30,38 +48,64 @@ class Linear(nn.Module):
         self.net = nn.Linear(8, 1)
 
     def forward(self, batch: MixtureBatch):
-        predicted = self.net(batch.sources.float().flatten(1) / 32768).squeeze(1)
-        return {"total": (predicted - batch.class_ids[:, 0]).square().mean()}
+        predicted = self.net(batch.sources[..., :4].float().flatten(1) / 32768).squeeze(1)
+        loss = (predicted - batch.class_ids[:, 0]).square().mean()
+        return {"total": loss * (float("nan") if "poison" in batch.mixture_ids else 1.0)}
 
     def confusion(self, batch: MixtureBatch | None):
         if batch is None:
             return {}
-        said = self.net(batch.sources.float().flatten(1) / 32768) > torch.tensor([-0.1, 0.0, 0.1])
+        said = self.net(batch.sources[..., :4].float().flatten(1) / 32768) > torch.tensor([-0.1, 0.0, 0.1])
         truth = nn.functional.one_hot(batch.class_ids[:, 0], 3) > 0
         return {"presence": confusion_counts(said, truth)}
 
 
-class Halves:
-    """Three batches of eight; in each, the mixtures that are named as dropped are not there."""
+class Normed(nn.Module):
+    """BatchNorm with a bias that matters, and dropout: what differs by how a batch is divided."""
+
+    def __init__(self):
+        super().__init__()
+        self.first, self.norm, self.last = nn.Linear(8, 6), nn.BatchNorm1d(6), nn.Linear(6, 1)
+
+    def forward(self, batch: MixtureBatch):
+        x = self.norm(self.first(batch.sources[..., :4].float().flatten(1) / 32768 + 3))
+        if self.training:
+            x = x * draw_rows(lambda rows: torch.rand(rows, 6), len(x))
+        return {"total": (self.last(x.tanh()).squeeze(1) - batch.class_ids[:, 0]).square().mean()}
+
+
+def sgn() -> nn.Module:
+    """With stochastic depth, Gumbel noise and BatchNorm at every level."""
+    front_end = FrontEndConfig(n_fft=254, hop_length=64, num_rows=64)
+    config = SGNConfig(
+        width=8, depth=2, num_heads=2, unet_width=2, unet_depth=5, num_frames=64, front_end=front_end, assignment="hard"
+    )
+    return config.build(3)
+
+
+class Batches:
+    """Three batches an epoch; of some mixtures the clips are damaged, and one may be poison."""
 
     batches_per_epoch = 3
 
-    def __init__(self, dropped: frozenset[int] = frozenset()):
-        self.dropped = dropped
+    def __init__(self, batch_size: int, num_samples: int, dropped: frozenset[int], poison: int | None):
+        self.batch_size, self.num_samples, self.dropped, self.poison = batch_size, num_samples, dropped, poison
 
     def state(self, step):
         return {"batch": step % 3}
 
     def batches(self, epoch, first, rank, world_size):
-        share = 8 // world_size
+        start, share = share_of(self.batch_size, rank, world_size)
         for number in range(first, 3):
             generator = torch.Generator().manual_seed(100 * epoch + number)
-            sources = torch.randint(-32768, 32767, (8, 2, 4), generator=generator, dtype=torch.int16)
-            class_ids = torch.randint(0, 3, (8, 2), generator=generator)
-            planned = range(rank * share, (rank + 1) * share)
+            size = (self.batch_size, 2, self.num_samples)
+            sources = torch.randint(-32768, 32767, size, generator=generator, dtype=torch.int16)
+            class_ids = torch.stack([torch.randperm(3, generator=generator)[:2] for _ in range(self.batch_size)])
+            planned = range(start, start + share)
             mine = [i for i in planned if i not in self.dropped]
+            poisoned = self.poison if (epoch, number) == (1, 0) else None
             yield MixtureBatch(
-                mixture_ids=tuple(str(i) for i in mine),
+                mixture_ids=tuple("poison" if i == poisoned else str(i) for i in mine),
                 sources=sources[mine],
                 gains=torch.ones(len(mine), 2),
                 class_ids=class_ids[mine],
@@ -70,34 +114,85 @@ class Halves:
             )
 
 
-def held_out(count: int) -> tuple[MixtureBatch, ...]:
-    return tuple(next(iter(Halves().batches(9, number, 0, 1))) for number in range(count))
+@dataclass(frozen=True)
+class Case:
+    """A training that one process and two do, and that both can go on with of the other."""
+
+    build: Callable[[], nn.Module] = Linear
+    settings: Training = SETTINGS
+    num_samples: int = 4
+    dropped: frozenset[int] = frozenset()
+    poison: int | None = None
+    num_looks: int = 0
+    num_validated: int = 0
+
+    def held_out(self, count: int) -> tuple[MixtureBatch, ...]:
+        source = Batches(self.settings.batch_size, self.num_samples, frozenset(), None)
+        return tuple(next(iter(source.batches(9, number, 0, 1))) for number in range(count))
 
 
-def run(rank: int, world_size: int, folder: str, port: int, dropped: frozenset[int], num_looks: int = 0) -> None:
-    if world_size > 1:
-        os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
-        dist.init_process_group("gloo", rank=rank, world_size=world_size)
+SYNCED = replace(SETTINGS, sync_batch_norm=True)
+CASES = {
+    "whole": Case(),
+    "second worker's share is damaged": Case(dropped=frozenset({4, 5, 6, 7})),
+    "something of each is damaged": Case(dropped=frozenset({0, 5, 6})),
+    "uneven shares": Case(settings=replace(SETTINGS, batch_size=7)),
+    "in parts": Case(settings=replace(SETTINGS, accumulate=3), dropped=frozenset({2, 3, 7})),
+    "clipped": Case(settings=replace(SETTINGS, clip_gradient_norm=0.1)),
+    "not synced": Case(build=Normed),
+    "synced": Case(build=Normed, settings=SYNCED),
+    "synced, second worker's share is damaged": Case(build=Normed, settings=SYNCED, dropped=frozenset({4, 5, 6, 7})),
+    "synced, uneven shares": Case(build=Normed, settings=replace(SYNCED, batch_size=7)),
+    "sgn": Case(build=sgn, settings=replace(SYNCED, learning_rate=0.5), num_samples=64 * 64 - 1),
+    "one look": Case(num_looks=1),
+    "three looks": Case(num_looks=3),
+    "validated": Case(
+        build=Normed, num_validated=3, settings=replace(SYNCED, validation_split="val", validate_every=2)
+    ),
+    "poisoned": Case(poison=6),
+}
+
+
+def run(case: Case, folder: Path, rank: int, world_size: int, max_steps: int | None = None) -> None:
+    """Train, go on if something is there; store logs, looks, and what was raised, by rank."""
     torch.manual_seed(11)
     logs: list[dict[str, float]] = []
     looks: list[dict[str, float]] = []
-    train(
-        Linear(),
-        Halves(dropped),
-        replace(SETTINGS, max_dropped_share=1.0),
-        seed=0,
-        place=Place(device=torch.device("cpu"), rank=rank, world_size=world_size),
-        checkpoints=CheckpointStore(folder),
-        identity={},
-        on_log=lambda step, num_steps, metrics: logs.append(metrics),
-        look=Look(batches=held_out(num_looks), on_look=lambda step, scores: looks.append(scores)),
-    )
-    Path(f"{folder}-looks-{rank}").write_text(json.dumps(looks))
-    kept = [{name: entry[name] for name in ("loss/total", "dropped_mixtures")} for entry in logs]
-    Path(f"{folder}-logs-{rank}").write_text(json.dumps(kept))
-    if world_size > 1:
-        dist.barrier()  # rank 0 holds the store that the others still speak to
-        dist.destroy_process_group()
+    raised = ""
+    validation = Validation(batches=case.held_out(case.num_validated), every=case.settings.validate_every)
+    try:
+        train(
+            case.build(),
+            Batches(case.settings.batch_size, case.num_samples, case.dropped, case.poison),
+            replace(case.settings, max_steps=max_steps),
+            seed=0,
+            place=Place(device=torch.device("cpu"), rank=rank, world_size=world_size),
+            checkpoints=CheckpointStore(str(folder / "checkpoints")),
+            identity={},
+            on_log=lambda step, num_steps, metrics: logs.append({"step": step, **metrics}),
+            look=Look(batches=case.held_out(case.num_looks), on_look=lambda step, scores: looks.append(scores)),
+            validation=validation if case.num_validated else None,
+        )
+    except NonFiniteLossError as error:
+        raised = str(error)
+    kept = [{name: value for name, value in entry.items() if name.split("/")[0] in KEPT} for entry in logs]
+    folder.mkdir(exist_ok=True)
+    (folder / f"{rank}.json").write_text(json.dumps({"logs": kept, "looks": looks, "raised": raised}))
+
+
+KEPT = ("step", "loss", "validation", "gradient_norm", "dropped_mixtures")
+
+
+def run_all(rank: int, world_size: int, folder: str, port: int) -> None:
+    """Every case, by two processes."""
+    os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+    torch.set_num_threads(1)
+    dist.init_process_group("gloo", rank=rank, world_size=world_size)
+    for name, case in CASES.items():
+        run(case, Path(folder, name), rank, world_size)
+        run(case, Path(folder, f"{name}, first half"), rank, world_size, max_steps=3)
+    dist.barrier()  # rank 0 holds the store that the others still speak to
+    dist.destroy_process_group()
 
 
 def free_port() -> int:
@@ -106,33 +201,77 @@ def free_port() -> int:
         return free.getsockname()[1]
 
 
-# All of the second worker's half is damaged, or something of each.
-@pytest.mark.parametrize("dropped", [frozenset(), frozenset({4, 5, 6, 7}), frozenset({0, 5, 6})])
-def test_two_ranks_compute_what_one_does_on_the_whole_batch(tmp_path, dropped):
-    spawn(run, args=(2, str(tmp_path / "two"), free_port(), dropped), nprocs=2)
-    run(0, 1, str(tmp_path / "one"), 0, dropped)
-    states = []
-    for name in ("one", "two"):
-        newest = CheckpointStore(str(tmp_path / name)).newest()
-        assert newest is not None
-        states.append(load_checkpoint(newest).state["model"])
-    for name, value in states[0].items():
-        torch.testing.assert_close(states[1][name], value, atol=1e-6, rtol=1e-6)
-    one, two, other = (json.loads((tmp_path / name).read_text()) for name in ("one-logs-0", "two-logs-0", "two-logs-1"))
-    assert two == other
-    assert [entry["loss/total"] for entry in two] == pytest.approx([entry["loss/total"] for entry in one], abs=1e-6)
-    counted = [float(len(dropped) * (step + 1)) for step in range(6)]
-    assert [entry["dropped_mixtures"] for entry in two] == counted
+@pytest.fixture(scope="module")
+def by_two(tmp_path_factory) -> Path:
+    """What two processes made of each case, a folder each."""
+    folder = tmp_path_factory.mktemp("two")
+    spawn(run_all, args=(2, str(folder), free_port()), nprocs=2)
+    return folder
 
 
-@pytest.mark.parametrize("num_looks", [1, 3])
-def test_two_ranks_see_what_one_sees_when_they_look(tmp_path, num_looks):
-    spawn(run, args=(2, str(tmp_path / "two"), free_port(), frozenset(), num_looks), nprocs=2)
-    run(0, 1, str(tmp_path / "one"), 0, frozenset(), num_looks)
-    one, two, other = (
-        json.loads((tmp_path / f"{name}").read_text()) for name in ("one-looks-0", "two-looks-0", "two-looks-1")
-    )
+def read(folder: Path, rank: int = 0) -> dict:
+    return json.loads((folder / f"{rank}.json").read_text())
+
+
+def weights(folder: Path) -> dict[str, torch.Tensor]:
+    newest = CheckpointStore(str(folder / "checkpoints")).newest()
+    assert newest is not None
+    return load_checkpoint(newest).state["model"]
+
+
+def assert_same_curve(ours: list[dict[str, float]], theirs: list[dict[str, float]], tolerance: float) -> None:
+    assert [entry["step"] for entry in ours] == [entry["step"] for entry in theirs]
+    for mine, other in zip(ours, theirs, strict=True):
+        assert mine == pytest.approx(other, rel=tolerance, abs=tolerance)
+
+
+@pytest.mark.parametrize("name", [name for name in CASES if name not in ("poisoned", "not synced")])
+def test_two_ranks_compute_what_one_does_on_the_whole_batch(by_two, tmp_path, name):
+    run(CASES[name], tmp_path, 0, 1)
+    two = read(by_two / name)
+    assert two["logs"] == read(by_two / name, rank=1)["logs"]
+    assert_same_curve(two["logs"], read(tmp_path)["logs"], 1e-5)
+    assert len(two["logs"]) == STEPS
+    dropped = len(CASES[name].dropped)
+    assert [entry["dropped_mixtures"] for entry in two["logs"]] == [
+        float(dropped * (step + 1)) for step in range(STEPS)
+    ]
+    one = weights(tmp_path)
+    for parameter, value in weights(by_two / name).items():
+        torch.testing.assert_close(one[parameter], value, atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize("name", ["whole", "synced", "sgn", "validated"])
+def test_one_worker_goes_on_where_two_stopped(by_two, tmp_path, name):
+    half = by_two / f"{name}, first half"
+    before = read(half)["logs"]
+    assert [entry["step"] for entry in before] == [1, 2, 3]
+    run(CASES[name], half, 0, 1)
+    run(CASES[name], tmp_path, 0, 1)
+    if name == "validated":  # the end of a shorter training is validated, too
+        before[-1] = {key: value for key, value in before[-1].items() if not key.startswith("validation")}
+    assert_same_curve([*before, *read(half)["logs"]], read(tmp_path)["logs"], 1e-5)
+
+
+def test_without_synchronisation_the_curve_depends_on_the_number_of_workers(by_two, tmp_path):
+    run(CASES["not synced"], tmp_path, 0, 1)
+    one, two = ([entry["loss/total"] for entry in read(folder)["logs"]] for folder in (tmp_path, by_two / "not synced"))
+    assert one != pytest.approx(two, abs=1e-3)
+
+
+@pytest.mark.parametrize("num_looks", ["one look", "three looks"])
+def test_two_ranks_see_what_one_sees_when_they_look(by_two, tmp_path, num_looks):
+    run(CASES[num_looks], tmp_path, 0, 1)
+    one, two, other = read(tmp_path)["looks"], read(by_two / num_looks)["looks"], read(by_two / num_looks, 1)["looks"]
     assert two == other
     assert one == two
     assert len(one) == 6  # before the first step, and after 1, 2, 3, 4 and 6
     assert one[0]["look/presence_micro_f1"] > 0
+
+
+def test_the_worker_with_the_loss_that_is_no_number_is_named_on_all(by_two):
+    messages = [read(by_two / "poisoned", rank)["raised"] for rank in (0, 1)]
+    assert messages[0] == messages[1]
+    assert messages[0].startswith("the loss is not finite at step 4: ")
+    assert messages[0].endswith("mixtures 4, 5, poison, 7")
+    assert [entry["step"] for entry in read(by_two / "poisoned")["logs"]] == [1, 2, 3]

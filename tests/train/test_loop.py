@@ -1,6 +1,7 @@
 """The loop resumes exactly, stops at what is no number, and follows its schedule."""
 
 import hashlib
+import time
 from dataclasses import replace
 
 import pytest
@@ -10,7 +11,9 @@ from torch import nn
 from cocktail.config import Training
 from cocktail.train.checkpoint import CheckpointStore, load_checkpoint
 from cocktail.train.look import Place
-from cocktail.train.loop import NonFiniteLossError, train
+from cocktail.train.loop import FirstBatches, train
+from cocktail.train.update import NonFiniteLossError
+from cocktail.train.validation import Validation
 from cocktail.types import MixtureBatch, Reading, UsageError
 
 SETTINGS = Training(
@@ -245,3 +248,87 @@ def test_what_was_read_is_logged(tmp_path):
     assert metrics["cache_hit_share"] == 0.75
     assert metrics["bytes_read_per_second"] == pytest.approx(100 * metrics["bytes_fetched_per_second"])
     assert metrics["bytes_read_per_second"] == pytest.approx(250 * metrics["mixtures_per_second"])
+
+
+def held_out() -> tuple[MixtureBatch, ...]:
+    return tuple(batch for _, batch in zip(range(2), Noise().batches(9, 0, 0, 1), strict=False))
+
+
+def validated(folder, settings, every=None, **changes):
+    torch.manual_seed(7)
+    logs: list[tuple[int, int, dict]] = []
+    train(
+        Regressor(),
+        Noise(),
+        settings,
+        seed=3,
+        place=HERE,
+        checkpoints=CheckpointStore(str(folder)),
+        identity={"manifest": "m"},
+        on_log=lambda *record: logs.append(record),
+        validation=Validation(batches=held_out(), every=every),
+        **changes,
+    )
+    return [(step, metrics["validation/total"]) for step, _, metrics in logs if "validation/total" in metrics]
+
+
+def test_validation_comes_after_each_epoch_or_as_often_as_asked_and_changes_nothing(tmp_path):
+    run(tmp_path / "without")
+    assert [step for step, _ in validated(tmp_path / "with", SETTINGS)] == [5, 10, 15]
+    assert [step for step, _ in validated(tmp_path / "often", SETTINGS, every=4)] == [4, 8, 12, 15]
+    assert weights_hash(tmp_path / "with") == weights_hash(tmp_path / "without")
+
+
+def test_the_validation_loss_is_the_mean_over_its_mixtures_in_evaluation_mode(tmp_path):
+    ((_, value),) = validated(tmp_path, replace(SETTINGS, max_steps=5))
+    newest = CheckpointStore(str(tmp_path)).newest()
+    assert newest is not None
+    model = Regressor()
+    model.load_state_dict(load_checkpoint(newest).state["model"])
+    model.eval()
+    assert value == pytest.approx(sum(model(batch)["total"].item() for batch in held_out()) / 2, abs=1e-6)
+
+
+def test_training_stops_when_the_validation_loss_no_longer_falls_also_over_a_restart(tmp_path, capsys):
+    # At this rate the loss soon rises again.
+    settings = replace(SETTINGS, epochs=100, optimizer="sgd", learning_rate=0.03, validation_split="val", patience=3)
+    losses = [loss for _, loss in validated(tmp_path / "whole", settings)]
+    best = min(range(len(losses)), key=losses.__getitem__)
+    assert len(losses) == best + 1 + 3 < 100
+    assert "no lower validation loss in 3 validations" in capsys.readouterr().out
+    stopped_at = 5 * len(losses)
+    assert CheckpointStore(str(tmp_path / "whole")).newest() == f"{tmp_path}/whole/step-{stopped_at:08d}"
+    validated(tmp_path / "cut", replace(settings, max_steps=stopped_at - 5))
+    assert len(validated(tmp_path / "cut", settings)) == 1
+    assert weights_hash(tmp_path / "cut") == weights_hash(tmp_path / "whole")
+    assert validated(tmp_path / "cut", settings) == []  # it stays stopped
+
+
+def test_overfitting_takes_the_first_batches_over_and_over_and_goes_on_after_a_restart(tmp_path):
+    seen: list[str] = []
+
+    class Seeing(Regressor):
+        def forward(self, batch):
+            seen.append(batch.mixture_ids[0])
+            return super().forward(batch)
+
+    run(tmp_path / "seen", source=FirstBatches(Noise(), 2), model=Seeing())
+    assert seen == [f"0-{step % 2}-0" for epoch in range(3) for step in range(5)]
+    logs = run(tmp_path / "whole", source=FirstBatches(Noise(), 2))
+    assert logs[-1][2]["loss/total"] < logs[0][2]["loss/total"]
+    run(tmp_path / "cut", replace(SETTINGS, max_steps=7), source=FirstBatches(Noise(), 2))
+    run(tmp_path / "cut", source=FirstBatches(Noise(), 2))
+    assert weights_hash(tmp_path / "cut") == weights_hash(tmp_path / "whole")
+    with pytest.raises(UsageError, match=r"overfit_batches \(was 2, is 3\)"):
+        run(tmp_path / "cut", source=FirstBatches(Noise(), 3))
+
+
+def test_the_time_outside_the_steps_is_told_and_small_where_steps_are_not(tmp_path):
+    class Slow(Regressor):
+        def forward(self, batch):
+            time.sleep(0.05)
+            return super().forward(batch)
+
+    logs = run(tmp_path, model=Slow())
+    assert all(0 < entry["outside_step_share"] < 0.2 for _, _, entry in logs)
+    assert all(entry["data_wait_share"] <= entry["outside_step_share"] for _, _, entry in logs)

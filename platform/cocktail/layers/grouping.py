@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from cocktail.layers.precision import at_least_float32
+from cocktail.layers.randomness import draw_rows
 from cocktail.layers.transformer import CrossAttentionBlock, initialize
 
 Assignment = Literal["soft", "hard"]
@@ -29,7 +30,8 @@ def assign(scores: Tensor, kind: Assignment, axis: SoftmaxAxis, temperature: flo
     if kind == "soft":
         return scores.softmax(dim=-1 if axis == "classes" else 1)
     if noisy:
-        scores = scores - torch.empty_like(scores).exponential_().log()  # minus the log of Exp(1) is Gumbel(0, 1)
+        noise = draw_rows(lambda rows: scores.new_empty(rows, *scores.shape[1:]).exponential_(), len(scores))
+        scores = scores - noise.log()  # minus the log of Exp(1) is Gumbel(0, 1)
     soft = (scores / temperature).softmax(dim=-1)
     hard = torch.zeros_like(soft).scatter_(-1, soft.argmax(dim=-1, keepdim=True), 1.0)
     return hard + (soft - soft.detach())

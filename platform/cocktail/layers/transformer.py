@@ -5,9 +5,10 @@ Shape letters: B batch, L tokens, S tokens attended to, D width.
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+
+from cocktail.layers.randomness import draw_rows
 
 
 class TransformerBlock(nn.Module):
@@ -44,7 +45,7 @@ class TransformerBlock(nn.Module):
         if not self.training or self.stochastic_depth == 0:
             return branch
         keep = 1.0 - self.stochastic_depth
-        kept = torch.empty(branch.shape[0], 1, 1, dtype=branch.dtype, device=branch.device).bernoulli_(keep)
+        kept = draw_rows(lambda rows: branch.new_empty(rows, 1, 1).bernoulli_(keep), branch.shape[0])
         return branch * kept / keep
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -17,7 +18,7 @@ import torch
 from cocktail.storage import delete_file, delete_folder, exists, join, list_names, read_bytes, write_atomic
 from cocktail.types import UsageError
 
-SCHEMA = "cocktail-checkpoint/2"
+SCHEMA = "cocktail-checkpoint/3"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,9 +44,9 @@ class CheckpointStore:
         `state` holds tensors and plain values; `identity` is what decides the run's results
         (`cocktail.config.identity`), and a checkpoint is only continued under the same.
         """
-        buffer = io.BytesIO()
-        torch.save(state, buffer)
-        data = buffer.getbuffer()
+        return self._commit(step, _pack(state), identity, keep)
+
+    def _commit(self, step: int, data: memoryview, identity: dict[str, Any], keep: int) -> str:
         location = join(self.folder, f"step-{step:08d}")
         meta = {
             "schema": SCHEMA,
@@ -56,19 +57,63 @@ class CheckpointStore:
         }
         write_atomic(join(location, "state.pt"), data)
         write_atomic(join(location, "meta.json"), json.dumps(meta, indent=1).encode())
-        for name in self._names()[:-keep]:
-            # What makes it a checkpoint goes first.
+        kept = self._committed()[-keep:]
+        for name in set(self._names()) - set(kept):
+            # What makes it a checkpoint goes first. What a killed process left half written goes, too.
             delete_file(join(self.folder, name, "meta.json"))
             delete_folder(join(self.folder, name))
         return location
 
     def newest(self) -> str | None:
         """The location of the newest committed checkpoint, or None."""
-        committed = [name for name in self._names() if exists(join(self.folder, name, "meta.json"))]
+        committed = self._committed()
         return join(self.folder, committed[-1]) if committed else None
+
+    def _committed(self) -> list[str]:
+        return [name for name in self._names() if exists(join(self.folder, name, "meta.json"))]
 
     def _names(self) -> list[str]:
         return [name for name in list_names(self.folder) if name.startswith("step-")]
+
+
+class CheckpointWriter:
+    """Saves checkpoints while training goes on: one at a time, each whole before the next is begun.
+
+    `with CheckpointWriter(...) as writer` ends when the last is committed. An error in writing is raised by the next
+    `save`, or at the end.
+    """
+
+    def __init__(self, store: CheckpointStore, identity: dict[str, Any], keep: int) -> None:
+        self._store, self._identity, self._keep = store, identity, keep
+        self._thread = ThreadPoolExecutor(max_workers=1)
+        self._writing: Future[str] | None = None
+
+    def save(self, step: int, state: dict[str, Any]) -> None:
+        """As `CheckpointStore.save`, of the state as it is now; returns when there is a copy of it."""
+        self.wait()
+        self._writing = self._thread.submit(self._store._commit, step, _pack(state), self._identity, self._keep)
+
+    def wait(self) -> None:
+        """Until what was saved is committed."""
+        writing, self._writing = self._writing, None
+        if writing is not None:
+            writing.result()
+
+    def __enter__(self) -> CheckpointWriter:
+        return self
+
+    def __exit__(self, *raised: object) -> None:
+        try:
+            if raised[0] is None:
+                self.wait()
+        finally:
+            self._thread.shutdown()
+
+
+def _pack(state: dict[str, Any]) -> memoryview:
+    buffer = io.BytesIO()
+    torch.save(state, buffer)
+    return buffer.getbuffer()
 
 
 def load_checkpoint(location: str) -> Checkpoint:

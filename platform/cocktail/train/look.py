@@ -27,6 +27,13 @@ class Place:
     world_size: int = 1
 
 
+def share_buffers(model: nn.Module, place: Place) -> None:
+    """Give all workers the first one's running statistics: those that checkpoints hold."""
+    if place.world_size > 1:
+        for buffer in model.buffers():
+            dist.broadcast(buffer, 0)
+
+
 @dataclass(frozen=True, kw_only=True)
 class Look:
     """A look, now and then, at how well a `Classifier` recognises what is in held-out mixtures. It decides nothing."""
@@ -54,6 +61,8 @@ class Look:
             return
         counts: dict[str, Tensor] = {}
         model.eval()
+        if with_mixtures:
+            share_buffers(model, place)
         # Without a batch of its own a worker still adds to the sum, which must have one form on all.
         shown = self.batches[place.rank :: place.world_size] or self.batches[:1]
         for number, batch in enumerate(shown if with_mixtures else [None]):

@@ -1,8 +1,8 @@
 """The training loop: the only one, for every model, with or without Ray.
 
-A run's state is its step, the model and the optimizer. Everything else is a function of the step: the
-epoch and batch (so the mixtures), the learning rate, and the random numbers, which are seeded anew each
-step. So training that is stopped anywhere and started from a checkpoint continues exactly.
+A run's state is its step, the model, the optimizer with its scale, and what early stopping has seen. Everything else
+is a function of the step: the epoch and batch (so the mixtures), the learning rate, and the random numbers, which are
+seeded anew each step. So training that is stopped anywhere and started from a checkpoint continues exactly.
 
 A mixture with a damaged clip is dropped, and nothing takes its place: each mixture of a step weighs 1 / B, B the
 size of the global batch, whatever else is there. So what is learned does not depend on which worker met it.
@@ -10,10 +10,11 @@ size of the global batch, whatever else is there. So what is learned does not de
 
 from __future__ import annotations
 
+import itertools
 import math
-import time
-from collections.abc import Callable
-from dataclasses import dataclass, field, fields, replace
+from collections.abc import Callable, Iterator
+from contextlib import nullcontext
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -21,56 +22,14 @@ import torch.distributed as dist
 from torch import Tensor, nn
 
 from cocktail.config import Training
-from cocktail.train.checkpoint import CheckpointStore, load_checkpoint, require_identity
+from cocktail.layers.batch_norm import set_counted, synchronize_batch_norm
+from cocktail.layers.randomness import rows_of_batch
+from cocktail.train.checkpoint import CheckpointStore, CheckpointWriter, load_checkpoint, require_identity
 from cocktail.train.look import Look, Place
-from cocktail.types import BatchSource, MixtureBatch, Reading, UsageError
-
-
-class NonFiniteLossError(RuntimeError):
-    """A loss that is no number. Raised before the update, so the last checkpoint is sound."""
-
-
-_READING = [field.name for field in fields(Reading)]
-
-
-@dataclass
-class _Meter:
-    """Sums over the steps since the last log line."""
-
-    sums: dict[str, Tensor] = field(default_factory=dict)
-    steps: int = 0
-    wait_seconds: float = 0.0
-    reading: dict[str, int] = field(default_factory=lambda: dict.fromkeys(_READING, 0))
-    started: float = field(default_factory=time.perf_counter)
-
-    def add(self, losses: dict[str, Tensor], wait_seconds: float, reading: Reading) -> None:
-        for name, loss in losses.items():
-            self.sums[name] = self.sums.get(name, 0.0) + loss.detach()
-        self.steps += 1
-        self.wait_seconds += wait_seconds
-        for name in _READING:
-            self.reading[name] += getattr(reading, name)
-
-    def read(self, batch_size: int, place: Place) -> dict[str, float]:
-        """Means over steps and workers, the speed, and what was read on all workers."""
-        names = sorted(self.sums)
-        means = torch.stack([self.sums[name].float() for name in names]) / self.steps
-        reading = torch.tensor(list(self.reading.values()), dtype=torch.float64, device=place.device)
-        if place.world_size > 1:
-            dist.all_reduce(means)
-            means /= place.world_size
-            dist.all_reduce(reading)
-        elapsed = time.perf_counter() - self.started
-        bytes_read, bytes_fetched, hits, misses = reading.tolist()
-        return {
-            **{f"loss/{name}": value for name, value in zip(names, means.tolist(), strict=True)},
-            "seconds_per_step": elapsed / self.steps,
-            "mixtures_per_second": self.steps * batch_size / elapsed,
-            "data_wait_share": self.wait_seconds / elapsed,
-            "bytes_read_per_second": bytes_read / elapsed,
-            "bytes_fetched_per_second": bytes_fetched / elapsed,
-            **({"cache_hit_share": hits / (hits + misses)} if hits + misses else {}),
-        }
+from cocktail.train.meter import Meter
+from cocktail.train.update import Update
+from cocktail.train.validation import EarlyStopping, Validation
+from cocktail.types import BatchSource, MixtureBatch, UsageError, share_of
 
 
 def train(
@@ -84,62 +43,82 @@ def train(
     identity: dict[str, Any],
     on_log: Callable[[int, int, dict[str, float]], None],
     look: Look | None = None,
+    validation: Validation | None = None,
+    compiled: bool = False,
 ) -> None:
     """Train a `Separator` from the newest checkpoint, or from its present weights, to the last step.
 
     `on_log(step, num_steps, metrics)` is called on every rank. Raises UsageError if the newest checkpoint belongs
     to other settings or other data, or if too many mixtures are dropped, NonFiniteLossError with the ids of the
-    mixtures if a loss is no number.
+    mixtures if a loss or gradient is no number.
     """
     model.to(place.device).train()
-    optimizer = make_optimizer(model, settings)
-    step, dropped_before = _restore(model, optimizer, checkpoints, identity, source)
+    if settings.sync_batch_norm:
+        synchronize_batch_norm(model)
+    update = Update(model, settings, place)
+    stopping = EarlyStopping(settings.patience)
+    step, dropped_before = _restore(model, update, stopping, checkpoints, identity, source)
     dropped: list[str] = []
-    forward = nn.parallel.DistributedDataParallel(model) if place.world_size > 1 else model
+    if compiled:
+        model.compile()
     num_steps = settings.num_steps(source.batches_per_epoch)
     dtype = autocast_dtype(settings.precision, place.device)
+    steps = _Steps(model, settings, place, dtype, seed)
     if step == 0 and look is not None:
         look.take(step, model, place)
-    meter = _Meter()
-    while step < num_steps:
-        epoch, first = divmod(step, source.batches_per_epoch)
-        set_learning_rate(optimizer, settings.learning_rate_at(epoch))
-        batches = source.batches(epoch, first, place.rank, place.world_size)
-        while step < num_steps and step // source.batches_per_epoch == epoch:
-            waited = time.perf_counter()
-            batch = next(batches)
-            wait_seconds = time.perf_counter() - waited
-            for line in batch.dropped:
-                print(f"dropped at step {step + 1}: {line}", flush=True)
-            dropped += batch.dropped
-            share = settings.batch_size // place.world_size
-            losses = _step(forward, optimizer, batch.to(place.device), share, dtype, (seed, step, place.rank))
-            step += 1
-            meter.add(losses, wait_seconds, batch.reading)
-            last = step == num_steps
-            logging = step % settings.log_every == 0 or last
-            saving = step % settings.checkpoint_every == 0 or last
-            if logging or saving:
-                num_dropped = dropped_before + _sum_over_workers(len(dropped), place)
-                _check_dropped(num_dropped, step, num_steps, source.batches_per_epoch, settings, dropped)
-            if logging:
-                metrics = meter.read(settings.batch_size, place)
-                rest = {"learning_rate": optimizer.param_groups[0]["lr"], "dropped_mixtures": float(num_dropped)}
-                on_log(step, num_steps, {**metrics, **rest})
-                meter = _Meter()
-            if look is not None:
-                looked = time.perf_counter()
-                look.after(step, num_steps, source.batches_per_epoch, model, place)
-                meter.started += time.perf_counter() - looked
-            if saving and place.rank == 0:
-                data = {**source.state(step), "dropped": num_dropped}
-                state = {"model": model.state_dict(), "optimizer": optimizer.state_dict(), "data": data}
-                checkpoints.save(step, state, identity, settings.keep_checkpoints)
+    meter = Meter()
+    with CheckpointWriter(checkpoints, identity, settings.keep_checkpoints) as writer:
+        while step < num_steps and not stopping.stops:
+            epoch, first = divmod(step, source.batches_per_epoch)
+            update.learning_rate = settings.learning_rate_at(epoch)
+            batches = on_device(source.batches(epoch, first, place.rank, place.world_size), place.device)
+            while step < num_steps and step // source.batches_per_epoch == epoch and not stopping.stops:
+                with meter.timing("data"):
+                    batch = next(batches)
+                for line in batch.dropped:
+                    print(f"dropped at step {step + 1}: {line}", flush=True)
+                dropped += batch.dropped
+                losses, norm = steps.take(step, batch, update)
+                step += 1
+                meter.add(losses, norm, batch.reading)
+                validated: dict[str, float] = {}
+                if validation is not None and validation.is_due(step, num_steps, source.batches_per_epoch):
+                    with meter.timing("validation"):
+                        validated = validation.losses(model, place, dtype)
+                    stopping.update(validated["validation/total"])
+                last = step == num_steps or stopping.stops
+                logging = step % settings.log_every == 0 or last or bool(validated)
+                saving = step % settings.checkpoint_every == 0 or last
+                if logging or saving:
+                    update.require_finite()
+                    num_dropped = dropped_before + _sum_over_workers(len(dropped), place)
+                    _check_dropped(num_dropped, step, num_steps, source.batches_per_epoch, settings, dropped)
+                if logging:
+                    metrics = meter.read(settings.batch_size, place)
+                    meter = Meter()
+                    rest = {"learning_rate": update.learning_rate, "dropped_mixtures": float(num_dropped)}
+                    if update.scaler.is_enabled():
+                        rest["loss_scale"] = update.scaler.get_scale()
+                    with meter.timing("log"):
+                        on_log(step, num_steps, {**metrics, **validated, **rest})
+                if look is not None:
+                    with meter.timing("look"):
+                        look.after(step, num_steps, source.batches_per_epoch, model, place)
+                if saving and place.rank == 0:
+                    with meter.timing("checkpoint"):
+                        data = {**source.state(step), "dropped": num_dropped}
+                        state = {"model": model.state_dict(), **update.state(), "stopping": stopping.state()}
+                        writer.save(step, {**state, "data": data})
+    if stopping.stops and place.rank == 0:
+        print(
+            f"stopped at step {step}: the validation loss has not fallen for {stopping.since} validations", flush=True
+        )
 
 
 def _restore(
     model: nn.Module,
-    optimizer: torch.optim.Optimizer,
+    update: Update,
+    stopping: EarlyStopping,
     checkpoints: CheckpointStore,
     identity: dict[str, Any],
     source: BatchSource,
@@ -159,7 +138,8 @@ def _restore(
             f"{location} cannot go on with this data: {', '.join(differing)}. Set it back, or choose another --run-name"
         )
     model.load_state_dict(checkpoint.state["model"])
-    optimizer.load_state_dict(checkpoint.state["optimizer"])
+    update.load(checkpoint.state)
+    stopping.load(checkpoint.state["stopping"])
     return checkpoint.step, num_dropped
 
 
@@ -185,36 +165,58 @@ def _check_dropped(
         )
 
 
-def _step(
-    forward: nn.Module,
-    optimizer: torch.optim.Optimizer,
-    batch: MixtureBatch,
-    share: int,
-    dtype: torch.dtype | None,
-    random_key: tuple[int, int, int],
-) -> dict[str, Tensor]:
-    seed, step, rank = random_key
-    # One stream per (seed, step, rank): primes keep the three apart, whatever their values.
-    torch.manual_seed(((seed * 1_000_003 + step) * 10_007 + rank) % 2**63)
-    # Without a mixture, this worker still takes part in the others' step: with silence that weighs nothing.
-    buffers = {} if len(batch) else {name: buffer.clone() for name, buffer in forward.named_buffers()}
-    with torch.autocast(batch.sources.device.type, dtype=dtype, enabled=dtype is not None):
-        losses = forward(batch if len(batch) else _silence(batch))
-    # What was dropped of this worker's share weighs nothing; what is left weighs no more for it.
-    if len(batch) < share:
-        losses = {name: loss * (len(batch) / share) for name, loss in losses.items()}
-    if not math.isfinite(losses["total"].item()):
-        values = {name: loss.item() for name, loss in losses.items()}
-        raise NonFiniteLossError(
-            f"the loss is not finite at step {step + 1}: {values}; mixtures {', '.join(batch.mixture_ids)}"
-        )
-    optimizer.zero_grad(set_to_none=True)
-    losses["total"].backward()
-    optimizer.step()
-    for name, buffer in forward.named_buffers():
-        if name in buffers:  # silence leaves no trace in running statistics
-            buffer.copy_(buffers[name])
-    return losses
+class _Steps:
+    """Takes a training step on this worker's share of a batch."""
+
+    def __init__(
+        self, model: nn.Module, settings: Training, place: Place, dtype: torch.dtype | None, seed: int
+    ) -> None:
+        alone = place.world_size == 1
+        self._model = model
+        self._forward = model if alone else nn.parallel.DistributedDataParallel(model, gradient_as_bucket_view=True)
+        self._place = place
+        self._dtype = dtype
+        self._seed = seed
+        self._batch_size = settings.batch_size
+        self._num_parts = settings.accumulate
+        self._first, self._share = share_of(settings.batch_size, place.rank, place.world_size)
+
+    def take(self, step: int, batch: MixtureBatch, update: Update) -> tuple[dict[str, Tensor], Tensor]:
+        """Losses and the gradient's norm of the step after `step`, with its update done.
+
+        Losses are scaled so that their mean over workers is that over the mixtures of the whole batch.
+        """
+        # Every worker draws the numbers of the whole batch: primes keep (seed, step) apart, whatever their values.
+        torch.manual_seed(((self._seed * 1_000_003 + step) * 10_007) % 2**63)
+        total: dict[str, Tensor] = {}
+        for number in range(self._num_parts):
+            first, length = share_of(self._share, number, self._num_parts)
+            part = batch.rows(first, min(first + length, len(batch)))
+            last = number == self._num_parts - 1
+            for name, loss in self._add_gradient(part, self._first + first, last, update).items():
+                total[name] = total[name] + loss if name in total else loss
+        return total, update.apply(step + 1, total, batch.mixture_ids)
+
+    def _add_gradient(self, part: MixtureBatch, first_row: int, last: bool, update: Update) -> dict[str, Tensor]:
+        # Without a mixture, this worker still takes part in the others' step: with silence that weighs nothing.
+        silent = len(part) == 0
+        before = [(buffer, buffer.clone()) for buffer in self._model.buffers()] if silent else []
+        set_counted(self._model, not silent)
+        waiting = nullcontext() if last or self._forward is self._model else self._forward.no_sync()  # pyright: ignore[reportCallIssue]
+        with waiting:
+            with (
+                rows_of_batch(first_row, self._batch_size),
+                torch.autocast(self._place.device.type, dtype=self._dtype, enabled=self._dtype is not None),
+            ):
+                losses = self._forward(_silence(part) if silent else part)
+            # What was dropped of a batch weighs nothing; what is left weighs no more for it.
+            weight = len(part) * self._place.world_size / self._batch_size
+            if weight != 1:
+                losses = {name: loss * weight for name, loss in losses.items()}
+            update.backward(losses["total"])
+        for buffer, value in before:  # silence leaves no trace in running statistics
+            buffer.copy_(value)
+        return {name: loss.detach() for name, loss in losses.items()}
 
 
 def _silence(batch: MixtureBatch) -> MixtureBatch:
@@ -229,28 +231,65 @@ def _silence(batch: MixtureBatch) -> MixtureBatch:
     return replace(batch, mixture_ids=("", ""), **{**rows, "class_ids": classes, "present": ~rows["present"]})
 
 
-def make_optimizer(model: nn.Module, settings: Training) -> torch.optim.Optimizer:
-    """The optimizer that the settings name, over all of a model's parameters."""
-    if settings.optimizer == "sgd":
-        return torch.optim.SGD(
-            model.parameters(),
-            lr=settings.learning_rate,
-            momentum=settings.momentum,
-            weight_decay=settings.weight_decay,
-        )
-    return torch.optim.AdamW(model.parameters(), lr=settings.learning_rate, weight_decay=settings.weight_decay)
+def on_device(batches: Iterator[MixtureBatch], device: torch.device) -> Iterator[MixtureBatch]:
+    """The batches on a device. To a GPU each is copied while the one before is computed with."""
+    if device.type != "cuda":
+        for batch in batches:
+            yield batch.to(device)
+        return
+    copying = torch.cuda.Stream(device)
+
+    ahead: _Copied | None = None
+    for batch in batches:
+        waiting, ahead = ahead, _Copied(batch.pin(), device, copying)
+        if waiting is not None:
+            yield waiting.arrived()
+    if ahead is not None:
+        yield ahead.arrived()
 
 
-def set_learning_rate(optimizer: torch.optim.Optimizer, learning_rate: float) -> None:
-    """One learning rate for all parameters."""
-    for group in optimizer.param_groups:
-        group["lr"] = learning_rate
+class _Copied:
+    """A batch on its way to a GPU. It holds what is copied from until that is done."""
+
+    def __init__(self, pinned: MixtureBatch, device: torch.device, copying: torch.cuda.Stream) -> None:
+        self._pinned = pinned
+        self._done = torch.cuda.Event()
+        with torch.cuda.stream(copying):
+            self._batch = pinned.to(device)
+            self._done.record()
+
+    def arrived(self) -> MixtureBatch:
+        """The batch, for what is computed from now on."""
+        computing = torch.cuda.current_stream()
+        computing.wait_event(self._done)
+        self._batch.used_by(computing)
+        return self._batch
 
 
 def autocast_dtype(precision: str, device: torch.device) -> torch.dtype | None:
     """The type that matrix products run in, or None for float32."""
-    if precision == "bfloat16":
-        return torch.bfloat16
+    if precision in ("bfloat16", "float16"):
+        return getattr(torch, precision)
     if precision == "auto" and device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False):
         return torch.bfloat16
     return None
+
+
+@dataclass(frozen=True)
+class FirstBatches:
+    """The first batches of a source, over and over: what a model that works learns by heart."""
+
+    source: BatchSource
+    number: int
+
+    @property
+    def batches_per_epoch(self) -> int:
+        return self.source.batches_per_epoch
+
+    def batches(self, epoch: int, first: int, rank: int, world_size: int) -> Iterator[MixtureBatch]:
+        few = list(itertools.islice(self.source.batches(0, 0, rank, world_size), self.number))
+        for batch in range(first, self.batches_per_epoch):
+            yield few[batch % len(few)]
+
+    def state(self, step: int) -> dict[str, Any]:
+        return {**self.source.state(step), "overfit_batches": self.number}

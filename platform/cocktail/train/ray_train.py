@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import ray
@@ -17,14 +19,17 @@ from ray.train.v2._internal.constants import ENV_VARS_TO_PROPAGATE
 from ray.train.v2.api.exceptions import TrainingFailedError
 
 from cocktail.config import Experiment, Resources
-from cocktail.storage import join, resolve
+from cocktail.storage import delete_file, exists, join, read_bytes, resolve, write_atomic
 from cocktail.tracking import TrackedRun
 from cocktail.train.checkpoint import CheckpointStore, require_identity
-from cocktail.train.cluster import find_cause, quiet_ray, require_resources
+from cocktail.train.cluster import quiet_ray, require_resources
 from cocktail.train.look import Look, Place
-from cocktail.train.loop import NonFiniteLossError, train
+from cocktail.train.loop import FirstBatches, train
+from cocktail.train.update import NonFiniteLossError
+from cocktail.train.validation import Validation
 from cocktail.types import BatchSource, MixtureBatch, UsageError
 
+ReadBatches = Callable[[], tuple[MixtureBatch, ...]]
 LAST_LOOK = "look/step"
 """The metric that says up to where looks are recorded."""
 
@@ -44,7 +49,7 @@ def prepare(experiment: Experiment, *, identity: dict[str, Any], run_folder: str
     if found is not None:
         require_identity(found, identity)
         print(f"going on from {found}", flush=True)
-    workers = experiment.resources.num_workers
+    workers = experiment.resources.min_workers or experiment.resources.num_workers
     demand = {"CPU": workers * (experiment.resources.cpus_per_worker + data_cpus)}
     require_resources({**demand, "GPU": workers} if gpus else demand, "training")
 
@@ -64,15 +69,19 @@ def fit(
     run_folder: str,
     tracked: TrackedRun,
     gpus: bool,
-    look_at: Callable[[], tuple[MixtureBatch, ...]],
+    look_at: ReadBatches,
+    validate_on: ReadBatches | None = None,
 ) -> str:
     """Train on the cluster, from the run's newest checkpoint if it has one. Returns the last checkpoint's location.
 
-    `look_at` reads, on each worker, the held-out mixtures that training looks at; each checkpoint carries `about`.
-    A worker that dies takes its group with it; the group starts again from the newest checkpoint, up to
-    `resources.max_failures` times. Raises NonFiniteLossError and UsageError as `cocktail.train.loop.train` does.
+    `look_at` and `validate_on` read, on each worker, the held-out mixtures that training looks at and validates on;
+    each checkpoint carries `about`. A worker that dies takes its group with it; the group starts again from the newest
+    checkpoint, up to `resources.max_failures` times. Raises NonFiniteLossError and UsageError as
+    `cocktail.train.loop.train` does.
     """
     resources = experiment.resources
+    start = f"start-{time.time_ns()}"
+    verdict = Verdict(join(run_folder, "ray", f"{start}.failed"))
     checkpoints = dataclasses.replace(checkpoint_store(run_folder), about=about)
     per_worker = {"CPU": resources.cpus_per_worker, **({"GPU": 1} if gpus else {})}
     # Train's cleaner asks the state API without an address. That finds the last `ray start` on this machine, and if
@@ -82,19 +91,23 @@ def fit(
     ENV_VARS_TO_PROPAGATE.add("RAY_ADDRESS")
 
     def worker() -> None:
-        _train_here(experiment, source, num_classes, identity, checkpoints, tracked, look_at)
+        with verdict.recording() as begins:
+            if begins:
+                _train_here(experiment, source, num_classes, identity, checkpoints, tracked, look_at, validate_on)
 
     filesystem, path = resolve(join(run_folder, "ray"))
     trainer = TorchTrainer(
         worker,
         scaling_config=ScalingConfig(
-            num_workers=resources.num_workers,
+            num_workers=resources.num_workers
+            if resources.min_workers is None
+            else (resources.min_workers, resources.num_workers),
             use_gpu=gpus,
             resources_per_worker=per_worker,
         ),
         run_config=RunConfig(
             # A name of its own for each start: what to resume is decided by our checkpoints alone.
-            name=f"start-{time.time_ns()}",
+            name=start,
             storage_path=path,
             storage_filesystem=filesystem,
             failure_config=FailureConfig(max_failures=resources.max_failures),
@@ -103,18 +116,39 @@ def fit(
     try:
         trainer.fit()
     except TrainingFailedError as error:
-        for kind in (NonFiniteLossError, UsageError):
-            known = find_cause(error, kind)
-            if known is not None:
-                raise known from error
+        verdict.raise_any(error)
         raise
     finally:
         del os.environ["RAY_ADDRESS"]
         if was_set is not None:
             os.environ["RAY_ADDRESS"] = was_set
+    verdict.raise_any()
     last = checkpoints.newest()
     assert last is not None, "training ended without its last checkpoint"
     return last
+
+
+@dataclasses.dataclass(frozen=True)
+class Verdict:
+    """What ended training for good, in a file: no restart mends it, but Ray restarts after any error."""
+
+    location: str
+
+    @contextmanager
+    def recording(self) -> Iterator[bool]:
+        """Write down an error that would come again. Yields whether there is none yet: then a worker may begin."""
+        try:
+            yield not exists(self.location)
+        except (NonFiniteLossError, UsageError) as error:
+            write_atomic(self.location, json.dumps([type(error).__name__, str(error)]).encode())
+            raise
+
+    def raise_any(self, cause: BaseException | None = None) -> None:
+        """Raise the error that was written down, if one was."""
+        if exists(self.location):
+            kind, message = json.loads(read_bytes(self.location))
+            delete_file(self.location)
+            raise {"NonFiniteLossError": NonFiniteLossError, "UsageError": UsageError}[kind](message) from cause
 
 
 def _train_here(
@@ -124,7 +158,8 @@ def _train_here(
     identity: dict[str, Any],
     checkpoints: CheckpointStore,
     tracked: TrackedRun,
-    look_at: Callable[[], tuple[MixtureBatch, ...]],
+    look_at: ReadBatches,
+    validate_on: ReadBatches | None,
 ) -> None:
     """What each training process runs."""
     quiet_ray()
@@ -150,16 +185,21 @@ def _train_here(
             tracked.log({**scores, LAST_LOOK: step}, step)
 
     torch.manual_seed(experiment.seed)
+    training = experiment.training
+    if training.overfit_batches is not None:
+        source = FirstBatches(source, training.overfit_batches)
     train(
         experiment.model.build(num_classes),
         source,
-        experiment.training,
+        training,
         seed=experiment.seed,
         place=place,
         checkpoints=checkpoints,
         identity=identity,
         on_log=on_log,
         look=Look(batches=look_at(), on_look=on_look),
+        validation=None if validate_on is None else Validation(batches=validate_on(), every=training.validate_every),
+        compiled=experiment.resources.compile,
     )
 
 

@@ -1,0 +1,111 @@
+"""BatchNorm over the batches of all processes together.
+
+torch's own runs on GPUs alone; this one runs where torch.distributed does, so that CPUs give the same curve.
+
+Shape letters: B batch, C channels, ... the rest.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+
+
+class _Normalize(torch.autograd.Function):
+    """(x - mean) / sqrt(var + eps) * weight + bias with the mean and the biased variance over all processes."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, x: Tensor, weight: Tensor, bias: Tensor, eps: float, counted: bool
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        axes = [axis for axis in range(x.dim()) if axis != 1]
+        wide = x.float()
+        size = x.numel() // x.shape[1] * counted
+        count = torch.full((1,), size, dtype=torch.float32, device=x.device)
+        # Two passes, as a sum of squares would lose what a small variance has beside a large mean.
+        sums = torch.cat([wide.sum(dim=axes) * counted, count])
+        dist.all_reduce(sums)
+        count, mean = sums[-1:], sums[:-1] / sums[-1:]
+        centred = wide - _as_channels(mean, x)
+        squares = centred.square().sum(dim=axes) * counted
+        dist.all_reduce(squares)
+        variance = squares / count
+        scale = (variance + eps).rsqrt()
+        out = centred * _as_channels(scale * weight.float(), x) + _as_channels(bias.float(), x)
+        ctx.save_for_backward(x, weight, mean, scale, count)
+        ctx.counted = counted
+        ctx.mark_non_differentiable(mean, variance, count)
+        return out.to(x.dtype), mean, variance, count
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:  # pyright: ignore[reportIncompatibleMethodOverride]
+        x, weight, mean, scale, count = ctx.saved_tensors
+        axes = [axis for axis in range(x.dim()) if axis != 1]
+        grad = grads[0].float()
+        normed = (x.float() - _as_channels(mean, x)) * _as_channels(scale, x)
+        by_bias, by_weight = grad.sum(dim=axes), (grad * normed).sum(dim=axes)
+        sums = torch.stack([by_bias, by_weight])
+        dist.all_reduce(sums)
+        # What is not counted has no part in mean and variance, so it has no gradient through them.
+        shared = (sums / count) * ctx.counted
+        inner = grad - _as_channels(shared[0], x) - normed * _as_channels(shared[1], x)
+        by_x = inner * _as_channels(scale * weight.float(), x)
+        return by_x.to(x.dtype), by_weight.to(weight.dtype), by_bias.to(weight.dtype), None, None
+
+
+class SyncBatchNorm(_BatchNorm):
+    """BatchNorm of [B, C, ...] with the statistics of all processes' batches, in float32 at least; gradients, too.
+
+    With one process, or in evaluation, it is plain BatchNorm. Processes must pass it equally often.
+    """
+
+    counted = True
+    """False: this process's batch has no part in the statistics (it stands in for mixtures that are not there)."""
+
+    def _check_input_dim(self, input: Tensor) -> None:
+        if input.dim() < 2:
+            raise ValueError(f"BatchNorm needs [B, C, ...], not {tuple(input.shape)}")
+
+    def forward(self, input: Tensor) -> Tensor:
+        alone = not dist.is_initialized() or dist.get_world_size() == 1
+        if alone or not self.training:
+            return super().forward(input)
+        self._check_input_dim(input)
+        out, mean, variance, count = _Normalize.apply(input, self.weight, self.bias, self.eps, self.counted)  # pyright: ignore[reportGeneralTypeIssues]
+        with torch.no_grad():
+            assert self.num_batches_tracked is not None
+            assert self.running_mean is not None and self.running_var is not None and self.momentum is not None
+            self.num_batches_tracked.add_(1)
+            unbiased = variance * (count / (count - 1))
+            self.running_mean.lerp_(mean.to(self.running_mean.dtype), self.momentum)
+            self.running_var.lerp_(unbiased.to(self.running_var.dtype), self.momentum)
+        return out
+
+
+def synchronize_batch_norm(model: nn.Module) -> None:
+    """Turn every BatchNorm of a model into one over all processes, in place: parameters and state keep their names."""
+    for name, module in model.named_children():
+        if isinstance(module, _BatchNorm) and not isinstance(module, SyncBatchNorm):
+            if not module.affine or not module.track_running_stats or module.momentum is None:
+                raise ValueError(f"{name}: only BatchNorm with weights and running averages can be synchronised")
+            synced = SyncBatchNorm(module.num_features, eps=module.eps, momentum=module.momentum)
+            synced.load_state_dict(module.state_dict())
+            synced.train(module.training)
+            setattr(model, name, synced)
+        else:
+            synchronize_batch_norm(module)
+
+
+def set_counted(model: nn.Module, counted: bool) -> None:
+    """Whether this process's batches have a part in the statistics of a model's synchronised BatchNorms."""
+    for module in model.modules():
+        if isinstance(module, SyncBatchNorm):
+            module.counted = counted
+
+
+def _as_channels(values: Tensor, like: Tensor) -> Tensor:
+    return values.view(1, -1, *[1] * (like.dim() - 2))

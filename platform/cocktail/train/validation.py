@@ -1,0 +1,73 @@
+"""The loss on held-out mixtures, and stopping when it no longer falls."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch import nn
+
+from cocktail.train.look import Place, share_buffers
+from cocktail.types import MixtureBatch
+
+
+@dataclass(frozen=True, kw_only=True)
+class Validation:
+    """Held-out mixtures, the same every time and on every worker; each worker computes its share."""
+
+    batches: tuple[MixtureBatch, ...]
+    every: int | None = None
+    """Steps between validations; None is once an epoch."""
+
+    def is_due(self, step: int, num_steps: int, batches_per_epoch: int) -> bool:
+        return step % (self.every or batches_per_epoch) == 0 or step == num_steps
+
+    @torch.no_grad()
+    def losses(self, model: nn.Module, place: Place, dtype: torch.dtype | None) -> dict[str, float]:
+        """Mean losses over the mixtures, `validation/...` by name; the same on all workers."""
+        sums: dict[str, torch.Tensor] = {}
+        model.eval()
+        share_buffers(model, place)
+        # Without a batch of its own a worker still adds, nothing, to sums that must have one form on all.
+        shown = self.batches[place.rank :: place.world_size]
+        for batch in shown or self.batches[:1]:
+            with torch.autocast(place.device.type, dtype=dtype, enabled=dtype is not None):
+                losses = model(batch.to(place.device))
+            for name, loss in losses.items():
+                sums[name] = sums.get(name, 0.0) + loss.double() * (len(batch) if shown else 0)
+        model.train()
+        count = sum(len(batch) for batch in self.batches)
+        names = sorted(sums)
+        totals = torch.stack([sums[name] for name in names])
+        if place.world_size > 1:
+            dist.all_reduce(totals)
+        return {f"validation/{name}": value / count for name, value in zip(names, totals.tolist(), strict=True)}
+
+
+@dataclass
+class EarlyStopping:
+    """Says when the validation loss has not fallen for `patience` validations in a row; None never does."""
+
+    patience: int | None
+    best: float = float("inf")
+    since: int = 0
+    """Validations since the best one."""
+
+    def update(self, loss: float) -> None:
+        if loss < self.best:
+            self.best, self.since = loss, 0
+        else:
+            self.since += 1
+
+    @property
+    def stops(self) -> bool:
+        return self.patience is not None and self.since >= self.patience
+
+    def state(self) -> dict[str, Any]:
+        """What a checkpoint holds."""
+        return {"best": self.best, "since": self.since}
+
+    def load(self, state: dict[str, Any]) -> None:
+        self.best, self.since = state["best"], state["since"]

@@ -1,0 +1,106 @@
+"""The guard, on the device and behind it; scaled gradients; clipping."""
+
+from __future__ import annotations
+
+import copy
+from dataclasses import replace
+
+import pytest
+import torch
+from torch import nn
+
+from cocktail.config import Training
+from cocktail.train.look import Place
+from cocktail.train.update import NonFiniteLossError, Update
+
+HERE = Place(device=torch.device("cpu"))
+SGD = Training(optimizer="sgd", learning_rate=0.1, weight_decay=0.0)
+ADAMW = replace(SGD, optimizer="adamw")
+
+
+def make_update(settings: Training, steps_later: int | None = None) -> tuple[nn.Linear, Update]:
+    torch.manual_seed(0)
+    model = nn.Linear(4, 1)
+    return model, Update(model, settings, HERE, steps_later=steps_later)
+
+
+def take_step(model: nn.Module, update: Update, step: int, scale: float = 1.0) -> torch.Tensor:
+    inputs = torch.arange(8.0).view(2, 4) / 8
+    loss = (model(inputs) - 1).square().mean() * scale
+    update.backward(loss)
+    return update.apply(step, {"total": loss}, (f"mixture-{step}",))
+
+
+@pytest.mark.parametrize("settings", [SGD, ADAMW])
+def test_a_guard_that_stays_behind_withholds_the_update_at_once_and_names_the_step_later(settings):
+    model, update = make_update(settings, steps_later=2)
+    reference, immediate = make_update(settings)
+    for step in (1, 2):
+        take_step(model, update, step)
+        take_step(reference, immediate, step)
+    with pytest.raises(NonFiniteLossError, match=r"loss is not finite at step 3: .*mixtures mixture-3$"):
+        take_step(reference, immediate, 3, scale=float("nan"))
+    for step in (3, 4):
+        take_step(model, update, step, scale=float("nan") if step == 3 else 1.0)
+    torch.testing.assert_close(model.weight, reference.weight)
+    with pytest.raises(NonFiniteLossError, match=r"loss is not finite at step 3: .*mixtures mixture-3$"):
+        take_step(model, update, 5)
+    torch.testing.assert_close(model.weight, reference.weight)
+
+
+def test_before_a_checkpoint_nothing_is_left_unseen():
+    model, update = make_update(SGD, steps_later=2)
+    take_step(model, update, 1)
+    update.require_finite()
+    take_step(model, update, 2, scale=float("inf"))
+    with pytest.raises(NonFiniteLossError, match="step 2"):
+        update.require_finite()
+
+
+def test_a_gradient_that_is_no_number_stops_as_a_loss_does():
+    model, update = make_update(SGD)
+    before = model.weight.clone()
+    loss = (model(torch.ones(1, 4)) * 0).sqrt().sum()  # zero, with the slope of a root at zero
+    update.backward(loss)
+    with pytest.raises(NonFiniteLossError, match=r"gradient is not finite at step 7: .*mixtures a, b"):
+        update.apply(7, {"total": loss}, ("a", "b"))
+    assert torch.equal(model.weight, before)
+
+
+def test_clipping_scales_the_gradient_to_the_norm_and_the_norm_is_told_as_it_was():
+    model, update = make_update(replace(SGD, momentum=0.0, clip_gradient_norm=0.5))
+    before = [parameter.detach().clone() for parameter in model.parameters()]
+    norm = take_step(model, update, 1, scale=100.0)
+    moved = torch.cat([(now - was).flatten() for now, was in zip(model.parameters(), before, strict=True)])
+    assert norm > 10
+    torch.testing.assert_close(moved.norm(), torch.tensor(0.5 * 0.1))
+
+
+def test_in_float16_an_overflow_lowers_the_scale_leaves_the_update_out_and_is_no_error():
+    settings = replace(SGD, precision="float16")
+    model, update = make_update(settings)
+    before, scale = model.weight.clone(), update.scaler.get_scale()
+    assert not take_step(model, update, 1, scale=1e36).isfinite()  # times the scale, it is over the range of float32
+    assert torch.equal(model.weight, before)
+    assert update.scaler.get_scale() == scale / 2
+    take_step(model, update, 2)
+    plain, unscaled = make_update(SGD)
+    take_step(plain, unscaled, 1)
+    torch.testing.assert_close(model.weight, plain.weight)
+    with pytest.raises(NonFiniteLossError, match="step 3"):
+        take_step(model, update, 3, scale=float("nan"))
+
+
+@pytest.mark.parametrize("settings", [SGD, ADAMW, replace(ADAMW, precision="float16")])
+def test_optimizer_and_scale_go_on_from_their_state_with_or_without_a_guard_that_stays_behind(settings):
+    model, update = make_update(settings, steps_later=0)
+    scale = 1e36 if settings.precision == "float16" else 1.0
+    take_step(model, update, 1, scale)
+    take_step(model, update, 2)
+    other, restored = make_update(settings, steps_later=2)
+    other.load_state_dict(model.state_dict())
+    restored.load(copy.deepcopy(update.state()))
+    take_step(model, update, 3)
+    take_step(other, restored, 3)
+    torch.testing.assert_close(other.weight, model.weight)
+    assert restored.scaler.get_scale() == update.scaler.get_scale()
