@@ -29,7 +29,7 @@ from cocktail.report.tables import by_class, by_class_pair, markdown, presence_s
 from cocktail.report.vectors import VectorScores, vectors_figure, vectors_of
 from cocktail.storage import absolute, join
 from cocktail.tracking import TrackedRun
-from cocktail.train.cluster import require_resources
+from cocktail.train.placement import Demand, require_place
 from cocktail.train.ray_train import uses_gpus
 from cocktail.types import UsageError
 from pipelines.batches import read_mixtures
@@ -95,10 +95,13 @@ def provenance(manifest: Manifest, test_list: pa.Table) -> dict[str, str]:
     }
 
 
-def require_test_resources(resources: Resources) -> None:
-    """Raise UsageError, with the numbers, if the cluster is too small for an evaluation."""
-    gpus = {"GPU": resources.num_workers} if uses_gpus(resources) else {}
-    require_resources({"CPU": SEPARATING_CPUS + SCORING_CPUS, **gpus}, "evaluation")
+def test_demands(num_gpus: int) -> list[Demand]:
+    """What an evaluation needs at once."""
+    separating = {"CPU": SEPARATING_CPUS, "GPU": 1.0 if num_gpus else 0.0}
+    return [
+        Demand("separating process", max(num_gpus, 1), separating),
+        Demand("scoring task", 1, {"CPU": SCORING_CPUS}),
+    ]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -259,7 +262,7 @@ def score_and_track(test: Scoring, tracking_uri: str, output: str) -> str:
         **flatten({"mixing": asdict(test.mixing), "evaluation": asdict(test.evaluation)}),
         **{f"trained.{path}": value for path, value in test.trained.settings.items()},
     }
-    require_test_resources(test.resources)
+    require_place(test_demands(test.resources.num_workers if uses_gpus(test.resources) else 0))
     key = hashlib.sha256(json.dumps([tests, plan_hash(test.mixtures)], sort_keys=True).encode()).hexdigest()[:8]
     tracked = TrackedRun.open(
         tracking_uri,

@@ -16,27 +16,21 @@ from typing import Any
 import pyarrow as pa
 import tyro
 
-from cocktail.config import Evaluation, Experiment, Mixing, Training, flatten, identity, run_key
+from cocktail.config import Experiment, flatten
 from cocktail.evaluate import about, load_trained
-from cocktail.storage import absolute, exists, join, list_names, write_atomic
-from cocktail.tracking import TrackedRun, default_tracking_uri
-from cocktail.train.cluster import connect, num_nodes, one_line_errors
-from cocktail.train.ray_train import fit, prepare, uses_gpus
+from cocktail.storage import join, write_atomic
+from cocktail.tracking import TrackedRun
+from cocktail.train.cluster import one_line_errors
+from cocktail.train.placement import require_place
+from cocktail.train.ray_train import fit, require_continuable
 from cocktail.types import MixtureBatch, UsageError
-from jobs.scoring import Scoring, make_test_list, provenance, require_test_resources
+from jobs.dry_run import tell
+from jobs.planned_run import FINISHED, PlannedRun
+from jobs.scoring import Scoring, provenance
 from pipelines.batches import read_mixtures
 from pipelines.clips import ClipSource
-from pipelines.embedded import make_embedded_corpus
-from pipelines.manifest import Manifest, open_manifest
-from pipelines.mixtures import RENDER_CPUS, MixtureStream
-from pipelines.plans import describe
-from pipelines.shard_cache import ShardCache
-from pipelines.shard_plan import SHARD_SCHEMA, ShardSettings
-from pipelines.shards import shard_dataset
-from pipelines.vggsound import index_vggsound
 
-FINISHED = "finished.json"
-"""Marks a run that has its scores. The same command continues an unfinished run and otherwise starts a new one."""
+DRY_RUN = "--dry-run"
 
 
 def main(
@@ -53,10 +47,14 @@ def main(
     """
     with one_line_errors():
         demo = demo_of(paper, small_model)
-        experiment = parse(experiment_type, sys.argv[1:], paper=paper, demo=demo, description=description)
+        arguments = [argument for argument in sys.argv[1:] if argument != DRY_RUN]
+        experiment = parse(experiment_type, arguments, paper=paper, demo=demo, description=description)
         if experiment.data is None and not embedded:
             raise UsageError(f"no data: give --data SHARDS ({Path(sys.argv[0]).name} --help says what makes them)")
-        run(experiment)
+        if len(arguments) < len(sys.argv[1:]):
+            print(tell(PlannedRun.of(experiment)))
+        else:
+            run(experiment)
 
 
 def demo_of(paper: Experiment, small_model: Any) -> Experiment:
@@ -95,76 +93,48 @@ def parse(
         args=rest,
         default={"paper": paper, "demo": demo}[preset],
         description=f"{description}\n--preset paper|demo chooses the recipe; the defaults below are those of "
-        f"the {preset} preset (paper with --data, demo without).",
+        f"the {preset} preset (paper with --data, demo without).\n{DRY_RUN} takes a few steps, says what the run would "
+        "do, need and take, and ends.",
     )
 
 
 def run(experiment: Experiment) -> None:
     """Train, evaluate and report; print where everything is."""
     clock = Clock()
-    experiment = dataclasses.replace(experiment, output=absolute(experiment.output, "--output"))
-    tracking_uri = experiment.tracking_uri or default_tracking_uri(experiment.output)
-    manifest = open_data(experiment, tracking_uri)
-    if experiment.evaluation.test_list is not None:
-        listed = absolute(experiment.evaluation.test_list, "--evaluation.test-list")
-        experiment = dataclasses.replace(
-            experiment, evaluation=dataclasses.replace(experiment.evaluation, test_list=listed)
-        )
-    mixing, evaluation = experiment.mixing, experiment.evaluation
-    test_list = make_test_list(manifest, mixing, evaluation)
-    resources = experiment.resources
-    cache = ShardCache(max_bytes=int(resources.cache_gb * 1e9), chosen_folder=resources.cache_folder)
-    source = MixtureStream(
-        folder=manifest.folder,
-        mixing=mixing,
-        split=experiment.training.split,
-        seed=experiment.seed,
-        batch_size=experiment.training.batch_size,
-        executor=resources.executor,
-        prefetch_batches=resources.prefetch_batches,
-        cache=cache,
-    )
-    print(describe(source.pool), flush=True)
-    num_steps = experiment.training.num_steps(source.batches_per_epoch)
-    connect(tracking_uri)
+    planned = PlannedRun.of(experiment)
+    experiment, manifest, source = planned.experiment, planned.manifest, planned.source
+    mixing, evaluation, test_list = experiment.mixing, experiment.evaluation, planned.test_list
     clock.lap("data")
+    require_continuable(planned.folder, planned.identity)
+    require_place(planned.training_demands)
+    require_place(planned.test_demands)
     settings = flatten(dataclasses.asdict(experiment))
-    decisive = identity(experiment, manifest.root_hash)
-    folder = run_folder(experiment, manifest)
-    gpus = uses_gpus(resources)
-    source = dataclasses.replace(source, pin_memory=gpus)
-    data_cpus = RENDER_CPUS if resources.executor == "ray" else 0.0
-    prepare(experiment, identity=decisive, run_folder=folder, gpus=gpus, data_cpus=data_cpus)
-    require_test_resources(resources)
     tracked = TrackedRun.open(
-        tracking_uri,
+        planned.tracking_uri,
         join(experiment.output, "artifacts"),
         experiment=experiment.name,
-        name=folder.rsplit("/", 1)[-1],
-        key=run_key(experiment, manifest.root_hash),
+        name=planned.name,
+        key=planned.key,
         params={path: value for path, value in settings.items() if not path.startswith("evaluation.")},
     )
     tests = {path: value for path, value in settings.items() if path.startswith("evaluation.")}
     tracked.tag({**provenance(manifest, test_list), **tests})  # tags: they may change when the job is started again
-    print(f"training {num_steps} steps in {folder}", flush=True)
-    read = functools.partial(read_mixtures, source=ClipSource.of(manifest, cache), mixing=mixing)
-    looked_at = test_list.slice(0, evaluation.num_looks)
-    validate_on = None
-    if experiment.training.validation_split is not None:
-        held_out = validation_mixtures(manifest, mixing, experiment.training)
-        validate_on = functools.partial(read_batches, held_out, evaluation.batch_size, read)
+    print(f"training {planned.num_steps} steps in {planned.folder}", flush=True)
+    read = functools.partial(read_mixtures, source=ClipSource.of(manifest, source.cache), mixing=mixing)
+    held_out = planned.validation_list
+    in_batches = functools.partial(read_batches, batch_size=evaluation.batch_size, read=read)
     with tracked.closing():
         checkpoint = fit(
             experiment,
             source,
             num_classes=len(manifest.classes),
-            identity=decisive,
+            identity=planned.identity,
             about=about(experiment, manifest.classes, manifest.folder),
-            run_folder=folder,
+            run_folder=planned.folder,
             tracked=tracked,
-            gpus=gpus,
-            look_at=functools.partial(read_batches, looked_at, evaluation.batch_size, read),
-            validate_on=validate_on,
+            gpus=planned.gpus,
+            look_at=functools.partial(in_batches, test_list.slice(0, evaluation.num_looks)),
+            validate_on=None if held_out is None else functools.partial(in_batches, held_out),
         )
         tracked.tag({"checkpoint": checkpoint})
         clock.lap("training")
@@ -175,33 +145,29 @@ def run(experiment: Experiment) -> None:
             mixtures=test_list,
             mixing=mixing,
             evaluation=evaluation,
-            resources=resources,
+            resources=experiment.resources,
         )
         results = test.score()
         clock.lap("evaluation")
-        table = test.report(results, tracked, num_steps, source.batches_per_epoch)
+        table = test.report(results, tracked, planned.num_steps, source.batches_per_epoch)
         clock.lap("report")
         rates = speeds(tracked, len(test_list) / clock.seconds["evaluation"])
-        tracked.log({**{f"seconds/{name}": value for name, value in clock.seconds.items()}, **rates}, num_steps)
-    write_atomic(join(folder, FINISHED), json.dumps({"mlflow_run": tracked.run_id, "checkpoint": checkpoint}).encode())
+        tracked.log({**{f"seconds/{name}": value for name, value in clock.seconds.items()}, **rates}, planned.num_steps)
+    finished = {"mlflow_run": tracked.run_id, "checkpoint": checkpoint}
+    write_atomic(join(planned.folder, FINISHED), json.dumps(finished).encode())
     print(
         f"\n{table}\n\n"
         f"time: {', '.join(f'{name} {seconds:.1f} s' for name, seconds in clock.seconds.items())}\n"
         f"speed: {', '.join(f'{value:.2f} {name}' for name, value in rates.items())}\n"
-        f"MLflow: {tracking_uri} (mlflow ui --backend-store-uri {tracking_uri})\n"
+        f"MLflow: {planned.tracking_uri} (mlflow ui --backend-store-uri {planned.tracking_uri})\n"
         f"checkpoint: {checkpoint}\n"
         f"table, figures and sounds: {tracked.artifacts}"
     )
 
 
-def validation_mixtures(manifest: Manifest, mixing: Mixing, training: Training) -> pa.Table:
-    """The mixtures that training validates on: of the split that it names, always the same."""
-    assert training.validation_split is not None
-    drawn = Evaluation(split=training.validation_split, num_mixtures=training.validation_mixtures)
-    return make_test_list(manifest, mixing, drawn)
-
-
-def read_batches(rows: pa.Table, batch_size: int, read: Callable[[pa.Table], MixtureBatch]) -> tuple[MixtureBatch, ...]:
+def read_batches(
+    rows: pa.Table, *, batch_size: int, read: Callable[[pa.Table], MixtureBatch]
+) -> tuple[MixtureBatch, ...]:
     """The mixtures of a plan, in batches."""
     return tuple(read(rows.slice(start, batch_size)) for start in range(0, len(rows), batch_size))
 
@@ -228,36 +194,3 @@ class Clock:
         now = time.perf_counter()
         self.seconds[name] = now - self._last
         self._last = now
-
-
-def open_data(experiment: Experiment, tracking_uri: str) -> Manifest:
-    """The shards that the experiment names, or those of the embedded corpus, made on first use."""
-    if experiment.data is not None:
-        return open_manifest(absolute(experiment.data, "--data"))
-    if "://" in experiment.output:
-        raise UsageError(
-            f"the embedded corpus is made on one machine, not in {experiment.output}: give --data, or a local --output"
-        )
-    connect(tracking_uri)
-    if num_nodes() > 1:
-        raise UsageError(
-            f"the embedded corpus is made on one machine's disk, and this cluster has {num_nodes()} nodes: give --data"
-        )
-    corpus = make_embedded_corpus(join(experiment.output, "embedded", "corpus"))
-    settings = ShardSettings(dataset="embedded", sample_rate_hz=experiment.mixing.sample_rate_hz, shard_mb=2.76)
-    shards = join(experiment.output, "embedded", f"shards-{settings.sample_rate_hz}-{SHARD_SCHEMA.rpartition('/')[2]}")
-    return shard_dataset(index_vggsound(str(corpus / "vggsound.csv"), str(corpus / "videos")), settings, shards)
-
-
-def run_folder(experiment: Experiment, manifest: Manifest) -> str:
-    """The folder of the unfinished run of these settings, or of a new one."""
-    runs = join(experiment.output, "runs")
-    if experiment.run_name is not None:
-        return join(runs, experiment.run_name)
-    stem = f"{experiment.name}-{run_key(experiment, manifest.root_hash)}-"
-    ends = [name.removeprefix(stem) for name in list_names(runs) if name.startswith(stem)]
-    numbers = [int(end) for end in ends if end.isdecimal()]
-    newest = max(numbers, default=0)
-    if newest and not exists(join(runs, f"{stem}{newest}", FINISHED)):
-        return join(runs, f"{stem}{newest}")
-    return join(runs, f"{stem}{newest + 1}")

@@ -32,7 +32,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from cocktail.config import Training
 from cocktail.layers.upsampling import plain_upsample_conv
 from cocktail.models.sgn import SGN, SGNConfig
-from cocktail.train.loop import make_optimizer
+from cocktail.train.update import make_optimizer
 from cocktail.types import MixtureBatch
 from tests.plain_head import PlainMaskHead
 

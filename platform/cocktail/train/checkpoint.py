@@ -151,6 +151,11 @@ def read_identity(location: str) -> dict[str, Any]:
     return _read_meta(location)["identity"]
 
 
+def step_of(location: str) -> int:
+    """The steps that a checkpoint's training had done. Raises UsageError."""
+    return _read_meta(location)["step"]
+
+
 def read_about(location: str) -> dict[str, Any]:
     """What a checkpoint carries for those who use it: see `cocktail.evaluate.about`. Raises UsageError."""
     return _read_meta(location)["about"]

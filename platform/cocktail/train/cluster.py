@@ -78,21 +78,6 @@ def num_nodes() -> int:
     return sum(node["Alive"] for node in ray.nodes())
 
 
-def require_resources(demand: dict[str, float], purpose: str) -> None:
-    """Raise UsageError if a cluster that does not grow has less than a run needs at once, with the numbers."""
-    have = ray.cluster_resources()
-    short = [
-        f"{needed:g} {name}s at once, the cluster has {have.get(name, 0.0):g}"
-        for name, needed in demand.items()
-        if needed > have.get(name, 0.0)
-    ]
-    if short and not os.environ.get("COCKTAIL_AUTOSCALING"):
-        raise UsageError(
-            f"{purpose} needs {' and '.join(short)}: lower --resources.num-workers or --resources.cpus-per-worker, "
-            "change --resources.gpu, or set COCKTAIL_AUTOSCALING=1 on a cluster that grows"
-        )
-
-
 @contextmanager
 def one_line_errors() -> Iterator[None]:
     """Print a UsageError, also one that Ray brought from a worker, as one line, and exit with status 2."""

@@ -63,7 +63,7 @@ def train(
         model.compile()
     num_steps = settings.num_steps(source.batches_per_epoch)
     dtype = autocast_dtype(settings.precision, place.device)
-    steps = _Steps(model, settings, place, dtype, seed)
+    steps = Steps(model, settings, place, dtype, seed)
     if step == 0 and look is not None:
         look.take(step, model, place)
     meter = Meter()
@@ -165,7 +165,7 @@ def _check_dropped(
         )
 
 
-class _Steps:
+class Steps:
     """Takes a training step on this worker's share of a batch."""
 
     def __init__(

@@ -22,7 +22,7 @@ from cocktail.config import Experiment, Resources
 from cocktail.storage import delete_file, exists, join, read_bytes, resolve, write_atomic
 from cocktail.tracking import TrackedRun
 from cocktail.train.checkpoint import CheckpointStore, require_identity
-from cocktail.train.cluster import quiet_ray, require_resources
+from cocktail.train.cluster import quiet_ray
 from cocktail.train.look import Look, Place
 from cocktail.train.loop import FirstBatches, train
 from cocktail.train.update import NonFiniteLossError
@@ -39,19 +39,12 @@ def uses_gpus(resources: Resources) -> bool:
     return resources.gpu == "yes" or (resources.gpu == "auto" and ray.cluster_resources().get("GPU", 0) > 0)
 
 
-def prepare(experiment: Experiment, *, identity: dict[str, Any], run_folder: str, gpus: bool, data_cpus: float) -> None:
-    """Raise UsageError for what would fail in `fit`, before anything is recorded.
-
-    That is a checkpoint of other settings in the run's folder, or a cluster that is too small. `data_cpus` is
-    what the batch source needs on the cluster for each worker.
-    """
+def require_continuable(run_folder: str, identity: dict[str, Any]) -> None:
+    """Say where a run goes on. Raises UsageError if that is a checkpoint of other settings."""
     found = checkpoint_store(run_folder).newest()
     if found is not None:
         require_identity(found, identity)
         print(f"going on from {found}", flush=True)
-    workers = experiment.resources.min_workers or experiment.resources.num_workers
-    demand = {"CPU": workers * (experiment.resources.cpus_per_worker + data_cpus)}
-    require_resources({**demand, "GPU": workers} if gpus else demand, "training")
 
 
 def checkpoint_store(run_folder: str) -> CheckpointStore:

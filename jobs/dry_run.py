@@ -1,0 +1,85 @@
+"""The whole plan of a run, told before anything is trained or recorded."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+
+from cocktail.train.checkpoint import step_of
+from cocktail.train.measure import Measured, measure_steps
+from cocktail.train.placement import cluster_nodes, place, require_place
+from cocktail.train.ray_train import checkpoint_store, require_continuable
+from jobs.planned_run import PlannedRun
+
+
+def tell(planned: PlannedRun) -> str:
+    """What a run would do, on what, where, for how long, by a few steps that are taken and forgotten.
+
+    Raises UsageError, with the numbers, if the cluster has no place for it.
+    """
+    require_continuable(planned.folder, planned.identity)
+    require_place(planned.training_demands)
+    require_place(planned.test_demands)
+    inline = dataclasses.replace(planned.source, executor="inline")
+    num_classes = len(planned.manifest.classes)
+    measured = measure_steps(planned.experiment, inline, num_classes, planned.gpus)
+    told = {
+        "run": f"{planned.name}, in {planned.folder}",
+        "data": _data(planned),
+        "training": _training(planned),
+        "place": _places(planned),
+        "memory": _memory(planned, measured),
+        "time": _time(planned, measured),
+    }
+    return "\n".join(["", *(f"{name:10}{text}" for name, text in told.items()), "nothing was trained or recorded"])
+
+
+def _data(planned: PlannedRun) -> str:
+    manifest = planned.manifest
+    text = f"{manifest.folder} (hash {manifest.root_hash[:16]}), {len(manifest.classes)} classes; "
+    if planned.validation_list is not None:
+        text += f"{len(planned.validation_list)} validation mixtures; "
+    return f"{text}{len(planned.test_list)} test mixtures"
+
+
+def _steps_done(planned: PlannedRun) -> int:
+    newest = checkpoint_store(planned.folder).newest()
+    return 0 if newest is None else step_of(newest)
+
+
+def _training(planned: PlannedRun) -> str:
+    training, per_epoch, steps = planned.experiment.training, planned.source.batches_per_epoch, planned.num_steps
+    done = _steps_done(planned)
+    begins = f"from step {done}" if done else "from the first step"
+    epochs = f"{steps / per_epoch:.2f} epochs of {per_epoch} steps"
+    return f"{steps} steps of {training.batch_size} mixtures, {epochs}, {begins}"
+
+
+def _places(planned: PlannedRun) -> str:
+    nodes, demands = cluster_nodes(), planned.training_demands
+    needs = " and ".join(map(str, demands))
+    if os.environ.get("COCKTAIL_AUTOSCALING"):
+        return f"{needs}, on nodes that the cluster starts"
+    lines = [f"{needs}; on idle nodes:"]
+    for node, taken in zip(nodes, place(nodes, demands), strict=True):
+        counts = [f"{taken.count(demand.what)} x {demand.what}" for demand in demands if demand.what in taken]
+        lines.append(f"{'':10}{node}: {', '.join(counts) or 'nothing'}")
+    return "\n".join(lines)
+
+
+def _memory(planned: PlannedRun, measured: Measured) -> str:
+    training = planned.experiment.training
+    return (
+        f"{measured.num_parameters / 1e6:.1f} M parameters; a step of one worker takes {measured.peak_bytes / 1e9:.1f} "
+        f"GB at most ({measured.device}); {training.keep_checkpoints} checkpoints of "
+        f"{measured.checkpoint_bytes / 1e6:.0f} MB are kept"
+    )
+
+
+def _time(planned: PlannedRun, measured: Measured) -> str:
+    left = planned.num_steps - _steps_done(planned)
+    hours = left * measured.seconds_per_step / 3600
+    estimate = f"{hours:.1f} hours" if hours >= 1 else f"{hours * 60:.1f} minutes"
+    workers = planned.experiment.resources.num_workers
+    alone = ", without the exchange of gradients between workers" if workers > 1 else ""
+    return f"{measured.seconds_per_step:.2f} s a step, measured{alone}: {estimate} of training, then the evaluation"

@@ -1,0 +1,155 @@
+"""What a run will be: its data, its mixtures, its folder, and what it needs of the cluster."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+from dataclasses import dataclass
+from typing import Any
+
+import pyarrow as pa
+
+from cocktail.config import Evaluation, Experiment, identity, run_key
+from cocktail.storage import absolute, exists, join, list_names
+from cocktail.tracking import default_tracking_uri
+from cocktail.train.cluster import connect, num_nodes
+from cocktail.train.placement import Demand
+from cocktail.train.ray_train import uses_gpus
+from cocktail.types import UsageError
+from jobs.scoring import make_test_list, test_demands
+from pipelines.embedded import make_embedded_corpus
+from pipelines.manifest import Manifest, open_manifest
+from pipelines.mixtures import RENDER_CPUS, MixtureStream
+from pipelines.plans import describe
+from pipelines.shard_cache import ShardCache
+from pipelines.shard_plan import SHARD_SCHEMA, ShardSettings
+from pipelines.shards import shard_dataset
+from pipelines.vggsound import index_vggsound
+
+FINISHED = "finished.json"
+"""Marks a run that has its scores. The same command continues an unfinished run and otherwise starts a new one."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class PlannedRun:
+    """An experiment with all that follows from it, on the cluster that is connected."""
+
+    experiment: Experiment
+    """With whole paths."""
+    tracking_uri: str
+    manifest: Manifest
+    test_list: pa.Table
+    validation_list: pa.Table | None
+    source: MixtureStream
+    folder: str
+    """Of the unfinished run of these settings, or of a new one."""
+    gpus: bool
+
+    @classmethod
+    def of(cls, experiment: Experiment) -> PlannedRun:
+        """Open or make the data, plan, connect to the cluster; says what the data is. Raises UsageError."""
+        experiment = _with_whole_paths(experiment)
+        tracking_uri = experiment.tracking_uri or default_tracking_uri(experiment.output)
+        manifest = open_data(experiment, tracking_uri)
+        mixing, training, resources = experiment.mixing, experiment.training, experiment.resources
+        test_list = make_test_list(manifest, mixing, experiment.evaluation)
+        validation_list = None
+        if training.validation_split is not None:
+            drawn = Evaluation(split=training.validation_split, num_mixtures=training.validation_mixtures)
+            validation_list = make_test_list(manifest, mixing, drawn)
+        source = MixtureStream(
+            folder=manifest.folder,
+            mixing=mixing,
+            split=training.split,
+            seed=experiment.seed,
+            batch_size=training.batch_size,
+            executor=resources.executor,
+            prefetch_batches=resources.prefetch_batches,
+            cache=ShardCache(max_bytes=int(resources.cache_gb * 1e9), chosen_folder=resources.cache_folder),
+        )
+        print(describe(source.pool), flush=True)
+        connect(tracking_uri)
+        gpus = uses_gpus(resources)
+        return cls(
+            experiment=experiment,
+            tracking_uri=tracking_uri,
+            manifest=manifest,
+            test_list=test_list,
+            validation_list=validation_list,
+            source=dataclasses.replace(source, pin_memory=gpus),
+            folder=run_folder(experiment, manifest),
+            gpus=gpus,
+        )
+
+    @property
+    def name(self) -> str:
+        return self.folder.rsplit("/", 1)[-1]
+
+    @property
+    def num_steps(self) -> int:
+        return self.experiment.training.num_steps(self.source.batches_per_epoch)
+
+    @functools.cached_property
+    def identity(self) -> dict[str, Any]:
+        return identity(self.experiment, self.manifest.root_hash)
+
+    @property
+    def key(self) -> str:
+        return run_key(self.experiment, self.manifest.root_hash)
+
+    @property
+    def training_demands(self) -> list[Demand]:
+        """What training needs at once."""
+        resources = self.experiment.resources
+        workers = resources.min_workers or resources.num_workers
+        each = {"CPU": resources.cpus_per_worker, "GPU": 1.0 if self.gpus else 0.0}
+        rendering = [Demand("rendering task", workers, {"CPU": RENDER_CPUS})] if resources.executor == "ray" else []
+        return [Demand("training process", workers, each), *rendering]
+
+    @property
+    def test_demands(self) -> list[Demand]:
+        """What the evaluation after it needs at once."""
+        return test_demands(self.experiment.resources.num_workers if self.gpus else 0)
+
+
+def _with_whole_paths(experiment: Experiment) -> Experiment:
+    """Jobs run in a copy of the user's folder, and on other nodes."""
+    experiment = dataclasses.replace(experiment, output=absolute(experiment.output, "--output"))
+    listed = experiment.evaluation.test_list
+    if listed is None:
+        return experiment
+    whole = absolute(listed, "--evaluation.test-list")
+    return dataclasses.replace(experiment, evaluation=dataclasses.replace(experiment.evaluation, test_list=whole))
+
+
+def open_data(experiment: Experiment, tracking_uri: str) -> Manifest:
+    """The shards that the experiment names, or those of the embedded corpus, made on first use."""
+    if experiment.data is not None:
+        return open_manifest(absolute(experiment.data, "--data"))
+    if "://" in experiment.output:
+        raise UsageError(
+            f"the embedded corpus is made on one machine, not in {experiment.output}: give --data, or a local --output"
+        )
+    connect(tracking_uri)
+    if num_nodes() > 1:
+        raise UsageError(
+            f"the embedded corpus is made on one machine's disk, and this cluster has {num_nodes()} nodes: give --data"
+        )
+    corpus = make_embedded_corpus(join(experiment.output, "embedded", "corpus"))
+    settings = ShardSettings(dataset="embedded", sample_rate_hz=experiment.mixing.sample_rate_hz, shard_mb=2.76)
+    shards = join(experiment.output, "embedded", f"shards-{settings.sample_rate_hz}-{SHARD_SCHEMA.rpartition('/')[2]}")
+    return shard_dataset(index_vggsound(str(corpus / "vggsound.csv"), str(corpus / "videos")), settings, shards)
+
+
+def run_folder(experiment: Experiment, manifest: Manifest) -> str:
+    """The folder of the unfinished run of these settings, or of a new one."""
+    runs = join(experiment.output, "runs")
+    if experiment.run_name is not None:
+        return join(runs, experiment.run_name)
+    stem = f"{experiment.name}-{run_key(experiment, manifest.root_hash)}-"
+    ends = [name.removeprefix(stem) for name in list_names(runs) if name.startswith(stem)]
+    numbers = [int(end) for end in ends if end.isdecimal()]
+    newest = max(numbers, default=0)
+    if newest and not exists(join(runs, f"{stem}{newest}", FINISHED)):
+        return join(runs, f"{stem}{newest}")
+    return join(runs, f"{stem}{newest + 1}")

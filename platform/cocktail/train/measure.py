@@ -1,0 +1,84 @@
+"""What a training step takes, measured before a training is begun."""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+import os
+import resource
+import statistics
+import time
+from dataclasses import dataclass
+from typing import Any
+
+import ray
+import torch
+
+from cocktail.config import Experiment
+from cocktail.train.cluster import quiet_ray
+from cocktail.train.look import Place
+from cocktail.train.loop import Steps, autocast_dtype, on_device
+from cocktail.train.update import Update
+from cocktail.types import BatchSource, share_of
+
+STEPS = 4
+"""Steps that are taken; the first, which is slower, is not counted."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Measured:
+    """A training step of one worker by itself, on its share of real batches."""
+
+    device: str
+    seconds_per_step: float
+    num_parameters: int
+    checkpoint_bytes: int
+    """Weights and optimizer, as a checkpoint holds them."""
+    peak_bytes: int
+    """Of the GPU's memory, or of the process's own."""
+
+
+def measure_steps(experiment: Experiment, source: BatchSource, num_classes: int, gpus: bool) -> Measured:
+    """Take a few steps in a process with a worker's resources, somewhere on the cluster; nothing is kept of them.
+
+    `source` should render in the process that reads it.
+    """
+    resources = experiment.resources
+    task: Any = ray.remote(num_cpus=resources.cpus_per_worker, num_gpus=1 if gpus else 0, max_retries=0)(_measure)
+    return ray.get(task.remote(experiment, source, num_classes))
+
+
+def _measure(experiment: Experiment, source: BatchSource, num_classes: int) -> Measured:
+    quiet_ray()
+    workers = experiment.resources.num_workers
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    if device.type == "cpu":
+        torch.set_num_threads(max(len(os.sched_getaffinity(0)) // workers, 1))
+    share = share_of(experiment.training.batch_size, 0, workers)[1]
+    settings = dataclasses.replace(experiment.training, batch_size=share)
+    place = Place(device=device)
+    torch.manual_seed(experiment.seed)
+    model = experiment.model.build(num_classes).to(device).train()
+    update = Update(model, settings, place)
+    if experiment.resources.compile:
+        model.compile()
+    steps = Steps(model, settings, place, autocast_dtype(settings.precision, device), experiment.seed)
+    seconds = []
+    batches = on_device(itertools.islice(source.batches(0, 0, 0, workers), STEPS), device)
+    for number, batch in enumerate(batches):
+        begun = time.perf_counter()
+        steps.take(number, batch, update)
+        update.require_finite()
+        if device.type == "cuda":
+            torch.cuda.synchronize()
+        seconds.append(time.perf_counter() - begun)
+    kept = itertools.chain(model.state_dict().values(), *map(dict.values, update.optimizer.state.values()))
+    return Measured(
+        device=torch.cuda.get_device_name() if device.type == "cuda" else f"CPU, {torch.get_num_threads()} threads",
+        seconds_per_step=statistics.median(seconds[1:] or seconds),
+        num_parameters=sum(parameter.numel() for parameter in model.parameters()),
+        checkpoint_bytes=sum(value.numel() * value.element_size() for value in kept if isinstance(value, torch.Tensor)),
+        peak_bytes=torch.cuda.max_memory_allocated()
+        if device.type == "cuda"
+        else resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
+    )
