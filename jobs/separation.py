@@ -18,12 +18,14 @@ import tyro
 
 from cocktail.config import Experiment, flatten, identity, run_key
 from cocktail.evaluate import about, load_trained
+from cocktail.registry import register
 from cocktail.storage import absolute, exists, join, list_names, write_atomic
 from cocktail.tracking import TrackedRun, default_tracking_uri
 from cocktail.train.cluster import connect, num_nodes, one_line_errors
 from cocktail.train.ray_train import fit, prepare, uses_gpus
 from cocktail.types import MixtureBatch, UsageError
-from jobs.scoring import Scoring, make_test_list, provenance, require_test_resources
+from jobs.environment import ENVIRONMENT, environment, provenance
+from jobs.scoring import Scoring, make_test_list, metrics_of, require_test_resources
 from pipelines.batches import read_mixtures
 from pipelines.clips import ClipSource
 from pipelines.embedded import make_embedded_corpus
@@ -143,13 +145,15 @@ def run(experiment: Experiment) -> None:
         name=folder.rsplit("/", 1)[-1],
         key=run_key(experiment, manifest.root_hash),
         params={path: value for path, value in settings.items() if not path.startswith("evaluation.")},
+        wait_seconds=60 * experiment.tracking_wait_minutes,
     )
     tests = {path: value for path, value in settings.items() if path.startswith("evaluation.")}
-    tracked.tag({**provenance(manifest, test_list), **tests})  # tags: they may change when the job is started again
-    print(f"training {num_steps} steps in {folder}", flush=True)
     read = functools.partial(read_mixtures, source=ClipSource.of(manifest, cache), mixing=mixing)
     looked_at = test_list.slice(0, evaluation.num_looks)
     with tracked.closing():
+        tracked.tag({**provenance(manifest, test_list), **tests})  # tags: they may change when the job starts again
+        tracked.store_json(ENVIRONMENT, environment())
+        print(f"training {num_steps} steps in {folder}", flush=True)
         checkpoint = fit(
             experiment,
             source,
@@ -175,6 +179,8 @@ def run(experiment: Experiment) -> None:
         results = test.score()
         clock.lap("evaluation")
         table = test.report(results, tracked, num_steps, source.batches_per_epoch)
+        sdr = metrics_of(results).get(f"test/{experiment.name}/sdr")
+        model_uri = register(tracked, checkpoint, {} if sdr is None else {"sdr": f"{sdr:.3f}"})
         clock.lap("report")
         rates = speeds(tracked, len(test_list) / clock.seconds["evaluation"])
         tracked.log({**{f"seconds/{name}": value for name, value in clock.seconds.items()}, **rates}, num_steps)
@@ -185,6 +191,7 @@ def run(experiment: Experiment) -> None:
         f"speed: {', '.join(f'{value:.2f} {name}' for name, value in rates.items())}\n"
         f"MLflow: {tracking_uri} (mlflow ui --backend-store-uri {tracking_uri})\n"
         f"checkpoint: {checkpoint}\n"
+        f"model: {model_uri}\n"
         f"table, figures and sounds: {tracked.artifacts}"
     )
 

@@ -84,10 +84,12 @@ def train(
     identity: dict[str, Any],
     on_log: Callable[[int, int, dict[str, float]], None],
     look: Look | None = None,
+    on_save: Callable[[int], None] | None = None,
 ) -> None:
     """Train a `Separator` from the newest checkpoint, or from its present weights, to the last step.
 
-    `on_log(step, num_steps, metrics)` is called on every rank. Raises UsageError if the newest checkpoint belongs
+    `on_log(step, num_steps, metrics)` is called on every rank, `on_save(step)` on the first, just before a
+    checkpoint is committed. Raises UsageError if the newest checkpoint belongs
     to other settings or other data, or if too many mixtures are dropped, NonFiniteLossError with the ids of the
     mixtures if a loss is no number.
     """
@@ -134,6 +136,8 @@ def train(
             if saving and place.rank == 0:
                 data = {**source.state(step), "dropped": num_dropped}
                 state = {"model": model.state_dict(), "optimizer": optimizer.state_dict(), "data": data}
+                if on_save is not None:
+                    on_save(step)
                 checkpoints.save(step, state, identity, settings.keep_checkpoints)
 
 
