@@ -52,7 +52,7 @@ class Point(NamedTuple):
 def points_of(metrics: Mapping[str, float], step: int) -> list[Point]:
     """The metrics of a step, as of now."""
     now = int(time.time() * 1000)
-    return [Point(name, value, now, step) for name, value in metrics.items()]
+    return [Point(name, float(value), now, step) for name, value in metrics.items()]
 
 
 def default_tracking_uri(output: str) -> str:
