@@ -5,10 +5,6 @@ from __future__ import annotations
 import functools
 import hashlib
 import json
-import os
-import shutil
-import subprocess
-import sys
 import tempfile
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -17,7 +13,6 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
-import torch
 
 from cocktail.config import Evaluation, Mixing, Resources, flatten
 from cocktail.evaluate import SCORING_CPUS, SEPARATING_CPUS, Trained, evaluate
@@ -32,6 +27,7 @@ from cocktail.tracking import TrackedRun
 from cocktail.train.placement import Demand, require_place
 from cocktail.train.ray_train import uses_gpus
 from cocktail.types import UsageError
+from jobs.environment import ENVIRONMENT, environment, provenance
 from pipelines.batches import read_mixtures
 from pipelines.clip_pool import list_array, usable_clips
 from pipelines.clips import ClipSource
@@ -69,30 +65,6 @@ def in_classes_of(trained: Trained, manifest: Manifest, test_list: pa.Table) -> 
         )
     mapped = pa.ListArray.from_arrays(column.offsets, pa.array(own[ids]))
     return test_list.set_column(test_list.column_names.index("class_id"), "class_id", mapped)
-
-
-def git_commit() -> str:
-    """The commit of the code that runs, with a mark if it was changed since; a job's shipped copy has none."""
-    folder = Path(__file__).resolve().parents[1]
-    if shutil.which("git") is None or not (folder / ".git").exists():
-        return "unknown: the code is not a repository"
-    command = ["git", "describe", "--always", "--dirty", "--abbrev=40"]
-    shown = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
-    return shown.stdout.strip() or f"unknown: {shown.stderr.strip()}"
-
-
-def provenance(manifest: Manifest, test_list: pa.Table) -> dict[str, str]:
-    """What a run was made of, as tags."""
-    return {
-        "data": manifest.folder,
-        "manifest_hash": manifest.root_hash,
-        "test_list_hash": plan_hash(test_list),
-        "test_mixtures": str(len(test_list)),
-        "git_commit": git_commit(),
-        "command": " ".join(sys.argv),
-        "ray_job": os.environ.get("RAY_JOB_ID", "none"),
-        "torch": torch.__version__,
-    }
 
 
 def test_demands(num_gpus: int) -> list[Demand]:
@@ -272,7 +244,8 @@ def score_and_track(test: Scoring, tracking_uri: str, output: str) -> str:
         key=key,
         params=tests,
     )
-    tracked.tag({**provenance(test.manifest, test.mixtures), "checkpoint": test.checkpoint})
     with tracked.closing():
+        tracked.tag({**provenance(test.manifest, test.mixtures), "checkpoint": test.checkpoint})
+        tracked.store_json(ENVIRONMENT, environment())
         text = test.report(test.score(), tracked, 0)
     return f"\n{text}\n\nMLflow: {tracking_uri}, run {tracked.run_id}\ntables, figures and sounds: {tracked.artifacts}"

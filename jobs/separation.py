@@ -18,6 +18,7 @@ import tyro
 
 from cocktail.config import Experiment, flatten
 from cocktail.evaluate import about, load_trained
+from cocktail.registry import register
 from cocktail.storage import join, write_atomic
 from cocktail.tracking import TrackedRun
 from cocktail.train.cluster import one_line_errors
@@ -25,8 +26,9 @@ from cocktail.train.placement import require_place
 from cocktail.train.ray_train import fit, require_continuable
 from cocktail.types import MixtureBatch, UsageError
 from jobs.dry_run import tell
+from jobs.environment import ENVIRONMENT, environment, provenance
 from jobs.planned_run import FINISHED, PlannedRun
-from jobs.scoring import Scoring, provenance
+from jobs.scoring import Scoring, metrics_of
 from pipelines.batches import read_mixtures
 from pipelines.clips import ClipSource
 
@@ -116,14 +118,16 @@ def run(experiment: Experiment) -> None:
         name=planned.name,
         key=planned.key,
         params={path: value for path, value in settings.items() if not path.startswith("evaluation.")},
+        wait_seconds=60 * experiment.tracking_wait_minutes,
     )
     tests = {path: value for path, value in settings.items() if path.startswith("evaluation.")}
-    tracked.tag({**provenance(manifest, test_list), **tests})  # tags: they may change when the job is started again
-    print(f"training {planned.num_steps} steps in {planned.folder}", flush=True)
     read = functools.partial(read_mixtures, source=ClipSource.of(manifest, source.cache), mixing=mixing)
     held_out = planned.validation_list
     in_batches = functools.partial(read_batches, batch_size=evaluation.batch_size, read=read)
     with tracked.closing():
+        tracked.tag({**provenance(manifest, test_list), **tests})  # tags: they may change when the job starts again
+        tracked.store_json(ENVIRONMENT, environment())
+        print(f"training {planned.num_steps} steps in {planned.folder}", flush=True)
         checkpoint = fit(
             experiment,
             source,
@@ -150,6 +154,8 @@ def run(experiment: Experiment) -> None:
         results = test.score()
         clock.lap("evaluation")
         table = test.report(results, tracked, planned.num_steps, source.batches_per_epoch)
+        sdr = metrics_of(results).get(f"test/{experiment.name}/sdr")
+        model_uri = register(tracked, checkpoint, {} if sdr is None else {"sdr": f"{sdr:.3f}"})
         clock.lap("report")
         rates = speeds(tracked, len(test_list) / clock.seconds["evaluation"])
         tracked.log({**{f"seconds/{name}": value for name, value in clock.seconds.items()}, **rates}, planned.num_steps)
@@ -161,6 +167,7 @@ def run(experiment: Experiment) -> None:
         f"speed: {', '.join(f'{value:.2f} {name}' for name, value in rates.items())}\n"
         f"MLflow: {planned.tracking_uri} (mlflow ui --backend-store-uri {planned.tracking_uri})\n"
         f"checkpoint: {checkpoint}\n"
+        f"model: {model_uri}\n"
         f"table, figures and sounds: {tracked.artifacts}"
     )
 

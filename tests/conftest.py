@@ -11,6 +11,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.mlflow_server import MlflowServer
+
 # Tensors of tests are small: threads cost more than they gain, a hundred times so on cores that are busy.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("RAY_AUTH_MODE", "disabled")
@@ -27,6 +29,15 @@ def local_ray() -> Iterator[None]:
     import ray
 
     ray.shutdown()
+
+
+@pytest.fixture(scope="session")
+def mlflow_server(tmp_path_factory) -> Iterator[MlflowServer]:
+    """A running MLflow server. Who stops it starts it again."""
+    server = MlflowServer(tmp_path_factory.mktemp("mlflow"))
+    server.start()
+    yield server
+    server.stop()
 
 
 @pytest.fixture(scope="session")

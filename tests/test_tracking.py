@@ -1,13 +1,26 @@
-"""Runs are found again, with what was stored, in a real MLflow database."""
+"""Runs are found again, with what was stored, in a real MLflow database; they outlive outages, and they end."""
 
 from __future__ import annotations
 
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
 from pathlib import Path
 
 import pytest
+from mlflow.exceptions import MlflowException
+from mlflow.tracking import MlflowClient
 
+from cocktail.outages import OutageError
+from cocktail.processes import is_gone, this_process
 from cocktail.tracking import TrackedRun, default_tracking_uri, find_run
 from cocktail.types import UsageError
+from tests.faulty_proxy import Faults, faulty_proxy
+
+PROJECT = Path(__file__).parents[1]
 
 
 def open_run(output: Path, name: str, experiment: str = "small") -> TrackedRun:
@@ -93,3 +106,199 @@ def test_histories_are_those_of_the_prefixes_by_step(output):
     run.log({"loss/total": 2.0, "look/f1": 0.5, "learning_rate": 0.1}, step=2)
     run.log({"loss/total": 3.0}, step=1)
     assert run.histories(("loss/", "look/")) == {"look/f1": [(2, 0.5)], "loss/total": [(1, 3.0), (2, 2.0)]}
+
+
+def test_what_is_logged_again_is_not_doubled_and_what_differs_is_added(output):
+    run = open_run(output, "logged again")
+    run.log({"test/sdr": 1.0, "test/sir": 2.0}, step=20)
+    run.log({"test/sdr": 1.0, "test/sir": 3.0, "test/sar": 4.0}, step=20)
+    assert run.histories(("test/",)) == {
+        "test/sar": [(20, 4.0)],
+        "test/sdr": [(20, 1.0)],
+        "test/sir": [(20, 2.0), (20, 3.0)],
+    }
+
+
+def test_a_nested_run_names_its_parent_and_is_ended_from_outside_with_the_reason(output):
+    uri = default_tracking_uri(str(output))
+    parent = open_run(output, "sweep")
+    nested = TrackedRun.open(uri, "", experiment="small", name="trial", key="k", params={}, parent=parent.run_id)
+    TrackedRun(uri, nested.run_id).finish("KILLED", {"trial.status": "stopped early at step 40"})
+    assert nested.tags["mlflow.parentRunId"] == parent.run_id
+    assert nested.tags["trial.status"] == "stopped early at step 40"
+    assert status_of(nested) == "KILLED"
+    assert status_of(parent) == "RUNNING"
+
+
+def test_settings_that_are_new_are_added_to_a_run_and_those_it_has_are_left(output):
+    uri = default_tracking_uri(str(output))
+    for params in ({"training.log_every": 20}, {"training.log_every": 5, "model.depth": 3}):
+        run = TrackedRun.open(uri, "", experiment="small", name="older", key="k", params=params)
+    assert run.params == {"training.log_every": "20", "model.depth": "3"}
+
+
+def status_of(run: TrackedRun) -> str:
+    return MlflowClient(run.tracking_uri).get_run(run.run_id).info.status
+
+
+@pytest.mark.parametrize(
+    ("raised", "status"), [(ValueError, "FAILED"), (KeyboardInterrupt, "KILLED"), (SystemExit, "KILLED")]
+)
+def test_a_run_ends_as_its_job_does(output, raised, status):
+    run = open_run(output, f"raised {raised.__name__}")
+    before = signal.getsignal(signal.SIGTERM)
+    with pytest.raises(raised), run.closing():
+        assert signal.getsignal(signal.SIGTERM) != before
+        raise raised
+    assert status_of(run) == status
+    assert signal.getsignal(signal.SIGTERM) == before
+    with run.closing():
+        pass
+    assert status_of(run) == "FINISHED"
+
+
+def test_another_thread_than_the_main_one_closes_its_run_and_leaves_signals_alone(output):
+    run = open_run(output, "of a thread")
+    seen = []
+
+    def job() -> None:
+        with run.closing():
+            seen.append(signal.getsignal(signal.SIGTERM))
+
+    thread = threading.Thread(target=job)
+    thread.start()
+    thread.join()
+    assert seen == [signal.getsignal(signal.SIGTERM)]
+    assert status_of(run) == "FINISHED"
+
+
+DRIVER = """
+import sys, time
+from cocktail.tracking import TrackedRun
+run = TrackedRun.open(sys.argv[1], "", experiment="ended", name=sys.argv[2], key="k", params={})
+with run.closing():
+    print(run.run_id, flush=True)
+    time.sleep(60)
+"""
+
+
+def start_driver(uri: str, name: str) -> tuple[subprocess.Popen[str], TrackedRun]:
+    driver = subprocess.Popen(
+        [sys.executable, "-c", DRIVER, uri, name],
+        env=os.environ | {"PYTHONPATH": str(PROJECT / "platform")},
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    assert driver.stdout is not None
+    line = driver.stdout.readline()
+    while " " in line:
+        line = driver.stdout.readline()
+    return driver, TrackedRun(uri, line.strip())
+
+
+def test_sigterm_ends_a_run_as_killed_at_once_and_sigkill_by_the_next_run_on_this_host(mlflow_server, capsys):
+    terminated, terminated_run = start_driver(mlflow_server.uri, "terminated")
+    terminated.send_signal(signal.SIGTERM)
+    assert terminated.wait(3) == 128 + signal.SIGTERM, "Ray gives 3 s"
+    assert status_of(terminated_run) == "KILLED"
+
+    alive, alive_run = start_driver(mlflow_server.uri, "alive")
+    killed, killed_run = start_driver(mlflow_server.uri, "killed")
+    killed.kill()
+    killed.wait()
+    assert status_of(killed_run) == "RUNNING"
+    TrackedRun.open(mlflow_server.uri, "", experiment="ended", name="next", key="k", params={})
+    assert status_of(killed_run) == "KILLED"
+    assert f"run killed ({killed_run.run_id}) was RUNNING without its process" in capsys.readouterr().out
+    assert status_of(alive_run) == "RUNNING"
+    alive.kill()
+    alive.wait()
+    for driver in (terminated, alive, killed):
+        assert driver.stdout is not None
+        driver.stdout.close()
+
+
+def test_a_process_is_gone_if_it_was_here_and_is_no_more():
+    here = this_process()
+    assert here is not None
+    assert not is_gone(here)
+    assert is_gone({**here, "started": "1"}), "another process has its number"
+    assert is_gone({**here, "pid": str(2**22 + 1)})
+    assert is_gone({**here, "boot": "an earlier one"})
+    ended = {**here, "pid": str(2**22 + 1)}
+    assert not is_gone({**ended, "host": "another"})
+    assert not is_gone({**ended, "namespace": "pid:[1]"}), "another container's processes cannot be seen"
+
+
+def test_a_zombie_is_gone():
+    child = subprocess.Popen([sys.executable, "-c", ""])
+    os.waitid(os.P_PID, child.pid, os.WEXITED | os.WNOWAIT)
+    here = this_process()
+    assert here is not None
+    assert is_gone({**here, "pid": str(child.pid)})
+    child.wait()
+
+
+def mend_later(faults: Faults, seconds: float) -> None:
+    def mend() -> None:
+        faults.status = 0
+
+    threading.Timer(seconds, mend).start()
+
+
+def test_a_job_waits_for_a_server_and_says_so_once(mlflow_server, tmp_path, capsys):
+    with faulty_proxy(mlflow_server.uri.removeprefix("http://")) as (uri, faults):
+        faults.status = 503
+        mend_later(faults, 2.0)
+        run = TrackedRun.open(uri, "", experiment="waited", name="waited", key="k", params={"a": 1})
+        shown = capsys.readouterr().out
+        assert shown.count("does not answer") == shown.count("answers again") == 1
+        assert "waiting 10.0 minutes" in shown
+        (tmp_path / "table.md").write_text("| a |")
+        faults.status = 502
+        mend_later(faults, 0.5)
+        run.store(tmp_path)
+        assert run.stored == ["table.md"]
+
+
+def test_a_job_that_has_waited_its_limit_says_what_to_do(mlflow_server):
+    with faulty_proxy(mlflow_server.uri.removeprefix("http://")) as (uri, faults):
+        run = TrackedRun.open(uri, "", experiment="waited", name="left", key="k", params={}, wait_seconds=0.5)
+        faults.status = 503
+        began = time.monotonic()
+        with pytest.raises(OutageError, match="start the same command again, which goes on from here"), run.closing():
+            run.tag({"checkpoint": "step-1"})
+        assert 0.5 <= time.monotonic() - began < 3
+        faults.status = 0
+        assert status_of(run) == "RUNNING"
+
+
+@pytest.mark.parametrize("status", [400, 401, 403, 404])
+def test_a_refusal_is_not_waited_for(mlflow_server, status):
+    with faulty_proxy(mlflow_server.uri.removeprefix("http://")) as (uri, faults):
+        run = TrackedRun.open(uri, "", experiment="waited", name="refused", key="k", params={})
+        faults.status = status
+        with pytest.raises(MlflowException, match=str(status)):
+            run.tag({"checkpoint": "step-1"})
+
+
+@pytest.mark.parametrize("unconfirmed", ["experiments/create", "runs/create", "log-batch"])
+def test_a_run_whose_making_was_not_confirmed_is_one_run_with_all_its_settings(mlflow_server, unconfirmed):
+    name = f"unconfirmed {unconfirmed}"
+    with faulty_proxy(mlflow_server.uri.removeprefix("http://")) as (uri, faults):
+        faults.unconfirmed = unconfirmed
+        run = TrackedRun.open(uri, "", experiment=name, name=name, key="k", params={"model.depth": 3})
+        assert not faults.unconfirmed
+    assert find_run(mlflow_server.uri, name).run_id == run.run_id
+    assert find_run(mlflow_server.uri, name).params == {"model.depth": "3"}
+
+
+def test_scores_whose_logging_was_not_confirmed_are_there_once(mlflow_server):
+    with faulty_proxy(mlflow_server.uri.removeprefix("http://")) as (uri, faults):
+        run = TrackedRun.open(uri, "", experiment="waited", name="scores", key="k", params={})
+        faults.unconfirmed = "log-batch"
+        faults.carried_out.clear()
+        run.log({"test/sdr": 1.0}, 20)
+        batches = [path for path in faults.carried_out if path.endswith("log-batch")]
+        assert run.history("test/sdr") == [(20, 1.0)]
+    assert len(batches) == 1

@@ -300,6 +300,8 @@ class Experiment(Generic[ModelT]):
     """Folder or URI for runs, checkpoints and made data (COCKTAIL_OUTPUT sets the default)."""
     tracking_uri: str | None = field(default_factory=given_tracking_uri)
     """MLflow server or database (MLFLOW_TRACKING_URI sets the default); None is mlflow.db in the output folder."""
+    tracking_wait_minutes: float = 10.0
+    """How long a job that has to wait for MLflow does so while it does not answer. Training itself never waits."""
     run_name: str | None = None
     """Name of the run's folder; None derives it from the settings. A run of the same name goes on where it stood,
     a finished one is scored again."""
@@ -317,6 +319,10 @@ class Experiment(Generic[ModelT]):
         )
         self.model.require_mixing(self.mixing)
         _require(
+            self.tracking_wait_minutes >= 0,
+            f"tracking_wait_minutes must not be negative, not {self.tracking_wait_minutes}",
+        )
+        _require(
             re.fullmatch(r"[A-Za-z0-9._-]+", self.name) is not None and self.name != "mixture",
             f"name may hold letters, digits, '.', '_' and '-' only, and not be 'mixture', not {self.name!r}",
         )
@@ -332,6 +338,7 @@ _DOES_NOT_DECIDE_WEIGHTS = (
     "data",
     "output",
     "tracking_uri",
+    "tracking_wait_minutes",
     "run_name",
     "training.log_every",
     "training.checkpoint_every",

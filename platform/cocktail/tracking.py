@@ -1,29 +1,58 @@
-"""MLflow, and nothing else. Runs are found again by their name, so a restarted job goes on in its own run."""
+"""MLflow, and nothing else. Runs are found again by their name, so a restarted job goes on in its own run.
+
+Whatever is asked of a server or database that does not answer waits for it (`cocktail.outages`).
+"""
 
 from __future__ import annotations
 
+import json
 import logging
+import signal
+import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple, TypeVar
 
 from mlflow.entities import Metric, Param, Run, RunTag
 from mlflow.exceptions import MlflowException
 from mlflow.tracking import MlflowClient
 
+from cocktail.outages import ERRORS, PATIENCE_SECONDS, OutageError, patiently
+from cocktail.processes import is_gone, this_process
 from cocktail.storage import join
 from cocktail.types import UsageError
 
 MAX_PARAM_LENGTH = 6000
 KEY_TAG = "run_key"
+PARENT_TAG = "mlflow.parentRunId"
+PROCESS_TAG = "process"
+"""The process that answers for the run's status, as JSON."""
 _NAME_TAG = "mlflow.runName"
 _MAX_SHOWN = 5
 """Runs that a message lists."""
 _MAX_EXPERIMENTS = 10_000
+
+T = TypeVar("T")
+
+
+class Point(NamedTuple):
+    """A value of a metric. The time is part of what it is: sent again, it is the same point."""
+
+    metric: str
+    value: float
+    milliseconds: int
+    """Unix time."""
+    step: int
+
+
+def points_of(metrics: Mapping[str, float], step: int) -> list[Point]:
+    """The metrics of a step, as of now."""
+    now = int(time.time() * 1000)
+    return [Point(name, float(value), now, step) for name, value in metrics.items()]
 
 
 def default_tracking_uri(output: str) -> str:
@@ -40,64 +69,94 @@ def default_tracking_uri(output: str) -> str:
 
 @dataclass
 class TrackedRun:
-    """One MLflow run, by an explicit client. Small enough to send to a worker."""
+    """One MLflow run, by an explicit client. Small enough to send to a worker.
+
+    All but `send` and `last_points` wait for MLflow while it does not answer, and then raise OutageError.
+    """
 
     tracking_uri: str
     run_id: str
+    wait_seconds: float = PATIENCE_SECONDS
+    """How long to wait for MLflow while it does not answer."""
 
     @classmethod
     def open(
-        cls, tracking_uri: str, artifacts: str, *, experiment: str, name: str, key: str, params: Mapping[str, Any]
+        cls,
+        tracking_uri: str,
+        artifacts: str,
+        *,
+        experiment: str,
+        name: str,
+        key: str,
+        params: Mapping[str, Any],
+        parent: str | None = None,
+        wait_seconds: float = PATIENCE_SECONDS,
     ) -> TrackedRun:
-        """The run of that name in the experiment, or a new one.
+        """The run of that name in the experiment, or a new one, of which this process answers for the status.
 
-        `artifacts` is where a database without a server keeps files. Params are written once, when the run is new.
+        `artifacts` is where a database without a server keeps files; `parent` is the id of the run that this one is
+        nested in. A param is written once. Runs of the experiment whose process has died on this host are closed.
         Raises UsageError if the run was recorded under another `key` (`cocktail.config.run_key`).
         """
         logging.getLogger("alembic").setLevel(logging.WARNING)
-        client = MlflowClient(tracking_uri)
-        found = client.get_experiment_by_name(experiment)
-        if found is None:
-            location = None if tracking_uri.startswith("http") else join(artifacts, experiment)
-            experiment_id = client.create_experiment(experiment, artifact_location=location)
-        else:
-            experiment_id = found.experiment_id
-        runs = client.search_runs([experiment_id], f"tags.`mlflow.runName` = '{name}'", max_results=1)
-        if runs:
-            recorded = runs[0].data.tags.get(KEY_TAG)
-            if recorded != key:
-                raise UsageError(
-                    f"MLflow has a run {name} of other settings (key {recorded}, not {key}): choose another --run-name"
-                )
-            client.update_run(runs[0].info.run_id, status="RUNNING")
-            return cls(tracking_uri, runs[0].info.run_id)
-        run = client.create_run(experiment_id, run_name=name, tags={KEY_TAG: key})
-        written = [Param(path, str(value)[:MAX_PARAM_LENGTH]) for path, value in params.items()]
-        client.log_batch(run.info.run_id, params=written)
-        return cls(tracking_uri, run.info.run_id)
+        process = this_process()
+        tags = {KEY_TAG: key}
+        tags |= {} if parent is None else {PARENT_TAG: parent}
+        tags |= {} if process is None else {PROCESS_TAG: json.dumps(process)}
 
-    @property
-    def _client(self) -> MlflowClient:
-        return MlflowClient(self.tracking_uri)
+        def find_or_create() -> str:
+            client = MlflowClient(tracking_uri)
+            location = None if tracking_uri.startswith("http") else join(artifacts, experiment)
+            experiment_id = _experiment_id(client, experiment, location)
+            run = _open_run(client, experiment_id, name, tags)
+            absent = [path for path in params if path not in run.data.params]
+            written = [Param(path, str(params[path])[:MAX_PARAM_LENGTH]) for path in absent]
+            client.log_batch(run.info.run_id, params=written)
+            _close_abandoned(client, experiment_id)
+            return run.info.run_id
+
+        return cls(tracking_uri, patiently(tracking_uri, wait_seconds, find_or_create), wait_seconds)
+
+    def ask(self, question: Callable[[MlflowClient], T]) -> T:
+        """The answer to what is asked of MLflow, as often as need be until it answers."""
+        return patiently(self.tracking_uri, self.wait_seconds, lambda: question(MlflowClient(self.tracking_uri)))
 
     def tag(self, tags: Mapping[str, Any]) -> None:
         """Facts that may change from one start of the job to the next."""
-        self._client.log_batch(self.run_id, tags=[RunTag(name, str(value)) for name, value in tags.items()])
+        written = [RunTag(name, str(value)) for name, value in tags.items()]
+        self.ask(lambda client: client.log_batch(self.run_id, tags=written))
 
     def log(self, metrics: Mapping[str, float], step: int) -> None:
-        """Metrics of one step, in one request."""
-        now = int(time.time() * 1000)
-        self._client.log_batch(self.run_id, metrics=[Metric(name, value, now, step) for name, value in metrics.items()])
+        """Metrics of one step, but those whose last value is known to be this one, at this step."""
+        points = points_of(metrics, step)
+
+        def send_new(client: MlflowClient) -> None:
+            known = self.last_points()
+            self.send([point for point in points if known.get(point.metric) != (point.step, point.value)])
+
+        self.ask(send_new)
+
+    def send(self, points: Sequence[Point]) -> None:
+        """Points in one request (MLflow takes 1000). Does not wait for MLflow: raises one of `outages.ERRORS`."""
+        metrics = [Metric(point.metric, point.value, point.milliseconds, point.step) for point in points]
+        MlflowClient(self.tracking_uri).log_batch(self.run_id, metrics=metrics)
+
+    def last_points(self) -> dict[str, tuple[int, float]]:
+        """The last step of each metric, with its value. Does not wait for MLflow: raises one of `outages.ERRORS`."""
+        data = MlflowClient(self.tracking_uri).get_run(self.run_id).data
+        return {metric.key: (metric.step, metric.value) for metric in data.to_proto().metrics}
 
     def history(self, metric: str) -> list[tuple[int, float]]:
         """A metric's (step, value) pairs, by step."""
-        points = self._client.get_metric_history(self.run_id, metric)
+        points = self.ask(lambda client: client.get_metric_history(self.run_id, metric))
         return sorted((point.step, point.value) for point in points)
 
     def histories(self, prefixes: tuple[str, ...]) -> dict[str, list[tuple[int, float]]]:
         """The histories of the metrics whose names begin with one of the prefixes, by name."""
-        names = self._client.get_run(self.run_id).data.metrics
-        return {name: self.history(name) for name in sorted(names) if name.startswith(prefixes)}
+        return {name: self.history(name) for name in sorted(self._run().data.metrics) if name.startswith(prefixes)}
+
+    def _run(self) -> Run:
+        return self.ask(lambda client: client.get_run(self.run_id))
 
     @property
     def name(self) -> str:
@@ -105,49 +164,125 @@ class TrackedRun:
 
     @property
     def tags(self) -> dict[str, str]:
-        return self._client.get_run(self.run_id).data.tags
+        return self._run().data.tags
 
     @property
     def params(self) -> dict[str, str]:
         """Settings by dotted path, as text."""
-        return self._client.get_run(self.run_id).data.params
+        return self._run().data.params
 
-    def store(self, folder: Path) -> None:
-        """Store a folder's files as artifacts."""
-        self._client.log_artifacts(self.run_id, str(folder))
+    def store(self, folder: Path, inside: str | None = None) -> None:
+        """Store a folder's files as artifacts, or inside a folder of them."""
+        self.ask(lambda client: client.log_artifacts(self.run_id, str(folder), inside))
+
+    def store_json(self, name: str, values: dict[str, Any]) -> None:
+        """Store plain values as an artifact."""
+        self.ask(lambda client: client.log_dict(self.run_id, values, name))
 
     @property
     def stored(self) -> list[str]:
         """Names of the files and folders among the artifacts, not those in folders."""
-        return sorted(info.path for info in self._client.list_artifacts(self.run_id))
+        return sorted(info.path for info in self.ask(lambda client: client.list_artifacts(self.run_id)))
 
     def fetch(self, name: str, folder: Path) -> Path:
         """An artifact that `stored` names, copied into a local folder. Raises UsageError if the run has none."""
         stored = self.stored
         if name not in stored:
-            status = self._client.get_run(self.run_id).info.status
+            status = self._run().info.status
             raise UsageError(
                 f"run {self.name} ({self.run_id}, {status}) has no {name}: it has {', '.join(stored) or 'no artifacts'}"
             )
-        return Path(self._client.download_artifacts(self.run_id, name, str(folder)))
+        return Path(self.ask(lambda client: client.download_artifacts(self.run_id, name, str(folder))))
 
     @property
     def artifacts(self) -> str:
         """Where the run's artifacts lie."""
-        return self._client.get_run(self.run_id).info.artifact_uri or ""
+        return self._run().info.artifact_uri or ""
 
     @contextmanager
     def closing(self) -> Iterator[None]:
-        """Close the run in the end: FINISHED, or FAILED or KILLED by what was raised."""
-        try:
-            yield
-        except BaseException as error:
-            self._finish("KILLED" if isinstance(error, KeyboardInterrupt) else "FAILED")
-            raise
-        self._finish("FINISHED")
+        """Close the run in the end: FINISHED, or FAILED or KILLED by what was raised, by Ctrl-C or by SIGTERM.
 
-    def _finish(self, status: str) -> None:
-        self._client.set_terminated(self.run_id, status=status)
+        What was raised is not held up by an outage that caused it, nor by one while the process is told to end:
+        then the next job that opens a run of the experiment on this host closes this one.
+        """
+        with _sigterm_raising():
+            try:
+                yield
+            except BaseException as error:
+                told_to_end = isinstance(error, KeyboardInterrupt | SystemExit)
+                in_haste = told_to_end or isinstance(error, OutageError)
+                last = TrackedRun(self.tracking_uri, self.run_id, 0.0 if in_haste else self.wait_seconds)
+                try:
+                    last.finish("KILLED" if told_to_end else "FAILED")
+                except (UsageError, *ERRORS) as outage:
+                    print(f"run {self.run_id} could not be closed: {outage}", flush=True)
+                raise
+            self.finish("FINISHED")
+
+    def finish(self, status: str, tags: Mapping[str, Any] | None = None) -> None:
+        """End the run from wherever: FINISHED, FAILED or KILLED, with tags that say why."""
+        if tags:
+            self.tag(tags)
+        self.ask(lambda client: client.set_terminated(self.run_id, status=status))
+
+
+@contextmanager
+def _sigterm_raising() -> Iterator[None]:
+    """Inside, SIGTERM raises SystemExit in the main thread, once; from another thread nothing is changed."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def end(number: int, _: Any) -> None:
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)  # the run is being closed
+        raise SystemExit(128 + number)
+
+    previous = signal.signal(signal.SIGTERM, end)
+    try:
+        yield
+    finally:
+        # None is a handler that was not set from Python.
+        signal.signal(signal.SIGTERM, signal.SIG_DFL if previous is None else previous)
+
+
+def _experiment_id(client: MlflowClient, name: str, location: str | None) -> str:
+    found = client.get_experiment_by_name(name)
+    if found is not None:
+        return found.experiment_id
+    try:
+        return client.create_experiment(name, artifact_location=location)
+    except MlflowException as error:
+        found = client.get_experiment_by_name(name)  # another run's job may just have made it
+        if error.error_code != "RESOURCE_ALREADY_EXISTS" or found is None:
+            raise
+        return found.experiment_id
+
+
+def _open_run(client: MlflowClient, experiment_id: str, name: str, tags: Mapping[str, str]) -> Run:
+    runs = client.search_runs([experiment_id], f"tags.`mlflow.runName` = '{name}'", max_results=1)
+    if not runs:
+        return client.create_run(experiment_id, run_name=name, tags=dict(tags))
+    recorded = runs[0].data.tags.get(KEY_TAG)
+    if recorded != tags[KEY_TAG]:
+        raise UsageError(
+            f"MLflow has a run {name} of other settings (key {recorded}, not {tags[KEY_TAG]}): "
+            "choose another --run-name"
+        )
+    client.log_batch(runs[0].info.run_id, tags=[RunTag(key, value) for key, value in tags.items()])
+    client.update_run(runs[0].info.run_id, status="RUNNING")
+    return runs[0]
+
+
+def _close_abandoned(client: MlflowClient, experiment_id: str) -> None:
+    """Nobody else closes a run whose process was killed."""
+    for run in client.search_runs([experiment_id], "attributes.status = 'RUNNING'"):
+        process = json.loads(run.data.tags.get(PROCESS_TAG, "null"))
+        if process is not None and is_gone(process):
+            client.set_terminated(run.info.run_id, status="KILLED")
+            print(
+                f"run {run.info.run_name} ({run.info.run_id}) was RUNNING without its process: now KILLED", flush=True
+            )
 
 
 def find_run(tracking_uri: str, name_or_id: str) -> TrackedRun:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import signal
 import subprocess
@@ -88,6 +89,9 @@ def test_one_run_leaves_scores_metrics_figures_and_sounds(undisturbed):
     assert steps == list(range(2, 21, 2))
 
     artifacts = Path(found.info.artifact_uri)
+    assert json.loads((artifacts / "environment.json").read_text())["nodes"] == 1
+    (version,) = client(undisturbed).search_model_versions("name = 'small'")
+    assert (version.run_id, version.tags["sdr"]) == (found.info.run_id, f"{metrics['test/small/sdr']:.3f}")
     results = pq.read_table(artifacts / "results.parquet")
     assert len(results) == 6 * 7 * 2
     assert len(set(results["mixture_id"].to_pylist())) == 6

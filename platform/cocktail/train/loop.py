@@ -45,12 +45,13 @@ def train(
     look: Look | None = None,
     validation: Validation | None = None,
     compiled: bool = False,
+    on_save: Callable[[int], None] | None = None,
 ) -> None:
     """Train a `Separator` from the newest checkpoint, or from its present weights, to the last step.
 
-    `on_log(step, num_steps, metrics)` is called on every rank. Raises UsageError if the newest checkpoint belongs
-    to other settings or other data, or if too many mixtures are dropped, NonFiniteLossError with the ids of the
-    mixtures if a loss or gradient is no number.
+    `on_log(step, num_steps, metrics)` is called on every rank, `on_save(step)` on the first, just before a
+    checkpoint is committed. Raises UsageError if the newest checkpoint belongs to other settings or other data, or if
+    too many mixtures are dropped, NonFiniteLossError with the ids of the mixtures if a loss or gradient is no number.
     """
     model.to(place.device).train()
     if settings.sync_batch_norm:
@@ -107,6 +108,8 @@ def train(
                 if saving and place.rank == 0:
                     with meter.timing("checkpoint"):
                         data = {**source.state(step), "dropped": num_dropped}
+                        if on_save is not None:
+                            on_save(step)
                         state = {"model": model.state_dict(), **update.state(), "stopping": stopping.state()}
                         writer.save(step, {**state, "data": data})
     if stopping.stops and place.rank == 0:

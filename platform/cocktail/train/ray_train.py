@@ -7,7 +7,7 @@ import json
 import os
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import Any
 
 import ray
@@ -19,6 +19,7 @@ from ray.train.v2._internal.constants import ENV_VARS_TO_PROPAGATE
 from ray.train.v2.api.exceptions import TrainingFailedError
 
 from cocktail.config import Experiment, Resources
+from cocktail.spool import MetricSpool
 from cocktail.storage import delete_file, exists, join, read_bytes, resolve, write_atomic
 from cocktail.tracking import TrackedRun
 from cocktail.train.checkpoint import CheckpointStore, require_identity
@@ -30,8 +31,6 @@ from cocktail.train.validation import Validation
 from cocktail.types import BatchSource, MixtureBatch, UsageError
 
 ReadBatches = Callable[[], tuple[MixtureBatch, ...]]
-LAST_LOOK = "look/step"
-"""The metric that says up to where looks are recorded."""
 
 
 def uses_gpus(resources: Resources) -> bool:
@@ -86,7 +85,9 @@ def fit(
     def worker() -> None:
         with verdict.recording() as begins:
             if begins:
-                _train_here(experiment, source, num_classes, identity, checkpoints, tracked, look_at, validate_on)
+                _train_here(
+                    experiment, source, num_classes, identity, checkpoints, tracked, run_folder, look_at, validate_on
+                )
 
     filesystem, path = resolve(join(run_folder, "ray"))
     trainer = TorchTrainer(
@@ -151,6 +152,7 @@ def _train_here(
     identity: dict[str, Any],
     checkpoints: CheckpointStore,
     tracked: TrackedRun,
+    run_folder: str,
     look_at: ReadBatches,
     validate_on: ReadBatches | None,
 ) -> None:
@@ -163,43 +165,40 @@ def _train_here(
         torch.set_num_threads(max(len(os.sched_getaffinity(0)) // context.get_local_world_size(), 1))
     if place.rank == 0:
         print(f"training on {place.device}, from {checkpoints.newest() or 'the first step'}", flush=True)
-    # After a restart, steps are repeated that were logged before: what follows the last of them is new.
-    logged = _last_step(tracked, "loss/total") if place.rank == 0 else 0
-    looked = _last_step(tracked, LAST_LOOK) if place.rank == 0 else -1
 
     def on_log(step: int, num_steps: int, metrics: dict[str, float]) -> None:
-        if place.rank == 0:
+        if spool is not None:
             print(_progress_line(step, num_steps, metrics), flush=True)
-            if step > logged:
-                tracked.log(metrics, step)
+            spool.log(metrics, step)
 
     def on_look(step: int, scores: dict[str, float]) -> None:
-        if place.rank == 0 and step > looked:
-            tracked.log({**scores, LAST_LOOK: step}, step)
+        if spool is not None:
+            spool.log(scores, step)
+
+    def on_save(step: int) -> None:
+        if spool is not None:
+            spool.keep()
 
     torch.manual_seed(experiment.seed)
     training = experiment.training
     if training.overfit_batches is not None:
         source = FirstBatches(source, training.overfit_batches)
-    train(
-        experiment.model.build(num_classes),
-        source,
-        training,
-        seed=experiment.seed,
-        place=place,
-        checkpoints=checkpoints,
-        identity=identity,
-        on_log=on_log,
-        look=Look(batches=look_at(), on_look=on_look),
-        validation=None if validate_on is None else Validation(batches=validate_on(), every=training.validate_every),
-        compiled=experiment.resources.compile,
-    )
-
-
-def _last_step(tracked: TrackedRun, metric: str) -> int:
-    """The last step with a value of a metric; -1 if there is none."""
-    history = tracked.history(metric)
-    return history[-1][0] if history else -1
+    validation = None if validate_on is None else Validation(batches=validate_on(), every=training.validate_every)
+    with MetricSpool(tracked, run_folder) if place.rank == 0 else nullcontext() as spool:
+        train(
+            experiment.model.build(num_classes),
+            source,
+            training,
+            seed=experiment.seed,
+            place=place,
+            checkpoints=checkpoints,
+            identity=identity,
+            on_log=on_log,
+            look=Look(batches=look_at(), on_look=on_look),
+            validation=validation,
+            compiled=experiment.resources.compile,
+            on_save=on_save,
+        )
 
 
 def _megabytes(metrics: dict[str, float]) -> str:

@@ -1,0 +1,97 @@
+"""What a run was made of and where: the code, the machines, and what is installed on this one."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.metadata
+import os
+import platform
+import shlex
+import shutil
+import socket
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import ray
+import torch
+
+from pipelines.manifest import Manifest
+from pipelines.plans import plan_hash
+
+ENVIRONMENT = "environment.json"
+_PROJECT = Path(__file__).resolve().parents[1]
+_ACCELERATOR = "accelerator_type:"
+"""How Ray begins the names of the resources that say what GPUs there are."""
+
+
+def provenance(manifest: Manifest, test_list: pa.Table) -> dict[str, str]:
+    """What a run was made of, as tags."""
+    return {
+        "data": manifest.folder,
+        "manifest_hash": manifest.root_hash,
+        "test_list_hash": plan_hash(test_list),
+        "test_mixtures": str(len(test_list)),
+        "git_commit": git_commit(),
+        "code_hash": code_hash(),
+        "command": shlex.join(sys.argv),
+        "ray_job": os.environ.get("RAY_JOB_ID", "none"),
+        "torch": torch.__version__,
+    }
+
+
+def environment() -> dict[str, Any]:
+    """Versions and machines as plain values. Ray has to be connected."""
+    packages = {found.name: found.version for found in importlib.metadata.distributions() if found.name}
+    return {
+        "command": shlex.join(sys.argv),
+        "git_commit": git_commit(),
+        "code_hash": code_hash(),
+        "python": sys.version,
+        "platform": platform.platform(),
+        "driver_host": socket.gethostname(),
+        "nodes": sum(node["Alive"] for node in ray.nodes()),
+        "cluster": {name: amount for name, amount in ray.cluster_resources().items() if name in ("CPU", "GPU")},
+        "gpus": {
+            "driver": [torch.cuda.get_device_name(number) for number in range(torch.cuda.device_count())],
+            "cluster": sorted(
+                name.removeprefix(_ACCELERATOR) for name in ray.cluster_resources() if name.startswith(_ACCELERATOR)
+            ),
+        },
+        "torch": torch.__version__,
+        "cuda": torch.version.cuda,
+        "cudnn": torch.backends.cudnn.version(),
+        "ray": ray.__version__,
+        "mlflow": importlib.metadata.version("mlflow"),
+        "packages": dict(sorted(packages.items(), key=lambda item: item[0].lower())),
+    }
+
+
+def git_commit(folder: Path = _PROJECT) -> str:
+    """The commit of the code that runs, with a hash of what was changed since; a job's shipped copy has none."""
+    if shutil.which("git") is None or not (folder / ".git").exists():
+        return "unknown: the code is not a repository"
+    commit, wrong = _git(folder, "describe", "--always", "--dirty", "--abbrev=40")
+    if not commit:
+        return f"unknown: {wrong.decode().strip()}"
+    text = commit.decode().strip()
+    if not text.endswith("-dirty"):
+        return text
+    changes, _ = _git(folder, "diff", "HEAD", "--binary")
+    return f"{text}, changed by {hashlib.sha256(changes).hexdigest()[:16]}"
+
+
+def _git(folder: Path, *arguments: str) -> tuple[bytes, bytes]:
+    shown = subprocess.run(["git", *arguments], cwd=folder, capture_output=True, check=False)
+    return shown.stdout, shown.stderr
+
+
+def code_hash(project: Path = _PROJECT) -> str:
+    """Of every Python file that a job may run: also of a copy that is no repository."""
+    total = hashlib.sha256()
+    for part in ("platform", "pipelines", "jobs"):
+        for path in sorted((project / part).rglob("*.py")):
+            total.update(f"{path.relative_to(project)}\0".encode() + path.read_bytes() + b"\0")
+    return total.hexdigest()[:16]

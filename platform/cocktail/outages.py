@@ -1,0 +1,90 @@
+"""An MLflow server or database that does not answer, told from one that refuses, and waited for."""
+
+from __future__ import annotations
+
+import itertools
+import logging
+import os
+import time
+from collections.abc import Callable, Iterator
+from typing import TypeVar
+
+import requests
+from mlflow.exceptions import MlflowException
+from sqlalchemy.exc import OperationalError
+
+from cocktail.types import UsageError
+
+# MLflow would send a batch of metrics again that was carried out but not confirmed in time, and then it is there
+# twice. Here only who knows how to ask again asks again.
+os.environ["MLFLOW_HTTP_REQUEST_MAX_RETRIES"] = "0"
+# A locked database would be told as a page of traceback each time; it is told in a line.
+logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)
+
+PATIENCE_SECONDS = 600.0
+"""How long to wait for MLflow, unless told."""
+LONGEST_PAUSE_SECONDS = 30.0
+
+ERRORS = (MlflowException, requests.RequestException, OperationalError)
+"""What an MLflow client raises, be it for an outage or a refusal."""
+
+T = TypeVar("T")
+
+
+class OutageError(UsageError):
+    """MLflow did not answer for as long as one was to wait for it."""
+
+
+def is_outage(error: BaseException | None) -> bool:
+    """Whether an error of the client means that nobody answered, or not for now (status 5xx, 429; a locked database).
+
+    MLflow wraps the error that says so.
+    """
+    if error is None:
+        return False
+    if isinstance(error, requests.HTTPError):
+        return error.response is not None and (error.response.status_code >= 500 or error.response.status_code == 429)
+    if isinstance(error, requests.RequestException | OperationalError):
+        return not isinstance(error, ValueError)  # of a URL that cannot be one
+    return is_outage(error.__cause__ or error.__context__)
+
+
+def reason(error: BaseException) -> str:
+    """The heart of a client's error, in a line."""
+    return (str(error).partition("(Caused by ")[2] or str(error)).splitlines()[0][:300]
+
+
+def pauses() -> Iterator[float]:
+    """Seconds between attempts, without end."""
+    growing = itertools.takewhile(lambda pause: pause < LONGEST_PAUSE_SECONDS, (2.0**n for n in itertools.count()))
+    return itertools.chain(growing, itertools.repeat(LONGEST_PAUSE_SECONDS))
+
+
+def patiently(uri: str, limit_seconds: float, ask: Callable[[], T]) -> T:
+    """The answer of `ask`, which is asked again while MLflow does not answer: it has to bear that.
+
+    Raises OutageError after `limit_seconds`, and at once what is no outage.
+    """
+    began = time.monotonic()
+    told = False
+    for pause in pauses():
+        try:
+            answer = ask()
+        except ERRORS as error:
+            if not is_outage(error):
+                raise
+            left = began + limit_seconds - time.monotonic()
+            if left <= 0:
+                raise OutageError(
+                    f"MLflow at {uri} does not answer ({reason(error)}), for {limit_seconds / 60:g} minutes now: "
+                    "see to it, then start the same command again, which goes on from here"
+                ) from error
+            if not told:
+                print(f"MLflow at {uri} does not answer ({reason(error)}): waiting {left / 60:.1f} minutes", flush=True)
+            told = True
+            time.sleep(min(pause, left))
+            continue
+        if told:
+            print(f"MLflow at {uri} answers again, after {time.monotonic() - began:.0f} s", flush=True)
+        return answer
+    raise AssertionError("pauses have no end")

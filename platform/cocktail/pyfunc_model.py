@@ -1,0 +1,45 @@
+"""What MLflow runs when it loads a registered model: this file is stored with the model, and is its code."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from mlflow.models import set_model
+from mlflow.pyfunc.model import PythonModel, PythonModelContext
+
+from cocktail.evaluate import load_trained
+from cocktail.types import UsageError
+
+
+class SeparatorModel(PythonModel):
+    """A trained separator. It separates on the CPU, or on a GPU if there is one."""
+
+    def load_context(self, context: PythonModelContext) -> None:
+        """Open the checkpoint that was stored with the model."""
+        self.device = "cuda" if torch.cuda.is_available() else "cpu"
+        self.trained = load_trained(context.artifacts["checkpoint"])
+        self.trained.model.to(self.device)
+
+    def predict(self, context: Any, model_input: np.ndarray, params: dict[str, Any] | None = None) -> np.ndarray:
+        """Estimates float32 [B, N, T'] of N named classes out of mixtures float32 [B, T] at the model's rate.
+
+        `params["classes"]` names them, the same for all mixtures. Raises UsageError for names that the model does not
+        know, or that come twice.
+        """
+        known, names = list(self.trained.classes), list((params or {}).get("classes", []))
+        unknown = [name for name in names if name not in known]
+        if not names or unknown or len(set(names)) < len(names):
+            asked = f"unknown: {', '.join(unknown)}" if unknown else f"given: {', '.join(names) or 'none'}"
+            raise UsageError(
+                f'params={{"classes": [...]}} has to name the classes to separate, each once ({asked}). '
+                f"The model knows {', '.join(known)}"
+            )
+        class_ids = torch.tensor([[known.index(name) for name in names]] * len(model_input))
+        with torch.inference_mode():
+            mixtures = torch.as_tensor(model_input, dtype=torch.float32, device=self.device)
+            return self.trained.model.separate(mixtures, class_ids.to(self.device)).estimates.float().cpu().numpy()
+
+
+set_model(SeparatorModel())

@@ -1,0 +1,59 @@
+"""What a run was made of is told, and told apart."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import json
+import shutil
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import torch
+
+from jobs.environment import code_hash, environment, git_commit
+
+
+def git(folder: Path, *arguments: str) -> str:
+    identity = ["-c", "user.name=a", "-c", "user.email=a@b"]
+    return subprocess.run(
+        ["git", *identity, *arguments], cwd=folder, capture_output=True, text=True, check=True
+    ).stdout.strip()
+
+
+def test_a_changed_repository_is_told_by_its_commit_and_what_was_changed(tmp_path):
+    assert git_commit(tmp_path).startswith("unknown")
+    git(tmp_path, "init", "-q")
+    (tmp_path / "a.py").write_text("a = 1\n")
+    git(tmp_path, "add", ".")
+    git(tmp_path, "commit", "-q", "-m", "a")
+    commit = git(tmp_path, "rev-parse", "HEAD")
+    assert git_commit(tmp_path) == commit
+    told = set()
+    for change in ("a = 2\n", "a = 3\n"):
+        (tmp_path / "a.py").write_text(change)
+        told.add(git_commit(tmp_path))
+    assert len(told) == 2
+    assert all(text.startswith(f"{commit}-dirty, changed by ") for text in told)
+
+
+def test_a_copy_of_the_code_has_its_hash_and_a_changed_one_another(tmp_path):
+    for part in ("platform", "pipelines", "jobs"):
+        (tmp_path / "code" / part).mkdir(parents=True)
+        (tmp_path / "code" / part / "a.py").write_text("a = 1\n")
+    copy = shutil.copytree(tmp_path / "code", tmp_path / "copy")
+    assert code_hash(copy) == code_hash(tmp_path / "code")
+    (copy / "jobs" / "a.py").write_text("a = 2\n")
+    assert code_hash(copy) != code_hash(tmp_path / "code")
+
+
+def test_the_environment_names_versions_machines_and_the_command(local_ray, monkeypatch):
+    monkeypatch.setattr(sys, "argv", ["jobs/a.py", "--name", "two words"])
+    told = json.loads(json.dumps(environment()))
+    assert told["command"] == "jobs/a.py --name 'two words'"
+    assert told["torch"] == torch.__version__
+    assert told["packages"]["mlflow"] == told["mlflow"] == importlib.metadata.version("mlflow")
+    assert told["python"] == sys.version
+    assert (told["driver_host"], told["nodes"]) == (socket.gethostname(), 1)
+    assert len(told["gpus"]["driver"]) == torch.cuda.device_count()

@@ -1,0 +1,146 @@
+"""A registered model separates as its checkpoint does, in a process that has MLflow alone."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import mlflow.pyfunc
+import numpy as np
+import pytest
+import torch
+from mlflow.models import Model
+from mlflow.tracking import MlflowClient
+
+from cocktail.evaluate import about, load_trained
+from cocktail.registry import register, slim_checkpoint
+from cocktail.tracking import TrackedRun
+from cocktail.train.checkpoint import CheckpointStore, load_checkpoint
+from tests.faulty_proxy import faulty_proxy
+from tests.integration.small_experiment import SMALL
+from tests.toy_shards import CLASSES, RATE
+
+
+@dataclass
+class Registered:
+    """A model that was registered, and what it was made of."""
+
+    run: TrackedRun
+    checkpoint: str
+    uri: str
+
+    @property
+    def client(self) -> MlflowClient:
+        return MlflowClient(self.run.tracking_uri)
+
+
+def make_checkpoint(folder: Path, seed: int = 0) -> str:
+    torch.manual_seed(seed)
+    state = {"model": SMALL.model.build(len(CLASSES)).state_dict(), "optimizer": {"momentum": torch.zeros(1000)}}
+    return CheckpointStore(str(folder), about=about(SMALL, CLASSES, "shards")).save(7, state, {"seed": seed}, keep=1)
+
+
+def open_run(uri: str, output: Path, name: str) -> TrackedRun:
+    return TrackedRun.open(uri, f"{output}/artifacts", experiment="small", name=name, key="k", params={})
+
+
+@pytest.fixture(scope="module", params=["database", "server"])
+def registered(request, tmp_path_factory) -> Registered:
+    folder = tmp_path_factory.mktemp(request.param)
+    is_server = request.param == "server"
+    uri = request.getfixturevalue("mlflow_server").uri if is_server else f"sqlite:///{folder}/mlflow.db"
+    run = open_run(uri, folder, "trained")
+    checkpoint = make_checkpoint(folder / "checkpoints")
+    return Registered(run, checkpoint, register(run, checkpoint, {"sdr": "3.250"}))
+
+
+def mixtures() -> np.ndarray:
+    return np.random.default_rng(0).uniform(-0.5, 0.5, (2, SMALL.mixing.segment_samples)).astype(np.float32)
+
+
+USER = """
+import importlib.abc, os, sys
+
+class Absent(importlib.abc.MetaPathFinder):
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] in sys.argv[4].split(","):
+            raise ModuleNotFoundError(name)
+
+sys.meta_path.insert(0, Absent())
+import mlflow.pyfunc, numpy as np
+model = mlflow.pyfunc.load_model(sys.argv[1])
+np.save(sys.argv[3], model.predict(np.load(sys.argv[2]), params={"classes": ["lute", "bell"]}))
+import cocktail
+print(cocktail.__file__)
+"""
+ABSENT = "ray,matplotlib,sklearn,mir_eval,soundfile,soxr,av,webdataset,torchaudio,torchvision,pipelines,jobs"
+"""What Cocktail needs for more than to separate."""
+
+
+def test_mlflow_alone_loads_a_model_that_separates_as_the_checkpoint_does(registered, tmp_path):
+    given, taken = tmp_path / "mixtures.npy", tmp_path / "estimates.npy"
+    np.save(given, mixtures())
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    shown = subprocess.run(
+        [sys.executable, "-c", USER, registered.uri, str(given), str(taken), ABSENT],
+        cwd=tmp_path,
+        env=environment | {"MLFLOW_TRACKING_URI": registered.run.tracking_uri},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert shown.returncode == 0, shown.stderr
+    assert shown.stdout.strip().endswith("code/cocktail/__init__.py"), "loaded from elsewhere than the model"
+    class_ids = torch.tensor([[CLASSES.index("lute"), CLASSES.index("bell")]] * 2)
+    with torch.inference_mode():
+        expected = load_trained(registered.checkpoint).model.separate(torch.tensor(mixtures()), class_ids).estimates
+    np.testing.assert_array_equal(np.load(taken), expected.numpy())
+
+
+def test_a_version_has_its_run_its_score_and_a_signature(registered, tmp_path):
+    version = registered.client.get_model_version("small", registered.uri.rpartition("/")[2])
+    assert version.run_id == registered.run.run_id
+    assert (version.tags["run_name"], version.tags["sdr"]) == ("trained", "3.250")
+    told = Model.load(str(registered.run.fetch("model", tmp_path)))
+    signature = told.get_model_info().signature
+    assert signature.inputs.to_dict() == [{"type": "tensor", "tensor-spec": {"dtype": "float32", "shape": (-1, -1)}}]
+    assert signature.outputs.to_dict()[0]["tensor-spec"] == {"dtype": "float32", "shape": (-1, -1, -1)}
+    assert told.metadata == {"sample_rate_hz": RATE, "classes": list(CLASSES)}
+
+
+def test_the_same_checkpoint_is_registered_once_and_another_is_another_version(registered, tmp_path):
+    assert register(registered.run, registered.checkpoint, {"sdr": "4.000"}) == registered.uri
+    version = registered.client.get_model_version("small", registered.uri.rpartition("/")[2])
+    assert version.tags["sdr"] == "4.000"
+    other = register(registered.run, make_checkpoint(tmp_path, seed=1), {})
+    assert other == f"models:/small/{int(version.version) + 1}"
+
+
+def test_a_registration_that_was_not_confirmed_makes_no_second_version(mlflow_server, tmp_path):
+    with faulty_proxy(mlflow_server.uri.removeprefix("http://")) as (uri, faults):
+        run = open_run(uri, tmp_path, "unconfirmed")
+        faults.unconfirmed = "model-versions/create"
+        registered = register(run, make_checkpoint(tmp_path, seed=2), {})
+        assert not faults.unconfirmed
+    found = MlflowClient(mlflow_server.uri).search_model_versions(f"name = 'small' and run_id = '{run.run_id}'")
+    assert [f"models:/small/{version.version}" for version in found] == [registered]
+
+
+def test_classes_that_are_not_known_are_refused_with_those_that_are(registered, tmp_path):
+    model = mlflow.pyfunc.load_model(str(registered.run.fetch("model", tmp_path)))
+    for classes in ({}, {"classes": []}, {"classes": ["lute", "lute"]}, {"classes": ["viola"]}):
+        with pytest.raises(ValueError, match="The model knows bell, drum, harp, horn, lute"):
+            model.predict(mixtures(), params=classes)
+
+
+def test_a_slim_checkpoint_has_the_weights_and_nothing_else(tmp_path):
+    checkpoint = make_checkpoint(tmp_path / "whole")
+    slim = load_checkpoint(slim_checkpoint(checkpoint, str(tmp_path / "slim")))
+    assert slim.step == 7
+    assert slim.state.keys() == {"model"}
+    whole = load_checkpoint(checkpoint).state["model"]
+    assert whole.keys() == slim.state["model"].keys()
+    assert all(value.equal(whole[name]) for name, value in slim.state["model"].items())
