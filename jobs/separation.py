@@ -9,7 +9,7 @@ import json
 import statistics
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -81,10 +81,11 @@ def demo_of(paper: Experiment, small_model: Any) -> Experiment:
     )
 
 
-def parse(
-    experiment_type: Any, arguments: list[str], *, paper: Experiment, demo: Experiment, description: str | None
-) -> Experiment:
-    """The experiment that a command line asks for: the paper's recipe if it names data, the demo's if not."""
+def parse(experiment_type: Any, arguments: list[str], *, paper: Any, demo: Any, description: str | None) -> Any:
+    """The experiment that a command line asks for: the paper's recipe if it names data, the demo's if not.
+
+    `experiment_type` is the type of both: an Experiment, or what holds one.
+    """
     first = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     first.add_argument("--preset", choices=["paper", "demo"])
     chosen, rest = first.parse_known_args(arguments)
@@ -99,7 +100,17 @@ def parse(
     )
 
 
-def run(experiment: Experiment) -> None:
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class PartOf:
+    """What a run is a part of."""
+
+    parent: str
+    """Id of the MLflow run of the whole."""
+    tags: Mapping[str, str]
+    """What the run is in it."""
+
+
+def run(experiment: Experiment, part_of: PartOf | None = None) -> TrackedRun:
     """Train, evaluate and report; print where everything is."""
     clock = Clock()
     experiment = dataclasses.replace(experiment, output=absolute(experiment.output, "--output"))
@@ -143,9 +154,11 @@ def run(experiment: Experiment) -> None:
         name=folder.rsplit("/", 1)[-1],
         key=run_key(experiment, manifest.root_hash),
         params={path: value for path, value in settings.items() if not path.startswith("evaluation.")},
+        parent=part_of.parent if part_of else None,
     )
     tests = {path: value for path, value in settings.items() if path.startswith("evaluation.")}
-    tracked.tag({**provenance(manifest, test_list), **tests})  # tags: they may change when the job is started again
+    # Tags: they may change when the job is started again.
+    tracked.tag({**provenance(manifest, test_list), **tests, **(part_of.tags if part_of else {})})
     print(f"training {num_steps} steps in {folder}", flush=True)
     read = functools.partial(read_mixtures, source=ClipSource.of(manifest, cache), mixing=mixing)
     looked_at = test_list.slice(0, evaluation.num_looks)
@@ -187,6 +200,7 @@ def run(experiment: Experiment) -> None:
         f"checkpoint: {checkpoint}\n"
         f"table, figures and sounds: {tracked.artifacts}"
     )
+    return tracked
 
 
 def read_batches(rows: pa.Table, batch_size: int, read: Callable[[pa.Table], MixtureBatch]) -> tuple[MixtureBatch, ...]:

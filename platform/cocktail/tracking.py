@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from mlflow.entities import Metric, Param, Run, RunTag
 from mlflow.exceptions import MlflowException
@@ -21,6 +21,7 @@ from cocktail.types import UsageError
 MAX_PARAM_LENGTH = 6000
 KEY_TAG = "run_key"
 _NAME_TAG = "mlflow.runName"
+_PARENT_TAG = "mlflow.parentRunId"
 _MAX_SHOWN = 5
 """Runs that a message lists."""
 _MAX_EXPERIMENTS = 10_000
@@ -47,9 +48,17 @@ class TrackedRun:
 
     @classmethod
     def open(
-        cls, tracking_uri: str, artifacts: str, *, experiment: str, name: str, key: str, params: Mapping[str, Any]
+        cls,
+        tracking_uri: str,
+        artifacts: str,
+        *,
+        experiment: str,
+        name: str,
+        key: str,
+        params: Mapping[str, Any],
+        parent: str | None = None,
     ) -> TrackedRun:
-        """The run of that name in the experiment, or a new one.
+        """The run of that name in the experiment, or a new one; `parent` is the id of the run that it is a part of.
 
         `artifacts` is where a database without a server keeps files. Params are written once, when the run is new.
         Raises UsageError if the run was recorded under another `key` (`cocktail.config.run_key`).
@@ -71,7 +80,8 @@ class TrackedRun:
                 )
             client.update_run(runs[0].info.run_id, status="RUNNING")
             return cls(tracking_uri, runs[0].info.run_id)
-        run = client.create_run(experiment_id, run_name=name, tags={KEY_TAG: key})
+        tags = {KEY_TAG: key, **({} if parent is None else {_PARENT_TAG: parent})}
+        run = client.create_run(experiment_id, run_name=name, tags=tags)
         written = [Param(path, str(value)[:MAX_PARAM_LENGTH]) for path, value in params.items()]
         client.log_batch(run.info.run_id, params=written)
         return cls(tracking_uri, run.info.run_id)
@@ -132,6 +142,18 @@ class TrackedRun:
         return Path(self._client.download_artifacts(self.run_id, name, str(folder)))
 
     @property
+    def status(self) -> str:
+        """RUNNING, FINISHED, FAILED or KILLED."""
+        return self._client.get_run(self.run_id).info.status
+
+    @property
+    def parts(self) -> list[TrackedRun]:
+        """The runs whose parent this one is."""
+        experiment_id = self._client.get_run(self.run_id).info.experiment_id
+        found = self._client.search_runs([experiment_id], f"tags.`{_PARENT_TAG}` = '{self.run_id}'", max_results=50_000)
+        return [TrackedRun(self.tracking_uri, run.info.run_id) for run in found]
+
+    @property
     def artifacts(self) -> str:
         """Where the run's artifacts lie."""
         return self._client.get_run(self.run_id).info.artifact_uri or ""
@@ -142,11 +164,12 @@ class TrackedRun:
         try:
             yield
         except BaseException as error:
-            self._finish("KILLED" if isinstance(error, KeyboardInterrupt) else "FAILED")
+            self.finish("KILLED" if isinstance(error, KeyboardInterrupt) else "FAILED")
             raise
-        self._finish("FINISHED")
+        self.finish("FINISHED")
 
-    def _finish(self, status: str) -> None:
+    def finish(self, status: Literal["FINISHED", "FAILED", "KILLED"]) -> None:
+        """Say how the run ended."""
         self._client.set_terminated(self.run_id, status=status)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import os
 import time
 from collections.abc import Callable
@@ -15,12 +16,13 @@ from ray.train import FailureConfig, RunConfig, ScalingConfig
 from ray.train.torch import TorchTrainer, get_device
 from ray.train.v2._internal.constants import ENV_VARS_TO_PROPAGATE
 from ray.train.v2.api.exceptions import TrainingFailedError
+from ray.tune.integration.ray_train import TuneReportCallback
 
 from cocktail.config import Experiment, Resources
 from cocktail.storage import join, resolve
 from cocktail.tracking import TrackedRun
 from cocktail.train.checkpoint import CheckpointStore, require_identity
-from cocktail.train.cluster import find_cause, quiet_ray, require_resources
+from cocktail.train.cluster import find_cause, num_nodes, quiet_ray, require_resources, trials_at_once
 from cocktail.train.look import Look, Place
 from cocktail.train.loop import NonFiniteLossError, train
 from cocktail.types import BatchSource, MixtureBatch, UsageError
@@ -70,7 +72,8 @@ def fit(
 
     `look_at` reads, on each worker, the held-out mixtures that training looks at; each checkpoint carries `about`.
     A worker that dies takes its group with it; the group starts again from the newest checkpoint, up to
-    `resources.max_failures` times. Raises NonFiniteLossError and UsageError as `cocktail.train.loop.train` does.
+    `resources.max_failures` times. In a trial of a sweep, Ray Tune gets the metrics of each log line. Raises
+    NonFiniteLossError and UsageError as `cocktail.train.loop.train` does.
     """
     resources = experiment.resources
     checkpoints = dataclasses.replace(checkpoint_store(run_folder), about=about)
@@ -80,9 +83,11 @@ def fit(
     was_set = os.environ.get("RAY_ADDRESS")
     os.environ["RAY_ADDRESS"] = ray.get_runtime_context().gcs_address
     ENV_VARS_TO_PROPAGATE.add("RAY_ADDRESS")
+    at_once = trials_at_once()
+    trials_a_node = None if at_once is None else math.ceil(at_once / num_nodes())
 
     def worker() -> None:
-        _train_here(experiment, source, num_classes, identity, checkpoints, tracked, look_at)
+        _train_here(experiment, source, num_classes, identity, checkpoints, tracked, look_at, trials_a_node)
 
     filesystem, path = resolve(join(run_folder, "ray"))
     trainer = TorchTrainer(
@@ -98,6 +103,7 @@ def fit(
             storage_path=path,
             storage_filesystem=filesystem,
             failure_config=FailureConfig(max_failures=resources.max_failures),
+            callbacks=None if at_once is None else [TuneReportCallback()],
         ),
     )
     try:
@@ -125,14 +131,16 @@ def _train_here(
     checkpoints: CheckpointStore,
     tracked: TrackedRun,
     look_at: Callable[[], tuple[MixtureBatch, ...]],
+    trials_a_node: int | None,
 ) -> None:
-    """What each training process runs."""
+    """What each training process runs. `trials_a_node` is of the sweep that this is part of, if it is."""
     quiet_ray()
     context = ray.train.get_context()
     place = Place(device=get_device(), rank=context.get_world_rank(), world_size=context.get_world_size())
     if place.device.type == "cpu":
         # Ray sets one thread for a fraction of a CPU; the processes of a node share its cores instead.
-        torch.set_num_threads(max(len(os.sched_getaffinity(0)) // context.get_local_world_size(), 1))
+        processes = context.get_local_world_size() * (trials_a_node or 1)
+        torch.set_num_threads(max(len(os.sched_getaffinity(0)) // processes, 1))
     if place.rank == 0:
         print(f"training on {place.device}, from {checkpoints.newest() or 'the first step'}", flush=True)
     # After a restart, steps are repeated that were logged before: what follows the last of them is new.
@@ -144,6 +152,8 @@ def _train_here(
             print(_progress_line(step, num_steps, metrics), flush=True)
             if step > logged:
                 tracked.log(metrics, step)
+        if trials_a_node is not None:
+            ray.train.report({"step": step, "num_steps": num_steps, **metrics})
 
     def on_look(step: int, scores: dict[str, float]) -> None:
         if place.rank == 0 and step > looked:
