@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
-import os
 
 from cocktail.train.checkpoint import step_of
 from cocktail.train.measure import Measured, measure_steps
-from cocktail.train.placement import cluster_nodes, place, require_place
+from cocktail.train.placement import cluster_nodes, grows, place, require_place
 from cocktail.train.ray_train import checkpoint_store, require_continuable
 from jobs.planned_run import PlannedRun
 
@@ -58,7 +57,7 @@ def _training(planned: PlannedRun) -> str:
 def _places(planned: PlannedRun) -> str:
     nodes, demands = cluster_nodes(), planned.training_demands
     needs = " and ".join(map(str, demands))
-    if os.environ.get("COCKTAIL_AUTOSCALING"):
+    if grows():
         return f"{needs}, on nodes that the cluster starts"
     lines = [f"{needs}; on idle nodes:"]
     for node, taken in zip(nodes, place(nodes, demands), strict=True):

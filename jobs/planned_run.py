@@ -9,7 +9,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from cocktail.config import Evaluation, Experiment, identity, run_key
+from cocktail.config import Evaluation, Experiment, Resources, identity, run_key
 from cocktail.storage import absolute, exists, join, list_names
 from cocktail.tracking import default_tracking_uri
 from cocktail.train.cluster import connect, num_nodes
@@ -100,16 +100,20 @@ class PlannedRun:
     @property
     def training_demands(self) -> list[Demand]:
         """What training needs at once."""
-        resources = self.experiment.resources
-        workers = resources.min_workers or resources.num_workers
-        each = {"CPU": resources.cpus_per_worker, "GPU": 1.0 if self.gpus else 0.0}
-        rendering = [Demand("rendering task", workers, {"CPU": RENDER_CPUS})] if resources.executor == "ray" else []
-        return [Demand("training process", workers, each), *rendering]
+        return training_demands(self.experiment.resources, self.gpus)
 
     @property
     def test_demands(self) -> list[Demand]:
         """What the evaluation after it needs at once."""
         return test_demands(self.experiment.resources.num_workers if self.gpus else 0)
+
+
+def training_demands(resources: Resources, gpus: bool) -> list[Demand]:
+    """What a training needs at once."""
+    workers = resources.min_workers or resources.num_workers
+    each = {"CPU": resources.cpus_per_worker, "GPU": 1.0 if gpus else 0.0}
+    rendering = [Demand("rendering task", workers, {"CPU": RENDER_CPUS})] if resources.executor == "ray" else []
+    return [Demand("training process", workers, each), *rendering]
 
 
 def _with_whole_paths(experiment: Experiment) -> Experiment:

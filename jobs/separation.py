@@ -9,7 +9,7 @@ import json
 import statistics
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -81,10 +81,11 @@ def demo_of(paper: Experiment, small_model: Any) -> Experiment:
     )
 
 
-def parse(
-    experiment_type: Any, arguments: list[str], *, paper: Experiment, demo: Experiment, description: str | None
-) -> Experiment:
-    """The experiment that a command line asks for: the paper's recipe if it names data, the demo's if not."""
+def parse(experiment_type: Any, arguments: list[str], *, paper: Any, demo: Any, description: str | None) -> Any:
+    """The experiment that a command line asks for: the paper's recipe if it names data, the demo's if not.
+
+    `experiment_type` is the type of both: an Experiment, or what holds one.
+    """
     first = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     first.add_argument("--preset", choices=["paper", "demo"])
     chosen, rest = first.parse_known_args(arguments)
@@ -100,7 +101,17 @@ def parse(
     )
 
 
-def run(experiment: Experiment) -> None:
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class PartOf:
+    """What a run is a part of."""
+
+    parent: str
+    """Id of the MLflow run of the whole."""
+    tags: Mapping[str, str]
+    """What the run is in it."""
+
+
+def run(experiment: Experiment, part_of: PartOf | None = None) -> TrackedRun:
     """Train, evaluate and report; print where everything is."""
     clock = Clock()
     planned = PlannedRun.of(experiment)
@@ -118,9 +129,11 @@ def run(experiment: Experiment) -> None:
         name=planned.name,
         key=planned.key,
         params={path: value for path, value in settings.items() if not path.startswith("evaluation.")},
+        parent=part_of.parent if part_of else None,
         wait_seconds=60 * experiment.tracking_wait_minutes,
     )
     tests = {path: value for path, value in settings.items() if path.startswith("evaluation.")}
+    tests |= part_of.tags if part_of else {}
     read = functools.partial(read_mixtures, source=ClipSource.of(manifest, source.cache), mixing=mixing)
     held_out = planned.validation_list
     in_batches = functools.partial(read_batches, batch_size=evaluation.batch_size, read=read)
@@ -170,6 +183,7 @@ def run(experiment: Experiment) -> None:
         f"model: {model_uri}\n"
         f"table, figures and sounds: {tracked.artifacts}"
     )
+    return tracked
 
 
 def read_batches(

@@ -157,8 +157,9 @@ def evaluate(
     """Separate and score the mixtures of a plan on the cluster: a table of RESULTS, in the plan's order.
 
     The checkpoint's model is named after its experiment; its classes are those of the plan. `read` turns rows of the
-    plan into a batch, on any node. One actor a GPU separates; without, one for four CPUs. `on_scored` gets the rows of
-    each batch as it is done. Raises UsageError if no mixture can be scored.
+    plan into a batch, on any node. One actor a GPU separates; without, one for four CPUs (in a
+    trial of a sweep, of its share: the actors of many trials must not take what their scoring needs). `on_scored` gets
+    the rows of each batch as it is done. Raises UsageError if no mixture can be scored.
     """
     scored = scoring_pipeline(checkpoint, plan, read, batch_size=batch_size, num_gpus=num_gpus, metrics=metrics)
     blocks: Any = scored.iter_batches(batch_size=None, batch_format="pyarrow")
@@ -185,6 +186,9 @@ def scoring_pipeline(
     import ray
     import ray.data
 
+    from cocktail.train.cluster import trials_at_once
+
+    cpus = int(ray.cluster_resources().get("CPU", 0)) // (trials_at_once() or 1)
     context = ray.data.DataContext.get_current()
     context.enable_progress_bars = False
     context.execution_options.preserve_order = True
@@ -198,9 +202,7 @@ def scoring_pipeline(
             fn_constructor_args=(checkpoint, read, num_gpus > 0),
             batch_size=batch_size,  # as the blocks are; Ray wants it said for GPUs
             batch_format="pyarrow",
-            compute=ray.data.ActorPoolStrategy(
-                size=num_gpus or max(int(ray.cluster_resources().get("CPU", 0)) // 4, 1)
-            ),
+            compute=ray.data.ActorPoolStrategy(size=num_gpus or max(cpus // 4, 1)),
             num_cpus=SEPARATING_CPUS,
             num_gpus=1 if num_gpus else 0,
         )

@@ -35,6 +35,7 @@ _NAME_TAG = "mlflow.runName"
 _MAX_SHOWN = 5
 """Runs that a message lists."""
 _MAX_EXPERIMENTS = 10_000
+_MAX_PARTS = 50_000
 
 T = TypeVar("T")
 
@@ -195,6 +196,19 @@ class TrackedRun:
         return Path(self.ask(lambda client: client.download_artifacts(self.run_id, name, str(folder))))
 
     @property
+    def status(self) -> str:
+        """RUNNING, FINISHED, FAILED or KILLED."""
+        return self._run().info.status
+
+    @property
+    def parts(self) -> list[TrackedRun]:
+        """The runs whose parent this one is."""
+        experiment_id = self._run().info.experiment_id
+        nested = f"tags.`{PARENT_TAG}` = '{self.run_id}'"
+        found = self.ask(lambda client: client.search_runs([experiment_id], nested, max_results=_MAX_PARTS))
+        return [TrackedRun(self.tracking_uri, run.info.run_id, self.wait_seconds) for run in found]
+
+    @property
     def artifacts(self) -> str:
         """Where the run's artifacts lie."""
         return self._run().info.artifact_uri or ""
@@ -210,7 +224,7 @@ class TrackedRun:
             try:
                 yield
             except BaseException as error:
-                told_to_end = isinstance(error, KeyboardInterrupt | SystemExit)
+                told_to_end = isinstance(error, KeyboardInterrupt | TerminatedError)
                 in_haste = told_to_end or isinstance(error, OutageError)
                 last = TrackedRun(self.tracking_uri, self.run_id, 0.0 if in_haste else self.wait_seconds)
                 try:
@@ -227,16 +241,20 @@ class TrackedRun:
         self.ask(lambda client: client.set_terminated(self.run_id, status=status))
 
 
+class TerminatedError(SystemExit):
+    """The process was told to end (SIGTERM, `ray job stop`)."""
+
+
 @contextmanager
 def _sigterm_raising() -> Iterator[None]:
-    """Inside, SIGTERM raises SystemExit in the main thread, once; from another thread nothing is changed."""
+    """Inside, SIGTERM raises TerminatedError in the main thread, once; from another thread nothing is changed."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
 
     def end(number: int, _: Any) -> None:
         signal.signal(signal.SIGTERM, signal.SIG_IGN)  # the run is being closed
-        raise SystemExit(128 + number)
+        raise TerminatedError(128 + number)
 
     previous = signal.signal(signal.SIGTERM, end)
     try:

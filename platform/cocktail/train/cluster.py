@@ -16,19 +16,22 @@ from cocktail.types import UsageError
 
 PROJECT = Path(__file__).resolve().parents[3]
 _RAY_ADVICE = "Failed to apply UDF transform"
+TRIALS_AT_ONCE = "COCKTAIL_TRIALS_AT_ONCE"
+"""Set in the process of a sweep's trial: with how many trials, itself among them, it shares the cluster."""
 SHIPPED = "working_dir_files" in PROJECT.parts
 """Whether this code is the copy that Ray made of a job's working directory."""
 
 
-def connect(tracking_uri: str | None = None) -> None:
+def connect(tracking_uri: str | None = None, *, show_workers: bool = True) -> None:
     """Connect to the cluster of the submitted job or of RAY_ADDRESS; without either, start one on this machine.
 
     Workers import `cocktail` and `pipelines` from where this process does. A job that was submitted without a
-    working directory ran because `ray start` was called in a checkout; it is told what it uses. Raises UsageError
-    if the tracking database is a local file that the other nodes of the cluster cannot reach.
+    working directory ran because `ray start` was called in a checkout; it is told what it uses. What workers print
+    is shown here, too, or only in the Ray dashboard. Raises UsageError if the tracking database is a local file that
+    the other nodes of the cluster cannot reach.
     """
     if not ray.is_initialized():
-        _start()
+        _start(show_workers)
     if tracking_uri and tracking_uri.startswith("sqlite:") and num_nodes() > 1:
         raise UsageError(
             f"training may run on any of the cluster's {num_nodes()} nodes, and they cannot write to {tracking_uri}: "
@@ -36,18 +39,14 @@ def connect(tracking_uri: str | None = None) -> None:
         )
 
 
-def _start() -> None:
+def _start(show_workers: bool) -> None:
     if "RAY_JOB_CONFIG_JSON_ENV_VAR" in os.environ and not SHIPPED:
         print(
             f"no --working-dir was given: this runs the code in {PROJECT} on the cluster, not yours. To ship yours: "
             f"ray job submit --working-dir . -- python {' '.join(_relative(argument) for argument in sys.argv)}",
             file=sys.stderr,
         )
-    # How soon the end of training, or of a worker, is noticed.
-    os.environ.setdefault("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", "0.5")
-    # Otherwise what a worker prints is shown twice.
-    os.environ.setdefault("RAY_TRAIN_ENABLE_PRINT_PATCH", "0")
-    quiet_ray()
+    prepare_train()
     # A shipped working directory may lie elsewhere on each node; Ray adds it to the path and starts workers in it.
     python_path = "platform" if SHIPPED else os.pathsep.join([str(PROJECT), str(PROJECT / "platform")])
     ray.init(
@@ -55,7 +54,17 @@ def _start() -> None:
         address=os.environ.get("RAY_ADDRESS", "local"),
         runtime_env={"env_vars": {"PYTHONPATH": python_path}},
         logging_level=logging.WARNING,
+        log_to_driver=show_workers,
     )
+
+
+def prepare_train() -> None:
+    """What Ray Train is to know of in the process that starts it, before it is used."""
+    # How soon the end of training, or of a worker, is noticed.
+    os.environ.setdefault("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", "0.5")
+    # Otherwise what a worker prints is shown twice.
+    os.environ.setdefault("RAY_TRAIN_ENABLE_PRINT_PATCH", "0")
+    quiet_ray()
 
 
 def quiet_ray() -> None:
@@ -76,6 +85,12 @@ def _relative(argument: str) -> str:
 def num_nodes() -> int:
     """Nodes of the cluster that are up."""
     return sum(node["Alive"] for node in ray.nodes())
+
+
+def trials_at_once() -> int | None:
+    """How many trials of a sweep share the cluster with this process's; None if it is no trial's."""
+    told = os.environ.get(TRIALS_AT_ONCE)
+    return None if told is None else int(told)
 
 
 @contextmanager

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -68,7 +69,22 @@ def place(nodes: Sequence[Node], demands: Sequence[Demand]) -> list[list[str]]:
     return taken
 
 
+def copies_that_fit(nodes: Sequence[Node], demands: Sequence[Demand]) -> int:
+    """How many times there is a place for all of it at once, on idle nodes."""
+    for copies in itertools.count(1):
+        try:
+            place(nodes, [*demands] * copies)
+        except UsageError:
+            return copies - 1
+    raise AssertionError("no cluster is endless")
+
+
+def grows() -> bool:
+    """Whether the cluster is said to add nodes when they are asked for (COCKTAIL_AUTOSCALING)."""
+    return bool(os.environ.get("COCKTAIL_AUTOSCALING"))
+
+
 def require_place(demands: Sequence[Demand]) -> None:
     """Raise UsageError, with the numbers, if a cluster that does not grow has no place for all of it at once."""
-    if not os.environ.get("COCKTAIL_AUTOSCALING"):
+    if not grows():
         place(cluster_nodes(), demands)

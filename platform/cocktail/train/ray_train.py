@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
 import os
 import time
 from collections.abc import Callable, Iterator
@@ -17,13 +18,14 @@ from ray.train import FailureConfig, RunConfig, ScalingConfig
 from ray.train.torch import TorchTrainer, get_device
 from ray.train.v2._internal.constants import ENV_VARS_TO_PROPAGATE
 from ray.train.v2.api.exceptions import TrainingFailedError
+from ray.tune.integration.ray_train import TuneReportCallback
 
 from cocktail.config import Experiment, Resources
 from cocktail.spool import MetricSpool
 from cocktail.storage import delete_file, exists, join, read_bytes, resolve, write_atomic
 from cocktail.tracking import TrackedRun
 from cocktail.train.checkpoint import CheckpointStore, require_identity
-from cocktail.train.cluster import quiet_ray
+from cocktail.train.cluster import num_nodes, quiet_ray, trials_at_once
 from cocktail.train.look import Look, Place
 from cocktail.train.loop import FirstBatches, train
 from cocktail.train.update import NonFiniteLossError
@@ -68,8 +70,8 @@ def fit(
 
     `look_at` and `validate_on` read, on each worker, the held-out mixtures that training looks at and validates on;
     each checkpoint carries `about`. A worker that dies takes its group with it; the group starts again from the newest
-    checkpoint, up to `resources.max_failures` times. Raises NonFiniteLossError and UsageError as
-    `cocktail.train.loop.train` does.
+    checkpoint, up to `resources.max_failures` times. In a trial of a sweep, Ray Tune gets the metrics of each log
+    line. Raises NonFiniteLossError and UsageError as `cocktail.train.loop.train` does.
     """
     resources = experiment.resources
     start = f"start-{time.time_ns()}"
@@ -81,12 +83,23 @@ def fit(
     was_set = os.environ.get("RAY_ADDRESS")
     os.environ["RAY_ADDRESS"] = ray.get_runtime_context().gcs_address
     ENV_VARS_TO_PROPAGATE.add("RAY_ADDRESS")
+    at_once = trials_at_once()
+    trials_a_node = None if at_once is None else math.ceil(at_once / num_nodes())
 
     def worker() -> None:
         with verdict.recording() as begins:
             if begins:
                 _train_here(
-                    experiment, source, num_classes, identity, checkpoints, tracked, run_folder, look_at, validate_on
+                    experiment,
+                    source,
+                    num_classes,
+                    identity,
+                    checkpoints,
+                    tracked,
+                    run_folder,
+                    look_at,
+                    validate_on,
+                    trials_a_node,
                 )
 
     filesystem, path = resolve(join(run_folder, "ray"))
@@ -105,6 +118,7 @@ def fit(
             storage_path=path,
             storage_filesystem=filesystem,
             failure_config=FailureConfig(max_failures=resources.max_failures),
+            callbacks=None if at_once is None else [TuneReportCallback()],
         ),
     )
     try:
@@ -155,14 +169,16 @@ def _train_here(
     run_folder: str,
     look_at: ReadBatches,
     validate_on: ReadBatches | None,
+    trials_a_node: int | None,
 ) -> None:
-    """What each training process runs."""
+    """What each training process runs. `trials_a_node` is of the sweep that this is part of, if it is."""
     quiet_ray()
     context = ray.train.get_context()
     place = Place(device=get_device(), rank=context.get_world_rank(), world_size=context.get_world_size())
     if place.device.type == "cpu":
         # Ray sets one thread for a fraction of a CPU; the processes of a node share its cores instead.
-        torch.set_num_threads(max(len(os.sched_getaffinity(0)) // context.get_local_world_size(), 1))
+        processes = context.get_local_world_size() * (trials_a_node or 1)
+        torch.set_num_threads(max(len(os.sched_getaffinity(0)) // processes, 1))
     if place.rank == 0:
         print(f"training on {place.device}, from {checkpoints.newest() or 'the first step'}", flush=True)
 
@@ -170,6 +186,8 @@ def _train_here(
         if spool is not None:
             print(_progress_line(step, num_steps, metrics), flush=True)
             spool.log(metrics, step)
+        if trials_a_node is not None:
+            ray.train.report({"step": step, "num_steps": num_steps, **metrics})
 
     def on_look(step: int, scores: dict[str, float]) -> None:
         if spool is not None:

@@ -1,0 +1,371 @@
+"""A sweep: trials of one experiment under Ray Tune, each an ordinary run, in an MLflow run of the whole."""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import json
+import os
+import re
+import sys
+import tempfile
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Annotated, Any
+
+import tyro
+
+from cocktail.config import Experiment, flatten, run_key
+from cocktail.storage import absolute, exists, join, list_names, read_bytes, write_atomic
+from cocktail.tracking import TerminatedError, TrackedRun, default_tracking_uri
+from cocktail.train.cluster import connect
+from cocktail.train.ray_train import uses_gpus
+from cocktail.train.ray_tune import ENDED, EarlyStopping, Trial, run_trials, trials_that_fit
+from cocktail.types import UsageError
+from jobs.grids import Grid, PlannedTrial, axis, combine, named, parse_axis, plan_trials
+from jobs.planned_run import FINISHED, open_data, training_demands
+from jobs.scoring import test_demands
+from jobs.separation import PartOf, run
+from jobs.sweep_tables import progress_table, score_table
+from pipelines.manifest import Manifest
+from pipelines.mixtures import MixtureStream
+
+SHOW_SECONDS, CHANGE_SECONDS = 30.0, 2.0
+"""The table is shown so often, and so soon after a trial's status has changed: changes come in groups."""
+PLAN = "sweep.json"
+"""In a sweep's folder: its key, and the keys of its trials' runs by label."""
+LABEL_TAG, OVERRIDES_TAG, STATUS_TAG = "trial.label", "trial.overrides", "trial.status"
+_STOPPED_EARLY = "stopped early at step "
+_GRACE_SHARE = 9
+_SCORES = ("sdr", "sdr_low", "sdr_high", "sir", "sar")
+
+
+@dataclass(frozen=True, kw_only=True)
+class SweepOptions:
+    """What a sweep is, beside its experiment and its grid."""
+
+    over: Annotated[tuple[str, ...], tyro.conf.UseAppendAction] = ()
+    """PATH=V1,V2,...: one trial for each value of a setting, times those of other grids; may be given again."""
+    seeds: tuple[int, ...] = ()
+    """Each trial once with each of these seeds."""
+    asha: bool = False
+    """Stop the trials early that are worst after equally many steps."""
+    asha_metric: str | None = None
+    """What ASHA compares, lower is better. None is validation/total if there is a validation split, else loss/total,
+    the mean since the last log line."""
+    asha_grace_steps: int | None = None
+    """Steps that each trial does before ASHA compares it for the first time; None is a ninth of the training."""
+    asha_reduction_factor: int = 3
+    """Of the trials that ASHA compares, one in so many goes on; the next time is after so many times the steps."""
+    max_concurrent: int | None = None
+    """Trials at a time; None is as many as the cluster holds. Give it on a cluster that grows."""
+    sweep_name: str | None = None
+    """Name of the sweep; None derives it from the experiment and the grid."""
+    again: bool = False
+    """Run a finished sweep once more, beside its first run."""
+
+    def __post_init__(self) -> None:
+        for name in ("asha_grace_steps", "max_concurrent"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise UsageError(f"{name} must be at least 1, not {value}")
+        if self.asha_reduction_factor < 2:
+            raise UsageError(f"asha_reduction_factor must be at least 2, not {self.asha_reduction_factor}")
+        if self.sweep_name is not None and not re.fullmatch(r"[A-Za-z0-9._-]+", self.sweep_name):
+            raise UsageError(f"sweep_name may hold letters, digits, '.', '_' and '-' only, not {self.sweep_name!r}")
+        if self.sweep_name is not None and self.again:
+            raise UsageError("--again makes a name: give another --sweep-name instead")
+
+
+def sweep(experiment_type: Any, base: Experiment, grids: Sequence[Grid], options: SweepOptions) -> None:
+    """Run what is left of a sweep and report on it. Exits with status 1 if a trial failed, with 130 if stopped.
+
+    Raises UsageError, before anything is recorded, for what no trial could do.
+    """
+    if base.run_name is not None:
+        raise UsageError("each trial has a run name of its own: give --sweep-name in place of --run-name")
+    axes = [parse_axis(text) for text in options.over]
+    axes += [axis("seed", [str(seed) for seed in options.seeds])] if options.seeds else []
+    grids = combine(grids, axes)
+    base = replace(base, output=absolute(base.output, "--output"))
+    planned, rows = plan_trials(experiment_type, base, grids)
+    try:
+        tracking_uri = base.tracking_uri or default_tracking_uri(base.output)
+        connect(tracking_uri, show_workers=False)
+        gpus = uses_gpus(base.resources)
+        phases = []
+        for kind in {trial.experiment.resources for trial in planned}:
+            phases += [training_demands(kind, gpus), test_demands(kind.num_workers if gpus else 0)]
+            phase for kind in kinds for phase in (training_demands(kind, gpus), test_demands(gpus * kind.num_workers))
+        ]
+        at_once = trials_that_fit(phases, most=options.max_concurrent)
+        whole = _Sweep.open(base, planned, options, tracking_uri)
+        whole.recall()
+        with whole.tracked.closing():
+            varied = [grid.paths for grid in grids]
+            whole.tracked.tag(
+                {"sweep.grid": json.dumps(varied), "sweep.trials": len(planned), "command": " ".join(sys.argv)}
+            )
+            whole.run(at_once, options)
+            whole.report(grids, rows)
+            failed = [f"{trial.label} ({trial.error})" for trial in whole.states if trial.status == "failed"]
+            if failed:
+                told = f"{len(failed)} of {len(planned)} trials failed: {'; '.join(failed)}"
+                print(f"error: {told}. The same command tries them again", file=sys.stderr)
+                sys.exit(1)
+        whole.mark_finished()
+    except (KeyboardInterrupt, TerminatedError):
+        print("\nstopped: the same command goes on with what is left", file=sys.stderr)
+        sys.exit(130)
+
+
+def sweep_name(base: Experiment, key: str, options: SweepOptions) -> str:
+    """The name given, or that of the newest sweep of this key, or of a new one: the first, or --again after one."""
+    if options.sweep_name is not None:
+        return options.sweep_name
+    sweeps, stem = join(base.output, "sweeps"), f"{base.name}-sweep-{key}-"
+    ends = [name.removeprefix(stem) for name in list_names(sweeps) if name.startswith(stem)]
+    newest = max((int(end) for end in ends if end.isdecimal()), default=0)
+    is_finished = newest > 0 and exists(join(sweeps, f"{stem}{newest}", FINISHED))
+    return f"{stem}{newest + 1 if newest == 0 or (is_finished and options.again) else newest}"
+
+
+@dataclass(kw_only=True)
+class _Sweep:
+    """A sweep that is open in MLflow."""
+
+    name: str
+    folder: str
+    tracked: TrackedRun
+    planned: dict[str, PlannedTrial]
+    """By label; their experiments have run names and data."""
+    keys: dict[str, str]
+    """Of their runs, by label (`cocktail.config.run_key`)."""
+    states: list[Trial]
+
+    @classmethod
+    def open(
+        cls, base: Experiment, planned: Sequence[PlannedTrial], options: SweepOptions, tracking_uri: str
+    ) -> _Sweep:
+        """The sweep of these trials, with what is recorded of it; made if there is none.
+
+        Raises UsageError if one of that name had other trials.
+        """
+        manifests: dict[tuple[str | None, int], Manifest] = {}
+        trials, keys = [], {}
+        for trial in planned:
+            needs = (trial.experiment.data, trial.experiment.mixing.sample_rate_hz)
+            if needs not in manifests:  # once, here: trials would make the same corpus at the same time
+                manifests[needs] = open_data(trial.experiment, tracking_uri)
+            given = replace(trial.experiment, data=manifests[needs].folder, tracking_uri=tracking_uri)
+            trials.append(replace(trial, experiment=given))
+            keys[trial.label] = run_key(given, manifests[needs].root_hash)
+        key = _key_of(trials, keys, options)
+        name = sweep_name(base, key, options)
+        folder = join(base.output, "sweeps", name)
+        _require_same(folder, key, keys)
+        tracked = TrackedRun.open(
+            tracking_uri,
+            join(base.output, "artifacts"),
+            experiment=base.name,
+            name=name,
+            key=key,
+            params=flatten(asdict(base)),
+        )
+        write_atomic(join(folder, PLAN), json.dumps({"key": key, "trials": keys}, indent=1).encode())
+        return cls(
+            name=name,
+            folder=folder,
+            tracked=tracked,
+            planned={trial.label: trial for trial in named(trials, name)},
+            keys=keys,
+            states=[Trial(label=trial.label) for trial in trials],
+        )
+
+    @property
+    def children(self) -> dict[str, TrackedRun]:
+        """The trials' MLflow runs, by label: of those that have one."""
+        return {tracked.tags[LABEL_TAG]: tracked for tracked in self.tracked.parts}
+
+    def recall(self) -> None:
+        """Bring the states up to what is recorded: what is finished, and what was stopped early."""
+        children = self.children
+        for state in self.states:
+            experiment, child = self.planned[state.label].experiment, children.get(state.label)
+            if child is None:
+                continue
+            said = child.tags.get(STATUS_TAG, "")
+            if exists(join(experiment.output, "runs", str(experiment.run_name), FINISHED)):
+                state.status, state.metrics = "finished", recorded(child, experiment.name)
+            elif said.startswith(_STOPPED_EARLY):
+                step = float(said.removeprefix(_STOPPED_EARLY))
+                state.status, state.metrics = "stopped early", {**recorded(child, experiment.name), "step": step}
+
+    def run(self, at_once: int, options: SweepOptions) -> None:
+        """Run what is left."""
+        left = [state.label for state in self.states if state.status not in ENDED]
+        print(f"sweep {self.name}: {len(self.states)} trials, {len(left)} to run, {at_once} at a time", flush=True)
+        if not left:
+            print("it is finished: its table is made again (--again runs another)", flush=True)
+            return
+        here = {"command": " ".join(sys.argv), "ray_job": os.environ.get("RAY_JOB_ID", "none")}
+        board = _Board(self.states, {label: trial.overrides for label, trial in self.planned.items()})
+
+        def on_change(state: Trial) -> None:
+            board.is_due = True
+            if state.status in ENDED:
+                self.settle([state])
+
+        try:
+            run_trials(
+                self.states,
+                functools.partial(run_trial, planned=self.planned, parent=self.tracked.run_id, here=here),
+                folder=join(self.folder, "tune"),
+                at_once=at_once,
+                early_stopping=self.early_stopping(options) if options.asha else None,
+                on_change=on_change,
+                on_step=board.show_if_due,
+            )
+        finally:
+            # Again, after all processes have ended: one that was being stopped may have said something else.
+            self.settle([state for state in self.states if state.status != "finished"])
+
+    def early_stopping(self, options: SweepOptions) -> EarlyStopping:
+        """ASHA as the options have it, with what the trials reported before this start."""
+        experiments = [trial.experiment for trial in self.planned.values()]
+        held_out = all(experiment.training.validation_split for experiment in experiments)
+        metric = options.asha_metric or ("validation/total" if held_out else "loss/total")
+        grace = options.asha_grace_steps or max(min(map(_num_steps, experiments)) // _GRACE_SHARE, 1)
+        print(f"ASHA compares {metric} after {grace} steps for the first time", flush=True)
+        return EarlyStopping(
+            metric=metric,
+            grace_steps=grace,
+            reduction_factor=options.asha_reduction_factor,
+            earlier={label: child.history(metric) for label, child in self.children.items()},
+        )
+
+    def settle(self, states: Sequence[Trial]) -> None:
+        """Say in MLflow how trials stand: what was stopped could not. One that has not ended is KILLED, to go on."""
+        children = self.children
+        for state in states:
+            child = children.get(state.label)
+            if child is None and state.status == "failed":  # before it had a run
+                child = self.record(state.label)
+            if child is None:
+                continue
+            if state.status in ENDED:
+                said = {"stopped early": f"{_STOPPED_EARLY}{state.step}", "failed": f"failed: {state.error}"}
+                child.tag({STATUS_TAG: said.get(state.status, state.status)})
+            if state.status != "finished":
+                child.finish("FAILED" if state.status == "failed" else "KILLED")
+
+    def record(self, label: str) -> TrackedRun:
+        """The MLflow run of a trial that failed before it opened it."""
+        experiment = self.planned[label].experiment
+        child = TrackedRun.open(
+            self.tracked.tracking_uri,
+            join(experiment.output, "artifacts"),
+            experiment=experiment.name,
+            name=str(experiment.run_name),
+            key=self.keys[label],
+            params=flatten(asdict(experiment)),
+            parent=self.tracked.run_id,
+        )
+        child.tag(tags_of(self.planned[label]))
+        return child
+
+    def report(self, grids: Sequence[Grid], rows: Sequence[Sequence[PlannedTrial]]) -> None:
+        """Print the scores, grid by grid, and store them in the sweep's folder and its MLflow run."""
+        states = {state.label: state for state in self.states}
+        tables = [
+            f"{grid.title}\n\n"
+            + score_table([row.label for row in grid.rows], [states[trial.label] for trial in trials])
+            for grid, trials in zip(grids, rows, strict=True)
+        ]
+        text = "\n\n".join([f"# {self.name}", *tables])
+        write_atomic(join(self.folder, "sweep.md"), f"{text}\n".encode())
+        with tempfile.TemporaryDirectory() as folder:
+            (Path(folder) / "sweep.md").write_text(f"{text}\n")
+            self.tracked.store(Path(folder))
+        uri = self.tracked.tracking_uri
+        print(
+            f"\n{text}\n\nMLflow: {uri}, run {self.tracked.run_id}\ntable: {join(self.folder, 'sweep.md')}", flush=True
+        )
+
+    def mark_finished(self) -> None:
+        """The same command then makes the report again, or another sweep."""
+        write_atomic(join(self.folder, FINISHED), json.dumps({"mlflow_run": self.tracked.run_id}).encode())
+
+
+def run_trial(
+    label: str, *, planned: Mapping[str, PlannedTrial], parent: str, here: Mapping[str, str]
+) -> dict[str, float]:
+    """Run one trial as any experiment is run. Returns its scores."""
+    trial = planned[label]
+    tags = {**here, **tags_of(trial), STATUS_TAG: "running"}
+    return recorded(run(trial.experiment, PartOf(parent=parent, tags=tags)), trial.experiment.name)
+
+
+def tags_of(trial: PlannedTrial) -> dict[str, str]:
+    """What a trial's MLflow run says of it."""
+    return {LABEL_TAG: trial.label, OVERRIDES_TAG: json.dumps(trial.overrides)}
+
+
+def recorded(tracked: TrackedRun, system: str) -> dict[str, float]:
+    """What a run's MLflow run holds of what a sweep shows: its last step and loss, and the scores of its system."""
+    losses = tracked.history("loss/total")
+    told = {"step": losses[-1][0], "num_steps": losses[-1][0], "loss/total": losses[-1][1]} if losses else {}
+    for score in _SCORES:
+        history = tracked.history(f"test/{system}/{score}")
+        told |= {score: history[-1][1]} if history else {}
+    return told
+
+
+class _Board:
+    """Shows the table of trials, when there is something new and now and then."""
+
+    def __init__(self, states: Sequence[Trial], overrides: Mapping[str, Mapping[str, Any]]) -> None:
+        self.is_due = False
+        self._states = states
+        self._overrides = overrides
+        self._shown = time.monotonic()
+
+    def show_if_due(self) -> None:
+        now = time.monotonic()
+        if now - self._shown >= (CHANGE_SECONDS if self.is_due else SHOW_SECONDS):
+            clock = time.strftime("%H:%M:%S")
+            print(f"\n{clock}\n{progress_table(self._states, self._overrides)}", flush=True)
+            self.is_due, self._shown = False, now
+
+
+def _num_steps(experiment: Experiment) -> int:
+    training = experiment.training
+    stream = MixtureStream(
+        folder=str(experiment.data),
+        mixing=experiment.mixing,
+        split=training.split,
+        seed=experiment.seed,
+        batch_size=training.batch_size,
+    )
+    return training.num_steps(stream.batches_per_epoch)
+
+
+def _key_of(trials: Sequence[PlannedTrial], keys: Mapping[str, str], options: SweepOptions) -> str:
+    """Eight hexadecimal digits that name what a sweep comes to."""
+    tests = {trial.label: asdict(trial.experiment.evaluation) for trial in trials}
+    asha = (options.asha, options.asha_metric, options.asha_grace_steps, options.asha_reduction_factor)
+    told = json.dumps([keys, tests, asha if options.asha else None], sort_keys=True)
+    return hashlib.sha256(told.encode()).hexdigest()[:8]
+
+
+def _require_same(folder: str, key: str, keys: Mapping[str, str]) -> None:
+    """Raise UsageError if a sweep of the name is of something else."""
+    if not exists(join(folder, PLAN)):
+        return
+    was = json.loads(read_bytes(join(folder, PLAN)))
+    if was["key"] != key:
+        other = [label for label in was["trials"].keys() | keys.keys() if was["trials"].get(label) != keys.get(label)]
+        shown = f"these trials are not the same: {'; '.join(sorted(other))}" if other else "its tests or ASHA differ"
+        raise UsageError(f"{folder} holds another sweep ({shown}): choose another --sweep-name")

@@ -1,0 +1,78 @@
+"""What a sweep's options, name and tables are."""
+
+from dataclasses import replace
+
+import pytest
+
+from cocktail.storage import write_atomic
+from cocktail.train.ray_tune import Trial
+from cocktail.types import UsageError
+from jobs.sweep_tables import progress_table, score_table
+from jobs.sweeping import SweepOptions, sweep, sweep_name
+from tests.integration.small_experiment import SMALL
+
+
+def test_an_unfinished_sweep_is_gone_on_with_and_a_finished_one_is_followed_if_asked(tmp_path):
+    base = replace(SMALL, output=str(tmp_path))
+    again, options = SweepOptions(again=True), SweepOptions()
+    assert sweep_name(base, "0123abcd", options) == "small-sweep-0123abcd-1"
+    folder = tmp_path / "sweeps" / "small-sweep-0123abcd-1"
+    write_atomic(str(folder / "sweep.json"), b"{}")
+    assert sweep_name(base, "0123abcd", again) == "small-sweep-0123abcd-1"
+    write_atomic(str(folder / "finished.json"), b"{}")
+    assert sweep_name(base, "0123abcd", options) == "small-sweep-0123abcd-1"
+    assert sweep_name(base, "0123abcd", again) == "small-sweep-0123abcd-2"
+    assert sweep_name(base, "ffffffff", again) == "small-sweep-ffffffff-1"
+    assert sweep_name(base, "0123abcd", SweepOptions(sweep_name="ours")) == "ours"
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [{"max_concurrent": 0}, {"asha_grace_steps": 0}, {"asha_reduction_factor": 1}, {"sweep_name": "a/b"}],
+)
+def test_options_out_of_range_are_refused(wrong):
+    with pytest.raises(UsageError, match=next(iter(wrong))):
+        SweepOptions(**wrong)
+
+
+def test_a_run_name_is_refused_as_trials_have_their_own():
+    with pytest.raises(UsageError, match="--sweep-name"):
+        sweep(type(SMALL), replace(SMALL, run_name="mine"), [], SweepOptions(seeds=(0, 1)))
+
+
+def test_the_table_shows_how_far_each_trial_is():
+    trials = [
+        Trial(
+            label="depth 1", status="finished", metrics={"step": 300, "num_steps": 300, "loss/total": 1.5, "sdr": 4.25}
+        ),
+        Trial(
+            label="depth 3",
+            status="running",
+            metrics={"step": 60, "num_steps": 300, "loss/total": 2.0, "seconds_per_step": 0.5},
+        ),
+        Trial(label="depth 6"),
+    ]
+    overrides = {trial.label: {"model.depth": int(trial.label[-1])} for trial in trials}
+    rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in progress_table(trials, overrides).splitlines()]
+    assert rows[0] == ["trial", "sets", "status", "step", "loss", "SDR", "s/step", "min left"]
+    assert rows[2:] == [
+        ["depth 1", "depth=1", "finished", "300/300", "1.50", "4.25", "", ""],
+        ["depth 3", "depth=3", "running", "60/300", "2.00", "", "0.50", "2.0"],
+        ["depth 6", "depth=6", "waiting", "", "", "", "", ""],
+    ]
+
+
+def test_scores_are_in_the_grids_order_with_their_interval_and_what_went_wrong():
+    trials = [
+        Trial(
+            label="b", status="finished", metrics={"sdr": 5.0, "sdr_low": 4.0, "sdr_high": 6.0, "sir": 9.0, "sar": 8.0}
+        ),
+        Trial(label="a", status="stopped early", metrics={"step": 40}),
+        Trial(label="c", status="failed", error="no room"),
+    ]
+    rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in score_table("bac", trials).splitlines()]
+    assert rows[2:] == [
+        ["b", "5.00", "4.00 to 6.00", "9.00", "8.00", "finished"],
+        ["a", "", "", "", "", "stopped early at step 40"],
+        ["c", "", "", "", "", "failed: no room"],
+    ]
