@@ -8,8 +8,9 @@ from cocktail.config import Resources
 from cocktail.storage import write_atomic
 from cocktail.train.ray_tune import Trial
 from cocktail.types import UsageError
+from jobs.sweep_options import SweepOptions, sweep_name
 from jobs.sweep_tables import progress_table, score_table
-from jobs.sweeping import SweepOptions, peak_demand, sweep, sweep_name
+from jobs.sweeping import peak_demand, sweep
 from tests.integration.small_experiment import SMALL
 
 
