@@ -23,7 +23,8 @@ from cocktail.train.cluster import one_line_errors
 from jobs import sgn_music, sgn_vggsound
 from jobs.grids import Grid, Row
 from jobs.separation import demo_of, parse
-from jobs.sweeping import SweepOptions, sweep
+from jobs.sweep_options import SweepOptions
+from jobs.sweeping import sweep
 
 PAPER = replace(sgn_music.PAPER, name="ablate_sgn")
 # The small corpus is split as VGG-Sound is.

@@ -3,22 +3,18 @@
 from __future__ import annotations
 
 import functools
-import hashlib
 import json
 import os
-import re
 import sys
 import tempfile
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Annotated, Any
-
-import tyro
+from typing import Any
 
 from cocktail.config import Experiment, flatten, run_key
-from cocktail.storage import absolute, exists, join, list_names, read_bytes, write_atomic
+from cocktail.storage import absolute, exists, join, write_atomic
 from cocktail.tracking import TerminatedError, TrackedRun, default_tracking_uri
 from cocktail.train.cluster import connect
 from cocktail.train.ray_train import uses_gpus
@@ -28,55 +24,17 @@ from jobs.grids import Grid, PlannedTrial, axis, combine, named, parse_axis, pla
 from jobs.planned_run import FINISHED, open_data, training_demands
 from jobs.scoring import test_demands
 from jobs.separation import PartOf, run
+from jobs.sweep_options import PLAN, SweepOptions, key_of, require_same, sweep_name
 from jobs.sweep_tables import progress_table, score_table
 from pipelines.manifest import Manifest
 from pipelines.mixtures import MixtureStream
 
 SHOW_SECONDS, CHANGE_SECONDS = 30.0, 2.0
 """The table is shown so often, and so soon after a trial's status has changed: changes come in groups."""
-PLAN = "sweep.json"
-"""In a sweep's folder: its key, and the keys of its trials' runs by label."""
 LABEL_TAG, OVERRIDES_TAG, STATUS_TAG = "trial.label", "trial.overrides", "trial.status"
 _STOPPED_EARLY = "stopped early at step "
 _GRACE_SHARE = 9
 _SCORES = ("sdr", "sdr_low", "sdr_high", "sir", "sar")
-
-
-@dataclass(frozen=True, kw_only=True)
-class SweepOptions:
-    """What a sweep is, beside its experiment and its grid."""
-
-    over: Annotated[tuple[str, ...], tyro.conf.UseAppendAction] = ()
-    """PATH=V1,V2,...: one trial for each value of a setting, times those of other grids; may be given again."""
-    seeds: tuple[int, ...] = ()
-    """Each trial once with each of these seeds."""
-    asha: bool = False
-    """Stop the trials early that are worst after equally many steps."""
-    asha_metric: str | None = None
-    """What ASHA compares, lower is better. None is validation/total if there is a validation split, else loss/total,
-    the mean since the last log line."""
-    asha_grace_steps: int | None = None
-    """Steps that each trial does before ASHA compares it for the first time; None is a ninth of the training."""
-    asha_reduction_factor: int = 3
-    """Of the trials that ASHA compares, one in so many goes on; the next time is after so many times the steps."""
-    max_concurrent: int | None = None
-    """Trials at a time; None is as many as the cluster holds. Give it on a cluster that grows."""
-    sweep_name: str | None = None
-    """Name of the sweep; None derives it from the experiment and the grid."""
-    again: bool = False
-    """Run a finished sweep once more, beside its first run."""
-
-    def __post_init__(self) -> None:
-        for name in ("asha_grace_steps", "max_concurrent"):
-            value = getattr(self, name)
-            if value is not None and value < 1:
-                raise UsageError(f"{name} must be at least 1, not {value}")
-        if self.asha_reduction_factor < 2:
-            raise UsageError(f"asha_reduction_factor must be at least 2, not {self.asha_reduction_factor}")
-        if self.sweep_name is not None and not re.fullmatch(r"[A-Za-z0-9._-]+", self.sweep_name):
-            raise UsageError(f"sweep_name may hold letters, digits, '.', '_' and '-' only, not {self.sweep_name!r}")
-        if self.sweep_name is not None and self.again:
-            raise UsageError("--again makes a name: give another --sweep-name instead")
 
 
 def sweep(experiment_type: Any, base: Experiment, grids: Sequence[Grid], options: SweepOptions) -> None:
@@ -94,12 +52,10 @@ def sweep(experiment_type: Any, base: Experiment, grids: Sequence[Grid], options
     try:
         tracking_uri = base.tracking_uri or default_tracking_uri(base.output)
         connect(tracking_uri, show_workers=False)
-        gpus = uses_gpus(base.resources)
         phases = []
-        for kind in {trial.experiment.resources for trial in planned}:
-            phases += [training_demands(kind, gpus), test_demands(kind.num_workers if gpus else 0)]
-            phase for kind in kinds for phase in (training_demands(kind, gpus), test_demands(gpus * kind.num_workers))
-        ]
+        for resources in {trial.experiment.resources for trial in planned}:
+            gpus = uses_gpus(resources)
+            phases += [training_demands(resources, gpus), test_demands(resources.num_workers if gpus else 0)]
         at_once = trials_that_fit(phases, most=options.max_concurrent)
         whole = _Sweep.open(base, planned, options, tracking_uri)
         whole.recall()
@@ -119,17 +75,6 @@ def sweep(experiment_type: Any, base: Experiment, grids: Sequence[Grid], options
     except (KeyboardInterrupt, TerminatedError):
         print("\nstopped: the same command goes on with what is left", file=sys.stderr)
         sys.exit(130)
-
-
-def sweep_name(base: Experiment, key: str, options: SweepOptions) -> str:
-    """The name given, or that of the newest sweep of this key, or of a new one: the first, or --again after one."""
-    if options.sweep_name is not None:
-        return options.sweep_name
-    sweeps, stem = join(base.output, "sweeps"), f"{base.name}-sweep-{key}-"
-    ends = [name.removeprefix(stem) for name in list_names(sweeps) if name.startswith(stem)]
-    newest = max((int(end) for end in ends if end.isdecimal()), default=0)
-    is_finished = newest > 0 and exists(join(sweeps, f"{stem}{newest}", FINISHED))
-    return f"{stem}{newest + 1 if newest == 0 or (is_finished and options.again) else newest}"
 
 
 @dataclass(kw_only=True)
@@ -155,17 +100,17 @@ class _Sweep:
         """
         manifests: dict[tuple[str | None, int], Manifest] = {}
         trials, keys = [], {}
-        for trial in planned:
+        for trial in map(_with_whole_paths, planned):
             needs = (trial.experiment.data, trial.experiment.mixing.sample_rate_hz)
             if needs not in manifests:  # once, here: trials would make the same corpus at the same time
                 manifests[needs] = open_data(trial.experiment, tracking_uri)
             given = replace(trial.experiment, data=manifests[needs].folder, tracking_uri=tracking_uri)
             trials.append(replace(trial, experiment=given))
             keys[trial.label] = run_key(given, manifests[needs].root_hash)
-        key = _key_of(trials, keys, options)
+        key = key_of(trials, keys, options)
         name = sweep_name(base, key, options)
         folder = join(base.output, "sweeps", name)
-        _require_same(folder, key, keys)
+        require_same(folder, key, keys)
         tracked = TrackedRun.open(
             tracking_uri,
             join(base.output, "artifacts"),
@@ -186,11 +131,12 @@ class _Sweep:
 
     @property
     def children(self) -> dict[str, TrackedRun]:
-        """The trials' MLflow runs, by label: of those that have one."""
-        return {tracked.tags[LABEL_TAG]: tracked for tracked in self.tracked.parts}
+        """The trials' MLflow runs, by label: of those that have one and could say so before they were killed."""
+        told = [(part.tags, part) for part in self.tracked.parts]
+        return {tags[LABEL_TAG]: part for tags, part in told if LABEL_TAG in tags}
 
     def recall(self) -> None:
-        """Bring the states up to what is recorded: what is finished, and what was stopped early."""
+        """Bring the states up to what is recorded, what is finished and what was stopped early, and say so of them."""
         children = self.children
         for state in self.states:
             experiment, child = self.planned[state.label].experiment, children.get(state.label)
@@ -202,6 +148,7 @@ class _Sweep:
             elif said.startswith(_STOPPED_EARLY):
                 step = float(said.removeprefix(_STOPPED_EARLY))
                 state.status, state.metrics = "stopped early", {**recorded(child, experiment.name), "step": step}
+        self.settle([state for state in self.states if state.status in ENDED])
 
     def run(self, at_once: int, options: SweepOptions) -> None:
         """Run what is left."""
@@ -299,6 +246,15 @@ class _Sweep:
         write_atomic(join(self.folder, FINISHED), json.dumps({"mlflow_run": self.tracked.run_id}).encode())
 
 
+def _with_whole_paths(trial: PlannedTrial) -> PlannedTrial:
+    """The trial's processes have another working directory."""
+    evaluation = trial.experiment.evaluation
+    if evaluation.test_list is None:
+        return trial
+    listed = replace(evaluation, test_list=absolute(evaluation.test_list, "--evaluation.test-list"))
+    return replace(trial, experiment=replace(trial.experiment, evaluation=listed))
+
+
 def run_trial(
     label: str, *, planned: Mapping[str, PlannedTrial], parent: str, here: Mapping[str, str]
 ) -> dict[str, float]:
@@ -350,22 +306,3 @@ def _num_steps(experiment: Experiment) -> int:
         batch_size=training.batch_size,
     )
     return training.num_steps(stream.batches_per_epoch)
-
-
-def _key_of(trials: Sequence[PlannedTrial], keys: Mapping[str, str], options: SweepOptions) -> str:
-    """Eight hexadecimal digits that name what a sweep comes to."""
-    tests = {trial.label: asdict(trial.experiment.evaluation) for trial in trials}
-    asha = (options.asha, options.asha_metric, options.asha_grace_steps, options.asha_reduction_factor)
-    told = json.dumps([keys, tests, asha if options.asha else None], sort_keys=True)
-    return hashlib.sha256(told.encode()).hexdigest()[:8]
-
-
-def _require_same(folder: str, key: str, keys: Mapping[str, str]) -> None:
-    """Raise UsageError if a sweep of the name is of something else."""
-    if not exists(join(folder, PLAN)):
-        return
-    was = json.loads(read_bytes(join(folder, PLAN)))
-    if was["key"] != key:
-        other = [label for label in was["trials"].keys() | keys.keys() if was["trials"].get(label) != keys.get(label)]
-        shown = f"these trials are not the same: {'; '.join(sorted(other))}" if other else "its tests or ASHA differ"
-        raise UsageError(f"{folder} holds another sweep ({shown}): choose another --sweep-name")

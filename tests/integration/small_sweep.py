@@ -8,7 +8,8 @@ import tyro
 from cocktail.config import Experiment, Resources
 from cocktail.models.sgn import SGNConfig
 from cocktail.train.cluster import one_line_errors
-from jobs.sweeping import SweepOptions, sweep
+from jobs.sweep_options import SweepOptions
+from jobs.sweeping import sweep
 from tests.integration.small_experiment import SMALL
 
 

@@ -48,7 +48,7 @@ def cluster() -> Iterator[str]:
     port = free_port()
     command = [str(Path(sys.executable).with_name("ray")), "start", "--head", "--block", "--num-cpus=2"]
     command += ["--node-ip-address=127.0.0.1", f"--port={port}", f"--temp-dir={folder}", "--include-dashboard=false"]
-    command += [f"--ray-client-server-port={free_port()}", "--disable-usage-stats"]
+    command += [f"--ray-client-server-port={free_port()}", f"--dashboard-port={free_port()}", "--disable-usage-stats"]
     started = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
     assert started.stdout is not None
     try:

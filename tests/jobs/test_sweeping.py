@@ -7,8 +7,9 @@ import pytest
 from cocktail.storage import write_atomic
 from cocktail.train.ray_tune import Trial
 from cocktail.types import UsageError
+from jobs.sweep_options import SweepOptions, sweep_name
 from jobs.sweep_tables import progress_table, score_table
-from jobs.sweeping import SweepOptions, sweep, sweep_name
+from jobs.sweeping import sweep
 from tests.integration.small_experiment import SMALL
 
 
