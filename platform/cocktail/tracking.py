@@ -20,10 +20,10 @@ from cocktail.types import UsageError
 
 MAX_PARAM_LENGTH = 6000
 KEY_TAG = "run_key"
-_NAME_TAG = "mlflow.runName"
+_NAME_TAG, _PARENT_TAG = "mlflow.runName", "mlflow.parentRunId"
 _MAX_SHOWN = 5
 """Runs that a message lists."""
-_MAX_EXPERIMENTS = 10_000
+_MAX_EXPERIMENTS, _MAX_CHILDREN = 10_000, 10_000
 
 
 def default_tracking_uri(output: str) -> str:
@@ -111,6 +111,29 @@ class TrackedRun:
     def params(self) -> dict[str, str]:
         """Settings by dotted path, as text."""
         return self._client.get_run(self.run_id).data.params
+
+    @property
+    def children(self) -> list[TrackedRun]:
+        """The runs that name this one as their parent, in the order in which they were started."""
+        experiment = self._client.get_run(self.run_id).info.experiment_id
+        found = self._client.search_runs(
+            [experiment],
+            f"tags.`{_PARENT_TAG}` = '{self.run_id}'",
+            max_results=_MAX_CHILDREN,
+            order_by=["attributes.start_time ASC"],
+        )
+        return [TrackedRun(self.tracking_uri, run.info.run_id) for run in found]
+
+    @property
+    def status(self) -> str:
+        """As MLflow has it: RUNNING, FINISHED, FAILED, KILLED ..."""
+        return self._client.get_run(self.run_id).info.status
+
+    @property
+    def seconds(self) -> float | None:
+        """From start to end; None for a run without an end."""
+        info = self._client.get_run(self.run_id).info
+        return None if info.end_time is None else (info.end_time - info.start_time) / 1000
 
     def store(self, folder: Path) -> None:
         """Store a folder's files as artifacts."""

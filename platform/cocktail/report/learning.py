@@ -49,7 +49,7 @@ def learning_figure(histories: Mapping[str, History], title: str, steps_per_epoc
         axes[-1].set_title("training losses", fontsize="medium")
     steps = [step for curves in shown for points in curves.values() for step, _ in points]
     for axis in axes:
-        _scale_steps(axis, min(steps), max(steps), steps_per_epoch)
+        scale_steps(axis, min(steps), max(steps), steps_per_epoch)
         axis.grid(alpha=0.3)
         axis.legend(loc="upper center", bbox_to_anchor=(0.5, -0.17), ncols=3, fontsize="small")
     return figure
@@ -76,7 +76,7 @@ def _draw_losses(axis: Any, losses: Mapping[str, History]) -> None:
     axis.set_ylabel(f"loss{' (log)' if positive else ''}, lower is better")
 
 
-def _scale_steps(axis: Any, first: int, last: int, steps_per_epoch: int | None) -> None:
+def scale_steps(axis: Any, first: int, last: int, steps_per_epoch: int | None) -> None:
     """A logarithmic axis, linear below step 1 as there may be a step 0, and its twin in epochs."""
     limits = (0.9 if first > 0 else 0.0, max(last, 2) * 1.15)
     axis.set_xscale("symlog", linthresh=1, linscale=0.3)
