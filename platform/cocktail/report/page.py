@@ -52,10 +52,15 @@ class Table:
     header: Sequence[str]
     rows: Sequence[Sequence[str]]
     caption: str = ""
+    faint: Sequence[str] = ()
+    """Headings of columns that are there for comparison."""
 
     def html(self) -> str:
-        numbers = [is_number_column([row[i].split("\n")[0] for row in self.rows]) for i in range(len(self.header))]
-        classes = [' class="number"' if is_number and i else "" for i, is_number in enumerate(numbers)]
+        classes = []
+        for i, heading in enumerate(self.header):
+            is_number = i > 0 and is_number_column([row[i].split("\n")[0] for row in self.rows])
+            names = [name for name, holds in (("number", is_number), ("faint", heading in self.faint)) if holds]
+            classes.append(f' class="{" ".join(names)}"' if names else "")
         head = "".join(
             f'<th scope="col"{kind}><button type="button">{inline(text)}</button></th>'
             for text, kind in zip(self.header, classes, strict=True)

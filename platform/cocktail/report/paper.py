@@ -63,6 +63,7 @@ class PaperTable:
 
 
 _PROPOSED = (5.20, 10.81, 10.67)
+_NEITHER = {"pooled_slots": "no", "static_class": "control"}
 _GROUPING = {ASSIGNMENT: "soft", VECTORS: "grouped_tokens"}
 
 SGN_TABLE_I = PaperTable(title="SGN Table I, row SGN", columns=(), rows=(PaperRow({DEPTH: 6, **_GROUPING}, _PROPOSED),))
@@ -73,12 +74,12 @@ SGN_TABLE_III = PaperTable(
         Column(
             header="SCT",
             path=VECTORS,
-            words={"pooled_slots": "no", "tokens": "yes", "grouped_queries": "no", "grouped_tokens": "yes"},
+            words=_NEITHER | {"tokens": "yes", "grouped_queries": "no", "grouped_tokens": "yes"},
         ),
         Column(
             header="CAG",
             path=VECTORS,
-            words={"pooled_slots": "no", "tokens": "no", "grouped_queries": "yes", "grouped_tokens": "yes"},
+            words=_NEITHER | {"tokens": "no", "grouped_queries": "yes", "grouped_tokens": "yes"},
         ),
     ),
     rows=tuple(

@@ -10,6 +10,7 @@ from typing import Any
 import matplotlib
 import numpy as np
 from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter
 from PIL import Image
 
 from cocktail.report.figures import shorten
@@ -131,10 +132,15 @@ def loss_figure(settings: Sequence[Setting], metric: str) -> Figure:
     figure = Figure(figsize=(8.5, 4.4), layout="constrained")
     axis = figure.subplots()
     steps, values = _draw_curves(axis, settings, metric)
-    if min(values) > 0:
+    is_wide = min(values) > 0 and max(values) / min(values) >= 10
+    if is_wide:
         axis.set_yscale("log")
-    axis.set_ylabel(f"{metric}{' (log)' if min(values) > 0 else ''}, lower is better")
-    scale_steps(axis, min(steps), max(steps), None)
+        axis.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axis.set_ylabel(f"{metric}{' (log)' if is_wide else ''}, lower is better")
+    if min(steps) <= 2:
+        scale_steps(axis, min(steps), max(steps), None)
+    else:  # a logarithm would spend half of the width on steps without a point
+        axis.set(xlabel="step", xlim=(0, max(steps) * 1.02))
     axis.grid(alpha=0.3)
     figure.legend(loc="outside lower center", ncols=3, fontsize="small", frameon=False)
     return figure

@@ -116,7 +116,7 @@ def summary_parts(sweep: Sweep) -> list[Part]:
     full = [[f"`{path}`", value] for path, value in sorted(common.items()) if path not in varied]
     return [
         Heading("What was swept"),
-        Table(["", "of this sweep"], rows),
+        Table(["what", "value"], rows),
         Folded("All settings that every trial shares", [Table(["setting", "value"], full)]),
     ]
 
@@ -143,7 +143,7 @@ def layouts(sweep: Sweep) -> list[Layout]:
     found: dict[str, Layout] = {}
     for grid in sweep.grids or [[]]:
         own = [setting for setting in sweep.settings if setting.changes.keys() <= set(grid)]
-        paper = next((table for table in _papers(grid) if _matched(table, own)), None)
+        paper = next((table for table in _papers(grid) if _matched(table, sweep.settings)), None)
         if paper is None:
             paths = [path for path in grid if path != "seed"]
             title = " x ".join(paths) or "seeds"
@@ -243,7 +243,7 @@ def main_table(layout: Layout, controls: Sequence[Summary]) -> Table:
     rows = []
     for setting in layout.settings:
         printed = layout.printed(setting)
-        row = [setting.label, *(column.cell(setting.value(column.path)) for column in layout.columns)]
+        row = [name_cell(setting), *(column.cell(setting.value(column.path)) for column in layout.columns)]
         for score in SCORES:
             row.append(score_cell(setting, score))
             if layout.paper is not None and score in PRINTED:
@@ -259,7 +259,8 @@ def main_table(layout: Layout, controls: Sequence[Summary]) -> Table:
             if layout.paper is not None and score in PRINTED:
                 row.append("")
         rows.append([*row, "", str(summary.num_mixtures), str(summary.num_excluded)])
-    return Table([*header, "seeds", "mixtures", "excluded"], rows)
+    header += ["seeds", "mixtures", "excluded"]
+    return Table(header, rows, faint=[name for name in header if name.startswith("paper ")])
 
 
 def score_cell(setting: Setting, score: str) -> str:
@@ -275,10 +276,19 @@ def format_bounds(interval: Interval | None) -> list[str]:
     return [] if interval is None else [f"({interval.low:.2f} to {interval.high:.2f})"]
 
 
+def name_cell(setting: Setting) -> str:
+    """The label, and below what became of the seeds that do not count, in short."""
+    missing = [
+        f"{trial.seed and f'seed {trial.seed}: '}{trial.status.split(':')[0]}"
+        for trial in setting.trials
+        if not trial.counts
+    ]
+    return "\n".join([setting.label, *missing])
+
+
 def _counts(setting: Setting) -> list[str]:
-    """Seeds that count, of those that there are, with what became of the others; mixtures; excluded ones."""
-    missing = [f"{trial.seed and f'seed {trial.seed} '}{trial.status}" for trial in setting.trials if not trial.counts]
-    seeds = "\n".join([f"{len(setting.seeds)} of {len({trial.seed for trial in setting.trials})}", *missing])
+    """Seeds that count, of those that there are; mixtures; excluded ones."""
+    seeds = f"{len(setting.seeds)} of {len({trial.seed for trial in setting.trials})}"
     if not setting.summaries:
         return [seeds, "", ""]
     excluded = max(trial.num_mixtures - len(trial.scores["sdr"]) for trial in setting.seeds.values())
@@ -322,7 +332,7 @@ def difference_parts(sweep: Sweep, reference: Setting) -> list[Part]:
             continue
         found = difference(setting, reference)
         if found.problem:
-            rows.append([setting.label, *("" for _ in SCORES), f"0\n{found.problem}", "", ""])
+            rows.append([f"{setting.label}\n{found.problem}", *("" for _ in SCORES), str(len(found.seeds)), "", ""])
             continue
         cells = []
         for score in SCORES:
