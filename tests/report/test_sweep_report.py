@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 
 from cocktail.report.sweep import Sweep
-from cocktail.report.sweep_report import layouts, report_sweep
+from cocktail.report.sweep_report import report_sweep
+from cocktail.report.sweep_tables import layouts
 from cocktail.types import UsageError
 from tests.made_sweep import made_sweep, made_trial
 

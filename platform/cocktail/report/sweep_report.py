@@ -3,20 +3,16 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from functools import partial
+from collections.abc import Sequence
 from pathlib import Path
 
-import numpy as np
 import pyarrow as pa
 
-from cocktail.metrics.bootstrap import Interval
-from cocktail.report.comparison import LoadTrained, ReadMixtures, is_control, load_model
+from cocktail.report.comparison import LoadTrained, ReadMixtures, load_model
 from cocktail.report.page import Folded, Heading, Part, Picture, Table, Text, store_report
-from cocktail.report.paper import PRINTED, SGN_PAPER, SGN_TABLE_I, SGN_TABLES, Column, PaperTable
-from cocktail.report.sweep import FINISHED, Setting, Sweep, Trial, difference, own_system
-from cocktail.report.sweep_examples import example_parts, first_seed
+from cocktail.report.paper import SGN_PAPER, SGN_TABLE_I
+from cocktail.report.sweep import FINISHED, Setting, Sweep, Trial, own_system
+from cocktail.report.sweep_examples import example_parts
 from cocktail.report.sweep_figures import (
     looks_figure,
     loss_figure,
@@ -25,7 +21,8 @@ from cocktail.report.sweep_figures import (
     settings_figure,
     to_png,
 )
-from cocktail.report.tables import HEADERS, SCORES, Summary, by_class, format_cell, mixture_scores, summarise
+from cocktail.report.sweep_tables import control_summaries, difference_table, layouts, main_table, reading_table
+from cocktail.report.tables import HEADERS, by_class, format_cell
 from cocktail.types import UsageError
 
 SHORT = (
@@ -41,34 +38,14 @@ MADE_OF = {
     "git_commit": "commit",
 }
 """Tags of trials, or of the sweep itself, and what they are called."""
-SHORT_HASH = 12
 
 
-@dataclass(frozen=True, kw_only=True)
-class Layout:
-    """A main table: its settings in order, and the paper's line beside each, if there is one."""
-
-    title: str
-    columns: Sequence[Column]
-    settings: Sequence[Setting]
-    paper: PaperTable | None = None
-
-    def printed(self, setting: Setting) -> Mapping[str, float] | None:
-        """The paper's scores of a setting, in dB."""
-        row = None if self.paper is None else self.paper.row_of(setting.changes, setting.params)
-        return (
-            None if self.paper is None or row is None else dict(zip(PRINTED, self.paper.rows[row].scores, strict=True))
-        )
-
-
-def report_sweep(
-    folder: Path, sweep: Sweep, num_examples: int, load: LoadTrained, read: ReadMixtures, notes: Sequence[str] = ()
-) -> None:
+def report_sweep(folder: Path, sweep: Sweep, num_examples: int, load: LoadTrained, read: ReadMixtures) -> None:
     """Write report.html, report.md and what the latter shows into a folder.
 
     `load` gives a checkpoint's model, `read` mixtures of a run's test list; where either cannot, the report says so.
     """
-    parts: list[Part] = [*map(Text, notes), *summary_parts(sweep), *score_parts(sweep)]
+    parts: list[Part] = [*summary_parts(sweep), *score_parts(sweep)]
     if sweep.reference is None:
         parts.append(Text("No trial has finished with scores: there is nothing to compare, and nothing to listen to."))
     else:
@@ -138,45 +115,6 @@ def kind_of(trial: Trial) -> str:
     return trial.status.split(":")[0].split(" at step")[0].split(",")[0] if trial.status != FINISHED else FINISHED
 
 
-def layouts(sweep: Sweep) -> list[Layout]:
-    """The main tables: one for each of the paper's that a grid belongs to, and one for each other grid."""
-    found: dict[str, Layout] = {}
-    for grid in sweep.grids or [[]]:
-        own = [setting for setting in sweep.settings if setting.changes.keys() <= set(grid)]
-        paper = next((table for table in _papers(grid) if _matched(table, sweep.settings)), None)
-        if paper is None:
-            paths = [path for path in grid if path != "seed"]
-            title = " x ".join(paths) or "seeds"
-            columns = [Column(header=path.rpartition(".")[-1], path=path) for path in paths]
-            found[title] = Layout(title=title, columns=columns, settings=own)
-        else:
-            before = found[paper.title].settings if paper.title in found else []
-            matched = [setting for setting in sweep.settings if setting in _matched(paper, sweep.settings)]
-            chosen = [setting for setting in sweep.settings if setting in [*before, *matched, *own]]
-            ordered = sorted(chosen, key=partial(_paper_place, paper))
-            found[paper.title] = Layout(title=paper.title, columns=paper.columns, settings=ordered, paper=paper)
-    shown = [setting for layout in found.values() for setting in layout.settings]
-    if left := [setting for setting in sweep.settings if setting not in shown]:
-        found["others"] = Layout(title="other settings", columns=[], settings=left)
-    return list(found.values())
-
-
-def _papers(grid: Sequence[str]) -> list[PaperTable]:
-    """The paper's tables that vary all that a grid varies; of none, the paper's own setting."""
-    paths = set(grid) - {"seed"}
-    tables = [table for table in SGN_TABLES if paths <= {column.path for column in table.columns}]
-    return tables if paths else [SGN_TABLE_I]
-
-
-def _matched(table: PaperTable, settings: Sequence[Setting]) -> list[Setting]:
-    return [setting for setting in settings if table.row_of(setting.changes, setting.params) is not None]
-
-
-def _paper_place(table: PaperTable, setting: Setting) -> int:
-    row = table.row_of(setting.changes, setting.params)
-    return len(table.rows) if row is None else row
-
-
 def score_parts(sweep: Sweep) -> list[Part]:
     """The main tables with controls, and figures of SDR."""
     parts: list[Part] = [
@@ -223,123 +161,13 @@ def score_parts(sweep: Sweep) -> list[Part]:
         parts.append(
             Text("Trials were tested on different test lists: scores of one are not those of another's mixtures.")
         )
-    return parts + reading_parts(sweep)
-
-
-def control_summaries(reference: Setting) -> list[Summary]:
-    """The controls among the results of the reference's first seed, lowest SDR first."""
-    run = first_seed(reference).run
-    assert run is not None
-    return [summary for summary in summarise(run.results) if is_control(summary.system)]
-
-
-def main_table(layout: Layout, controls: Sequence[Summary]) -> Table:
-    """A line a setting, then the controls."""
-    header = ["setting", *(column.header for column in layout.columns)]
-    for score in SCORES:
-        header.append(HEADERS[score])
-        if layout.paper is not None and score in PRINTED:
-            header.append(f"paper {HEADERS[score]}")
-    rows = []
-    for setting in layout.settings:
-        printed = layout.printed(setting)
-        row = [name_cell(setting), *(column.cell(setting.value(column.path)) for column in layout.columns)]
-        for score in SCORES:
-            row.append(score_cell(setting, score))
-            if layout.paper is not None and score in PRINTED:
-                row.append("" if printed is None else format_cell(printed[score]))
-        rows.append([*row, *_counts(setting)])
-    for summary in controls:
-        row = [summary.system, *("" for _ in layout.columns)]
-        for score in SCORES:
-            mean, interval = format_cell(summary.means[score]), summary.sdr_interval
-            row.append(
-                mean if score != "sdr" or interval is None else f"{mean}\n({interval[0]:.2f} to {interval[1]:.2f})"
-            )
-            if layout.paper is not None and score in PRINTED:
-                row.append("")
-        rows.append([*row, "", str(summary.num_mixtures), str(summary.num_excluded)])
-    header += ["seeds", "mixtures", "excluded"]
-    return Table(header, rows, faint=[name for name in header if name.startswith("paper ")])
-
-
-def score_cell(setting: Setting, score: str) -> str:
-    """The mean, and in lines of their own its spread over seeds and its interval over mixtures."""
-    summary = setting.summaries.get(score)
-    if summary is None:
-        return ""
-    spread = [] if summary.spread is None else [f"± {summary.spread:.2f}"]
-    return "\n".join([format_cell(summary.mean), *spread, *format_bounds(summary.interval)])
-
-
-def format_bounds(interval: Interval | None) -> list[str]:
-    return [] if interval is None else [f"({interval.low:.2f} to {interval.high:.2f})"]
-
-
-def name_cell(setting: Setting) -> str:
-    """The label, and below what became of the seeds that do not count, in short."""
-    missing = [
-        f"{trial.seed and f'seed {trial.seed}: '}{trial.status.split(':')[0]}"
-        for trial in setting.trials
-        if not trial.counts
-    ]
-    return "\n".join([setting.label, *missing])
-
-
-def _counts(setting: Setting) -> list[str]:
-    """Seeds that count, of those that there are; mixtures; excluded ones."""
-    seeds = f"{len(setting.seeds)} of {len({trial.seed for trial in setting.trials})}"
-    if not setting.summaries:
-        return [seeds, "", ""]
-    excluded = max(trial.num_mixtures - len(trial.scores["sdr"]) for trial in setting.seeds.values())
-    return [seeds, str(setting.summaries["sdr"].num_mixtures), str(excluded)]
-
-
-def reading_parts(sweep: Sweep) -> list[Part]:
-    """Mean SDR of what the same weights say if they are read otherwise (soft masks, predicted classes)."""
-    means: dict[str, dict[str, float]] = {}
-    for setting in sweep.settings:
-        found: dict[str, list[float]] = {}
-        for trial in setting.seeds.values():
-            assert trial.run is not None
-            own = own_system(trial.run)
-            for system in trial.run.results["system"].unique().to_pylist():
-                if system.startswith(f"{own}, "):
-                    sdr = mixture_scores(trial.run.results, system)["sdr"].drop_null().to_numpy()
-                    found.setdefault(system.removeprefix(f"{own}, "), []).append(float(np.mean(sdr)))
-        means[setting.label] = {reading: float(np.mean(values)) for reading, values in found.items()}
-    readings = list(dict.fromkeys(reading for found in means.values() for reading in found))
-    if not readings:
-        return []
-    rows = [
-        [setting.label, score_mean(setting), *(format_cell(means[setting.label].get(reading)) for reading in readings)]
-        for setting in sweep.settings
-        if setting.summaries
-    ]
-    caption = "Mean SDR in dB of the same weights, read otherwise"
-    return [Heading("Other readings of the same weights", 3), Table(["setting", "as above", *readings], rows, caption)]
-
-
-def score_mean(setting: Setting) -> str:
-    return format_cell(setting.summaries["sdr"].mean)
+    if (readings := reading_table(sweep)) is not None:
+        parts += [Heading("Other readings of the same weights", 3), readings]
+    return parts
 
 
 def difference_parts(sweep: Sweep, reference: Setting) -> list[Part]:
     """Each setting less the reference."""
-    rows = []
-    for setting in sweep.settings:
-        if setting is reference:
-            continue
-        found = difference(setting, reference)
-        if found.problem:
-            rows.append([f"{setting.label}\n{found.problem}", *("" for _ in SCORES), str(len(found.seeds)), "", ""])
-            continue
-        cells = []
-        for score in SCORES:
-            interval = found.intervals.get(score)
-            cells.append("" if interval is None else "\n".join([f"{interval.mean:+.2f}", *format_bounds(interval)]))
-        counts = [str(len(found.seeds)), str(found.num_mixtures), f"{found.share_better:.0%}"]
-        rows.append([setting.label, *cells, *counts])
     papers = SGN_TABLE_I.row_of(reference.changes, reference.params) is not None
     which = "the paper's own setting" if papers else "the first that has scores"
     parts: list[Part] = [
@@ -353,10 +181,8 @@ def difference_parts(sweep: Sweep, reference: Setting) -> list[Part]:
             "for their number."
         ),
     ]
-    if not rows:
-        return [*parts, Text("There is no other setting.")]
-    header = ["setting", *(HEADERS[score] for score in SCORES), "seeds", "mixtures", "above in SDR"]
-    return [*parts, Table(header, rows)]
+    table = difference_table(sweep, reference)
+    return [*parts, table if table.rows else Text("There is no other setting.")]
 
 
 def curve_parts(sweep: Sweep) -> list[Part]:
