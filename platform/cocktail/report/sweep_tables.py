@@ -143,7 +143,7 @@ def _counts(setting: Setting) -> list[str]:
 
 
 def reading_table(sweep: Sweep) -> Table | None:
-    """Mean SDR of what the same weights say if they are read otherwise (soft masks, predicted classes); None if nothing."""
+    """Mean SDR of the same weights read otherwise (soft masks, predicted classes); None if they never were."""
     means: dict[str, dict[str, float]] = {}
     for setting in sweep.settings:
         found: dict[str, list[float]] = {}
