@@ -5,26 +5,21 @@ A run is an MLflow run's name or id, or a results.parquet, or a folder that hold
 """
 
 import sys
-import tempfile
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
 sys.path[:0] = [str(Path(__file__).resolve().parents[1] / part) for part in (".", "platform")]
 
-import pyarrow as pa
 import tyro
 
-from cocktail.config import Mixing, default_output, given_tracking_uri
+from cocktail.config import default_output, given_tracking_uri
 from cocktail.evaluate import load_trained
-from cocktail.report.comparison import RESULTS_NAME, TEST_LIST_NAME, ScoredRun, Side, compare, store_comparison
+from cocktail.report.comparison import RESULTS_NAME, ScoredRun, Side, compare, store_comparison
 from cocktail.storage import absolute, exists, join
 from cocktail.tracking import default_tracking_uri, find_run
 from cocktail.train.cluster import one_line_errors
-from cocktail.types import MixtureBatch, UsageError
-from pipelines.batches import read_mixtures
-from pipelines.clips import ClipSource
-from pipelines.manifest import open_manifest
+from jobs.scored_runs import read_scored_mixtures, scored_run
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,20 +45,7 @@ def open_run(name: str, job: Compare) -> ScoredRun:
     """That of a file if it is one's name, else of MLflow."""
     if "/" in name or exists(join(name, RESULTS_NAME)) or name.endswith(".parquet"):
         return ScoredRun.read(absolute(name, "RUN"))
-    tracked = find_run(job.tracking_uri or default_tracking_uri(default_output()), name)
-    with tempfile.TemporaryDirectory() as folder:
-        for artifact in {RESULTS_NAME, *tracked.stored} & {RESULTS_NAME, TEST_LIST_NAME}:
-            tracked.fetch(artifact, Path(folder))
-        run = ScoredRun.read(join(folder, RESULTS_NAME))
-    tags = tracked.tags | ({"data": absolute(job.data, "--data")} if job.data else {})
-    return replace(run, name=tracked.name, stored=tracked.artifacts, tags=tags, params=tracked.params)
-
-
-def read(run: ScoredRun, rows: pa.Table, mixing: Mixing) -> MixtureBatch:
-    manifest = open_manifest(run.tags["data"])
-    if manifest.root_hash != run.tags.get("manifest_hash"):
-        raise UsageError(f"{manifest.folder} holds other data than {run.name} was scored on")
-    return read_mixtures(rows, ClipSource.of(manifest), mixing)
+    return scored_run(find_run(job.tracking_uri or default_tracking_uri(default_output()), name), job.data)
 
 
 def main() -> None:
@@ -71,7 +53,10 @@ def main() -> None:
     a, b = (open_run(name, job) for name in (job.run_a, job.run_b))
     comparison = compare(Side.of("A", a, job.system_a), Side.of("B", b, job.system_b))
     output = Path(absolute(job.output, "--output"))
-    print(store_comparison(output, comparison, job.score, job.examples, load_trained, read), f"\n\nwritten to {output}")
+    print(
+        store_comparison(output, comparison, job.score, job.examples, load_trained, read_scored_mixtures),
+        f"\n\nwritten to {output}",
+    )
 
 
 if __name__ == "__main__":

@@ -170,7 +170,7 @@ class Scoring:
             for kind, table in (("by_class", by_class(results, name, classes)), ("by_class_pair", pairs)):
                 pq.write_table(table, folder / f"{kind}.parquet")
                 (folder / f"{kind}.md").write_text(to_markdown(table) + "\n")
-            if histories := tracked.histories(("look/", "loss/")):
+            if histories := tracked.histories(("look/", "loss/", "validation/")):
                 learning_figure(histories, name, steps_per_epoch).savefig(folder / "learning.png", dpi=100)
             tracked.store(folder)
         tracked.log(metrics, step)

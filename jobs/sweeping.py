@@ -22,6 +22,7 @@ from cocktail.train.ray_tune import ENDED, EarlyStopping, Trial, run_trials, tri
 from cocktail.types import UsageError
 from jobs.grids import Grid, PlannedTrial, axis, combine, named, parse_axis, plan_trials
 from jobs.planned_run import FINISHED, open_data, training_demands
+from jobs.report_sweep import store_sweep_report
 from jobs.scoring import test_demands
 from jobs.separation import PartOf, run
 from jobs.sweep_options import PLAN, SweepOptions, key_of, require_same, sweep_name
@@ -132,7 +133,7 @@ class _Sweep:
     @property
     def children(self) -> dict[str, TrackedRun]:
         """The trials' MLflow runs, by label: of those that have one and could say so before they were killed."""
-        told = [(part.tags, part) for part in self.tracked.parts]
+        told = [(part.tags, part) for part in self.tracked.children]
         return {tags[LABEL_TAG]: part for tags, part in told if LABEL_TAG in tags}
 
     def recall(self) -> None:
@@ -237,9 +238,9 @@ class _Sweep:
             (Path(folder) / "sweep.md").write_text(f"{text}\n")
             self.tracked.store(Path(folder))
         uri = self.tracked.tracking_uri
-        print(
-            f"\n{text}\n\nMLflow: {uri}, run {self.tracked.run_id}\ntable: {join(self.folder, 'sweep.md')}", flush=True
-        )
+        print(f"\n{text}\n\nMLflow: {uri}, run {self.tracked.run_id}", flush=True)
+        page = store_sweep_report(uri, self.tracked.run_id)
+        print(f"table: {join(self.folder, 'sweep.md')}\nreport: {page}", flush=True)
 
     def mark_finished(self) -> None:
         """The same command then makes the report again, or another sweep."""

@@ -35,7 +35,7 @@ _NAME_TAG = "mlflow.runName"
 _MAX_SHOWN = 5
 """Runs that a message lists."""
 _MAX_EXPERIMENTS = 10_000
-_MAX_PARTS = 50_000
+_MAX_CHILDREN = 50_000
 
 T = TypeVar("T")
 
@@ -172,6 +172,12 @@ class TrackedRun:
         """Settings by dotted path, as text."""
         return self._run().data.params
 
+    @property
+    def seconds(self) -> float | None:
+        """From start to end; None for a run without an end."""
+        info = self._run().info
+        return None if info.end_time is None else (info.end_time - info.start_time) / 1000
+
     def store(self, folder: Path, inside: str | None = None) -> None:
         """Store a folder's files as artifacts, or inside a folder of them."""
         self.ask(lambda client: client.log_artifacts(self.run_id, str(folder), inside))
@@ -201,11 +207,13 @@ class TrackedRun:
         return self._run().info.status
 
     @property
-    def parts(self) -> list[TrackedRun]:
-        """The runs whose parent this one is."""
+    def children(self) -> list[TrackedRun]:
+        """The runs that name this one as their parent, in the order in which they were started."""
         experiment_id = self._run().info.experiment_id
-        nested = f"tags.`{PARENT_TAG}` = '{self.run_id}'"
-        found = self.ask(lambda client: client.search_runs([experiment_id], nested, max_results=_MAX_PARTS))
+        nested, order = f"tags.`{PARENT_TAG}` = '{self.run_id}'", ["attributes.start_time ASC"]
+        found = self.ask(
+            lambda client: client.search_runs([experiment_id], nested, max_results=_MAX_CHILDREN, order_by=order)
+        )
         return [TrackedRun(self.tracking_uri, run.info.run_id, self.wait_seconds) for run in found]
 
     @property

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from cocktail.metrics import bootstrap
-from cocktail.metrics.bootstrap import paired_bootstrap
+from cocktail.metrics.bootstrap import crossed_bootstrap, paired_bootstrap
 
 
 def test_two_mixtures_are_resampled_in_four_ways():
@@ -73,3 +73,28 @@ def test_what_has_no_interval_is_said():
         paired_bootstrap(good, confidence=95)
     with pytest.raises(ValueError, match="0 resamples"):
         paired_bootstrap(good, num_resamples=0)
+
+
+def test_one_seed_has_the_interval_of_its_mixtures():
+    differences = np.random.default_rng(0).normal(1, 2, 50)
+    assert crossed_bootstrap(differences[None]) == paired_bootstrap(differences)
+
+
+def test_seeds_are_drawn_again_as_mixtures_are():
+    mixtures, seeds = np.random.default_rng(0).normal(0, 1, 100), np.array([-1.0, 0.0, 1.0])
+    interval = crossed_bootstrap(1 + seeds[:, None] + mixtures - mixtures.mean())
+    assert interval.mean == pytest.approx(1)
+    # The variances add: of a mean of three seeds (each 2/3), and of a hundred mixtures.
+    deviation = np.sqrt(2 / 3 / 3 + mixtures.var() / 100)
+    resamples_within = (interval.high - interval.low) / (2 * 1.96 * deviation)
+    assert resamples_within == pytest.approx(1, abs=0.1)
+    only_seeds = crossed_bootstrap(np.repeat([[0.0], [1.0]], 5, axis=1))
+    assert only_seeds == (0.5, 0.0, 1.0, pytest.approx(0.75, abs=0.02))
+
+
+def test_seeds_without_rows_of_mixtures_are_refused():
+    for shape in ((5,), (0, 5), (2, 1), (1, 1)):
+        with pytest.raises(ValueError, match="differences are"):
+            crossed_bootstrap(np.zeros(shape))
+    with pytest.raises(ValueError, match="not finite"):
+        crossed_bootstrap(np.full((2, 3), np.nan))

@@ -53,6 +53,11 @@ def is_control(system: str) -> bool:
     return system == "mixture" or system.startswith("ideal ")
 
 
+def own_systems(results: pa.Table) -> list[str]:
+    """The models in a table of results: neither controls nor, with a comma, other readings of a model."""
+    return [name for name in results["system"].unique().to_pylist() if not is_control(name) and "," not in name]
+
+
 @dataclass(frozen=True, kw_only=True)
 class ScoredRun:
     """Results, and what is known of the run that they are of."""
@@ -115,7 +120,7 @@ class Side:
         Raises UsageError if there is no such system or not exactly one.
         """
         systems = run.results["system"].unique().to_pylist()
-        own = [name for name in systems if not is_control(name) and "," not in name] if chosen is None else [chosen]
+        own = own_systems(run.results) if chosen is None else [chosen]
         if len(own) != 1 or own[0] not in systems:
             found = f"{len(own)} systems of its own" if chosen is None else f"no scores of {chosen!r}"
             choices = ", ".join(repr(name) for name in systems)
@@ -277,29 +282,44 @@ def store_comparison(
 
 def store_side(output: Path, side: Side, mixture_ids: Sequence[str], load: LoadTrained, read: ReadMixtures) -> Side:
     """Store pictures and sounds of mixtures by a side's system in a folder of `output`, or say why that cannot be."""
-    run = side.run
     try:
-        if missing := {"checkpoint", "data"} - run.tags.keys():
-            raise UsageError(f"where its {' and '.join(sorted(missing))} lie is not known of {run.name}")
-        if run.test_list is None:
-            raise UsageError(f"{run.name} has no {TEST_LIST_NAME}")
-        trained = load(run.tags["checkpoint"])
+        trained = load_model(side.run, load)
         side = replace(side, classes=trained.classes)
         if is_control(side.system):
             raise UsageError(f"{side.system} is a control, which has none of its own")
-        rows = run.test_list.filter(pc.field("mixture_id").isin(list(mixture_ids)))
-        if len(rows) != len(mixture_ids):
-            raise UsageError(f"the {TEST_LIST_NAME} of {run.name} lists other mixtures than it has scores of")
-        most = max(len(clips) for clips in rows["clip_id"].to_pylist())
-        scored = {name: int(run.params[f"mixing.{name}"]) for name in LENGTHS if f"mixing.{name}" in run.params}
-        mixing = replace(trained.mixing, num_sources=most, min_sources=1, **scored)
-        batch = read(run, rows, mixing)
+        batch, mixing = read_scored(side.run, mixture_ids, trained.mixing, read)
     except UsageError as error:
         return replace(side, problem=str(error))
     folder = f"examples-{side.letter.lower()}"
     separator = Reading(trained.model, side.system)
     store_examples(output / folder, separator, batch, trained.classes, mixing.sample_rate_hz)
     return replace(side, examples=folder)
+
+
+def load_model(run: ScoredRun, load: LoadTrained) -> Any:
+    """The trained model that was scored. Raises UsageError if it, or what it takes to use it, is not there."""
+    if missing := {"checkpoint", "data"} - run.tags.keys():
+        raise UsageError(f"where its {' and '.join(sorted(missing))} lie is not known of {run.name}")
+    if run.test_list is None:
+        raise UsageError(f"{run.name} has no {TEST_LIST_NAME}")
+    return load(run.tags["checkpoint"])
+
+
+def read_scored(
+    run: ScoredRun, mixture_ids: Sequence[str], mixing: Mixing, read: ReadMixtures
+) -> tuple[MixtureBatch, Mixing]:
+    """Mixtures that a run was scored on, in its test list's order, and how they are mixed where training did so.
+
+    Raises UsageError if the run's test list is of others, or if the mixtures cannot be read.
+    """
+    assert run.test_list is not None
+    rows = run.test_list.filter(pc.field("mixture_id").isin(list(mixture_ids)))
+    if len(rows) != len(mixture_ids):
+        raise UsageError(f"the {TEST_LIST_NAME} of {run.name} lists other mixtures than it has scores of")
+    most = max(len(clips) for clips in rows["clip_id"].to_pylist())
+    scored = {name: int(run.params[f"mixing.{name}"]) for name in LENGTHS if f"mixing.{name}" in run.params}
+    mixing = replace(mixing, num_sources=most, min_sources=1, **scored)
+    return read(run, rows, mixing), mixing
 
 
 def describe(comparison: Comparison, score: str, count: int) -> str:

@@ -23,7 +23,7 @@ History = Sequence[tuple[int, float]]
 
 
 def learning_figure(histories: Mapping[str, History], title: str, steps_per_epoch: int | None = None) -> Figure:
-    """Curves of scores (`look/...`, in [0, 1], higher is better) and losses (`loss/...`) by step.
+    """Curves of scores (`look/...`, in [0, 1], higher is better) and losses (`loss/...`, `validation/...`) by step.
 
     A panel for the class tokens, two for presence, one for the losses, those that there are. Steps are logarithmic, so
     that the first ones show; with `steps_per_epoch` there are epochs on top. Raises ValueError if there is no panel.
@@ -33,8 +33,12 @@ def learning_figure(histories: Mapping[str, History], title: str, steps_per_epoc
         for what, heading in LOOKS.items()
     }
     looks = {heading: curves for heading, curves in looks.items() if curves}
-    losses = {name.removeprefix("loss/"): points for name, points in histories.items() if name.startswith("loss/")}
-    losses = {name: points for name, points in losses.items() if points}
+    losses = {
+        name.removeprefix(kind) + told: points
+        for kind, told in (("loss/", ""), ("validation/", ", validation"))
+        for name, points in histories.items()
+        if name.startswith(kind) and points
+    }
     shown = [*looks.values(), *([losses] if losses else [])]
     if not shown:
         raise ValueError(f"there are no scores look/... and no losses loss/... among {sorted(histories) or 'nothing'}")
@@ -49,7 +53,7 @@ def learning_figure(histories: Mapping[str, History], title: str, steps_per_epoc
         axes[-1].set_title("training losses", fontsize="medium")
     steps = [step for curves in shown for points in curves.values() for step, _ in points]
     for axis in axes:
-        _scale_steps(axis, min(steps), max(steps), steps_per_epoch)
+        scale_steps(axis, min(steps), max(steps), steps_per_epoch)
         axis.grid(alpha=0.3)
         axis.legend(loc="upper center", bbox_to_anchor=(0.5, -0.17), ncols=3, fontsize="small")
     return figure
@@ -76,7 +80,7 @@ def _draw_losses(axis: Any, losses: Mapping[str, History]) -> None:
     axis.set_ylabel(f"loss{' (log)' if positive else ''}, lower is better")
 
 
-def _scale_steps(axis: Any, first: int, last: int, steps_per_epoch: int | None) -> None:
+def scale_steps(axis: Any, first: int, last: int, steps_per_epoch: int | None) -> None:
     """A logarithmic axis, linear below step 1 as there may be a step 0, and its twin in epochs."""
     limits = (0.9 if first > 0 else 0.0, max(last, 2) * 1.15)
     axis.set_xscale("symlog", linthresh=1, linscale=0.3)

@@ -129,7 +129,7 @@ def markdown_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     cells = [[cell.replace("|", "\\|") for cell in row] for row in (header, *rows)]
     columns = list(zip(*cells, strict=True))
     widths = [max(map(len, column)) for column in columns]
-    are_numbers = [False, *(all(cell[:1] in "+-0123456789" for cell in column[1:]) for column in columns[1:])]
+    are_numbers = [False, *(is_number_column(column[1:]) for column in columns[1:])]
 
     def line(row: list[str]) -> str:
         padded = [
@@ -140,6 +140,11 @@ def markdown_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
     rules = ["-" * (width + 1) + ("-", ":")[is_number] for width, is_number in zip(widths, are_numbers, strict=True)]
     return "\n".join([line(cells[0]), f"|{'|'.join(rules)}|", *(line(row) for row in cells[1:])])
+
+
+def is_number_column(cells: Sequence[str]) -> bool:
+    """Whether each of a column's cells is a number, begins with one, or is empty."""
+    return all(cell[:1] in "+-0123456789" for cell in cells)
 
 
 def to_markdown(table: pa.Table) -> str:

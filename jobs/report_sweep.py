@@ -1,0 +1,76 @@
+#!/usr/bin/env python
+"""Report a sweep: python jobs/report_sweep.py PARENT [--output FOLDER] [--examples N]
+
+PARENT is the name or id of the sweep's run in MLflow. Writes report.html, one page that needs nothing else, and
+report.md with its pictures and sounds. A sweep reports itself when it ends, into its run's artifacts; this does so
+again, at any time, of what there is.
+"""
+
+import sys
+import tempfile
+from dataclasses import dataclass, field
+from pathlib import Path
+
+sys.path[:0] = [str(Path(__file__).resolve().parents[1] / part) for part in (".", "platform")]
+
+import tyro
+
+from cocktail.config import default_output, given_tracking_uri
+from cocktail.evaluate import load_trained
+from cocktail.report.comparison import RESULTS_NAME, ScoredRun
+from cocktail.report.page import PAGE_NAME
+from cocktail.report.sweep import Sweep
+from cocktail.report.sweep_report import report_sweep
+from cocktail.storage import absolute
+from cocktail.tracking import TrackedRun, default_tracking_uri, find_run
+from cocktail.train.cluster import one_line_errors
+from jobs.scored_runs import read_scored_mixtures, scored_run
+
+DEFAULT_EXAMPLES = 2
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReportSweep:
+    parent: tyro.conf.Positional[str]
+    tracking_uri: str | None = field(default_factory=given_tracking_uri)
+    """MLflow server or database (MLFLOW_TRACKING_URI); None is mlflow.db in COCKTAIL_OUTPUT, or in ~/cocktail."""
+    output: str = "report"
+    """Folder for report.html, report.md, pictures and sounds."""
+    data: str | None = None
+    """Folder or URI of the shards, if they are no longer where the trials found them."""
+    examples: int = DEFAULT_EXAMPLES
+    """Mixtures to look at and listen to: of the best, of the worst, and of the largest differences."""
+
+
+def report(parent: TrackedRun, folder: Path, data: str | None, examples: int) -> None:
+    """Write the report of a sweep into a folder."""
+
+    def scored(trial: TrackedRun) -> ScoredRun | None:
+        return scored_run(trial, data) if RESULTS_NAME in trial.stored else None
+
+    sweep = Sweep.of(parent, parent.children, scored)
+    report_sweep(folder, sweep, examples, load_trained, read_scored_mixtures)
+
+
+def store_sweep_report(
+    tracking_uri: str, parent: str, *, data: str | None = None, examples: int = DEFAULT_EXAMPLES
+) -> str:
+    """Store the report of a sweep, by its run's name or id, in the artifacts of its run. Returns the page's place."""
+    tracked = find_run(tracking_uri, parent)
+    with tempfile.TemporaryDirectory() as folder:
+        report(tracked, Path(folder, "report"), data, examples)
+        tracked.store(Path(folder))
+    return f"{tracked.artifacts}/report/{PAGE_NAME}"
+
+
+def main() -> None:
+    job = tyro.cli(ReportSweep, description=__doc__)
+    folder = Path(absolute(job.output, "--output"))
+    parent = find_run(job.tracking_uri or default_tracking_uri(default_output()), job.parent)
+    report(parent, folder, job.data, job.examples)
+    print(f"{folder / PAGE_NAME}")
+
+
+if __name__ == "__main__":
+    with one_line_errors():
+        main()

@@ -1,0 +1,328 @@
+"""A sweep as its report sees it: trials, settings of one or more seeds, their scores, and paired differences.
+
+A sweep is a parent run whose tags name the grids, and a run a trial (`Sweep.of` says which tags). Trials that differ in
+nothing but their seed are one setting. A setting's score is the mean over its finished seeds and over the mixtures
+that all of them have scores of; trials that did not finish count in no score, and are listed.
+
+Shape letters: S seeds, M mixtures.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, Protocol, TypeVar
+
+import numpy as np
+
+from cocktail.metrics.bootstrap import Interval, crossed_bootstrap, paired_bootstrap
+from cocktail.report.comparison import ScoredRun, own_systems
+from cocktail.report.learning import History
+from cocktail.report.paper import SGN_TABLE_I
+from cocktail.report.tables import SCORES, has_scores, mixture_scores
+from cocktail.types import UsageError
+
+SEED = "seed"
+FINISHED = "finished"
+CURVES = ("loss/", "validation/", "look/")
+_SPEED = "training_seconds_per_step"
+
+
+class Tracked(Protocol):
+    """A run as tracking knows it (`cocktail.tracking.TrackedRun`)."""
+
+    run_id: str
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def tags(self) -> Mapping[str, str]: ...
+    @property
+    def params(self) -> Mapping[str, str]: ...
+    @property
+    def status(self) -> str: ...
+    @property
+    def seconds(self) -> float | None: ...
+    def histories(self, prefixes: tuple[str, ...]) -> dict[str, list[tuple[int, float]]]: ...
+
+
+RunT = TypeVar("RunT", bound=Tracked)
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Trial:
+    """One training with its evaluation."""
+
+    run_id: str
+    name: str
+    label: str
+    changes: Mapping[str, Any]
+    """What it changes of the base settings, by dotted path; its seed is apart."""
+    seed: str
+    status: str
+    """`finished`, or what became of it instead."""
+    tags: Mapping[str, str]
+    params: Mapping[str, str]
+    """All of its settings as text, by dotted path; nothing if it failed before they were written."""
+    seconds: float | None
+    """From start to end."""
+    seconds_per_step: float | None
+    """The median over its log lines."""
+    histories: Mapping[str, History]
+    """The curves of its losses and looks."""
+    run: ScoredRun | None
+    """Its results, if it has any."""
+    scores: Mapping[str, Mapping[str, float]]
+    """By score and mixture, in dB; mixtures with a silent reference have none."""
+    num_mixtures: int
+    """In its results."""
+
+    @classmethod
+    def of(cls, tracked: RunT, scored: Callable[[RunT], ScoredRun | None]) -> Trial:
+        tags, params = tracked.tags, tracked.params
+        changes = json.loads(tags["trial.overrides"])
+        seed = str(changes.pop(SEED, params.get(SEED, "")))
+        status = tags.get("trial.status", f"not ended: MLflow says {tracked.status}")
+        run = scored(tracked)
+        if run is None and status == FINISHED:
+            status = "finished, but without results"
+        scores, num_mixtures = ({}, 0) if run is None else _scores_of(run)
+        histories = tracked.histories((*CURVES, _SPEED))
+        speed = histories.pop(_SPEED, [])
+        return cls(
+            run_id=tracked.run_id,
+            name=tracked.name,
+            label=tags.get("trial.label", tracked.name),
+            changes=changes,
+            seed=seed,
+            status=status,
+            tags=tags,
+            params=params,
+            seconds=tracked.seconds,
+            seconds_per_step=speed[-1][1] if speed else None,
+            histories=histories,
+            run=run,
+            scores=scores,
+            num_mixtures=num_mixtures,
+        )
+
+    @property
+    def counts(self) -> bool:
+        """Whether its scores are part of its setting's."""
+        return self.status == FINISHED
+
+
+def _scores_of(run: ScoredRun) -> tuple[dict[str, dict[str, float]], int]:
+    mixtures = mixture_scores(run.results, own_system(run))
+    scored = mixtures.filter(has_scores(mixtures))
+    names = scored["mixture_id"].to_pylist()
+    scores = {
+        score: {name: value for name, value in zip(names, scored[score].to_pylist(), strict=True) if value is not None}
+        for score in SCORES
+    }
+    return scores, len(mixtures)
+
+
+def own_system(run: ScoredRun) -> str:
+    """The model's name in a run's results. Raises UsageError if there is not exactly one."""
+    own = own_systems(run.results)
+    if len(own) != 1:
+        raise UsageError(f"the results of {run.name} hold {len(own)} models, and a trial has one: {', '.join(own)}")
+    return own[0]
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Setting:
+    """Trials that differ in nothing but their seed."""
+
+    label: str
+    changes: Mapping[str, Any]
+    trials: tuple[Trial, ...]
+
+    @cached_property
+    def seeds(self) -> dict[str, Trial]:
+        """The trials whose scores count, by seed; of two of one seed, the one started last."""
+        return {trial.seed: trial for trial in self.trials if trial.counts}
+
+    @property
+    def params(self) -> Mapping[str, str]:
+        """Settings that the first trial that has any was made with."""
+        return next((trial.params for trial in self.trials if trial.params), {})
+
+    def value(self, path: str) -> Any:
+        """What a dotted path is set to; as text where the setting leaves it alone, nothing if that is not known."""
+        return self.changes.get(path, self.params.get(path, ""))
+
+    @cached_property
+    def summaries(self) -> dict[str, Summary]:
+        """By score; without those that no mixture has, and empty if no seed has finished."""
+        found = {}
+        for score in SCORES:
+            _, values = score_matrix(list(self.seeds.values()), score)
+            if values.size:
+                by_seed, by_mixture = values.mean(axis=1), values.mean(axis=0)
+                found[score] = Summary(
+                    mean=float(values.mean()),
+                    by_seed=by_seed.tolist(),
+                    spread=float(by_seed.std(ddof=1)) if len(by_seed) > 1 else None,
+                    interval=paired_bootstrap(by_mixture) if len(by_mixture) > 1 else None,
+                    num_mixtures=len(by_mixture),
+                )
+        return found
+
+
+@dataclass(frozen=True, kw_only=True)
+class Summary:
+    """A setting's score, in dB."""
+
+    mean: float
+    by_seed: list[float]
+    spread: float | None
+    """Standard deviation over seeds (of n - 1); None for one."""
+    interval: Interval | None
+    """95 % over mixtures, of the mean over these seeds; None for one mixture."""
+    num_mixtures: int
+    """That all seeds have the score of."""
+
+
+def score_matrix(trials: Sequence[Trial], score: str) -> tuple[list[str], np.ndarray]:
+    """The mixtures that all trials have a score of, sorted, and the scores [trials, M] in dB."""
+    found = [set(trial.scores[score]) for trial in trials]
+    names = sorted(set.intersection(*found)) if found else []
+    values = np.array([[trial.scores[score][name] for name in names] for trial in trials], np.float64)
+    return names, values.reshape(len(trials), len(names))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Difference:
+    """A setting less the reference, under the seeds that both have finished, on the mixtures that all of these have."""
+
+    setting: Setting
+    intervals: Mapping[str, Interval]
+    """By score, in dB; without those that no two mixtures have."""
+    seeds: list[str]
+    num_mixtures: int
+    share_better: float
+    """Of the mixtures, those whose SDR is above the reference's."""
+    problem: str = ""
+    """Why there are no intervals."""
+
+
+def difference(setting: Setting, reference: Setting) -> Difference:
+    """How far a setting is from the reference."""
+    own, others = setting.seeds, reference.seeds
+    seeds = [seed for seed in others if seed in own]
+    intervals: dict[str, Interval] = {}
+    num_mixtures, share = 0, float("nan")
+    for score in SCORES:
+        _, values = score_matrix([trials[seed] for trials in (own, others) for seed in seeds], score)
+        if not values.size or values.shape[1] < 2:
+            continue
+        differences = values[: len(seeds)] - values[len(seeds) :]
+        intervals[score] = crossed_bootstrap(differences)
+        if score == "sdr":
+            num_mixtures, share = values.shape[1], float((differences.mean(axis=0) > 0).mean())
+    problem = ""
+    if not intervals:
+        problem = "fewer than two mixtures in common" if seeds else "no finished seed in common"
+    return Difference(
+        setting=setting,
+        intervals=intervals,
+        seeds=seeds,
+        num_mixtures=num_mixtures,
+        share_better=share,
+        problem=problem,
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sweep:
+    """A parent run and its trials."""
+
+    run_id: str
+    name: str
+    tags: Mapping[str, str]
+    grids: list[list[str]]
+    """The dotted paths that each grid varies."""
+    num_planned: int | None
+    """Trials that there were to be."""
+    trials: list[Trial]
+    """In the order in which they were started."""
+
+    @classmethod
+    def of(cls, parent: Tracked, children: Sequence[RunT], scored: Callable[[RunT], ScoredRun | None]) -> Sweep:
+        """A sweep out of its runs; `scored` gives a run's results, or None if it has none.
+
+        The parent's tags are `sweep.grid`, a JSON list of lists of dotted paths, and `sweep.trials`; a trial's are
+        `trial.label`, `trial.overrides`, a JSON object of what it changes by dotted path, and, once it has ended,
+        `trial.status`. Raises UsageError if the run is no sweep, or has no trials.
+        """
+        tags = parent.tags
+        if "sweep.grid" not in tags:
+            raise UsageError(f"run {parent.name} ({parent.run_id}) is no sweep: give the name or id of a sweep's run")
+        trials = [Trial.of(child, scored) for child in children if "trial.overrides" in child.tags]
+        if not trials:
+            raise UsageError(f"sweep {parent.name} ({parent.run_id}) has no trials yet: report it when some have begun")
+        return cls(
+            run_id=parent.run_id,
+            name=parent.name,
+            tags=tags,
+            grids=json.loads(tags["sweep.grid"]),
+            num_planned=int(tags["sweep.trials"]) if "sweep.trials" in tags else None,
+            trials=trials,
+        )
+
+    @cached_property
+    def settings(self) -> list[Setting]:
+        """In the grids' order: by grid, then by value, numbers ascending and words as they were started."""
+        grouped: dict[str, list[Trial]] = {}
+        for trial in self.trials:
+            grouped.setdefault(json.dumps(dict(trial.changes), sort_keys=True), []).append(trial)
+        labels = [_label(trials) for trials in grouped.values()]
+        settings = [
+            Setting(
+                label=label if labels.count(label) == 1 else f"{label} {changes}",
+                changes=trials[0].changes,
+                trials=tuple(trials),
+            )
+            for label, (changes, trials) in zip(labels, grouped.items(), strict=True)
+        ]
+        paths = list(dict.fromkeys(path for grid in self.grids for path in grid))
+        ranks = {
+            path: _ranks([setting.changes[path] for setting in settings if path in setting.changes]) for path in paths
+        }
+
+        def place(setting: Setting) -> list[int]:
+            grid = next(
+                (i for i, grid in enumerate(self.grids) if setting.changes.keys() <= set(grid)), len(self.grids)
+            )
+            return [grid, *(ranks[path].get(_key(setting.changes.get(path)), -1) for path in paths)]
+
+        return sorted(settings, key=place)
+
+    @cached_property
+    def reference(self) -> Setting | None:
+        """What others are compared with: the paper's own setting, or the first that has scores; None if none has."""
+        scored = [setting for setting in self.settings if setting.summaries]
+        papers = [setting for setting in scored if SGN_TABLE_I.row_of(setting.changes, setting.params) is not None]
+        return next(iter([*papers, *scored]), None)
+
+
+def _label(trials: Sequence[Trial]) -> str:
+    """The trials' label without their seed."""
+    label = re.sub(rf"[,;]?\s*\bseed\W*{re.escape(trials[0].seed)}$", "", trials[0].label)
+    return label or "base settings"
+
+
+def _key(value: Any) -> str:
+    return json.dumps(value, sort_keys=True)
+
+
+def _ranks(values: Sequence[Any]) -> dict[str, int]:
+    """The place of each value among the others."""
+    are_numbers = all(isinstance(value, int | float) for value in values)
+    ordered = sorted(set(values)) if are_numbers else values
+    return {key: rank for rank, key in enumerate(dict.fromkeys(_key(value) for value in ordered))}

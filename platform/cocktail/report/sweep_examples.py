@@ -1,0 +1,184 @@
+"""Mixtures of a sweep to look at and listen to: the reference's best and worst, and where settings differ most.
+
+Each shows the reference and the setting that is furthest from it on that mixture, above or below.
+
+Shape letters: N sources, T samples.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import soundfile
+import torch
+
+from cocktail.audio.mixing import mix
+from cocktail.report.comparison import LoadTrained, ReadMixtures, load_model, read_scored
+from cocktail.report.examples import align, names_of
+from cocktail.report.figures import panel
+from cocktail.report.page import Heading, Part, Picture, Sound, Sounds, Table, Text
+from cocktail.report.sweep import Setting, Trial
+from cocktail.report.sweep_figures import to_png, unmathed
+from cocktail.report.tables import HEADERS, SCORES, format_cell
+from cocktail.types import UsageError
+
+SPECTROGRAM_DPI, SPECTROGRAM_COLOURS = 80, 128
+"""A picture of noise is large otherwise."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Example:
+    """A mixture, and whose estimates of it are shown."""
+
+    why: str
+    mixture_id: str
+    settings: tuple[Setting, ...]
+    """The reference first."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Estimates:
+    """What a trial makes of one mixture, in [-1, 1]."""
+
+    mixture: np.ndarray
+    """[T]."""
+    references: np.ndarray
+    """[N, T]."""
+    estimates: np.ndarray
+    """[N, T]."""
+    class_names: list[str]
+    sample_rate_hz: int
+
+
+def first_seed(setting: Setting) -> Trial:
+    """The trial that stands for a setting with scores where one has to."""
+    return next(iter(setting.seeds.values()))
+
+
+def choose_examples(settings: Sequence[Setting], reference: Setting, count: int) -> list[Example]:
+    """Up to `count` mixtures each of the reference's best and worst SDR, and of the largest difference from it.
+
+    No mixture is shown twice: what is left of few goes to the earlier kinds. Settings without a mixture in common with
+    the reference take no part.
+    """
+    own = first_seed(reference).scores["sdr"]
+    others = [setting for setting in settings if setting.summaries and setting is not reference]
+    scores = {setting.label: first_seed(setting).scores["sdr"] for setting in others}
+
+    def furthest(name: str) -> tuple[float, Setting | None]:
+        """How far in dB the furthest setting is from the reference, and which it is."""
+        found = [
+            (abs(scores[setting.label][name] - own[name]), setting)
+            for setting in others
+            if name in scores[setting.label]
+        ]
+        return max(found, key=lambda each: each[0], default=(0.0, None))
+
+    ascending = sorted(own, key=lambda name: (own[name], name))
+    apart = sorted((name for name in own if furthest(name)[1]), key=lambda name: (-furthest(name)[0], name))
+    chosen: dict[str, str] = {}
+    for why, names in (("Best", ascending[::-1]), ("Worst", ascending), ("Settings differ most", apart)):
+        left = [name for name in names if name not in chosen]
+        chosen |= dict.fromkeys(left[:count], why)
+    return [
+        Example(why=why, mixture_id=name, settings=(reference, *(s for s in [furthest(name)[1]] if s is not None)))
+        for name, why in chosen.items()
+    ]
+
+
+def separate(trial: Trial, mixture_ids: Sequence[str], load: LoadTrained, read: ReadMixtures) -> dict[str, Estimates]:
+    """A trial's estimates of mixtures of its test list, by id.
+
+    Raises UsageError if its checkpoint, or the shards, are no longer there.
+    """
+    assert trial.run is not None
+    trained = load_model(trial.run, load)
+    batch, mixing = read_scored(trial.run, mixture_ids, trained.mixing, read)
+    with torch.inference_mode():
+        mixtures, references = mix(batch)
+        separation = trained.model.separate(mixtures, batch.class_ids)
+    length = separation.estimates.shape[-1]
+    found = {}
+    for b, mixture_id in enumerate(batch.mixture_ids):
+        count = int(batch.present[b].sum())
+        class_ids, sources = batch.class_ids[b, :count], references[b, :count, :length]
+        found[mixture_id] = Estimates(
+            mixture=mixtures[b, :length].numpy(),
+            references=sources.numpy(),
+            estimates=align(separation, b, sources, class_ids).estimates,
+            class_names=names_of(class_ids, trained.classes),
+            sample_rate_hz=mixing.sample_rate_hz,
+        )
+    return found
+
+
+def example_parts(
+    settings: Sequence[Setting], reference: Setting, count: int, load: LoadTrained, read: ReadMixtures
+) -> list[Part]:
+    """Headings, scores, spectrograms and players of the chosen mixtures; what cannot be shown is said."""
+    examples = choose_examples(settings, reference, count)
+    by_label = {setting.label: setting for example in examples for setting in example.settings}
+    estimates: dict[str, dict[str, Estimates]] = {}
+    parts: list[Part] = []
+    for label, setting in by_label.items():
+        wanted = [example.mixture_id for example in examples if setting in example.settings]
+        try:
+            estimates[label] = separate(first_seed(setting), wanted, load, read)
+        except UsageError as error:
+            parts.append(Text(f"No pictures and sounds of {label}: {error}."))
+    for example in examples:
+        shown = {
+            setting.label: estimates[setting.label][example.mixture_id]
+            for setting in example.settings
+            if setting.label in estimates
+        }
+        parts += _show(example, shown)
+    return parts
+
+
+def _show(example: Example, shown: Mapping[str, Estimates]) -> list[Part]:
+    name = example.mixture_id
+    rows = [
+        [setting.label, *(format_cell(first_seed(setting).scores[score].get(name)) for score in SCORES)]
+        for setting in example.settings
+    ]
+    parts: list[Part] = [
+        Heading(f"{example.why}: mixture {name}", 3),
+        Table(["setting", *(HEADERS[score] for score in SCORES)], rows, "Scores of this mixture, in dB"),
+    ]
+    if not shown:
+        return parts
+    first = next(iter(shown.values()))
+    figure = panel(
+        first.mixture,
+        first.references,
+        {unmathed(label): found.estimates for label, found in shown.items()},
+        [unmathed(class_name) for class_name in first.class_names],
+        first.sample_rate_hz,
+        f"mixture {name}",
+    )
+    classes = " and ".join(first.class_names)
+    parts.append(
+        Picture(
+            f"{name}.png",
+            to_png(figure, SPECTROGRAM_DPI, SPECTROGRAM_COLOURS),
+            f"Spectrograms of mixture {name} ({classes}): the mixture, the true sources, and the estimates by "
+            f"{' and by '.join(shown)}. Time in s, frequency in kHz, level in dB.",
+        )
+    )
+    sounds = [("mixture", "mixture", first.mixture)]
+    sounds += [(f"truth-{n}", f"truth: {c}", first.references[n]) for n, c in enumerate(first.class_names)]
+    for k, (label, found) in enumerate(shown.items()):
+        sounds += [(f"estimate-{k}-{n}", f"{label}: {c}", found.estimates[n]) for n, c in enumerate(found.class_names)]
+    players = [Sound(f"{name}-{kind}.wav", to_wav(sound, first.sample_rate_hz), label) for kind, label, sound in sounds]
+    return [*parts, Sounds(players)]
+
+
+def to_wav(waveform: np.ndarray, sample_rate_hz: int) -> bytes:
+    """A waveform [T] in [-1, 1] as a 16-bit WAV."""
+    data = io.BytesIO()
+    soundfile.write(data, waveform, sample_rate_hz, format="WAV", subtype="PCM_16")
+    return data.getvalue()

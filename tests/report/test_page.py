@@ -1,0 +1,71 @@
+"""The page holds all that it shows, lets in nothing that it is told, and says the same as its Markdown."""
+
+import re
+
+from cocktail.report.page import (
+    Folded,
+    Heading,
+    Picture,
+    Sound,
+    Sounds,
+    Table,
+    Text,
+    store_report,
+    to_html,
+    to_markdown,
+)
+
+EVIL = '<script>alert("1")</script> & `<b>` <img src=https://evil.example/x onerror=alert(1)>'
+PNG, WAV = b"\x89PNG made", b"RIFF made"
+PARTS = [
+    Heading(EVIL),
+    Text(EVIL),
+    Table(["name", EVIL], [[EVIL, "1.00\n" + EVIL]], caption=EVIL),
+    Picture("a.png", PNG, EVIL),
+    Sounds([Sound("a.wav", WAV, EVIL)]),
+    Folded(EVIL, [Text(EVIL)]),
+]
+
+
+def test_what_users_wrote_is_text_on_the_page():
+    page = to_html(EVIL, PARTS)
+    assert page.count("<script>") == 1  # its own
+    assert len(re.findall("<img ", page)) == 1
+    assert "<b>" not in page
+    assert "&lt;script&gt;alert(&quot;1&quot;)&lt;/script&gt; &amp; <code>&lt;b&gt;</code>" in page
+
+
+def test_nothing_is_fetched_from_anywhere():
+    page = to_html("title", PARTS)
+    sources = re.findall(r'\s(?:src|href)="([^"]*)"', page)
+    assert len(sources) == 3  # icon, picture, sound
+    assert all(source.startswith("data:") for source in sources)
+    own = page[page.index("<style>") : page.index("</style>")] + page[page.rindex("<script>") :]
+    assert not re.search(r"https?:|@import|url\(|fetch\(|import\(", own)
+    assert "default-src 'none'" in page
+
+
+def test_no_viewer_of_markdown_finds_a_tag_in_it():
+    text = to_markdown(EVIL, PARTS)
+    assert not re.search(r"(?<!\\)<(?!b>`)", text)  # code is text already
+
+
+def test_numbers_are_aligned_and_what_is_beside_them_is_small():
+    rows = [["a", "5.20\n(1.00 to 2.00)", "5.1"], ["b", "", ""]]
+    table = Table(["setting", "SDR", "paper SDR"], rows, faint=["paper SDR"])
+    page = table.html()
+    assert '<td class="number">5.20<small>(1.00 to 2.00)</small></td><td class="number faint">5.1</td>' in page
+    assert '<th scope="col" class="number">' in page
+    lines = table.markdown().splitlines()
+    assert lines[2] == "| a       | 5.20 (1.00 to 2.00) |       5.1 |"
+
+
+def test_markdown_has_its_pictures_and_sounds_beside_it(tmp_path):
+    parts = [Picture("p.png", PNG, "what it is"), Folded("more", [Sounds([Sound("a.wav", WAV, "a sound")])])]
+    store_report(tmp_path / "report", "A title", parts)
+    text = (tmp_path / "report" / "report.md").read_text()
+    assert text.startswith("# A title\n\n![what it is](p.png)")
+    assert "- [a sound](a.wav)" in text
+    assert (tmp_path / "report" / "p.png").read_bytes() == PNG
+    assert (tmp_path / "report" / "a.wav").read_bytes() == WAV
+    assert "A title</h1>" in (tmp_path / "report" / "report.html").read_text()

@@ -1,0 +1,152 @@
+"""A sweep's report says what the trials say, in the paper's layout where it has one, and leaves none of them out."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from cocktail.report.sweep import Sweep
+from cocktail.report.sweep_report import report_sweep
+from cocktail.report.sweep_tables import layouts
+from cocktail.types import UsageError
+from tests.made_sweep import made_sweep, made_trial
+
+DEPTH, ASSIGNMENT, VECTORS, RATE = "model.depth", "model.assignment", "model.source_vectors", "training.learning_rate"
+CURVE = [(1, 2.0), (10, 1.0)]
+
+
+def never(*_: Any) -> Any:
+    raise UsageError("it is gone")
+
+
+def report(sweep: Sweep, folder: Path, examples: int = 1) -> tuple[str, str]:
+    """The report as Markdown and as a page."""
+    report_sweep(folder, sweep, examples, never, never)
+    return (folder / "report.md").read_text(), (folder / "report.html").read_text()
+
+
+def cells(text: str, first: str, heading: str) -> list[str]:
+    """The line of a table under a heading that begins with a cell."""
+    section = text[text.index(heading) :]
+    line = next(line for line in section.splitlines() if line.startswith(f"| {first} "))
+    return [cell.strip() for cell in line.strip("|").split("|")]
+
+
+@pytest.fixture(scope="module")
+def papers() -> Sweep:
+    """Table IV and a control, two seeds; a trial of depth 12 failed, the other was stopped."""
+    trials = []
+    for seed in (0, 1):
+        for depth, assignment, sdr in ((12, "soft", None), (6, "hard", 2.0), (6, "soft", 4.0), (1, "soft", 3.0)):
+            overrides = {DEPTH: depth, ASSIGNMENT: assignment, "seed": seed}
+            scores = None if sdr is None else [sdr + seed, sdr + seed, None]
+            status = (
+                ["failed: OutOfMemoryError: <script>", "stopped early at step 10"][seed] if sdr is None else "finished"
+            )
+            label = f"depth {depth}, {assignment}, seed {seed}"
+            trials.append(made_trial(label, overrides, scores, status=status, metrics={"loss/total": CURVE}))
+    trials.append(made_trial("static class", {VECTORS: "static_class", "seed": 0}, [1.0, 1.0, None]))
+    return made_sweep([[DEPTH, ASSIGNMENT], [VECTORS]], trials, command="python jobs/ablate.py")
+
+
+@pytest.fixture(scope="module")
+def told(papers, tmp_path_factory) -> tuple[str, str]:
+    return report(papers, tmp_path_factory.mktemp("papers"))
+
+
+def test_the_papers_table_has_the_papers_numbers_beside_ours(told):
+    text, _ = told
+    heading = "### SGN Table IV"
+    header = cells(text, "setting", heading)
+    assert header[:8] == ["setting", "depth", "grouping", "SDR", "paper SDR", "SIR", "paper SIR", "SAR"]
+    # Seeds 4 and 5 on both mixtures; SIR is 1 dB more, SAR 2.
+    assert cells(text, "depth 6, soft", heading) == [
+        "depth 6, soft", "6", "soft", "4.50 ± 0.71 (4.50 to 4.50)", "5.20", "5.50 ± 0.71 (5.50 to 5.50)", "10.81",
+        "6.50 ± 0.71 (6.50 to 6.50)", "10.67", "7.50 ± 0.71 (7.50 to 7.50)", "8.50 ± 0.71 (8.50 to 8.50)",
+        "2 of 2", "2", "1",
+    ]  # fmt: skip
+    assert cells(text, "mixture", heading)[3:6] == ["0.00 (0.00 to 0.00)", "", "1.00"]
+    assert "Mo and Tian" in text
+
+
+def test_lines_are_in_the_papers_order(papers):
+    by_depth, by_switches = layouts(papers)
+    labels = ["depth 1, soft", "depth 6, soft", "depth 12, soft", "depth 6, hard"]
+    assert [setting.label for setting in by_depth.settings] == labels
+    # The paper's own setting is a line of its other table, too.
+    assert [setting.label for setting in by_switches.settings] == ["depth 6, soft", "static class"]
+
+
+def test_trials_without_scores_keep_their_line_and_say_why(told):
+    text, page = told
+    line = next(line for line in text.splitlines() if line.startswith("| depth 12, soft seed 0: failed seed 1:"))
+    assert "seed 1: stopped early at step 10 |" in line
+    assert "0 of 2" in line
+    assert "5.18" in line  # the paper's
+    assert "failed: OutOfMemoryError: \\<script>" in text[text.index("## Trials") :]
+    assert "<script>" not in page.replace("<script>", "", 1)  # but its own
+    assert "7 finished, 1 stopped early, 1 failed" in text or "1 failed, 7 finished, 1 stopped early" in text
+
+
+def test_every_trial_is_listed(papers, told):
+    text, page = told
+    listed = text[text.index("## Trials") :]
+    assert all(f"`{trial.run_id}`" in listed for trial in papers.trials)
+    assert len(re.findall(r"<tr><td>", page[page.index("<h2>Trials") :])) == len(papers.trials)
+
+
+def test_differences_are_from_the_papers_setting(told):
+    text, _ = told
+    heading = "## Paired differences"
+    assert cells(text, "depth 6, hard", heading) == [
+        "depth 6, hard", *["-2.00 (-2.00 to -2.00)"] * 5, "2", "2", "0%",
+    ]  # fmt: skip
+    assert cells(text, "static class", heading)[1] == "-3.00 (-3.00 to -3.00)"
+    assert cells(text, "static class", heading)[6] == "1"
+    assert "| depth 12, soft no finished seed in common" in text
+
+
+def test_what_was_swept_of_what_comes_first(told):
+    text, page = told
+    start = text[: text.index("## Scores")]
+    assert "`model.depth` x `model.assignment`; `model.source_vectors`" in start
+    assert "`python jobs/ablate.py`" in start
+    assert re.search(r"\| seeds +\| 0, 1 ", start)
+    assert "`abc`" in start  # the hash of the test list
+    assert "training.batch_size 8" in start
+    assert page.index("What was swept") < page.index("<h2>Scores") < page.index("Paired") < page.index("<h2>Trials")
+
+
+def test_other_readings_and_classes_stand_below(told):
+    text, _ = told
+    assert cells(text, "depth 6, soft", "### Other readings")[1:] == ["4.50", "5.50"]
+    assert cells(text, "class 1", "## By class: depth 6, soft")[1:3] == ["4", "4.50"]
+
+
+def test_examples_that_cannot_be_shown_are_said(told):
+    text, _ = told
+    assert "No pictures and sounds of depth 6, soft:" in text
+    assert "### Best: mixture 0000000000000001" in text
+
+
+def test_a_grid_of_ones_own_has_no_papers_columns_and_a_line_over_its_numbers(tmp_path):
+    trials = [made_trial(f"rate {rate}", {RATE: rate}, [rate * 10, 1.0]) for rate in (0.1, 0.001)]
+    text, page = report(made_sweep([[RATE]], trials), tmp_path, examples=0)
+    assert "paper" not in text[text.index("## Scores") : text.index("## Paired")]
+    assert cells(text, "setting", f"### {RATE}")[:3] == ["setting", "learning_rate", "SDR"]
+    assert cells(text, "rate 0.001", f"### {RATE}")[1] == "0.001"
+    assert text.index("| rate 0.001") < text.index("| rate 0.1 ")
+    assert (tmp_path / f"sdr-0-{RATE}.png").exists()
+    assert "(the first that has scores)" in page
+    assert "Examples" not in page
+
+
+def test_a_sweep_of_which_nothing_has_finished_is_reported(tmp_path):
+    trials = [made_trial("cost $1$ and $2", {DEPTH: 1}, None, status="failed: x", metrics={"loss/total": CURVE})]
+    text, _ = report(made_sweep([[DEPTH]], trials), tmp_path)
+    assert "No trial has finished with scores" in text
+    assert "| cost $1$ and $2 seed 0: failed |" in text
+    assert (tmp_path / "loss-total.png").exists()
