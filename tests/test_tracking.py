@@ -16,7 +16,7 @@ from mlflow.tracking import MlflowClient
 
 from cocktail.outages import OutageError
 from cocktail.processes import is_gone, this_process
-from cocktail.tracking import TrackedRun, default_tracking_uri, find_run
+from cocktail.tracking import TerminatedError, TrackedRun, default_tracking_uri, find_run
 from cocktail.types import UsageError
 from tests.faulty_proxy import Faults, faulty_proxy
 
@@ -142,7 +142,8 @@ def status_of(run: TrackedRun) -> str:
 
 
 @pytest.mark.parametrize(
-    ("raised", "status"), [(ValueError, "FAILED"), (KeyboardInterrupt, "KILLED"), (SystemExit, "KILLED")]
+    ("raised", "status"),
+    [(ValueError, "FAILED"), (KeyboardInterrupt, "KILLED"), (TerminatedError, "KILLED"), (SystemExit, "FAILED")],
 )
 def test_a_run_ends_as_its_job_does(output, raised, status):
     run = open_run(output, f"raised {raised.__name__}")

@@ -6,9 +6,10 @@
 The plain form is what the paper writes: K maps at full resolution are multiplied with the source vectors. The folded
 head computes the same from 9 N products at half the resolution; the mixed form, which is the one in use, also mixes
 channels before the other upsamples where that pays. All have the same parameters and values. Forms take turns, and
-each figure is the median of the rounds. The device's rate is that of a large matrix product in the same precision,
-measured here; the share of it that a step reaches counts the multiplications that the form needs. Needs neither Ray
-nor data.
+each figure is the median of the rounds. A step is the training loop's own, with its guard, gradient norm and update.
+The device's rate is that of a large matrix product in the same precision, measured here; the share of it that a step
+reaches counts the multiplications that the form needs. Bytes are those of all tensors that operators read and write,
+as if nothing were cached or fused, beside the rate of a large copy. Needs neither Ray nor data.
 """
 
 from __future__ import annotations
@@ -20,24 +21,28 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 sys.path[:0] = [str(Path(__file__).resolve().parents[2] / part) for part in (".", "platform")]
 
 import torch
 import tyro
 from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import FlopCounterMode
 
 from cocktail.config import Training
 from cocktail.layers.upsampling import plain_upsample_conv
 from cocktail.models.sgn import SGN, SGNConfig
-from cocktail.train.update import make_optimizer
+from cocktail.train.look import Place
+from cocktail.train.loop import Steps
+from cocktail.train.update import Update
 from cocktail.types import MixtureBatch
 from tests.plain_head import PlainMaskHead
 
 Precision = Literal["float32", "bfloat16"]
-FORMS: tuple[Literal["plain", "folded", "mixed"], ...] = ("plain", "folded", "mixed")
+Form = Literal["plain", "folded", "mixed"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,6 +58,7 @@ class Settings:
     """Measurements of each variant, after one that is not counted."""
     precisions: tuple[Precision, ...] = ("float32",)
     layouts: tuple[Literal["channels_last", "contiguous"], ...] = ("channels_last",)
+    forms: tuple[Form, ...] = ("plain", "folded", "mixed")
     compiled: bool = False
     """Also with torch.compile."""
     threads: int | None = None
@@ -63,7 +69,7 @@ class Settings:
 class Variant:
     """A form of the network, and how it is run."""
 
-    form: Literal["plain", "folded", "mixed"]
+    form: Form
     precision: Precision
     layout: str
     compiled: bool
@@ -87,15 +93,19 @@ class Runner:
         layout = getattr(torch, "channels_last" if variant.layout == "channels_last" else "contiguous_format")
         self.model.to(self.device).to(memory_format=layout)  # pyright: ignore[reportCallIssue]
         self.model.train()
-        self.optimizer = make_optimizer(self.model, Training())
+        place = Place(device=self.device)
+        training = Training(batch_size=settings.batch_size)
+        dtype = torch.bfloat16 if variant.precision == "bfloat16" else None
+        self.update = Update(self.model, training, place)
+        self.steps = Steps(self.model, training, place, dtype, 0)
         self.batch = noise(settings)
         B, N, K = settings.batch_size, settings.num_sources, settings.width
         self.spectrogram = torch.randn(B, 1, 256, 256, device=self.device).contiguous(memory_format=layout)
         self.vectors = torch.randn(B, N, K, device=self.device, requires_grad=True)
-        self.forward: Callable[[MixtureBatch], dict[str, Tensor]] = self.model
         self.masks: Callable[[], Tensor] = self._masks
         if variant.compiled:
-            self.forward, self.masks = torch.compile(self.model), torch.compile(self._masks)
+            self.model.compile()
+            self.masks = torch.compile(self._masks)
 
     def _masks(self) -> Tensor:
         return self.model.mask_head(self.model.unet(self.spectrogram), self.vectors)
@@ -111,12 +121,8 @@ class Runner:
         logits.float().square().mean().backward()
 
     def step(self) -> None:
-        """A training step: mixing, transforms, network, losses, gradients, update."""
-        self.optimizer.zero_grad(set_to_none=True)
-        with self._autocast():
-            total = self.forward(self.batch)["total"]
-        total.backward()
-        self.optimizer.step()
+        """A training step: mixing, transforms, network, losses, gradients, guard, update."""
+        self.steps.take(0, self.batch, self.update)
 
     def seconds(self, run: Callable[[], None]) -> float:
         """Of one call, all of it done."""
@@ -132,6 +138,12 @@ class Runner:
             self.step()
         return counter.get_total_flops()
 
+    def bytes_moved(self) -> int:
+        """What the operators of a training step read and write."""
+        with BytesMoved() as counter:
+            self.step()
+        return counter.total
+
     def peak_gib(self) -> float:
         """GPU memory at most during a step; not a number on a CPU."""
         if self.device.type != "cuda":
@@ -141,6 +153,21 @@ class Runner:
         self.step()
         torch.cuda.synchronize()
         return torch.cuda.max_memory_allocated() / 2**30
+
+
+class BytesMoved(TorchDispatchMode):
+    """Counts the bytes of tensors that operators take and give; views, which move nothing, are left out."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.total = 0
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        out = func(*args, **(kwargs or {}))
+        if not func.is_view:
+            tensors = [leaf for leaf in tree_leaves((args, kwargs, out)) if isinstance(leaf, Tensor)]
+            self.total += sum(tensor.numel() * tensor.element_size() for tensor in tensors)
+        return out
 
 
 def noise(settings: Settings) -> MixtureBatch:
@@ -171,6 +198,21 @@ def matrix_rate(settings: Settings, precision: Precision) -> float:
     return 2 * size**3 / min(times)
 
 
+def copy_rate(settings: Settings) -> float:
+    """Bytes a second that a copy of a large tensor reads and writes."""
+    cuda = settings.device.startswith("cuda")
+    source = torch.ones(1 << (30 if cuda else 27), device=settings.device)
+    target = torch.empty_like(source)
+    times = []
+    for _ in range(6):
+        begin = time.perf_counter()
+        target.copy_(source)
+        if cuda:
+            torch.cuda.synchronize()
+        times.append(time.perf_counter() - begin)
+    return 2 * source.numel() * source.element_size() / min(times)
+
+
 def main(settings: Settings) -> None:
     if settings.threads is not None:
         torch.set_num_threads(settings.threads)
@@ -181,14 +223,17 @@ def main(settings: Settings) -> None:
     rates = {precision: matrix_rate(settings, precision) for precision in settings.precisions}
     for precision, rate in rates.items():
         print(f"matrix product in {precision}: {rate / 1e12:.3f} TFLOP/s")
+    copying = copy_rate(settings)
+    print(f"copy: {copying / 1e9:.1f} GB/s")
     eager_or_compiled = (False, True) if settings.compiled else (False,)
     choices = itertools.product(eager_or_compiled, settings.precisions, settings.layouts)
     for compiled, precision, layout in choices:
         pair = [
             Runner(settings, Variant(form=form, precision=precision, layout=layout, compiled=compiled))
-            for form in FORMS
+            for form in settings.forms
         ]
-        flops = [runner.flop() for runner in pair] if not compiled else [0.0] * len(FORMS)
+        flops = [runner.flop() for runner in pair] if not compiled else [0.0] * len(pair)
+        moved = [runner.bytes_moved() for runner in pair] if not compiled else [0] * len(pair)
         times: dict[tuple[int, str], list[float]] = {}
         for turn in range(settings.rounds + 1):
             for number, runner in enumerate(pair):
@@ -199,7 +244,10 @@ def main(settings: Settings) -> None:
         medians = {key: statistics.median(values) for key, values in times.items()}
         for number, runner in enumerate(pair):
             heads, steps = medians[number, "unet_and_head"], medians[number, "step"]
-            share = f", {flops[number] / steps / rates[precision]:6.1%} of the matrix rate" if flops[number] else ""
+            share = ""
+            if flops[number]:
+                share = f", {flops[number] / steps / 1e12:.3f} TFLOP/s ({flops[number] / steps / rates[precision]:.1%})"
+                share += f", {moved[number] / steps / 1e9:.1f} GB/s ({moved[number] / steps / copying:.0%} of a copy)"
             memory = f", {runner.peak_gib():5.1f} GiB" if settings.device.startswith("cuda") else ""
             print(
                 f"{runner.variant} U-Net and head {heads * 1e3:8.1f} ms ({medians[0, 'unet_and_head'] / heads:4.2f}x)  "

@@ -24,7 +24,11 @@ from cocktail.types import MixtureBatch
 from pipelines.mixtures import MixtureStream
 from tests.integration.small_experiment import SMALL
 
-SYNCED = replace(SMALL, training=replace(SMALL.training, sync_batch_norm=True, log_every=1))
+# Of SGD, since AdamW divides gradients by their size: where they are zero but for rounding, it makes steps of that.
+SYNCED = replace(
+    SMALL,
+    training=replace(SMALL.training, sync_batch_norm=True, log_every=1, optimizer="sgd", learning_rate=0.05),
+)
 
 
 class StoppedError(RuntimeError):
@@ -67,9 +71,12 @@ class Noting:
                 if step == self.stops_at:
                     raise StoppedError
                 begun = time.time()
-                yield batch
-                time.sleep(self.pause)
-                self._note({**who, "step": step, "begun": begun, "gradients": gradients.pop()})
+                try:
+                    yield batch
+                    time.sleep(self.pause)
+                finally:  # after an epoch's last batch nobody asks for another
+                    if gradients:
+                        self._note({**who, "step": step, "begun": begun, "gradients": gradients.pop()})
                 step += 1
         finally:
             handle.remove()

@@ -194,7 +194,8 @@ def curve_parts(sweep: Sweep) -> list[Part]:
     for metric in sorted(metrics, key=lambda name: (name != "loss/total", name)):
         png = to_png(loss_figure(sweep.settings, metric))
         name = f"{metric.replace('/', '-')}.png"
-        parts.append(Picture(name, png, f"Training loss `{metric}` by step, of every trial; a colour a setting."))
+        kind = "Validation" if metric.startswith("validation/") else "Training"
+        parts.append(Picture(name, png, f"{kind} loss `{metric}` by step, of every trial; a colour a setting."))
     if (figure := looks_figure(sweep.settings)) is not None:
         caption = "How well the classes of held-out test mixtures were recognised on the way (0 to 1), of every trial."
         parts.append(Picture("looks.png", to_png(figure, 100), caption))
