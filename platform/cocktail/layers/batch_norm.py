@@ -14,6 +14,8 @@ import torch.distributed as dist
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from cocktail.layers.precision import at_least_float32
+
 
 class _Normalize(torch.autograd.Function):
     """(x - mean) / sqrt(var + eps) * weight + bias with the mean and the biased variance over all processes."""
@@ -23,9 +25,9 @@ class _Normalize(torch.autograd.Function):
         ctx: Any, x: Tensor, weight: Tensor, bias: Tensor, eps: float, counted: bool
     ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         axes = [axis for axis in range(x.dim()) if axis != 1]
-        wide = x.float()
+        wide = at_least_float32(x)
         size = x.numel() // x.shape[1] * counted
-        count = torch.full((1,), size, dtype=torch.float32, device=x.device)
+        count = torch.full((1,), size, dtype=wide.dtype, device=x.device)
         # Two passes, as a sum of squares would lose what a small variance has beside a large mean.
         sums = torch.cat([wide.sum(dim=axes) * counted, count])
         dist.all_reduce(sums)
@@ -35,7 +37,7 @@ class _Normalize(torch.autograd.Function):
         dist.all_reduce(squares)
         variance = squares / count
         scale = (variance + eps).rsqrt()
-        out = centred * _as_channels(scale * weight.float(), x) + _as_channels(bias.float(), x)
+        out = centred * _as_channels(scale * weight, x) + _as_channels(bias, x)
         ctx.save_for_backward(x, weight, mean, scale, count)
         ctx.counted = counted
         ctx.mark_non_differentiable(mean, variance, count)
@@ -45,15 +47,15 @@ class _Normalize(torch.autograd.Function):
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:  # pyright: ignore[reportIncompatibleMethodOverride]
         x, weight, mean, scale, count = ctx.saved_tensors
         axes = [axis for axis in range(x.dim()) if axis != 1]
-        grad = grads[0].float()
-        normed = (x.float() - _as_channels(mean, x)) * _as_channels(scale, x)
+        grad = at_least_float32(grads[0])
+        normed = (at_least_float32(x) - _as_channels(mean, x)) * _as_channels(scale, x)
         by_bias, by_weight = grad.sum(dim=axes), (grad * normed).sum(dim=axes)
         sums = torch.stack([by_bias, by_weight])
         dist.all_reduce(sums)
         # What is not counted has no part in mean and variance, so it has no gradient through them.
         shared = (sums / count) * ctx.counted
         inner = grad - _as_channels(shared[0], x) - normed * _as_channels(shared[1], x)
-        by_x = inner * _as_channels(scale * weight.float(), x)
+        by_x = inner * _as_channels(scale * weight, x)
         return by_x.to(x.dtype), by_weight.to(weight.dtype), by_bias.to(weight.dtype), None, None
 
 
@@ -92,7 +94,8 @@ def synchronize_batch_norm(model: nn.Module) -> None:
         if isinstance(module, _BatchNorm) and not isinstance(module, SyncBatchNorm):
             if not module.affine or not module.track_running_stats or module.momentum is None:
                 raise ValueError(f"{name}: only BatchNorm with weights and running averages can be synchronised")
-            synced = SyncBatchNorm(module.num_features, eps=module.eps, momentum=module.momentum)
+            like = {"device": module.weight.device, "dtype": module.weight.dtype}
+            synced = SyncBatchNorm(module.num_features, eps=module.eps, momentum=module.momentum, **like)
             synced.load_state_dict(module.state_dict())
             synced.train(module.training)
             setattr(model, name, synced)
