@@ -14,6 +14,7 @@ import pytest
 from mlflow.exceptions import MlflowException
 from mlflow.tracking import MlflowClient
 
+from cocktail import tracking
 from cocktail.outages import OutageError
 from cocktail.processes import is_gone, this_process
 from cocktail.tracking import TerminatedError, TrackedRun, default_tracking_uri, find_run
@@ -197,7 +198,10 @@ def start_driver(uri: str, name: str) -> tuple[subprocess.Popen[str], TrackedRun
     return driver, TrackedRun(uri, line.strip())
 
 
-def test_sigterm_ends_a_run_as_killed_at_once_and_sigkill_by_the_next_run_on_this_host(mlflow_server, capsys):
+def test_sigterm_ends_a_run_as_killed_at_once_and_sigkill_by_the_next_run_on_this_host(
+    mlflow_server, capsys, monkeypatch
+):
+    monkeypatch.setattr(tracking, "_GOING_SECONDS", 0.1)
     terminated, terminated_run = start_driver(mlflow_server.uri, "terminated")
     terminated.send_signal(signal.SIGTERM)
     assert terminated.wait(10) == 128 + signal.SIGTERM  # Ray gives 3 s; on a busy machine all takes longer
@@ -212,8 +216,15 @@ def test_sigterm_ends_a_run_as_killed_at_once_and_sigkill_by_the_next_run_on_thi
     assert status_of(killed_run) == "KILLED"
     assert f"run killed ({killed_run.run_id}) was RUNNING without its process" in capsys.readouterr().out
     assert status_of(alive_run) == "RUNNING"
+
+    def open_alive() -> TrackedRun:
+        return TrackedRun.open(mlflow_server.uri, "", experiment="ended", name="alive", key="k", params={})
+
+    with pytest.raises(UsageError, match=f"run alive is being done by process {alive.pid} on"):
+        open_alive()
     alive.kill()
     alive.wait()
+    assert open_alive().run_id == alive_run.run_id
     for driver in (terminated, alive, killed):
         assert driver.stdout is not None
         driver.stdout.close()

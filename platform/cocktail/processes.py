@@ -31,6 +31,14 @@ def is_gone(process: dict[str, str]) -> bool:
     return _start_time(process["pid"]) != process["started"]
 
 
+def is_running(process: dict[str, str]) -> bool:
+    """Whether a process, as `this_process` described it, is another one than this, on this host, and still there."""
+    here = _this_host()
+    if process == this_process() or {name: process[name] for name in here} != here:
+        return False
+    return _start_time(process["pid"]) == process["started"]
+
+
 def _this_host() -> dict[str, str]:
     if not _PROC.is_dir():
         return {"host": socket.gethostname(), "boot": "", "namespace": ""}

@@ -22,7 +22,7 @@ from mlflow.exceptions import MlflowException
 from mlflow.tracking import MlflowClient
 
 from cocktail.outages import ERRORS, PATIENCE_SECONDS, OutageError, patiently
-from cocktail.processes import is_gone, this_process
+from cocktail.processes import is_gone, is_running, this_process
 from cocktail.storage import join
 from cocktail.types import UsageError
 
@@ -35,6 +35,8 @@ _NAME_TAG = "mlflow.runName"
 _MAX_SHOWN = 5
 """Runs that a message lists."""
 _MAX_EXPERIMENTS = 10_000
+_GOING_SECONDS = 20.0
+"""How long a process that was killed may take to be gone."""
 _MAX_CHILDREN = 50_000
 
 T = TypeVar("T")
@@ -295,9 +297,25 @@ def _open_run(client: MlflowClient, experiment_id: str, name: str, tags: Mapping
             f"MLflow has a run {name} of other settings (key {recorded}, not {tags[KEY_TAG]}): "
             "choose another --run-name"
         )
+    _require_alone(runs[0])
     client.log_batch(runs[0].info.run_id, tags=[RunTag(key, value) for key, value in tags.items()])
     client.update_run(runs[0].info.run_id, status="RUNNING")
     return runs[0]
+
+
+def _require_alone(run: Run) -> None:
+    """Two processes in one run would write over each other. One that was just killed may take a moment to go."""
+    process = json.loads(run.data.tags.get(PROCESS_TAG, "null"))
+    if process is None or run.info.status != "RUNNING":
+        return
+    deadline = time.monotonic() + _GOING_SECONDS
+    while is_running(process):
+        if time.monotonic() > deadline:
+            raise UsageError(
+                f"run {run.info.run_name} is being done by process {process['pid']} on {process['host']}: "
+                "wait for it or stop it, or choose another --run-name"
+            )
+        time.sleep(0.5)
 
 
 def _close_abandoned(client: MlflowClient, experiment_id: str) -> None:

@@ -33,7 +33,7 @@ SYNCED = replace(
 
 
 class StoppedError(RuntimeError):
-    """The training process is to end here."""
+    """The training process is to end here, and another one may go on."""
 
 
 @dataclass(frozen=True)
@@ -44,6 +44,7 @@ class Noting:
     notes: str
     pause: float = 0.0
     stops_at: int | None = None
+    stops_with: type[Exception] = StoppedError
 
     @property
     def batches_per_epoch(self) -> int:
@@ -70,7 +71,7 @@ class Noting:
         try:
             for batch in self.source.batches(epoch, first, rank, world_size):
                 if step == self.stops_at:
-                    raise StoppedError
+                    raise self.stops_with("as it was to")
                 begun = time.time()
                 try:
                     yield batch
@@ -93,7 +94,13 @@ def read_notes(folder: Path) -> list[dict[str, Any]]:
     return sorted((json.loads(line) for line in lines if line.endswith("}")), key=lambda note: note["begun"])
 
 
-def train_noting(experiment: Experiment, folder: Path, pause: float = 0.0, stops_at: int | None = None) -> str:
+def train_noting(
+    experiment: Experiment,
+    folder: Path,
+    pause: float = 0.0,
+    stops_at: int | None = None,
+    stops_with: type[Exception] = StoppedError,
+) -> str:
     """Train in a folder from its newest checkpoint; notes go beside. Returns the last checkpoint's location."""
     connect()
     assert experiment.data is not None
@@ -117,7 +124,7 @@ def train_noting(experiment: Experiment, folder: Path, pause: float = 0.0, stops
     )
     return fit(
         experiment,
-        Noting(stream, str(notes), pause, stops_at),
+        Noting(stream, str(notes), pause, stops_at, stops_with),
         num_classes=5,
         identity={},
         about={},

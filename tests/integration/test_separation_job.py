@@ -152,6 +152,7 @@ def train_workers() -> list[psutil.Process]:
     return found
 
 
+@pytest.mark.slow
 def test_a_killed_worker_is_replaced_and_the_weights_are_the_same(undisturbed, experiment, tmp_path):
     killed: list[int] = []
 

@@ -20,6 +20,7 @@ from ray.train.v2.api.exceptions import TrainingFailedError
 
 from cocktail.config import Experiment, Resources
 from cocktail.train.checkpoint import load_checkpoint
+from cocktail.types import UsageError
 from tests.integration.noted_training import SYNCED, losses, read_notes, train_noting
 from tests.toy_shards import make_toy_shards
 
@@ -91,6 +92,13 @@ def test_one_worker_goes_on_where_two_stopped_on_the_same_curve(experiment, by_o
     train_noting(replace(experiment, resources=replace(TWO, num_workers=1)), tmp_path)
     assert {note["world_size"] for note in read_notes(tmp_path / "notes")} == {1, 2}
     assert_same_curve(tmp_path, by_one)
+
+
+def test_what_no_restart_mends_is_raised_without_training_again(experiment, tmp_path, local_ray):
+    with pytest.raises(UsageError, match=r"^as it was to$"):
+        train_noting(experiment, tmp_path, stops_at=10, stops_with=UsageError)
+    assert len({note["pid"] for note in read_notes(tmp_path / "notes")}) == 2
+    assert not list(tmp_path.glob("ray/*.failed"))
 
 
 @dataclass

@@ -331,3 +331,34 @@ def test_the_time_outside_the_steps_is_told_and_small_where_steps_are_not(tmp_pa
     logs = run(tmp_path, model=Slow())
     assert all(0 < entry["outside_step_share"] < 0.2 for _, _, entry in logs)
     assert all(entry["data_wait_share"] <= entry["outside_step_share"] for _, _, entry in logs)
+
+
+@pytest.mark.slow
+def test_a_compiled_model_learns_the_same(tmp_path):
+    class Plain(Regressor):
+        """torch.compile draws other random numbers."""
+
+        def __init__(self):
+            super().__init__()
+            self.net[2] = nn.Identity()
+
+    states = []
+    for compiled in (False, True):
+        torch.manual_seed(7)
+        train(
+            Plain(),
+            Noise(),
+            SETTINGS,
+            seed=3,
+            place=HERE,
+            checkpoints=CheckpointStore(str(tmp_path / str(compiled))),
+            identity={"manifest": "m"},
+            on_log=lambda *record: None,
+            compiled=compiled,
+        )
+        newest = CheckpointStore(str(tmp_path / str(compiled))).newest()
+        assert newest is not None
+        states.append(load_checkpoint(newest).state["model"])
+    assert states[0].keys() == states[1].keys()  # either goes on from the other's checkpoint
+    for name, value in states[0].items():
+        torch.testing.assert_close(states[1][name], value, atol=1e-4, rtol=1e-4)
