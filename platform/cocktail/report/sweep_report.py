@@ -36,6 +36,7 @@ MADE_OF = {
     "test_list_hash": "hash of the test list",
     "command": "command",
     "git_commit": "commit",
+    "code_hash": "hash of the code",
 }
 """Tags of trials, or of the sweep itself, and what they are called."""
 
