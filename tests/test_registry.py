@@ -47,7 +47,7 @@ def open_run(uri: str, output: Path, name: str) -> TrackedRun:
     return TrackedRun.open(uri, f"{output}/artifacts", experiment="small", name=name, key="k", params={})
 
 
-@pytest.fixture(scope="module", params=["database", "server"])
+@pytest.fixture(scope="module", params=[pytest.param("database", marks=pytest.mark.slow), "server"])
 def registered(request, tmp_path_factory) -> Registered:
     folder = tmp_path_factory.mktemp(request.param)
     is_server = request.param == "server"

@@ -176,6 +176,7 @@ def test_a_killed_worker_is_replaced_and_the_weights_are_the_same(undisturbed, e
     assert [point.step for point in points] == list(range(2, 21, 2)), "a step is missing or logged twice"
 
 
+@pytest.mark.slow
 def test_a_killed_job_goes_on_when_started_again(undisturbed, experiment, tmp_path, capfd):
     script = (
         "from dataclasses import replace\n"
@@ -206,6 +207,7 @@ def test_a_killed_job_goes_on_when_started_again(undisturbed, experiment, tmp_pa
     assert_same_weights(tmp_path, undisturbed)
 
 
+@pytest.mark.slow
 def test_a_finished_run_is_followed_by_a_new_one_and_the_inline_executor_computes_the_same(undisturbed, experiment):
     before = last_checkpoint(undisturbed)
     run(replace(experiment, output=str(undisturbed), evaluation=LEAST, resources=INLINE))

@@ -124,7 +124,7 @@ def kill_ray_tasks(stop: threading.Event, seed: int) -> list[int]:
     return killed
 
 
-@pytest.mark.parametrize("num_tasks", [1, 2])
+@pytest.mark.parametrize("num_tasks", [pytest.param(1, marks=pytest.mark.slow), 2])
 def test_ray_writes_again_what_its_killed_workers_were_writing(local_ray, undisturbed, tmp_path, num_tasks):
     index, _, expected, _ = undisturbed
     stop = threading.Event()
