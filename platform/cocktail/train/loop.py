@@ -13,6 +13,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from typing import Any
@@ -65,17 +66,24 @@ def train(
     num_steps = settings.num_steps(source.batches_per_epoch)
     dtype = autocast_dtype(settings.precision, place.device)
     steps = Steps(model, settings, place, dtype, seed)
+
+    def batches_from(step: int) -> Iterator[MixtureBatch]:
+        epoch, first = divmod(step, source.batches_per_epoch)
+        return begun(source.batches(epoch, first, place.rank, place.world_size))
+
+    # Before the first look: a pipeline takes seconds to start.
+    batches = batches_from(step) if step < num_steps and not stopping.stops else iter(())
     if step == 0 and look is not None:
         look.take(step, model, place)
     meter = Meter()
     with CheckpointWriter(checkpoints, identity, settings.keep_checkpoints) as writer:
         while step < num_steps and not stopping.stops:
-            epoch, first = divmod(step, source.batches_per_epoch)
+            epoch = step // source.batches_per_epoch
             update.learning_rate = settings.learning_rate_at(epoch)
-            batches = on_device(source.batches(epoch, first, place.rank, place.world_size), place.device)
+            arriving = on_device(batches, place.device)
             while step < num_steps and step // source.batches_per_epoch == epoch and not stopping.stops:
                 with meter.timing("data"):
-                    batch = next(batches)
+                    batch = next(arriving)
                 for line in batch.dropped:
                     print(f"dropped at step {step + 1}: {line}", flush=True)
                 dropped += batch.dropped
@@ -112,6 +120,8 @@ def train(
                             on_save(step)
                         state = {"model": model.state_dict(), **update.state(), "stopping": stopping.state()}
                         writer.save(step, {**state, "data": data})
+            if step < num_steps and not stopping.stops:
+                batches = batches_from(step)
     if stopping.stops and place.rank == 0:
         print(
             f"stopped at step {step}: the validation loss has not fallen for {stopping.since} validations", flush=True
@@ -232,6 +242,19 @@ def _silence(batch: MixtureBatch) -> MixtureBatch:
     num_sources = batch.sources.shape[1]
     classes = torch.arange(num_sources, device=batch.class_ids.device).expand(2, num_sources)
     return replace(batch, mixture_ids=("", ""), **{**rows, "class_ids": classes, "present": ~rows["present"]})
+
+
+def begun(batches: Iterator[MixtureBatch]) -> Iterator[MixtureBatch]:
+    """The batches, of which the first is made from now on, whenever it is asked for."""
+    thread = ThreadPoolExecutor(max_workers=1)
+    first = thread.submit(next, batches)
+    thread.shutdown(wait=False)
+
+    def rest() -> Iterator[MixtureBatch]:
+        yield first.result()
+        yield from batches
+
+    return rest()
 
 
 def on_device(batches: Iterator[MixtureBatch], device: torch.device) -> Iterator[MixtureBatch]:
