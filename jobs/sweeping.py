@@ -15,7 +15,7 @@ from typing import Any
 
 from cocktail.config import Experiment, flatten, run_key
 from cocktail.storage import absolute, exists, join, write_atomic
-from cocktail.tracking import TerminatedError, TrackedRun, default_tracking_uri
+from cocktail.tracking import TrackedRun, default_tracking_uri
 from cocktail.train.cluster import connect
 from cocktail.train.ray_train import uses_gpus
 from cocktail.train.ray_tune import ENDED, EarlyStopping, Trial, run_trials, trials_that_fit
@@ -73,7 +73,7 @@ def sweep(experiment_type: Any, base: Experiment, grids: Sequence[Grid], options
                 print(f"error: {told}. The same command tries them again", file=sys.stderr)
                 sys.exit(1)
         whole.mark_finished()
-    except (KeyboardInterrupt, TerminatedError):
+    except KeyboardInterrupt:
         print("\nstopped: the same command goes on with what is left", file=sys.stderr)
         sys.exit(130)
 

@@ -204,7 +204,9 @@ def test_sigterm_ends_a_run_as_killed_at_once_and_sigkill_by_the_next_run_on_thi
     monkeypatch.setattr(tracking, "_GOING_SECONDS", 0.1)
     terminated, terminated_run = start_driver(mlflow_server.uri, "terminated")
     terminated.send_signal(signal.SIGTERM)
-    assert terminated.wait(10) == 128 + signal.SIGTERM  # Ray gives 3 s; on a busy machine all takes longer
+    assert (
+        terminated.wait(10) == -signal.SIGINT
+    )  # as Python ends after a KeyboardInterrupt; Ray gives 3 s; on a busy machine all takes longer
     assert status_of(terminated_run) == "KILLED"
 
     alive, alive_run = start_driver(mlflow_server.uri, "alive")

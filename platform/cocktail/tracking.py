@@ -234,7 +234,7 @@ class TrackedRun:
             try:
                 yield
             except BaseException as error:
-                told_to_end = isinstance(error, KeyboardInterrupt | TerminatedError)
+                told_to_end = isinstance(error, KeyboardInterrupt)
                 in_haste = told_to_end or isinstance(error, OutageError)
                 last = TrackedRun(self.tracking_uri, self.run_id, 0.0 if in_haste else self.wait_seconds)
                 try:
@@ -251,8 +251,8 @@ class TrackedRun:
         self.ask(lambda client: client.set_terminated(self.run_id, status=status))
 
 
-class TerminatedError(SystemExit):
-    """The process was told to end (SIGTERM, `ray job stop`)."""
+class TerminatedError(KeyboardInterrupt):
+    """The process was told to end (SIGTERM, `ray job stop`). In a call of Ray's a SystemExit would abort it at once."""
 
 
 @contextmanager
@@ -262,9 +262,9 @@ def _sigterm_raising() -> Iterator[None]:
         yield
         return
 
-    def end(number: int, _: Any) -> None:
+    def end(*_: Any) -> None:
         signal.signal(signal.SIGTERM, signal.SIG_IGN)  # the run is being closed
-        raise TerminatedError(128 + number)
+        raise TerminatedError("SIGTERM")
 
     previous = signal.signal(signal.SIGTERM, end)
     try:

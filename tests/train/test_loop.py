@@ -342,13 +342,15 @@ def test_a_compiled_model_learns_the_same(tmp_path):
             super().__init__()
             self.net[2] = nn.Identity()
 
+    # Not AdamW, which makes whole steps of a gradient that is rounding alone, as that of a bias before BatchNorm is.
+    settings = replace(SETTINGS, optimizer="sgd", learning_rate=0.01)
     states = []
     for compiled in (False, True):
         torch.manual_seed(7)
         train(
             Plain(),
             Noise(),
-            SETTINGS,
+            settings,
             seed=3,
             place=HERE,
             checkpoints=CheckpointStore(str(tmp_path / str(compiled))),

@@ -95,9 +95,15 @@ def trials_at_once() -> int | None:
 
 @contextmanager
 def one_line_errors() -> Iterator[None]:
-    """Print a UsageError, also one that Ray brought from a worker, as one line, and exit with status 2."""
+    """Print a UsageError, also one that Ray brought from a worker, as one line, and exit with status 2.
+
+    An interrupt (Ctrl-C; SIGTERM while a run is open) is another line, and status 130.
+    """
     try:
         yield
+    except KeyboardInterrupt:
+        print("stopped: the same command goes on", file=sys.stderr)
+        sys.exit(130)
     except Exception as error:
         mendable = find_cause(error, UsageError)
         if mendable is None:

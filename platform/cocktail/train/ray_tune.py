@@ -102,8 +102,8 @@ def run_trials(
 
     `run_one(label)`, in a process of its own anywhere on the cluster, runs one and returns its scores. `trials` are
     kept up to date: `on_change` gets each whose status has changed; `on_step` is called several times a second. A
-    trial that fails stops no other. Tune's own files go to `folder`, a path or URI. KeyboardInterrupt and SystemExit
-    end it at once.
+    trial that fails stops no other. Tune's own files go to `folder`, a path or URI. KeyboardInterrupt ends it
+    at once.
     """
     left = [trial.label for trial in trials if trial.status not in ENDED]
     if not left:
@@ -151,7 +151,7 @@ def run_trials(
     )
     try:
         tuner.fit()
-    except (KeyboardInterrupt, SystemExit):
+    except KeyboardInterrupt:
         ray.shutdown()  # the trials' processes end now: what is said of them afterwards stays true
         raise
 
