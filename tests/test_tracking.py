@@ -204,9 +204,8 @@ def test_sigterm_ends_a_run_as_killed_at_once_and_sigkill_by_the_next_run_on_thi
     monkeypatch.setattr(tracking, "_GOING_SECONDS", 0.1)
     terminated, terminated_run = start_driver(mlflow_server.uri, "terminated")
     terminated.send_signal(signal.SIGTERM)
-    assert (
-        terminated.wait(10) == -signal.SIGINT
-    )  # as Python ends after a KeyboardInterrupt; Ray gives 3 s; on a busy machine all takes longer
+    # With a traceback, as nothing catches it here. Ray gives 3 s; on a busy machine all takes longer.
+    assert terminated.wait(10) == 1
     assert status_of(terminated_run) == "KILLED"
 
     alive, alive_run = start_driver(mlflow_server.uri, "alive")
