@@ -4,7 +4,7 @@ A location is a local path or a URI that pyarrow knows (`s3://bucket/prefix`, `g
 store with S3's protocol that is not Amazon's is named by AWS_ENDPOINT_URL; credentials and region come from where
 AWS's own tools take them. No reader ever sees part of a file, even if the writer is killed.
 
-Requests that fail for a moment are tried again by the store's own client. What still fails raises UsageError with
+Requests that fail for a moment are tried again by the store's own client. What still fails raises StorageError with
 the location and what the system said; a file that is not there raises FileNotFoundError.
 """
 
@@ -43,6 +43,10 @@ _ABANDONED_SECONDS = 24 * 3600.0
 _SCHEMES = ("s3", "gs", "gcs", "abfs", "abfss", "hdfs", "file", "http", "https")
 _NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)
 """What systems say of a place that cannot hold a file."""
+
+
+class StorageError(UsageError):
+    """A store did not do what was asked. Later it may: its outage can end without anybody mending anything."""
 
 
 def is_remote(location: str) -> bool:
@@ -91,7 +95,7 @@ def _s3(bucket: str, endpoint: str | None) -> pyarrow.fs.S3FileSystem:
         try:
             region = pyarrow.fs.resolve_s3_region(bucket)
         except (pa.ArrowInvalid, OSError) as error:
-            raise UsageError(f"cannot find bucket {bucket}: {error}. Set AWS_REGION, or AWS_ENDPOINT_URL") from error
+            raise StorageError(f"cannot find bucket {bucket}: {error}. Set AWS_REGION, or AWS_ENDPOINT_URL") from error
     address = urlsplit(endpoint) if endpoint else None
     return pyarrow.fs.S3FileSystem(
         region=region,
@@ -104,7 +108,10 @@ def _s3(bucket: str, endpoint: str | None) -> pyarrow.fs.S3FileSystem:
 
 @contextmanager
 def telling(location: str, doing: str) -> Iterator[None]:
-    """Turn what a system says of a location into a UsageError; a missing file stays what it is."""
+    """Turn what a system says of a location into a StorageError; a missing file stays what it is.
+
+    Where there is no room, a UsageError: somebody has to make some.
+    """
     try:
         yield
     except FileNotFoundError:
@@ -113,7 +120,7 @@ def telling(location: str, doing: str) -> Iterator[None]:
         if error.errno in _NO_ROOM:
             raise _no_room(location, error) from error
         advice = ". Check the address, credentials and region" if is_remote(location) else ""
-        raise UsageError(f"cannot {doing} {location}: {error.strerror or error}{advice}") from error
+        raise StorageError(f"cannot {doing} {location}: {error.strerror or error}{advice}") from error
 
 
 @contextmanager

@@ -19,6 +19,7 @@ import pytest
 from ray.train.v2.api.exceptions import TrainingFailedError
 
 from cocktail.config import Experiment, Resources
+from cocktail.storage import StorageError
 from cocktail.train.checkpoint import load_checkpoint
 from cocktail.types import UsageError
 from tests.integration.noted_training import SYNCED, losses, read_notes, train_noting
@@ -99,6 +100,14 @@ def test_what_no_restart_mends_is_raised_without_training_again(experiment, tmp_
         train_noting(experiment, tmp_path, stops_at=10, stops_with=UsageError)
     assert len({note["pid"] for note in read_notes(tmp_path / "notes")}) == 2
     assert not list(tmp_path.glob("ray/*.failed"))
+
+
+def test_an_outage_of_the_store_starts_training_again(experiment, tmp_path, local_ray):
+    with pytest.raises(TrainingFailedError, match="as it was to"):
+        train_noting(
+            replace(experiment, resources=replace(TWO, max_failures=1)), tmp_path, stops_at=10, stops_with=StorageError
+        )
+    assert len({note["pid"] for note in read_notes(tmp_path / "notes")}) == 4
 
 
 @dataclass

@@ -22,7 +22,7 @@ from ray.tune.integration.ray_train import TuneReportCallback
 
 from cocktail.config import Experiment, Resources
 from cocktail.spool import MetricSpool
-from cocktail.storage import delete_file, exists, join, read_bytes, resolve, write_atomic
+from cocktail.storage import StorageError, delete_file, exists, join, read_bytes, resolve, write_atomic
 from cocktail.tracking import TrackedRun
 from cocktail.train.checkpoint import CheckpointStore, require_identity
 from cocktail.train.cluster import num_nodes, quiet_ray, trials_at_once
@@ -147,6 +147,8 @@ class Verdict:
         """Write down an error that would come again. Yields whether there is none yet: then a worker may begin."""
         try:
             yield not exists(self.location)
+        except StorageError:
+            raise  # an outage may be over when training starts again
         except (NonFiniteLossError, UsageError) as error:
             write_atomic(self.location, json.dumps([type(error).__name__, str(error)]).encode())
             raise
