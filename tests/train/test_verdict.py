@@ -1,0 +1,32 @@
+"""What ends training for good, and what a restart may mend."""
+
+from __future__ import annotations
+
+import pytest
+
+from cocktail.storage import StorageError
+from cocktail.train.ray_train import Verdict
+from cocktail.train.update import NonFiniteLossError
+from cocktail.types import UsageError
+
+
+@pytest.mark.parametrize("kind", [UsageError, NonFiniteLossError])
+def test_what_no_restart_mends_lets_no_worker_begin_again_and_is_raised_once(tmp_path, kind):
+    verdict = Verdict(str(tmp_path / "failed"))
+    with pytest.raises(kind), verdict.recording():
+        raise kind("why")
+    with verdict.recording() as begins:
+        assert not begins
+    with pytest.raises(kind, match=r"^why$"):
+        verdict.raise_any()
+    verdict.raise_any()
+
+
+@pytest.mark.parametrize("kind", [StorageError, RuntimeError])
+def test_after_an_outage_of_a_store_or_an_unknown_error_a_worker_begins_again(tmp_path, kind):
+    verdict = Verdict(str(tmp_path / "failed"))
+    with pytest.raises(kind), verdict.recording():
+        raise kind("why")
+    with verdict.recording() as begins:
+        assert begins
+    verdict.raise_any()
