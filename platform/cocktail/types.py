@@ -1,6 +1,7 @@
 """What the parts of Cocktail hand to each other.
 
-Shape letters: B batch, N sources, T samples, F frequency rows, M frames in time.
+Shape letters: B batch, N sources, T samples, F frequency rows, M frames in time, K pictures of a mixture, H and W
+height and width of a picture.
 """
 
 from __future__ import annotations
@@ -61,7 +62,8 @@ class MixtureBatch:
     present: Tensor
     """bool [B, N]: whether there is such a source; a mixture's sources come first."""
     pictures: Tensor | None = None
-    """uint8 [B, N, P, H, W, 3]: P pictures of each source, RGB; None if none were asked for."""
+    """uint8 [B, K, P, H, W, 3]: P pictures of each source (K is N), or of all of them together (K is 1: who is heard is
+    seen in one picture), RGB; None if none were asked for."""
     truth: Tensor | None = None
     """bool [B, N, H, W]: where in its picture the source is, in test batches of one picture a source."""
     has_truth: Tensor | None = None
@@ -130,6 +132,40 @@ class Separator(Protocol):
 
     def oracle(self, mixture: Tensor, references: Tensor) -> Mapping[str, Separation]:
         """The ceilings by name: separation by ideal masks of `references` [B, N, T] on the model's own grid."""
+        ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class Localization:
+    """Where in the pictures of a batch of mixtures the sounds come from, with what led to it."""
+
+    maps: Tensor
+    """float32 [B, N, H, K W] over the K pictures of a mixture side by side, or [B, N, H, W] over each source's own
+    picture alone; higher is likelier, on any scale."""
+    class_ids: Tensor
+    """int64 [B, N]: the class that each map is of; NO_CLASS where one map serves for all that is heard."""
+    intermediates: Mapping[str, Tensor] = field(default_factory=dict)
+    """Named tensors worth looking at, each model's own. Where a model has them, they are called `presence` [B, C] and
+    `visual_presence` [B, C], the probability that each class is heard and seen, `audio_vectors` and `visual_vectors`
+    [B, N, D], what stands for each source."""
+    alternatives: Mapping[str, Localization] = field(default_factory=dict)
+    """What the same weights say if they are read otherwise (predicted classes, each picture by itself), by name."""
+
+
+@runtime_checkable
+class Localizer(Protocol):
+    """A model that localizes. An `nn.Module`; the training loop and the evaluation know no more than this."""
+
+    def __call__(self, batch: MixtureBatch) -> dict[str, Tensor]:
+        """Losses of a batch by name, scalars, all minimised; `"total"` is the one to differentiate."""
+        ...
+
+    def localize(self, mixture: Tensor, pictures: Tensor, class_ids: Tensor) -> Localization:
+        """Maps of the sources of the named classes.
+
+        `mixture` is float32 [B, T], the sum of the sources; `pictures` uint8 [B, K, H, W, 3]; `class_ids` int64
+        [B, N]. All mixtures have N sources, and K is N or 1.
+        """
         ...
 
 

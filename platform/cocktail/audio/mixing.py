@@ -1,4 +1,4 @@
-"""From stored sources to a mixture and its references (SGN's recipe, taken over from Sound of Pixels)."""
+"""From stored sources to a mixture, and to its references where they are wanted."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ INT16_FULL_SCALE = 32768.0
 
 
 def mix(batch: MixtureBatch) -> tuple[Tensor, Tensor]:
-    """The mixtures float32 [B, T] and references float32 [B, N, T] of a batch.
+    """The mixtures float32 [B, T] and references float32 [B, N, T] of a batch (SGN's recipe, from Sound of Pixels).
 
     Each source times its gain, clipped to [-1, 1], divided by the number of the mixture's sources: these are the
     references, and their sum is the mixture, so both stay within [-1, 1]. An absent source is silence.
@@ -18,3 +18,9 @@ def mix(batch: MixtureBatch) -> tuple[Tensor, Tensor]:
     scaled = batch.sources.float() * (batch.gains / INT16_FULL_SCALE)[..., None]
     references = scaled.clamp_(-1.0, 1.0) / batch.present.sum(dim=1)[:, None, None]
     return references.sum(dim=1), references
+
+
+def superpose(batch: MixtureBatch) -> Tensor:
+    """The mixtures float32 [B, T] as plain sums: each source times its gain, clipped to [-1, 1] (AVGN's recipe)."""
+    scaled = batch.sources.float() * (batch.gains / INT16_FULL_SCALE)[..., None]
+    return scaled.clamp_(-1.0, 1.0).sum(dim=1)
