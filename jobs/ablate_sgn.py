@@ -22,7 +22,7 @@ from cocktail.models.sgn import SMALL_SGN, SGNConfig
 from cocktail.train.cluster import one_line_errors
 from jobs import sgn_music, sgn_vggsound
 from jobs.grids import Grid, Row
-from jobs.separation import demo_of, parse
+from jobs.running import demo_of, parse
 from jobs.sweep_options import SweepOptions
 from jobs.sweeping import sweep
 

@@ -29,7 +29,7 @@ class Arguments:
     checkpoint: tyro.conf.Positional[str]
     """Folder or URI: step-... of a run's checkpoints."""
     data: str | None = None
-    """Folder or URI of shards; None takes those that the model was trained on."""
+    """Folder or URI of shards; None takes those of its own run's test."""
     mixing: Mixing = field(default_factory=Mixing)
     evaluation: Evaluation = field(default_factory=Evaluation)
     resources: Resources = field(default_factory=Resources)
@@ -50,7 +50,7 @@ def main(arguments: list[str]) -> None:
     job = tyro.cli(Arguments, args=arguments, default=defaults, description=__doc__)
     output = absolute(job.output, "--output")
     tracking_uri = job.tracking_uri or default_tracking_uri(output)
-    manifest = open_manifest(absolute(job.data or trained.data, "--data"))
+    manifest = open_manifest(absolute(job.data or job.evaluation.data or trained.data, "--data"))
     connect(tracking_uri)
     test = Scoring.of(checkpoint, trained, manifest, job.mixing, job.evaluation, job.resources)
     print(score_and_track(test, tracking_uri, output))

@@ -7,16 +7,20 @@ import functools
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from cocktail.config import Evaluation, Experiment, Resources, identity, run_key
+from cocktail.pretrained import InitialWeights
 from cocktail.storage import absolute, exists, join, list_names
 from cocktail.tracking import default_tracking_uri
 from cocktail.train.cluster import connect, num_nodes
 from cocktail.train.placement import Demand
 from cocktail.train.ray_train import uses_gpus
-from cocktail.types import UsageError
-from jobs.scoring import make_test_list, test_demands
+from cocktail.types import NO_CLASS, UsageError
+from jobs.scoring import in_classes_of, make_test_list, test_demands
+from pipelines.clip_pool import ClipPool
 from pipelines.embedded import make_embedded_corpus
 from pipelines.manifest import Manifest, open_manifest
 from pipelines.mixtures import RENDER_CPUS, MixtureStream
@@ -38,12 +42,17 @@ class PlannedRun:
     """With whole paths."""
     tracking_uri: str
     manifest: Manifest
+    test_manifest: Manifest
+    """Of the shards that are tested on: the same, or others."""
     test_list: pa.Table
+    """In the class ids of the shards that are trained on."""
     validation_list: pa.Table | None
     source: MixtureStream
     folder: str
     """Of the unfinished run of these settings, or of a new one."""
     gpus: bool
+    initial: InitialWeights
+    """What the model starts from."""
 
     @classmethod
     def of(cls, experiment: Experiment) -> PlannedRun:
@@ -52,7 +61,13 @@ class PlannedRun:
         tracking_uri = experiment.tracking_uri or default_tracking_uri(experiment.output)
         manifest = open_data(experiment, tracking_uri)
         mixing, training, resources = experiment.mixing, experiment.training, experiment.resources
-        test_list = make_test_list(manifest, mixing, experiment.evaluation)
+        evaluation = experiment.evaluation
+        experiment.model.require_test_mixing(evaluation.test_mixing(mixing))
+        test_manifest = manifest
+        if evaluation.data is not None:
+            test_manifest = open_manifest(absolute(evaluation.data, "--evaluation.data"))
+        test_list = make_test_list(test_manifest, mixing, evaluation)
+        test_list = in_classes_of(manifest.classes, test_manifest, test_list)
         validation_list = None
         if training.validation_split is not None:
             drawn = Evaluation(split=training.validation_split, num_mixtures=training.validation_mixtures)
@@ -68,17 +83,22 @@ class PlannedRun:
             cache=ShardCache(max_bytes=int(resources.cache_gb * 1e9), chosen_folder=resources.cache_folder),
         )
         print(describe(source.pool), flush=True)
+        if untaught := classes_without_training(source.pool, test_list):
+            print(untaught, flush=True)
+        initial = initial_weights(experiment)
         connect(tracking_uri)
         gpus = uses_gpus(resources)
         return cls(
             experiment=experiment,
             tracking_uri=tracking_uri,
             manifest=manifest,
+            test_manifest=test_manifest,
             test_list=test_list,
             validation_list=validation_list,
             source=dataclasses.replace(source, pin_memory=gpus),
-            folder=run_folder(experiment, manifest),
+            folder=run_folder(experiment, manifest, initial),
             gpus=gpus,
+            initial=initial,
         )
 
     @property
@@ -91,11 +111,19 @@ class PlannedRun:
 
     @functools.cached_property
     def identity(self) -> dict[str, Any]:
-        return identity(self.experiment, self.manifest.root_hash)
+        return identity(self.experiment, self.manifest.root_hash, self.initial.sha256)
 
     @property
     def key(self) -> str:
-        return run_key(self.experiment, self.manifest.root_hash)
+        return run_key(self.experiment, self.manifest.root_hash, self.initial.sha256)
+
+    @property
+    def looked_at(self) -> pa.Table:
+        """The test mixtures that training looks at now and then: of those that are like its own, the first."""
+        counts = pc.list_value_length(self.test_list["class_id"])
+        mixing = self.experiment.mixing
+        alike = pc.and_(pc.greater_equal(counts, mixing.fewest_sources), pc.less_equal(counts, mixing.num_sources))
+        return self.test_list.filter(alike).slice(0, self.experiment.evaluation.num_looks)
 
     @property
     def training_demands(self) -> list[Demand]:
@@ -106,6 +134,11 @@ class PlannedRun:
     def test_demands(self) -> list[Demand]:
         """What the evaluation after it needs at once."""
         return test_demands(self.experiment.resources.num_workers if self.gpus else 0)
+
+
+def initial_weights(experiment: Experiment) -> InitialWeights:
+    """What the model starts from: a setting of models that can start from something learned elsewhere."""
+    return InitialWeights.find(getattr(experiment.model, "initial_weights", "none"))
 
 
 def training_demands(resources: Resources, gpus: bool) -> list[Demand]:
@@ -145,12 +178,25 @@ def open_data(experiment: Experiment, tracking_uri: str) -> Manifest:
     return shard_dataset(index_vggsound(str(corpus / "vggsound.csv"), str(corpus / "videos")), settings, shards)
 
 
-def run_folder(experiment: Experiment, manifest: Manifest) -> str:
+def classes_without_training(pool: ClipPool, test_list: pa.Table) -> str | None:
+    """Which classes test mixtures have that no training clip has, and how many mixtures: no model can know them."""
+    taught = set(np.unique(pool.class_id).tolist())
+    unknown: dict[int, int] = {}
+    for class_ids in test_list["class_id"].to_pylist():
+        for class_id in set(class_ids) - taught - {NO_CLASS}:
+            unknown[class_id] = unknown.get(class_id, 0) + 1
+    if not unknown:
+        return None
+    told = ", ".join(f"{pool.manifest.classes[class_id]} ({count})" for class_id, count in sorted(unknown.items()))
+    return f"{len(unknown)} classes are tested that no clip of {pool.split} has (test mixtures): {told}"
+
+
+def run_folder(experiment: Experiment, manifest: Manifest, initial: InitialWeights) -> str:
     """The folder of the unfinished run of these settings, or of a new one."""
     runs = join(experiment.output, "runs")
     if experiment.run_name is not None:
         return join(runs, experiment.run_name)
-    stem = f"{experiment.name}-{run_key(experiment, manifest.root_hash)}-"
+    stem = f"{experiment.name}-{run_key(experiment, manifest.root_hash, initial.sha256)}-"
     ends = [name.removeprefix(stem) for name in list_names(runs) if name.startswith(stem)]
     numbers = [int(end) for end in ends if end.isdecimal()]
     newest = max(numbers, default=0)

@@ -14,7 +14,7 @@ sys.path[:0] = [str(Path(__file__).resolve().parents[1] / part) for part in ("."
 
 from cocktail.config import Evaluation, Experiment, Mixing, Training
 from cocktail.models.sgn import SMALL_SGN, SGNConfig
-from jobs.separation import main
+from jobs.running import demo_of, main
 
 # The paper gives one SI-SDR and no protocol. A song leads a hundred mixtures an epoch, as a solo of MUSIC does. Of 50
 # songs the middles alone would give 300 different pairs.
@@ -27,4 +27,4 @@ PAPER = Experiment[SGNConfig](
 )
 
 if __name__ == "__main__":
-    main(Experiment[SGNConfig], paper=PAPER, small_model=SMALL_SGN, description=__doc__)
+    main(Experiment[SGNConfig], paper=PAPER, demo=demo_of(PAPER, SMALL_SGN), description=__doc__)

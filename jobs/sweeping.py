@@ -21,10 +21,10 @@ from cocktail.train.ray_train import uses_gpus
 from cocktail.train.ray_tune import ENDED, EarlyStopping, Trial, run_trials, trials_that_fit
 from cocktail.types import UsageError
 from jobs.grids import Grid, PlannedTrial, axis, combine, named, parse_axis, plan_trials
-from jobs.planned_run import FINISHED, open_data, training_demands
+from jobs.planned_run import FINISHED, initial_weights, open_data, training_demands
 from jobs.report_sweep import store_sweep_report
+from jobs.running import PartOf, run
 from jobs.scoring import test_demands
-from jobs.separation import PartOf, run
 from jobs.sweep_options import PLAN, SweepOptions, key_of, require_same, sweep_name
 from jobs.sweep_tables import progress_table, score_table
 from pipelines.manifest import Manifest
@@ -107,7 +107,7 @@ class _Sweep:
                 manifests[needs] = open_data(trial.experiment, tracking_uri)
             given = replace(trial.experiment, data=manifests[needs].folder, tracking_uri=tracking_uri)
             trials.append(replace(trial, experiment=given))
-            keys[trial.label] = run_key(given, manifests[needs].root_hash)
+            keys[trial.label] = run_key(given, manifests[needs].root_hash, initial_weights(given).sha256)
         key = key_of(trials, keys, options)
         name = sweep_name(base, key, options)
         folder = join(base.output, "sweeps", name)

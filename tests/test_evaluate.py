@@ -10,7 +10,8 @@ import pytest
 import torch
 
 from cocktail.config import Evaluation
-from cocktail.evaluate import about, load_trained, scoring_pipeline, separate_batch
+from cocktail.evaluate import about, load_trained, scoring_pipeline
+from cocktail.tasks import Separating, separate_batch
 from cocktail.train.checkpoint import CheckpointStore
 from cocktail.types import MixtureBatch, UsageError
 from tests.integration.small_experiment import SMALL
@@ -93,5 +94,5 @@ def test_gpus_can_be_asked_for(local_ray):
     def read(rows: pa.Table) -> MixtureBatch:
         raise AssertionError
 
-    pipeline = scoring_pipeline("nowhere", plan, read, batch_size=2, num_gpus=1, metrics="batched")
+    pipeline = scoring_pipeline("nowhere", plan, read, Separating(), batch_size=2, num_gpus=1)
     assert "MapBatches" in repr(pipeline)

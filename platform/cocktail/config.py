@@ -23,7 +23,7 @@ class ModelConfig(Protocol):
     """What a model's configuration can do beside holding its settings."""
 
     def build(self, num_classes: int) -> Any:
-        """A freshly initialised `cocktail.types.Separator`, an `nn.Module`."""
+        """A freshly initialised `cocktail.types.Separator` or `Localizer`, an `nn.Module`."""
         ...
 
     def require_mixing(self, mixing: Mixing) -> None:
@@ -31,7 +31,7 @@ class ModelConfig(Protocol):
         ...
 
     def require_test_mixing(self, mixing: Mixing) -> None:
-        """Raise UsageError if the model cannot separate such mixtures."""
+        """Raise UsageError if the model cannot be tested on such mixtures."""
         ...
 
 
@@ -221,6 +221,17 @@ class Evaluation:
     """Test mixtures on which training looks now and then how well classes are recognised. Nothing is decided by it."""
     metrics: Annotated[Literal["batched", "reference"], tyro.conf.arg(aliases=["--metrics"])] = "batched"
     """Who computes SDR, SIR and SAR: our batched BSS Eval, or mir_eval, the field's reference, far slower."""
+    peak_share: float = 0.5
+    """A map's pixel belongs to the object above this share of the way from its lowest value to its highest. Tables
+    have the rule of the brighter half beside this one."""
+    fixed_threshold: float | None = None
+    """One value for all maps above which a pixel belongs to the object; None leaves that rule out."""
+    single_threshold: float = 0.5
+    """A map of a single source succeeds from this IoU with the object on."""
+    multi_threshold: float = 0.3
+    """The maps of several sources succeed from this mean IoU on."""
+    data: str | None = None
+    """Folder or URI of other shards to test on (VGG-SS); None tests on those that are trained on."""
     seed: int = 1
     """Draws the pairs of the test list; not the training's seed, so runs with other seeds share the list."""
 
@@ -230,6 +241,8 @@ class Evaluation:
             self.num_mixtures is None or self.num_mixtures >= 1,
             f"num_mixtures must be at least 1, not {self.num_mixtures}",
         )
+        for name in ("peak_share", "single_threshold", "multi_threshold"):
+            _require(0 < getattr(self, name) < 1, f"{name} must be between 0 and 1, not {getattr(self, name)}")
         for name in ("num_examples", "num_looks"):
             _require(getattr(self, name) >= 0, f"{name} must not be negative, not {getattr(self, name)}")
 
@@ -348,8 +361,9 @@ _DOES_NOT_DECIDE_WEIGHTS = (
 """Dotted paths, and parts of the experiment with a dot behind them."""
 
 
-def identity(experiment: Experiment, manifest_hash: str) -> dict[str, Any]:
-    """The settings that decide what is learned, by dotted path, with the hash of the data.
+def identity(experiment: Experiment, manifest_hash: str, initial_weights: str | None = None) -> dict[str, Any]:
+    """The settings that decide what is learned, by dotted path, with the hashes of the data and of the weights that
+    training starts from, if they are not random.
 
     Two runs with the same identity have the same weights; a checkpoint is only continued under its own. What it is
     tested on is no part of it: any test can be made of the checkpoint later.
@@ -360,12 +374,13 @@ def identity(experiment: Experiment, manifest_hash: str) -> dict[str, Any]:
         for path, value in settings.items()
         if path not in _DOES_NOT_DECIDE_WEIGHTS and f"{path.split('.')[0]}." not in _DOES_NOT_DECIDE_WEIGHTS
     }
-    return {**decisive, "manifest": manifest_hash}
+    started = {} if initial_weights is None else {"initial_weights": initial_weights}
+    return {**decisive, "manifest": manifest_hash, **started}
 
 
-def run_key(experiment: Experiment, manifest_hash: str) -> str:
+def run_key(experiment: Experiment, manifest_hash: str, initial_weights: str | None = None) -> str:
     """Eight hexadecimal digits that name a run's identity."""
-    canonical = json.dumps(identity(experiment, manifest_hash), sort_keys=True)
+    canonical = json.dumps(identity(experiment, manifest_hash, initial_weights), sort_keys=True)
     return hashlib.sha256(canonical.encode()).hexdigest()[:8]
 
 

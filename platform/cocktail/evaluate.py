@@ -1,14 +1,10 @@
-"""Scoring a trained separator on a frozen list of test mixtures, through Ray: actors separate, tasks score.
+"""Scoring a trained model on a frozen list of test mixtures, through Ray: actors apply it, tasks score its answers.
 
-Beside the model stand what it says if it is read otherwise (soft masks, classes that it predicts itself) and controls:
-the mixture as every estimate (the floor) and ideal masks on the model's own grid (the ceilings of any mask).
-
-Shape letters: B batch, N sources, K estimates of a system, T samples, C classes.
+What is asked of a model, and how its answers are scored, is a `cocktail.tasks.Task`.
 """
 
 from __future__ import annotations
 
-import functools
 import importlib
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
@@ -18,15 +14,13 @@ import numpy as np
 import pyarrow as pa
 import torch
 
-from cocktail.audio.mixing import mix
 from cocktail.config import Evaluation, Experiment, Mixing, flatten, part_of
-from cocktail.metrics.results import RESULTS, Metrics, score_batch
+from cocktail.tasks import Task
 from cocktail.train.checkpoint import load_checkpoint, read_about
-from cocktail.types import MixtureBatch, Separation, UsageError
+from cocktail.types import MixtureBatch, UsageError
 
-MIXTURE = "mixture"
 SCORING_CPUS = 0.5
-SEPARATING_CPUS = 0.5
+APPLYING_CPUS = 0.5
 MODELS = "cocktail.models."
 """Where the model types lie that a checkpoint may name: nothing else is imported for it."""
 
@@ -42,7 +36,7 @@ class Trained:
     settings: dict[str, Any]
     """The whole experiment's, by dotted path."""
     model: Any
-    """The `Separator` on the CPU, ready to separate."""
+    """The `Separator` or `Localizer`, on the CPU, ready to be used."""
     mixing: Mixing
     """What it was trained on."""
     evaluation: Evaluation
@@ -94,82 +88,53 @@ def load_trained(checkpoint: str) -> Trained:
     )
 
 
-def separate_batch(name: str, model: Any, batch: MixtureBatch) -> dict[str, np.ndarray]:
-    """A batch's references and every system's estimates as columns, cut to the length the inverse gives back.
-
-    `mixture` [B, T'], `references` [B, N, T'], of which the first `num_sources` [B] are there; `estimates/<system>`
-    [B, K, T'] for the model, its alternatives and each control; `classes/<system>` [B, K] for all but the controls,
-    whose estimates are the references' in their order; `presence` [B, C] and `vectors` [B, N, D] where there are any.
-    """
-    device = next(model.parameters()).device
-    on_device = batch.to(device)
-    mixture, references = mix(on_device)
-    separation = model.separate(mixture, on_device.class_ids)
-    systems: dict[str, Separation] = {name: separation}
-    systems |= {f"{name}, {reading}": found for reading, found in separation.alternatives.items()}
-    length = separation.estimates.shape[-1]
-    estimates = {system: found.estimates for system, found in systems.items()}
-    estimates |= {ceiling: ideal.estimates for ceiling, ideal in model.oracle(mixture, references).items()}
-    estimates[MIXTURE] = mixture[:, None, :length]
-    columns = {
-        "class_ids": batch.class_ids,
-        "num_sources": batch.present.sum(dim=1),
-        "mixture": mixture[:, :length],
-        "references": references[..., :length],
-        **{f"estimates/{system}": values for system, values in estimates.items()},
-        **{f"classes/{system}": found.class_ids for system, found in systems.items()},
-    }
-    for column, looked_at in (("presence", "presence"), ("vectors", "source_vectors")):
-        if looked_at in separation.intermediates:
-            columns[column] = separation.intermediates[looked_at].float()
-    return {"mixture_id": np.array(batch.mixture_ids), **{key: value.cpu().numpy() for key, value in columns.items()}}
-
-
-class _Separate:
-    """The actor: reads the rows of a plan and separates them."""
+class _Apply:
+    """The actor: reads the rows of a plan and applies the model to them."""
 
     def __init__(
         self,
         checkpoint: str,
         read: Callable[[pa.Table], MixtureBatch],
+        task: Task,
         gpu: bool,
     ) -> None:
         trained = load_trained(checkpoint)
         self.name = trained.name
         self.model = trained.model.to("cuda" if gpu else "cpu")
         self.read = read
+        self.task = task
 
-    def __call__(self, rows: pa.Table) -> dict[str, np.ndarray]:
+    def __call__(self, rows: pa.Table) -> Any:
         with torch.inference_mode():
-            return separate_batch(self.name, self.model, self.read(rows))
+            return self.task.apply(self.name, self.model, self.read(rows))
 
 
 def evaluate(
     checkpoint: str,
     plan: pa.Table,
     read: Callable[[pa.Table], MixtureBatch],
+    task: Task,
     *,
     batch_size: int,
     num_gpus: int,
-    metrics: Metrics = "batched",
     on_scored: Callable[[pa.Table], None] = lambda rows: None,
 ) -> pa.Table:
-    """Separate and score the mixtures of a plan on the cluster: a table of RESULTS, in the plan's order.
+    """Apply a model to the mixtures of a plan and score it, on the cluster: the task's results, in the plan's order.
 
     The checkpoint's model is named after its experiment; its classes are those of the plan. `read` turns rows of the
-    plan into a batch, on any node. One actor a GPU separates; without, one for four CPUs (in a
-    trial of a sweep, of its share: the actors of many trials must not take what their scoring needs). `on_scored` gets
-    the rows of each batch as it is done. Raises UsageError if no mixture can be scored.
+    plan into a batch, on any node. One actor a GPU applies the model; without, one for four CPUs (in a trial of a
+    sweep, of its share: the actors of many trials must not take what their scoring needs). `on_scored` gets the rows
+    of each batch as it is done. Raises UsageError if no mixture can be scored.
     """
-    scored = scoring_pipeline(checkpoint, plan, read, batch_size=batch_size, num_gpus=num_gpus, metrics=metrics)
+    scored = scoring_pipeline(checkpoint, plan, read, task, batch_size=batch_size, num_gpus=num_gpus)
     blocks: Any = scored.iter_batches(batch_size=None, batch_format="pyarrow")
     tables = []
     for block in blocks:
-        tables.append(block.cast(RESULTS))
+        tables.append(block.cast(task.results))
         on_scored(tables[-1])
     results = _in_plan_order(pa.concat_tables(tables), plan)
-    if not results["sdr"].is_valid().to_numpy().any():
-        raise UsageError(f"none of the {len(plan)} test mixtures can be scored: each has a silent reference")
+    if not task.is_scored(results).any():
+        raise UsageError(f"none of the {len(plan)} test mixtures can be scored: {task.why_not(results)}")
     return results
 
 
@@ -177,12 +142,12 @@ def scoring_pipeline(
     checkpoint: str,
     plan: pa.Table,
     read: Callable[[pa.Table], MixtureBatch],
+    task: Task,
     *,
     batch_size: int,
     num_gpus: int,
-    metrics: Metrics,
 ) -> Any:
-    """The Ray dataset of `evaluate`: a block of RESULTS for each batch of the plan. Nothing runs before it is read."""
+    """The Ray dataset of `evaluate`: a block of results for each batch of the plan. Nothing runs before it is read."""
     import ray
     import ray.data
 
@@ -194,24 +159,18 @@ def scoring_pipeline(
     context.execution_options.preserve_order = True
     context.raise_original_map_exception = True  # so that a user's mistake stays recognisable
     slices = [plan.slice(start, batch_size) for start in range(0, len(plan), batch_size)]
-    by_fuss_rule = len({len(clips) for clips in plan["clip_id"].to_pylist()}) > 1
     return (
         ray.data.from_arrow(slices)
         .map_batches(
-            _Separate,
-            fn_constructor_args=(checkpoint, read, num_gpus > 0),
+            _Apply,
+            fn_constructor_args=(checkpoint, read, task, num_gpus > 0),
             batch_size=batch_size,  # as the blocks are; Ray wants it said for GPUs
             batch_format="pyarrow",
             compute=ray.data.ActorPoolStrategy(size=num_gpus or max(cpus // 4, 1)),
-            num_cpus=SEPARATING_CPUS,
+            num_cpus=APPLYING_CPUS,
             num_gpus=1 if num_gpus else 0,
         )
-        .map_batches(
-            functools.partial(score_batch, metrics=metrics, by_fuss_rule=by_fuss_rule),
-            batch_size=None,
-            batch_format="numpy",
-            num_cpus=SCORING_CPUS,
-        )
+        .map_batches(task.score, batch_size=None, batch_format=task.answers_format, num_cpus=SCORING_CPUS)
     )
 
 

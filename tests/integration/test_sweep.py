@@ -21,7 +21,7 @@ from mlflow.tracking import MlflowClient
 
 from cocktail.config import Experiment
 from cocktail.train.checkpoint import CheckpointStore, load_checkpoint
-from jobs.separation import run
+from jobs.running import run
 from tests.integration.small_sweep import base
 from tests.toy_shards import make_toy_shards
 

@@ -11,7 +11,8 @@ from cocktail.evaluate import Trained
 from cocktail.metrics.results import RESULTS
 from cocktail.types import UsageError
 from jobs import sgn_musdb18
-from jobs.scoring import Scoring, in_classes_of, make_test_list, metrics_of, tables_by_number
+from cocktail.report.separation_report import metrics_of, tables_by_number
+from jobs.scoring import Scoring, in_classes_of, make_test_list
 from pipelines.index import IndexRow, make_index
 from tests.integration.small_experiment import SMALL
 from tests.toy_shards import CLASSES, RATE, make_toy_shards, toy_clip, write_shards
@@ -34,7 +35,7 @@ def test_test_mixtures_get_the_models_class_ids_by_name(tmp_path):
     manifest = make_toy_shards(tmp_path)
     mixtures = make_test_list(manifest, SMALL.mixing, SMALL.evaluation)
     others = ("anvil", *reversed(CLASSES))
-    mapped = in_classes_of(trained(others), manifest, mixtures)
+    mapped = in_classes_of(others, manifest, mixtures)
     for own, model in zip(mixtures["class_id"].to_pylist(), mapped["class_id"].to_pylist(), strict=True):
         assert [manifest.classes[class_id] for class_id in own] == [others[class_id] for class_id in model]
     assert mapped.drop_columns("class_id").equals(mixtures.drop_columns("class_id"))
@@ -44,7 +45,7 @@ def test_classes_that_the_model_does_not_know_are_refused_by_name(tmp_path):
     manifest = make_toy_shards(tmp_path)
     mixtures = make_test_list(manifest, SMALL.mixing, SMALL.evaluation)
     with pytest.raises(UsageError, match=r"does not know 1 classes of .* among them drum"):
-        in_classes_of(trained(tuple(name for name in CLASSES if name != "drum")), manifest, mixtures)
+        in_classes_of(tuple(name for name in CLASSES if name != "drum"), manifest, mixtures)
 
 
 def test_tables_and_metrics_keep_single_sources_apart():

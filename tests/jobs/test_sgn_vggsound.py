@@ -10,7 +10,7 @@ import pytest
 from cocktail.config import Experiment, flatten
 from cocktail.models.sgn import SMALL_SGN, SGNConfig
 from jobs import sgn_fuss, sgn_musdb18, sgn_music
-from jobs.separation import demo_of, main, parse
+from jobs.running import demo_of, main, parse
 from jobs.sgn_vggsound import PAPER
 from tests.toy_shards import make_toy_shards
 

@@ -29,6 +29,11 @@ def rows_of_batch(first_row: int, num_rows: int) -> Iterator[None]:
         _Place.first_row, _Place.num_rows = before
 
 
+def rows_in_step() -> int | None:
+    """Rows of the whole batch while `rows_of_batch` is open; None otherwise."""
+    return _Place.num_rows
+
+
 def draw_rows(draw: Callable[[int], Tensor], num_rows: int) -> Tensor:
     """This process's rows [num_rows, ...] of what `draw(rows)` makes of torch's random numbers for a whole batch."""
     whole = max(_Place.num_rows or num_rows, num_rows)

@@ -28,7 +28,7 @@ from cocktail.layers.mask_head import MaskHead
 from cocktail.layers.precision import at_least_float32
 from cocktail.layers.transformer import LiteralAttention, TransformerBlock, initialize
 from cocktail.layers.unet import UNet
-from cocktail.metrics.classification import confusion_counts, token_counts
+from cocktail.metrics.classification import classes_among, confusion_counts, most_probable, token_counts
 from cocktail.types import NO_CLASS, MixtureBatch, Separation, UsageError
 
 IDEAL_BINARY_MASK, IDEAL_RATIO_MASK = "ideal binary mask", "ideal ratio mask"
@@ -326,9 +326,7 @@ class SGN(nn.Module):
 
     def _heard(self, batch: MixtureBatch) -> Tensor:
         """y, bool [B, C]: which classes are in the mixtures."""
-        counts = torch.zeros(len(batch), self.num_classes, device=batch.class_ids.device)
-        named = batch.present & (batch.class_ids >= 0)
-        return counts.scatter_add_(1, batch.class_ids.clamp(min=0), named.float()) > 0
+        return classes_among(batch.class_ids, batch.present, self.num_classes)
 
     @torch.no_grad()
     def confusion(self, batch: MixtureBatch | None) -> dict[str, Tensor]:
@@ -411,15 +409,3 @@ class SGN(nn.Module):
 
 def _to_spectrogram(magnitude: Tensor) -> Tensor:
     return torch.log(magnitude + 1e-10)
-
-
-def most_probable(presence: Tensor, counts: Tensor | None, room: int) -> Tensor:
-    """The most probable classes [B, min(room, C)] of presence [B, C], the best first, then NO_CLASS.
-
-    As many as `counts` [B], or those above 0.5, and one at least (SGN section III-C names neither rule).
-    """
-    values, found = presence.topk(min(room, presence.shape[1]), dim=1)
-    places = torch.arange(found.shape[1], device=found.device)
-    if counts is not None:
-        return found.where(places < counts[:, None], NO_CLASS)
-    return found.where((values > 0.5) | (places == 0), NO_CLASS)

@@ -21,6 +21,7 @@ from ray.train.v2.api.exceptions import TrainingFailedError
 from ray.tune.integration.ray_train import TuneReportCallback
 
 from cocktail.config import Experiment, Resources
+from cocktail.pretrained import load_initial
 from cocktail.spool import MetricSpool
 from cocktail.storage import StorageError, delete_file, exists, join, read_bytes, resolve, write_atomic
 from cocktail.tracking import TrackedRun
@@ -65,11 +66,13 @@ def fit(
     gpus: bool,
     look_at: ReadBatches,
     validate_on: ReadBatches | None = None,
+    initial: str | None = None,
 ) -> str:
     """Train on the cluster, from the run's newest checkpoint if it has one. Returns the last checkpoint's location.
 
     `look_at` and `validate_on` read, on each worker, the held-out mixtures that training looks at and validates on;
-    each checkpoint carries `about`. A worker that dies takes its group with it; the group starts again from the newest
+    each checkpoint carries `about`. Without a checkpoint the model starts from the weights at `initial`, if that is
+    given. A worker that dies takes its group with it; the group starts again from the newest
     checkpoint, up to `resources.max_failures` times. In a trial of a sweep, Ray Tune gets the metrics of each log
     line. Raises NonFiniteLossError and UsageError as `cocktail.train.loop.train` does.
     """
@@ -99,6 +102,7 @@ def fit(
                     run_folder,
                     look_at,
                     validate_on,
+                    initial,
                     trials_a_node,
                 )
 
@@ -171,6 +175,7 @@ def _train_here(
     run_folder: str,
     look_at: ReadBatches,
     validate_on: ReadBatches | None,
+    initial: str | None,
     trials_a_node: int | None,
 ) -> None:
     """What each training process runs. `trials_a_node` is of the sweep that this is part of, if it is."""
@@ -203,10 +208,13 @@ def _train_here(
     training = experiment.training
     if training.overfit_batches is not None:
         source = FirstBatches(source, training.overfit_batches)
+    model = experiment.model.build(num_classes)
+    if initial is not None and checkpoints.newest() is None:
+        load_initial(model, read_bytes(initial), initial)
     validation = None if validate_on is None else Validation(batches=validate_on(), every=training.validate_every)
     with MetricSpool(tracked, run_folder) if place.rank == 0 else nullcontext() as spool:
         train(
-            experiment.model.build(num_classes),
+            model,
             source,
             training,
             seed=experiment.seed,

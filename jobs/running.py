@@ -1,4 +1,4 @@
-"""The steps that every separation job takes: command line, data, training, scores, report."""
+"""The steps that every training job takes: command line, data, training, scores, report."""
 
 from __future__ import annotations
 
@@ -18,8 +18,9 @@ import tyro
 
 from cocktail.config import Experiment, flatten
 from cocktail.evaluate import about, load_trained
+from cocktail.pretrained import InitialWeights
 from cocktail.registry import register
-from cocktail.storage import join, write_atomic
+from cocktail.storage import exists, join, write_atomic
 from cocktail.tracking import TrackedRun
 from cocktail.train.cluster import one_line_errors
 from cocktail.train.placement import require_place
@@ -28,9 +29,10 @@ from cocktail.types import MixtureBatch, UsageError
 from jobs.dry_run import tell
 from jobs.environment import ENVIRONMENT, environment, provenance
 from jobs.planned_run import FINISHED, PlannedRun
-from jobs.scoring import Scoring, metrics_of
+from jobs.scoring import Scoring
 from pipelines.batches import read_mixtures
 from pipelines.clips import ClipSource
+from pipelines.manifest import Manifest
 
 DRY_RUN = "--dry-run"
 
@@ -39,7 +41,7 @@ def main(
     experiment_type: Any,
     *,
     paper: Experiment,
-    small_model: Any,
+    demo: Experiment,
     description: str | None,
     embedded: bool = False,
 ) -> None:
@@ -48,7 +50,6 @@ def main(
     `embedded` says that the embedded corpus stands in for data that is not given.
     """
     with one_line_errors():
-        demo = demo_of(paper, small_model)
         arguments = [argument for argument in sys.argv[1:] if argument != DRY_RUN]
         experiment = parse(experiment_type, arguments, paper=paper, demo=demo, description=description)
         if experiment.data is None and not embedded:
@@ -60,7 +61,7 @@ def main(
 
 
 def demo_of(paper: Experiment, small_model: Any) -> Experiment:
-    """A few minutes on two cores in place of the paper's recipe: a small model, few steps, few test mixtures."""
+    """Some minutes on two cores in place of the paper's recipe: a small model, few steps, few test mixtures."""
     return dataclasses.replace(
         paper,
         name=f"{paper.name}_demo",
@@ -116,7 +117,8 @@ def run(experiment: Experiment, part_of: PartOf | None = None) -> TrackedRun:
     clock = Clock()
     planned = PlannedRun.of(experiment)
     experiment, manifest, source = planned.experiment, planned.manifest, planned.source
-    mixing, evaluation, test_list = experiment.mixing, experiment.evaluation, planned.test_list
+    evaluation, test_list = experiment.evaluation, planned.test_list
+    test_mixing = evaluation.test_mixing(experiment.mixing)
     clock.lap("data")
     require_continuable(planned.folder, planned.identity)
     require_place(planned.training_demands)
@@ -134,11 +136,16 @@ def run(experiment: Experiment, part_of: PartOf | None = None) -> TrackedRun:
     )
     tests = {path: value for path, value in settings.items() if path.startswith("evaluation.")}
     tests |= part_of.tags if part_of else {}
-    read = functools.partial(read_mixtures, source=ClipSource.of(manifest, source.cache), mixing=mixing)
     held_out = planned.validation_list
-    in_batches = functools.partial(read_batches, batch_size=evaluation.batch_size, read=read)
+
+    def in_batches(rows: pa.Table, of: Manifest) -> Callable[[], tuple[MixtureBatch, ...]]:
+        read = functools.partial(read_mixtures, source=ClipSource.of(of, source.cache), mixing=experiment.mixing)
+        return functools.partial(read_batches, rows, batch_size=evaluation.batch_size, read=read)
+
     with tracked.closing():
-        tracked.tag({**provenance(manifest, test_list), **tests})  # tags: they may change when the job starts again
+        tracked.tag(
+            {**provenance(manifest, test_list), **tests, "initial_weights": planned.initial.told}
+        )  # tags: they may change when the job starts again
         tracked.store_json(ENVIRONMENT, environment())
         print(f"training {planned.num_steps} steps in {planned.folder}", flush=True)
         checkpoint = fit(
@@ -150,40 +157,51 @@ def run(experiment: Experiment, part_of: PartOf | None = None) -> TrackedRun:
             run_folder=planned.folder,
             tracked=tracked,
             gpus=planned.gpus,
-            look_at=functools.partial(in_batches, test_list.slice(0, evaluation.num_looks)),
-            validate_on=None if held_out is None else functools.partial(in_batches, held_out),
+            look_at=in_batches(planned.looked_at, planned.test_manifest),
+            validate_on=None if held_out is None else in_batches(held_out, manifest),
+            initial=store_initial(planned.initial, planned.folder),
         )
         tracked.tag({"checkpoint": checkpoint})
         clock.lap("training")
         test = Scoring(
             checkpoint=checkpoint,
             trained=load_trained(checkpoint),
-            manifest=manifest,
+            manifest=planned.test_manifest,
             mixtures=test_list,
-            mixing=mixing,
+            mixing=test_mixing,
             evaluation=evaluation,
             resources=experiment.resources,
         )
         results = test.score()
         clock.lap("evaluation")
-        table = test.report(results, tracked, planned.num_steps, source.batches_per_epoch)
-        sdr = metrics_of(results).get(f"test/{experiment.name}/sdr")
-        model_uri = register(tracked, checkpoint, {} if sdr is None else {"sdr": f"{sdr:.3f}"})
+        report = test.report(results, tracked, planned.num_steps, source.batches_per_epoch)
+        model_uri = register(tracked, checkpoint, report.headline)
         clock.lap("report")
         rates = speeds(tracked, len(test_list) / clock.seconds["evaluation"])
         tracked.log({**{f"seconds/{name}": value for name, value in clock.seconds.items()}, **rates}, planned.num_steps)
     finished = {"mlflow_run": tracked.run_id, "checkpoint": checkpoint}
     write_atomic(join(planned.folder, FINISHED), json.dumps(finished).encode())
     print(
-        f"\n{table}\n\n"
+        f"\n{report.text}\n\n"
         f"time: {', '.join(f'{name} {seconds:.1f} s' for name, seconds in clock.seconds.items())}\n"
         f"speed: {', '.join(f'{value:.2f} {name}' for name, value in rates.items())}\n"
         f"MLflow: {planned.tracking_uri} (mlflow ui --backend-store-uri {planned.tracking_uri})\n"
+        f"started from: {planned.initial.told}\n"
         f"checkpoint: {checkpoint}\n"
         f"model: {model_uri}\n"
         f"table, figures and sounds: {tracked.artifacts}"
     )
     return tracked
+
+
+def store_initial(initial: InitialWeights, folder: str) -> str | None:
+    """Where every worker finds the weights that the run starts from: among its checkpoints' neighbours."""
+    if initial.data is None:
+        return None
+    location = join(folder, "initial", f"{initial.sha256}.pth")
+    if not exists(location):
+        write_atomic(location, initial.data)
+    return location
 
 
 def read_batches(

@@ -1,0 +1,25 @@
+#!/usr/bin/env python
+"""EZ-VSL on MUSIC: what jobs/avgn_music.py does, with the plain contrast that AVGN is compared with.
+
+    ray job submit --working-dir . -- python jobs/ez_vsl_music.py --data SHARDS
+
+It takes the shards of jobs/avgn_music.py, and its options.
+"""
+
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+sys.path[:0] = [str(Path(__file__).resolve().parents[1] / part) for part in (".", "platform")]
+
+from cocktail.config import Experiment
+from cocktail.models.ez_vsl import SMALL_EZ_VSL, EZVSLConfig
+from jobs import avgn_music
+from jobs.localizing import localizing_demo_of
+from jobs.running import main
+
+PAPER: Experiment[EZVSLConfig] = replace(avgn_music.PAPER, name="ez_vsl_music", model=EZVSLConfig())
+
+if __name__ == "__main__":
+    demo = localizing_demo_of(PAPER, SMALL_EZ_VSL)
+    main(Experiment[EZVSLConfig], paper=PAPER, demo=demo, description=__doc__)

@@ -1,0 +1,25 @@
+#!/usr/bin/env python
+"""EZ-VSL on VGG-Sound: what jobs/avgn_vggsound.py does, with the plain contrast that AVGN is compared with.
+
+    ray job submit --working-dir . -- python jobs/ez_vsl_vggsound.py --data SHARDS --evaluation.data TEST
+
+It takes the shards of jobs/avgn_vggsound.py, and its options. Without them, the small corpus.
+"""
+
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+sys.path[:0] = [str(Path(__file__).resolve().parents[1] / part) for part in (".", "platform")]
+
+from cocktail.config import Experiment
+from cocktail.models.ez_vsl import SMALL_EZ_VSL, EZVSLConfig
+from jobs import avgn_vggsound
+from jobs.localizing import localizing_demo_of
+from jobs.running import main
+
+PAPER: Experiment[EZVSLConfig] = replace(avgn_vggsound.PAPER, name="ez_vsl_vggsound", model=EZVSLConfig())
+
+if __name__ == "__main__":
+    demo = localizing_demo_of(PAPER, SMALL_EZ_VSL)
+    main(Experiment[EZVSLConfig], paper=PAPER, demo=demo, embedded=True, description=__doc__)

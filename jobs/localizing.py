@@ -1,0 +1,34 @@
+"""What the jobs of models that localize have in common: scenes to see and hear, and the recipe."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+from cocktail.config import Experiment, Mixing, Training
+from jobs.running import demo_of
+
+# AVGN section 4: three seconds and one frame a clip, sounds added as they are.
+SCENES = Mixing(
+    num_sources=2,
+    sample_rate_hz=22050,
+    segment_samples=66150,
+    min_gain=1.0,
+    max_gain=1.0,
+    pictures_per_source=1,
+)
+# Adam at 1e-4 without decay, 128 mixtures a step, 100 epochs. Without decay AdamW is Adam.
+ADAM = Training(
+    epochs=100, batch_size=128, optimizer="adamw", learning_rate=1e-4, weight_decay=0.0, lr_drop_epochs=()
+)
+
+
+def localizing_demo_of(paper: Experiment, small_model: Any) -> Experiment:
+    """`demo_of`, on pairs that are drawn, since the small corpus has no official ones, and in larger batches: a contrast
+    needs others to compare with."""
+    demo = demo_of(paper, small_model)
+    return dataclasses.replace(
+        demo,
+        training=dataclasses.replace(demo.training, batch_size=16, learning_rate=1e-3),
+        evaluation=dataclasses.replace(demo.evaluation, pairs="drawn", num_mixtures=40, split="test"),
+    )

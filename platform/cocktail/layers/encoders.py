@@ -1,0 +1,60 @@
+"""What sees and what hears: ResNet-18 encoders into one space of unit vectors (AVGN section 3.1; EZ-VSL).
+
+Shape letters: B batch, D width, P locations in a picture, Q vectors of a sound, F bins, M frames, H and W height and
+width of a picture.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from cocktail.layers.precision import at_least_float32
+from cocktail.layers.resnet import ResNet18
+from cocktail.layers.transformer import initialize
+
+IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+
+
+class VisualEncoder(nn.Module):
+    """Unit vectors f^v [B, P, D] of pictures uint8 [B, H, W, 3], row by row: P = H / 32 x W / 32."""
+
+    def __init__(self, width: int, resnet_width: int = 64) -> None:
+        super().__init__()
+        self.resnet = ResNet18(width=resnet_width)
+        self.project = nn.Conv2d(self.resnet.out_channels, width, kernel_size=1)
+        self.register_buffer("mean", 255 * torch.tensor(IMAGENET_MEAN)[:, None, None], persistent=False)
+        self.register_buffer("std", 255 * torch.tensor(IMAGENET_STD)[:, None, None], persistent=False)
+
+    def forward(self, pictures: Tensor) -> Tensor:
+        dtype = self.project.weight.dtype
+        images = (pictures.permute(0, 3, 1, 2).to(dtype) - self.get_buffer("mean")) / self.get_buffer("std")
+        cells = self.project(self.resnet(images.contiguous(memory_format=torch.channels_last)))
+        return unit(cells.flatten(2).transpose(1, 2))
+
+
+class AudioEncoder(nn.Module):
+    """Unit vectors f^a [B, Q, D] of log power spectra [B, 1, F, M].
+
+    `pooled`: one, by a maximum over all cells (Q = 1). `map`: one a cell, so that there is something to group.
+    """
+
+    def __init__(self, width: int, tokens: Literal["pooled", "map"] = "pooled", resnet_width: int = 64) -> None:
+        super().__init__()
+        self.tokens = tokens
+        self.resnet = ResNet18(in_channels=1, width=resnet_width)
+        self.project = nn.Linear(self.resnet.out_channels, width).apply(initialize)
+
+    def forward(self, spectra: Tensor) -> Tensor:
+        cells = self.resnet(spectra.to(self.project.weight.dtype)).flatten(2)
+        if self.tokens == "pooled":
+            cells = cells.amax(dim=2, keepdim=True)
+        return unit(self.project(cells.transpose(1, 2)))
+
+
+def unit(vectors: Tensor) -> Tensor:
+    """Vectors [..., D] of length one, in float32 at least."""
+    return F.normalize(at_least_float32(vectors), dim=-1)

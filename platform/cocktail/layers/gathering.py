@@ -1,0 +1,47 @@
+"""Rows of the whole batch on every worker, for losses that compare the rows of a batch with each other.
+
+The mean over workers of what each then computes of all rows is what one worker computes alone, gradients included.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+from cocktail.layers.randomness import rows_in_step
+
+
+def gather_rows(rows: Tensor) -> Tensor:
+    """The rows [R, ...] of all workers, one worker's after the other's: [R', ...].
+
+    Only within a training step of several workers; elsewhere the rows themselves. Shares of a batch may differ in
+    length, so each is filled up with zeros to one length: what is a row has to be told by the rows themselves.
+    """
+    whole = rows_in_step()
+    if whole is None or not dist.is_initialized() or dist.get_world_size() == 1:
+        return rows
+    # A worker whose mixtures were all dropped takes part with two silent ones.
+    longest = max(-(-whole // dist.get_world_size()), 2)
+    padding = rows.new_zeros(longest - len(rows), *rows.shape[1:])
+    return _Gather.apply(torch.cat([rows, padding]))
+
+
+class _Gather(torch.autograd.Function):
+    """Every worker's rows in; the sum of what all workers' gradients say of its own rows out."""
+
+    @staticmethod
+    def forward(context: Any, rows: Tensor) -> Tensor:
+        context.num_rows = len(rows)
+        gathered = [torch.empty_like(rows) for _ in range(dist.get_world_size())]
+        dist.all_gather(gathered, rows.contiguous())
+        return torch.cat(gathered)
+
+    @staticmethod
+    def backward(context: Any, gradient: Tensor) -> Tensor:  # pyright: ignore[reportIncompatibleMethodOverride]
+        gradient = gradient.contiguous()
+        dist.all_reduce(gradient)
+        first = dist.get_rank() * context.num_rows
+        return gradient[first : first + context.num_rows]

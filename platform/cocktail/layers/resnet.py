@@ -1,0 +1,53 @@
+"""ResNet-18 (He et al., CVPR 2016) without its pooling and classifier, for pictures and for spectrograms.
+
+Shape letters: B batch, H and W height and width.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from torch import Tensor, nn
+from torchvision.models.resnet import BasicBlock
+
+STRIDE = 32
+"""Input pixels per output cell, in height and width."""
+
+
+class ResNet18(nn.Module):
+    """Feature maps [B, 8 width, ceil(H / 32), ceil(W / 32)] of images [B, channels, H, W]; the paper's width is 64.
+
+    Its parameters have torchvision's names, so that torchvision's files fit. At the start they are drawn after Kaiming.
+    """
+
+    def __init__(self, in_channels: int = 3, width: int = 64) -> None:
+        super().__init__()
+        self.out_channels = 8 * width
+        self.conv1 = nn.Conv2d(in_channels, width, kernel_size=7, stride=2, padding=3, bias=False)
+        self.bn1 = nn.BatchNorm2d(width)
+        self.relu = nn.ReLU(inplace=True)
+        self.maxpool = nn.MaxPool2d(kernel_size=3, stride=2, padding=1)
+        self.layer1 = _stage(width, width, stride=1)
+        self.layer2 = _stage(width, 2 * width, stride=2)
+        self.layer3 = _stage(2 * width, 4 * width, stride=2)
+        self.layer4 = _stage(4 * width, 8 * width, stride=2)
+        for module in self.modules():
+            if isinstance(module, nn.Conv2d):
+                nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+
+    def forward(self, images: Tensor) -> Tensor:
+        x = self.maxpool(self.relu(self.bn1(self.conv1(images))))
+        return self.layer4(self.layer3(self.layer2(self.layer1(x))))
+
+    def load_torchvision(self, state: Mapping[str, Tensor]) -> None:
+        """Take torchvision's weights, less its classifier. Raises RuntimeError if they are of another network."""
+        self.load_state_dict({name: value for name, value in state.items() if not name.startswith("fc.")})
+
+
+def _stage(in_channels: int, channels: int, stride: int) -> nn.Sequential:
+    shortcut = None
+    if stride != 1:
+        shortcut = nn.Sequential(
+            nn.Conv2d(in_channels, channels, kernel_size=1, stride=stride, bias=False), nn.BatchNorm2d(channels)
+        )
+    return nn.Sequential(BasicBlock(in_channels, channels, stride, shortcut), BasicBlock(channels, channels))

@@ -1,0 +1,61 @@
+"""How the pictures of a mixture are looked at: side by side as one wide picture, or each by itself.
+
+Shape letters: B batch, K pictures of a mixture, V views of it, N sources, P locations of a view, H and W height and
+width of a picture.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from cocktail.audio.power_spectrum import PowerSpectrumConfig
+from cocktail.config import Mixing
+from cocktail.layers.precision import at_least_float32
+from cocktail.layers.resnet import STRIDE
+from cocktail.types import UsageError
+
+View = Literal["wide", "split"]
+
+
+def views_of(pictures: Tensor, view: View) -> Tensor:
+    """The views [B, V, H, width, 3] of pictures [B, K, H, W, 3]: one, K W wide, or the K pictures."""
+    return pictures.transpose(1, 2).flatten(2, 3)[:, None] if view == "wide" else pictures
+
+
+def view_of(class_ids: Tensor, views: Tensor) -> Tensor:
+    """int64 [N]: in which of the views [B, V, ...] each of the sources [B, N] is looked for."""
+    return torch.arange(class_ids.shape[1], device=class_ids.device).clamp(max=views.shape[1] - 1)
+
+
+def view_names(pictures: Tensor, first: View) -> list[View]:
+    """The ways to look at pictures [B, K, H, W, 3], one of them first; a single picture can only be looked at whole."""
+    if pictures.shape[1] == 1:
+        return ["wide"]
+    return ["wide", "split"] if first == "wide" else ["split", "wide"]
+
+
+def to_pictures(similarity: Tensor, rows: int) -> Tensor:
+    """Maps [B, N, H, width] of similarities [B, N, P] at locations in so many rows: bilinear, corners not aligned."""
+    cells = at_least_float32(similarity).unflatten(-1, (rows, -1))
+    size = (cells.shape[-2] * STRIDE, cells.shape[-1] * STRIDE)
+    return F.interpolate(cells, size=size, mode="bilinear", align_corners=False)
+
+
+def require_pictures(mixing: Mixing, spectrum: PowerSpectrumConfig) -> None:
+    """Raise UsageError for mixtures that show nothing, or whose sound or pictures have another size."""
+    if mixing.pictures_per_source != 1:
+        raise UsageError(
+            f"localization needs one picture a source: set --mixing.pictures-per-source 1, not "
+            f"{mixing.pictures_per_source}"
+        )
+    if mixing.picture_side % STRIDE:
+        raise UsageError(f"--mixing.picture-side {mixing.picture_side} must be a multiple of {STRIDE} pixels")
+    if mixing.sample_rate_hz != spectrum.sample_rate_hz:
+        raise UsageError(
+            f"--mixing.sample-rate-hz is {mixing.sample_rate_hz}, but --model.spectrum.sample-rate-hz "
+            f"{spectrum.sample_rate_hz}: set one to fit the other"
+        )

@@ -1,0 +1,370 @@
+"""AVGN, the audio-visual grouping network that localizes every sound of a mixture (Mo and Tian, "Audio-Visual Grouping
+Network for Sound Localization from Mixtures", CVPR 2023).
+
+The locations of a picture and the vector of a sound each pass a transformer together with one learnable token a class,
+shared by both; each class token gathers what belongs to it. What a class sounds like then finds where it is seen.
+
+Shape letters: B batch, K pictures of a mixture, V views (one wide picture, or each picture by itself), N sources,
+C classes, T samples, P locations of a view, Q vectors of a sound, D width, H and W height and width of a picture.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from cocktail.audio.mixing import superpose
+from cocktail.audio.power_spectrum import LogPowerSpectrum, PowerSpectrumConfig
+from cocktail.config import Mixing
+from cocktail.layers.encoders import AudioEncoder, VisualEncoder, unit
+from cocktail.layers.grouping import CategoryGrouping, GroupViTGrouping
+from cocktail.layers.precision import at_least_float32
+from cocktail.layers.resnet import STRIDE
+from cocktail.layers.transformer import LiteralAttention, TransformerBlock, initialize
+from cocktail.layers.views import View, require_pictures, to_pictures, view_names, view_of, views_of
+from cocktail.losses.contrast import audio_visual_contrast
+from cocktail.metrics.classification import classes_among, confusion_counts, most_probable, token_counts
+from cocktail.types import NO_CLASS, Localization, MixtureBatch, UsageError
+
+PREDICTED_CLASSES = "predicted classes"
+
+
+@dataclass(frozen=True, kw_only=True)
+class AVGNConfig:
+    """The paper's network; where paper and code differ, the paper unless said otherwise."""
+
+    width: int = 512
+    """Width of locations, sounds and class tokens."""
+    resnet_width: int = 64
+    """Channels of the first stage of both encoders, which are ResNet-18s; torchvision's weights have 64."""
+    depth: int = 3
+    """Transformer layers of each modality (Table 4)."""
+    attention: Literal["block", "literal"] = "block"
+    """A transformer layer is a block with heads, MLP and residuals, or eq. 4-5 as printed, without weights."""
+    num_heads: int = 8
+    """Attention heads a block."""
+    mlp_ratio: float = 4.0
+    """Hidden width of a block's MLP over its width."""
+    stochastic_depth: float = 0.1
+    """Probability of dropping a residual branch in training, the same in every block."""
+    source_vectors: Literal["grouped_tokens", "tokens", "grouped_queries", "pooled"] = "grouped_tokens"
+    """What stands for a class. Rows of Table 3: grouped_tokens is both, tokens only AVCT (class tokens that went
+    through the transformer), grouped_queries only AVG (free queries a class that did not), pooled neither: the sound's
+    own vector and the bare locations, one map for all classes."""
+    grouping: Literal["paper", "groupvit"] = "paper"
+    """Eq. 6-8, or with token mixing, cross-attention and an MLP around them as in the authors' code."""
+    assignment: Literal["soft", "hard"] = "soft"
+    """Each location divides itself among the classes, or belongs to one (Table 4): Gumbel noise and straight-through
+    gradients in training, the best class in testing."""
+    gumbel_temperature: float = 1.0
+    """Of the hard assignment's gradient."""
+    visual_eps: float | None = None
+    """Added to the sum of an assignment's column in eq. 8. None is 1e-6, or 1 if hard: a class without locations would
+    otherwise get gradients of 1/eps."""
+    audio_eps: float = 1.0
+    """The same for the sound. Where that is one vector, its assignment cancels out of eq. 8 as eps goes to 0, and every
+    class gathers the same; with the code's 1 the assignment acts, as a gate up to a half."""
+    audio_tokens: Literal["pooled", "map"] = "pooled"
+    """A sound is one vector, or one a cell of the audio encoder's map, so that there is something to group."""
+    view: View = "wide"
+    """The pictures of a mixture side by side as one, in which every class has to be found (the paper); or each by
+    itself, beside which the other class is hidden (the code, a different and easier task). Both are scored."""
+    localization_loss: Literal["paper", "code"] = "paper"
+    """Cosines of a class's sound with the picture gated by what its class gathered there (eq. 10); or inner products of
+    its sound, not normalised, with the bare locations. Both learn in both directions, as the code does."""
+    gate: Literal["product", "residual"] = "product"
+    """A location f meets what its class gathered, g, as f g (eq. 10), or as f (1 + g), which no zero in g deletes."""
+    mask_same_class: bool = False
+    """Leave pictures and sounds of a source's own class out of its negatives."""
+    temperature: float = 0.03
+    """Of the localization loss."""
+    group_reduction: Literal["mean", "sum"] = "mean"
+    """Over the classes in eq. 9, which prints a sum; the code takes means."""
+    localization_loss_weight: float = 1.0
+    """Weight of the localization loss."""
+    token_loss_weight: float = 1.0
+    """Weight of the class constraint on the tokens."""
+    presence_loss_weight: float = 1.0
+    """Weight of the presence losses, of what is heard and of what is seen."""
+    initial_weights: str = "auto"
+    """Of the visual encoder: file or URI of torchvision's ResNet-18 weights; `auto` takes ImageNet's where torchvision
+    keeps them and random ones otherwise, and says which; `none` are random ones."""
+    spectrum: PowerSpectrumConfig = field(default_factory=PowerSpectrumConfig)
+
+    def __post_init__(self) -> None:
+        grouping = (self.grouping, self.assignment, self.visual_eps, self.audio_eps)
+        if not self.groups and grouping != ("paper", "soft", None, 1.0):
+            raise ValueError(
+                f"source_vectors {self.source_vectors} does no grouping: leave grouping, assignment, visual_eps and "
+                "audio_eps as they are"
+            )
+        if self.temperature <= 0:
+            raise ValueError(f"temperature must be positive, not {self.temperature}")
+        if self.source_vectors == "pooled" and self.audio_tokens == "map":
+            raise ValueError("source_vectors pooled compares one vector of a sound: leave audio_tokens pooled")
+
+    @property
+    def groups(self) -> bool:
+        """Whether locations are gathered by category-aware grouping."""
+        return self.source_vectors in ("grouped_tokens", "grouped_queries")
+
+    @property
+    def visual_eps_or_default(self) -> float:
+        """visual_eps, or what it stands for."""
+        if self.visual_eps is not None:
+            return self.visual_eps
+        return 1.0 if self.assignment == "hard" else 1e-6
+
+    @property
+    def has_classes(self) -> bool:
+        """Whether there is a vector a class."""
+        return self.source_vectors != "pooled"
+
+    def require_mixing(self, mixing: Mixing) -> None:
+        """Raise UsageError for mixtures that cannot be learned from: as `require_test_mixing`, or of several numbers
+        of sources."""
+        if mixing.fewest_sources != mixing.num_sources:
+            raise UsageError(
+                f"AVGN learns from mixtures of one number of sources, not of {mixing.fewest_sources} to "
+                f"{mixing.num_sources}: leave out --mixing.min-sources"
+            )
+        self.require_test_mixing(mixing)
+
+    def require_test_mixing(self, mixing: Mixing) -> None:
+        """Raise UsageError for mixtures without pictures, of another rate, or of sources that no class names."""
+        require_pictures(mixing, self.spectrum)
+        if not mixing.distinct_classes:
+            raise UsageError("AVGN names sources by their class: leave out --mixing.no-distinct-classes")
+
+    def build(self, num_classes: int) -> AVGN:
+        """The network for a list of classes, freshly initialised from torch's random state."""
+        return AVGN(self, num_classes)
+
+
+SMALL_AVGN = AVGNConfig(width=64, resnet_width=16, depth=1, num_heads=4)
+"""A million parameters, for some minutes on two cores."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Vectors:
+    """What one modality finds; named, to be looked at. Of pictures, each has an axis of V views behind the batch's."""
+
+    features: Tensor
+    """Unit vectors as the encoder gives them: f^v [B, V, P, D] or f^a [B, Q, D]."""
+    classes: Tensor | None = None
+    """g [..., C, D], one a class, where there are classes."""
+    presence_logits: Tensor | None = None
+    """[..., C]: is the class there?"""
+    assignment: Tensor | None = None
+    """[..., P or Q, C]: each feature's division among the classes."""
+
+    def unflatten(self, shape: tuple[int, int]) -> Vectors:
+        """The first axis as two."""
+        parts = {name: value for name, value in vars(self).items() if value is not None}
+        return Vectors(**{name: value.unflatten(0, shape) for name, value in parts.items()})
+
+
+class ClassVectors(nn.Module):
+    """One modality's transformer and grouping: vectors g of all classes from features and the shared class tokens."""
+
+    def __init__(self, config: AVGNConfig, num_classes: int, eps: float) -> None:
+        super().__init__()
+        D = config.width
+        self.in_transformer = config.source_vectors in ("grouped_tokens", "tokens")
+        self.layers = nn.ModuleList(
+            TransformerBlock(D, config.num_heads, config.mlp_ratio, config.stochastic_depth)
+            if config.attention == "block"
+            else LiteralAttention()
+            for _ in range(config.depth)
+        )
+        self.grouping = None
+        if config.groups:
+            settings = {"eps": eps, "assignment": config.assignment, "temperature": config.gumbel_temperature}
+            self.grouping = (
+                CategoryGrouping(D, **settings)
+                if config.grouping == "paper"
+                else GroupViTGrouping(
+                    D, num_classes, num_heads=config.num_heads, mlp_ratio=config.mlp_ratio, **settings
+                )
+            )
+        self.presence_head = nn.Linear(D, 1).apply(initialize)
+
+    def forward(self, features: Tensor, class_tokens: Tensor) -> Vectors:
+        tokens, x = class_tokens.expand(len(features), -1, -1).to(features.dtype), features
+        if self.in_transformer:
+            x = torch.cat([features, tokens], dim=1)
+        for layer in self.layers:
+            x = layer(x)
+        if self.in_transformer:
+            x, tokens = x[:, : features.shape[1]], x[:, features.shape[1] :]
+        assignment = None
+        if self.grouping is not None:
+            tokens, assignment = self.grouping(x, tokens)
+        logits = at_least_float32(self.presence_head(tokens).squeeze(-1))
+        return Vectors(features=features, classes=tokens, presence_logits=logits, assignment=assignment)
+
+
+class AVGN(nn.Module):
+    """A `cocktail.types.Localizer`, and a `Classifier` unless one map serves all classes."""
+
+    def __init__(self, config: AVGNConfig, num_classes: int) -> None:
+        super().__init__()
+        self.config = config
+        self.num_classes = num_classes
+        D = config.width
+        self.spectrum = LogPowerSpectrum(config.spectrum)
+        self.visual_encoder = VisualEncoder(D, config.resnet_width)
+        self.audio_encoder = AudioEncoder(D, config.audio_tokens, config.resnet_width)
+        self.class_tokens = self.token_classifier = self.visual_branch = self.audio_branch = None
+        if config.has_classes:
+            self.class_tokens = nn.Parameter(torch.zeros(num_classes, D))  # as the code starts them
+            self.visual_branch = ClassVectors(config, num_classes, config.visual_eps_or_default)
+            self.audio_branch = ClassVectors(config, num_classes, config.audio_eps)
+        if config.source_vectors in ("grouped_tokens", "tokens"):
+            self.token_classifier = nn.Linear(D, num_classes).apply(initialize)
+        elif self.class_tokens is not None:  # free queries: nothing but their start tells them apart
+            nn.init.trunc_normal_(self.class_tokens, std=0.02)
+        self.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
+
+    def load_initial(self, state: Mapping[str, Tensor]) -> None:
+        """Start the visual encoder from torchvision's weights of a ResNet-18."""
+        self.visual_encoder.resnet.load_torchvision(state)
+
+    def hear(self, mixture: Tensor) -> Vectors:
+        """What is heard in mixtures [B, T]."""
+        return self._vectors(self.audio_encoder(self.spectrum(mixture)), self.audio_branch)
+
+    def see(self, pictures: Tensor, view: View) -> Vectors:
+        """What is seen in the views of pictures uint8 [B, K, H, W, 3]."""
+        views = views_of(pictures, view)
+        seen = self._vectors(self.visual_encoder(views.flatten(0, 1)), self.visual_branch)
+        return seen.unflatten((views.shape[0], views.shape[1]))
+
+    def _vectors(self, features: Tensor, branch: ClassVectors | None) -> Vectors:
+        if branch is None or self.class_tokens is None:
+            return Vectors(features=features)
+        return branch(features, self.class_tokens)
+
+    def compared(self, heard: Vectors, seen: Vectors, class_ids: Tensor) -> tuple[Tensor, Tensor]:
+        """What the sounds of sources [B, N] are [B, N, D], and the locations that they are compared with [B, N, P, D].
+
+        Of NO_CLASS both mean nothing.
+        """
+        locations = seen.features[:, view_of(class_ids, seen.features)]
+        if heard.classes is None:
+            return heard.features.expand(-1, class_ids.shape[1], -1), locations
+        sounds = at_least_float32(_of_classes(heard.classes, class_ids))
+        if self.config.localization_loss == "code":
+            return sounds, locations
+        gate = at_least_float32(self.gathered(seen, class_ids))[:, :, None]
+        gate = 1 + gate if self.config.gate == "residual" else gate
+        return unit(sounds), unit(locations * gate)
+
+    def gathered(self, seen: Vectors, class_ids: Tensor) -> Tensor:
+        """g^v [B, N, D] of the named classes [B, N], each of its source's view."""
+        assert seen.classes is not None
+        return _of_classes(seen.classes, class_ids, view_of(class_ids, seen.features))
+
+    def forward(self, batch: MixtureBatch) -> dict[str, Tensor]:
+        """Losses (AVGN eq. 9-11): localization, tokens, and presence of what is heard and of what is seen."""
+        assert batch.pictures is not None
+        config = self.config
+        heard, seen = self.hear(superpose(batch)), self.see(batch.pictures[:, :, 0], config.view)
+        class_ids, present = batch.class_ids, batch.present
+        if heard.classes is None and seen.features.shape[1] == 1:  # one sound, one picture
+            class_ids, present = class_ids[:, :1], present[:, :1]
+        losses = {
+            "localization": audio_visual_contrast(
+                *self.compared(heard, seen, class_ids),
+                present,
+                config.temperature,
+                class_ids if config.mask_same_class else None,
+            )
+        }
+        total = config.localization_loss_weight * losses["localization"]
+        scale = 1 if config.group_reduction == "mean" else self.num_classes
+        if self.token_classifier is not None:
+            token_logits = at_least_float32(self.token_classifier(self.class_tokens))
+            token_ids = torch.arange(self.num_classes, device=token_logits.device)
+            losses["token"] = F.cross_entropy(token_logits, token_ids) * scale
+            total = total + config.token_loss_weight * losses["token"]
+        for name, found in (("presence", heard), ("visual_presence", seen)):
+            if found.presence_logits is not None:
+                labels = self._labels(batch, found.presence_logits).to(found.presence_logits.dtype)
+                losses[name] = F.binary_cross_entropy_with_logits(found.presence_logits, labels) * scale
+                total = total + config.presence_loss_weight * losses[name]
+        return {**losses, "total": total}
+
+    def _labels(self, batch: MixtureBatch, logits: Tensor) -> Tensor:
+        """y, bool, of the form of presence logits: the classes of all sources [B, C] or [B, 1, C], or the class that
+        each of several views shows [B, V, C]."""
+        if logits.ndim == 3 and logits.shape[1] > 1:
+            own, there = batch.class_ids[..., None], batch.present[..., None]
+            return classes_among(own.flatten(0, 1), there.flatten(0, 1), self.num_classes).view(logits.shape)
+        return classes_among(batch.class_ids, batch.present, self.num_classes).view(logits.shape)
+
+    @torch.no_grad()
+    def confusion(self, batch: MixtureBatch | None) -> dict[str, Tensor]:
+        """Counts [C, 3] for the class constraint (e_i is i) and for presence above 0.5, heard and seen."""
+        counts = {}
+        if self.token_classifier is not None:
+            counts["token"] = token_counts(self.token_classifier(self.class_tokens))
+        if self.config.has_classes and batch is not None:
+            assert batch.pictures is not None
+            seen = self.see(batch.pictures[:, :, 0], self.config.view)
+            for name, found in (("presence", self.hear(superpose(batch))), ("visual_presence", seen)):
+                assert found.presence_logits is not None
+                counts[name] = confusion_counts(found.presence_logits > 0, self._labels(batch, found.presence_logits))
+        return counts
+
+    @torch.no_grad()
+    def localize(self, mixture: Tensor, pictures: Tensor, class_ids: Tensor) -> Localization:
+        """Maps of the named classes by the model's own view; by the other, and of predicted classes, as alternatives.
+
+        Values are cosines; with the code's loss inner products over the temperature, as the code has them. Predicted
+        are as many classes as there are sources, the most probable by ear.
+        """
+        heard = self.hear(mixture)
+        views = view_names(pictures, self.config.view)
+        seen = {view: self.see(pictures, view) for view in views}
+        rows = pictures.shape[2] // STRIDE
+        found = {view: self._localization(heard, seen[view], class_ids, rows) for view in views}
+        own, alternatives = found.pop(views[0]), dict(found)
+        if heard.presence_logits is None:
+            return replace(own, alternatives=alternatives)
+        presence = heard.presence_logits.sigmoid()
+        if "wide" in seen:
+            predicted = most_probable(presence, (class_ids >= 0).sum(dim=1), class_ids.shape[1])
+            alternatives[PREDICTED_CLASSES] = self._localization(heard, seen["wide"], predicted, rows)
+        sights = seen[views[0]]
+        assert sights.presence_logits is not None and heard.classes is not None
+        intermediates = {
+            "presence": presence,
+            "visual_presence": sights.presence_logits.sigmoid().amax(dim=1),
+            "audio_vectors": _of_classes(heard.classes, class_ids),
+            "visual_vectors": self.gathered(sights, class_ids),
+        }
+        if sights.assignment is not None:
+            intermediates["assignment"] = sights.assignment
+        return replace(own, alternatives=alternatives, intermediates=intermediates)
+
+    def _localization(self, heard: Vectors, seen: Vectors, class_ids: Tensor, rows: int) -> Localization:
+        """By locations in so many rows."""
+        sounds, locations = self.compared(heard, seen, class_ids)
+        similarity = torch.einsum("bnd,bnpd->bnp", sounds, locations)
+        if self.config.localization_loss == "code" and self.config.has_classes:
+            similarity = similarity / self.config.temperature
+        named = class_ids if self.config.has_classes else torch.full_like(class_ids, NO_CLASS)
+        return Localization(maps=to_pictures(similarity, rows), class_ids=named)
+
+
+def _of_classes(vectors: Tensor, class_ids: Tensor, views: Tensor | None = None) -> Tensor:
+    """[B, N, D] of the vectors of all classes [B, C, D], or [B, V, C, D] and the view of each source [N]."""
+    rows = torch.arange(len(class_ids), device=class_ids.device)[:, None]
+    chosen = class_ids.clamp(min=0)
+    return vectors[rows, chosen] if views is None else vectors[rows, views, chosen]

@@ -1,0 +1,75 @@
+"""ResNets that take torchvision's weights, and views of pictures."""
+
+import pytest
+import torch
+import torchvision
+
+from cocktail.layers.encoders import IMAGENET_MEAN, IMAGENET_STD, AudioEncoder, VisualEncoder
+from cocktail.layers.resnet import ResNet18
+from cocktail.layers.views import to_pictures, view_names, view_of, views_of
+
+
+@pytest.fixture
+def theirs() -> torchvision.models.ResNet:
+    torch.manual_seed(0)
+    model = torchvision.models.resnet18(weights=None).eval()
+    for module in model.modules():
+        if isinstance(module, torch.nn.BatchNorm2d):
+            module.running_mean.normal_()
+            module.running_var.uniform_(0.5, 2)
+    return model
+
+
+def test_with_torchvisions_weights_it_is_torchvisions_network(theirs):
+    ours = ResNet18().eval()
+    ours.load_torchvision(theirs.state_dict())
+    images = torch.rand(2, 3, 64, 96)
+    whole = torch.nn.Sequential(*list(theirs.children())[:-2])
+    torch.testing.assert_close(ours(images), whole(images))
+
+
+def test_pictures_are_normalised_as_torchvisions_networks_expect(theirs):
+    encoder = VisualEncoder(16).eval()
+    encoder.resnet.load_torchvision(theirs.state_dict())
+    pictures = torch.randint(0, 256, (1, 64, 96, 3), dtype=torch.uint8)
+    scaled = (pictures[0] / 255 - torch.tensor(IMAGENET_MEAN)) / torch.tensor(IMAGENET_STD)
+    cells = encoder.project(encoder.resnet(scaled.permute(2, 0, 1)[None]))
+    expected = torch.nn.functional.normalize(cells, dim=1).flatten(2).transpose(1, 2)
+    torch.testing.assert_close(encoder(pictures), expected, rtol=1e-4, atol=1e-5)
+    assert expected.shape == (1, 6, 16)
+
+
+def test_a_sound_is_one_vector_by_the_maximum_over_cells_or_one_a_cell():
+    torch.manual_seed(0)
+    pooled, mapped = AudioEncoder(8, "pooled", 2).eval(), AudioEncoder(8, "map", 2).eval()
+    mapped.load_state_dict(pooled.state_dict())
+    spectra = torch.rand(3, 1, 257, 300)
+    cells = pooled.resnet(spectra).flatten(2)
+    assert mapped(spectra).shape == (3, 9 * 10, 8)
+    expected = torch.nn.functional.normalize(pooled.project(cells.amax(dim=2)), dim=1)
+    torch.testing.assert_close(pooled(spectra)[:, 0], expected)
+
+
+def test_pictures_side_by_side_are_left_to_right_in_the_order_of_the_sources():
+    pictures = torch.arange(2 * 2 * 4 * 4 * 3).view(2, 2, 4, 4, 3)
+    wide = views_of(pictures, "wide")
+    assert wide.shape == (2, 1, 4, 8, 3)
+    assert wide[:, 0, :, :4].equal(pictures[:, 0])
+    assert wide[:, 0, :, 4:].equal(pictures[:, 1])
+    assert views_of(pictures, "split") is pictures
+
+
+def test_a_source_is_sought_in_its_own_picture_if_there_are_several_views():
+    class_ids = torch.tensor([[5, 6, 7]])
+    assert view_of(class_ids, torch.zeros(1, 1)).tolist() == [0, 0, 0]
+    assert view_of(class_ids, torch.zeros(1, 3)).tolist() == [0, 1, 2]
+    assert view_names(torch.zeros(1, 1), "split") == ["wide"]
+    assert view_names(torch.zeros(1, 2), "split") == ["split", "wide"]
+
+
+def test_maps_are_interpolated_between_the_middles_of_cells():
+    maps = to_pictures(torch.tensor([[[0.0, 1.0, 2.0, 3.0]]]), rows=2)
+    assert maps.shape == (1, 1, 64, 64)
+    assert maps[0, 0, :16, :16].eq(0).all()  # outside the outermost middles nothing changes
+    assert maps[0, 0, -16:, -16:].eq(3).all()
+    torch.testing.assert_close(maps[0, 0, 31:33, 31:33].mean(), torch.tensor(1.5))

@@ -1,0 +1,191 @@
+"""AVGN's shapes, losses and maps, on a small network."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+from torch.nn import functional as F
+
+from cocktail.audio.mixing import superpose
+from cocktail.audio.power_spectrum import PowerSpectrumConfig
+from cocktail.config import Mixing
+from cocktail.models.avgn import AVGN, PREDICTED_CLASSES, AVGNConfig
+from cocktail.types import NO_CLASS, Classifier, Localizer, Separator, UsageError
+from tests.models.shapes_and_tones import RATE, SIDE, scenes
+
+SMALL = AVGNConfig(
+    width=16,
+    resnet_width=8,
+    depth=1,
+    num_heads=2,
+    stochastic_depth=0.0,
+    initial_weights="none",
+    spectrum=PowerSpectrumConfig(sample_rate_hz=RATE),
+)
+C = 5
+BATCH = scenes([[0, 3], [2, 1], [4, 0]])
+MIXING = Mixing(sample_rate_hz=RATE, segment_samples=2 * RATE, pictures_per_source=1, picture_side=SIDE, num_sources=2)
+
+
+@pytest.fixture
+def model() -> AVGN:
+    torch.manual_seed(0)
+    return SMALL.build(C)
+
+
+def test_it_localizes_and_classifies_and_does_not_separate(model):
+    assert isinstance(model, Localizer)
+    assert isinstance(model, Classifier)
+    assert not isinstance(model, Separator)
+
+
+def test_losses_are_the_papers_written_out_source_by_source(model):
+    model.eval()  # BatchNorm and all else give the same twice
+    losses = model(BATCH)
+    heard, seen = model.hear(superpose(BATCH)), model.see(BATCH.pictures[:, :, 0], "wide")
+    f, gv, ga = seen.features[:, 0], seen.classes[:, 0], heard.classes
+    total = torch.zeros(())
+    for n in range(2):
+        similarity = torch.zeros(3, 3)
+        for b in range(3):
+            sound = F.normalize(ga[b, BATCH.class_ids[b, n]], dim=0)
+            for m in range(3):
+                gated = F.normalize(f[m] * gv[m, BATCH.class_ids[m, n]], dim=1)
+                similarity[b, m] = (gated @ sound).max() / 0.03
+        for b in range(3):
+            total = total - similarity[b].log_softmax(0)[b] - similarity[:, b].log_softmax(0)[b]
+    torch.testing.assert_close(losses["localization"], total / 6)
+    present = torch.tensor([[1.0, 0, 0, 1, 0], [0, 1, 1, 0, 0], [1, 0, 0, 0, 1]])
+    for name, logits in (("presence", heard.presence_logits), ("visual_presence", seen.presence_logits[:, 0])):
+        torch.testing.assert_close(losses[name], F.binary_cross_entropy(logits.sigmoid(), present))
+    told = model.token_classifier(model.class_tokens).log_softmax(-1)
+    torch.testing.assert_close(losses["token"], -told.diagonal().mean())
+    parts = [losses[name] for name in ("localization", "token", "presence", "visual_presence")]
+    torch.testing.assert_close(losses["total"], sum(parts))
+
+
+def test_each_picture_by_itself_shows_its_own_class_and_hears_the_mixture():
+    torch.manual_seed(0)
+    model = AVGN(replace(SMALL, view="split"), C).eval()
+    seen = model.see(BATCH.pictures[:, :, 0], "split")
+    assert seen.features.shape == (3, 2, 4, 16)
+    labels = F.one_hot(BATCH.class_ids, C).float()
+    expected = F.binary_cross_entropy_with_logits(seen.presence_logits, labels)
+    torch.testing.assert_close(model(BATCH)["visual_presence"], expected)
+
+
+def test_a_view_of_a_picture_by_itself_does_not_see_the_other(model):
+    model.eval()
+    alone = model.see(BATCH.pictures[:, :1, 0], "wide").features[:, 0]
+    torch.testing.assert_close(model.see(BATCH.pictures[:, :, 0], "split").features[:, 0], alone)
+    beside = model.see(BATCH.pictures[:, :, 0], "wide").features[:, 0].unflatten(1, (2, 4))[:, :, :2].flatten(1, 2)
+    assert not torch.allclose(beside, alone)  # convolutions reach over the seam
+
+
+def test_as_eps_goes_to_zero_every_class_gathers_the_same_from_one_sound():
+    """Spec: in eq. 8 the assignment of a single vector cancels out."""
+    gathered = {}
+    for eps in (0.0, 1.0):
+        torch.manual_seed(0)
+        model = replace(SMALL, audio_eps=eps).build(C).eval()
+        torch.nn.init.trunc_normal_(model.class_tokens, std=1.0)
+        features = model.audio_encoder(model.spectrum(superpose(BATCH)))
+        branch = model.audio_branch
+        x = torch.cat([features, model.class_tokens.expand(3, -1, -1)], dim=1)
+        for layer in branch.layers:
+            x = layer(x)
+        vectors, _ = branch.grouping(x[:, :1], x[:, 1:])
+        gathered[eps] = vectors - x[:, 1:]
+    same = gathered[0.0]
+    torch.testing.assert_close(same, same[:, :1].expand_as(same), rtol=1e-4, atol=1e-6)
+    acts = gathered[1.0]
+    assert (acts - acts[:, :1]).abs().max() > 1e-3 * acts.abs().max()
+
+
+def test_maps_are_cosines_at_the_pictures_size_in_the_order_of_the_classes(model):
+    model.eval()
+    mixture, pictures = superpose(BATCH), BATCH.pictures[:, :, 0]
+    found = model.localize(mixture, pictures, BATCH.class_ids)
+    assert found.maps.shape == (3, 2, SIDE, 2 * SIDE)
+    assert found.maps.abs().max() <= 1 + 1e-6
+    swapped = model.localize(mixture, pictures, BATCH.class_ids.flip(1))
+    torch.testing.assert_close(found.maps, swapped.maps.flip(1))
+    assert found.alternatives["split"].maps.shape == (3, 2, SIDE, SIDE)
+    predicted = found.alternatives[PREDICTED_CLASSES]
+    assert predicted.maps.shape == (3, 2, SIDE, 2 * SIDE)
+    assert predicted.class_ids.tolist() == found.intermediates["presence"].topk(2).indices.tolist()
+
+
+def test_one_picture_of_all_sources_has_a_map_for_each(model):
+    batch = scenes([[0, 3], [2, 1]], together=True)
+    found = model.eval().localize(superpose(batch), batch.pictures[:, :, 0], batch.class_ids)
+    assert found.maps.shape == (2, 2, SIDE, SIDE)
+    assert "split" not in found.alternatives
+    assert model.train()(batch)["total"].isfinite()
+
+
+@pytest.mark.parametrize("number", [1, 3])
+def test_a_model_of_two_sources_localizes_any_number(model, number):
+    batch = scenes([[0, 3, 4][:number], [2, 1, 0][:number]])
+    found = model.eval().localize(superpose(batch), batch.pictures[:, :, 0], batch.class_ids)
+    assert found.maps.shape == (2, number, SIDE, number * SIDE)
+    assert found.class_ids.equal(batch.class_ids)
+
+
+def test_without_classes_one_map_serves_all():
+    torch.manual_seed(0)
+    model = replace(SMALL, source_vectors="pooled").build(C).eval()
+    found = model.localize(superpose(BATCH), BATCH.pictures[:, :, 0], BATCH.class_ids)
+    assert found.maps[:, 0].equal(found.maps[:, 1])
+    assert (found.class_ids == NO_CLASS).all()
+    assert set(model(BATCH)) == {"localization", "total"}
+
+
+def test_sounds_and_pictures_of_one_batch_find_each_other():
+    torch.manual_seed(0)
+    model = SMALL.build(C)
+    batch = scenes([[0, 3], [2, 1], [4, 0], [1, 4]])
+    optimizer = torch.optim.AdamW(model.parameters(), 1e-2)
+    first = model(batch)["localization"].item()
+    for _ in range(70):
+        losses = model(batch)
+        optimizer.zero_grad()
+        losses["total"].backward()
+        optimizer.step()
+    assert first > 2.0
+    assert losses["localization"].item() < 0.05
+
+
+def test_gradients_of_all_losses_are_exact_in_double_precision():
+    torch.manual_seed(0)
+    model = replace(SMALL, width=4, resnet_width=1, num_heads=1).build(3).double().eval()
+    with torch.no_grad():  # at the start much is zero, where a ReLU has no slope
+        for parameter in model.parameters():
+            parameter.add_(0.1 * torch.randn_like(parameter))
+    batch = scenes([[0, 2], [2, 1]])
+    total = model(batch)["total"]
+    total.backward()
+    step = 1e-7
+    directions = {name: torch.randn_like(p) for name, p in model.named_parameters()}
+    slope = sum((p.grad * directions[name]).sum() for name, p in model.named_parameters() if p.grad is not None)
+    values = []
+    with torch.no_grad():
+        for steps in (1, -2):
+            for name, p in model.named_parameters():
+                p.add_(steps * step * directions[name])
+            values.append(model(batch)["total"])
+    torch.testing.assert_close(slope, (values[0] - values[1]) / (2 * step), rtol=1e-4, atol=1e-6)
+
+
+def test_mixtures_that_it_cannot_learn_from_are_refused_with_the_option_to_change():
+    SMALL.require_mixing(MIXING)
+    for change, message in (
+        ({"pictures_per_source": 0}, "--mixing.pictures-per-source 1"),
+        ({"picture_side": 100}, "multiple of 32"),
+        ({"sample_rate_hz": 8000, "segment_samples": 16000}, r"--mixing\.sample-rate-hz is 8000"),
+        ({"min_sources": 1}, "one number of sources"),
+        ({"distinct_classes": False}, "--mixing.no-distinct-classes"),
+    ):
+        with pytest.raises(UsageError, match=message):
+            SMALL.require_mixing(replace(MIXING, **change))
+    SMALL.require_test_mixing(replace(MIXING, min_sources=1))
