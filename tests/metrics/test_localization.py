@@ -69,13 +69,13 @@ def test_truths_that_share_a_map_have_their_own_ap():
 
 
 def test_what_is_no_truth_or_no_number_is_refused():
-    with pytest.raises(ValueError, match="the truth is torch.float32: give bool"):
+    with pytest.raises(ValueError, match=r"the truth is torch\.float32: give bool"):
         average_precision(MAPS, TRUTHS.float())
     with pytest.raises(ValueError, match="not finite"):
         average_precision(MAPS * torch.nan, TRUTHS)
     with pytest.raises(ValueError, match=r"maps are \[1, 4\] pixels, but the truth is \[4, 1\]"):
         average_precision(MAPS, TRUTHS.mT)
-    with pytest.raises(ValueError, match="a binary map is torch.float32"):
+    with pytest.raises(ValueError, match=r"a binary map is torch\.float32"):
         iou(MAPS, TRUTHS)
 
 
