@@ -54,7 +54,7 @@ def mixture_scores(results: pa.Table, system: str) -> pa.Table:
     Scores, in dB, are means over all of the mixture's sources, and null if a source has none: those with a silent
     reference, and SIR and SI-SDRi of one source.
     """
-    rows = _rows_of(results, "system", [system])
+    rows = rows_of(results, "system", [system])
     strict = pc.ScalarAggregateOptions(skip_nulls=False)
     grouped = rows.group_by("mixture_id", use_threads=False).aggregate(
         [
@@ -250,7 +250,12 @@ def presence_scores(results: pa.Table, system: str, num_classes: int) -> Presenc
     Mixtures with a source without a class are left out: nobody knows what is in them. None if none is left, as for a
     system that predicts no classes.
     """
-    rows = _scored_rows(results, system).select(["mixture_id", "class_id", "predicted_classes"])
+    return presence_in(_scored_rows(results, system), "predicted_classes", num_classes)
+
+
+def presence_in(rows: pa.Table, column: str, num_classes: int) -> PresenceScores | None:
+    """The classes in a column of a system's rows against those of each mixture's sources, as `presence_scores`."""
+    rows = rows.select(["mixture_id", "class_id", column])
     truth: dict[str, set[int]] = defaultdict(set)
     predicted: dict[str, set[int]] = {}
     for mixture_id, class_id, classes in zip(*rows.to_pydict().values(), strict=True):
@@ -277,9 +282,9 @@ def _scored_rows(results: pa.Table, system: str) -> pa.Table:
     """A system's rows of the mixtures that have scores."""
     mixtures = mixture_scores(results, system)
     scored = mixtures.filter(has_scores(mixtures))["mixture_id"].to_pylist()
-    return _rows_of(_rows_of(results, "system", [system]), "mixture_id", scored)
+    return rows_of(rows_of(results, "system", [system]), "mixture_id", scored)
 
 
-def _rows_of(results: pa.Table, column: str, values: list[str]) -> pa.Table:
+def rows_of(results: pa.Table, column: str, values: list[str]) -> pa.Table:
     """The rows with one of the values in a column, in order: by a mask, as filters by expression promise no order."""
     return results.filter(pc.is_in(results[column], pa.array(values, pa.string())))  # pyright: ignore[reportAttributeAccessIssue]

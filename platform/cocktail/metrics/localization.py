@@ -1,0 +1,186 @@
+"""How well maps say where a sound comes from: AP, IoU by three binary rules, success, AUC, CAP, PIAP and CIoU.
+
+A map has a real value for each pixel, higher is likelier; the truth is where the object is. AP needs the map's order of
+pixels only; IoU needs a binary map, and which rule made it decides more than the map does: name the rule wherever an
+IoU stands. CAP and PIAP are those of Mix-and-Localize (Hu et al., 2022), CIoU is DSOL's (Hu et al., 2020).
+
+All scores are in [0, 1], higher is better, float64, and on the device of the maps. Where a source has no object pixel
+they are NaN: leave such sources out, and count them.
+
+Shape letters: M mixtures, N sources, K maps, H and W height and width.
+"""
+
+from __future__ import annotations
+
+import itertools
+from typing import Literal, NamedTuple
+
+import torch
+from torch import Tensor
+
+CiouRule = Literal["image", "slot"]
+"""What counts as an item: an image, by the mean of its sources' IoUs (DSOL), or each source by itself (AVGN's code)."""
+NUM_STEPS = 20
+"""Steps of the thresholds from 0 to 1 that AUC takes."""
+
+
+def average_precision(maps: Tensor, truths: Tensor) -> Tensor:
+    """AP [...] of maps [..., H, W] against bool truths [..., H, W]; their leading axes are broadcast.
+
+    The sum over distinct values, high to low, of (R_n - R_{n-1}) P_n, R and P being recall and precision of the pixels
+    down to that value: pixels of one value form one step, so that a constant map has the object's share. As
+    scikit-learn's `average_precision_score`. Raises ValueError if the truth is not bool, or a map not finite.
+    """
+    _check(maps, truths)
+    shape = torch.broadcast_shapes(maps.shape[:-2], truths.shape[:-2])
+    values, order = maps.flatten(-2).sort(dim=-1, descending=True)
+    places = torch.arange(values.shape[-1], device=maps.device)
+    hits = truths.flatten(-2).expand(*shape, -1).gather(-1, order.expand(*shape, -1))
+    # Each pixel has the precision at the last pixel of its value.
+    is_last = torch.ones_like(values, dtype=torch.bool)
+    is_last[..., :-1] = values[..., :-1] != values[..., 1:]
+    last = places.where(is_last, len(places)).flip(-1).cummin(dim=-1).values.flip(-1)
+    found = hits.cumsum(dim=-1).gather(-1, last.expand(*shape, -1))
+    return (hits * (found / (last + 1.0).double())).sum(dim=-1) / hits.sum(dim=-1)
+
+
+def pairwise_average_precision(maps: Tensor, truths: Tensor) -> Tensor:
+    """AP [..., K, N] of each map [..., K, H, W] taken as that of each source, whose truths are bool [..., N, H, W]."""
+    return average_precision(maps[..., :, None, :, :], truths[..., None, :, :, :])
+
+
+def half(maps: Tensor) -> Tensor:
+    """The brighter half of the pixels, bool [..., H, W]: all that reach the value at rank HW / 2 (LVS, EZ-VSL, AVGN).
+
+    At least half is chosen, more where pixels are equal. As the area is given, an object of less than a quarter of the
+    picture cannot reach an IoU of 0.5.
+    """
+    pixels = maps.flatten(-2)
+    return maps >= pixels.kthvalue(pixels.shape[-1] // 2 + 1, dim=-1).values[..., None, None]
+
+
+def peak(maps: Tensor, share: float = 0.5) -> Tensor:
+    """The pixels above a share of the map's peak, bool [..., H, W], once its values are scaled to [0, 1] (DSOL).
+
+    A constant map chooses everything. Raises ValueError for a share outside [0, 1).
+    """
+    if not 0 <= share < 1:
+        raise ValueError(f"the share of the peak is {share}: give one in [0, 1), such as 0.5")
+    lowest, highest = maps.amin(dim=(-2, -1), keepdim=True), maps.amax(dim=(-2, -1), keepdim=True)
+    return (maps - lowest > share * (highest - lowest)) | (lowest == highest)
+
+
+def fixed(maps: Tensor, threshold: float) -> Tensor:
+    """The pixels that reach one threshold for all maps, bool [..., H, W]."""
+    return maps >= threshold
+
+
+def iou(binary: Tensor, truths: Tensor) -> Tensor:
+    """Intersection over union [...] of bool maps [..., H, W] and truths [..., H, W], broadcast.
+
+    Raises ValueError if either is not bool.
+    """
+    _require_bool(binary, "a binary map")
+    _require_bool(truths, "the truth")
+    intersection, union = ((binary & truths).sum(dim=(-2, -1)), (binary | truths).sum(dim=(-2, -1)))
+    return (intersection.double() / union).where(truths.any(dim=-1).any(dim=-1), torch.nan)
+
+
+def success(ious: Tensor, threshold: float) -> float:
+    """The share of IoUs [M] that reach a threshold: >=, where AVGN's code counts what is above it.
+
+    Raises ValueError if there is none, or one is NaN.
+    """
+    return float(_known(ious).ge(threshold).double().mean())
+
+
+def auc(ious: Tensor) -> float:
+    """The area below `success` of IoUs [M] over the thresholds 0, 1/20, ..., 1, by trapezoids.
+
+    Thresholds are i / 20, as 0.05 i is not what it says for all i: 0.05 * 6 is above 0.3. Raises as `success` does.
+    """
+    _known(ious)
+    shares = torch.tensor([success(ious, i / NUM_STEPS) for i in range(NUM_STEPS + 1)], dtype=torch.float64)
+    return float(torch.trapezoid(shares, dx=1 / NUM_STEPS))
+
+
+def cap(pairs: Tensor) -> Tensor:
+    """CAP [...]: the mean AP of sources whose maps are named, of the pairs' AP [..., N, N]: map n is source n's."""
+    return pairs.diagonal(dim1=-2, dim2=-1).mean(dim=-1)
+
+
+class BestOrder(NamedTuple):
+    """Maps in the order that suits the sources best."""
+
+    piap: Tensor
+    """[...]."""
+    order: Tensor
+    """int64 [..., N]: entry n is the map of source n."""
+
+
+def piap(pairs: Tensor) -> BestOrder:
+    """PIAP: the mean AP of sources in the best of all orders of the maps, of the pairs' AP [..., K, N], K >= N.
+
+    For maps that have no names. Never below `cap`. Of equal orders the first in lexicographic order wins.
+    """
+    K, N = pairs.shape[-2:]
+    orders = torch.tensor(list(itertools.permutations(range(K), N)), device=pairs.device)
+    means = pairs[..., orders, torch.arange(N, device=pairs.device)].mean(dim=-1)
+    best = means.argmax(dim=-1)
+    return BestOrder(means.gather(-1, best[..., None])[..., 0], orders[best])
+
+
+def ciou(ious: Tensor, rule: CiouRule = "image") -> Tensor:
+    """The values of which CIoU@t is the `success` at t, and of which AUC is taken, of IoUs [M, N] of N named sources.
+
+    By image, [M]: the mean over its sources. By slot, [M N]: each source's own, so that what is missed in an image
+    takes nothing from what is found. The two are different numbers.
+    """
+    return ious.mean(dim=-1) if rule == "image" else ious.flatten()
+
+
+def constant_map(height: int, width: int) -> Tensor:
+    """float32 [H, W] of zeros: its AP is the object's share, and every binary rule takes all of it."""
+    return torch.zeros(height, width)
+
+
+def centred_box(height: int, width: int) -> Tensor:
+    """float32 [H, W]: one in a box of the picture's proportions around its middle, of half its area, zero around it.
+
+    Sides are rounded up: of less than half, `half` would take everything.
+    """
+    box_height, box_width = (-int(-side // 2**0.5) for side in (height, width))
+    top, left = (height - box_height) // 2, (width - box_width) // 2
+    map_ = torch.zeros(height, width)
+    map_[top : top + box_height, left : left + box_width] = 1
+    return map_
+
+
+def ideal_maps(truths: Tensor) -> Tensor:
+    """float32 [..., H, W]: maps that rank all pixels of the truth above all others, the ceiling of each rule.
+
+    Within the object, and outside, pixels are ranked by place: equal ones, `half` would take all. Where all is object
+    the map is constant.
+    """
+    H, W = truths.shape[-2:]
+    ranks = torch.arange(H * W, dtype=torch.float32, device=truths.device).reshape(H, W) / (4 * H * W)
+    return torch.where(truths.flatten(-2).all(dim=-1)[..., None, None], 1.0, ranks + 0.75 * truths)
+
+
+def _check(maps: Tensor, truths: Tensor) -> None:
+    _require_bool(truths, "the truth")
+    if maps.shape[-2:] != truths.shape[-2:]:
+        raise ValueError(f"maps are {list(maps.shape[-2:])} pixels, but the truth is {list(truths.shape[-2:])}")
+    if not torch.isfinite(maps).all():
+        raise ValueError("a map holds values that are not finite")
+
+
+def _require_bool(pixels: Tensor, what: str) -> None:
+    if pixels.dtype != torch.bool:
+        raise ValueError(f"{what} is {pixels.dtype}: give bool")
+
+
+def _known(ious: Tensor) -> Tensor:
+    if ious.numel() == 0 or ious.isnan().any():
+        raise ValueError(f"{int(ious.isnan().sum())} of {ious.numel()} IoUs are NaN: leave out what has no object")
+    return ious

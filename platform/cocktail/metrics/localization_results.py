@@ -1,0 +1,314 @@
+"""The table of localization results: which map is taken for which source, its scores, a row a source.
+
+Beside the systems stand controls, which hear and see nothing: a constant map, a centred box, and the truth itself.
+
+Shape letters: B mixtures, N sources, L maps of a system, K pictures of a mixture, H and W height and width of one, D
+width of vectors.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import torch
+from torch import Tensor
+
+from cocktail.metrics.localization import (
+    average_precision,
+    centred_box,
+    constant_map,
+    fixed,
+    half,
+    ideal_maps,
+    iou,
+    pairwise_average_precision,
+    peak,
+    piap,
+)
+from cocktail.types import NO_CLASS, Localization
+
+LOCALIZATION_RESULTS = pa.schema(
+    [
+        ("mixture_id", pa.string()),
+        ("system", pa.string()),
+        ("source", pa.int32()),
+        ("num_sources", pa.int32()),
+        ("class_id", pa.int32()),
+        ("map", pa.int32()),
+        ("map_class_id", pa.int32()),
+        ("ap", pa.float64()),
+        ("ap_best_order", pa.float64()),
+        ("iou_peak", pa.float64()),
+        ("iou_half", pa.float64()),
+        ("iou_fixed", pa.float64()),
+        ("truth_share", pa.float64()),
+        ("excluded", pa.string()),
+        ("predicted_classes", pa.list_(pa.int32())),
+        ("visual_classes", pa.list_(pa.int32())),
+        ("audio_vector", pa.list_(pa.float32())),
+        ("visual_vector", pa.list_(pa.float32())),
+    ]
+)
+"""A row a mixture, system and source. `map` is the place of the source's map among the system's and `map_class_id` the
+class that it is of, null for controls. `ap` is the AP of that map, `ap_best_order` that of the map which the source has
+in the order of PIAP; both are null where one map serves several sources. IoUs are by the rules of
+`cocktail.metrics.localization`, `iou_fixed` null without a threshold. `truth_share` is the object's share of the
+picture that the map is of, the AP of chance. `excluded` says why a source does not count: one of EXCLUDED. The last
+four are null but for models that have them, in the rows of the model itself."""
+
+NO_TRUTH, EMPTY_TRUTH, SAME_CLASS = "no truth", "empty truth", "same class as another source"
+EXCLUDED = (NO_TRUTH, EMPTY_TRUTH, SAME_CLASS)
+"""Nobody said where the source is; the truth has no pixel in the picture; or a name does not tell it from another
+source. The first two leave a mixture without scores, the last counts in PIAP, but not in CAP and CIoU."""
+
+CONTROLS = CONSTANT_MAP, CENTRED_BOX, IDEAL_MAP = "constant map", "centred box", "ideal map"
+SPLIT = "split"
+"""Behind a control's name and a comma: on each source's own picture, not on all side by side."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class LocalizedMixtures:
+    """B mixtures of N sources each, and what is known of where these are."""
+
+    mixture_ids: Sequence[str]
+    class_ids: Tensor
+    """int64 [B, N]."""
+    truths: Tensor
+    """bool [B, N, H, W]: each source in its own picture, or, if there is one for all, in that."""
+    has_truth: Tensor
+    """bool [B, N]."""
+    num_pictures: int
+    """K: N, or 1."""
+
+    def __post_init__(self) -> None:
+        B, N = self.class_ids.shape
+        if self.num_pictures not in (1, N):
+            raise ValueError(f"{self.num_pictures} pictures of {N} sources: there are as many, or one for all")
+        if len(self.mixture_ids) != B or self.truths.shape[:2] != (B, N) or self.has_truth.shape != (B, N):
+            raise ValueError(
+                f"{len(self.mixture_ids)} ids, truths {list(self.truths.shape)} and has_truth "
+                f"{list(self.has_truth.shape)} do not fit classes [{B}, {N}]"
+            )
+
+    @property
+    def own_truths(self) -> Tensor:
+        """bool [B, N, H, W], empty where nobody said."""
+        return self.truths & self.has_truth[..., None, None]
+
+    @property
+    def wide_truths(self) -> Tensor:
+        """bool [B, N, H, K W], over the pictures side by side: a source is in its own picture's columns only."""
+        own = self.own_truths
+        if self.num_pictures == 1:
+            return own
+        N, W = own.shape[1], own.shape[-1]
+        wide = own.new_zeros(*own.shape[:-1], N * W)
+        for n in range(N):
+            wide[:, n, :, n * W : (n + 1) * W] = own[:, n]
+        return wide
+
+    @property
+    def excluded(self) -> list[list[str | None]]:
+        """Why each source of each mixture does not count, one of EXCLUDED; None where it does."""
+        empty = ~self.own_truths.flatten(2).any(dim=-1)
+        told = []
+        for classes, known, bare in zip(*(x.tolist() for x in (self.class_ids, self.has_truth, empty)), strict=True):
+            reasons: list[str | None] = []
+            for n, class_id in enumerate(classes):
+                is_shared = class_id != NO_CLASS and classes.count(class_id) > 1
+                reasons.append(
+                    NO_TRUTH if not known[n] else EMPTY_TRUTH if bare[n] else SAME_CLASS if is_shared else None
+                )
+            told.append(reasons)
+        return told
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Maps:
+    """Maps of a system, and which one is whose."""
+
+    maps: Tensor
+    """[B or 1, L, H, W'], W' being that of the wide picture or, of maps that are `split`, of a source's own."""
+    chosen: Tensor
+    """int64 [B, N], in 0 .. L - 1."""
+    split: bool
+    is_named: Tensor
+    """bool [B]: whether maps are told apart, by class or picture, so that several sources have each its own."""
+    class_ids: Tensor | None = None
+    """int64 [B, L]; None for controls."""
+
+
+def score_maps(
+    mixtures: LocalizedMixtures,
+    systems: Mapping[str, Localization],
+    *,
+    peak_share: float = 0.5,
+    fixed_threshold: float | None = None,
+) -> pa.Table:
+    """Rows of LOCALIZATION_RESULTS of mixtures of one number of sources, for every system and the controls.
+
+    The first system is the model itself, whose presence and vectors are told. Maps [B, L, H, K W] are of the pictures
+    side by side, and errors on another source's picture count; maps [B, N, H, W] of K > 1 pictures are split: map n is
+    of source n's own picture, and there is no other order. Controls are on the wide picture, and on each source's own,
+    too, if a system is.
+
+    A source's map is the one of its class, if there is one (of several of one class, and for sources of one class, in
+    order). Sources whose class no map is of, as a system that predicts classes may miss them, get what maps are left in
+    their order: such a map is scored for a source that the system did not name. If all maps of a mixture are of
+    NO_CLASS and not split, the first serves all sources, and APs are null for several of them.
+
+    Raises ValueError for maps of another size than the pictures, or fewer maps than sources.
+    """
+    wide, own = mixtures.wide_truths, mixtures.own_truths
+    excluded = mixtures.excluded
+    found = {name: _maps_of(name, localization, mixtures) for name, localization in systems.items()}
+    splits = sorted({maps.split for maps in found.values()} | {False})
+    for split in splits:
+        found |= _controls(own if split else wide, split)
+    tables = []
+    for i, (name, maps) in enumerate(found.items()):
+        scores = _scores(maps, own if maps.split else wide, peak_share, fixed_threshold)
+        told = _told(systems[name], maps.chosen) if i == 0 and systems else {}
+        tables.append(_rows(mixtures, name, maps, excluded, {**scores, **told}))
+    return pa.concat_tables(tables)
+
+
+def _maps_of(name: str, localization: Localization, mixtures: LocalizedMixtures) -> _Maps:
+    maps, class_ids = localization.maps, localization.class_ids
+    (B, N, H, W), K = mixtures.truths.shape, mixtures.num_pictures
+    split = K > 1 and maps.shape[-1] == W
+    width = W if split else K * W
+    if maps.shape[0] != B or maps.shape[-2:] != (H, width) or class_ids.shape != maps.shape[:2]:
+        raise ValueError(
+            f"{name} has maps {list(maps.shape)} of classes {list(class_ids.shape)} for {B} mixtures of {K} pictures "
+            f"of {H}x{W}"
+        )
+    class_ids = class_ids.to(maps.device)
+    is_named = (class_ids != NO_CLASS).any(dim=1)
+    if split or N == 1:
+        is_named = torch.ones_like(is_named)
+    if split:
+        if maps.shape[1] != N:
+            raise ValueError(f"{name} has {maps.shape[1]} maps of {N} pictures: give one of each")
+        chosen = torch.arange(N).expand(B, N)
+    else:
+        pairs = zip(mixtures.class_ids.tolist(), class_ids.tolist(), strict=True)
+        chosen = torch.tensor([_chosen(name, *each) for each in pairs])
+    chosen = chosen.to(maps.device)
+    return _Maps(maps=maps.float(), chosen=chosen, split=split, is_named=is_named, class_ids=class_ids)
+
+
+def _chosen(name: str, classes: Sequence[int], map_classes: Sequence[int]) -> list[int]:
+    """Which map each source of a mixture has."""
+    if all(class_id == NO_CLASS for class_id in map_classes):
+        return [0] * len(classes)
+    if len(map_classes) < len(classes):
+        raise ValueError(f"{name} has {len(map_classes)} maps for {len(classes)} sources: give each a map")
+    free = list(range(len(map_classes)))
+    chosen: dict[int, int] = {}
+    for n, class_id in enumerate(classes):
+        named = [k for k in free if map_classes[k] == class_id != NO_CLASS]
+        if named:
+            chosen[n] = named[0]
+            free.remove(named[0])
+    return [chosen[n] if n in chosen else free.pop(0) for n in range(len(classes))]
+
+
+def _controls(truths: Tensor, split: bool) -> dict[str, _Maps]:
+    """The controls on the pictures of truths [B, N, H, W']; the first two are the same for all sources."""
+    B, N, H, W = truths.shape
+    places = torch.arange(N, device=truths.device).expand(B, N)
+    maps = {
+        CONSTANT_MAP: (constant_map(H, W).to(truths.device)[None, None], torch.zeros_like(places)),
+        CENTRED_BOX: (centred_box(H, W).to(truths.device)[None, None], torch.zeros_like(places)),
+        IDEAL_MAP: (ideal_maps(truths), places),
+    }
+    named = torch.ones(B, dtype=torch.bool, device=truths.device)
+    return {
+        name + (f", {SPLIT}" if split else ""): _Maps(maps=values, chosen=chosen, split=split, is_named=named)
+        for name, (values, chosen) in maps.items()
+    }
+
+
+def _scores(maps: _Maps, truths: Tensor, peak_share: float, fixed_threshold: float | None) -> dict[str, Any]:
+    """Scores [B, N] by column, NaN where there are none, of maps against truths [B, N, H, W']."""
+    truths = truths.to(maps.maps.device)
+    B, N = truths.shape[:2]
+    L = maps.maps.shape[1]
+    if maps.split or N == 1:
+        chosen = _take(maps.maps, maps.chosen)
+        ap = ap_best_order = average_precision(chosen, truths)
+    else:
+        pairs = pairwise_average_precision(maps.maps, truths)  # [B, L, N]
+        ap = ap_best_order = pairs.gather(1, maps.chosen[:, None])[:, 0]
+        if L >= N:
+            ap_best_order = pairs.gather(1, piap(pairs).order[:, None])[:, 0]
+    unnamed = ~maps.is_named[:, None]
+    nowhere = ap.isnan().any(dim=1, keepdim=True)  # no order suits best where a source is nowhere
+    binary = {"iou_peak": peak(maps.maps, peak_share), "iou_half": half(maps.maps)}
+    if fixed_threshold is not None:
+        binary["iou_fixed"] = fixed(maps.maps, fixed_threshold)
+    scores = {
+        "ap": ap.masked_fill(unnamed, torch.nan),
+        "ap_best_order": ap_best_order.masked_fill(unnamed | nowhere, torch.nan),
+        **{rule: iou(_take(pixels, maps.chosen), truths) for rule, pixels in binary.items()},
+        "truth_share": truths.double().mean(dim=(-2, -1)).where(~ap.isnan(), torch.nan),
+    }
+    return {column: values.cpu().numpy().reshape(B * N) for column, values in scores.items()}
+
+
+def _take(maps: Tensor, chosen: Tensor) -> Tensor:
+    """[B, N, H, W]: of maps [B or 1, L, H, W] those that are chosen [B, N]."""
+    B = len(chosen)
+    return maps.expand(B, -1, -1, -1)[torch.arange(B, device=maps.device)[:, None], chosen]
+
+
+def _told(model: Localization, chosen: Tensor) -> dict[str, Any]:
+    """What a model says beside its maps: classes heard and seen, and what stands for each source."""
+    found, N = model.intermediates, chosen.shape[1]
+    told: dict[str, Any] = {}
+    for column, name in (("predicted_classes", "presence"), ("visual_classes", "visual_presence")):
+        if name in found:
+            present = [np.flatnonzero(values > 0.5) for values in found[name].float().cpu().numpy()]
+            told[column] = [classes for classes in present for _ in range(N)]
+    for column, name in (("audio_vector", "audio_vectors"), ("visual_vector", "visual_vectors")):
+        if name in found:
+            vectors = found[name].float()
+            told[column] = list(torch.take_along_dim(vectors, chosen[..., None], dim=1).flatten(0, 1).cpu().numpy())
+    return told
+
+
+def _rows(
+    mixtures: LocalizedMixtures,
+    system: str,
+    maps: _Maps,
+    excluded: list[list[str | None]],
+    columns: Mapping[str, Any],
+) -> pa.Table:
+    """A system's rows of LOCALIZATION_RESULTS; what is NaN becomes null."""
+    B, N = mixtures.class_ids.shape
+    columns = {
+        "mixture_id": [name for name in mixtures.mixture_ids for _ in range(N)],
+        "system": [system] * (B * N),
+        "source": np.tile(np.arange(N), B),
+        "num_sources": np.full(B * N, N),
+        "class_id": mixtures.class_ids.flatten().cpu().numpy(),
+        "excluded": [reason for reasons in excluded for reason in reasons],
+        **columns,
+    }
+    if maps.class_ids is not None:
+        columns["map"] = maps.chosen.flatten().cpu().numpy()
+        columns["map_class_id"] = maps.class_ids.gather(1, maps.chosen).flatten().cpu().numpy()
+    return pa.table(
+        {
+            f.name: pa.array(columns[f.name], f.type, from_pandas=True)
+            if f.name in columns
+            else pa.nulls(B * N, f.type)
+            for f in LOCALIZATION_RESULTS
+        },
+        schema=LOCALIZATION_RESULTS,
+    )

@@ -1,0 +1,266 @@
+"""Localization results as tables that one reads: systems by number of sources, classes, and what is heard and seen.
+
+All are made of a table of `cocktail.metrics.localization_results.LOCALIZATION_RESULTS`. A mixture with a source that
+does not count is left out, and counted by its reason; sources of one class leave it in PIAP. Scores are in [0, 1],
+higher is better; tables show them in percent, as the papers do.
+
+Shape letters: M mixtures, N sources.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import torch
+
+from cocktail.metrics.bootstrap import paired_bootstrap
+from cocktail.metrics.localization import auc, ciou, success
+from cocktail.metrics.localization_results import EXCLUDED, SAME_CLASS
+from cocktail.report.tables import PresenceScores, class_name, markdown_table, presence_in, rows_of
+
+SCORES = ("ap", "ap_best_order", "iou_peak", "iou_half", "iou_fixed")
+RULES = ("peak", "half", "fixed")
+"""The binary rules, as columns `iou_<rule>` name them; the first is the headline."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ScoringRules:
+    """How scores of a table of results came about, and at which IoU a mixture counts as found."""
+
+    single_threshold: float = 0.5
+    """For mixtures of one source."""
+    multi_threshold: float = 0.3
+    """For those of several."""
+    peak_share: float = 0.5
+    fixed_threshold: float | None = None
+
+    def threshold(self, num_sources: int) -> float:
+        return self.single_threshold if num_sources == 1 else self.multi_threshold
+
+    @property
+    def names(self) -> dict[str, str]:
+        """The binary rules there are, as tables call them, by RULES."""
+        names = {"peak": f"peak({self.peak_share:g})", "half": "half"}
+        return names if self.fixed_threshold is None else {**names, "fixed": f"fixed({self.fixed_threshold:g})"}
+
+
+@dataclass(frozen=True, kw_only=True)
+class RuleScores:
+    """IoU of a system's maps by one binary rule, or CIoU of several sources; not a number if no mixture counts."""
+
+    success: float
+    """The share of mixtures whose mean IoU over sources reaches the threshold."""
+    success_by_slot: float
+    """The share of sources whose own IoU does."""
+    auc: float
+    """Of the mixtures' mean IoUs."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class LocalizationSummary:
+    """One system's scores on mixtures of one number of sources."""
+
+    system: str
+    num_sources: int
+    threshold: float
+    """Of `success`."""
+    ap: float
+    """AP, or CAP of several sources; not a number where a map serves several sources, or no mixture counts."""
+    ap_interval: tuple[float, float] | None
+    """95 % bootstrap interval over mixtures; None for fewer than two."""
+    piap: float
+    """Of several sources, in the order of maps that suits each mixture best."""
+    by_rule: Mapping[str, RuleScores]
+    """By RULES."""
+    success_interval: tuple[float, float] | None
+    """That of `success` by the first rule."""
+    num_mixtures: int
+    """Mixtures that count; in PIAP those with sources of one class, too."""
+    excluded: Mapping[str, int]
+    """Mixtures that do not, by reason."""
+
+    @property
+    def metrics(self) -> dict[str, float]:
+        """The scores by name, as metrics are logged: by the first rule without its name."""
+        ap, iou = ("ap", "iou") if self.num_sources == 1 else ("cap", "ciou")
+        found: dict[str, float] = {ap: self.ap}
+        for name, interval in ((ap, self.ap_interval), (iou, self.success_interval)):
+            if interval is not None:
+                found |= {f"{name}_low": interval[0], f"{name}_high": interval[1]}
+        for rule, scores in self.by_rule.items():
+            end = "" if rule == RULES[0] else f"_{rule}"
+            found |= {f"{iou}{end}": scores.success, f"auc{end}": scores.auc}
+            if self.num_sources > 1:
+                found[f"{iou}_slot{end}"] = scores.success_by_slot
+        if self.num_sources > 1:
+            found["piap"] = self.piap
+        found |= {"num_mixtures": self.num_mixtures, "num_excluded": sum(self.excluded.values())}
+        return {name: value for name, value in found.items() if value == value}
+
+
+def summarise(results: pa.Table, rules: ScoringRules) -> dict[int, list[LocalizationSummary]]:
+    """A summary of each system for each number of sources, lowest AUC by the first rule first."""
+    summaries = {}
+    for number in sorted(results["num_sources"].unique().to_pylist()):
+        of_number = results.filter(pc.equal(results["num_sources"], number))  # pyright: ignore[reportAttributeAccessIssue]
+        systems = of_number["system"].unique().to_pylist()
+        found = [_summary(of_number, system, number, rules) for system in systems]
+        summaries[number] = sorted(found, key=lambda each: np.nan_to_num(each.by_rule[RULES[0]].auc, nan=-1))
+    return summaries
+
+
+def _summary(results: pa.Table, system: str, num_sources: int, rules: ScoringRules) -> LocalizationSummary:
+    grouped = rows_of(results, "system", [system]).group_by("mixture_id", use_threads=False)
+    lists = grouped.aggregate([(name, "list") for name in (*SCORES, "excluded")])
+    values = {name: np.array(lists[f"{name}_list"].to_pylist(), np.float64) for name in SCORES}  # [M, N]
+    reasons = [next((why for why in EXCLUDED if why in told), None) for told in lists["excluded_list"].to_pylist()]
+    counts = np.array([why is None for why in reasons])
+    counts_in_order = np.array([why in (None, SAME_CLASS) for why in reasons])
+    threshold = rules.threshold(num_sources)
+    ap = values["ap"][counts].mean(axis=1)
+    reached = values[f"iou_{RULES[0]}"][counts].mean(axis=1) >= threshold
+    return LocalizationSummary(
+        system=system,
+        num_sources=num_sources,
+        threshold=threshold,
+        ap=_mean(ap),
+        ap_interval=_interval(ap),
+        piap=_mean(values["ap_best_order"][counts_in_order].mean(axis=1)),
+        by_rule={rule: _by_rule(values[f"iou_{rule}"][counts], threshold) for rule in rules.names},
+        success_interval=_interval(reached.astype(np.float64)),
+        num_mixtures=int(counts.sum()),
+        excluded=dict(Counter(why for why in reasons if why is not None)),
+    )
+
+
+def _by_rule(ious: np.ndarray, threshold: float) -> RuleScores:
+    """Of IoUs [M, N]."""
+    if not len(ious):
+        return RuleScores(success=np.nan, success_by_slot=np.nan, auc=np.nan)
+    values = torch.from_numpy(ious)
+    by_image = ciou(values, "image")
+    return RuleScores(
+        success=success(by_image, threshold),
+        success_by_slot=success(ciou(values, "slot"), threshold),
+        auc=auc(by_image),
+    )
+
+
+def _mean(values: np.ndarray) -> float:
+    """Not a number if one is none, too: a mean over part of the mixtures would stand beside means over all."""
+    return float(values.mean()) if len(values) else np.nan
+
+
+def _interval(values: np.ndarray) -> tuple[float, float] | None:
+    if len(values) < 2 or np.isnan(values).any():
+        return None
+    interval = paired_bootstrap(values)
+    return interval.low, interval.high
+
+
+def system_table(summaries: Sequence[LocalizationSummary], rules: ScoringRules) -> tuple[list[str], list[list[str]]]:
+    """Header and rows of the summaries of one number of sources, scores in percent."""
+    first = summaries[0]
+    one = first.num_sources == 1
+    header = ["system", "AP" if one else "CAP", "95 % interval"] + ([] if one else ["PIAP"])
+    for rule, name in rules.names.items():
+        header.append(f"{'IoU' if one else 'CIoU'}@{first.threshold:g}, {name}")
+        header += ["95 % interval"] if rule == RULES[0] else []
+        header += [f"AUC, {name}"] if one else [f"per slot, {name}", f"AUC, {name}"]
+    rows = []
+    for summary in summaries:
+        row = [summary.system, percent(summary.ap), percent_interval(summary.ap_interval)]
+        row += [] if one else [percent(summary.piap)]
+        for rule, scores in summary.by_rule.items():
+            row.append(percent(scores.success))
+            row += [percent_interval(summary.success_interval)] if rule == RULES[0] else []
+            row += [] if one else [percent(scores.success_by_slot)]
+            row.append(percent(scores.auc))
+        rows.append([*row, str(summary.num_mixtures), str(sum(summary.excluded.values()))])
+    return [*header, "mixtures", "excluded"], rows
+
+
+def excluded_text(summaries: Sequence[LocalizationSummary]) -> str:
+    """Why mixtures are excluded, which is the same for all systems; nothing if none is."""
+    excluded = summaries[0].excluded
+    if not excluded:
+        return ""
+    told = ", ".join(f"{excluded[why]} {why}" for why in EXCLUDED if why in excluded)
+    return f"Excluded: {told}" + ("; the last count in PIAP." if SAME_CLASS in excluded else ".")
+
+
+def markdown(summaries: Mapping[int, Sequence[LocalizationSummary]], rules: ScoringRules) -> str:
+    """The tables of all numbers of sources as Markdown, in percent."""
+    told = []
+    for number, of_number in summaries.items():
+        if len(summaries) > 1:
+            told.append(f"Mixtures of {number} source{'s' if number > 1 else ''}:")
+        told.append(markdown_table(*system_table(of_number, rules)))
+        told += [text] if (text := excluded_text(of_number)) else []
+    return "\n\n".join(told)
+
+
+def metrics_of(summaries: Mapping[int, Sequence[LocalizationSummary]]) -> dict[str, float]:
+    """Scores and counts as MLflow takes them, `test/<system>/<score>`; of several numbers, `..._<N>_sources`."""
+    metrics = {}
+    for number, of_number in summaries.items():
+        end = f"_{number}_sources" if len(summaries) > 1 else ""
+        for summary in of_number:
+            prefix = f"test/{summary.system.replace(' ', '_').replace(',', '')}"
+            metrics |= {f"{prefix}/{name}{end}": value for name, value in summary.metrics.items()}
+    return metrics
+
+
+def by_class(results: pa.Table, system: str, classes: Sequence[str]) -> pa.Table:
+    """A row a class, the highest IoU first: `class`, `sources`, and means of AP, of IoU by `peak` and by `half`.
+
+    Over the sources of mixtures that count, whatever the number of sources.
+    """
+    rows = rows_of(results, "system", [system])
+    bad = rows.filter(rows["excluded"].is_valid())["mixture_id"].unique().to_pylist()
+    is_bad = pc.is_in(rows["mixture_id"], pa.array(bad, pa.string()))  # pyright: ignore[reportAttributeAccessIssue]
+    rows = rows.filter(pc.invert(is_bad))  # pyright: ignore[reportAttributeAccessIssue]
+    scores = ("ap", "iou_peak", "iou_half")
+    found = rows.group_by("class_id", use_threads=False).aggregate(
+        [("system", "count"), *((score, "mean") for score in scores)]
+    )
+    names = [class_name(classes, class_id) for class_id in found["class_id"].to_pylist()]
+    columns: dict[str, Any] = {"class": pa.array(names, pa.string()), "sources": found["system_count"]}
+    columns |= {score: found[f"{score}_mean"] for score in scores}
+    return pa.table(columns).sort_by([("iou_peak", "descending"), ("class", "ascending")])
+
+
+def class_table(by_classes: pa.Table, rules: ScoringRules) -> tuple[list[str], list[list[str]]]:
+    """Header and rows of a table of `by_class`, scores in percent."""
+    header = ["class", "sources", "AP", f"mean IoU, {rules.names['peak']}", "mean IoU, half"]
+    rows = [
+        [row["class"], str(row["sources"]), *(percent(row[score]) for score in ("ap", "iou_peak", "iou_half"))]
+        for row in by_classes.to_pylist()
+    ]
+    return header, rows
+
+
+def presence_by_modality(results: pa.Table, system: str, num_classes: int) -> dict[str, PresenceScores]:
+    """How well a system says which classes are heard (`audio`) and seen (`visual`), where it does.
+
+    Against the classes of each mixture's sources, all of which are both. Mixtures without truth count: it is of places.
+    """
+    rows = rows_of(results, "system", [system])
+    columns = {"audio": "predicted_classes", "visual": "visual_classes"}
+    found = {modality: presence_in(rows, column, num_classes) for modality, column in columns.items()}
+    return {modality: scores for modality, scores in found.items() if scores is not None}
+
+
+def percent(share: float | None) -> str:
+    """One decimal, as the papers print; nothing for what is not there."""
+    return "" if share is None or share != share else f"{100 * share:.1f}"
+
+
+def percent_interval(interval: tuple[float, float] | None) -> str:
+    return "" if interval is None else f"{percent(interval[0])} to {percent(interval[1])}"

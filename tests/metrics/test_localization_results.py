@@ -1,0 +1,203 @@
+"""From maps to rows of the table of localization results: whose map is whose, what counts, what is null."""
+
+import pytest
+import torch
+
+from cocktail.metrics.localization_results import (
+    CONTROLS,
+    LOCALIZATION_RESULTS,
+    LocalizedMixtures,
+    score_maps,
+)
+from cocktail.types import NO_CLASS, Localization
+
+H = W = 6
+
+
+def left(width: float = 0.5) -> torch.Tensor:
+    """bool [H, W]: the left part of a picture."""
+    return (torch.arange(W) < width * W).expand(H, W)
+
+
+def mixtures(classes: list[list[int]], truths: torch.Tensor, known: list[list[bool]] | None = None, pictures=None):
+    B, N = len(classes), len(classes[0])
+    return LocalizedMixtures(
+        mixture_ids=[f"m{b}" for b in range(B)],
+        class_ids=torch.tensor(classes),
+        truths=truths.expand(B, N, H, W).clone(),
+        has_truth=torch.tensor(known) if known is not None else torch.ones(B, N, dtype=torch.bool),
+        num_pictures=N if pictures is None else pictures,
+    )
+
+
+def localization(maps: torch.Tensor, classes: list[list[int]], **intermediates) -> Localization:
+    return Localization(maps=maps.float(), class_ids=torch.tensor(classes), intermediates=intermediates)
+
+
+def rows_of(table, system: str) -> list[dict]:
+    return [row for row in table.to_pylist() if row["system"] == system]
+
+
+def column(table, system: str, name: str) -> list:
+    return [row[name] for row in rows_of(table, system)]
+
+
+def test_a_source_is_in_its_own_pictures_columns_only():
+    two = mixtures([[4, 7]], left())
+    wide = two.wide_truths
+    assert wide.shape == (1, 2, H, 2 * W)
+    assert torch.equal(wide[0, 0, :, :W], left()) and not wide[0, 0, :, W:].any()
+    assert torch.equal(wide[0, 1, :, W:], left()) and not wide[0, 1, :, :W].any()
+    assert torch.equal(mixtures([[4, 7]], left(), pictures=1).wide_truths[0, 1], left())
+
+
+def test_a_map_that_is_right_in_its_own_picture_and_bright_in_the_others_is_wrong_in_part():
+    two = mixtures([[4, 7]], left())
+    bright = torch.cat([left().float(), torch.ones(H, W)], dim=1)  # right on the left, everything on the right
+    ideal = two.wide_truths[0].float()
+    table = score_maps(two, {"m": localization(torch.stack([bright, ideal[1]])[None], [[4, 7]])})
+    assert table.schema == LOCALIZATION_RESULTS
+    # Of 72 pixels 18 are the object's, and 54 are bright.
+    assert column(table, "m", "iou_peak") == pytest.approx([18 / 54, 1])
+    assert column(table, "m", "ap") == pytest.approx([18 / 54, 1])
+    assert column(table, "m", "truth_share") == [0.25, 0.25]
+
+
+def test_maps_of_single_pictures_are_split_and_have_controls_of_their_own():
+    two = mixtures([[4, 7]], left())
+    split = localization(two.truths[:, :2].float(), [[NO_CLASS, NO_CLASS]])
+    table = score_maps(two, {"m": localization(two.wide_truths, [[4, 7]]), "m, split": split})
+    controls = [*CONTROLS, *(f"{name}, split" for name in CONTROLS)]
+    assert table["system"].unique().to_pylist() == ["m", "m, split", *controls]
+    assert column(table, "m, split", "ap") == column(table, "m, split", "ap_best_order") == [1, 1]
+    assert column(table, "m, split", "truth_share") == column(table, "constant map, split", "ap") == [0.5, 0.5]
+    assert column(table, "constant map", "ap") == [0.25, 0.25]
+    assert column(table, "constant map", "iou_peak") == column(table, "constant map", "iou_half") == [0.25, 0.25]
+    for ideal in ("ideal map", "ideal map, split"):
+        assert column(table, ideal, "ap") == column(table, ideal, "iou_peak") == [1, 1]
+        assert column(table, ideal, "map") == [None, None]
+
+
+def test_one_picture_for_all_sources_is_never_split():
+    truths = torch.stack([left(), ~left()])[None]
+    duet = mixtures([[4, 7]], truths, pictures=1)
+    table = score_maps(duet, {"m": localization(truths, [[4, 7]])})
+    assert column(table, "m", "ap") == column(table, "m", "iou_peak") == [1, 1]
+    assert {*table["system"].to_pylist()} == {"m", *CONTROLS}
+
+
+def test_a_map_belongs_to_its_class_and_piap_to_the_best_order():
+    two = mixtures([[4, 7]], left())
+    crossed = two.wide_truths.flip(1)
+    by_name = score_maps(two, {"m": localization(crossed, [[7, 4]])})
+    assert column(by_name, "m", "map") == [1, 0] and column(by_name, "m", "map_class_id") == [4, 7]
+    assert column(by_name, "m", "ap") == column(by_name, "m", "ap_best_order") == [1, 1]
+    wrong = score_maps(two, {"m": localization(crossed, [[4, 7]])})
+    assert column(wrong, "m", "map") == [0, 1]
+    assert all(ap < 0.3 for ap in column(wrong, "m", "ap"))
+    assert column(wrong, "m", "ap_best_order") == [1, 1]
+    assert column(wrong, "m", "iou_peak") == [0, 0]
+
+
+def test_sources_that_a_system_does_not_name_get_the_maps_that_are_left_in_order():
+    three = mixtures([[4, 7, 9], [4, 4, 9]], left())
+    maps = three.wide_truths
+    table = score_maps(three, {"m": localization(maps, [[5, 9, 7], [9, 4, NO_CLASS]])})
+    assert column(table, "m", "map") == [0, 2, 1, 1, 2, 0]
+    assert column(table, "m", "map_class_id") == [5, 7, 9, 4, NO_CLASS, 9]
+
+
+def test_one_map_for_all_has_ious_but_no_ap_of_several_sources():
+    two, one = mixtures([[4, 7]], left()), mixtures([[4]], left())
+    several = score_maps(two, {"m": localization(two.wide_truths[:, :1], [[NO_CLASS]])})
+    assert column(several, "m", "map") == [0, 0]
+    assert column(several, "m", "iou_peak") == [1, 0]
+    assert column(several, "m", "ap") == column(several, "m", "ap_best_order") == [None, None]
+    alone = score_maps(one, {"m": localization(one.truths, [[NO_CLASS]])})
+    assert column(alone, "m", "ap") == column(alone, "m", "ap_best_order") == [1]
+
+
+def test_what_does_not_count_says_why():
+    truths = torch.stack([torch.stack([left(), left()])] * 4)
+    truths[1, 1] = False
+    several = mixtures(
+        [[4, 7], [4, 7], [4, 4], [NO_CLASS, NO_CLASS]],
+        truths,
+        known=[[False, True], [True, True], [True] * 2, [True] * 2],
+    )
+    maps = torch.rand(4, 2, H, 2 * W, generator=torch.Generator().manual_seed(0))
+    table = score_maps(several, {"m": localization(maps, several.class_ids.tolist())})
+    same = "same class as another source"
+    assert column(table, "m", "excluded") == ["no truth", None, None, "empty truth", same, same, None, None]
+    assert [ap is None for ap in column(table, "m", "ap")] == [True, False, False, True] + [False] * 2 + [True] * 2
+    assert [ap is None for ap in column(table, "m", "ap_best_order")] == [True] * 4 + [False] * 2 + [True] * 2
+    assert [v is None for v in column(table, "m", "iou_half")] == [True, False, False, True] + [False] * 4
+    assert [v is None for v in column(table, "m", "truth_share")] == [True, False, False, True] + [False] * 4
+
+
+def test_a_fixed_threshold_is_one_for_all_maps():
+    two = mixtures([[4], [4]], left())
+    maps = left().float().expand(2, 1, H, W) * torch.tensor([1.0, 0.1])[:, None, None, None]
+    system = {"m": localization(maps, [[4], [4]])}
+    assert column(score_maps(two, system), "m", "iou_fixed") == [None, None]
+    assert column(score_maps(two, system, fixed_threshold=0.5), "m", "iou_fixed") == [1, 0]
+    assert column(score_maps(two, system, fixed_threshold=0.5), "m", "iou_peak") == [1, 1]
+
+
+def test_the_share_of_the_peak_is_a_setting():
+    one = mixtures([[4]], left())
+    graded = left().float() + 0.3 * (~left())
+    graded[0, -1] = 0
+    system = {"m": localization(graded[None, None], [[4]])}
+    assert column(score_maps(one, system), "m", "iou_peak") == [1]
+    assert column(score_maps(one, system, peak_share=0.1), "m", "iou_peak") == pytest.approx([18 / 35])
+
+
+def test_presence_and_vectors_stand_in_the_models_rows_in_its_sources_order():
+    two = mixtures([[4, 7], [4, 7]], left())
+    model = localization(
+        two.wide_truths,
+        [[7, 4], [4, 7]],
+        presence=torch.tensor([[0.9, 0.2, 0.6], [0.1, 0.2, 0.3]]),
+        visual_presence=torch.tensor([[0.5, 0.51, 0.0], [1.0, 1.0, 1.0]]),
+        audio_vectors=torch.arange(8.0).reshape(2, 2, 2),
+        visual_vectors=-torch.arange(8.0).reshape(2, 2, 2),
+    )
+    table = score_maps(two, {"m": model, "m, other": model})
+    assert column(table, "m", "predicted_classes") == [[0, 2]] * 2 + [[]] * 2
+    assert column(table, "m", "visual_classes") == [[1]] * 2 + [[0, 1, 2]] * 2
+    assert column(table, "m", "audio_vector") == [[2, 3], [0, 1], [4, 5], [6, 7]]
+    assert column(table, "m", "visual_vector") == [[-2, -3], [0, -1], [-4, -5], [-6, -7]]
+    assert column(table, "m, other", "predicted_classes") == column(table, "m, other", "audio_vector") == [None] * 4
+
+
+def test_no_score_depends_on_the_batch():
+    generator = torch.Generator().manual_seed(0)
+    truths = torch.rand(3, 2, H, W, generator=generator) < 0.4
+    maps = torch.rand(3, 2, H, 2 * W, generator=generator)
+    together = score_maps(mixtures([[4, 7]] * 3, truths), {"m": localization(maps, [[4, 7]] * 3)})
+    for b in range(3):
+        alone = score_maps(mixtures([[4, 7]], truths[b : b + 1]), {"m": localization(maps[b : b + 1], [[4, 7]])})
+        for name in ("m", *CONTROLS):
+            for score in ("ap", "ap_best_order", "iou_peak", "iou_half"):
+                assert column(alone, name, score) == column(together, name, score)[2 * b : 2 * b + 2]
+
+
+def test_what_does_not_fit_is_refused():
+    two = mixtures([[4, 7]], left())
+    with pytest.raises(ValueError, match="m has 1 maps for 2 sources"):
+        score_maps(two, {"m": localization(two.wide_truths[:, :1], [[4]])})
+    with pytest.raises(ValueError, match=r"maps \[1, 2, 3, 6\].* for 1 mixtures of 2 pictures of 6x6"):
+        score_maps(two, {"m": localization(torch.rand(1, 2, 3, 6), [[4, 7]])})
+    with pytest.raises(ValueError, match="m has 1 maps of 2 pictures: give one of each"):
+        score_maps(two, {"m": localization(torch.rand(1, 1, H, W), [[4]])})
+    with pytest.raises(ValueError, match="2 pictures of 3 sources"):
+        mixtures([[4, 7, 9]], left(), pictures=2)
+    with pytest.raises(ValueError, match=r"2 ids, truths \[1, 2, 6, 6\]"):
+        LocalizedMixtures(
+            mixture_ids=["a", "b"],
+            class_ids=two.class_ids,
+            truths=two.truths,
+            has_truth=two.has_truth,
+            num_pictures=2,
+        )

@@ -1,0 +1,175 @@
+"""Aggregation of localization results by hand."""
+
+from __future__ import annotations
+
+import pyarrow as pa
+import pytest
+
+from cocktail.metrics.localization_results import LOCALIZATION_RESULTS, SAME_CLASS
+from cocktail.report.localization_tables import (
+    ScoringRules,
+    by_class,
+    class_table,
+    excluded_text,
+    markdown,
+    metrics_of,
+    presence_by_modality,
+    summarise,
+    system_table,
+)
+
+CLASSES = ("bell", "drum", "harp")
+BELL, DRUM, HARP = range(3)
+RULES = ScoringRules()
+
+
+def mixture(mixture_id: str, *sources: dict, system: str = "model", **told) -> list[dict]:
+    """A mixture's rows; `iou` of a source is that by peak; by half it is a half, by fixed a quarter of it."""
+    return [
+        {
+            "mixture_id": mixture_id,
+            "system": system,
+            "source": n,
+            "num_sources": len(sources),
+            "class_id": n,
+            "iou_peak": (iou := source.pop("iou", None)),
+            "iou_half": None if iou is None else iou / 2,
+            "iou_fixed": None if iou is None else iou / 4,
+            **told,
+            **source,
+        }
+        for n, source in enumerate(sources)
+    ]
+
+
+def table(*mixtures: list[dict]) -> pa.Table:
+    return pa.Table.from_pylist([row for rows in mixtures for row in rows], schema=LOCALIZATION_RESULTS)
+
+
+def source(ap: float | None = None, best: float | None = None, iou: float | None = None, **more) -> dict:
+    return {"ap": ap, "ap_best_order": ap if best is None else best, "iou": iou, **more}
+
+
+def test_two_sources_have_cap_piap_and_ciou_by_image_and_by_slot():
+    results = table(
+        mixture("a", source(0.4, 0.8, iou=0.6), source(0.2, 1.0, iou=0.1)),
+        mixture("b", source(0.6, iou=0.2), source(0.8, iou=0.2)),
+    )
+    (summary,) = summarise(results, RULES)[2]
+    assert summary.ap == pytest.approx((0.3 + 0.7) / 2)
+    assert summary.piap == pytest.approx((0.9 + 0.7) / 2)
+    assert summary.threshold == 0.3
+    peak, half = summary.by_rule["peak"], summary.by_rule["half"]
+    assert (peak.success, peak.success_by_slot) == (0.5, 0.25)
+    assert (half.success, half.success_by_slot) == (0, 0.25)  # 0.3, not above it, reaches
+    # Images have 0.35 and 0.2: thresholds 0 to 0.35 and 0 to 0.2.
+    assert peak.auc == pytest.approx(((7 + 0.5) + (4 + 0.5)) / 2 / 20)
+    low, high = summary.ap_interval or (0, 0)
+    assert low == pytest.approx(0.3) and high == pytest.approx(0.7)
+    assert summary.success_interval == (0, 1)
+    assert (summary.num_mixtures, summary.excluded) == (2, {})
+
+
+def test_one_source_has_ap_and_iou_at_its_own_threshold():
+    results = table(*(mixture(name, source(0.5, iou=iou)) for name, iou in zip("abc", (0.2, 0.5, 1.0), strict=True)))
+    (summary,) = summarise(results, RULES)[1]
+    assert (summary.threshold, summary.by_rule["peak"].success) == (0.5, pytest.approx(2 / 3))
+    assert summary.by_rule["peak"].auc == pytest.approx(0.58333, abs=5e-6)
+    strict = ScoringRules(single_threshold=0.9)
+    assert summarise(results, strict)[1][0].by_rule["peak"].success == pytest.approx(1 / 3)
+
+
+def test_what_does_not_count_is_in_no_mean_and_counted_by_reason():
+    results = table(
+        mixture("a", source(0.4, 0.6, iou=0.5), source(0.4, 0.6, iou=0.5)),
+        mixture("b", source(excluded="no truth"), source(1.0, None, iou=1.0)),
+        mixture("c", source(0.9, iou=1.0), source(excluded="empty truth")),
+        mixture("d", source(0.8, 1.0, iou=1.0, excluded=SAME_CLASS), source(0.8, 1.0, iou=1.0, excluded=SAME_CLASS)),
+    )
+    summaries = summarise(results, RULES)
+    (summary,) = summaries[2]
+    assert summary.ap == pytest.approx(0.4)
+    assert summary.piap == pytest.approx((0.6 + 1.0) / 2)  # sources of one class count where names do not
+    assert summary.by_rule["peak"].auc == pytest.approx((10 + 0.5) / 20)
+    assert summary.excluded == {"no truth": 1, "empty truth": 1, SAME_CLASS: 1}
+    assert summary.num_mixtures == 1 and summary.ap_interval is None
+    told = "Excluded: 1 no truth, 1 empty truth, 1 same class as another source; the last count in PIAP."
+    assert excluded_text(summaries[2]) == told
+    assert markdown(summaries, RULES).endswith(told)
+    assert metrics_of(summaries)["test/model/num_excluded"] == 3
+
+
+def test_where_one_map_serves_all_there_is_no_cap():
+    results = table(mixture("a", source(iou=0.5), source(iou=0.1)), mixture("b", source(iou=0.5), source(iou=0.5)))
+    summaries = summarise(results, RULES)
+    (summary,) = summaries[2]
+    assert summary.ap != summary.ap and summary.piap != summary.piap and summary.ap_interval is None
+    header, rows = system_table(summaries[2], RULES)
+    cells = dict(zip(header, rows[0], strict=True))
+    assert (cells["CAP"], cells["PIAP"], cells["CIoU@0.3, peak(0.5)"]) == ("", "", "100.0")
+    assert not {"test/model/cap", "test/model/piap"} & metrics_of(summaries).keys()
+
+
+def test_a_system_without_any_mixture_that_counts_has_no_scores():
+    summaries = summarise(table(mixture("a", source(excluded="no truth"))), RULES)
+    assert metrics_of(summaries) == {"test/model/num_mixtures": 0, "test/model/num_excluded": 1}
+    assert "| model " in markdown(summaries, RULES)
+
+
+def test_tables_name_the_rules_and_stand_from_low_to_high():
+    results = table(
+        mixture("a", source(0.625, iou=0.5), system="model"),
+        mixture("a", source(0.25, iou=0.25), system="constant map"),
+    )
+    rules = ScoringRules(peak_share=0.1, fixed_threshold=0.7)
+    header, rows = system_table(summarise(results, rules)[1], rules)
+    assert header == [
+        *("system", "AP", "95 % interval", "IoU@0.5, peak(0.1)", "95 % interval", "AUC, peak(0.1)"),
+        *("IoU@0.5, half", "AUC, half", "IoU@0.5, fixed(0.7)", "AUC, fixed(0.7)", "mixtures", "excluded"),
+    ]
+    assert [row[0] for row in rows] == ["constant map", "model"]
+    assert rows[1][1:6] == ["62.5", "", "100.0", "", "52.5"]
+
+
+def test_numbers_of_sources_have_tables_and_metrics_of_their_own():
+    one, two = mixture("a", source(0.5, iou=0.5)), mixture("b", source(0.4, iou=0.5), source(0.4, iou=0.5))
+    both = summarise(table(one, two), RULES)
+    text = markdown(both, RULES)
+    assert text.index("Mixtures of 1 source:") < text.index("IoU@0.5") < text.index("Mixtures of 2 sources:")
+    assert "CIoU@0.3, peak(0.5)" in text
+    metrics = metrics_of(both)
+    assert metrics["test/model/ap_1_sources"] == 0.5
+    assert metrics["test/model/cap_2_sources"] == metrics["test/model/piap_2_sources"] == pytest.approx(0.4)
+    assert metrics["test/model/ciou_slot_2_sources"] == 1
+    other = [{**row, "system": "constant map, split"} for row in two]
+    assert metrics_of(summarise(table(other), RULES))["test/constant_map_split/auc_half"] == pytest.approx(0.275)
+
+
+def test_by_class_takes_sources_of_mixtures_that_count():
+    results = table(
+        mixture("a", source(0.5, iou=0.25), source(1.0, iou=1.0)),
+        mixture("b", source(1.0, iou=0.75)),
+        mixture("c", source(excluded="no truth"), source(0.0, iou=0.0)),
+        mixture("a", source(0.0, iou=0.0), source(0.0, iou=0.0), system="other"),
+    )
+    found = by_class(results, "model", CLASSES)
+    assert found.to_pylist() == [
+        {"class": "drum", "sources": 1, "ap": 1.0, "iou_peak": 1.0, "iou_half": 0.5},
+        {"class": "bell", "sources": 2, "ap": 0.75, "iou_peak": 0.5, "iou_half": 0.25},
+    ]
+    header, rows = class_table(found, RULES)
+    assert header == ["class", "sources", "AP", "mean IoU, peak(0.5)", "mean IoU, half"]
+    assert rows[1] == ["bell", "2", "75.0", "50.0", "25.0"]
+
+
+def test_presence_is_told_of_what_is_heard_and_seen():
+    results = table(
+        mixture("a", source(0.5), source(0.5), predicted_classes=[BELL, DRUM], visual_classes=[BELL]),
+        mixture("b", source(excluded="no truth"), source(), predicted_classes=[BELL, DRUM, HARP], visual_classes=[]),
+    )
+    found = presence_by_modality(results, "model", 3)
+    audio, visual = found["audio"].micro, found["visual"].micro
+    assert (audio.precision, audio.recall) == (pytest.approx(4 / 5), 1)
+    assert (visual.precision, visual.recall) == (1, pytest.approx(1 / 4))
+    assert found["audio"].num_mixtures == 2
+    assert presence_by_modality(table(mixture("a", source(0.5))), "model", 3) == {}
