@@ -39,7 +39,11 @@ from pipelines.test_lists import read_test_list, split_of
 
 
 def make_test_list(manifest: Manifest, mixing: Mixing, evaluation: Evaluation) -> pa.Table:
-    """The frozen test mixtures: of the file that the settings name, or as they describe."""
+    """The frozen test mixtures: of the file that the settings name, or as they describe.
+
+    To be read with `evaluation.test_mixing(mixing)`.
+    """
+    mixing = evaluation.test_mixing(mixing)
     if evaluation.test_list is not None:
         location = absolute(evaluation.test_list, "--evaluation.test-list")
         return read_test_list(location, usable_clips(manifest, mixing, split_of(location)))
