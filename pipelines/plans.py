@@ -155,6 +155,8 @@ def _test_draws(pool: ClipPool, evaluation: Evaluation) -> Draws:
     wanted = evaluation.num_mixtures
     if evaluation.whole_groups and pool.mixing.arrangement != "released":
         raise UsageError("--evaluation.whole-groups is for released mixtures: add --mixing.arrangement released")
+    if evaluation.pairs == "official" and pool.mixing.arrangement != "remixed":
+        raise UsageError("official pairs are of clips to be mixed: leave --mixing.arrangement at remixed")
     if _of_official_pairs(pool, evaluation):
         return official_pairs(pool)[0].take(slice(wanted))
     if evaluation.whole_groups:
