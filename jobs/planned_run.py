@@ -25,6 +25,7 @@ from pipelines.shard_cache import ShardCache
 from pipelines.shard_plan import SHARD_SCHEMA, ShardSettings
 from pipelines.shards import shard_dataset
 from pipelines.vggsound import index_vggsound
+from pipelines.vggss import with_boxes
 
 FINISHED = "finished.json"
 """Marks a run that has its scores. The same command continues an unfinished run and otherwise starts a new one."""
@@ -141,8 +142,10 @@ def open_data(experiment: Experiment, tracking_uri: str) -> Manifest:
         )
     corpus = make_embedded_corpus(join(experiment.output, "embedded", "corpus"))
     settings = ShardSettings(dataset="embedded", sample_rate_hz=experiment.mixing.sample_rate_hz, shard_mb=2.76)
-    shards = join(experiment.output, "embedded", f"shards-{settings.sample_rate_hz}-{SHARD_SCHEMA.rpartition('/')[2]}")
-    return shard_dataset(index_vggsound(str(corpus / "vggsound.csv"), str(corpus / "videos")), settings, shards)
+    version = SHARD_SCHEMA.rpartition("/")[2]
+    shards = join(experiment.output, "embedded", f"shards-with-boxes-{settings.sample_rate_hz}-{version}")
+    index = index_vggsound(str(corpus / "vggsound.csv"), str(corpus / "videos"))
+    return shard_dataset(with_boxes(index, str(corpus / "vggss.json")), settings, shards)
 
 
 def run_folder(experiment: Experiment, manifest: Manifest) -> str:

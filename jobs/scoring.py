@@ -26,13 +26,13 @@ from cocktail.storage import absolute, join
 from cocktail.tracking import TrackedRun
 from cocktail.train.placement import Demand, require_place
 from cocktail.train.ray_train import uses_gpus
-from cocktail.types import UsageError
+from cocktail.types import NO_CLASS, UsageError
 from jobs.environment import ENVIRONMENT, environment, provenance
 from pipelines.batches import read_mixtures
 from pipelines.clip_pool import list_array, usable_clips
 from pipelines.clips import ClipSource
 from pipelines.manifest import Manifest
-from pipelines.plans import describe, plan_hash, plan_test
+from pipelines.plans import describe, plan_hash, plan_test, with_class_ids
 from pipelines.progress import ClipProgress
 from pipelines.shard_cache import ShardCache
 from pipelines.test_lists import read_test_list, split_of
@@ -58,17 +58,15 @@ def in_classes_of(trained: Trained, manifest: Manifest, test_list: pa.Table) -> 
     Raises UsageError if there are classes in them that the model does not know.
     """
     places = {name: number for number, name in enumerate(trained.classes)}
-    own = np.array([places.get(name, -1) for name in manifest.classes] + [-1], np.int32)  # the last is of NO_CLASS
-    column = list_array(test_list["class_id"])
-    ids = column.flatten().to_numpy()
-    unknown = sorted({manifest.classes[class_id] for class_id in ids[(ids >= 0) & (own[ids] < 0)]})
+    own = np.array([places.get(name, NO_CLASS) for name in manifest.classes], np.int32)
+    ids = np.unique(list_array(test_list["class_id"]).flatten().to_numpy())
+    unknown = sorted(manifest.classes[class_id] for class_id in ids[ids != NO_CLASS] if own[class_id] == NO_CLASS)
     if unknown:
         raise UsageError(
             f"the model does not know {len(unknown)} classes of {manifest.folder}, among them {', '.join(unknown[:5])}:"
             " test it on mixtures of the classes that it was trained on"
         )
-    mapped = pa.ListArray.from_arrays(column.offsets, pa.array(own[ids]))
-    return test_list.set_column(test_list.column_names.index("class_id"), "class_id", mapped)
+    return with_class_ids(test_list, own)
 
 
 def test_demands(num_gpus: int) -> list[Demand]:

@@ -16,7 +16,7 @@ import pyarrow as pa
 import xxhash
 
 from cocktail.config import Evaluation
-from cocktail.types import UsageError
+from cocktail.types import NO_CLASS, UsageError
 from pipelines.annotated import annotated_pictures
 from pipelines.clip_pool import ClipPool, list_array, usable_clips
 from pipelines.counters import draw, fold
@@ -25,6 +25,8 @@ from pipelines.sources import GAIN, NOBODY, PICTURE, VIEW, Draws, draw_remixed, 
 
 IDLE_MIXTURES = 4000
 """Test mixtures drawn without a new one, after which there are taken to be no more; and no fewer than 20 passes."""
+_NO_SOURCE = -2
+"""A class id that no source has."""
 _HEX = np.frombuffer(b"0123456789abcdef", np.uint8)
 
 
@@ -265,6 +267,29 @@ def rows_of(
             for name in ("boxes", "mask_offset", "mask_bytes", "mask_check"):
                 columns[name] = per_source(flat[name])
     return pa.table(columns)
+
+
+def with_class_ids(plan: pa.Table, own: np.ndarray) -> pa.Table:
+    """A plan in other class ids, also those of its boxes: class c becomes `own[c]`, NO_CLASS stays.
+
+    Boxes of a class that has none, NO_CLASS in `own`, are then of no source.
+    """
+    ids = np.append(own, NO_CLASS).astype(np.int32)  # what the id NO_CLASS points to
+    column = list_array(plan["class_id"])
+    mapped = pa.ListArray.from_arrays(column.offsets, pa.array(ids[column.flatten().to_numpy()]))
+    plan = plan.set_column(plan.column_names.index("class_id"), "class_id", mapped)
+    if "boxes" not in plan.column_names:
+        return plan
+
+    def of_box(class_id: int | None) -> int | None:
+        return class_id if class_id is None else int(own[class_id]) if own[class_id] != NO_CLASS else _NO_SOURCE
+
+    boxes = [
+        [of_clip and [{**box, "class_id": of_box(box["class_id"])} for box in of_clip] for of_clip in row]
+        for row in plan["boxes"].to_pylist()
+    ]
+    place = plan.column_names.index("boxes")
+    return plan.set_column(place, "boxes", pa.array(boxes, plan.schema.field(place).type))
 
 
 def _lists(values: np.ndarray | pa.Array, length: int | None = None) -> pa.Array:

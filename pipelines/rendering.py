@@ -110,7 +110,7 @@ def _pictures(reader: ClipReader, clip: dict[str, Any], mixing: Mixing, into: np
         try:
             into[p] = square_picture(jpeg, mixing.picture_side, mixing.picture_margin, view)
         except UndecodableError as error:
-            raise reader.damaged(clip, f"picture {number} {error}") from error
+            raise reader.damaged(clip, f"picture {number} {error}; it was written so: make its shard again") from error
 
 
 def _truth(reader: ClipReader, clip: dict[str, Any], mixing: Mixing, columns: Columns, at: tuple[int, int]) -> None:
@@ -121,7 +121,7 @@ def _truth(reader: ClipReader, clip: dict[str, Any], mixing: Mixing, columns: Co
         try:
             truth = truth_of_mask(png, mixing.picture_side)
         except UndecodableError as error:
-            raise reader.damaged(clip, f"its mask {error}") from error
+            raise reader.damaged(clip, f"its mask {error}; it was written so: make its shard again") from error
     elif clip["boxes"] is not None:
         class_id = int(columns["class_ids"][at])
         truth = truth_of_boxes(clip["boxes"], clip["picture"][0], class_id, mixing.picture_side)
