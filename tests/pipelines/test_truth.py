@@ -147,5 +147,5 @@ def test_boxes_follow_their_classes_into_the_ids_of_a_model(tmp_path):
     np.testing.assert_array_equal(before["truth"], after["truth"])
     # Boxes of what it does not know are of none of its classes, nor of sources of no class.
     strangers = with_class_ids(plan, np.array([0, NO_CLASS, NO_CLASS, NO_CLASS, NO_CLASS]))
-    (box,) = strangers["boxes"].to_pylist()[1][0]
+    (box,) = strangers["boxes"].to_pylist()[2][0]
     assert box["class_id"] not in (None, NO_CLASS, 0)
