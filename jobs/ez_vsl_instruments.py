@@ -1,5 +1,5 @@
 #!/usr/bin/env python
-"""EZ-VSL on VGGSound-Instruments: what jobs/avgn_instruments.py does, with the plain contrast that AVGN is compared with.
+"""EZ-VSL on VGGSound-Instruments: what jobs/avgn_instruments.py does, with the contrast that AVGN is compared to.
 
     ray job submit --working-dir . -- python jobs/ez_vsl_instruments.py --data SHARDS
 
@@ -7,7 +7,6 @@ It takes the shards of jobs/avgn_instruments.py, and its options.
 """
 
 import sys
-from dataclasses import replace
 from pathlib import Path
 
 sys.path[:0] = [str(Path(__file__).resolve().parents[1] / part) for part in (".", "platform")]
@@ -18,7 +17,13 @@ from jobs import avgn_instruments
 from jobs.localizing import localizing_demo_of
 from jobs.running import main
 
-PAPER: Experiment[EZVSLConfig] = replace(avgn_instruments.PAPER, name="ez_vsl_instruments", model=EZVSLConfig())
+PAPER = Experiment[EZVSLConfig](
+    name="ez_vsl_instruments",
+    model=EZVSLConfig(),
+    mixing=avgn_instruments.PAPER.mixing,
+    training=avgn_instruments.PAPER.training,
+    evaluation=avgn_instruments.PAPER.evaluation,
+)
 
 if __name__ == "__main__":
     demo = localizing_demo_of(PAPER, SMALL_EZ_VSL)

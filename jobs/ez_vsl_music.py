@@ -7,7 +7,6 @@ It takes the shards of jobs/avgn_music.py, and its options.
 """
 
 import sys
-from dataclasses import replace
 from pathlib import Path
 
 sys.path[:0] = [str(Path(__file__).resolve().parents[1] / part) for part in (".", "platform")]
@@ -18,7 +17,13 @@ from jobs import avgn_music
 from jobs.localizing import localizing_demo_of
 from jobs.running import main
 
-PAPER: Experiment[EZVSLConfig] = replace(avgn_music.PAPER, name="ez_vsl_music", model=EZVSLConfig())
+PAPER = Experiment[EZVSLConfig](
+    name="ez_vsl_music",
+    model=EZVSLConfig(),
+    mixing=avgn_music.PAPER.mixing,
+    training=avgn_music.PAPER.training,
+    evaluation=avgn_music.PAPER.evaluation,
+)
 
 if __name__ == "__main__":
     demo = localizing_demo_of(PAPER, SMALL_EZ_VSL)

@@ -7,7 +7,6 @@ It takes the shards of jobs/avgn_vggsound.py, and its options. Without them, the
 """
 
 import sys
-from dataclasses import replace
 from pathlib import Path
 
 sys.path[:0] = [str(Path(__file__).resolve().parents[1] / part) for part in (".", "platform")]
@@ -18,7 +17,13 @@ from jobs import avgn_vggsound
 from jobs.localizing import localizing_demo_of
 from jobs.running import main
 
-PAPER: Experiment[EZVSLConfig] = replace(avgn_vggsound.PAPER, name="ez_vsl_vggsound", model=EZVSLConfig())
+PAPER = Experiment[EZVSLConfig](
+    name="ez_vsl_vggsound",
+    model=EZVSLConfig(),
+    mixing=avgn_vggsound.PAPER.mixing,
+    training=avgn_vggsound.PAPER.training,
+    evaluation=avgn_vggsound.PAPER.evaluation,
+)
 
 if __name__ == "__main__":
     demo = localizing_demo_of(PAPER, SMALL_EZ_VSL)

@@ -37,7 +37,8 @@ class Arguments:
 if __name__ == "__main__":
     with one_line_errors():
         arguments = tyro.cli(Arguments, description=__doc__)
-        pool = usable_clips(open_manifest(absolute(arguments.shards, "SHARDS")), arguments.mixing, arguments.split)
+        mixing = arguments.evaluation.test_mixing(arguments.mixing)
+        pool = usable_clips(open_manifest(absolute(arguments.shards, "SHARDS")), mixing, arguments.split)
         plan = plan_test(pool, arguments.evaluation)
         location = absolute(arguments.test_list, "LIST")
         frozen = write_test_list(location, plan, pool)

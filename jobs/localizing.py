@@ -18,14 +18,14 @@ SCENES = Mixing(
     pictures_per_source=1,
 )
 # Adam at 1e-4 without decay, 128 mixtures a step, 100 epochs. Without decay AdamW is Adam.
-ADAM = Training(
-    epochs=100, batch_size=128, optimizer="adamw", learning_rate=1e-4, weight_decay=0.0, lr_drop_epochs=()
-)
+ADAM = Training(epochs=100, batch_size=128, optimizer="adamw", learning_rate=1e-4, weight_decay=0.0, lr_drop_epochs=())
 
 
 def localizing_demo_of(paper: Experiment, small_model: Any) -> Experiment:
-    """`demo_of`, on pairs that are drawn, since the small corpus has no official ones, and in larger batches: a contrast
-    needs others to compare with."""
+    """`demo_of`, tested on pairs that are drawn, since the small corpus has no official ones.
+
+    Batches are larger: a contrast needs others to compare with.
+    """
     demo = demo_of(paper, small_model)
     return dataclasses.replace(
         demo,

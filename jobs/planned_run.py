@@ -9,7 +9,6 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from cocktail.config import Evaluation, Experiment, Resources, identity, run_key
 from cocktail.pretrained import InitialWeights
@@ -20,7 +19,7 @@ from cocktail.train.placement import Demand
 from cocktail.train.ray_train import uses_gpus
 from cocktail.types import NO_CLASS, UsageError
 from jobs.scoring import in_classes_of, make_test_list, test_demands
-from pipelines.clip_pool import ClipPool
+from pipelines.clip_pool import ClipPool, list_array
 from pipelines.embedded import make_embedded_corpus
 from pipelines.manifest import Manifest, open_manifest
 from pipelines.mixtures import RENDER_CPUS, MixtureStream
@@ -29,6 +28,7 @@ from pipelines.shard_cache import ShardCache
 from pipelines.shard_plan import SHARD_SCHEMA, ShardSettings
 from pipelines.shards import shard_dataset
 from pipelines.vggsound import index_vggsound
+from pipelines.vggss import with_boxes
 
 FINISHED = "finished.json"
 """Marks a run that has its scores. The same command continues an unfinished run and otherwise starts a new one."""
@@ -120,10 +120,10 @@ class PlannedRun:
     @property
     def looked_at(self) -> pa.Table:
         """The test mixtures that training looks at now and then: of those that are like its own, the first."""
-        counts = pc.list_value_length(self.test_list["class_id"])
+        counts = np.diff(list_array(self.test_list["class_id"]).offsets.to_numpy())
         mixing = self.experiment.mixing
-        alike = pc.and_(pc.greater_equal(counts, mixing.fewest_sources), pc.less_equal(counts, mixing.num_sources))
-        return self.test_list.filter(alike).slice(0, self.experiment.evaluation.num_looks)
+        alike = (counts >= mixing.fewest_sources) & (counts <= mixing.num_sources)
+        return self.test_list.filter(pa.array(alike)).slice(0, self.experiment.evaluation.num_looks)
 
     @property
     def training_demands(self) -> list[Demand]:
@@ -174,8 +174,10 @@ def open_data(experiment: Experiment, tracking_uri: str) -> Manifest:
         )
     corpus = make_embedded_corpus(join(experiment.output, "embedded", "corpus"))
     settings = ShardSettings(dataset="embedded", sample_rate_hz=experiment.mixing.sample_rate_hz, shard_mb=2.76)
-    shards = join(experiment.output, "embedded", f"shards-{settings.sample_rate_hz}-{SHARD_SCHEMA.rpartition('/')[2]}")
-    return shard_dataset(index_vggsound(str(corpus / "vggsound.csv"), str(corpus / "videos")), settings, shards)
+    version = SHARD_SCHEMA.rpartition("/")[2]
+    shards = join(experiment.output, "embedded", f"shards-with-boxes-{settings.sample_rate_hz}-{version}")
+    index = index_vggsound(str(corpus / "vggsound.csv"), str(corpus / "videos"))
+    return shard_dataset(with_boxes(index, str(corpus / "vggss.json")), settings, shards)
 
 
 def classes_without_training(pool: ClipPool, test_list: pa.Table) -> str | None:

@@ -17,6 +17,7 @@ from cocktail.config import Evaluation, Mixing, Resources, flatten
 from cocktail.evaluate import APPLYING_CPUS, SCORING_CPUS, Trained, evaluate
 from cocktail.report.learning import learning_figure
 from cocktail.report.localization_report import localization_report
+from cocktail.report.localization_tables import ScoringRules
 from cocktail.report.report import Report, Shown
 from cocktail.report.separation_report import separation_report
 from cocktail.storage import absolute, join
@@ -24,20 +25,24 @@ from cocktail.tasks import Localizing, Task, task_of
 from cocktail.tracking import TrackedRun
 from cocktail.train.placement import Demand, require_place
 from cocktail.train.ray_train import uses_gpus
-from cocktail.types import MixtureBatch, UsageError
+from cocktail.types import NO_CLASS, MixtureBatch, UsageError
 from jobs.environment import ENVIRONMENT, environment, provenance
 from pipelines.batches import read_mixtures
 from pipelines.clip_pool import list_array, usable_clips
 from pipelines.clips import ClipSource
 from pipelines.manifest import Manifest
-from pipelines.plans import describe, plan_hash, plan_test
+from pipelines.plans import describe, plan_hash, plan_test, with_class_ids
 from pipelines.progress import ClipProgress
 from pipelines.shard_cache import ShardCache
 from pipelines.test_lists import read_test_list, split_of
 
 
 def make_test_list(manifest: Manifest, mixing: Mixing, evaluation: Evaluation) -> pa.Table:
-    """The frozen test mixtures: of the file that the settings name, or as they describe."""
+    """The frozen test mixtures: of the file that the settings name, or as they describe.
+
+    To be read with `evaluation.test_mixing(mixing)`.
+    """
+    mixing = evaluation.test_mixing(mixing)
     if evaluation.test_list is not None:
         location = absolute(evaluation.test_list, "--evaluation.test-list")
         return read_test_list(location, usable_clips(manifest, mixing, split_of(location)))
@@ -52,17 +57,15 @@ def in_classes_of(classes: tuple[str, ...], manifest: Manifest, test_list: pa.Ta
     Raises UsageError if there are classes in them that the model does not know.
     """
     places = {name: number for number, name in enumerate(classes)}
-    own = np.array([places.get(name, -1) for name in manifest.classes] + [-1], np.int32)  # the last is of NO_CLASS
-    column = list_array(test_list["class_id"])
-    ids = column.flatten().to_numpy()
-    unknown = sorted({manifest.classes[class_id] for class_id in ids[(ids >= 0) & (own[ids] < 0)]})
+    own = np.array([places.get(name, NO_CLASS) for name in manifest.classes], np.int32)
+    ids = np.unique(list_array(test_list["class_id"]).flatten().to_numpy())
+    unknown = sorted(manifest.classes[class_id] for class_id in ids[ids != NO_CLASS] if own[class_id] == NO_CLASS)
     if unknown:
         raise UsageError(
             f"the model does not know {len(unknown)} classes of {manifest.folder}, among them {', '.join(unknown[:5])}:"
             " test it on mixtures of the classes that it was trained on"
         )
-    mapped = pa.ListArray.from_arrays(column.offsets, pa.array(own[ids]))
-    return test_list.set_column(test_list.column_names.index("class_id"), "class_id", mapped)
+    return with_class_ids(test_list, own)
 
 
 def test_demands(num_gpus: int) -> list[Demand]:
@@ -161,8 +164,17 @@ class Scoring:
                 sample_rate_hz=self.mixing.sample_rate_hz,
             )
             if isinstance(self.task, Localizing):
-                thresholds = self.evaluation.single_threshold, self.evaluation.multi_threshold
-                report = localization_report(results, shown, folder, self.task, thresholds)
+                report = localization_report(
+                    results,
+                    shown,
+                    folder,
+                    ScoringRules(
+                        single_threshold=self.evaluation.single_threshold,
+                        multi_threshold=self.evaluation.multi_threshold,
+                        peak_share=self.evaluation.peak_share,
+                        fixed_threshold=self.evaluation.fixed_threshold,
+                    ),
+                )
             else:
                 report = separation_report(results, shown, folder)
             (folder / "table.md").write_text(report.text + "\n")

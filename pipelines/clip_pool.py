@@ -30,13 +30,13 @@ class ClipPool:
     mixing: Mixing
     split: str
     table: pa.Table
-    """Their rows of the manifest, without the columns that stand here as arrays."""
+    """Their rows of the manifest."""
     left_out: Mapping[str, int]
     """Clips of the split that cannot be used, by reason; those without any are not named."""
     shard: np.ndarray
     """[clips]: shards counted from 0 in the order of their names."""
     class_id: np.ndarray
-    """[clips]: NO_CLASS for a clip of none or of several, which only mixtures of any classes use."""
+    """[clips]: NO_CLASS for a clip of none or of several, which only mixtures of any classes and whole clips use."""
     num_samples: np.ndarray
     next_loud: np.ndarray
     """int32 [clips, seconds + 1]: the first second at or after this one that sounds, NEVER if none."""
@@ -92,7 +92,8 @@ def usable_clips(manifest: Manifest, mixing: Mixing, split: str) -> ClipPool:
     """The clips of a split that can be a source.
 
     Those hold a second that sounds, a picture if pictures are wanted, and have exactly one class if the sources of a
-    mixture are to be of different ones. Raises UsageError if the shards hold another rate or give no mixture.
+    mixture are to be of different ones; whole clips have as many classes as there are to be sources. Raises UsageError
+    if the shards hold another rate or give no mixture.
     """
     if manifest.sample_rate_hz != mixing.sample_rate_hz:
         raise UsageError(
@@ -108,13 +109,16 @@ def usable_clips(manifest: Manifest, mixing: Mixing, split: str) -> ClipPool:
     class_id[class_counts == 1] = classes.flatten().to_numpy()[classes.offsets.to_numpy()[:-1][class_counts == 1]]
     level = _levels(table, manifest.sample_rate_hz)
     loud = level >= 10 ** (mixing.silence_dbfs / 20)
+    fewest, most, whole = mixing.fewest_sources, mixing.num_sources, mixing.arrangement == "whole"
     conditions = {
         "silent": loud.any(axis=1),
         "without a picture": np.diff(list_array(table["frame_seconds"]).offsets.to_numpy()) > 0
         if mixing.pictures_per_source
         else np.ones(len(table), bool),
         "of no class": (class_counts > 0) | (not mixing.distinct_classes),
-        "of several classes": (class_counts < 2) | (not mixing.distinct_classes),
+        "of several classes": (class_counts < 2) | (not mixing.distinct_classes) | whole,
+        f"of fewer than {fewest} classes": (class_counts >= fewest) | (not whole),
+        f"of more than {most} classes": (class_counts <= most) | (not whole),
         "not part of a mixture": table["group"].is_valid().to_numpy() | (mixing.arrangement != "released"),
     }
     usable = np.ones(len(table), bool)
@@ -123,7 +127,7 @@ def usable_clips(manifest: Manifest, mixing: Mixing, split: str) -> ClipPool:
         if (usable & ~holds).any():
             left_out[reason] = int((usable & ~holds).sum())
         usable &= holds
-    table = table.drop_columns(["rms", "class_ids"])
+    table = table.drop_columns(["rms"])
     table = table if usable.all() else table.filter(pa.array(usable))
     seconds = np.arange(level.shape[1], dtype=np.int32)
     next_loud = np.full((len(table), len(seconds) + 1), NEVER, np.int32)
@@ -141,10 +145,11 @@ def usable_clips(manifest: Manifest, mixing: Mixing, split: str) -> ClipPool:
         loudest=level[usable].argmax(axis=1) if len(table) else np.empty(0, np.int64),
     )
     num_kinds = len(np.unique(pool.kinds))
-    if num_kinds < mixing.num_sources:
+    if num_kinds < mixing.clips_per_mixture:
+        needed = f"{mixing.num_sources} {'classes' if mixing.distinct_classes else 'clips'}"
         raise UsageError(
             f"{manifest.folder} gives too few sources, {pool.describe()}: mixtures of {mixing.num_sources} sources "
-            f"need at least {mixing.num_sources} {'classes' if mixing.distinct_classes else 'clips'}"
+            f"need at least {'one such clip' if whole else needed}"
         )
     return pool
 

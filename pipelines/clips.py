@@ -120,10 +120,10 @@ class ClipReader:
             samples = self._scratch[: end - begin]
             samples = samples[: self._read(clip["shard"], clip["audio_offset"] + 2 * begin, samples) // 2]
         if len(samples) != end - begin:
-            raise self._damaged(clip, "its sound ends early")
+            raise self.damaged(clip, "its sound ends early")
         for number, check in enumerate(checks):
             if checksum(samples[number * rate : (number + 1) * rate]) != check:
-                raise self._damaged(clip, f"the checksum of second {first_second + number} of its sound differs")
+                raise self.damaged(clip, f"the checksum of second {first_second + number} of its sound differs")
         return samples[start - begin : start - begin + count]
 
     def file(self, clip: Mapping[str, Any], offset: int, size: int, check: int, name: str) -> bytes:
@@ -133,7 +133,7 @@ class ClipReader:
     def _file(self, clip: Mapping[str, Any], offset: int, size: int, check: int, name: str) -> bytes:
         data = bytearray(size)
         if self._read(clip["shard"], offset, data) != size or xxhash.xxh3_64_intdigest(data) != check:
-            raise self._damaged(clip, f"the checksum of its {name} differs")
+            raise self.damaged(clip, f"the checksum of its {name} differs")
         return bytes(data)
 
     def _checked(self, shard: str, read: Callable[[], Read]) -> Read:
@@ -152,7 +152,8 @@ class ClipReader:
                     cache.discard(sha256)
             return read()
 
-    def _damaged(self, clip: Mapping[str, Any], found: str) -> DamagedMemberError:
+    def damaged(self, clip: Mapping[str, Any], found: str) -> DamagedMemberError:
+        """The error to raise for what was found in a clip."""
         return DamagedMemberError(join(self.source.folder, clip["shard"]), clip["clip_id"], found)
 
     def _read(self, shard: str, offset: int, buffer: Any) -> int:

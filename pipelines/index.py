@@ -7,7 +7,7 @@ stems of a song or the sources of a FUSS mixture, are clips of one `group`.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import NamedTuple
 
@@ -111,7 +111,9 @@ def make_index(rows: Iterable[IndexRow], classes: Sequence[str], notes: Sequence
     columns["pictures"] = [
         None if row.pictures is None else [picture._asdict() for picture in row.pictures] for row in rows
     ]
-    columns["boxes"] = [None if row.boxes is None else [_box(box, class_ids) for box in row.boxes] for row in rows]
+    columns["boxes"] = [
+        None if row.boxes is None else [box_values(box, class_ids) for box in row.boxes] for row in rows
+    ]
     columns["class_ids"] = [[class_ids[label] for label in row.labels if label in class_ids] for row in rows]
     seen: set[str] = set()
     for number, row in enumerate(rows):
@@ -126,7 +128,8 @@ def make_index(rows: Iterable[IndexRow], classes: Sequence[str], notes: Sequence
     return pa.Table.from_arrays(arrays, schema=INDEX_SCHEMA.with_metadata(metadata))
 
 
-def _box(box: Box, class_ids: dict[str, int]) -> dict[str, int | float | None]:
+def box_values(box: Box, class_ids: Mapping[str, int]) -> dict[str, int | float | None]:
+    """A box as a value of type BOX; one of a label that is no class is of no class."""
     class_id = None if box.label is None else class_ids.get(box.label)
     return {"picture": box.picture, "class_id": class_id, "x0": box.x0, "y0": box.y0, "x1": box.x1, "y1": box.y1}
 

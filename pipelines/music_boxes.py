@@ -101,7 +101,7 @@ def read_truths(
         found = _annotated_frames(marked, box_frames, left_out)
     for youtube_id, truth in found:
         truths.setdefault(youtube_id, []).append(truth)
-    return truths, [f"{count} {cause}" for cause, count in sorted(left_out.items())]
+    return truths, [f"{count} {cause}" for cause, count in sorted(left_out.items()) if count]
 
 
 def read_annotations(location: str) -> Iterator[Annotation]:
@@ -169,6 +169,7 @@ def _all_corners(boxes: Iterable[tuple[str, Place]], left_out: Counter[str]) -> 
         elif not (x1 > x0 and y1 > y0):
             left_out["boxes have no area: left out"] += 1
         else:
+            left_out["boxes begin over the edge of the picture: cut there"] += min(x, y) < 0
             good.append((label, (x0, y0, x1, y1)))
     return good
 

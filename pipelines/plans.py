@@ -9,20 +9,24 @@ Shape letters: R mixtures, N most sources of a mixture, P pictures of a source.
 from __future__ import annotations
 
 import hashlib
+from dataclasses import replace
 
 import numpy as np
 import pyarrow as pa
 import xxhash
 
 from cocktail.config import Evaluation
-from cocktail.types import UsageError
-from pipelines.clip_pool import ClipPool, list_array
+from cocktail.types import NO_CLASS, UsageError
+from pipelines.annotated import annotated_pictures
+from pipelines.clip_pool import ClipPool, list_array, usable_clips
 from pipelines.counters import draw, fold
 from pipelines.released import draw_released, middle_together, released_mixtures, whole_mixtures
 from pipelines.sources import GAIN, NOBODY, PICTURE, VIEW, Draws, draw_remixed, middle_crops, official_pairs
 
 IDLE_MIXTURES = 4000
 """Test mixtures drawn without a new one, after which there are taken to be no more; and no fewer than 20 passes."""
+_NO_SOURCE = -2
+"""A class id that no source has."""
 _HEX = np.frombuffer(b"0123456789abcdef", np.uint8)
 
 
@@ -39,12 +43,28 @@ def describe(pool: ClipPool, evaluation: Evaluation | None = None) -> str:
         released = released_mixtures(pool)
         told += f"; {len(released)} released mixtures"
         told += f", {released.left_out} cannot be used" if released.left_out else ""
-        if evaluation is not None and evaluation.whole_groups:
-            told += f", {len(whole_mixtures(pool))} of them whole and of as many sources as asked for"
-    if evaluation is not None and evaluation.pairs == "official":
-        pairs, left_out = official_pairs(pool)
-        told += f"; {len(pairs)} official pairs" + "".join(f", {count} {why}" for why, count in left_out.items())
+    if evaluation is None:
+        return told
+    if evaluation.num_sources is None:
+        return told + _describe_test(pool, evaluation)
+    for each in _by_number(pool, evaluation):
+        number = each.mixing.num_sources
+        told += f"; of {number} source{'s' * (number > 1)}: {describe(each)}{_describe_test(each, evaluation)}"
     return told
+
+
+def _describe_test(pool: ClipPool, evaluation: Evaluation) -> str:
+    """What can be counted of the test mixtures of a pool's number of sources."""
+    if evaluation.whole_groups and pool.mixing.arrangement == "released":
+        return f", {len(whole_mixtures(pool))} of them whole and of as many sources as asked for"
+    found, left_out = "", {}
+    if _of_official_pairs(pool, evaluation):
+        draws, left_out = official_pairs(pool)
+        found = f"; {len(draws)} official pairs"
+    elif evaluation.crop == "annotated":
+        draws, _, left_out = annotated_pictures(pool)
+        found = f"; {len(draws)} annotated pictures of {len(np.unique(draws.chosen))} clips"
+    return found + "".join(f", {count} {why}" for why, count in left_out.items())
 
 
 def plan_epoch(pool: ClipPool, *, seed: int, epoch: int) -> pa.Table:
@@ -76,13 +96,48 @@ def plan_epoch(pool: ClipPool, *, seed: int, epoch: int) -> pa.Table:
 def plan_test(pool: ClipPool, evaluation: Evaluation) -> pa.Table:
     """A list of test mixtures as the settings describe it: without gain, whole pictures.
 
-    A combination of clips with its crops occurs once. Raises UsageError as `plan_epoch` does, or if there are fewer
-    combinations than mixtures wanted.
+    With `evaluation.num_sources`, a list for each number, one after the other; the pool's mixing is then that of
+    `evaluation.test_mixing`. A combination of clips with its crops occurs once in a list. `evaluation.num_mixtures` is
+    the length of each list that is drawn. Of a list that can be counted out (single sources, official pairs, whole
+    groups and clips) it is the most, so that the 5,158 clips of VGG-SS are tested on as single sources wherever more
+    pairs are drawn; annotated pictures, of which one video has hundreds, are then taken at even distances. Raises
+    UsageError as `plan_epoch` does, if fewer mixtures can be drawn than are wanted, or a list would be empty.
     """
-    draws = _test_draws(pool, evaluation)
-    gains = np.ones(draws.chosen.shape)
-    moments = np.full((*draws.chosen.shape, pool.mixing.pictures_per_source), 0.5)
-    return rows_of(pool, draws, gains, _nearest_pictures(pool, draws, moments), None)
+    if evaluation.num_sources is None:
+        return _plan_number(pool, evaluation)
+    lists = [_plan_number(each, evaluation) for each in _by_number(pool, evaluation)]
+    return pa.concat_tables(lists).combine_chunks()
+
+
+def _by_number(pool: ClipPool, evaluation: Evaluation) -> list[ClipPool]:
+    """The clips that mixtures of each number of sources can be made of."""
+    assert pool.mixing == evaluation.test_mixing(pool.mixing), "the pool must be of evaluation.test_mixing"
+    mixings = [replace(pool.mixing, num_sources=n, min_sources=None) for n in evaluation.num_sources or ()]
+    return [usable_clips(pool.manifest, mixing, pool.split) for mixing in mixings]
+
+
+def _of_official_pairs(pool: ClipPool, evaluation: Evaluation) -> bool:
+    """Of several numbers of sources, only two are pairs."""
+    return evaluation.pairs == "official" and (evaluation.num_sources is None or pool.mixing.num_sources == 2)
+
+
+def _plan_number(pool: ClipPool, evaluation: Evaluation) -> pa.Table:
+    if evaluation.crop == "annotated":
+        draws, pictures, _ = annotated_pictures(pool)
+        count = min(len(draws), evaluation.num_mixtures or len(draws))
+        even = np.arange(count) * len(draws) // max(count, 1)
+        draws, pictures = draws.take(even), pictures[even]
+    else:
+        draws = _test_draws(pool, evaluation)
+        moments = np.full((*draws.chosen.shape, pool.mixing.pictures_per_source), 0.5)
+        pictures = _nearest_pictures(pool, draws, moments)
+    if not len(draws):
+        raise UsageError(
+            f"the {pool.split} split of {pool.manifest.folder} gives no test mixture "
+            f"({describe(pool)}{_describe_test(pool, evaluation)}): choose another --evaluation.split, or another rule "
+            "for what is tested"
+        )
+    return rows_of(pool, draws, np.ones(draws.chosen.shape), pictures, None)
 
 
 def plan_hash(plan: pa.Table) -> str:
@@ -98,35 +153,34 @@ def _uniform(shape: tuple[int, ...], count: int, key: tuple[int, ...]) -> np.nda
 
 
 def _test_draws(pool: ClipPool, evaluation: Evaluation) -> Draws:
+    """As `plan_test` says; none if the data give none."""
     wanted = evaluation.num_mixtures
     if evaluation.whole_groups and pool.mixing.arrangement != "released":
         raise UsageError("--evaluation.whole-groups is for released mixtures: add --mixing.arrangement released")
-    if evaluation.pairs == "official":
-        draws, _ = official_pairs(pool)
-    elif evaluation.whole_groups:
-        draws = whole_mixtures(pool)
-    elif pool.mixing.num_sources == 1 and evaluation.crop == "middle":
+    if evaluation.pairs == "official" and pool.mixing.arrangement != "remixed":
+        raise UsageError("official pairs are of clips to be mixed: leave --mixing.arrangement at remixed")
+    if _of_official_pairs(pool, evaluation):
+        return official_pairs(pool)[0].take(slice(wanted))
+    if evaluation.whole_groups:
+        return whole_mixtures(pool).take(slice(wanted))
+    if pool.mixing.clips_per_mixture == 1 and evaluation.crop == "middle":
         clips = sorted(range(len(pool)), key=pool.table["clip_id"].to_pylist().__getitem__)
-        draws = middle_crops(pool, np.array(clips, np.int64)[:, None])
-    elif wanted is None:
+        return middle_crops(pool, np.array(clips, np.int64)[:, None]).take(slice(wanted))
+    if wanted is None:
         raise UsageError("drawn test mixtures cannot be counted: set --evaluation.num-mixtures")
-    else:
-        draws = _drawn(pool, evaluation, wanted)
-    if not len(draws) or len(draws) < (wanted or 0):
-        advice = f"lower --evaluation.num-mixtures, which is {wanted}"
-        if not len(draws):
-            advice = "choose another --evaluation.split, or another rule for what is tested"
+    draws = _drawn(pool, evaluation, wanted)
+    if 0 < len(draws) < wanted:
         raise UsageError(
             f"the {pool.split} split of {pool.manifest.folder} gives only {len(draws)} different mixtures "
-            f"({describe(pool, evaluation)}): {advice}"
+            f"({describe(pool)}): lower --evaluation.num-mixtures, which is {wanted}"
         )
-    return draws.take(slice(wanted))
+    return draws
 
 
 def _drawn(pool: ClipPool, evaluation: Evaluation, wanted: int) -> Draws:
     """As many different mixtures as wanted, from as many passes as it takes; fewer if no more are found."""
     all_shards = int(pool.shard.max()) + 1
-    drawn = Draws.none(pool.mixing.num_sources)
+    drawn = Draws.none(pool.mixing.clips_per_mixture)
     number = idle = 0
     while len(drawn) < wanted and idle < max(20, IDLE_MIXTURES // len(pool)):
         key = (evaluation.seed, 0, number)
@@ -169,13 +223,16 @@ def rows_of(
 ) -> pa.Table:
     """The rows of a plan: draws with all that `render` needs to know of their clips.
 
+    A row has a list for each column, of a value a clip; a whole clip has its classes in `class_id`, one or more.
     `gains` is [R, N], `pictures` [R, N, P], `views` [R, N, 3]: the corner of the square that is cut out, as a share of
     what it can move right and down, and whether it is mirrored (below 0.5); None shows whole pictures, with truth.
     """
     present = draws.chosen != NOBODY
     clips = draws.chosen[present]
     starts, gains = draws.starts[present], gains.astype(np.float32)
+    whole = pool.mixing.arrangement == "whole"
     wanted = ["clip_id", "shard", "audio_offset", "audio_bytes", "num_samples"]
+    wanted += ["class_ids"] if whole else []
     if pictures.shape[-1]:
         wanted += ["frame_offsets", "frame_sizes", "frame_checks"]
         wanted += ["boxes", "mask_offset", "mask_bytes", "mask_check"] if views is None else []
@@ -190,7 +247,7 @@ def rows_of(
     columns = {
         "mixture_id": _mixture_ids(pool, draws, gains, pictures, views),
         "clip_id": per_source(flat["clip_id"]),
-        "class_id": per_source(pool.class_id[clips].astype(np.int32)),
+        "class_id": list_array(flat["class_ids"]) if whole else per_source(pool.class_id[clips].astype(np.int32)),
         **{name: per_source(flat[name]) for name in ("shard", "audio_offset", "audio_bytes", "num_samples")},
         "start": per_source(starts),
         "gain": per_source(gains[present]),
@@ -212,6 +269,29 @@ def rows_of(
     return pa.table(columns)
 
 
+def with_class_ids(plan: pa.Table, own: np.ndarray) -> pa.Table:
+    """A plan in other class ids, also those of its boxes: class c becomes `own[c]`, NO_CLASS stays.
+
+    Boxes of a class that has none, NO_CLASS in `own`, are then of no source.
+    """
+    ids = np.append(own, NO_CLASS).astype(np.int32)  # what the id NO_CLASS points to
+    column = list_array(plan["class_id"])
+    mapped = pa.ListArray.from_arrays(column.offsets, pa.array(ids[column.flatten().to_numpy()]))
+    plan = plan.set_column(plan.column_names.index("class_id"), "class_id", mapped)
+    if "boxes" not in plan.column_names:
+        return plan
+
+    def of_box(class_id: int | None) -> int | None:
+        return class_id if class_id is None else int(own[class_id]) if own[class_id] != NO_CLASS else _NO_SOURCE
+
+    boxes = [
+        [of_clip and [{**box, "class_id": of_box(box["class_id"])} for box in of_clip] for of_clip in row]
+        for row in plan["boxes"].to_pylist()
+    ]
+    place = plan.column_names.index("boxes")
+    return plan.set_column(place, "boxes", pa.array(boxes, plan.schema.field(place).type))
+
+
 def _lists(values: np.ndarray | pa.Array, length: int | None = None) -> pa.Array:
     """Lists of one length: the rows of an array, or consecutive values."""
     if isinstance(values, np.ndarray):
@@ -225,6 +305,8 @@ def _mixture_ids(
     """16 hexadecimal digits a mixture: what its sources are, folded into what all of the data set's have in common."""
     mixing = pool.mixing
     common = (xxhash.xxh3_64_intdigest(pool.manifest.dataset.encode()), mixing.sample_rate_hz, mixing.segment_samples)
+    if mixing.arrangement == "whole":  # the same crop is another mixture where it is one source
+        common = (*common, xxhash.xxh3_64_intdigest(b"whole"))
     state = np.broadcast_to(fold(0, *common), len(draws))
     for n in range(draws.chosen.shape[1]):
         clips = draws.chosen[:, n]

@@ -1,6 +1,6 @@
 """From rows of a plan to the bytes of mixtures: a pure function, whoever runs it. It needs no torch.
 
-Shape letters: B mixtures, N sources, T samples, P pictures of a source, S side of a picture.
+Shape letters: B mixtures, N sources, T samples, K pictures of a mixture, P times, S side of a picture.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from cocktail.config import Mixing
 from cocktail.types import NO_CLASS
 from pipelines.clip_pool import list_array
 from pipelines.clips import ClipReader, ClipSource, DamagedMemberError
-from pipelines.views import square_picture, truth_of_boxes, truth_of_mask
+from pipelines.views import UndecodableError, square_picture, truth_of_boxes, truth_of_mask
 
 Columns = dict[str, np.ndarray]
 NewArray = Callable[[tuple[int, ...], type], np.ndarray]
@@ -27,35 +27,43 @@ def render(rows: pa.Table, source: ClipSource, mixing: Mixing, new_array: NewArr
     """Read what the rows of a plan name: columns of B rows, ready for any executor.
 
     `mixture_id`, `sources` int16 [B, N, T], `gains` float32 [B, N], `class_ids` int64 [B, N], `present` bool [B, N];
-    with pictures `pictures` uint8 [B, N, P, S, S, 3]; from test plans of one picture `truth` bool [B, N, S, S] and
+    with pictures `pictures` uint8 [B, K, P, S, S, 3]; from test plans of one picture `truth` bool [B, N, S, S] and
     `has_truth` bool [B, N]; `problem`, what is damaged in a mixture or nothing; and what it took to read.
-    A clip shorter than T is repeated to fill it (Sound of Pixels).
+    A clip shorter than T is repeated to fill it (Sound of Pixels). K is N, or 1 where clips are whole: then source 0
+    carries the sound and the others are silent.
+
+    `has_truth` is whether anybody said where a source is in its picture. If so, its `truth` may yet be empty: a box
+    that lies outside the picture, is inside-out or covers no whole pixel; a mask without an object.
     """
     B, N, P, S = len(rows), mixing.num_sources, mixing.pictures_per_source, mixing.picture_side
-    counts = np.diff(list_array(rows["clip_id"]).offsets.to_numpy())
+    whole = mixing.arrangement == "whole"
+    num_clips, counts = (np.diff(list_array(rows[name]).offsets.to_numpy()) for name in ("clip_id", "class_id"))
     columns: Columns = {
         "mixture_id": np.array(rows["mixture_id"].to_pylist(), dtype="U16"),
         "sources": new_array((B, N, mixing.segment_samples), np.int16),
-        "gains": _padded(rows["gain"], counts, N, 0.0, np.float32),
+        "gains": _padded(rows["gain"], num_clips, N, 0.0, np.float32),
         "class_ids": _padded(rows["class_id"], counts, N, NO_CLASS, np.int64),
         "present": np.arange(N) < counts[:, None],
         "problem": np.full(B, "", dtype=object),
         **{name: np.zeros(B, np.int64) for name in COUNTERS},
     }
     if P:
-        columns["pictures"] = new_array((B, N, P, S, S, 3), np.uint8)
+        columns["pictures"] = new_array((B, 1 if whole else N, P, S, S, 3), np.uint8)
     if "boxes" in rows.column_names:
         columns["truth"], columns["has_truth"] = np.zeros((B, N, S, S), bool), np.zeros((B, N), bool)
     clips = _clips(rows)
     first = 0
     with ClipReader(source) as reader:
-        for b, count in enumerate(counts):
+        for b, count in enumerate(num_clips):
             before = [getattr(reader, name) for name in COUNTERS]
             try:
                 for n, clip in enumerate(clips[first : first + count]):
                     _sound(reader, clip, columns["sources"][b, n])
                     if P:
-                        _pictures(reader, clip, mixing, columns, (b, n))
+                        _pictures(reader, clip, mixing, columns["pictures"][b, n])
+                    if "truth" in columns:
+                        for shown in range(counts[b]) if whole else (n,):
+                            _truth(reader, clip, mixing, columns, (b, shown))
             except DamagedMemberError as error:
                 columns["problem"][b] = str(error)
             for name, was in zip(COUNTERS, before, strict=True):
@@ -72,10 +80,10 @@ def _padded(column: pa.ChunkedArray, counts: np.ndarray, width: int, padding: An
 
 
 def _clips(rows: pa.Table) -> list[dict[str, Any]]:
-    """The sources of all rows, one after the other, with what the plan says of each."""
+    """The clips of all rows, one after the other, with what the plan says of each but for its classes."""
     columns = {}
     for name, column in zip(rows.column_names, rows.columns, strict=True):
-        if pa.types.is_list(column.type):
+        if pa.types.is_list(column.type) and name != "class_id":
             values = list_array(column).flatten()
             nested = name == "checks"
             columns[name] = _split(values) if nested else values.to_pylist()
@@ -94,19 +102,28 @@ def _sound(reader: ClipReader, clip: dict[str, Any], into: np.ndarray) -> None:
         into[begin : begin + count] = into[: len(into) - begin][:count]
 
 
-def _pictures(reader: ClipReader, clip: dict[str, Any], mixing: Mixing, columns: Columns, at: tuple[int, int]) -> None:
+def _pictures(reader: ClipReader, clip: dict[str, Any], mixing: Mixing, into: np.ndarray) -> None:
     members = zip(clip["picture"], clip["frame_offsets"], clip["frame_sizes"], clip["frame_checks"], strict=True)
     for p, (number, offset, size, check) in enumerate(members):
         jpeg = reader.file(clip, offset, size, check, f"picture {number}")
         view = tuple(clip["view"]) if "view" in clip else None
-        columns["pictures"][at][p] = square_picture(jpeg, mixing.picture_side, mixing.picture_margin, view)
-    if "truth" not in columns:
-        return
+        try:
+            into[p] = square_picture(jpeg, mixing.picture_side, mixing.picture_margin, view)
+        except UndecodableError as error:
+            raise reader.damaged(clip, f"picture {number} {error}; it was written so: make its shard again") from error
+
+
+def _truth(reader: ClipReader, clip: dict[str, Any], mixing: Mixing, columns: Columns, at: tuple[int, int]) -> None:
+    """Where in its clip's picture the source `at` (mixture, source) is, if anybody said so."""
     truth = None
     if clip["mask_offset"] is not None and clip["picture"][0] == 0:
         png = reader.file(clip, clip["mask_offset"], clip["mask_bytes"], clip["mask_check"], "mask")
-        truth = truth_of_mask(png, mixing.picture_side)
+        try:
+            truth = truth_of_mask(png, mixing.picture_side)
+        except UndecodableError as error:
+            raise reader.damaged(clip, f"its mask {error}; it was written so: make its shard again") from error
     elif clip["boxes"] is not None:
-        truth = truth_of_boxes(clip["boxes"], clip["picture"][0], clip["class_id"], mixing.picture_side)
+        class_id = int(columns["class_ids"][at])
+        truth = truth_of_boxes(clip["boxes"], clip["picture"][0], class_id, mixing.picture_side)
     if truth is not None:
         columns["truth"][at], columns["has_truth"][at] = truth, True

@@ -6,13 +6,14 @@ import functools
 import json
 import re
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import pyarrow as pa
 import soundfile
 from PIL import Image
 
-from cocktail.audio.mixing import mix
+from cocktail.audio.mixing import mix, superpose
 from cocktail.config import Evaluation, Mixing
 from cocktail.types import NO_CLASS, UsageError
 from pipelines.batches import read_mixtures
@@ -52,10 +53,12 @@ def find_mixtures(
     sought = []
     if missing and evaluation.test_list is not None:
         location = evaluation.test_list
-        _take(read_test_list(location, usable_clips(manifest, mixing, split_of(location))), missing, found)
+        pool = usable_clips(manifest, evaluation.test_mixing(mixing), split_of(location))
+        _take(read_test_list(location, pool), missing, found)
         sought.append(location)
     elif missing and evaluation.split in splits:
-        _take(plan_test(usable_clips(manifest, mixing, evaluation.split), evaluation), missing, found)
+        pool = usable_clips(manifest, evaluation.test_mixing(mixing), evaluation.split)
+        _take(plan_test(pool, evaluation), missing, found)
         sought.append(f"the test mixtures of split {evaluation.split}")
     if missing and split in splits:
         for epoch in range(epochs):
@@ -87,19 +90,32 @@ def _take(plan: pa.Table, missing: set[str], found: dict[str, pa.Table]) -> None
 
 
 def write_mixture(folder: Path, row: pa.Table, manifest: Manifest, mixing: Mixing) -> Path:
-    """Write a mixture's sounds, the very samples that a network gets, its pictures and its plan row. Their folder."""
+    """Write a mixture's sounds, the very samples that a network gets, its pictures and its plan row. Their folder.
+
+    A whole clip is one sound, the mixture, and its pictures are all sources'.
+    """
+    # As wide as its own sources: a test may have mixtures of more than training has.
+    num_sources = len(row["class_id"][0])
+    mixing = replace(mixing, num_sources=num_sources, min_sources=None)
     batch = read_mixtures(row, ClipSource.of(manifest), mixing)
-    mixture, references = mix(batch)
     target = folder / batch.mixture_ids[0]
     target.mkdir(parents=True, exist_ok=True)
-    sounds = {"mixture": mixture[0]}
-    for n, class_id in enumerate(batch.class_ids[0, : int(batch.present[0].sum())].tolist()):
-        label = "unlabelled" if class_id == NO_CLASS else manifest.classes[class_id]
-        stem = f"source-{n}-{re.sub('[^a-z0-9]+', '-', label.lower()).strip('-')}"
-        sounds[stem] = references[0, n]
-        for p, picture in enumerate(batch.pictures[0, n] if batch.pictures is not None else ()):
+    if mixing.arrangement == "whole":
+        sounds, shown = {"mixture": superpose(batch)[0]}, ["mixture"]
+    else:
+        mixture, references = mix(batch)
+        shown = [f"source-{n}-{_plain(class_id, manifest)}" for n, class_id in enumerate(batch.class_ids[0].tolist())]
+        sounds = {"mixture": mixture[0], **dict(zip(shown, references[0], strict=True))}
+    for stem, pictures in zip(shown, batch.pictures[0] if batch.pictures is not None else (), strict=False):
+        for p, picture in enumerate(pictures):
             Image.fromarray(picture.numpy()).save(target / f"{stem}-{p}.png")
     for name, sound in sounds.items():
         soundfile.write(target / f"{name}.wav", sound.numpy(), mixing.sample_rate_hz, subtype="FLOAT")
     (target / "row.json").write_text(json.dumps(row.to_pylist()[0], indent=1) + "\n")
     return target
+
+
+def _plain(class_id: int, manifest: Manifest) -> str:
+    """A class as file names take it."""
+    label = "unlabelled" if class_id == NO_CLASS else manifest.classes[class_id]
+    return re.sub("[^a-z0-9]+", "-", label.lower()).strip("-")

@@ -119,7 +119,8 @@ def _choose(pool: ClipPool, key: tuple[int, ...], window_shards: int) -> np.ndar
             leaders = _balanced(pool.kinds, leaders, rows, key)
         chosen.append(_add_partners(pool, by_kind, leaders, rows, key))
     together = np.concatenate(chosen)
-    least, most = pool.mixing.fewest_sources, pool.mixing.num_sources
+    most = pool.mixing.clips_per_mixture
+    least = min(pool.mixing.fewest_sources, most)
     counts = least + (draw(np.arange(len(together)), *key, COUNT) * (most - least + 1)).astype(np.int64)
     return np.where(np.arange(most) < counts[:, None], together, NOBODY)
 
@@ -141,7 +142,7 @@ def _add_partners(
 ) -> np.ndarray:
     """Leaders with partners of other kinds [rows, N], drawn evenly among the clips of a window, or its classes."""
     kinds, begins, counts = np.unique(pool.kinds[by_kind], return_index=True, return_counts=True)
-    if len(kinds) < pool.mixing.num_sources:
+    if len(kinds) < pool.mixing.clips_per_mixture:
         what = "classes" if pool.mixing.distinct_classes else "clips"
         raise UsageError(
             f"a window of {pool.mixing.window_shards} shards holds only {len(kinds)} {what}, "
@@ -152,7 +153,7 @@ def _add_partners(
     sizes = counts if by_clip else np.ones_like(counts)
     firsts = np.concatenate([[0], np.cumsum(sizes)])
     columns = [leaders]
-    for n in range(1, pool.mixing.num_sources):
+    for n in range(1, pool.mixing.clips_per_mixture):
         taken = np.sort(np.searchsorted(kinds, pool.kinds[np.stack(columns, axis=1)]), axis=1)
         # The position among those of other kinds, then past each taken kind that lies before it.
         position = (draw(rows, *key, PARTNER, n) * (firsts[-1] - sizes[taken].sum(axis=1))).astype(np.int64)

@@ -54,9 +54,13 @@ def read_test_list(location: str, pool: ClipPool) -> pa.Table:
     if told["cocktail.split"] != pool.split:
         raise UsageError(f"{location} lists mixtures of the split {told['cocktail.split']}, not of {pool.split}")
     was, now = json.loads(told["cocktail.mixing"]), _deciding(pool)
+    was.setdefault("whole_clips", False)  # lists of older versions do not say so
     differing = [f"mixing.{name} {was.get(name)} (here {now[name]})" for name in now if was.get(name) != now[name]]
     if differing:
-        raise UsageError(f"{location} was frozen with {', '.join(differing)}")
+        raise UsageError(
+            f"{location} was frozen with {', '.join(differing)}. Set them so, the number of sources with "
+            "--evaluation.num-sources, whole clips with --mixing.arrangement whole"
+        )
     plan = _rows(table, pool, location)
     if plan["mixture_id"] != table["mixture_id"] or plan_hash(plan) != told["cocktail.hash"]:
         raise _damaged(location)
@@ -93,10 +97,11 @@ def _damaged(location: str) -> UsageError:
     return UsageError(f"{location} is damaged: its mixtures are not those that were frozen")
 
 
-def _deciding(pool: ClipPool) -> dict[str, int]:
+def _deciding(pool: ClipPool) -> dict[str, int | bool]:
     """What settings make the content of test mixtures."""
     names = ("num_sources", "sample_rate_hz", "segment_samples", "pictures_per_source", "picture_side")
-    return {name: getattr(pool.mixing, name) for name in names}
+    decided = {name: getattr(pool.mixing, name) for name in names}
+    return {**decided, "whole_clips": pool.mixing.arrangement == "whole"}
 
 
 def _rows(table: pa.Table, pool: ClipPool, location: str) -> pa.Table:
@@ -109,7 +114,7 @@ def _rows(table: pa.Table, pool: ClipPool, location: str) -> pa.Table:
             f"{location} names {len(absent)} clips that cannot be used here, as {absent[0]} ({pool.describe()}): it "
             "was frozen with another --mixing.silence-dbfs or --mixing.no-distinct-classes, or is damaged"
         )
-    N, P = pool.mixing.num_sources, pool.mixing.pictures_per_source
+    N, P = pool.mixing.clips_per_mixture, pool.mixing.pictures_per_source
     present = np.arange(N) < counts[:, None]
     chosen, starts = np.full(present.shape, NOBODY, np.int64), np.zeros(present.shape, np.int64)
     gains, pictures = np.ones(present.shape), np.zeros((*present.shape, P), np.int64)

@@ -10,6 +10,7 @@ not part of the release; a folder of them may be given.
 
 from __future__ import annotations
 
+import json
 import math
 import re
 from collections.abc import Iterable, Mapping
@@ -20,7 +21,7 @@ import pyarrow as pa
 
 from cocktail.types import UsageError
 from pipelines.avgn_lists import base_name, check_pairs, check_singles, count, listed_name, read_pairs, read_singles
-from pipelines.index import Box, IndexRow, make_index
+from pipelines.index import Box, IndexRow, box_values, make_index
 from pipelines.layouts import Folder, read_json
 from pipelines.vggsound import Clip, clip_row, read_clips
 
@@ -38,6 +39,8 @@ class Item(NamedTuple):
     """Inside the picture, with an area."""
     num_left_out: int
     """Boxes that have no area inside the picture."""
+    num_cut: int
+    """Boxes that reach over its edge, and have an area inside."""
 
 
 def index_vggss(
@@ -85,6 +88,27 @@ def index_vggss(
     return make_index(rows, classes, notes)
 
 
+def with_boxes(index: pa.Table, vggss: str) -> pa.Table:
+    """An index of VGG-Sound with the boxes of vggss.json on the clips that are items of it.
+
+    So one data set is trained on and tested for where its sounds come from. Other clips have no boxes, as before, and
+    an item whose boxes all lie outside the picture has an empty list. Raises UsageError for a file that is not what it
+    should be, or that has no item in the index.
+    """
+    items = {item.clip_id: item for item in read_items(vggss)}
+    names = index["clip_id"].to_pylist()
+    found = [items[name] for name in names if name in items]
+    if not found:
+        raise UsageError(f"{vggss} has no item that is among the {len(names)} clips of the csv")
+    metadata = dict(index.schema.metadata)
+    places = {label: place for place, label in enumerate(json.loads(metadata[b"cocktail.classes"]))}
+    boxes = [[box_values(box, places) for box in items[name].boxes] if name in items else None for name in names]
+    notes = json.loads(metadata[b"cocktail.notes"]) + _box_notes(found, "have an empty list")
+    place = index.schema.get_field_index("boxes")
+    marked = index.set_column(place, index.schema.field(place), pa.array(boxes, index.schema.field(place).type))
+    return marked.replace_schema_metadata({**metadata, b"cocktail.notes": json.dumps(notes, ensure_ascii=False)})
+
+
 def item_row(item: Item, folder: Folder) -> IndexRow:
     """The index row of an item whose clip lies in a folder."""
     row = clip_row(Clip(item.clip_id, item.label, SPLIT), folder)
@@ -101,12 +125,15 @@ def _names(items: Iterable[Item]) -> dict[str, str]:
     return {item.clip_id: listed_name(item.label) for item in items}
 
 
-def _box_notes(items: list[Item]) -> list[str]:
+def _box_notes(items: list[Item], without: str = "are set aside") -> list[str]:
+    """What is to be told of boxes; `without` says what becomes of items without one."""
+    cut = [item.clip_id for item in items for _ in range(item.num_cut)]
     flat = [item.clip_id for item in items for _ in range(item.num_left_out)]
     empty = [item.clip_id for item in items if not item.boxes]
     return [
+        *count(cut, "boxes reach over the edge of the picture and are cut there"),
         *count(flat, "boxes have no area inside the picture and are left out"),
-        *count(empty, "items have no box and are set aside"),
+        *count(empty, f"items have no box and {without}"),
     ]
 
 
@@ -144,8 +171,13 @@ def read_items(vggss: str) -> Iterable[Item]:
         if not isinstance(item["bbox"], list):
             raise UsageError(f"{where}, {clip_id}: bbox {str(item['bbox'])[:200]}. Expected a list of [x0, y0, x1, y1]")
         boxes = [read_box(corners, label, f"{where}, {clip_id}") for corners in item["bbox"]]
-        inside = tuple(box for box in boxes if box.x0 < box.x1 and box.y0 < box.y1)
-        yield Item(clip_id, label, inside, len(boxes) - len(inside))
+        has_area = [box.x0 < box.x1 and box.y0 < box.y1 for box in boxes]
+        inside = tuple(box for box, has in zip(boxes, has_area, strict=True) if has)
+        cut = [
+            has and not 0 <= min(corners) <= max(corners) <= 1
+            for has, corners in zip(has_area, item["bbox"], strict=True)
+        ]
+        yield Item(clip_id, label, inside, len(boxes) - len(inside), sum(cut))
 
 
 def read_box(corners: Any, label: str, where: str) -> Box:

@@ -7,7 +7,14 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
+
+_PICTURE_ERRORS = (UnidentifiedImageError, Image.DecompressionBombError, OSError, SyntaxError, ValueError)
+"""What bytes that are no picture, or half of one, lead Pillow to raise."""
+
+
+class UndecodableError(ValueError):
+    """Bytes that cannot be decoded as a picture. The message says why, after the picture's name."""
 
 
 def square_picture(jpeg: bytes, side: int, margin: float = 1.0, view: tuple[float, float, float] | None = None):
@@ -15,10 +22,9 @@ def square_picture(jpeg: bytes, side: int, margin: float = 1.0, view: tuple[floa
 
     Without a view, all of it, resized in width and height. With a view (x, y, mirror): resized so that its short
     side is int(margin side), then the square that lies x of the way to the right and y of the way down, from left
-    to right if mirror is below 0.5 (AVGN's training pictures). Bicubic.
+    to right if mirror is below 0.5 (AVGN's training pictures). Bicubic. Raises UndecodableError.
     """
-    with Image.open(io.BytesIO(jpeg)) as picture:
-        picture = picture.convert("RGB")
+    picture = _decoded(jpeg, "RGB")
     if view is None:
         return np.asarray(picture.resize((side, side), Image.Resampling.BICUBIC))
     x, y, mirror = view
@@ -33,19 +39,29 @@ def square_picture(jpeg: bytes, side: int, margin: float = 1.0, view: tuple[floa
 def truth_of_boxes(boxes: Iterable[Mapping[str, Any]], picture: int, class_id: int, side: int) -> np.ndarray | None:
     """bool [side, side]: the union of a picture's boxes of a class, or of no named class; None if it has none.
 
-    A box covers the pixels from int(side x0) to int(side x1) - 1, and so downwards (spec of VGG-SS's evaluation).
+    A box covers the pixels from int(side x0) to int(side x1) - 1, and so downwards (spec of VGG-SS's evaluation). It is
+    cut at the picture's edges; of one outside or inside-out nothing is left.
     """
     found = [box for box in boxes if box["picture"] == picture and box["class_id"] in (None, class_id)]
     if not found:
         return None
     truth = np.zeros((side, side), bool)
     for box in found:
-        x0, y0, x1, y1 = (int(side * box[corner]) for corner in ("x0", "y0", "x1", "y1"))
+        x0, y0, x1, y1 = (int(side * min(max(box[corner], 0), 1)) for corner in ("x0", "y0", "x1", "y1"))
         truth[y0:y1, x0:x1] = True
     return truth
 
 
 def truth_of_mask(png: bytes, side: int) -> np.ndarray:
-    """bool [side, side]: a mask, resized by its nearest pixels."""
-    with Image.open(io.BytesIO(png)) as mask:
-        return np.asarray(mask.convert("L").resize((side, side), Image.Resampling.NEAREST)) > 127
+    """bool [side, side]: a mask, resized by its nearest pixels. Raises UndecodableError."""
+    return np.asarray(_decoded(png, "L").resize((side, side), Image.Resampling.NEAREST)) > 127
+
+
+def _decoded(data: bytes, mode: str) -> Image.Image:
+    try:
+        with Image.open(io.BytesIO(data)) as picture:
+            return picture.convert(mode)
+    except _PICTURE_ERRORS as error:
+        # Pillow's own words for what it does not know hold an address, other ones each time.
+        reason = "no known format" if isinstance(error, UnidentifiedImageError) else str(error)
+        raise UndecodableError(f"cannot be decoded: {reason}") from error

@@ -46,9 +46,11 @@ class Mixing:
     """Sources in a mixture, or the most if min_sources is lower."""
     min_sources: int | None = None
     """Fewest sources in a mixture: their number is drawn evenly from here to num_sources. None is num_sources."""
-    arrangement: Literal["remixed", "released"] = "remixed"
+    arrangement: Literal["remixed", "released", "whole"] = "remixed"
     """Remixed mixtures are of any clips, cut anywhere; released ones of what was released together (a mixture of FUSS,
-    a song of MUSDB18), cut at one time for all sources, at the levels that they were released with."""
+    a song of MUSDB18), cut at one time for all sources, at the levels that they were released with. Whole ones are
+    clips as they are, with as many sources as they have classes: one sound, and pictures that show all of them (a
+    duet of MUSIC)."""
     distinct_classes: bool = True
     """The sources of a mixture are of different classes. If not, they may be of any, of several or of none."""
     balance: Literal["clips", "classes"] = "clips"
@@ -105,11 +107,20 @@ class Mixing:
             self.balance == "clips" or (self.distinct_classes and self.arrangement == "remixed"),
             "balance classes needs distinct classes, remixed",
         )
+        _require(
+            self.arrangement != "whole" or self.distinct_classes,
+            "arrangement whole takes a clip's classes for its sources: leave out no-distinct-classes",
+        )
 
     @property
     def fewest_sources(self) -> int:
         """min_sources, or what it stands for."""
         return self.num_sources if self.min_sources is None else self.min_sources
+
+    @property
+    def clips_per_mixture(self) -> int:
+        """Clips in a mixture, at most. A whole clip is one, however many sources it has."""
+        return 1 if self.arrangement == "whole" else self.num_sources
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -201,16 +212,22 @@ class Evaluation:
 
     split: str = "test"
     """Split of the data set to test on (FUSS: eval; MUSIC split in two: val)."""
+    num_sources: tuple[int, ...] | None = None
+    """Numbers of sources to test on, one table each; None: those of training."""
+    arrangement: Literal["remixed", "released", "whole"] | None = None
+    """How test mixtures come about, as mixing.arrangement; None: as those of training."""
     num_mixtures: int | None = 1000
-    """Test mixtures; clips are used again, in other pairs, if there are fewer. None takes all that can be counted:
-    official pairs, whole released mixtures, or single sources."""
+    """Test mixtures of each number of sources. Drawn ones are as many; clips are used again, in other pairs, if there
+    are fewer. Of those that can be counted (official pairs, whole released mixtures, single sources, whole clips,
+    annotated pictures) at most as many are taken, and all with None."""
     pairs: Literal["drawn", "official"] = "drawn"
-    """Sources are drawn, or are the pairs of the data set's own test list (VGGSound-Duet)."""
+    """Pairs of sources are drawn, or are those of the data set's own test list (VGGSound-Duet)."""
     whole_groups: bool = False
     """Of released mixtures, test those with as many sources as asked for, whole (FUSS); otherwise draw sources of each
     (stems of MUSDB18)."""
-    crop: Literal["middle", "random"] = "middle"
-    """Where test clips are cut; a middle that is silent is replaced by the loudest second."""
+    crop: Literal["middle", "random", "annotated"] = "middle"
+    """Where test clips are cut. A middle that is silent is replaced by the loudest second. Annotated cuts single
+    sources and whole clips around each of their pictures that has boxes or a mask, which is then shown."""
     test_list: str | None = None
     """File of a list made by jobs/freeze_test_list.py; the settings above, but batch_size, are then not used."""
     batch_size: int = 8
@@ -243,8 +260,29 @@ class Evaluation:
         )
         for name in ("peak_share", "single_threshold", "multi_threshold"):
             _require(0 < getattr(self, name) < 1, f"{name} must be between 0 and 1, not {getattr(self, name)}")
+        numbers = self.num_sources
+        _require(
+            numbers is None or (min(numbers, default=0) >= 1 and len(set(numbers)) == len(numbers)),
+            f"num_sources must be different numbers from 1 on, not {numbers}",
+        )
+        _require(
+            self.pairs == "drawn" or numbers is None or 2 in numbers,
+            f"official pairs are of two sources: num_sources must name 2, not only {numbers}",
+        )
+        _require(
+            self.crop != "annotated" or (self.pairs == "drawn" and not self.whole_groups),
+            "crop annotated is for single sources and whole clips: leave out official pairs and whole-groups",
+        )
         for name in ("num_examples", "num_looks"):
             _require(getattr(self, name) >= 0, f"{name} must not be negative, not {getattr(self, name)}")
+
+    def test_mixing(self, mixing: Mixing) -> Mixing:
+        """How test mixtures are made where training's are made by `mixing`: of all numbers of sources tested on."""
+        if self.arrangement is not None:
+            mixing = dataclasses.replace(mixing, arrangement=self.arrangement)
+        if self.num_sources is None:
+            return mixing
+        return dataclasses.replace(mixing, num_sources=max(self.num_sources), min_sources=min(self.num_sources))
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -133,7 +133,7 @@ class Localizing:
         return results["excluded"].is_null().to_numpy()
 
     def why_not(self, results: pa.Table) -> str:
-        of_one = results.filter(pc.equal(results["system"], results["system"][0]))
+        of_one = results.filter(pc.field("system") == results["system"][0])
         counts = of_one["excluded"].value_counts().to_pylist()
         return ", ".join(f"{count['counts']} sources with {count['values']}" for count in counts)
 

@@ -9,9 +9,9 @@ import pytest
 from cocktail.config import Evaluation
 from cocktail.evaluate import Trained
 from cocktail.metrics.results import RESULTS
+from cocktail.report.separation_report import metrics_of, tables_by_number
 from cocktail.types import UsageError
 from jobs import sgn_musdb18
-from cocktail.report.separation_report import metrics_of, tables_by_number
 from jobs.scoring import Scoring, in_classes_of, make_test_list
 from pipelines.index import IndexRow, make_index
 from tests.integration.small_experiment import SMALL

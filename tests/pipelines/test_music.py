@@ -428,6 +428,7 @@ def test_boxes_are_clipped_and_those_beyond_the_picture_or_without_area_left_out
     table = index(tmp_path, solo, boxes=(write_json(tmp_path / "solotest.json", dsol(given)),))
     assert boxes(table["boxes"].to_pylist()[0]) == [(0, 0, 0.5, 0.5, 1.0, 1.0), (1, 0, 0.0, 0.0, 0.25, 0.25)]
     assert notes(table) == [
+        "1 boxes begin over the edge of the picture: cut there",
         "3 boxes have no area: left out",
         "2 boxes reach over the edge of the picture: left out",
     ]

@@ -8,9 +8,9 @@ import pytest
 
 from cocktail.types import UsageError
 from jobs.shard_vggss import ShardVGGSS
-from pipelines.shard_plan import ShardSettings, plan_shards
-from pipelines.vggsound import vggss_classes
-from pipelines.vggss import index_vggss
+from pipelines.shard_plan import ShardSettings, plan_shards, planned_clip_ids
+from pipelines.vggsound import index_vggsound, vggss_classes
+from pipelines.vggss import index_vggss, with_boxes
 
 HUGE = -2.8823037615171176e16
 WHOLE = [0.25, 0.5, 0.75, 1.0]
@@ -86,6 +86,7 @@ def test_boxes_are_cut_at_the_picture_and_those_without_an_area_are_left_out_and
     assert corners(index) == [[whole_picture], [WHOLE], [[0.0, 0.25, 0.5, 1.0]], [], [], [], [whole_picture]]
     assert index["problem"].to_pylist() == [None, None, None, *["empty truth"] * 3, None]
     assert notes(index) == [
+        "2 boxes reach over the edge of the picture and are cut there; the first: item0_000000",
         "5 boxes have no area inside the picture and are left out; the first: item1_000000",
         "3 items have no box and are set aside; the first: item3_000000",
     ]
@@ -142,6 +143,38 @@ def test_folders_without_a_clip_are_refused(tmp_path):
         index_vggss(vggss, f"{tmp_path}/none")
     with pytest.raises(UsageError, match="none of the 4 clips"):
         index_vggss(vggss, str(tmp_path))
+
+
+def test_boxes_are_joined_to_an_index_of_vggsound_and_change_nothing_else_of_it(tmp_path):
+    items = [ITEMS[1], (C, "airplane flyby", [[0.5, 0.5, HUGE, HUGE]])]
+    vggss, videos = make(tmp_path, items, names=[f"{item[0]}.mp4" for item in ITEMS])
+    listed = [(A, "train"), (B, "test"), (C, "test"), (D, "train")]
+    labels = {item[0]: item[1] for item in ITEMS}
+    rows = [(clip[:11], int(clip[12:]), labels[clip], split) for clip, split in listed]
+    index = index_vggsound(write_csv(tmp_path, "vggsound.csv", rows), videos)
+    marked = with_boxes(index, vggss)
+    assert marked.schema.equals(index.schema)
+    assert marked.drop_columns("boxes").equals(index.drop_columns("boxes"))
+    assert marked.schema.metadata[b"cocktail.classes"] == index.schema.metadata[b"cocktail.classes"]
+    assert corners(marked) == [None, [WHOLE, [0.0, 0.0, 1.0, 0.125]], [], None]
+    assert {box["class_id"] for box in marked["boxes"].to_pylist()[1]} == {1}
+    assert notes(marked) == [
+        f"1 boxes have no area inside the picture and are left out; the first: {C}",
+        f"1 items have no box and have an empty list; the first: {C}",
+    ]
+    # Boxes are no part of who shares a shard with whom, and so of no mixture.
+    before, after = (plan_shards(table, ShardSettings(dataset="x", shard_mb=0.4)) for table in (index, marked))
+    assert len(after) == 4
+    assert after["shard"] == before["shard"]
+    assert planned_clip_ids(after) == planned_clip_ids(before)
+    foreign = make_foreign(tmp_path)
+    with pytest.raises(UsageError, match="has no item that is among the 4 clips of the csv"):
+        with_boxes(index, foreign)
+
+
+def make_foreign(folder):
+    (folder / "foreign.json").write_text(json.dumps([{"file": "zzzzzzzzzzz_000001", "class": "x", "bbox": [WHOLE]}]))
+    return str(folder / "foreign.json")
 
 
 def test_items_that_are_no_test_clips_of_their_class_are_noted_and_stay(tmp_path):

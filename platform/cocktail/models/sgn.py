@@ -133,7 +133,7 @@ class SGNConfig:
         self.require_test_mixing(mixing)
 
     def require_test_mixing(self, mixing: Mixing) -> None:
-        """Raise UsageError for mixtures of another number of frames, or of sources that no class names.
+        """Raise UsageError for mixtures of another number of frames, of sources that no class names, or of whole clips.
 
         The number of sources must be that of the slots if there are no classes to choose by.
         """
@@ -142,6 +142,11 @@ class SGNConfig:
             raise UsageError(
                 f"pooled_slots separates model.num_slots {self.num_slots} sources, the mixtures have "
                 f"{mixing.fewest_sources} to {mixing.num_sources}: set one to fit the other"
+            )
+        if mixing.arrangement == "whole":
+            raise UsageError(
+                "whole clips are one sound, with no reference for each source, which SGN learns and is scored by: "
+                "leave --mixing.arrangement at remixed or released"
             )
         if not slots and not mixing.distinct_classes:
             raise UsageError("SGN names sources by their class: leave out --mixing.no-distinct-classes")
