@@ -23,12 +23,10 @@ from cocktail.report.examples import names_of
 from cocktail.report.figures import write_sounds
 from cocktail.report.localization_tables import ScoringRules, percent
 from cocktail.report.overlays import Scene, Shown, overlays_figure
-from cocktail.report.sweep_figures import to_png
 from cocktail.report.tables import class_name, rows_of
 from cocktail.types import NO_CLASS, Localization, Localizer, MixtureBatch
 
-FIGURE_DPI, FIGURE_COLOURS = 90, 256
-"""Photographs in all of their colours take four times the room."""
+FIGURE_DPI = 90
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -109,7 +107,7 @@ def store_example(folder: Path, example: LocalizedExample) -> None:
     """Write one mixture's figure, picture and wavs."""
     scene, own = example.scene, folder / example.mixture_id
     own.mkdir(parents=True, exist_ok=True)
-    (folder / f"{example.mixture_id}.png").write_bytes(to_png(example.figure, FIGURE_DPI, FIGURE_COLOURS))
+    example.figure.savefig(folder / f"{example.mixture_id}.png", dpi=FIGURE_DPI)
     write_sounds(own, scene.mixture, example.references, None, scene.class_names, scene.sample_rate_hz)
     Image.fromarray(scene.picture).save(own / "picture.png")
 
