@@ -5,7 +5,7 @@ import itertools
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.metrics import average_precision_score
 
@@ -101,6 +101,7 @@ def test_a_constant_map_chooses_everything_by_peak_and_by_half():
         assert half(torch.full((2, 3), value)).all()
 
 
+@settings(max_examples=40, deadline=None)
 @given(st.lists(st.integers(0, 5), min_size=1, max_size=40), st.booleans())
 def test_half_chooses_at_least_half_and_no_more_than_ties_force(values, distinct):
     maps = torch.tensor([values], dtype=torch.float32)
@@ -163,6 +164,7 @@ def test_the_best_order_of_more_maps_than_sources_leaves_some_out():
     assert batch.order.tolist() == [[2, 1], [0, 1]]
 
 
+@settings(max_examples=40, deadline=None)
 @given(st.lists(st.lists(st.integers(0, 4), min_size=16, max_size=16), min_size=6, max_size=6))
 def test_the_best_order_is_never_worse_than_that_by_name(pixels):
     maps = torch.tensor(pixels[:3]).float().reshape(3, 4, 4)

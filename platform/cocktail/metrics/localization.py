@@ -15,6 +15,7 @@ from __future__ import annotations
 import itertools
 from typing import Literal, NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -32,7 +33,7 @@ def average_precision(maps: Tensor, truths: Tensor) -> Tensor:
     scikit-learn's `average_precision_score`. Raises ValueError if the truth is not bool, or a map not finite.
     """
     _check(maps, truths)
-    shape = torch.broadcast_shapes(maps.shape[:-2], truths.shape[:-2])
+    shape = np.broadcast_shapes(maps.shape[:-2], truths.shape[:-2])
     values, order = maps.flatten(-2).sort(dim=-1, descending=True)
     places = torch.arange(values.shape[-1], device=maps.device)
     hits = truths.flatten(-2).expand(*shape, -1).gather(-1, order.expand(*shape, -1))

@@ -305,10 +305,13 @@ def _rows(
         columns["map_class_id"] = maps.class_ids.gather(1, maps.chosen).flatten().cpu().numpy()
     return pa.table(
         {
-            f.name: pa.array(columns[f.name], f.type, from_pandas=True)
-            if f.name in columns
-            else pa.nulls(B * N, f.type)
+            f.name: _column(columns[f.name], f.type) if f.name in columns else pa.nulls(B * N, f.type)
             for f in LOCALIZATION_RESULTS
         },
         schema=LOCALIZATION_RESULTS,
     )
+
+
+def _column(values: Any, type_: pa.DataType) -> pa.Array:
+    is_score = isinstance(values, np.ndarray) and values.dtype.kind == "f"
+    return pa.array(values, type_, mask=np.isnan(values) if is_score else None)

@@ -54,7 +54,7 @@ def panel(
         for n, name in enumerate(class_names):
             axis = axes[n, column]
             level = spectrogram_db(waveforms[n], sample_rate_hz, loudest)
-            picture = _draw_spectrogram(axis, level, len(waveforms[n]), sample_rate_hz)
+            picture = draw_spectrogram(axis, level, len(waveforms[n]), sample_rate_hz)
             if column == 0:
                 axis.set_ylabel(f"{two_lines(name)}\n\nkHz (log)")
             chosen = [f"“{shorten(found[system][n], 24)}”"] if system in found else []
@@ -91,8 +91,11 @@ def _magnitude(waveform: np.ndarray, sample_rate_hz: int) -> np.ndarray:
     return np.abs(np.fft.rfft(frames * np.hanning(size))).T
 
 
-def _draw_spectrogram(axis: Any, level: np.ndarray, num_samples: int, sample_rate_hz: int) -> Any:
-    """Rows of one height, so the axis counts decades above 1 kHz and is labelled in kHz."""
+def draw_spectrogram(axis: Any, level: np.ndarray, num_samples: int, sample_rate_hz: int) -> Any:
+    """Draw levels of `spectrogram_db`, 0 dB the brightest; returns what a colour bar needs.
+
+    Rows have one height, so the axis counts decades above 1 kHz and is labelled in kHz.
+    """
     bottom, top = np.log10(row_edges_hz(sample_rate_hz)[[0, -1]] / 1000)
     picture = axis.imshow(
         level,
@@ -210,14 +213,15 @@ def write_sounds(
     folder: Path,
     mixture: np.ndarray,
     references: np.ndarray,
-    estimates: np.ndarray,
+    estimates: np.ndarray | None,
     class_names: Sequence[str],
     sample_rate_hz: int,
 ) -> None:
-    """Write mixture [T], references and estimates [N, T] as 16-bit wavs, named after their classes."""
+    """Write mixture [T], references and, if there are, estimates [N, T] as 16-bit wavs, named after their classes."""
     folder.mkdir(parents=True, exist_ok=True)
     soundfile.write(folder / "mixture.wav", mixture, sample_rate_hz, subtype="PCM_16")
     for n, name in enumerate(class_names):
         safe = re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")
         soundfile.write(folder / f"reference-{n}-{safe}.wav", references[n], sample_rate_hz, subtype="PCM_16")
-        soundfile.write(folder / f"estimate-{n}-{safe}.wav", estimates[n], sample_rate_hz, subtype="PCM_16")
+        if estimates is not None:
+            soundfile.write(folder / f"estimate-{n}-{safe}.wav", estimates[n], sample_rate_hz, subtype="PCM_16")

@@ -25,6 +25,7 @@ from cocktail.metrics.localization_results import EXCLUDED, SAME_CLASS
 from cocktail.report.tables import PresenceScores, class_name, markdown_table, presence_in, rows_of
 
 SCORES = ("ap", "ap_best_order", "iou_peak", "iou_half", "iou_fixed")
+INTERVAL = "95 % interval"
 RULES = ("peak", "half", "fixed")
 """The binary rules, as columns `iou_<rule>` name them; the first is the headline."""
 
@@ -168,10 +169,10 @@ def system_table(summaries: Sequence[LocalizationSummary], rules: ScoringRules) 
     """Header and rows of the summaries of one number of sources, scores in percent."""
     first = summaries[0]
     one = first.num_sources == 1
-    header = ["system", "AP" if one else "CAP", "95 % interval"] + ([] if one else ["PIAP"])
+    header = ["system", "AP" if one else "CAP", INTERVAL] + ([] if one else ["PIAP"])
     for rule, name in rules.names.items():
         header.append(f"{'IoU' if one else 'CIoU'}@{first.threshold:g}, {name}")
-        header += ["95 % interval"] if rule == RULES[0] else []
+        header += [INTERVAL] if rule == RULES[0] else []
         header += [f"AUC, {name}"] if one else [f"per slot, {name}", f"AUC, {name}"]
     rows = []
     for summary in summaries:

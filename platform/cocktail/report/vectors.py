@@ -52,16 +52,16 @@ class VectorScores:
     num_classes: int
 
 
-def vectors_of(results: pa.Table, system: str) -> tuple[np.ndarray, np.ndarray]:
-    """A system's source vectors float32 [V, D] and class ids int64 [V] in a table of results.
+def vectors_of(results: pa.Table, system: str, column: str = "source_vector") -> tuple[np.ndarray, np.ndarray]:
+    """A system's vectors float32 [V, D] in a column of a table of results, and their class ids int64 [V].
 
     Rows without a vector or without a class are left out; V is 0 if that is all.
     """
-    rows = results.select(["system", "class_id", "source_vector"]).filter(pc.field("system") == system)
-    rows = rows.filter(pc.field("source_vector").is_valid() & (pc.field("class_id") != NO_CLASS))
+    rows = results.select(["system", "class_id", column]).filter(pc.field("system") == system)
+    rows = rows.filter(pc.field(column).is_valid() & (pc.field("class_id") != NO_CLASS))
     if not len(rows):
         return np.zeros((0, 0), np.float32), np.zeros(0, np.int64)
-    return np.array(rows["source_vector"].to_pylist(), np.float32), rows["class_id"].to_numpy().astype(np.int64)
+    return np.array(rows[column].to_pylist(), np.float32), rows["class_id"].to_numpy().astype(np.int64)
 
 
 def why_not(vectors: np.ndarray, class_ids: np.ndarray) -> str | None:

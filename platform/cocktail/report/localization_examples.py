@@ -1,0 +1,166 @@
+"""A few localized mixtures for eyes and ears: heat maps over their pictures, and their sounds.
+
+Shape letters: B batch, N sources, T samples, K pictures, H and W height and width of one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import torch
+from matplotlib.figure import Figure
+from PIL import Image
+from torch import Tensor
+
+from cocktail.audio.mixing import mix, superpose
+from cocktail.metrics.localization import centred_box, constant_map, peak
+from cocktail.metrics.localization_results import CENTRED_BOX, CONSTANT_MAP, LocalizedMixtures, score_maps
+from cocktail.report.examples import names_of
+from cocktail.report.figures import write_sounds
+from cocktail.report.localization_tables import ScoringRules, percent
+from cocktail.report.overlays import Scene, Shown, overlays_figure
+from cocktail.report.tables import class_name, rows_of
+from cocktail.types import NO_CLASS, Localization, Localizer, MixtureBatch
+
+FIGURE_DPI = 90
+
+
+@dataclass(frozen=True, kw_only=True)
+class LocalizedExample:
+    """One mixture, what was made of it, and its sounds."""
+
+    mixture_id: str
+    scene: Scene
+    references: np.ndarray
+    """[N, T], in [-1, 1]; they add up to the scene's mixture."""
+    rule: str
+    """That of the scene's binary maps."""
+
+    @property
+    def figure(self) -> Figure:
+        return overlays_figure(self.scene, self.rule)
+
+
+def localize_examples(
+    model: Localizer,
+    batch: MixtureBatch,
+    classes: Sequence[str],
+    sample_rate_hz: int,
+    rules: ScoringRules,
+    name: str = "model",
+) -> Iterator[LocalizedExample]:
+    """Each mixture of a batch with pictures, localized by a model with a name, its alternatives and controls."""
+    assert batch.pictures is not None
+    mixtures, references = mix(batch)  # within [-1, 1], to be heard; the model hears the plain sum
+    sums = superpose(batch)
+    for b, mixture_id in enumerate(batch.mixture_ids):
+        count = int(batch.present[b].sum())
+        class_ids, pictures = batch.class_ids[b : b + 1, :count], _pictures(batch, b, count)
+        with torch.inference_mode():
+            found = model.localize(sums[b : b + 1], pictures, class_ids)
+        others = {f"{name}, {reading}": other for reading, other in found.alternatives.items()}
+        K, H, W = pictures.shape[1:4]
+        known = torch.zeros(1, count, dtype=torch.bool)
+        truths = torch.zeros(1, count, H, W, dtype=torch.bool)
+        if batch.truth is not None and batch.has_truth is not None:
+            truths, known = batch.truth[b : b + 1, :count], batch.has_truth[b : b + 1, :count]
+        mixture = LocalizedMixtures(
+            mixture_ids=[mixture_id], class_ids=class_ids, truths=truths, has_truth=known, num_pictures=K
+        )
+        scene = Scene(
+            title=f"mixture {mixture_id}",
+            picture=np.concatenate(list(pictures[0].numpy()), axis=1),
+            num_pictures=K,
+            truths=mixture.wide_truths[0].numpy(),
+            class_names=names_of(class_ids[0], tuple(classes)),
+            mixture=mixtures[b].numpy(),
+            sample_rate_hz=sample_rate_hz,
+            systems=_shown({name: found, **others}, mixture, classes, rules),
+        )
+        yield LocalizedExample(
+            mixture_id=mixture_id,
+            scene=scene,
+            references=references[b, :count].numpy(),
+            rule=rules.names["peak"],
+        )
+
+
+def store_localization_examples(
+    folder: Path,
+    model: Localizer,
+    batch: MixtureBatch,
+    classes: Sequence[str],
+    sample_rate_hz: int,
+    rules: ScoringRules,
+    name: str = "model",
+) -> None:
+    """Write `<mixture id>.png`, the maps over the picture, and a folder of the picture and wavs for each mixture."""
+    for example in localize_examples(model, batch, classes, sample_rate_hz, rules, name):
+        store_example(folder, example)
+
+
+def store_example(folder: Path, example: LocalizedExample) -> None:
+    """Write one mixture's figure, picture and wavs."""
+    scene, own = example.scene, folder / example.mixture_id
+    own.mkdir(parents=True, exist_ok=True)
+    example.figure.savefig(folder / f"{example.mixture_id}.png", dpi=FIGURE_DPI)
+    write_sounds(own, scene.mixture, example.references, None, scene.class_names, scene.sample_rate_hz)
+    Image.fromarray(scene.picture).save(own / "picture.png")
+
+
+def _pictures(batch: MixtureBatch, b: int, count: int) -> Tensor:
+    """uint8 [1, K, H, W, 3]: the first picture of each of a mixture's sources, or the one of all."""
+    assert batch.pictures is not None
+    own = batch.pictures[b, :, 0]
+    return (own if len(own) == 1 else own[:count])[None]
+
+
+def _shown(
+    systems: Mapping[str, Localization], mixture: LocalizedMixtures, classes: Sequence[str], rules: ScoringRules
+) -> dict[str, Shown]:
+    """What systems and two controls show of one mixture."""
+    results = score_maps(mixture, systems, peak_share=rules.peak_share, fixed_threshold=rules.fixed_threshold)
+    H, W = mixture.wide_truths.shape[-2:]
+    controls = {CONSTANT_MAP: constant_map(H, W), CENTRED_BOX: centred_box(H, W)}
+    shown = {}
+    for name in (*systems, *controls):
+        rows = rows_of(results, "system", [name])
+        if name in controls:
+            maps = controls[name].expand(len(rows), -1, -1)
+        else:
+            maps = systems[name].maps[0, rows["map"].to_pylist()].float().cpu()
+        chosen = peak(maps, rules.peak_share)
+        shown[name] = Shown(
+            maps=_on_the_whole(maps, W, torch.nan).numpy(),
+            chosen=_on_the_whole(chosen, W, False).numpy(),
+            captions=_captions(rows, classes),
+        )
+    return shown
+
+
+def _on_the_whole(maps: Tensor, width: int, elsewhere: float) -> Tensor:
+    """[N, H, width]: maps of the whole picture as they are; those of each source's own picture in its columns."""
+    N, H, W = maps.shape
+    if width == W:
+        return maps
+    whole = maps.new_full((N, H, width), elsewhere)
+    for n in range(N):
+        whole[n, :, n * W : (n + 1) * W] = maps[n]
+    return whole
+
+
+def _captions(rows: pa.Table, classes: Sequence[str]) -> list[str]:
+    """Each source's class, the class of its map if that is another, and below them its scores in percent."""
+    captions = []
+    for row in rows.to_pylist():
+        scores = {"AP": row["ap"], "IoU": row["iou_peak"]}
+        told = [f"{name} {percent(score)}" for name, score in scores.items() if score is not None]
+        caption, other = class_name(classes, row["class_id"]), row["map_class_id"]
+        if other is not None and other not in (NO_CLASS, row["class_id"]):
+            caption += f"\nby the map of {class_name(classes, other)}"
+        captions.append(f"{caption}\n{', '.join(told) or row['excluded']}")
+    return captions

@@ -1,0 +1,188 @@
+"""What a scored localization run stores: tables, one page that needs nothing else, overlays, sounds and figures."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+from matplotlib.figure import Figure
+
+from cocktail.report.learning import History, learning_figure
+from cocktail.report.localization_examples import LocalizedExample, store_example
+from cocktail.report.localization_tables import (
+    INTERVAL,
+    LocalizationSummary,
+    ScoringRules,
+    by_class,
+    class_table,
+    excluded_text,
+    markdown,
+    metrics_of,
+    presence_by_modality,
+    summarise,
+    system_table,
+)
+from cocktail.report.page import PAGE_NAME, Heading, Part, Picture, Sound, Sounds, Table, Text, to_html
+from cocktail.report.sweep_examples import to_wav
+from cocktail.report.tables import PresenceScores, markdown_table
+from cocktail.report.vectors import VectorScores, vectors_of, vectors_panel
+
+FIGURE_DPI = 100
+RULES_TOLD = (
+    "In percent; higher is better. AP ranks a map's pixels against the truth's, CAP is its mean over the sources of a "
+    "mixture, each by the map of its class, and PIAP that in the best order of maps. IoU is of maps made binary by the "
+    "rule that the heading names: `peak(r)` takes what is above a share r of the map's range, `half` the brighter half "
+    "of the pixels, `fixed` what reaches one threshold for all maps. IoU@t is the share of mixtures whose IoU reaches "
+    "t, CIoU@t the same of the mean IoU over a mixture's sources; per slot, each source counts by itself. AUC is the "
+    "area below that share over t from 0 to 1. Small: the 95 % bootstrap interval over mixtures."
+)
+CONTROLS_TOLD = (
+    "Controls hear and see nothing: the constant map takes everything, and its AP is chance; the centred box takes "
+    "half of the picture; the ideal map knows the truth, and is the ceiling of each rule."
+)
+
+
+def localization_report(
+    folder: Path,
+    results: pa.Table,
+    *,
+    name: str,
+    classes: Sequence[str],
+    rules: ScoringRules,
+    examples: Iterable[LocalizedExample] = (),
+    histories: Mapping[str, History] | None = None,
+    steps_per_epoch: int | None = None,
+) -> tuple[str, dict[str, float]]:
+    """Write what there is to read of a table of LOCALIZATION_RESULTS into a folder; what to print, and metrics.
+
+    `name` is the model's system, `rules` those that the results were scored by. Written are report.html, table.md,
+    results.parquet, by_class.md and .parquet, examples/, and, where there is what they show, vectors.png and
+    learning.png. Metrics are named `test/...`, in [0, 1]. `histories` are the run's metrics by step.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    summaries = summarise(results, rules)
+    presence = presence_by_modality(results, name, len(classes))
+    by_classes = by_class(results, name, classes)
+    figures, vectors = _vectors(results, name, classes)
+    if histories:
+        figures["learning"] = learning_figure(histories, name, steps_per_epoch)
+    for kind, figure in figures.items():
+        figure.savefig(folder / f"{kind}.png", dpi=FIGURE_DPI)
+    shown = _store_examples(folder / "examples", examples)
+
+    text = "\n\n".join(
+        [markdown(summaries, rules), *_presence_texts(presence), *(_vectors_text(*each) for each in vectors.items())]
+    )
+    (folder / "table.md").write_text(text + "\n", "utf-8")
+    pq.write_table(results, folder / "results.parquet")
+    pq.write_table(by_classes, folder / "by_class.parquet")
+    header, rows = class_table(by_classes, rules)
+    (folder / "by_class.md").write_text(markdown_table(header, rows) + "\n", "utf-8")
+    parts: list[Part] = [
+        *score_parts(summaries, rules),
+        *presence_parts(presence),
+        *shown,
+        Heading("By class"),
+        Table(header, rows, f"{name}: means over sources, in percent"),
+        *_figure_parts(folder, figures),
+    ]
+    (folder / PAGE_NAME).write_text(to_html(f"Localization by {name}", parts), "utf-8")
+
+    metrics = metrics_of(summaries)
+    for modality, found in presence.items():
+        metrics |= {f"test/{modality}_presence/{score}": value for score, value in found.values.items()}
+    for modality, scores in vectors.items():
+        metrics |= {f"test/{modality}_vectors/{score}": value for score, value in asdict(scores).items()}
+    return text, metrics
+
+
+def score_parts(summaries: Mapping[int, Sequence[LocalizationSummary]], rules: ScoringRules) -> list[Part]:
+    """A table for each number of sources."""
+    parts: list[Part] = [Heading("Scores"), Text(RULES_TOLD), Text(CONTROLS_TOLD)]
+    for number, of_number in summaries.items():
+        parts.append(Heading(f"Mixtures of {number} source{'s' if number > 1 else ''}", 3))
+        parts.append(_scores_table(*system_table(of_number, rules)))
+        parts += [Text(text)] if (text := excluded_text(of_number)) else []
+    return parts
+
+
+def _scores_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> Table:
+    """The table with each interval below what it is of: the page is not as wide as a terminal."""
+    kept = [i for i, heading in enumerate(header) if heading != INTERVAL]
+    below = {i - 1 for i, heading in enumerate(header) if heading == INTERVAL}
+    cells = [[f"{row[i]}\n{row[i + 1]}" if i in below and row[i + 1] else row[i] for i in kept] for row in rows]
+    return Table([header[i] for i in kept], cells)
+
+
+def presence_parts(presence: Mapping[str, PresenceScores]) -> list[Part]:
+    """How well the model says which classes are heard and seen; nothing if it does not."""
+    if not presence:
+        return []
+    rows = [
+        [{"audio": "heard", "visual": "seen"}[modality], average, *(f"{value:.3f}" for value in scores)]
+        for modality, found in presence.items()
+        for average, scores in (("micro", found.micro), ("macro", found.macro))
+    ]
+    caption = "Classes of presence above 0.5 against those of the sources, in [0, 1]"
+    return [Heading("What is there"), Table(["classes", "average", "precision", "recall", "F1"], rows, caption)]
+
+
+def _presence_texts(presence: Mapping[str, PresenceScores]) -> list[str]:
+    return [f"{modality}:\n\n{found.describe()}" for modality, found in presence.items()]
+
+
+def _vectors_text(modality: str, scores: VectorScores) -> str:
+    return (
+        f"{modality} vectors by class: silhouette {scores.silhouette:.2f}, 5-NN accuracy {scores.knn5_accuracy:.1%} "
+        f"(chance {scores.chance:.1%}), {scores.num_vectors} vectors of {scores.num_classes} classes"
+    )
+
+
+def _vectors(results: pa.Table, name: str, classes: Sequence[str]) -> tuple[dict[str, Figure], dict[str, VectorScores]]:
+    """A figure of a model's vectors by t-SNE (AVGN Fig. 4), if it has any, and scores of those that can be scored."""
+    found = {modality: vectors_of(results, name, f"{modality}_vector") for modality in ("audio", "visual")}
+    found = {modality: (vectors, class_ids) for modality, (vectors, class_ids) in found.items() if len(vectors)}
+    if not found:
+        return {}, {}
+    figure, scores = vectors_panel({f"{modality} vectors": each for modality, each in found.items()}, tuple(classes))
+    told = zip(found, scores.values(), strict=True)
+    return {"vectors": figure}, {modality: each for modality, each in told if each is not None}
+
+
+def _store_examples(folder: Path, examples: Iterable[LocalizedExample]) -> list[Part]:
+    """Write examples, and show what was written."""
+    parts: list[Part] = []
+    for example in examples:
+        store_example(folder, example)
+        scene, classes = example.scene, " and ".join(example.scene.class_names)
+        sounds = {"mixture": scene.mixture}
+        if len(scene.class_names) > 1:
+            sounds |= {f"only {c}": example.references[n] for n, c in enumerate(scene.class_names)}
+        players = [Sound(label, to_wav(sound, scene.sample_rate_hz), label) for label, sound in sounds.items()]
+        parts += [
+            Heading(f"Mixture {example.mixture_id}: {classes}", 3),
+            Sounds(players),
+            Picture(
+                f"{example.mixture_id}.png",
+                (folder / f"{example.mixture_id}.png").read_bytes(),
+                f"Maps of {classes} over the picture, a row a system; the solid line is the truth, the dashed one what "
+                f"the map says by {example.rule}. AP and IoU in percent.",
+            ),
+        ]
+    return [Heading("Examples"), *parts] if parts else []
+
+
+def _figure_parts(folder: Path, figures: Iterable[str]) -> list[Part]:
+    """The figures that were written."""
+    captions = {
+        "vectors": ("Vectors by class", "What stands for each source, by t-SNE, a colour a class (AVGN Fig. 4)."),
+        "learning": ("Learning curves", "Recognition of classes and losses by step."),
+    }
+    parts: list[Part] = []
+    for kind in figures:
+        title, caption = captions[kind]
+        parts += [Heading(title), Picture(f"{kind}.png", (folder / f"{kind}.png").read_bytes(), caption)]
+    return parts

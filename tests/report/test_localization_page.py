@@ -1,0 +1,105 @@
+"""What a scored localization run stores: a page that holds all, and files that say the same."""
+
+from __future__ import annotations
+
+import re
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from matplotlib.figure import Figure
+
+from cocktail.metrics.localization_results import LOCALIZATION_RESULTS
+from cocktail.report import localization_examples
+from cocktail.report.localization_examples import LocalizedExample
+from cocktail.report.localization_page import localization_report
+from cocktail.report.localization_tables import ScoringRules
+from cocktail.report.overlays import Scene
+
+CLASSES = ("bell", "<drum>")
+RULES = ScoringRules()
+HISTORIES = {"loss/total": [(1, 2.0), (10, 1.0)]}
+
+
+def results(**model) -> pa.Table:
+    """Twelve mixtures of two sources, by a model and by chance; in one nobody said where a source is."""
+    rows = [
+        {
+            "mixture_id": f"m{b}",
+            "system": system,
+            "source": n,
+            "num_sources": 2,
+            "class_id": n,
+            "ap": None if (b, n) == (0, 0) else ap,
+            "ap_best_order": None if b == 0 else ap + 0.1,
+            "iou_peak": None if (b, n) == (0, 0) else ap / 2,
+            "iou_half": None if (b, n) == (0, 0) else ap / 4,
+            "excluded": "no truth" if (b, n) == (0, 0) else None,
+            **({name: values(b, n) for name, values in model.items()} if system == "avgn" else {}),
+        }
+        for b in range(12)
+        for system, ap in (("avgn", 0.75), ("constant map", 0.25))
+        for n in range(2)
+    ]
+    return pa.Table.from_pylist(rows, schema=LOCALIZATION_RESULTS)
+
+
+@pytest.fixture
+def example(monkeypatch) -> LocalizedExample:
+    """One whose figure is not drawn: that takes a second."""
+    monkeypatch.setattr(localization_examples, "overlays_figure", lambda scene, rule: Figure())
+    scene = Scene(
+        title="mixture 00aa",
+        picture=np.zeros((8, 16, 3), np.uint8),
+        num_pictures=2,
+        truths=np.zeros((2, 8, 16), bool),
+        class_names=CLASSES,
+        mixture=np.zeros(400, np.float32),
+        sample_rate_hz=4000,
+        systems={},
+    )
+    return LocalizedExample(mixture_id="00aa", scene=scene, references=np.zeros((2, 400), np.float32), rule="peak(0.5)")
+
+
+def test_the_page_and_the_files_hold_all_that_there_is(tmp_path, example):
+    table = results(
+        predicted_classes=lambda b, n: [0, 1],
+        visual_classes=lambda b, n: [0],
+        audio_vector=lambda b, n: [float(n), b / 100],
+        visual_vector=lambda b, n: [float(b), 0.0],
+    )
+    text, metrics = localization_report(
+        tmp_path, table, name="avgn", classes=CLASSES, rules=RULES, examples=[example], histories=HISTORIES
+    )
+    names = ["by_class.md", "by_class.parquet", "examples", "learning.png", "report.html", "results.parquet"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == [*names, "table.md", "vectors.png"]
+    assert pq.read_table(tmp_path / "results.parquet").equals(table)
+    assert (tmp_path / "table.md").read_text() == text + "\n"
+    assert "| avgn         | 75.0 |  75.0 to 75.0 | 85.0 |" in text
+    assert "audio vectors by class: silhouette 0.9" in text
+    assert metrics["test/avgn/cap"] == pytest.approx(0.75) and metrics["test/avgn/num_excluded"] == 1
+    assert metrics["test/constant_map/ciou"] == 0
+    assert metrics["test/audio_presence/micro_recall"] == 1 and metrics["test/visual_presence/micro_recall"] == 0.5
+    assert metrics["test/audio_vectors/knn5_accuracy"] == 1 > metrics["test/visual_vectors/knn5_accuracy"]
+
+    page = (tmp_path / "report.html").read_text()
+    assert '<td class="number">75.0<small>75.0 to 75.0</small></td><td class="number">85.0</td>' in page
+    headings = re.findall("<h[23]>(.*?)</h[23]>", page)
+    assert headings == [
+        *("Scores", "Mixtures of 2 sources", "What is there", "Examples", "Mixture 00aa: bell and &lt;drum&gt;"),
+        *("By class", "Vectors by class", "Learning curves"),
+    ]
+    assert len(re.findall("<audio ", page)) == 3 and len(re.findall("<img ", page)) == 3
+    assert all(source.startswith("data:") for source in re.findall(r'\s(?:src|href)="([^"]*)"', page))
+
+
+def test_of_what_is_not_there_nothing_is_shown(tmp_path):
+    text, metrics = localization_report(tmp_path, results(), name="avgn", classes=CLASSES, rules=RULES)
+    names = ["by_class.md", "by_class.parquet", "report.html", "results.parquet", "table.md"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == names
+    page = (tmp_path / "report.html").read_text()
+    assert re.findall("<h2>(.*?)</h2>", page) == ["Scores", "By class"]
+    assert text.endswith("Excluded: 1 no truth.")
+    assert {name.split("/")[1] for name in metrics} == {"avgn", "constant_map"}
+    assert "| bell   |      11 | 75.0 |" in (tmp_path / "by_class.md").read_text()
