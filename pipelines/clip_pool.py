@@ -84,7 +84,7 @@ class ClipPool:
     def describe(self) -> str:
         """One line: how many clips and classes, and what is left out."""
         left_out = ", ".join(f"{count} {reason}" for reason, count in self.left_out.items())
-        num_classes = len(np.unique(self.class_id[self.class_id != NO_CLASS]))
+        num_classes = len(list_array(self.table["class_ids"]).flatten().unique())
         return f"{self.split}: {len(self)} clips of {num_classes} classes" + (f"; left out {left_out}" * bool(left_out))
 
 

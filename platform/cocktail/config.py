@@ -229,7 +229,7 @@ class Evaluation:
     """Where test clips are cut. A middle that is silent is replaced by the loudest second. Annotated cuts single
     sources and whole clips around each of their pictures that has boxes or a mask, which is then shown."""
     test_list: str | None = None
-    """File of a list made by jobs/freeze_test_list.py; the settings above, but batch_size, are then not used."""
+    """File of a list made by jobs/freeze_test_list.py; the settings above, but num_sources, are then not used."""
     batch_size: int = 8
     """Mixtures separated at a time."""
     num_examples: int = 3

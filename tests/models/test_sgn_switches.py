@@ -164,6 +164,14 @@ def test_slots_refuse_another_number_of_sources_than_theirs():
         config.require_mixing(Mixing(num_sources=3))
 
 
+@pytest.mark.parametrize("config", [SGNConfig(), SGNConfig(source_vectors="pooled_slots")])
+def test_whole_clips_are_refused_for_want_of_references(config):
+    with pytest.raises(UsageError, match=r"leave --mixing\.arrangement at remixed or released"):
+        config.require_mixing(Mixing(arrangement="whole"))
+    with pytest.raises(UsageError, match="no reference for each source"):
+        config.require_test_mixing(Mixing(arrangement="whole"))
+
+
 @pytest.mark.parametrize(
     "settings",
     [

@@ -43,7 +43,8 @@ def class_names(class_ids: list[int]) -> tuple[str, ...]:
 def test_clips_of_other_numbers_of_classes_are_left_out_and_counted(manifest):
     duets = usable_clips(manifest, WHOLE, "test")
     assert duets.table["clip_id"].to_pylist() == ["duet0", "duet1"]
-    assert describe(duets).endswith("left out 1 of no class, 2 of fewer than 2 classes, 1 of more than 2 classes")
+    told = "test: 2 clips of 4 classes; left out 1 of no class, 2 of fewer than 2 classes, 1 of more than 2 classes"
+    assert describe(duets) == told
     assert sorted(usable_clips(manifest, BOTH, "test").table["clip_id"].to_pylist()) == [
         "duet0",
         "duet1",
