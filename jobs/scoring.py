@@ -6,7 +6,7 @@ import functools
 import hashlib
 import json
 import tempfile
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
 import numpy as np
@@ -15,10 +15,9 @@ import pyarrow.parquet as pq
 
 from cocktail.config import Evaluation, Mixing, Resources, flatten
 from cocktail.evaluate import APPLYING_CPUS, SCORING_CPUS, Trained, evaluate
-from cocktail.report.learning import learning_figure
-from cocktail.report.localization_report import localization_report
+from cocktail.report.localization_page import localization_report
 from cocktail.report.localization_tables import ScoringRules
-from cocktail.report.report import Report, Shown
+from cocktail.report.report import Report, Subject
 from cocktail.report.separation_report import separation_report
 from cocktail.storage import absolute, join
 from cocktail.tasks import Localizing, Task, task_of
@@ -129,7 +128,7 @@ class Scoring:
         return task_of(self.trained.model, self.evaluation, several)
 
     def score(self) -> pa.Table:
-        """The task's table of results; progress is shown."""
+        """The task's table of results; progress is subject."""
         read = functools.partial(read_mixtures, source=self._clips(), mixing=self.mixing)
         with ClipProgress(len(self.mixtures), "scored", "mixtures") as progress:
 
@@ -149,34 +148,23 @@ class Scoring:
             )
 
     def report(self, results: pa.Table, tracked: TrackedRun, step: int, steps_per_epoch: int | None = None) -> Report:
-        """Store scores, tables, figures and examples in MLflow: results.parquet, test_list.parquet, table.md,
-        learning.png where there is something to draw, and what the kind of model has beside them."""
+        """Store scores, tables, figures and sounds in MLflow: results.parquet, test_list.parquet, table.md, and what
+        the report of such a model holds besides."""
+        subject = Subject(
+            name=self.trained.name,
+            model=self.trained.model,
+            classes=self.trained.classes,
+            examples=self._examples(),
+            sample_rate_hz=self.mixing.sample_rate_hz,
+            histories=tracked.histories(("look/", "loss/", "validation/")),
+            steps_per_epoch=steps_per_epoch,
+        )
         with tempfile.TemporaryDirectory() as temporary:
             folder = Path(temporary)
-            histories = tracked.histories(("look/", "loss/", "validation/"))
-            if histories:
-                learning_figure(histories, self.trained.name, steps_per_epoch).savefig(folder / "learning.png", dpi=100)
-            shown = Shown(
-                name=self.trained.name,
-                model=self.trained.model,
-                classes=self.trained.classes,
-                examples=self._examples(),
-                sample_rate_hz=self.mixing.sample_rate_hz,
-            )
             if isinstance(self.task, Localizing):
-                report = localization_report(
-                    results,
-                    shown,
-                    folder,
-                    ScoringRules(
-                        single_threshold=self.evaluation.single_threshold,
-                        multi_threshold=self.evaluation.multi_threshold,
-                        peak_share=self.evaluation.peak_share,
-                        fixed_threshold=self.evaluation.fixed_threshold,
-                    ),
-                )
+                report = localization_report(results, subject, folder, rules_of(self.evaluation))
             else:
-                report = separation_report(results, shown, folder)
+                report = separation_report(results, subject, folder)
             (folder / "table.md").write_text(report.text + "\n")
             pq.write_table(results, folder / "results.parquet")
             pq.write_table(self.mixtures, folder / "test_list.parquet")
@@ -185,9 +173,17 @@ class Scoring:
         return report
 
     def _examples(self) -> MixtureBatch | None:
-        """The first test mixtures, of which figures and sounds are stored."""
-        rows = self.mixtures.slice(0, self.evaluation.num_examples)
-        return read_mixtures(rows, self._clips(), self.mixing) if len(rows) else None
+        """The first test mixtures of each number of sources, of which figures and sounds are stored."""
+        numbers = np.array([len(class_ids) for class_ids in self.mixtures["class_id"].to_pylist()])
+        wanted = self.evaluation.num_examples
+        rows = np.sort(np.concatenate([np.flatnonzero(numbers == number)[:wanted] for number in np.unique(numbers)]))
+        return read_mixtures(self.mixtures.take(rows), self._clips(), self.mixing) if len(rows) else None
+
+
+def rules_of(evaluation: Evaluation) -> ScoringRules:
+    """How maps are scored, as settings say."""
+    names = [field.name for field in fields(ScoringRules)]
+    return ScoringRules(**{name: getattr(evaluation, name) for name in names})
 
 
 def score_and_track(test: Scoring, tracking_uri: str, output: str) -> str:

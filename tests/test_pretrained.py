@@ -33,6 +33,7 @@ def test_auto_takes_what_torchvision_keeps_and_says_where_it_looked(tmp_path, mo
     kept.write_bytes(weights.read_bytes())
     found = InitialWeights.find("auto")
     assert found.data == weights.read_bytes()
+    assert found.sha256 is not None
     assert found.told == f"{IMAGENET_FILE}, SHA-256 {found.sha256[:16]}"  # by its digits it is not ImageNet's
     assert InitialWeights.find("none").told == "random"
 
@@ -43,6 +44,7 @@ def test_the_encoder_starts_from_the_files_weights_and_nothing_else_does(weights
     before = {name: value.clone() for name, value in model.state_dict().items()}
     assert isinstance(model, StartsFromPictures)
     found = InitialWeights.find(str(weights))
+    assert found.data is not None
     load_initial(model, found.data, str(weights))
     theirs = torch.load(weights, weights_only=True)
     for name, value in model.state_dict().items():

@@ -10,7 +10,7 @@ from cocktail.audio.mixing import superpose
 from cocktail.audio.power_spectrum import PowerSpectrumConfig
 from cocktail.config import Mixing
 from cocktail.models.avgn import AVGN, PREDICTED_CLASSES, AVGNConfig
-from cocktail.types import NO_CLASS, Classifier, Localizer, Separator, UsageError
+from cocktail.types import NO_CLASS, Classifier, Localizer, MixtureBatch, Separator, UsageError
 from tests.models.shapes_and_tones import RATE, SIDE, scenes
 
 SMALL = AVGNConfig(
@@ -25,6 +25,12 @@ SMALL = AVGNConfig(
 C = 5
 BATCH = scenes([[0, 3], [2, 1], [4, 0]])
 MIXING = Mixing(sample_rate_hz=RATE, segment_samples=2 * RATE, pictures_per_source=1, picture_side=SIDE, num_sources=2)
+
+
+def pictures_of(batch: MixtureBatch) -> torch.Tensor:
+    """uint8 [B, K, H, W, 3]."""
+    assert batch.pictures is not None
+    return batch.pictures[:, :, 0]
 
 
 @pytest.fixture
@@ -42,7 +48,7 @@ def test_it_localizes_and_classifies_and_does_not_separate(model):
 def test_losses_are_the_papers_written_out_source_by_source(model):
     model.eval()  # BatchNorm and all else give the same twice
     losses = model(BATCH)
-    heard, seen = model.hear(superpose(BATCH)), model.see(BATCH.pictures[:, :, 0], "wide")
+    heard, seen = model.hear(superpose(BATCH)), model.see(pictures_of(BATCH), "wide")
     f, gv, ga = seen.features[:, 0], seen.classes[:, 0], heard.classes
     total = torch.zeros(())
     for n in range(2):
@@ -67,18 +73,19 @@ def test_losses_are_the_papers_written_out_source_by_source(model):
 def test_each_picture_by_itself_shows_its_own_class_and_hears_the_mixture():
     torch.manual_seed(0)
     model = AVGN(replace(SMALL, view="split"), C).eval()
-    seen = model.see(BATCH.pictures[:, :, 0], "split")
+    seen = model.see(pictures_of(BATCH), "split")
     assert seen.features.shape == (3, 2, 4, 16)
     labels = F.one_hot(BATCH.class_ids, C).float()
+    assert seen.presence_logits is not None
     expected = F.binary_cross_entropy_with_logits(seen.presence_logits, labels)
     torch.testing.assert_close(model(BATCH)["visual_presence"], expected)
 
 
 def test_a_view_of_a_picture_by_itself_does_not_see_the_other(model):
     model.eval()
-    alone = model.see(BATCH.pictures[:, :1, 0], "wide").features[:, 0]
-    torch.testing.assert_close(model.see(BATCH.pictures[:, :, 0], "split").features[:, 0], alone)
-    beside = model.see(BATCH.pictures[:, :, 0], "wide").features[:, 0].unflatten(1, (2, 4))[:, :, :2].flatten(1, 2)
+    alone = model.see(pictures_of(BATCH)[:, :1], "wide").features[:, 0]
+    torch.testing.assert_close(model.see(pictures_of(BATCH), "split").features[:, 0], alone)
+    beside = model.see(pictures_of(BATCH), "wide").features[:, 0].unflatten(1, (2, 4))[:, :, :2].flatten(1, 2)
     assert not torch.allclose(beside, alone)  # convolutions reach over the seam
 
 
@@ -88,12 +95,14 @@ def test_as_eps_goes_to_zero_every_class_gathers_the_same_from_one_sound():
     for eps in (0.0, 1.0):
         torch.manual_seed(0)
         model = replace(SMALL, audio_eps=eps).build(C).eval()
+        assert model.class_tokens is not None and model.audio_branch is not None
         torch.nn.init.trunc_normal_(model.class_tokens, std=1.0)
         features = model.audio_encoder(model.spectrum(superpose(BATCH)))
         branch = model.audio_branch
         x = torch.cat([features, model.class_tokens.expand(3, -1, -1)], dim=1)
         for layer in branch.layers:
             x = layer(x)
+        assert branch.grouping is not None
         vectors, _ = branch.grouping(x[:, :1], x[:, 1:])
         gathered[eps] = vectors - x[:, 1:]
     same = gathered[0.0]
@@ -104,7 +113,7 @@ def test_as_eps_goes_to_zero_every_class_gathers_the_same_from_one_sound():
 
 def test_maps_are_cosines_at_the_pictures_size_in_the_order_of_the_classes(model):
     model.eval()
-    mixture, pictures = superpose(BATCH), BATCH.pictures[:, :, 0]
+    mixture, pictures = superpose(BATCH), pictures_of(BATCH)
     found = model.localize(mixture, pictures, BATCH.class_ids)
     assert found.maps.shape == (3, 2, SIDE, 2 * SIDE)
     assert found.maps.abs().max() <= 1 + 1e-6
@@ -118,7 +127,7 @@ def test_maps_are_cosines_at_the_pictures_size_in_the_order_of_the_classes(model
 
 def test_one_picture_of_all_sources_has_a_map_for_each(model):
     batch = scenes([[0, 3], [2, 1]], together=True)
-    found = model.eval().localize(superpose(batch), batch.pictures[:, :, 0], batch.class_ids)
+    found = model.eval().localize(superpose(batch), pictures_of(batch), batch.class_ids)
     assert found.maps.shape == (2, 2, SIDE, SIDE)
     assert "split" not in found.alternatives
     assert model.train()(batch)["total"].isfinite()
@@ -127,7 +136,7 @@ def test_one_picture_of_all_sources_has_a_map_for_each(model):
 @pytest.mark.parametrize("number", [1, 3])
 def test_a_model_of_two_sources_localizes_any_number(model, number):
     batch = scenes([[0, 3, 4][:number], [2, 1, 0][:number]])
-    found = model.eval().localize(superpose(batch), batch.pictures[:, :, 0], batch.class_ids)
+    found = model.eval().localize(superpose(batch), pictures_of(batch), batch.class_ids)
     assert found.maps.shape == (2, number, SIDE, number * SIDE)
     assert found.class_ids.equal(batch.class_ids)
 
@@ -135,7 +144,7 @@ def test_a_model_of_two_sources_localizes_any_number(model, number):
 def test_without_classes_one_map_serves_all():
     torch.manual_seed(0)
     model = replace(SMALL, source_vectors="pooled").build(C).eval()
-    found = model.localize(superpose(BATCH), BATCH.pictures[:, :, 0], BATCH.class_ids)
+    found = model.localize(superpose(BATCH), pictures_of(BATCH), BATCH.class_ids)
     assert found.maps[:, 0].equal(found.maps[:, 1])
     assert (found.class_ids == NO_CLASS).all()
     assert set(model(BATCH)) == {"localization", "total"}

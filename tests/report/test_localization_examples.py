@@ -10,7 +10,7 @@ from matplotlib.colors import same_color
 from PIL import Image
 
 from cocktail.audio.mixing import mix, superpose
-from cocktail.report.localization_examples import localize_examples, store_localization_examples
+from cocktail.report.localization_examples import localize_examples, store_example
 from cocktail.report.localization_tables import ScoringRules
 from cocktail.report.overlays import TRUTH_COLOUR, overlays_figure
 from cocktail.types import NO_CLASS, Localization, MixtureBatch
@@ -122,7 +122,8 @@ def test_a_share_of_the_peak_is_that_of_the_scores(batch):
 
 
 def test_stored_examples_are_a_figure_a_picture_and_wavs(tmp_path, batch):
-    store_localization_examples(tmp_path, Plain(), batch.rows(0, 1), CLASSES, 4000, ScoringRules())
+    [example] = localize_examples(Plain(), batch.rows(0, 1), CLASSES, 4000, ScoringRules())
+    store_example(tmp_path, example)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["00aa", "00aa.png"]
     names = ["mixture.wav", "picture.png", "reference-0-dog-barking.wav", "reference-1-bee-wasp-etc-buzzing.wav"]
     assert sorted(path.name for path in (tmp_path / "00aa").iterdir()) == names

@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
 from matplotlib.figure import Figure
 
 from cocktail.metrics.localization_results import LOCALIZATION_RESULTS
-from cocktail.report import localization_examples
+from cocktail.report import localization_examples, localization_page
 from cocktail.report.localization_examples import LocalizedExample
 from cocktail.report.localization_page import localization_report
 from cocktail.report.localization_tables import ScoringRules
 from cocktail.report.overlays import Scene
+from cocktail.report.report import Subject
+from tests.models.shapes_and_tones import scenes
 
 CLASSES = ("bell", "<drum>")
 RULES = ScoringRules()
@@ -62,20 +64,25 @@ def example(monkeypatch) -> LocalizedExample:
     return LocalizedExample(mixture_id="00aa", scene=scene, references=np.zeros((2, 400), np.float32), rule="peak(0.5)")
 
 
-def test_the_page_and_the_files_hold_all_that_there_is(tmp_path, example):
+SUBJECT = Subject(
+    name="avgn", model=None, classes=CLASSES, examples=None, sample_rate_hz=4000, histories={}, steps_per_epoch=None
+)
+
+
+def test_the_page_and_the_files_hold_all_that_there_is(tmp_path, example, monkeypatch):
     table = results(
         predicted_classes=lambda b, n: [0, 1],
         visual_classes=lambda b, n: [0],
         audio_vector=lambda b, n: [float(n), b / 100],
         visual_vector=lambda b, n: [float(b), 0.0],
     )
-    text, metrics = localization_report(
-        tmp_path, table, name="avgn", classes=CLASSES, rules=RULES, examples=[example], histories=HISTORIES
-    )
-    names = ["by_class.md", "by_class.parquet", "examples", "learning.png", "report.html", "results.parquet"]
-    assert sorted(path.name for path in tmp_path.iterdir()) == [*names, "table.md", "vectors.png"]
-    assert pq.read_table(tmp_path / "results.parquet").equals(table)
-    assert (tmp_path / "table.md").read_text() == text + "\n"
+    monkeypatch.setattr(localization_page, "localize_examples", lambda *_: [example])
+    subject = replace(SUBJECT, examples=scenes([[0, 1]]), histories=HISTORIES)
+    report = localization_report(table, subject, tmp_path, RULES)
+    text, metrics = report.text, report.metrics
+    names = ["by_class.md", "by_class.parquet", "examples", "learning.png", "report.html", "vectors.png"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == names
+    assert report.headline == {"cap": "0.750", "ciou": f"{metrics['test/avgn/ciou']:.3f}"}
     assert "| avgn         | 75.0 |  75.0 to 75.0 | 85.0 |" in text
     assert "audio vectors by class: silhouette 0.9" in text
     assert metrics["test/avgn/cap"] == pytest.approx(0.75) and metrics["test/avgn/num_excluded"] == 1
@@ -95,8 +102,9 @@ def test_the_page_and_the_files_hold_all_that_there_is(tmp_path, example):
 
 
 def test_of_what_is_not_there_nothing_is_shown(tmp_path):
-    text, metrics = localization_report(tmp_path, results(), name="avgn", classes=CLASSES, rules=RULES)
-    names = ["by_class.md", "by_class.parquet", "report.html", "results.parquet", "table.md"]
+    report = localization_report(results(), SUBJECT, tmp_path, RULES)
+    text, metrics = report.text, report.metrics
+    names = ["by_class.md", "by_class.parquet", "report.html"]
     assert sorted(path.name for path in tmp_path.iterdir()) == names
     page = (tmp_path / "report.html").read_text()
     assert re.findall("<h2>(.*?)</h2>", page) == ["Scores", "By class"]

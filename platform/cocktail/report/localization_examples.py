@@ -89,20 +89,6 @@ def localize_examples(
         )
 
 
-def store_localization_examples(
-    folder: Path,
-    model: Localizer,
-    batch: MixtureBatch,
-    classes: Sequence[str],
-    sample_rate_hz: int,
-    rules: ScoringRules,
-    name: str = "model",
-) -> None:
-    """Write `<mixture id>.png`, the maps over the picture, and a folder of the picture and wavs for each mixture."""
-    for example in localize_examples(model, batch, classes, sample_rate_hz, rules, name):
-        store_example(folder, example)
-
-
 def store_example(folder: Path, example: LocalizedExample) -> None:
     """Write one mixture's figure, picture and wavs."""
     scene, own = example.scene, folder / example.mixture_id

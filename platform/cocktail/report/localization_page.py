@@ -10,8 +10,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from matplotlib.figure import Figure
 
-from cocktail.report.learning import History, learning_figure
-from cocktail.report.localization_examples import LocalizedExample, store_example
+from cocktail.report.learning import learning_figure
+from cocktail.report.localization_examples import LocalizedExample, localize_examples, store_example
 from cocktail.report.localization_tables import (
     INTERVAL,
     LocalizationSummary,
@@ -19,6 +19,7 @@ from cocktail.report.localization_tables import (
     by_class,
     class_table,
     excluded_text,
+    headline_of,
     markdown,
     metrics_of,
     presence_by_modality,
@@ -26,6 +27,7 @@ from cocktail.report.localization_tables import (
     system_table,
 )
 from cocktail.report.page import PAGE_NAME, Heading, Part, Picture, Sound, Sounds, Table, Text, to_html
+from cocktail.report.report import Report, Subject
 from cocktail.report.sweep_examples import to_wav
 from cocktail.report.tables import PresenceScores, markdown_table
 from cocktail.report.vectors import VectorScores, vectors_of, vectors_panel
@@ -45,39 +47,26 @@ CONTROLS_TOLD = (
 )
 
 
-def localization_report(
-    folder: Path,
-    results: pa.Table,
-    *,
-    name: str,
-    classes: Sequence[str],
-    rules: ScoringRules,
-    examples: Iterable[LocalizedExample] = (),
-    histories: Mapping[str, History] | None = None,
-    steps_per_epoch: int | None = None,
-) -> tuple[str, dict[str, float]]:
-    """Write what there is to read of a table of LOCALIZATION_RESULTS into a folder; what to print, and metrics.
+def localization_report(results: pa.Table, subject: Subject, folder: Path, rules: ScoringRules) -> Report:
+    """The report of a table of LOCALIZATION_RESULTS, scored by `rules`.
 
-    `name` is the model's system, `rules` those that the results were scored by. Written are report.html, table.md,
-    results.parquet, by_class.md and .parquet, examples/, and, where there is what they show, vectors.png and
-    learning.png. Metrics are named `test/...`, in [0, 1]. `histories` are the run's metrics by step.
+    Writes report.html, by_class.md and .parquet, examples/, and, where there is what they show, vectors.png and
+    learning.png. Metrics are named `test/...`, in [0, 1].
     """
-    folder.mkdir(parents=True, exist_ok=True)
+    name, classes = subject.name, subject.classes
     summaries = summarise(results, rules)
     presence = presence_by_modality(results, name, len(classes))
     by_classes = by_class(results, name, classes)
     figures, vectors = _vectors(results, name, classes)
-    if histories:
-        figures["learning"] = learning_figure(histories, name, steps_per_epoch)
+    if subject.histories:
+        figures["learning"] = learning_figure(subject.histories, name, subject.steps_per_epoch)
     for kind, figure in figures.items():
         figure.savefig(folder / f"{kind}.png", dpi=FIGURE_DPI)
+    examples = ()
+    if subject.examples is not None:
+        examples = localize_examples(subject.model, subject.examples, classes, subject.sample_rate_hz, rules, name)
     shown = _store_examples(folder / "examples", examples)
 
-    text = "\n\n".join(
-        [markdown(summaries, rules), *_presence_texts(presence), *(_vectors_text(*each) for each in vectors.items())]
-    )
-    (folder / "table.md").write_text(text + "\n", "utf-8")
-    pq.write_table(results, folder / "results.parquet")
     pq.write_table(by_classes, folder / "by_class.parquet")
     header, rows = class_table(by_classes, rules)
     (folder / "by_class.md").write_text(markdown_table(header, rows) + "\n", "utf-8")
@@ -96,7 +85,10 @@ def localization_report(
         metrics |= {f"test/{modality}_presence/{score}": value for score, value in found.values.items()}
     for modality, scores in vectors.items():
         metrics |= {f"test/{modality}_vectors/{score}": value for score, value in asdict(scores).items()}
-    return text, metrics
+    text = "\n\n".join(
+        [markdown(summaries, rules), *_presence_texts(presence), *(_vectors_text(*each) for each in vectors.items())]
+    )
+    return Report(text=text, metrics=metrics, headline=headline_of(summaries, name))
 
 
 def score_parts(summaries: Mapping[int, Sequence[LocalizationSummary]], rules: ScoringRules) -> list[Part]:

@@ -218,6 +218,18 @@ def metrics_of(summaries: Mapping[int, Sequence[LocalizationSummary]]) -> dict[s
     return metrics
 
 
+def headline_of(summaries: Mapping[int, Sequence[LocalizationSummary]], system: str) -> dict[str, str]:
+    """A system's AP or CAP, and its success, for each number of sources, by name."""
+    headline = {}
+    for number, of_number in summaries.items():
+        end = f"_{number}_sources" if len(summaries) > 1 else ""
+        for summary in of_number:
+            shown = {name: summary.metrics.get(name) for name in ("ap", "iou", "cap", "ciou")}
+            if summary.system == system:
+                headline |= {f"{name}{end}": f"{value:.3f}" for name, value in shown.items() if value is not None}
+    return headline
+
+
 def by_class(results: pa.Table, system: str, classes: Sequence[str]) -> pa.Table:
     """A row a class, the highest IoU first: `class`, `sources`, and means of AP, of IoU by `peak` and by `half`.
 

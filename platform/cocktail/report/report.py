@@ -6,11 +6,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from cocktail.report.learning import History
 from cocktail.types import MixtureBatch
 
 
 @dataclass(frozen=True, kw_only=True)
-class Shown:
+class Subject:
     """The model that a report is about, and test mixtures to show."""
 
     name: str
@@ -20,6 +21,9 @@ class Shown:
     classes: tuple[str, ...]
     examples: MixtureBatch | None
     sample_rate_hz: int
+    histories: Mapping[str, History]
+    """Metrics of its training by step."""
+    steps_per_epoch: int | None
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -11,29 +11,30 @@ import pyarrow.parquet as pq
 
 from cocktail.report.examples import store_examples
 from cocktail.report.fuss import fuss_report
+from cocktail.report.learning import learning_figure
 from cocktail.report.matrix import pair_figure
-from cocktail.report.report import Report, Shown
+from cocktail.report.report import Report, Subject
 from cocktail.report.tables import by_class, by_class_pair, markdown, presence_scores, summarise, to_markdown
 from cocktail.report.vectors import VectorScores, vectors_figure, vectors_of
 
 
-def separation_report(results: pa.Table, shown: Shown, folder: Path) -> Report:
+def separation_report(results: pa.Table, subject: Subject, folder: Path) -> Report:
     """The report of results of `cocktail.metrics.results.RESULTS`.
 
     Writes by_class and by_class_pair (.md, .parquet, the latter .png), source_vectors.png where there is something to
-    draw, and examples/.
+    draw, learning.png, and examples/.
     """
     metrics = metrics_of(results)
     sections = tables_by_number(results)
-    presence = presence_scores(results, shown.name, len(shown.classes))
+    presence = presence_scores(results, subject.name, len(subject.classes))
     if presence is not None:
         sections.append(presence.describe())
         metrics |= {f"test/presence/{score}": value for score, value in presence.values.items()}
-    pairs = by_class_pair(results, shown.name, shown.classes)
-    for kind, table in (("by_class", by_class(results, shown.name, shown.classes)), ("by_class_pair", pairs)):
+    pairs = by_class_pair(results, subject.name, subject.classes)
+    for kind, table in (("by_class", by_class(results, subject.name, subject.classes)), ("by_class_pair", pairs)):
         pq.write_table(table, folder / f"{kind}.parquet")
         (folder / f"{kind}.md").write_text(to_markdown(table) + "\n")
-    vectors = _store_figures(results, pairs, shown, folder)
+    vectors = _store_figures(results, pairs, subject, folder)
     if vectors is not None:
         sections.append(
             f"source vectors by class: silhouette {vectors.silhouette:.2f}, 5-NN accuracy "
@@ -41,21 +42,23 @@ def separation_report(results: pa.Table, shown: Shown, folder: Path) -> Report:
             f"{vectors.num_classes} classes"
         )
         metrics |= {f"test/vectors/{score}": value for score, value in asdict(vectors).items()}
-    sdr = metrics.get(f"test/{shown.name}/sdr")
+    sdr = metrics.get(f"test/{subject.name}/sdr")
     return Report(text="\n\n".join(sections), metrics=metrics, headline={} if sdr is None else {"sdr": f"{sdr:.3f}"})
 
 
-def _store_figures(results: pa.Table, pairs: pa.Table, shown: Shown, folder: Path) -> VectorScores | None:
-    figures = {"by_class_pair": pair_figure(pairs, f"{shown.name}: SDR by pair of classes")}
-    vectors, class_ids = vectors_of(results, shown.name)
+def _store_figures(results: pa.Table, pairs: pa.Table, subject: Subject, folder: Path) -> VectorScores | None:
+    figures = {"by_class_pair": pair_figure(pairs, f"{subject.name}: SDR by pair of classes")}
+    vectors, class_ids = vectors_of(results, subject.name)
     scores = None
     if len(vectors):
-        title = f"{shown.name}: source vectors"
-        figures["source_vectors"], scores = vectors_figure(vectors, class_ids, shown.classes, title)
+        title = f"{subject.name}: source vectors"
+        figures["source_vectors"], scores = vectors_figure(vectors, class_ids, subject.classes, title)
+    if subject.histories:
+        figures["learning"] = learning_figure(subject.histories, subject.name, subject.steps_per_epoch)
     for kind, figure in figures.items():
         figure.savefig(folder / f"{kind}.png", dpi=100)
-    if shown.examples is not None:
-        store_examples(folder / "examples", shown.model, shown.examples, shown.classes, shown.sample_rate_hz)
+    if subject.examples is not None:
+        store_examples(folder / "examples", subject.model, subject.examples, subject.classes, subject.sample_rate_hz)
     return scores
 
 
