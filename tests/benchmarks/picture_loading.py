@@ -53,8 +53,8 @@ class Arguments:
     """Shards of a data set with pictures at 22050 Hz."""
     mixtures: int = 512
     """Mixtures of each measurement; Ray's are four times as many."""
-    batch_size: int = 32
-    """Mixtures of a batch."""
+    batch_size: int = 128
+    """Mixtures of a batch; AVGN's."""
     rounds: int = 3
     """Turns; the fastest counts."""
     ray_cpus: int = 2
