@@ -68,7 +68,7 @@ def test_a_source_is_sought_in_its_own_picture_if_there_are_several_views():
 
 
 def test_maps_are_interpolated_between_the_middles_of_cells():
-    maps = to_pictures(torch.tensor([[[0.0, 1.0, 2.0, 3.0]]]), rows=2)
+    maps = to_pictures(torch.tensor([[[0.0, 1.0, 2.0, 3.0]]]), height=64, stride=32)
     assert maps.shape == (1, 1, 64, 64)
     assert maps[0, 0, :16, :16].eq(0).all()  # outside the outermost middles nothing changes
     assert maps[0, 0, -16:, -16:].eq(3).all()

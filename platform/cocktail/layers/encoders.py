@@ -20,11 +20,11 @@ IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
 class VisualEncoder(nn.Module):
-    """Unit vectors f^v [B, P, D] of pictures uint8 [B, H, W, 3], row by row: P = H / 32 x W / 32."""
+    """Unit vectors f^v [B, P, D] of pictures uint8 [B, H, W, 3], row by row: P = H / 32 x W / 32 for four stages."""
 
-    def __init__(self, width: int, resnet_width: int = 64) -> None:
+    def __init__(self, width: int, resnet_width: int = 64, stages: int = 4) -> None:
         super().__init__()
-        self.resnet = ResNet18(width=resnet_width)
+        self.resnet = ResNet18(width=resnet_width, stages=stages)
         self.project = nn.Conv2d(self.resnet.out_channels, width, kernel_size=1)
         self.register_buffer("mean", 255 * torch.tensor(IMAGENET_MEAN)[:, None, None], persistent=False)
         self.register_buffer("std", 255 * torch.tensor(IMAGENET_STD)[:, None, None], persistent=False)

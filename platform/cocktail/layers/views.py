@@ -15,7 +15,7 @@ from torch.nn import functional as F
 from cocktail.audio.power_spectrum import PowerSpectrumConfig
 from cocktail.config import Mixing
 from cocktail.layers.precision import at_least_float32
-from cocktail.layers.resnet import STRIDE
+from cocktail.layers.resnet import stride_of
 from cocktail.types import UsageError
 
 View = Literal["wide", "split"]
@@ -38,22 +38,27 @@ def view_names(pictures: Tensor, first: View) -> list[View]:
     return ["wide", "split"] if first == "wide" else ["split", "wide"]
 
 
-def to_pictures(similarity: Tensor, rows: int) -> Tensor:
-    """Maps [B, N, H, width] of similarities [B, N, P] at locations in so many rows: bilinear, corners not aligned."""
-    cells = at_least_float32(similarity).unflatten(-1, (rows, -1))
-    size = (cells.shape[-2] * STRIDE, cells.shape[-1] * STRIDE)
+def to_pictures(similarity: Tensor, height: int, stride: int) -> Tensor:
+    """Maps [B, N, H, width] of similarities [B, N, P] at locations `stride` pixels apart, in pictures of height H.
+
+    Bilinear, with corners not aligned.
+    """
+    cells = at_least_float32(similarity).unflatten(-1, (height // stride, -1))
+    size = (height, cells.shape[-1] * stride)
     return F.interpolate(cells, size=size, mode="bilinear", align_corners=False)
 
 
-def require_pictures(mixing: Mixing, spectrum: PowerSpectrumConfig) -> None:
+def require_pictures(mixing: Mixing, spectrum: PowerSpectrumConfig, visual_stages: int) -> None:
     """Raise UsageError for mixtures that show nothing, or whose sound or pictures have another size."""
     if mixing.pictures_per_source != 1:
         raise UsageError(
             f"localization needs one picture a source: set --mixing.pictures-per-source 1, not "
             f"{mixing.pictures_per_source}"
         )
-    if mixing.picture_side % STRIDE:
-        raise UsageError(f"--mixing.picture-side {mixing.picture_side} must be a multiple of {STRIDE} pixels")
+    if mixing.picture_side % stride_of(visual_stages):
+        raise UsageError(
+            f"--mixing.picture-side {mixing.picture_side} must be a multiple of {stride_of(visual_stages)} pixels"
+        )
     if mixing.sample_rate_hz != spectrum.sample_rate_hz:
         raise UsageError(
             f"--mixing.sample-rate-hz is {mixing.sample_rate_hz}, but --model.spectrum.sample-rate-hz "

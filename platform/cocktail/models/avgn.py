@@ -24,7 +24,6 @@ from cocktail.config import Mixing
 from cocktail.layers.encoders import AudioEncoder, VisualEncoder, unit
 from cocktail.layers.grouping import CategoryGrouping, GroupViTGrouping
 from cocktail.layers.precision import at_least_float32
-from cocktail.layers.resnet import STRIDE
 from cocktail.layers.transformer import LiteralAttention, TransformerBlock, initialize
 from cocktail.layers.views import View, require_pictures, to_pictures, view_names, view_of, views_of
 from cocktail.losses.contrast import audio_visual_contrast
@@ -42,6 +41,9 @@ class AVGNConfig:
     """Width of locations, sounds and class tokens."""
     resnet_width: int = 64
     """Channels of the first stage of both encoders, which are ResNet-18s; torchvision's weights have 64."""
+    visual_stages: Literal[2, 3, 4] = 4
+    """Stages of the visual encoder; the paper's and torchvision's have four. A location of four sees the whole picture,
+    and only learns from ImageNet's weights to speak of what lies there; of two it sees 99 pixels."""
     depth: int = 3
     """Transformer layers of each modality (Table 4)."""
     attention: Literal["block", "literal"] = "block"
@@ -137,7 +139,7 @@ class AVGNConfig:
 
     def require_test_mixing(self, mixing: Mixing) -> None:
         """Raise UsageError for mixtures without pictures, of another rate, or of sources that no class names."""
-        require_pictures(mixing, self.spectrum)
+        require_pictures(mixing, self.spectrum, self.visual_stages)
         if not mixing.distinct_classes:
             raise UsageError("AVGN names sources by their class: leave out --mixing.no-distinct-classes")
 
@@ -218,7 +220,7 @@ class AVGN(nn.Module):
         self.num_classes = num_classes
         D = config.width
         self.spectrum = LogPowerSpectrum(config.spectrum)
-        self.visual_encoder = VisualEncoder(D, config.resnet_width)
+        self.visual_encoder = VisualEncoder(D, config.resnet_width, config.visual_stages)
         self.audio_encoder = AudioEncoder(D, config.audio_tokens, config.resnet_width)
         self.class_tokens = self.token_classifier = self.visual_branch = self.audio_branch = None
         if config.has_classes:
@@ -332,15 +334,15 @@ class AVGN(nn.Module):
         heard = self.hear(mixture)
         views = view_names(pictures, self.config.view)
         seen = {view: self.see(pictures, view) for view in views}
-        rows = pictures.shape[2] // STRIDE
-        found = {view: self._localization(heard, seen[view], class_ids, rows) for view in views}
+        height = pictures.shape[2]
+        found = {view: self._localization(heard, seen[view], class_ids, height) for view in views}
         own, alternatives = found.pop(views[0]), dict(found)
         if heard.presence_logits is None:
             return replace(own, alternatives=alternatives)
         presence = heard.presence_logits.sigmoid()
         if "wide" in seen:
             predicted = most_probable(presence, (class_ids >= 0).sum(dim=1), class_ids.shape[1])
-            alternatives[PREDICTED_CLASSES] = self._localization(heard, seen["wide"], predicted, rows)
+            alternatives[PREDICTED_CLASSES] = self._localization(heard, seen["wide"], predicted, height)
         sights = seen[views[0]]
         assert sights.presence_logits is not None and heard.classes is not None
         intermediates = {
@@ -353,14 +355,13 @@ class AVGN(nn.Module):
             intermediates["assignment"] = sights.assignment
         return replace(own, alternatives=alternatives, intermediates=intermediates)
 
-    def _localization(self, heard: Vectors, seen: Vectors, class_ids: Tensor, rows: int) -> Localization:
-        """By locations in so many rows."""
+    def _localization(self, heard: Vectors, seen: Vectors, class_ids: Tensor, height: int) -> Localization:
         sounds, locations = self.compared(heard, seen, class_ids)
         similarity = torch.einsum("bnd,bnpd->bnp", sounds, locations)
         if self.config.localization_loss == "code" and self.config.has_classes:
             similarity = similarity / self.config.temperature
         named = class_ids if self.config.has_classes else torch.full_like(class_ids, NO_CLASS)
-        return Localization(maps=to_pictures(similarity, rows), class_ids=named)
+        return Localization(maps=to_pictures(similarity, height, self.visual_encoder.resnet.stride), class_ids=named)
 
 
 def _of_classes(vectors: Tensor, class_ids: Tensor, views: Tensor | None = None) -> Tensor:

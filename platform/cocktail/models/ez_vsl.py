@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -20,7 +21,6 @@ from cocktail.audio.mixing import superpose
 from cocktail.audio.power_spectrum import LogPowerSpectrum, PowerSpectrumConfig
 from cocktail.config import Mixing
 from cocktail.layers.encoders import AudioEncoder, VisualEncoder
-from cocktail.layers.resnet import STRIDE
 from cocktail.layers.views import View, require_pictures, to_pictures, view_names, view_of, views_of
 from cocktail.losses.contrast import audio_visual_contrast
 from cocktail.types import NO_CLASS, Localization, MixtureBatch, UsageError
@@ -34,6 +34,9 @@ class EZVSLConfig:
     """Width of locations and sounds."""
     resnet_width: int = 64
     """Channels of the first stage of both encoders, which are ResNet-18s; torchvision's weights have 64."""
+    visual_stages: Literal[2, 3, 4] = 4
+    """Stages of the visual encoder; the paper's and torchvision's have four. A location of four sees the whole picture,
+    and only learns from ImageNet's weights to speak of what lies there; of two it sees 99 pixels."""
     temperature: float = 0.03
     """Of the contrast."""
     view: View = "wide"
@@ -59,7 +62,7 @@ class EZVSLConfig:
 
     def require_test_mixing(self, mixing: Mixing) -> None:
         """Raise UsageError for mixtures without pictures, or of another rate."""
-        require_pictures(mixing, self.spectrum)
+        require_pictures(mixing, self.spectrum, self.visual_stages)
 
     def build(self, num_classes: int) -> EZVSL:
         """The network, freshly initialised from torch's random state; it knows no classes."""
@@ -77,7 +80,7 @@ class EZVSL(nn.Module):
         super().__init__()
         self.config = config
         self.spectrum = LogPowerSpectrum(config.spectrum)
-        self.visual_encoder = VisualEncoder(config.width, config.resnet_width)
+        self.visual_encoder = VisualEncoder(config.width, config.resnet_width, config.visual_stages)
         self.audio_encoder = AudioEncoder(config.width, resnet_width=config.resnet_width)
         self.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
 
@@ -108,13 +111,15 @@ class EZVSL(nn.Module):
         """Cosines of the sound with each location, the same map for every source; the other view as an alternative."""
         sounds = self.hear(mixture)
         views = view_names(pictures, self.config.view)
-        rows = pictures.shape[2] // STRIDE
-        found = {view: self._localization(sounds, self.see(pictures, view), class_ids, rows) for view in views}
+        height = pictures.shape[2]
+        found = {view: self._localization(sounds, self.see(pictures, view), class_ids, height) for view in views}
         own = found.pop(views[0])
         return replace(own, alternatives=dict(found))
 
-    def _localization(self, sounds: Tensor, seen: Tensor, class_ids: Tensor, rows: int) -> Localization:
-        """By locations in so many rows."""
+    def _localization(self, sounds: Tensor, seen: Tensor, class_ids: Tensor, height: int) -> Localization:
         locations = seen[:, view_of(class_ids, seen)]
         similarity = torch.einsum("bd,bnpd->bnp", sounds[:, 0], locations)
-        return Localization(maps=to_pictures(similarity, rows), class_ids=torch.full_like(class_ids, NO_CLASS))
+        return Localization(
+            maps=to_pictures(similarity, height, self.visual_encoder.resnet.stride),
+            class_ids=torch.full_like(class_ids, NO_CLASS),
+        )
