@@ -12,7 +12,7 @@ from cocktail.train.update import NonFiniteLossError
 from cocktail.types import UsageError
 
 
-@pytest.mark.parametrize("kind", [UsageError, NonFiniteLossError])
+@pytest.mark.parametrize("kind", [UsageError, NonFiniteLossError, OutageError])
 def test_what_no_restart_mends_lets_no_worker_begin_again_and_is_raised_once(tmp_path, kind):
     verdict = Verdict(str(tmp_path / "failed"))
     with pytest.raises(kind), verdict.recording():
@@ -39,7 +39,11 @@ def from_a_task(error: Exception) -> Exception:
     return RayTaskError("render", "Traceback of the task", error).as_instanceof_cause()
 
 
-@pytest.mark.parametrize("error", [from_a_task(UsageError("why")), OutageError("why")])
+class NarrowError(UsageError):
+    """One of the kinds of mistakes that only some parts know."""
+
+
+@pytest.mark.parametrize("error", [from_a_task(UsageError("why")), NarrowError("why")])
 def test_a_mistake_of_any_kind_and_from_any_process_is_raised_with_its_own_words(tmp_path, error):
     verdict = Verdict(str(tmp_path / "failed"))
     with pytest.raises(UsageError), verdict.recording():

@@ -21,6 +21,7 @@ from ray.train.v2.api.exceptions import TrainingFailedError
 from ray.tune.integration.ray_train import TuneReportCallback
 
 from cocktail.config import Experiment, Resources
+from cocktail.outages import OutageError
 from cocktail.spool import MetricSpool
 from cocktail.storage import StorageError, delete_file, exists, join, read_bytes, resolve, write_atomic
 from cocktail.tracking import TrackedRun
@@ -34,8 +35,8 @@ from cocktail.types import BatchSource, MixtureBatch, UsageError
 
 ReadBatches = Callable[[], tuple[MixtureBatch, ...]]
 
-_LASTING = {kind.__name__: kind for kind in (NonFiniteLossError, UsageError)}
-"""What comes again whenever training starts again."""
+_LASTING = {kind.__name__: kind for kind in (NonFiniteLossError, OutageError, UsageError)}
+"""What no restart mends, the narrower kind first. MLflow has been waited for by then."""
 
 
 def uses_gpus(resources: Resources) -> bool:
@@ -74,7 +75,8 @@ def fit(
     `look_at` and `validate_on` read, on each worker, the held-out mixtures that training looks at and validates on;
     each checkpoint carries `about`. A worker that dies takes its group with it; the group starts again from the newest
     checkpoint, up to `resources.max_failures` times. In a trial of a sweep, Ray Tune gets the metrics of each log
-    line. Raises NonFiniteLossError and UsageError as `cocktail.train.loop.train` does.
+    line. Raises NonFiniteLossError and UsageError as `cocktail.train.loop.train` does, OutageError if MLflow does not
+    take the last metrics.
     """
     resources = experiment.resources
     start = f"start-{time.time_ns()}"
