@@ -7,6 +7,7 @@ import os
 import socket
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -58,6 +59,14 @@ class Linear(nn.Module):
         said = self.net(batch.sources[..., :4].float().flatten(1) / 32768) > torch.tensor([-0.1, 0.0, 0.1])
         truth = nn.functional.one_hot(batch.class_ids[:, 0], 3) > 0
         return {"presence": confusion_counts(said, truth)}
+
+
+class Infinite(Linear):
+    """A loss that is infinite on one worker alone, and a gradient that is a number on both."""
+
+    def forward(self, batch: MixtureBatch):
+        losses = super().forward(batch)
+        return {"total": losses["total"] + (float("inf") if "poison" in batch.mixture_ids else 0.0)}
 
 
 class Normed(nn.Module):
@@ -161,6 +170,7 @@ CASES = {
         build=Normed, num_validated=3, settings=replace(SYNCED, validation_split="val", validate_every=2)
     ),
     "poisoned": Case(poison=6),
+    "infinite": Case(build=Infinite, poison=6),
 }
 
 
@@ -198,7 +208,8 @@ def run_all(rank: int, world_size: int, folder: str, port: int) -> None:
     """Every case, by two processes."""
     os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
     torch.set_num_threads(1)
-    dist.init_process_group("gloo", rank=rank, world_size=world_size)
+    # Where one waits for the other in vain, it is to fail.
+    dist.init_process_group("gloo", rank=rank, world_size=world_size, timeout=timedelta(seconds=60))
     for name, case in CASES.items():
         run(case, Path(folder, name), rank, world_size)
         run(case, Path(folder, f"{name}, first half"), rank, world_size, max_steps=3)
@@ -236,7 +247,7 @@ def assert_same_curve(ours: list[dict[str, float]], theirs: list[dict[str, float
         assert mine == pytest.approx(other, rel=tolerance, abs=tolerance)
 
 
-@pytest.mark.parametrize("name", [name for name in CASES if name not in ("poisoned", "not synced")])
+@pytest.mark.parametrize("name", [name for name in CASES if name not in ("poisoned", "infinite", "not synced")])
 def test_two_ranks_compute_what_one_does_on_the_whole_batch(by_two, tmp_path, name):
     run(CASES[name], tmp_path, 0, 1)
     two = read(by_two / name)
@@ -279,9 +290,10 @@ def test_two_ranks_see_what_one_sees_when_they_look(by_two, tmp_path, num_looks)
     assert one[0]["look/presence_micro_f1"] > 0
 
 
-def test_the_worker_with_the_loss_that_is_no_number_is_named_on_all(by_two):
-    messages = [read(by_two / "poisoned", rank)["raised"] for rank in (0, 1)]
+@pytest.mark.parametrize("name", ["poisoned", "infinite"])
+def test_the_worker_with_the_loss_that_is_no_number_is_named_on_all(by_two, name):
+    messages = [read(by_two / name, rank)["raised"] for rank in (0, 1)]
     assert messages[0] == messages[1]
     assert messages[0].startswith("the loss is not finite at step 4: ")
     assert messages[0].endswith("mixtures 4, 5, poison, 7")
-    assert [entry["step"] for entry in read(by_two / "poisoned")["logs"]] == [1, 2, 3]
+    assert [entry["step"] for entry in read(by_two / name)["logs"]] == [1, 2, 3]
