@@ -254,11 +254,11 @@ def held_out() -> tuple[MixtureBatch, ...]:
     return tuple(batch for _, batch in zip(range(2), Noise().batches(9, 0, 0, 1), strict=False))
 
 
-def validated(folder, settings, every=None, **changes):
+def validated(folder, settings, every=None, model=None, **changes):
     torch.manual_seed(7)
     logs: list[tuple[int, int, dict]] = []
     train(
-        Regressor(),
+        model or Regressor(),
         Noise(),
         settings,
         seed=3,
@@ -302,6 +302,20 @@ def test_training_stops_when_the_validation_loss_no_longer_falls_also_over_a_res
     assert len(validated(tmp_path / "cut", settings)) == 1
     assert weights_hash(tmp_path / "cut") == weights_hash(tmp_path / "whole")
     assert validated(tmp_path / "cut", settings) == []  # it stays stopped
+
+
+def test_a_validation_loss_that_is_no_number_is_an_error_and_not_one_that_has_not_fallen(tmp_path):
+    class BlindToOthers(Regressor):
+        def forward(self, batch):
+            losses = super().forward(batch)
+            return losses if self.training else {name: loss * float("nan") for name, loss in losses.items()}
+
+    settings = replace(SETTINGS, validation_split="val", patience=1)
+    with pytest.raises(NonFiniteLossError, match=r"the validation loss is not finite: .*nan"):
+        validated(tmp_path, settings, model=BlindToOthers())
+    newest = CheckpointStore(str(tmp_path)).newest()
+    assert newest is not None
+    assert load_checkpoint(newest).step == 4
 
 
 def test_overfitting_takes_the_first_batches_over_and_over_and_goes_on_after_a_restart(tmp_path):

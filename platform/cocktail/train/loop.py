@@ -52,7 +52,8 @@ def train(
 
     `on_log(step, num_steps, metrics)` is called on every rank, `on_save(step)` on the first, just before a
     checkpoint is committed. Raises UsageError if the newest checkpoint belongs to other settings or other data, or if
-    too many mixtures are dropped, NonFiniteLossError with the ids of the mixtures if a loss or gradient is no number.
+    too many mixtures are dropped, NonFiniteLossError if a loss or gradient is no number: in training with the ids
+    of the mixtures.
     """
     model.to(place.device).train()
     if settings.sync_batch_norm:
