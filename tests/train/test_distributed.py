@@ -128,6 +128,7 @@ class Batches:
                 class_ids=class_ids[mine],
                 present=torch.ones(len(mine), 2, dtype=torch.bool),
                 dropped=tuple(f"mixture {i}: damaged" for i in planned if i in self.dropped),
+                dropped_rows=tuple(i - start for i in planned if i in self.dropped),
             )
 
 
@@ -159,6 +160,11 @@ CASES = {
     "not synced": Case(build=Normed),
     "synced": Case(build=Normed, settings=SYNCED),
     "synced, second worker's share is damaged": Case(build=Normed, settings=SYNCED, dropped=frozenset({4, 5, 6, 7})),
+    "synced, first worker's share is damaged": Case(build=Normed, settings=SYNCED, dropped=frozenset({0, 1, 2, 3})),
+    "synced, something of the first is damaged": Case(build=Normed, settings=SYNCED, dropped=frozenset({1})),
+    "synced, a part of each is gone": Case(
+        build=Normed, settings=replace(SYNCED, accumulate=4), dropped=frozenset({3, 7})
+    ),
     "synced, uneven shares": Case(build=Normed, settings=replace(SYNCED, batch_size=7)),
     "sgn": Case(build=sgn, settings=replace(SYNCED, learning_rate=0.5), num_samples=64 * 64 - 1),
     "sgn in float64": Case(
@@ -247,7 +253,11 @@ def assert_same_curve(ours: list[dict[str, float]], theirs: list[dict[str, float
         assert mine == pytest.approx(other, rel=tolerance, abs=tolerance)
 
 
-@pytest.mark.parametrize("name", [name for name in CASES if name not in ("poisoned", "infinite", "not synced")])
+BY_SHARES = ("not synced", "synced, a part of each is gone")
+"""What depends on how a batch is divided."""
+
+
+@pytest.mark.parametrize("name", [name for name in CASES if name not in ("poisoned", "infinite", *BY_SHARES)])
 def test_two_ranks_compute_what_one_does_on_the_whole_batch(by_two, tmp_path, name):
     run(CASES[name], tmp_path, 0, 1)
     two = read(by_two / name)
@@ -278,6 +288,15 @@ def test_without_synchronisation_the_curve_depends_on_the_number_of_workers(by_t
     run(CASES["not synced"], tmp_path, 0, 1)
     one, two = ([entry["loss/total"] for entry in read(folder)["logs"]] for folder in (tmp_path, by_two / "not synced"))
     assert one != pytest.approx(two, abs=1e-3)
+
+
+def test_a_part_of_which_no_worker_has_anything_has_no_part_in_what_is_learned(by_two):
+    gone = by_two / "synced, a part of each is gone"
+    assert read(gone)["raised"] == ""
+    assert len(read(gone)["logs"]) == 6
+    state = weights(gone)
+    assert all(value.isfinite().all() for value in state.values())
+    assert state["norm.num_batches_tracked"] == 6 * 3
 
 
 @pytest.mark.parametrize("num_looks", ["one look", "three looks"])

@@ -194,6 +194,7 @@ class Damaged(Noise):
                     class_ids=batch.class_ids[kept],
                     present=batch.present[kept],
                     dropped=(f"mixture {batch.mixture_ids[2]}: its clip is damaged",),
+                    dropped_rows=(2,),
                 )
             else:
                 yield batch
@@ -229,6 +230,7 @@ def test_a_step_without_any_mixture_changes_nothing_but_the_count(tmp_path):
                     class_ids=batch.class_ids[:0],
                     present=batch.present[:0],
                     dropped=tuple(f"mixture {name}: gone" for name in batch.mixture_ids),
+                    dropped_rows=(0, 1, 2, 3),
                 )
 
     sgd = replace(SETTINGS, optimizer="sgd", weight_decay=0.0, max_steps=3, max_dropped_share=1.0)
