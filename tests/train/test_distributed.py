@@ -51,7 +51,10 @@ class Linear(nn.Module):
     def forward(self, batch: MixtureBatch):
         predicted = self.net(batch.sources[..., :4].float().flatten(1) / 32768).squeeze(1)
         loss = (predicted - batch.class_ids[:, 0]).square().mean()
-        return {"total": loss * (float("nan") if "poison" in batch.mixture_ids else 1.0)}
+        return {"total": self.poisoned(loss) if "poison" in batch.mixture_ids else loss}
+
+    def poisoned(self, loss: torch.Tensor) -> torch.Tensor:
+        return loss * float("nan")
 
     def confusion(self, batch: MixtureBatch | None):
         if batch is None:
@@ -64,9 +67,8 @@ class Linear(nn.Module):
 class Infinite(Linear):
     """A loss that is infinite on one worker alone, and a gradient that is a number on both."""
 
-    def forward(self, batch: MixtureBatch):
-        losses = super().forward(batch)
-        return {"total": losses["total"] + (float("inf") if "poison" in batch.mixture_ids else 0.0)}
+    def poisoned(self, loss: torch.Tensor) -> torch.Tensor:
+        return loss + float("inf")
 
 
 class Normed(nn.Module):
