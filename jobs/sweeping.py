@@ -62,8 +62,8 @@ def sweep(experiment_type: Any, base: Experiment, grids: Sequence[Grid], options
             phases += [training_demands(resources, gpus), test_demands(resources.num_workers if gpus else 0)]
         at_once = trials_that_fit(phases, most=options.max_concurrent)
         whole = _Sweep.open(base, planned, options, tracking_uri)
-        whole.recall()
         with whole.tracked.closing():
+            whole.recall()
             varied = [grid.paths for grid in grids]
             whole.tracked.tag(
                 {"sweep.grid": json.dumps(varied), "sweep.trials": len(planned), "command": " ".join(sys.argv)}

@@ -9,6 +9,8 @@ from typing import cast
 
 import pytest
 
+from cocktail.config import Experiment
+from cocktail.models.sgn import SGNConfig
 from cocktail.outages import OutageError
 from cocktail.storage import write_atomic
 from cocktail.tracking import TrackedRun
@@ -110,6 +112,16 @@ def test_an_outage_while_trials_train_ends_none_and_all_is_said_in_the_end(monke
     said = [part.tags["trial.status"].split(":")[0] for part in parts]
     assert said == ["finished", "failed", "stopped early at step 7"]
     assert [part.status for part in parts[1:]] == ["FAILED", "KILLED"]
+
+
+def test_a_sweep_that_cannot_recall_its_trials_is_not_left_running(monkeypatch, tmp_path):
+    tracked = MadeRun(away=True)
+    for name, value in {"connect": None, "uses_gpus": False, "trials_that_fit": 1}.items():
+        monkeypatch.setattr(sweeping, name, lambda *_, value=value, **__: value)
+    monkeypatch.setattr(_Sweep, "open", lambda *_: sweep_of(tracked))
+    with pytest.raises(OutageError):
+        sweep(Experiment[SGNConfig], replace(SMALL, output=str(tmp_path)), [], SweepOptions(seeds=(0, 1)))
+    assert tracked.status == "FAILED"
 
 
 def test_the_table_shows_how_far_each_trial_is():
