@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from cocktail.config import Experiment, flatten, run_key
+from cocktail.outages import OutageError
 from cocktail.storage import absolute, exists, join, write_atomic
 from cocktail.tracking import TrackedRun, default_tracking_uri
 from cocktail.train.cluster import connect
@@ -35,6 +36,8 @@ SHOW_SECONDS, CHANGE_SECONDS = 30.0, 2.0
 LABEL_TAG, OVERRIDES_TAG, STATUS_TAG = "trial.label", "trial.overrides", "trial.status"
 _STOPPED_EARLY = "stopped early at step "
 _GRACE_SHARE = 9
+_AT_ONCE_SECONDS = 10.0
+"""How long MLflow is waited for while trials train."""
 _SCORES = ("sdr", "sdr_low", "sdr_high", "sir", "sar")
 
 
@@ -59,8 +62,8 @@ def sweep(experiment_type: Any, base: Experiment, grids: Sequence[Grid], options
             phases += [training_demands(resources, gpus), test_demands(resources.num_workers if gpus else 0)]
         at_once = trials_that_fit(phases, most=options.max_concurrent)
         whole = _Sweep.open(base, planned, options, tracking_uri)
-        whole.recall()
         with whole.tracked.closing():
+            whole.recall()
             varied = [grid.paths for grid in grids]
             whole.tracked.tag(
                 {"sweep.grid": json.dumps(varied), "sweep.trials": len(planned), "command": " ".join(sys.argv)}
@@ -119,6 +122,7 @@ class _Sweep:
             name=name,
             key=key,
             params=flatten(asdict(base)),
+            wait_seconds=60 * base.tracking_wait_minutes,
         )
         write_atomic(join(folder, PLAN), json.dumps({"key": key, "trials": keys}, indent=1).encode())
         return cls(
@@ -164,7 +168,7 @@ class _Sweep:
         def on_change(state: Trial) -> None:
             board.is_due = True
             if state.status in ENDED:
-                self.settle([state])
+                self.settle_at_once(state)
 
         try:
             run_trials(
@@ -177,8 +181,9 @@ class _Sweep:
                 on_step=board.show_if_due,
             )
         finally:
-            # Again, after all processes have ended: one that was being stopped may have said something else.
-            self.settle([state for state in self.states if state.status != "finished"])
+            # Again, after all processes have ended: one that was being stopped may have said something else, and MLflow
+            # may have been away.
+            self.settle(self.states)
 
     def early_stopping(self, options: SweepOptions) -> EarlyStopping:
         """ASHA as the options have it, with what the trials reported before this start."""
@@ -209,6 +214,14 @@ class _Sweep:
             if state.status != "finished":
                 child.finish("FAILED" if state.status == "failed" else "KILLED")
 
+    def settle_at_once(self, state: Trial) -> None:
+        """Settle a trial while others train: an outage may neither hold these up nor end them. In the end all are."""
+        seconds = min(self.tracked.wait_seconds, _AT_ONCE_SECONDS)
+        try:
+            replace(self, tracked=replace(self.tracked, wait_seconds=seconds)).settle([state])
+        except OutageError as outage:
+            print(f"that {state.label} is {state.status} is said in MLflow later: {outage}", flush=True)
+
     def record(self, label: str) -> TrackedRun:
         """The MLflow run of a trial that failed before it opened it."""
         experiment = self.planned[label].experiment
@@ -220,6 +233,7 @@ class _Sweep:
             key=self.keys[label],
             params=flatten(asdict(experiment)),
             parent=self.tracked.run_id,
+            wait_seconds=self.tracked.wait_seconds,
         )
         child.tag(tags_of(self.planned[label]))
         return child

@@ -40,6 +40,7 @@ def to_batch(columns: Columns) -> MixtureBatch:
         class_ids=tensor("class_ids"),
         present=tensor("present"),
         dropped=dropped,
+        dropped_rows=tuple((~whole).nonzero()[0].tolist()),
         reading=Reading(**{name: int(columns[name].sum()) for name in COUNTERS}),
         **optional,
     )

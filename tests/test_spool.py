@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 
 from cocktail import outages
+from cocktail.outages import OutageError
 from cocktail.spool import UNSENT, MetricSpool
 from cocktail.tracking import TrackedRun
 from cocktail.types import UsageError
@@ -165,19 +166,30 @@ def test_what_a_killed_process_had_not_sent_is_sent_by_the_next_one(mlflow_serve
     assert not (tmp_path / UNSENT).exists()
 
 
-def test_a_server_that_stays_away_costs_the_end_of_training_its_limit_and_no_point(mlflow_server, tmp_path, capsys):
+def test_a_server_that_stays_away_costs_the_end_of_training_its_limit_and_no_point(mlflow_server, tmp_path):
     run = open_run(mlflow_server.uri, "away", wait_seconds=1.5)
     with faulty_proxy(mlflow_server.uri.removeprefix("http://")) as (uri, faults):
         faults.status = 503
         away = TrackedRun(uri, run.run_id, run.wait_seconds)
         began = time.monotonic()
-        with MetricSpool(away, str(tmp_path)) as spool:
-            spool.log({"loss/total": 1.0}, 1)
+        with pytest.raises(OutageError, match=f"1 metric points: they are kept in {tmp_path}/{UNSENT}"):  # noqa: SIM117
+            with MetricSpool(away, str(tmp_path)) as spool:
+                spool.log({"loss/total": 1.0}, 1)
         assert 1.4 < time.monotonic() - began < 5
-    assert f"1 metric points: they are kept in {tmp_path}/{UNSENT}" in capsys.readouterr().out
     MetricSpool(run, str(tmp_path)).close()
     assert run.history("loss/total") == [(1, 1.0)]
     assert not (tmp_path / UNSENT).exists()
+
+
+def test_an_error_of_training_is_not_hidden_by_an_outage_and_what_was_logged_before_it_is_kept(tmp_path, capsys):
+    run = open_run(f"sqlite:///{tmp_path}/mlflow.db", "both")
+    gone = TrackedRun("http://127.0.0.1:1", run.run_id, wait_seconds=0.2)
+    with pytest.raises(ZeroDivisionError), MetricSpool(gone, str(tmp_path)) as spool:
+        spool.log({"loss/total": 1.0}, 1)
+        raise ZeroDivisionError
+    assert "has not taken 1 metric points" in capsys.readouterr().out
+    MetricSpool(run, str(tmp_path)).close()
+    assert run.history("loss/total") == [(1, 1.0)]
 
 
 def test_an_error_of_training_stays_what_it_is_and_what_was_logged_before_is_sent(tmp_path):

@@ -131,6 +131,17 @@ def test_a_nested_run_names_its_parent_and_is_ended_from_outside_with_the_reason
     assert status_of(parent) == "RUNNING"
 
 
+def test_a_run_that_has_ended_keeps_the_time_of_its_end_if_it_is_said_again(output):
+    run = open_run(output, "ended")
+    run.finish("KILLED")
+    seconds = run.seconds
+    time.sleep(0.02)
+    run.finish("KILLED")
+    assert run.seconds == seconds
+    run.finish("FAILED")
+    assert status_of(run) == "FAILED"
+
+
 def test_settings_that_are_new_are_added_to_a_run_and_those_it_has_are_left(output):
     uri = default_tracking_uri(str(output))
     for params in ({"training.log_every": 20}, {"training.log_every": 5, "model.depth": 3}):

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from itertools import islice
 from types import TracebackType
 
-from cocktail.outages import ERRORS, is_outage, pauses, reason
+from cocktail.outages import ERRORS, OutageError, is_outage, pauses, reason
 from cocktail.storage import delete_file, exists, join, read_bytes, write_atomic
 from cocktail.tracking import Point, TrackedRun, points_of
 from cocktail.types import UsageError
@@ -60,13 +60,17 @@ class MetricSpool:
         self._write()
 
     def close(self, limit_seconds: float | None = None) -> None:
-        """Wait until all is sent, up to a limit (the run's `wait_seconds`); what is left is kept in the run's folder.
+        """Wait until all is sent, up to a limit (the run's `wait_seconds`).
 
-        Raises UsageError if MLflow has refused what was sent.
+        Raises OutageError if something is left, which is kept in the run's folder: a run without all of its metrics is
+        not finished, and nothing but the next spool of the folder sends them. Raises UsageError if MLflow has refused
+        what was sent.
         """
         self._drain(self._tracked.wait_seconds if limit_seconds is None else limit_seconds)
-        self._write()
+        num_left = self._write()
         self._raise_refusal()
+        if num_left:
+            raise OutageError(self._told(num_left))
 
     def __enter__(self) -> MetricSpool:
         return self
@@ -78,7 +82,9 @@ class MetricSpool:
             self.close()
         else:  # which must not wait for an outage, nor hide behind a refusal
             self._drain(min(_FAILED_SECONDS, self._tracked.wait_seconds))
-            self._write()
+            num_left = self._write()
+            if num_left and self._refused is None:
+                print(self._told(num_left), flush=True)
 
     def _append(self, points: list[Point]) -> None:
         with self._changed:
@@ -88,13 +94,15 @@ class MetricSpool:
                     self._unsent.append(point)
             self._changed.notify_all()
 
-    def _write(self) -> None:
+    def _write(self) -> int:
+        """Returns how many points are kept."""
         with self._changed:
             points = list(self._unsent)
         if points:
             write_atomic(self._location, json.dumps(points).encode())
         else:
             delete_file(self._location)
+        return len(points)
 
     def _drain(self, limit_seconds: float) -> None:
         end = time.monotonic() + limit_seconds
@@ -108,14 +116,14 @@ class MetricSpool:
                         f"for {max(end - time.monotonic(), 0) / 60:.1f} more minutes at most",
                         flush=True,
                     )
-            if self._unsent and self._refused is None:
-                print(
-                    f"MLflow at {self._tracked.tracking_uri} has not taken {len(self._unsent)} metric points: they "
-                    f"are kept in {self._location}, and sent when the same command is started again",
-                    flush=True,
-                )
             self._ending = True
             self._changed.notify_all()
+
+    def _told(self, num_left: int) -> str:
+        return (
+            f"MLflow at {self._tracked.tracking_uri} has not taken {num_left} metric points: they are kept in "
+            f"{self._location}, and sent when the same command is started again"
+        )
 
     def _raise_refusal(self) -> None:
         if self._refused is not None:

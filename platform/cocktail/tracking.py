@@ -245,10 +245,18 @@ class TrackedRun:
             self.finish("FINISHED")
 
     def finish(self, status: str, tags: Mapping[str, Any] | None = None) -> None:
-        """End the run from wherever: FINISHED, FAILED or KILLED, with tags that say why."""
+        """End the run from wherever: FINISHED, FAILED or KILLED, with tags that say why.
+
+        A run that has ended so keeps the time of its end.
+        """
         if tags:
             self.tag(tags)
-        self.ask(lambda client: client.set_terminated(self.run_id, status=status))
+
+        def end(client: MlflowClient) -> None:
+            if client.get_run(self.run_id).info.status != status:
+                client.set_terminated(self.run_id, status=status)
+
+        self.ask(end)
 
 
 class TerminatedError(KeyboardInterrupt):

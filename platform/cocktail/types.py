@@ -70,6 +70,8 @@ class MixtureBatch:
     """bool [B, N]: whether anybody said so."""
     dropped: tuple[str, ...] = ()
     """Why mixtures that the plan has here are not: a line each, with the mixture's id."""
+    dropped_rows: tuple[int, ...] = ()
+    """Which rows of the plan's part they were, so that the others keep their places in the whole batch."""
     reading: Reading = Reading()
 
     def __len__(self) -> int:
@@ -77,7 +79,7 @@ class MixtureBatch:
 
     def rows(self, start: int, stop: int) -> MixtureBatch:
         """Its mixtures from `start` to before `stop`; what was dropped and read is told of the first of them."""
-        told = self if start == 0 else replace(self, dropped=(), reading=Reading())
+        told = self if start == 0 else replace(self, dropped=(), dropped_rows=(), reading=Reading())
         return replace(told._each(lambda tensor: tensor[start:stop]), mixture_ids=self.mixture_ids[start:stop])
 
     def to(self, device: torch.device | str) -> MixtureBatch:

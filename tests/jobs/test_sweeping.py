@@ -1,15 +1,26 @@
 """What a sweep's options, name and tables are."""
 
-from dataclasses import replace
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from typing import cast
 
 import pytest
 
+from cocktail.config import Experiment
+from cocktail.models.sgn import SGNConfig
+from cocktail.outages import OutageError
 from cocktail.storage import write_atomic
+from cocktail.tracking import TrackedRun
 from cocktail.train.ray_tune import Trial
 from cocktail.types import UsageError
+from jobs import sweeping
+from jobs.grids import PlannedTrial
 from jobs.sweep_options import SweepOptions, sweep_name
 from jobs.sweep_tables import progress_table, score_table
-from jobs.sweeping import sweep
+from jobs.sweeping import _Sweep, sweep
 from tests.integration.small_experiment import SMALL
 
 
@@ -39,6 +50,78 @@ def test_options_out_of_range_are_refused(wrong):
 def test_a_run_name_is_refused_as_trials_have_their_own():
     with pytest.raises(UsageError, match="--sweep-name"):
         sweep(type(SMALL), replace(SMALL, run_name="mine"), [], SweepOptions(seeds=(0, 1)))
+
+
+@dataclass
+class MadeRun:
+    """An MLflow run of a server that may be away."""
+
+    tags: dict[str, str] = field(default_factory=dict)
+    status: str = "RUNNING"
+    parts: list[MadeRun] = field(default_factory=list)
+    wait_seconds: float = 600.0
+    waits: list[float] = field(default_factory=list)
+    """How long each question to a server that was away had to wait."""
+    away: bool = False
+    run_id: str = "1"
+
+    @property
+    def children(self) -> list[MadeRun]:
+        if self.away:
+            self.waits.append(self.wait_seconds)
+            raise OutageError("nobody answers")
+        return self.parts
+
+    def tag(self, tags: dict[str, str]) -> None:
+        self.tags |= tags
+
+    def finish(self, status: str) -> None:
+        self.status = status
+
+    @contextmanager
+    def closing(self) -> Iterator[None]:
+        try:
+            yield
+        except BaseException:
+            self.status = "FAILED"
+            raise
+
+
+def sweep_of(tracked: MadeRun, *labels: str) -> _Sweep:
+    states = [Trial(label=label) for label in labels]
+    return _Sweep(name="made", folder="", tracked=cast(TrackedRun, tracked), planned={}, keys={}, states=states)
+
+
+def test_an_outage_while_trials_train_ends_none_and_all_is_said_in_the_end(monkeypatch, capsys):
+    parts = [MadeRun(tags={"trial.label": label, "trial.status": "running"}) for label in "abc"]
+    tracked = MadeRun(parts=parts)
+
+    def run_trials(trials, run_one, *, on_change, **_):
+        tracked.away = True
+        for trial, status in zip(trials, ("finished", "failed", "stopped early"), strict=True):
+            trial.status, trial.metrics = status, {"step": 7}
+            on_change(trial)
+        tracked.away = False
+
+    monkeypatch.setattr(sweeping, "run_trials", run_trials)
+    whole = sweep_of(tracked, *"abc")
+    whole.planned = {label: PlannedTrial(label=label, overrides={}, experiment=SMALL) for label in "abc"}
+    whole.run(2, SweepOptions())
+    assert max(tracked.waits) <= 10.0
+    assert capsys.readouterr().out.count("is said in MLflow later: nobody answers") == 3
+    said = [part.tags["trial.status"].split(":")[0] for part in parts]
+    assert said == ["finished", "failed", "stopped early at step 7"]
+    assert [part.status for part in parts[1:]] == ["FAILED", "KILLED"]
+
+
+def test_a_sweep_that_cannot_recall_its_trials_is_not_left_running(monkeypatch, tmp_path):
+    tracked = MadeRun(away=True)
+    for name, value in {"connect": None, "uses_gpus": False, "trials_that_fit": 1}.items():
+        monkeypatch.setattr(sweeping, name, lambda *_, value=value, **__: value)
+    monkeypatch.setattr(_Sweep, "open", lambda *_: sweep_of(tracked))
+    with pytest.raises(OutageError):
+        sweep(Experiment[SGNConfig], replace(SMALL, output=str(tmp_path)), [], SweepOptions(seeds=(0, 1)))
+    assert tracked.status == "FAILED"
 
 
 def test_the_table_shows_how_far_each_trial_is():

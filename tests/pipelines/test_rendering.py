@@ -94,6 +94,7 @@ def test_a_mixture_of_a_damaged_clip_is_dropped_and_named_and_its_neighbours_are
     assert batch.mixture_ids == tuple(before["mixture_id"][kept])
     np.testing.assert_array_equal(batch.sources.numpy(), before["sources"][kept])
     assert len(batch.dropped) == sum(touched)
+    assert [row in batch.dropped_rows for row in range(len(plan))] == touched
     first = before["mixture_id"][touched.index(True)]
     assert batch.dropped[0].startswith(f"mixture {first}: {tar}: clip {victim['clip_id']} is damaged: ")
     with pytest.raises(UsageError, match=f"mixture {first}: .*clip {victim['clip_id']} is damaged: .*second 2"):

@@ -80,6 +80,21 @@ def test_lines_are_in_the_papers_order(papers):
     assert [setting.label for setting in by_switches.settings] == ["depth 6, soft", "static class"]
 
 
+def test_switches_of_one_depth_are_not_beside_a_setting_of_another_and_differences_say_so(tmp_path):
+    trials = [made_trial(f"depth {depth}", {DEPTH: depth, ASSIGNMENT: "soft"}, [4.0, 5.0, None]) for depth in (1, 6)]
+    trials += [made_trial(vectors, {VECTORS: vectors}, [3.0, 3.0, None]) for vectors in ("tokens", "grouped_tokens")]
+    for trial in trials[2:]:
+        trial.params[DEPTH] = "2"  # as on the small corpus
+    sweep = made_sweep([[DEPTH, ASSIGNMENT], [VECTORS]], trials)
+    by_depth, by_switches = layouts(sweep)
+    assert [setting.label for setting in by_depth.settings] == ["depth 1", "depth 6"]
+    assert by_switches.title.startswith("SGN Table III")
+    assert [setting.label for setting in by_switches.settings] == ["tokens", "grouped_tokens"]
+    text, _ = report(sweep, tmp_path)
+    assert cells(text, "tokens", "## Paired")[:2] == ["tokens model.depth 2, not 6", "-1.50 (-2.00 to -1.00)"]
+    assert cells(text, "depth 1", "## Paired")[0] == "depth 1"
+
+
 def test_trials_without_scores_keep_their_line_and_say_why(told):
     text, page = told
     line = next(line for line in text.splitlines() if line.startswith("| depth 12, soft seed 0: failed seed 1:"))

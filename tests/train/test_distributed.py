@@ -7,6 +7,7 @@ import os
 import socket
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -50,7 +51,10 @@ class Linear(nn.Module):
     def forward(self, batch: MixtureBatch):
         predicted = self.net(batch.sources[..., :4].float().flatten(1) / 32768).squeeze(1)
         loss = (predicted - batch.class_ids[:, 0]).square().mean()
-        return {"total": loss * (float("nan") if "poison" in batch.mixture_ids else 1.0)}
+        return {"total": self.poisoned(loss) if "poison" in batch.mixture_ids else loss}
+
+    def poisoned(self, loss: torch.Tensor) -> torch.Tensor:
+        return loss * float("nan")
 
     def confusion(self, batch: MixtureBatch | None):
         if batch is None:
@@ -58,6 +62,13 @@ class Linear(nn.Module):
         said = self.net(batch.sources[..., :4].float().flatten(1) / 32768) > torch.tensor([-0.1, 0.0, 0.1])
         truth = nn.functional.one_hot(batch.class_ids[:, 0], 3) > 0
         return {"presence": confusion_counts(said, truth)}
+
+
+class Infinite(Linear):
+    """A loss that is infinite on one worker alone, and a gradient that is a number on both."""
+
+    def poisoned(self, loss: torch.Tensor) -> torch.Tensor:
+        return loss + float("inf")
 
 
 class Normed(nn.Module):
@@ -119,6 +130,7 @@ class Batches:
                 class_ids=class_ids[mine],
                 present=torch.ones(len(mine), 2, dtype=torch.bool),
                 dropped=tuple(f"mixture {i}: damaged" for i in planned if i in self.dropped),
+                dropped_rows=tuple(i - start for i in planned if i in self.dropped),
             )
 
 
@@ -150,6 +162,11 @@ CASES = {
     "not synced": Case(build=Normed),
     "synced": Case(build=Normed, settings=SYNCED),
     "synced, second worker's share is damaged": Case(build=Normed, settings=SYNCED, dropped=frozenset({4, 5, 6, 7})),
+    "synced, first worker's share is damaged": Case(build=Normed, settings=SYNCED, dropped=frozenset({0, 1, 2, 3})),
+    "synced, something of the first is damaged": Case(build=Normed, settings=SYNCED, dropped=frozenset({1})),
+    "synced, a part of each is gone": Case(
+        build=Normed, settings=replace(SYNCED, accumulate=4), dropped=frozenset({3, 7})
+    ),
     "synced, uneven shares": Case(build=Normed, settings=replace(SYNCED, batch_size=7)),
     "sgn": Case(build=sgn, settings=replace(SYNCED, learning_rate=0.5), num_samples=64 * 64 - 1),
     "sgn in float64": Case(
@@ -161,6 +178,7 @@ CASES = {
         build=Normed, num_validated=3, settings=replace(SYNCED, validation_split="val", validate_every=2)
     ),
     "poisoned": Case(poison=6),
+    "infinite": Case(build=Infinite, poison=6),
 }
 
 
@@ -198,7 +216,8 @@ def run_all(rank: int, world_size: int, folder: str, port: int) -> None:
     """Every case, by two processes."""
     os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
     torch.set_num_threads(1)
-    dist.init_process_group("gloo", rank=rank, world_size=world_size)
+    # Where one waits for the other in vain, it is to fail.
+    dist.init_process_group("gloo", rank=rank, world_size=world_size, timeout=timedelta(seconds=60))
     for name, case in CASES.items():
         run(case, Path(folder, name), rank, world_size)
         run(case, Path(folder, f"{name}, first half"), rank, world_size, max_steps=3)
@@ -236,7 +255,11 @@ def assert_same_curve(ours: list[dict[str, float]], theirs: list[dict[str, float
         assert mine == pytest.approx(other, rel=tolerance, abs=tolerance)
 
 
-@pytest.mark.parametrize("name", [name for name in CASES if name not in ("poisoned", "not synced")])
+BY_SHARES = ("not synced", "synced, a part of each is gone")
+"""What depends on how a batch is divided."""
+
+
+@pytest.mark.parametrize("name", [name for name in CASES if name not in ("poisoned", "infinite", *BY_SHARES)])
 def test_two_ranks_compute_what_one_does_on_the_whole_batch(by_two, tmp_path, name):
     run(CASES[name], tmp_path, 0, 1)
     two = read(by_two / name)
@@ -269,6 +292,15 @@ def test_without_synchronisation_the_curve_depends_on_the_number_of_workers(by_t
     assert one != pytest.approx(two, abs=1e-3)
 
 
+def test_a_part_of_which_no_worker_has_anything_has_no_part_in_what_is_learned(by_two):
+    gone = by_two / "synced, a part of each is gone"
+    assert read(gone)["raised"] == ""
+    assert len(read(gone)["logs"]) == 6
+    state = weights(gone)
+    assert all(value.isfinite().all() for value in state.values())
+    assert state["norm.num_batches_tracked"] == 6 * 3
+
+
 @pytest.mark.parametrize("num_looks", ["one look", "three looks"])
 def test_two_ranks_see_what_one_sees_when_they_look(by_two, tmp_path, num_looks):
     run(CASES[num_looks], tmp_path, 0, 1)
@@ -279,9 +311,10 @@ def test_two_ranks_see_what_one_sees_when_they_look(by_two, tmp_path, num_looks)
     assert one[0]["look/presence_micro_f1"] > 0
 
 
-def test_the_worker_with_the_loss_that_is_no_number_is_named_on_all(by_two):
-    messages = [read(by_two / "poisoned", rank)["raised"] for rank in (0, 1)]
+@pytest.mark.parametrize("name", ["poisoned", "infinite"])
+def test_the_worker_with_the_loss_that_is_no_number_is_named_on_all(by_two, name):
+    messages = [read(by_two / name, rank)["raised"] for rank in (0, 1)]
     assert messages[0] == messages[1]
     assert messages[0].startswith("the loss is not finite at step 4: ")
     assert messages[0].endswith("mixtures 4, 5, poison, 7")
-    assert [entry["step"] for entry in read(by_two / "poisoned")["logs"]] == [1, 2, 3]
+    assert [entry["step"] for entry in read(by_two / name)["logs"]] == [1, 2, 3]

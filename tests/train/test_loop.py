@@ -194,6 +194,7 @@ class Damaged(Noise):
                     class_ids=batch.class_ids[kept],
                     present=batch.present[kept],
                     dropped=(f"mixture {batch.mixture_ids[2]}: its clip is damaged",),
+                    dropped_rows=(2,),
                 )
             else:
                 yield batch
@@ -229,6 +230,7 @@ def test_a_step_without_any_mixture_changes_nothing_but_the_count(tmp_path):
                     class_ids=batch.class_ids[:0],
                     present=batch.present[:0],
                     dropped=tuple(f"mixture {name}: gone" for name in batch.mixture_ids),
+                    dropped_rows=(0, 1, 2, 3),
                 )
 
     sgd = replace(SETTINGS, optimizer="sgd", weight_decay=0.0, max_steps=3, max_dropped_share=1.0)
@@ -254,11 +256,11 @@ def held_out() -> tuple[MixtureBatch, ...]:
     return tuple(batch for _, batch in zip(range(2), Noise().batches(9, 0, 0, 1), strict=False))
 
 
-def validated(folder, settings, every=None, **changes):
+def validated(folder, settings, every=None, model=None, **changes):
     torch.manual_seed(7)
     logs: list[tuple[int, int, dict]] = []
     train(
-        Regressor(),
+        model or Regressor(),
         Noise(),
         settings,
         seed=3,
@@ -302,6 +304,20 @@ def test_training_stops_when_the_validation_loss_no_longer_falls_also_over_a_res
     assert len(validated(tmp_path / "cut", settings)) == 1
     assert weights_hash(tmp_path / "cut") == weights_hash(tmp_path / "whole")
     assert validated(tmp_path / "cut", settings) == []  # it stays stopped
+
+
+def test_a_validation_loss_that_is_no_number_is_an_error_and_not_one_that_has_not_fallen(tmp_path):
+    class BlindToOthers(Regressor):
+        def forward(self, batch):
+            losses = super().forward(batch)
+            return losses if self.training else {name: loss * float("nan") for name, loss in losses.items()}
+
+    settings = replace(SETTINGS, validation_split="val", patience=1)
+    with pytest.raises(NonFiniteLossError, match=r"the validation loss is not finite: .*nan"):
+        validated(tmp_path, settings, model=BlindToOthers())
+    newest = CheckpointStore(str(tmp_path)).newest()
+    assert newest is not None
+    assert load_checkpoint(newest).step == 4
 
 
 def test_overfitting_takes_the_first_batches_over_and_over_and_goes_on_after_a_restart(tmp_path):

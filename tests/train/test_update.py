@@ -91,6 +91,18 @@ def test_in_float16_an_overflow_lowers_the_scale_leaves_the_update_out_and_is_no
         take_step(model, update, 3, scale=float("nan"))
 
 
+def test_in_float16_a_gradient_that_stays_no_number_stops_before_the_scale_is_nothing():
+    model, update = make_update(replace(SGD, precision="float16"))
+    before = model.weight.clone()
+    with pytest.raises(NonFiniteLossError, match=r"gradient is not finite at step 18: .*mixtures mixture-18$"):
+        for step in range(1, 100):  # the scale is 2^16 at first, 1/2 after 17 halvings
+            loss = (model(torch.ones(1, 4)) * 0).sqrt().sum()
+            update.backward(loss)
+            update.apply(step, {"total": loss}, (f"mixture-{step}",))
+    assert update.scaler.get_scale() == 0.5
+    assert torch.equal(model.weight, before)
+
+
 @pytest.mark.parametrize("settings", [SGD, ADAMW, replace(ADAMW, precision="float16")])
 def test_optimizer_and_scale_go_on_from_their_state_with_or_without_a_guard_that_stays_behind(settings):
     model, update = make_update(settings, steps_later=0)

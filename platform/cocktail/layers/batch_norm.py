@@ -31,7 +31,8 @@ class _Normalize(torch.autograd.Function):
         # Two passes, as a sum of squares would lose what a small variance has beside a large mean.
         sums = torch.cat([wide.sum(dim=axes) * counted, count])
         dist.all_reduce(sums)
-        count, mean = sums[-1:], sums[:-1] / sums[-1:]
+        total, count = sums[-1:], sums[-1:].clamp(min=1)  # of nothing at all the mean is 0
+        mean = sums[:-1] / count
         centred = wide - _as_channels(mean, x)
         squares = centred.square().sum(dim=axes) * counted
         dist.all_reduce(squares)
@@ -40,8 +41,8 @@ class _Normalize(torch.autograd.Function):
         out = centred * _as_channels(scale * weight, x) + _as_channels(bias, x)
         ctx.save_for_backward(x, weight, mean, scale, count)
         ctx.counted = counted
-        ctx.mark_non_differentiable(mean, variance, count)
-        return out.to(x.dtype), mean, variance, count
+        ctx.mark_non_differentiable(mean, variance, total)
+        return out.to(x.dtype), mean, variance, total
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:  # pyright: ignore[reportIncompatibleMethodOverride]
@@ -73,18 +74,20 @@ class SyncBatchNorm(_BatchNorm):
             raise ValueError(f"BatchNorm needs [B, C, ...], not {tuple(input.shape)}")
 
     def forward(self, input: Tensor) -> Tensor:
-        alone = not dist.is_initialized() or dist.get_world_size() == 1
-        if alone or not self.training:
+        if _is_alone() or not self.training:
             return super().forward(input)
         self._check_input_dim(input)
         out, mean, variance, count = _Normalize.apply(input, self.weight, self.bias, self.eps, self.counted)  # pyright: ignore[reportGeneralTypeIssues]
         with torch.no_grad():
             assert self.num_batches_tracked is not None
             assert self.running_mean is not None and self.running_var is not None and self.momentum is not None
-            self.num_batches_tracked.add_(1)
-            unbiased = variance * (count / (count - 1))
-            self.running_mean.lerp_(mean.to(self.running_mean.dtype), self.momentum)
-            self.running_var.lerp_(unbiased.to(self.running_var.dtype), self.momentum)
+            # Where no process has anything that counts, nothing is averaged. The device alone knows it.
+            some = count > 0
+            self.num_batches_tracked.add_(some.squeeze(0))
+            unbiased = variance * (count / (count - 1).clamp(min=1))
+            weight = some.to(self.running_mean.dtype) * self.momentum
+            self.running_mean.lerp_(mean.to(weight.dtype), weight)
+            self.running_var.lerp_(unbiased.to(weight.dtype), weight)
         return out
 
 
@@ -108,6 +111,21 @@ def set_counted(model: nn.Module, counted: bool) -> None:
     for module in model.modules():
         if isinstance(module, SyncBatchNorm):
             module.counted = counted
+
+
+def own_buffers(model: nn.Module) -> list[Tensor]:
+    """The buffers that this process's batches alone change: all but the statistics of all processes' batches."""
+    shared = {
+        id(buffer)
+        for module in model.modules()
+        if isinstance(module, SyncBatchNorm) and not _is_alone()
+        for buffer in module.buffers()
+    }
+    return [buffer for buffer in model.buffers() if id(buffer) not in shared]
+
+
+def _is_alone() -> bool:
+    return not dist.is_initialized() or dist.get_world_size() == 1
 
 
 def _as_channels(values: Tensor, like: Tensor) -> Tensor:

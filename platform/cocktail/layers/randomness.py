@@ -12,21 +12,21 @@ from torch import Tensor
 
 
 class _Place:
-    """Where this process's rows lie in the whole batch; by itself, a process has all of it."""
+    """Which rows of the whole batch this process has; by itself, a process has all of it."""
 
-    first_row = 0
+    rows: Tensor | None = None
     num_rows: int | None = None
 
 
 @contextmanager
-def rows_of_batch(first_row: int, num_rows: int) -> Iterator[None]:
-    """While it is open, this process's batches are the rows from `first_row` on of batches of `num_rows`."""
-    before = _Place.first_row, _Place.num_rows
-    _Place.first_row, _Place.num_rows = first_row, num_rows
+def rows_of_batch(rows: Tensor, num_rows: int) -> Iterator[None]:
+    """While it is open, this process's batches are the rows int64 [R], on its device, of batches of `num_rows`."""
+    before = _Place.rows, _Place.num_rows
+    _Place.rows, _Place.num_rows = rows, num_rows
     try:
         yield
     finally:
-        _Place.first_row, _Place.num_rows = before
+        _Place.rows, _Place.num_rows = before
 
 
 def rows_in_step() -> int | None:
@@ -35,7 +35,12 @@ def rows_in_step() -> int | None:
 
 
 def draw_rows(draw: Callable[[int], Tensor], num_rows: int) -> Tensor:
-    """This process's rows [num_rows, ...] of what `draw(rows)` makes of torch's random numbers for a whole batch."""
-    whole = max(_Place.num_rows or num_rows, num_rows)
-    first = min(_Place.first_row, whole - num_rows)
-    return draw(whole)[first : first + num_rows]
+    """This process's rows [num_rows, ...] of what `draw(rows)` makes of torch's random numbers for a whole batch.
+
+    A row of the batch may be several here, one after the other (its pictures).
+    """
+    if _Place.rows is None or _Place.num_rows is None:
+        return draw(num_rows)
+    each = num_rows // len(_Place.rows)
+    assert each * len(_Place.rows) == num_rows
+    return draw(_Place.num_rows * each).unflatten(0, (_Place.num_rows, each))[_Place.rows].flatten(0, 1)

@@ -39,7 +39,7 @@ def layouts(sweep: Sweep) -> list[Layout]:
     found: dict[str, Layout] = {}
     for grid in sweep.grids or [[]]:
         own = [setting for setting in sweep.settings if setting.changes.keys() <= set(grid)]
-        paper = next((table for table in _papers(grid) if _matched(table, sweep.settings)), None)
+        paper = next((table for table in _papers(grid) if _matched(table, sweep.settings, own)), None)
         if paper is None:
             paths = [path for path in grid if path != SEED]
             title = " x ".join(paths) or "seeds"
@@ -47,7 +47,7 @@ def layouts(sweep: Sweep) -> list[Layout]:
             found[title] = Layout(title=title, columns=columns, settings=own)
         else:
             before = found[paper.title].settings if paper.title in found else []
-            matched = [setting for setting in sweep.settings if setting in _matched(paper, sweep.settings)]
+            matched = _matched(paper, sweep.settings, own)
             chosen = [setting for setting in sweep.settings if setting in [*before, *matched, *own]]
             ordered = sorted(chosen, key=partial(_paper_place, paper))
             found[paper.title] = Layout(title=paper.title, columns=paper.columns, settings=ordered, paper=paper)
@@ -64,8 +64,18 @@ def _papers(grid: Sequence[str]) -> list[PaperTable]:
     return tables if paths else [SGN_TABLE_I]
 
 
-def _matched(table: PaperTable, settings: Sequence[Setting]) -> list[Setting]:
-    return [setting for setting in settings if table.row_of(setting.changes, setting.params) is not None]
+def _matched(table: PaperTable, settings: Sequence[Setting], own: Sequence[Setting]) -> list[Setting]:
+    """Those that stand beside a line of the table: of what it holds, as a depth, they have what the grid's own have."""
+
+    def held(setting: Setting) -> list[str]:
+        return [str(setting.value(path)) for path in table.held]
+
+    of_own = [held(setting) for setting in own]
+    return [
+        setting
+        for setting in settings
+        if held(setting) in of_own and table.row_of(setting.changes, setting.params) is not None
+    ]
 
 
 def _paper_place(table: PaperTable, setting: Setting) -> int:
@@ -178,13 +188,24 @@ def difference_table(sweep: Sweep, reference: Setting) -> Table:
         if setting is reference:
             continue
         found = difference(setting, reference)
+        name = "\n".join([setting.label, *_beside_its_grid(setting, reference)])
         if found.problem:
-            rows.append([f"{setting.label}\n{found.problem}", *("" for _ in SCORES), str(len(found.seeds)), "", ""])
+            rows.append([f"{name}\n{found.problem}", *("" for _ in SCORES), str(len(found.seeds)), "", ""])
             continue
         cells = []
         for score in SCORES:
             interval = found.intervals.get(score)
             cells.append("" if interval is None else "\n".join([f"{interval.mean:+.2f}", *format_bounds(interval)]))
         counts = [str(len(found.seeds)), str(found.num_mixtures), f"{found.share_better:.0%}"]
-        rows.append([setting.label, *cells, *counts])
+        rows.append([name, *cells, *counts])
     return Table(["setting", *(HEADERS[score] for score in SCORES), "seeds", "mixtures", "above in SDR"], rows)
+
+
+def _beside_its_grid(setting: Setting, reference: Setting) -> list[str]:
+    """What a setting leaves alone, but the reference, of another grid, changes: the difference is of that, too."""
+    left = [path for path in reference.changes if path not in setting.changes and setting.value(path) != ""]
+    return [
+        f"{path} {setting.value(path)}, not {reference.value(path)}"
+        for path in left
+        if str(setting.value(path)) != str(reference.value(path))
+    ]

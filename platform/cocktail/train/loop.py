@@ -23,7 +23,7 @@ import torch.distributed as dist
 from torch import Tensor, nn
 
 from cocktail.config import Training
-from cocktail.layers.batch_norm import set_counted, synchronize_batch_norm
+from cocktail.layers.batch_norm import own_buffers, set_counted, synchronize_batch_norm
 from cocktail.layers.randomness import rows_of_batch
 from cocktail.train.checkpoint import CheckpointStore, CheckpointWriter, load_checkpoint, require_identity
 from cocktail.train.look import Look, Place
@@ -52,7 +52,8 @@ def train(
 
     `on_log(step, num_steps, metrics)` is called on every rank, `on_save(step)` on the first, just before a
     checkpoint is committed. Raises UsageError if the newest checkpoint belongs to other settings or other data, or if
-    too many mixtures are dropped, NonFiniteLossError with the ids of the mixtures if a loss or gradient is no number.
+    too many mixtures are dropped, NonFiniteLossError if a loss or gradient is no number: in training with the ids
+    of the mixtures.
     """
     model.to(place.device).train()
     if settings.sync_batch_norm:
@@ -202,23 +203,26 @@ class Steps:
         # Every worker draws the numbers of the whole batch: primes keep (seed, step) apart, whatever their values.
         torch.manual_seed(((self._seed * 1_000_003 + step) * 10_007) % 2**63)
         total: dict[str, Tensor] = {}
+        planned = [self._first + row for row in range(self._share) if row not in batch.dropped_rows]
+        assert len(planned) == len(batch)
+        rows = torch.tensor(planned, dtype=torch.int64).to(self._place.device, non_blocking=True)
         for number in range(self._num_parts):
             first, length = share_of(self._share, number, self._num_parts)
             part = batch.rows(first, min(first + length, len(batch)))
             last = number == self._num_parts - 1
-            for name, loss in self._add_gradient(part, self._first + first, last, update).items():
+            for name, loss in self._add_gradient(part, rows[first : first + length], last, update).items():
                 total[name] = total[name] + loss if name in total else loss
         return total, update.apply(step + 1, total, batch.mixture_ids)
 
-    def _add_gradient(self, part: MixtureBatch, first_row: int, last: bool, update: Update) -> dict[str, Tensor]:
+    def _add_gradient(self, part: MixtureBatch, rows: Tensor, last: bool, update: Update) -> dict[str, Tensor]:
         # Without a mixture, this worker still takes part in the others' step: with silence that weighs nothing.
         silent = len(part) == 0
-        before = [(buffer, buffer.clone()) for buffer in self._model.buffers()] if silent else []
+        before = [(buffer, buffer.clone()) for buffer in own_buffers(self._model)] if silent else []
         set_counted(self._model, not silent)
         waiting = nullcontext() if last or self._forward is self._model else self._forward.no_sync()  # pyright: ignore[reportCallIssue]
         with waiting:
             with (
-                rows_of_batch(first_row, self._batch_size),
+                rows_of_batch(rows.new_zeros(2) if silent else rows, self._batch_size),
                 torch.autocast(self._place.device.type, dtype=self._dtype, enabled=self._dtype is not None),
             ):
                 losses = self._forward(_silence(part) if silent else part)

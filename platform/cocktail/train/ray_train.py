@@ -21,12 +21,13 @@ from ray.train.v2.api.exceptions import TrainingFailedError
 from ray.tune.integration.ray_train import TuneReportCallback
 
 from cocktail.config import Experiment, Resources
+from cocktail.outages import OutageError
 from cocktail.pretrained import load_initial
 from cocktail.spool import MetricSpool
 from cocktail.storage import StorageError, delete_file, exists, join, read_bytes, resolve, write_atomic
 from cocktail.tracking import TrackedRun
 from cocktail.train.checkpoint import CheckpointStore, require_identity
-from cocktail.train.cluster import num_nodes, quiet_ray, trials_at_once
+from cocktail.train.cluster import find_cause, num_nodes, quiet_ray, trials_at_once
 from cocktail.train.look import Look, Place
 from cocktail.train.loop import FirstBatches, train
 from cocktail.train.update import NonFiniteLossError
@@ -34,6 +35,9 @@ from cocktail.train.validation import Validation
 from cocktail.types import BatchSource, MixtureBatch, UsageError
 
 ReadBatches = Callable[[], tuple[MixtureBatch, ...]]
+
+_LASTING = {kind.__name__: kind for kind in (NonFiniteLossError, OutageError, UsageError)}
+"""What no restart mends, the narrower kind first. MLflow has been waited for by then."""
 
 
 def uses_gpus(resources: Resources) -> bool:
@@ -72,9 +76,10 @@ def fit(
 
     `look_at` and `validate_on` read, on each worker, the held-out mixtures that training looks at and validates on;
     each checkpoint carries `about`. Without a checkpoint the model starts from the weights at `initial`, if that is
-    given. A worker that dies takes its group with it; the group starts again from the newest
-    checkpoint, up to `resources.max_failures` times. In a trial of a sweep, Ray Tune gets the metrics of each log
-    line. Raises NonFiniteLossError and UsageError as `cocktail.train.loop.train` does.
+    given. A worker that dies takes its group with it; the group starts again from the newest checkpoint, up to
+    `resources.max_failures` times. In a trial of a sweep, Ray Tune gets the metrics of each log
+    line. Raises NonFiniteLossError and UsageError as `cocktail.train.loop.train` does, OutageError if MLflow does not
+    take the last metrics.
     """
     resources = experiment.resources
     start = f"start-{time.time_ns()}"
@@ -151,10 +156,12 @@ class Verdict:
         """Write down an error that would come again. Yields whether there is none yet: then a worker may begin."""
         try:
             yield not exists(self.location)
-        except StorageError:
-            raise  # an outage may be over when training starts again
-        except (NonFiniteLossError, UsageError) as error:
-            write_atomic(self.location, json.dumps([type(error).__name__, str(error)]).encode())
+        except Exception as error:
+            # Ray wraps what a task of its own raised. An outage of a store may be over when training starts again.
+            causes = {name: find_cause(error, kind) for name, kind in _LASTING.items()}
+            found = [[name, str(cause)] for name, cause in causes.items() if cause is not None]
+            if found and find_cause(error, StorageError) is None:
+                write_atomic(self.location, json.dumps(found[0]).encode())
             raise
 
     def raise_any(self, cause: BaseException | None = None) -> None:
@@ -162,7 +169,7 @@ class Verdict:
         if exists(self.location):
             kind, message = json.loads(read_bytes(self.location))
             delete_file(self.location)
-            raise {"NonFiniteLossError": NonFiniteLossError, "UsageError": UsageError}[kind](message) from cause
+            raise _LASTING[kind](message) from cause
 
 
 def _train_here(

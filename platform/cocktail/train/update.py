@@ -63,7 +63,7 @@ class Update:
         self._fused = self._steps_later > 0
         self.optimizer = make_optimizer(model, settings, self._fused)
         # float16 has so small a range that gradients are scaled into it; a scale that proves too large is lowered, and
-        # that one update is left out.
+        # that one update is left out. Below 1 it would shrink them, until it were zero and ruined the weights.
         self.scaler = torch.amp.GradScaler(place.device.type, enabled=settings.precision == "float16")  # pyright: ignore[reportPrivateImportUsage]
         self._parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
         self._place = place
@@ -105,10 +105,12 @@ class Update:
         return norm
 
     def _look_at(self, step: int, losses: dict[str, Tensor], mixture_ids: tuple[str, ...], norm: Tensor) -> None:
-        finite = losses["total"].detach().isfinite()
-        if not self.scaler.is_enabled():
-            finite = finite & norm.isfinite()  # the norm is all workers'
-        elif self._place.world_size > 1:
+        sound = norm.isfinite()
+        if self.scaler.is_enabled():
+            # What overflows while losses are scaled up is mended by a lower scale; what does below it is no overflow.
+            sound = sound | (self.scaler.scale(torch.ones_like(norm)) >= 1)
+        finite = losses["total"].detach().isfinite() & sound
+        if self._place.world_size > 1:  # the norm is all workers', the loss is this one's
             everywhere = finite.float()
             dist.all_reduce(everywhere, dist.ReduceOp.MIN)
             finite = everywhere > 0

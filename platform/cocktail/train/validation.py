@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,6 +11,7 @@ import torch.distributed as dist
 from torch import nn
 
 from cocktail.train.look import Place, share_buffers
+from cocktail.train.update import NonFiniteLossError
 from cocktail.types import MixtureBatch
 
 
@@ -26,7 +28,10 @@ class Validation:
 
     @torch.no_grad()
     def losses(self, model: nn.Module, place: Place, dtype: torch.dtype | None) -> dict[str, float]:
-        """Mean losses over the mixtures, `validation/...` by name; the same on all workers."""
+        """Mean losses over the mixtures, `validation/...` by name; the same on all workers.
+
+        Raises NonFiniteLossError if the total is no number: it would be taken for one that has not fallen.
+        """
         sums: dict[str, torch.Tensor] = {}
         model.eval()
         share_buffers(model, place)
@@ -43,7 +48,10 @@ class Validation:
         totals = torch.stack([sums[name] for name in names])
         if place.world_size > 1:
             dist.all_reduce(totals)
-        return {f"validation/{name}": value / count for name, value in zip(names, totals.tolist(), strict=True)}
+        means = {f"validation/{name}": value / count for name, value in zip(names, totals.tolist(), strict=True)}
+        if not math.isfinite(means["validation/total"]):
+            raise NonFiniteLossError(f"the validation loss is not finite: {means}")
+        return means
 
 
 @dataclass
