@@ -13,13 +13,12 @@ from matplotlib.figure import Figure
 from cocktail.metrics.localization_results import LOCALIZATION_RESULTS
 from cocktail.report import localization_examples
 from cocktail.report.localization_examples import LocalizedExample
-from cocktail.report.localization_page import localization_report
+from cocktail.report.localization_page import store_localization
 from cocktail.report.localization_tables import ScoringRules
 from cocktail.report.overlays import Scene
 
 CLASSES = ("bell", "<drum>")
 RULES = ScoringRules()
-HISTORIES = {"loss/total": [(1, 2.0), (10, 1.0)]}
 
 
 def results(**model) -> pa.Table:
@@ -69,13 +68,11 @@ def test_the_page_and_the_files_hold_all_that_there_is(tmp_path, example):
         audio_vector=lambda b, n: [float(n), b / 100],
         visual_vector=lambda b, n: [float(b), 0.0],
     )
-    text, metrics = localization_report(
-        tmp_path, table, name="avgn", classes=CLASSES, rules=RULES, examples=[example], histories=HISTORIES
-    )
-    names = ["by_class.md", "by_class.parquet", "examples", "learning.png", "report.html", "results.parquet"]
-    assert sorted(path.name for path in tmp_path.iterdir()) == [*names, "table.md", "vectors.png"]
-    assert pq.read_table(tmp_path / "results.parquet").equals(table)
-    assert (tmp_path / "table.md").read_text() == text + "\n"
+    (tmp_path / "learning.png").write_bytes(b"curves")
+    text, metrics = store_localization(tmp_path, table, name="avgn", classes=CLASSES, rules=RULES, examples=[example])
+    names = ["by_class.md", "by_class.parquet", "examples", "learning.png", "report.html", "vectors.png"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == names
+    assert len(pq.read_table(tmp_path / "by_class.parquet")) == 2
     assert "| avgn         | 75.0 |  75.0 to 75.0 | 85.0 |" in text
     assert "audio vectors by class: silhouette 0.9" in text
     assert metrics["test/avgn/cap"] == pytest.approx(0.75) and metrics["test/avgn/num_excluded"] == 1
@@ -95,9 +92,8 @@ def test_the_page_and_the_files_hold_all_that_there_is(tmp_path, example):
 
 
 def test_of_what_is_not_there_nothing_is_shown(tmp_path):
-    text, metrics = localization_report(tmp_path, results(), name="avgn", classes=CLASSES, rules=RULES)
-    names = ["by_class.md", "by_class.parquet", "report.html", "results.parquet", "table.md"]
-    assert sorted(path.name for path in tmp_path.iterdir()) == names
+    text, metrics = store_localization(tmp_path, results(), name="avgn", classes=CLASSES, rules=RULES)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["by_class.md", "by_class.parquet", "report.html"]
     page = (tmp_path / "report.html").read_text()
     assert re.findall("<h2>(.*?)</h2>", page) == ["Scores", "By class"]
     assert text.endswith("Excluded: 1 no truth.")
