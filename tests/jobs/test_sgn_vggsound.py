@@ -54,7 +54,7 @@ def test_the_other_data_sets_differ_in_their_mixtures_and_tests_only():
 def test_a_job_without_a_corpus_of_its_own_asks_for_data(monkeypatch, capsys):
     monkeypatch.setattr(sys, "argv", ["jobs/sgn_music.py"])
     with pytest.raises(SystemExit) as ended:
-        main(Experiment[SGNConfig], paper=sgn_music.PAPER, small_model=SMALL_SGN, description="")
+        main(Experiment[SGNConfig], paper=sgn_music.PAPER, demo=DEMO, description="")
     assert ended.value.code == 2
     assert capsys.readouterr().err == "error: no data: give --data SHARDS (sgn_music.py --help says what makes them)\n"
 

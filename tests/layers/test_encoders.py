@@ -15,6 +15,7 @@ def theirs() -> torchvision.models.ResNet:
     model = torchvision.models.resnet18(weights=None).eval()
     for module in model.modules():
         if isinstance(module, torch.nn.BatchNorm2d):
+            assert module.running_mean is not None and module.running_var is not None
             module.running_mean.normal_()
             module.running_var.uniform_(0.5, 2)
     return model

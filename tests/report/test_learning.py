@@ -54,6 +54,18 @@ def test_each_curve_is_in_its_panel():
     assert axes["training losses"].get_yscale() == "log"
 
 
+def test_what_is_seen_has_panels_of_its_own_in_a_second_row():
+    given = histories()
+    seen = {name.replace("presence", "visual_presence"): points for name, points in given.items() if "presence" in name}
+    figure = learning_figure(given | seen, "AVGN")
+    titles = [axis.get_title() for axis in figure.axes]
+    assert titles[3:5] == ["presence in the picture (macro)", "presence in the picture (micro)"]
+    tops = [axis.get_position().y1 for axis in figure.axes]
+    assert tops[0] == tops[2] > tops[3] == tops[5]
+    one_less = learning_figure({**given, **seen, "loss/total": [], "loss/token": []}, "AVGN")
+    assert len(one_less.axes) == 5
+
+
 def test_panels_share_their_steps_so_that_the_first_ones_show():
     axes = learning_figure(histories(), "SGN").axes
     assert len({axis.get_xlim() for axis in axes}) == 1

@@ -21,7 +21,6 @@ from tests.models.shapes_and_tones import scenes
 
 CLASSES = ("bell", "<drum>")
 RULES = ScoringRules()
-HISTORIES = {"loss/total": [(1, 2.0), (10, 1.0)]}
 
 
 def results(**model) -> pa.Table:
@@ -77,7 +76,7 @@ def test_the_page_and_the_files_hold_all_that_there_is(tmp_path, example, monkey
         visual_vector=lambda b, n: [float(b), 0.0],
     )
     monkeypatch.setattr(localization_page, "localize_examples", lambda *_: [example])
-    subject = replace(SUBJECT, examples=scenes([[0, 1]]), histories=HISTORIES)
+    subject = replace(SUBJECT, examples=scenes([[0, 1]]), histories={"loss/total": [(1, 2.0), (10, 1.0)]})
     report = localization_report(table, subject, tmp_path, RULES)
     text, metrics = report.text, report.metrics
     names = ["by_class.md", "by_class.parquet", "examples", "learning.png", "report.html", "vectors.png"]

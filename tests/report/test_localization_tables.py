@@ -70,6 +70,12 @@ def test_two_sources_have_cap_piap_and_ciou_by_image_and_by_slot():
     assert (summary.num_mixtures, summary.excluded) == (2, {})
 
 
+def test_auc_of_several_sources_is_that_of_images():
+    (summary,) = summarise(table(mixture("a", source(iou=0.64), source(iou=0.18))), RULES)[2]
+    # Their mean reaches thresholds 0 to 0.4; by themselves they reach 0.6 and 0.15, which would make 0.4.
+    assert summary.by_rule["peak"].auc == pytest.approx((8 + 0.5) / 20)
+
+
 def test_one_source_has_ap_and_iou_at_its_own_threshold():
     results = table(*(mixture(name, source(0.5, iou=iou)) for name, iou in zip("abc", (0.2, 0.5, 1.0), strict=True)))
     (summary,) = summarise(results, RULES)[1]

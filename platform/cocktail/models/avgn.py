@@ -85,6 +85,9 @@ class AVGNConfig:
     """Leave pictures and sounds of a source's own class out of its negatives."""
     temperature: float = 0.03
     """Of the localization loss."""
+    token_init_std: float = 0.0
+    """Standard deviation of the class tokens at the start; the code starts them at zero, where all are alike. Free
+    queries start at 0.02 at least."""
     group_reduction: Literal["mean", "sum"] = "mean"
     """Over the classes in eq. 9, which prints a sum; the code takes means."""
     localization_loss_weight: float = 1.0
@@ -224,13 +227,13 @@ class AVGN(nn.Module):
         self.audio_encoder = AudioEncoder(D, config.audio_tokens, config.resnet_width)
         self.class_tokens = self.token_classifier = self.visual_branch = self.audio_branch = None
         if config.has_classes:
-            self.class_tokens = nn.Parameter(torch.zeros(num_classes, D))  # as the code starts them
+            # Nothing but their start tells free queries apart.
+            std = max(config.token_init_std, 0.02 if config.source_vectors == "grouped_queries" else 0.0)
+            self.class_tokens = nn.Parameter(std * torch.randn(num_classes, D))
             self.visual_branch = ClassVectors(config, num_classes, config.visual_eps_or_default)
             self.audio_branch = ClassVectors(config, num_classes, config.audio_eps)
         if config.source_vectors in ("grouped_tokens", "tokens"):
             self.token_classifier = nn.Linear(D, num_classes).apply(initialize)
-        elif self.class_tokens is not None:  # free queries: nothing but their start tells them apart
-            nn.init.trunc_normal_(self.class_tokens, std=0.02)
         self.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
 
     def load_initial(self, state: Mapping[str, Tensor]) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
@@ -12,9 +13,13 @@ LOOKS = {
     "token_macro": "class tokens (macro)",
     "presence_macro": "presence above 0.5 (macro)",
     "presence_micro": "presence above 0.5 (micro)",
+    "visual_presence_macro": "presence in the picture (macro)",
+    "visual_presence_micro": "presence in the picture (micro)",
 }
 """Headings of the panels of scores `look/<what>_<average>_<score>`. Each token has one class: micro adds nothing."""
 SCORES = {"precision": "#0072b2", "recall": "#d55e00", "f1": "#009e73"}
+MOST_IN_A_ROW = 4
+"""Panels."""
 LOSS_COLOURS = ("#000000", "#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")
 """Both by Okabe and Ito."""
 
@@ -25,8 +30,9 @@ History = Sequence[tuple[int, float]]
 def learning_figure(histories: Mapping[str, History], title: str, steps_per_epoch: int | None = None) -> Figure:
     """Curves of scores (`look/...`, in [0, 1], higher is better) and losses (`loss/...`, `validation/...`) by step.
 
-    A panel for the class tokens, two for presence, one for the losses, those that there are. Steps are logarithmic, so
-    that the first ones show; with `steps_per_epoch` there are epochs on top. Raises ValueError if there is no panel.
+    A panel for the class tokens, two each for what is heard and seen, one for the losses, those that there are, in two
+    rows if they are many. Steps are logarithmic, so that the first ones show; with `steps_per_epoch` there are epochs
+    on top. Raises ValueError if there is no panel.
     """
     looks = {
         heading: {score: points for score in SCORES if (points := histories.get(f"look/{what}_{score}"))}
@@ -42,9 +48,13 @@ def learning_figure(histories: Mapping[str, History], title: str, steps_per_epoc
     shown = [*looks.values(), *([losses] if losses else [])]
     if not shown:
         raise ValueError(f"there are no scores look/... and no losses loss/... among {sorted(histories) or 'nothing'}")
-    figure = Figure(figsize=(max(4.4 * len(shown), 5.5), 4.4), layout="constrained")
+    rows = 1 if len(shown) <= MOST_IN_A_ROW else 2
+    columns = -(-len(shown) // rows)
+    figure = Figure(figsize=(max(4.4 * columns, 5.5), 4.4 * rows), layout="constrained")
     figure.suptitle(title)
-    axes = figure.subplots(1, len(shown), squeeze=False)[0]
+    axes, unused = np.split(figure.subplots(rows, columns, squeeze=False).flatten(), [len(shown)])
+    for axis in unused:
+        figure.delaxes(axis)
     for axis, (heading, curves) in zip(axes, looks.items(), strict=False):
         _draw_scores(axis, curves)
         axis.set_title(heading, fontsize="medium")

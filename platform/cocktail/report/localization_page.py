@@ -1,4 +1,4 @@
-"""What a scored localization run stores: tables, one page that needs nothing else, overlays, sounds and figures."""
+"""What one sees of a scored localizer: a page that needs nothing else, and the overlays, sounds and figures on it."""
 
 from __future__ import annotations
 
@@ -33,6 +33,7 @@ from cocktail.report.tables import PresenceScores, markdown_table
 from cocktail.report.vectors import VectorScores, vectors_of, vectors_panel
 
 FIGURE_DPI = 100
+VECTORS_NAME, LEARNING_NAME = "vectors.png", "learning.png"
 RULES_TOLD = (
     "In percent; higher is better. AP ranks a map's pixels against the truth's, CAP is its mean over the sources of a "
     "mixture, each by the map of its class, and PIAP that in the best order of maps. IoU is of maps made binary by the "
@@ -57,11 +58,12 @@ def localization_report(results: pa.Table, subject: Subject, folder: Path, rules
     summaries = summarise(results, rules)
     presence = presence_by_modality(results, name, len(classes))
     by_classes = by_class(results, name, classes)
-    figures, vectors = _vectors(results, name, classes)
+    figure, vectors = _vectors(results, name, classes)
+    if figure is not None:
+        figure.savefig(folder / VECTORS_NAME, dpi=FIGURE_DPI)
     if subject.histories:
-        figures["learning"] = learning_figure(subject.histories, name, subject.steps_per_epoch)
-    for kind, figure in figures.items():
-        figure.savefig(folder / f"{kind}.png", dpi=FIGURE_DPI)
+        curves = learning_figure(subject.histories, name, subject.steps_per_epoch)
+        curves.savefig(folder / LEARNING_NAME, dpi=FIGURE_DPI)
     examples = ()
     if subject.examples is not None:
         examples = localize_examples(subject.model, subject.examples, classes, subject.sample_rate_hz, rules, name)
@@ -76,7 +78,7 @@ def localization_report(results: pa.Table, subject: Subject, folder: Path, rules
         *shown,
         Heading("By class"),
         Table(header, rows, f"{name}: means over sources, in percent"),
-        *_figure_parts(folder, figures),
+        *_figure_parts(folder),
     ]
     (folder / PAGE_NAME).write_text(to_html(f"Localization by {name}", parts), "utf-8")
 
@@ -133,15 +135,15 @@ def _vectors_text(modality: str, scores: VectorScores) -> str:
     )
 
 
-def _vectors(results: pa.Table, name: str, classes: Sequence[str]) -> tuple[dict[str, Figure], dict[str, VectorScores]]:
+def _vectors(results: pa.Table, name: str, classes: Sequence[str]) -> tuple[Figure | None, dict[str, VectorScores]]:
     """A figure of a model's vectors by t-SNE (AVGN Fig. 4), if it has any, and scores of those that can be scored."""
     found = {modality: vectors_of(results, name, f"{modality}_vector") for modality in ("audio", "visual")}
     found = {modality: (vectors, class_ids) for modality, (vectors, class_ids) in found.items() if len(vectors)}
     if not found:
-        return {}, {}
+        return None, {}
     figure, scores = vectors_panel({f"{modality} vectors": each for modality, each in found.items()}, tuple(classes))
     told = zip(found, scores.values(), strict=True)
-    return {"vectors": figure}, {modality: each for modality, each in told if each is not None}
+    return figure, {modality: each for modality, each in told if each is not None}
 
 
 def _store_examples(folder: Path, examples: Iterable[LocalizedExample]) -> list[Part]:
@@ -167,14 +169,14 @@ def _store_examples(folder: Path, examples: Iterable[LocalizedExample]) -> list[
     return [Heading("Examples"), *parts] if parts else []
 
 
-def _figure_parts(folder: Path, figures: Iterable[str]) -> list[Part]:
-    """The figures that were written."""
+def _figure_parts(folder: Path) -> list[Part]:
+    """The figures that are in the folder."""
     captions = {
-        "vectors": ("Vectors by class", "What stands for each source, by t-SNE, a colour a class (AVGN Fig. 4)."),
-        "learning": ("Learning curves", "Recognition of classes and losses by step."),
+        VECTORS_NAME: ("Vectors by class", "What stands for each source, by t-SNE, a colour a class (AVGN Fig. 4)."),
+        LEARNING_NAME: ("Learning curves", "Recognition of classes, and losses, by step."),
     }
     parts: list[Part] = []
-    for kind in figures:
-        title, caption = captions[kind]
-        parts += [Heading(title), Picture(f"{kind}.png", (folder / f"{kind}.png").read_bytes(), caption)]
+    for file, (title, caption) in captions.items():
+        if (folder / file).exists():
+            parts += [Heading(title), Picture(file, (folder / file).read_bytes(), caption)]
     return parts
