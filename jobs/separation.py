@@ -21,6 +21,7 @@ from cocktail.evaluate import about, load_trained
 from cocktail.registry import register
 from cocktail.storage import join, write_atomic
 from cocktail.tracking import TrackedRun
+from cocktail.train.checkpoint import step_of
 from cocktail.train.cluster import one_line_errors
 from cocktail.train.placement import require_place
 from cocktail.train.ray_train import fit, require_continuable
@@ -166,12 +167,13 @@ def run(experiment: Experiment, part_of: PartOf | None = None) -> TrackedRun:
         )
         results = test.score()
         clock.lap("evaluation")
-        table = test.report(results, tracked, planned.num_steps, source.batches_per_epoch)
+        num_steps = step_of(checkpoint)  # early stopping may have ended training before its last one
+        table = test.report(results, tracked, num_steps, source.batches_per_epoch)
         sdr = metrics_of(results).get(f"test/{experiment.name}/sdr")
         model_uri = register(tracked, checkpoint, {} if sdr is None else {"sdr": f"{sdr:.3f}"})
         clock.lap("report")
         rates = speeds(tracked, len(test_list) / clock.seconds["evaluation"])
-        tracked.log({**{f"seconds/{name}": value for name, value in clock.seconds.items()}, **rates}, planned.num_steps)
+        tracked.log({**{f"seconds/{name}": value for name, value in clock.seconds.items()}, **rates}, num_steps)
     finished = {"mlflow_run": tracked.run_id, "checkpoint": checkpoint}
     write_atomic(join(planned.folder, FINISHED), json.dumps(finished).encode())
     print(

@@ -271,6 +271,7 @@ def validated(folder, settings, every=None, model=None, **changes):
         validation=Validation(batches=held_out(), every=every),
         **changes,
     )
+    assert logs == [] or logs[-1][0] == logs[-1][1], "the last line does not say that it is the last"
     return [(step, metrics["validation/total"]) for step, _, metrics in logs if "validation/total" in metrics]
 
 

@@ -50,10 +50,10 @@ def train(
 ) -> None:
     """Train a `Separator` from the newest checkpoint, or from its present weights, to the last step.
 
-    `on_log(step, num_steps, metrics)` is called on every rank, `on_save(step)` on the first, just before a
-    checkpoint is committed. Raises UsageError if the newest checkpoint belongs to other settings or other data, or if
-    too many mixtures are dropped, NonFiniteLossError if a loss or gradient is no number: in training with the ids
-    of the mixtures.
+    `on_log(step, num_steps, metrics)` is called on every rank; early stopping makes its step the last. `on_save(step)`
+    is called on the first rank, just before a checkpoint is committed. Raises UsageError if the newest checkpoint
+    belongs to other settings or other data, or if too many mixtures are dropped, NonFiniteLossError if a loss or
+    gradient is no number: in training with the ids of the mixtures.
     """
     model.to(place.device).train()
     if settings.sync_batch_norm:
@@ -110,7 +110,7 @@ def train(
                     if update.scaler.is_enabled():
                         rest["loss_scale"] = update.scaler.get_scale()
                     with meter.timing("log"):
-                        on_log(step, num_steps, {**metrics, **validated, **rest})
+                        on_log(step, step if stopping.stops else num_steps, {**metrics, **validated, **rest})
                 if look is not None:
                     with meter.timing("look"):
                         look.after(step, num_steps, source.batches_per_epoch, model, place)
