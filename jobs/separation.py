@@ -173,7 +173,8 @@ def run(experiment: Experiment, part_of: PartOf | None = None) -> TrackedRun:
         model_uri = register(tracked, checkpoint, {} if sdr is None else {"sdr": f"{sdr:.3f}"})
         clock.lap("report")
         rates = speeds(tracked, len(test_list) / clock.seconds["evaluation"])
-        tracked.log({**{f"seconds/{name}": value for name, value in clock.seconds.items()}, **rates}, num_steps)
+        times = {f"seconds/{name}": value for name, value in clock.seconds.items()}
+        tracked.log({**times, **rates}, num_steps, once=True)
     finished = {"mlflow_run": tracked.run_id, "checkpoint": checkpoint}
     write_atomic(join(planned.folder, FINISHED), json.dumps(finished).encode())
     print(
