@@ -60,7 +60,7 @@ def train(
         synchronize_batch_norm(model)
     update = Update(model, settings, place)
     stopping = EarlyStopping(settings.patience)
-    step, dropped_before = _restore(model, update, stopping, checkpoints, identity, source)
+    step, dropped_before = _restore(model, update, stopping, checkpoints, identity, source, place)
     dropped: list[str] = []
     if compiled:
         model.compile()
@@ -136,9 +136,13 @@ def _restore(
     checkpoints: CheckpointStore,
     identity: dict[str, Any],
     source: BatchSource,
+    place: Place,
 ) -> tuple[int, int]:
-    """(steps done, mixtures dropped) of the newest checkpoint."""
-    location = checkpoints.newest()
+    """(steps done, mixtures dropped) of the newest checkpoint that the first worker sees; the others might see another."""
+    chosen = [checkpoints.newest() if place.rank == 0 else None]
+    if place.world_size > 1:
+        dist.broadcast_object_list(chosen, src=0, device=place.device)
+    (location,) = chosen
     if location is None:
         return 0, 0
     require_identity(location, identity)
