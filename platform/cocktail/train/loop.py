@@ -97,9 +97,10 @@ def train(
                         validated = validation.losses(model, place, dtype)
                     stopping.update(validated["validation/total"])
                 last = step == num_steps or stopping.stops
-                logging = step % settings.log_every == 0 or last or bool(validated)
                 saving = step % settings.checkpoint_every == 0 or last
-                if logging or saving:
+                # With each checkpoint, too: means over steps before it are not there to go on from.
+                logging = step % settings.log_every == 0 or saving or bool(validated)
+                if logging:
                     update.require_finite()
                     num_dropped = dropped_before + _sum_over_workers(len(dropped), place)
                     _check_dropped(num_dropped, step, num_steps, source.batches_per_epoch, settings, dropped)
@@ -138,7 +139,7 @@ def _restore(
     source: BatchSource,
     place: Place,
 ) -> tuple[int, int]:
-    """(steps done, mixtures dropped) of the newest checkpoint that the first worker sees; the others might see another."""
+    """(steps done, mixtures dropped) of the newest checkpoint that the first worker sees: others may see another."""
     chosen = [checkpoints.newest() if place.rank == 0 else None]
     if place.world_size > 1:
         dist.broadcast_object_list(chosen, src=0, device=place.device)
