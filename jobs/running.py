@@ -22,6 +22,7 @@ from cocktail.pretrained import InitialWeights
 from cocktail.registry import register
 from cocktail.storage import exists, join, write_atomic
 from cocktail.tracking import TrackedRun
+from cocktail.train.checkpoint import step_of
 from cocktail.train.cluster import one_line_errors
 from cocktail.train.placement import require_place
 from cocktail.train.ray_train import fit, require_continuable
@@ -174,11 +175,13 @@ def run(experiment: Experiment, part_of: PartOf | None = None) -> TrackedRun:
         )
         results = test.score()
         clock.lap("evaluation")
-        report = test.report(results, tracked, planned.num_steps, source.batches_per_epoch)
+        num_steps = step_of(checkpoint)  # early stopping may have ended training before its last one
+        report = test.report(results, tracked, num_steps, source.batches_per_epoch)
         model_uri = register(tracked, checkpoint, report.headline)
         clock.lap("report")
         rates = speeds(tracked, len(test_list) / clock.seconds["evaluation"])
-        tracked.log({**{f"seconds/{name}": value for name, value in clock.seconds.items()}, **rates}, planned.num_steps)
+        times = {f"seconds/{name}": value for name, value in clock.seconds.items()}
+        tracked.log({**times, **rates}, num_steps, once=True)
     finished = {"mlflow_run": tracked.run_id, "checkpoint": checkpoint}
     write_atomic(join(planned.folder, FINISHED), json.dumps(finished).encode())
     print(

@@ -120,6 +120,15 @@ def test_what_is_logged_again_is_not_doubled_and_what_differs_is_added(output):
     }
 
 
+def test_times_of_a_run_that_is_scored_again_stay_those_of_the_first_time(output):
+    run = open_run(output, "timed")
+    run.log({"seconds/training": 60.0}, step=20, once=True)
+    run.log({"seconds/training": 0.5, "seconds/evaluation": 3.0}, step=20, once=True)
+    assert run.histories(("seconds/",)) == {"seconds/evaluation": [(20, 3.0)], "seconds/training": [(20, 60.0)]}
+    run.log({"seconds/training": 80.0}, step=40, once=True)
+    assert run.history("seconds/training") == [(20, 60.0), (40, 80.0)]
+
+
 def test_a_nested_run_names_its_parent_and_is_ended_from_outside_with_the_reason(output):
     uri = default_tracking_uri(str(output))
     parent = open_run(output, "sweep")

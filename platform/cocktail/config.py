@@ -161,7 +161,7 @@ class Training:
     keep_checkpoints: int = 2
     """Older checkpoints are deleted."""
     log_every: int = 20
-    """Steps between lines in the log and points in MLflow."""
+    """Steps between lines in the log and points in MLflow; each checkpoint and validation is another."""
     validation_split: str | None = None
     """Split of the data set whose loss is computed now and then (MUSIC: val; FUSS: validation). Not the test split."""
     validation_mixtures: int = 64

@@ -129,13 +129,20 @@ class TrackedRun:
         written = [RunTag(name, str(value)) for name, value in tags.items()]
         self.ask(lambda client: client.log_batch(self.run_id, tags=written))
 
-    def log(self, metrics: Mapping[str, float], step: int) -> None:
-        """Metrics of one step, but those whose last value is known to be this one, at this step."""
+    def log(self, metrics: Mapping[str, float], step: int, *, once: bool = False) -> None:
+        """Metrics of one step, but those whose last value is known to be this one, at this step.
+
+        With `once`, those that have any at this step: times are never the same, and the first ones are the run's.
+        """
         points = points_of(metrics, step)
+
+        def is_known(point: Point, known: Mapping[str, tuple[int, float]]) -> bool:
+            last_step, last_value = known.get(point.metric, (None, None))
+            return last_step == point.step and (once or last_value == point.value)
 
         def send_new(client: MlflowClient) -> None:
             known = self.last_points()
-            self.send([point for point in points if known.get(point.metric) != (point.step, point.value)])
+            self.send([point for point in points if not is_known(point, known)])
 
         self.ask(send_new)
 

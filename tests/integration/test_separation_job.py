@@ -220,6 +220,20 @@ def test_a_finished_run_is_followed_by_a_new_one_and_the_inline_executor_compute
 
 
 @pytest.mark.slow
+def test_what_is_said_of_a_run_that_stopped_early_is_said_of_its_last_step(experiment, tmp_path, local_ray):
+    stops = {"validation_split": "test", "validation_mixtures": 2, "validate_every": 1, "patience": 1}
+    training = replace(experiment.training, learning_rate=0.3, **stops)
+    # The toys have two splits.
+    tested = replace(LEAST, split="train")
+    run(replace(experiment, output=str(tmp_path), training=training, evaluation=tested, resources=INLINE))
+    last = last_checkpoint(tmp_path).step
+    assert last < 20
+    (found,) = mlflow_runs(tmp_path)
+    for name in ("loss/total", "test/small/sdr", "seconds/training", "training_seconds_per_step"):
+        assert client(tmp_path).get_metric_history(found.info.run_id, name)[-1].step == last
+
+
+@pytest.mark.slow
 def test_two_workers_train_together(experiment, tmp_path, local_ray):
     run(replace(experiment, output=str(tmp_path), evaluation=LEAST, resources=Resources(gpu="no", num_workers=2)))
     assert last_checkpoint(tmp_path).step == 20

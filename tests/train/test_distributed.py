@@ -182,7 +182,21 @@ CASES = {
 }
 
 
-def run(case: Case, folder: Path, rank: int, world_size: int, max_steps: int | None = None) -> None:
+class Unseen(CheckpointStore):
+    """As one worker may find a shared folder in which another sees a checkpoint."""
+
+    def newest(self) -> str | None:
+        return None
+
+
+def run(
+    case: Case,
+    folder: Path,
+    rank: int,
+    world_size: int,
+    max_steps: int | None = None,
+    store: type[CheckpointStore] = CheckpointStore,
+) -> None:
     """Train, go on if something is there; store logs, looks, and what was raised, by rank."""
     torch.manual_seed(11)
     logs: list[dict[str, float]] = []
@@ -196,7 +210,7 @@ def run(case: Case, folder: Path, rank: int, world_size: int, max_steps: int | N
             replace(case.settings, max_steps=max_steps),
             seed=0,
             place=Place(device=torch.device("cpu"), rank=rank, world_size=world_size),
-            checkpoints=CheckpointStore(str(folder / "checkpoints")),
+            checkpoints=store(str(folder / "checkpoints")),
             identity={},
             on_log=lambda step, num_steps, metrics: logs.append({"step": step, **metrics}),
             look=Look(batches=case.held_out(case.num_looks), on_look=lambda step, scores: looks.append(scores)),
@@ -221,6 +235,8 @@ def run_all(rank: int, world_size: int, folder: str, port: int) -> None:
     for name, case in CASES.items():
         run(case, Path(folder, name), rank, world_size)
         run(case, Path(folder, f"{name}, first half"), rank, world_size, max_steps=3)
+    run(Case(), Path(folder, "unseen"), rank, world_size, max_steps=3)
+    run(Case(), Path(folder, "unseen"), rank, world_size, store=CheckpointStore if rank == 0 else Unseen)
     dist.barrier()  # rank 0 holds the store that the others still speak to
     dist.destroy_process_group()
 
@@ -284,6 +300,11 @@ def test_one_worker_goes_on_where_two_stopped(by_two, tmp_path, name):
     if name == "validated":  # the end of a shorter training is validated, too
         before[-1] = {key: value for key, value in before[-1].items() if not key.startswith("validation")}
     assert_same_curve([*before, *read(half)["logs"]], read(tmp_path)["logs"], 1e-5)
+
+
+def test_all_workers_go_on_from_the_checkpoint_that_the_first_one_sees(by_two):
+    assert [entry["step"] for entry in read(by_two / "unseen", rank=1)["logs"]] == [4, 5, 6]
+    assert read(by_two / "unseen")["logs"] == read(by_two / "whole")["logs"][3:]
 
 
 def test_without_synchronisation_the_curve_depends_on_the_number_of_workers(by_two, tmp_path):

@@ -1,6 +1,7 @@
 """The loop resumes exactly, stops at what is no number, and follows its schedule."""
 
 import hashlib
+import shutil
 import time
 from dataclasses import replace
 
@@ -125,6 +126,21 @@ def test_the_log_has_steps_losses_rate_and_speed(tmp_path):
     assert {"loss/fit", "loss/total", "learning_rate", "mixtures_per_second", "data_wait_share"} <= metrics.keys()
     assert [round(entry["learning_rate"], 6) for _, _, entry in logs] == [1e-3] * 2 + [1e-4] * 6
     assert logs[-1][2]["loss/total"] < logs[0][2]["loss/total"]
+
+
+def test_stopped_anywhere_and_started_again_logs_the_same_losses(tmp_path):
+    settings = replace(SETTINGS, checkpoint_every=3, max_steps=8)
+
+    def losses(logs):
+        return {step: metrics["loss/total"] for step, _, metrics in logs}
+
+    whole = losses(run(tmp_path / "whole", settings))
+    assert list(whole) == [2, 3, 4, 6, 8]
+    run(tmp_path / "cut", replace(settings, max_steps=5))
+    newest = CheckpointStore(str(tmp_path / "cut")).newest()
+    assert newest is not None
+    shutil.rmtree(newest)  # as if it had been killed before its end
+    assert losses(run(tmp_path / "cut", settings)) == {step: loss for step, loss in whole.items() if step > 3}
 
 
 def test_logged_losses_are_means_over_the_steps_since_the_last_line(tmp_path):
@@ -271,6 +287,7 @@ def validated(folder, settings, every=None, model=None, **changes):
         validation=Validation(batches=held_out(), every=every),
         **changes,
     )
+    assert logs == [] or logs[-1][0] == logs[-1][1], "the last line does not say that it is the last"
     return [(step, metrics["validation/total"]) for step, _, metrics in logs if "validation/total" in metrics]
 
 

@@ -50,17 +50,17 @@ def train(
 ) -> None:
     """Train a `Separator` from the newest checkpoint, or from its present weights, to the last step.
 
-    `on_log(step, num_steps, metrics)` is called on every rank, `on_save(step)` on the first, just before a
-    checkpoint is committed. Raises UsageError if the newest checkpoint belongs to other settings or other data, or if
-    too many mixtures are dropped, NonFiniteLossError if a loss or gradient is no number: in training with the ids
-    of the mixtures.
+    `on_log(step, num_steps, metrics)` is called on every rank; early stopping makes its step the last. `on_save(step)`
+    is called on the first rank, just before a checkpoint is committed. Raises UsageError if the newest checkpoint
+    belongs to other settings or other data, or if too many mixtures are dropped, NonFiniteLossError if a loss or
+    gradient is no number: in training with the ids of the mixtures.
     """
     model.to(place.device).train()
     if settings.sync_batch_norm:
         synchronize_batch_norm(model)
     update = Update(model, settings, place)
     stopping = EarlyStopping(settings.patience)
-    step, dropped_before = _restore(model, update, stopping, checkpoints, identity, source)
+    step, dropped_before = _restore(model, update, stopping, checkpoints, identity, source, place)
     dropped: list[str] = []
     if compiled:
         model.compile()
@@ -97,9 +97,10 @@ def train(
                         validated = validation.losses(model, place, dtype)
                     stopping.update(validated["validation/total"])
                 last = step == num_steps or stopping.stops
-                logging = step % settings.log_every == 0 or last or bool(validated)
                 saving = step % settings.checkpoint_every == 0 or last
-                if logging or saving:
+                # With each checkpoint, too: means over steps before it are not there to go on from.
+                logging = step % settings.log_every == 0 or saving or bool(validated)
+                if logging:
                     update.require_finite()
                     num_dropped = dropped_before + _sum_over_workers(len(dropped), place)
                     _check_dropped(num_dropped, step, num_steps, source.batches_per_epoch, settings, dropped)
@@ -110,7 +111,7 @@ def train(
                     if update.scaler.is_enabled():
                         rest["loss_scale"] = update.scaler.get_scale()
                     with meter.timing("log"):
-                        on_log(step, num_steps, {**metrics, **validated, **rest})
+                        on_log(step, step if stopping.stops else num_steps, {**metrics, **validated, **rest})
                 if look is not None:
                     with meter.timing("look"):
                         look.after(step, num_steps, source.batches_per_epoch, model, place)
@@ -136,9 +137,13 @@ def _restore(
     checkpoints: CheckpointStore,
     identity: dict[str, Any],
     source: BatchSource,
+    place: Place,
 ) -> tuple[int, int]:
-    """(steps done, mixtures dropped) of the newest checkpoint."""
-    location = checkpoints.newest()
+    """(steps done, mixtures dropped) of the newest checkpoint that the first worker sees: others may see another."""
+    chosen = [checkpoints.newest() if place.rank == 0 else None]
+    if place.world_size > 1:
+        dist.broadcast_object_list(chosen, src=0, device=place.device)
+    (location,) = chosen
     if location is None:
         return 0, 0
     require_identity(location, identity)
