@@ -23,7 +23,7 @@ def gather_rows(rows: Tensor) -> Tensor:
     whole = rows_in_step()
     if whole is None or not dist.is_initialized() or dist.get_world_size() == 1:
         return rows
-    # A worker whose mixtures were all dropped takes part with two silent ones.
+    # A worker whose mixtures were all dropped takes part with two that stand in.
     longest = max(-(-whole // dist.get_world_size()), 2)
     padding = rows.new_zeros(longest - len(rows), *rows.shape[1:])
     return _Gather.apply(torch.cat([rows, padding]))

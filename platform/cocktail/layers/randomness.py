@@ -16,22 +16,31 @@ class _Place:
 
     rows: Tensor | None = None
     num_rows: int | None = None
+    counted = True
 
 
 @contextmanager
-def rows_of_batch(rows: Tensor, num_rows: int) -> Iterator[None]:
-    """While it is open, this process's batches are the rows int64 [R], on its device, of batches of `num_rows`."""
-    before = _Place.rows, _Place.num_rows
-    _Place.rows, _Place.num_rows = rows, num_rows
+def rows_of_batch(rows: Tensor, num_rows: int, counted: bool = True) -> Iterator[None]:
+    """While it is open, this process's batches are the rows int64 [R], on its device, of batches of `num_rows`.
+
+    Rows that are not counted stand in where a process has none: nothing may be learned from them.
+    """
+    before = _Place.rows, _Place.num_rows, _Place.counted
+    _Place.rows, _Place.num_rows, _Place.counted = rows, num_rows, counted
     try:
         yield
     finally:
-        _Place.rows, _Place.num_rows = before
+        _Place.rows, _Place.num_rows, _Place.counted = before
 
 
 def rows_in_step() -> int | None:
     """Rows of the whole batch while `rows_of_batch` is open; None otherwise."""
     return _Place.num_rows
+
+
+def rows_are_counted() -> bool:
+    """Whether this process's rows are of the batch at all, or only stand in."""
+    return _Place.counted
 
 
 def draw_rows(draw: Callable[[int], Tensor], num_rows: int) -> Tensor:

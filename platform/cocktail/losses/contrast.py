@@ -11,6 +11,7 @@ from torch.nn import functional as F
 
 from cocktail.layers.gathering import gather_rows
 from cocktail.layers.precision import at_least_float32
+from cocktail.layers.randomness import rows_are_counted
 
 
 def audio_visual_contrast(
@@ -26,7 +27,7 @@ def audio_visual_contrast(
     total, count = audio.new_zeros(()), audio.new_zeros(())
     with torch.autocast(audio.device.type, enabled=False):
         for s in range(audio.shape[1]):
-            here = gather_rows(present[:, s].float()) > 0
+            here = gather_rows(present[:, s].float() * rows_are_counted()) > 0
             sounds = gather_rows(at_least_float32(audio[:, s]))
             similarity = gather_rows(best_similarity(sounds, at_least_float32(visual[:, s]))) / temperature
             own = torch.eye(len(here), dtype=torch.bool, device=here.device)

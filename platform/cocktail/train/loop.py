@@ -227,7 +227,7 @@ class Steps:
         waiting = nullcontext() if last or self._forward is self._model else self._forward.no_sync()  # pyright: ignore[reportCallIssue]
         with waiting:
             with (
-                rows_of_batch(rows.new_zeros(2) if silent else rows, self._batch_size),
+                rows_of_batch(rows.new_zeros(2) if silent else rows, self._batch_size, counted=not silent),
                 torch.autocast(self._place.device.type, dtype=self._dtype, enabled=self._dtype is not None),
             ):
                 losses = self._forward(_silence(part) if silent else part)
