@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import mlflow.pyfunc
@@ -15,12 +15,16 @@ import torch
 from mlflow.models import Model
 from mlflow.tracking import MlflowClient
 
+from cocktail.audio.mixing import superpose
 from cocktail.evaluate import about, load_trained
-from cocktail.registry import register, slim_checkpoint
+from cocktail.registry import register, save_model, slim_checkpoint
 from cocktail.tracking import TrackedRun
 from cocktail.train.checkpoint import CheckpointStore, load_checkpoint
 from tests.faulty_proxy import faulty_proxy
 from tests.integration.small_experiment import SMALL
+from tests.models.shapes_and_tones import scenes
+from tests.models.test_avgn import MIXING as SCENES
+from tests.models.test_avgn import SMALL as LOCALIZER
 from tests.toy_shards import CLASSES, RATE
 
 
@@ -144,3 +148,26 @@ def test_a_slim_checkpoint_has_the_weights_and_nothing_else(tmp_path):
     whole = load_checkpoint(checkpoint).state["model"]
     assert whole.keys() == slim.state["model"].keys()
     assert all(value.equal(whole[name]) for name, value in slim.state["model"].items())
+
+
+def test_a_localizer_takes_sounds_with_pictures_and_gives_maps(tmp_path):
+    experiment = replace(SMALL, model=LOCALIZER, mixing=SCENES)
+    torch.manual_seed(0)
+    state = {"model": LOCALIZER.build(len(CLASSES)).state_dict()}
+    store = CheckpointStore(str(tmp_path / "checkpoints"), about=about(experiment, CLASSES, "shards"))
+    checkpoint = store.save(7, state, {}, keep=1)
+    save_model(checkpoint, tmp_path / "model")
+    batch = scenes([[0, 3], [2, 1]])
+    assert batch.pictures is not None
+    pictures = batch.pictures[:, :, 0]
+    given = {"mixture": superpose(batch).numpy(), "pictures": pictures.numpy()}
+    model = mlflow.pyfunc.load_model(str(tmp_path / "model"))
+    assert model.metadata.metadata is not None
+    assert model.metadata.metadata["picture_side"] == 64
+    maps = model.predict(given, params={"classes": ["lute", "bell"]})
+    class_ids = torch.tensor([[CLASSES.index("lute"), CLASSES.index("bell")]] * 2)
+    with torch.inference_mode():
+        expected = load_trained(checkpoint).model.localize(superpose(batch), pictures, class_ids)
+    np.testing.assert_allclose(maps, expected.maps.numpy(), atol=1e-6)
+    with pytest.raises(ValueError, match="2 pictures of 1 classes"):
+        model.predict(given, params={"classes": ["lute"]})

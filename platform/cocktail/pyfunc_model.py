@@ -10,7 +10,7 @@ from mlflow.models import set_model
 from mlflow.pyfunc.model import PythonModel, PythonModelContext
 
 from cocktail.evaluate import load_trained
-from cocktail.types import UsageError
+from cocktail.types import class_ids_of
 
 
 class SeparatorModel(PythonModel):
@@ -28,15 +28,8 @@ class SeparatorModel(PythonModel):
         `params["classes"]` names them, the same for all mixtures. Raises UsageError for names that the model does not
         know, or that come twice.
         """
-        known, names = list(self.trained.classes), list((params or {}).get("classes", []))
-        unknown = [name for name in names if name not in known]
-        if not names or unknown or len(set(names)) < len(names):
-            asked = f"unknown: {', '.join(unknown)}" if unknown else f"given: {', '.join(names) or 'none'}"
-            raise UsageError(
-                f'params={{"classes": [...]}} has to name the classes to separate, each once ({asked}). '
-                f"The model knows {', '.join(known)}"
-            )
-        class_ids = torch.tensor([[known.index(name) for name in names]] * len(model_input))
+        named = class_ids_of(list((params or {}).get("classes", [])), self.trained.classes)
+        class_ids = torch.tensor([named] * len(model_input))
         with torch.inference_mode():
             mixtures = torch.as_tensor(model_input, dtype=torch.float32, device=self.device)
             return self.trained.model.separate(mixtures, class_ids.to(self.device)).estimates.float().cpu().numpy()

@@ -15,11 +15,12 @@ import numpy as np
 from mlflow.exceptions import MlflowException
 from mlflow.models import ModelSignature
 from mlflow.tracking import MlflowClient
-from mlflow.types import ParamSchema, ParamSpec, Schema, TensorSpec
+from mlflow.types import ColSpec, ParamSchema, ParamSpec, Schema, TensorSpec
 
 from cocktail.evaluate import Trained, load_trained
 from cocktail.tracking import TrackedRun
 from cocktail.train.checkpoint import CheckpointStore, load_checkpoint, read_about, read_identity
+from cocktail.types import Localizer
 
 FOLDER = "model"
 """Among the run's artifacts."""
@@ -51,27 +52,37 @@ def weights_hash(trained: Trained) -> str:
 def save_model(checkpoint: str, folder: Path) -> None:
     """Write a checkpoint as an MLflow pyfunc model: our code, the weights, no pickle.
 
-    It takes mixtures float32 [B, T] in [-1, 1] at `sample_rate_hz` (in the model's metadata), and the names of the
-    classes to separate as the parameter `classes`; it gives estimates float32 [B, N, T'] in the order of the names.
+    A separator takes mixtures float32 [B, T] in [-1, 1] at `sample_rate_hz` (in the model's metadata), and the names of
+    the classes to separate as the parameter `classes`; it gives estimates float32 [B, N, T'] in the order of the names.
+    A localizer takes `mixture`, the same but a plain sum, and `pictures` uint8 [B, K, H, W, 3] of `picture_side`; it
+    gives maps float32 [B, N, H, K W].
     """
     trained = load_trained(checkpoint)
     library = Path(__file__).parent
+    localizes = isinstance(trained.model, Localizer)
+    mixture, maps = (-1, -1), (-1, -1, -1, -1)
+    inputs: list[ColSpec | TensorSpec] = [TensorSpec(np.dtype(np.float32), mixture)]
+    if localizes:
+        pictures = TensorSpec(np.dtype(np.uint8), (-1, -1, -1, -1, 3), "pictures")
+        inputs = [TensorSpec(np.dtype(np.float32), mixture, "mixture"), pictures]
+    metadata = {"sample_rate_hz": trained.mixing.sample_rate_hz, "classes": list(trained.classes)}
     signature = ModelSignature(
-        inputs=Schema([TensorSpec(np.dtype(np.float32), (-1, -1))]),
-        outputs=Schema([TensorSpec(np.dtype(np.float32), (-1, -1, -1))]),
+        inputs=Schema(inputs),
+        outputs=Schema([TensorSpec(np.dtype(np.float32), maps if localizes else maps[:3])]),
         params=ParamSchema([ParamSpec("classes", "string", default=[], shape=(-1,))]),
     )
+    needed = (*_NEEDED, "torchvision") if localizes else _NEEDED
     with tempfile.TemporaryDirectory() as temporary, warnings.catch_warnings():
         # The signature is ours: an example would only be there to guess it from.
         warnings.filterwarnings("ignore", message=".*An input example was not provided")
         mlflow.pyfunc.save_model(
             folder,
-            python_model=str(library / "pyfunc_model.py"),
+            python_model=str(library / ("pyfunc_localizer.py" if localizes else "pyfunc_model.py")),
             artifacts={"checkpoint": slim_checkpoint(checkpoint, temporary)},
             code_paths=[str(library)],
             signature=signature,
-            pip_requirements=[f"{name}=={importlib.metadata.version(name)}" for name in _NEEDED],
-            metadata={"sample_rate_hz": trained.mixing.sample_rate_hz, "classes": list(trained.classes)},
+            pip_requirements=[f"{name}=={importlib.metadata.version(name)}" for name in needed],
+            metadata=metadata | ({"picture_side": trained.mixing.picture_side} if localizes else {}),
         )
 
 

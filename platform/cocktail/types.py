@@ -6,7 +6,7 @@ height and width of a picture.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
@@ -24,6 +24,21 @@ class UsageError(ValueError):
 
 NO_CLASS = -1
 """The class id of a source without one."""
+
+
+def class_ids_of(names: Sequence[str], known: Sequence[str]) -> list[int]:
+    """The places of named classes among those that a model knows.
+
+    Raises UsageError for names that it does not know, that come twice, or for none.
+    """
+    unknown = [name for name in names if name not in known]
+    if not names or unknown or len(set(names)) < len(names):
+        asked = f"unknown: {', '.join(unknown)}" if unknown else f"given: {', '.join(names) or 'none'}"
+        raise UsageError(
+            f'params={{"classes": [...]}} has to name the classes that are meant, each once ({asked}). '
+            f"The model knows {', '.join(known)}"
+        )
+    return [known.index(name) for name in names]
 
 
 @dataclass(frozen=True, kw_only=True)
