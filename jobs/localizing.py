@@ -22,13 +22,14 @@ ADAM = Training(epochs=100, batch_size=128, optimizer="adamw", learning_rate=1e-
 
 
 def localizing_demo_of(paper: Experiment, small_model: Any) -> Experiment:
-    """`demo_of`, tested on pairs that are drawn, since the small corpus has no official ones.
+    """`demo_of` on small pictures, tested on pairs that are drawn, since the small corpus has no official ones.
 
     Batches are larger: a contrast needs others to compare with.
     """
     demo = demo_of(paper, small_model)
     return dataclasses.replace(
         demo,
+        mixing=dataclasses.replace(demo.mixing, picture_side=128),
         training=dataclasses.replace(demo.training, batch_size=16, learning_rate=1e-3),
         evaluation=dataclasses.replace(demo.evaluation, pairs="drawn", num_mixtures=40, split="test"),
     )

@@ -6,11 +6,12 @@ import random
 import time
 from pathlib import Path
 
+import pytest
+
 from cocktail.train.checkpoint import CheckpointStore, load_checkpoint
 from tests.killed_training import SETTINGS, train_noting
 from tests.toy_shards import make_toy_shards
 
-KILLS = 10
 STEPS = SETTINGS.epochs * 15
 
 
@@ -26,7 +27,8 @@ def committed(folder: Path) -> int:
     return 0 if newest is None else load_checkpoint(newest).step
 
 
-def test_ten_kills_change_neither_the_mixtures_nor_the_weights(tmp_path, forkserver):
+@pytest.mark.parametrize("num_kills", [3, pytest.param(10, marks=pytest.mark.slow)])
+def test_kills_change_neither_the_mixtures_nor_the_weights(tmp_path, forkserver, num_kills):
     shards = make_toy_shards(tmp_path / "shards").folder
     undisturbed, killed = tmp_path / "undisturbed", tmp_path / "killed"
     for folder in (undisturbed, killed):
@@ -42,7 +44,7 @@ def test_ten_kills_change_neither_the_mixtures_nor_the_weights(tmp_path, forkser
         begins.append((before, committed(killed)))
         process = forkserver.Process(target=train_noting, args=(shards, str(killed), 0.02))
         process.start()
-        if kills < KILLS:
+        if kills < num_kills:
             deadline = time.monotonic() + 60
             while not (killed / "notes").exists() or len(read_notes(killed)) == before:
                 assert time.monotonic() < deadline
@@ -53,7 +55,7 @@ def test_ten_kills_change_neither_the_mixtures_nor_the_weights(tmp_path, forkser
             kills += 1
         process.join(120)
         assert process.exitcode in (0, -9)
-    assert kills == KILLS
+    assert kills == num_kills
     expected, seen = read_notes(undisturbed), read_notes(killed)
     assert [step for step, _ in expected] == list(range(STEPS))
     assert len({ids for _, mixtures in expected for ids in mixtures}) == STEPS * SETTINGS.batch_size
