@@ -134,7 +134,7 @@ class Localizing:
 
     def why_not(self, results: pa.Table) -> str:
         of_one = results.filter(pc.field("system") == results["system"][0])
-        counts = of_one["excluded"].value_counts().to_pylist()
+        counts = of_one["excluded"].drop_null().value_counts().to_pylist()
         return ", ".join(f"{count['counts']} sources with {count['values']}" for count in counts)
 
 

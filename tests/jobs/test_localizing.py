@@ -1,0 +1,73 @@
+"""The jobs of models that localize are the papers' recipes, and differ in what they say that they differ in."""
+
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from cocktail.models.avgn import SMALL_AVGN
+from cocktail.models.ez_vsl import SMALL_EZ_VSL, EZVSLConfig
+from jobs import (
+    avgn_instruments,
+    avgn_music,
+    avgn_vggsound,
+    ez_vsl_instruments,
+    ez_vsl_music,
+    ez_vsl_vggsound,
+    localizing,
+)
+from jobs.planned_run import classes_without_training
+from pipelines.clip_pool import usable_clips
+from tests.integration.small_experiment import SMALL
+from tests.toy_shards import CLASSES, make_toy_shards
+
+AVGN = (avgn_vggsound, avgn_instruments, avgn_music)
+EZ_VSL = (ez_vsl_vggsound, ez_vsl_instruments, ez_vsl_music)
+
+
+def test_training_is_the_papers():
+    for job in AVGN:
+        training, mixing = job.PAPER.training, job.PAPER.mixing
+        assert (training.epochs, training.batch_size, training.learning_rate) == (100, 128, 1e-4)
+        assert (training.optimizer, training.weight_decay, training.lr_drop_epochs) == ("adamw", 0.0, ())
+        assert mixing.segment_samples == 3 * mixing.sample_rate_hz == 66150
+        assert (mixing.picture_side, mixing.pictures_per_source, mixing.min_gain, mixing.max_gain) == (224, 1, 1.0, 1.0)
+
+
+def test_tests_are_those_of_tables_one_and_two():
+    thresholds = [(job.PAPER.evaluation.single_threshold, job.PAPER.evaluation.multi_threshold) for job in AVGN]
+    assert thresholds == [(0.5, 0.3), (0.3, 0.1), (0.5, 0.3)]
+    assert all(job.PAPER.evaluation.num_sources == (1, 2) for job in AVGN)
+    assert avgn_vggsound.PAPER.evaluation.pairs == "official"
+    music = avgn_music.PAPER.evaluation
+    assert (music.arrangement, music.crop) == ("whole", "annotated")
+    assert music.test_mixing(avgn_music.PAPER.mixing).clips_per_mixture == 1
+
+
+def test_ez_vsl_is_trained_and_tested_as_avgn_is():
+    for ours, theirs in zip(EZ_VSL, AVGN, strict=True):
+        assert ours.PAPER.model == EZVSLConfig()
+        for part in ("mixing", "training", "evaluation", "seed"):
+            assert getattr(ours.PAPER, part) == getattr(theirs.PAPER, part)
+        one, two = (
+            localizing.localizing_demo_of(job.PAPER, small)
+            for job, small in ((ours, SMALL_EZ_VSL), (theirs, SMALL_AVGN))
+        )
+        assert (one.mixing, one.training, one.evaluation) == (two.mixing, two.training, two.evaluation)
+
+
+@pytest.mark.parametrize("job", [*AVGN, *EZ_VSL])
+def test_what_the_model_cannot_take_is_refused_by_the_recipe(job):
+    job.PAPER.model.require_mixing(job.PAPER.mixing)
+    job.PAPER.model.require_test_mixing(job.PAPER.evaluation.test_mixing(job.PAPER.mixing))
+
+
+def test_classes_that_no_training_clip_has_are_named_with_their_test_mixtures(tmp_path):
+    manifest = make_toy_shards(tmp_path, clips_per_shard=2, num_shards=1)
+    pool = usable_clips(manifest, SMALL.mixing, "train")
+    taught = np.unique(pool.class_id)
+    assert len(taught) == 2
+    other = next(class_id for class_id in range(len(CLASSES)) if class_id not in taught)
+    plan = pa.table({"class_id": [[int(taught[0]), other], [int(taught[1])], [other, int(taught[1])]]})
+    told = classes_without_training(pool, plan)
+    assert told == f"1 classes are tested that no clip of train has (test mixtures): {CLASSES[other]} (2)"
+    assert classes_without_training(pool, plan.slice(1, 1)) is None

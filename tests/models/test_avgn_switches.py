@@ -1,0 +1,162 @@
+"""Each switch of AVGN changes the computation that it names and nothing else; EZ-VSL is AVGN with all of them off."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from cocktail.audio.mixing import superpose
+from cocktail.audio.power_spectrum import PowerSpectrumConfig
+from cocktail.models.avgn import AVGN, PREDICTED_CLASSES, AVGNConfig
+from cocktail.models.ez_vsl import EZVSLConfig
+from cocktail.types import NO_CLASS, UsageError
+from tests.models.shapes_and_tones import RATE, scenes
+from tests.models.test_avgn import MIXING, SMALL, C, pictures_of
+
+BATCH = scenes([[0, 3], [2, 1], [0, 4]])
+
+
+def build(**switches: Any) -> AVGN:
+    """A network with a switch thrown, which shares every weight that it has with the network without."""
+    torch.manual_seed(0)
+    plain = SMALL.build(C)
+    with torch.no_grad():  # at the start some weights are zero, and would hide what is done with them
+        for parameter in plain.parameters():
+            generator = torch.Generator().manual_seed(parameter.numel())
+            parameter.add_(0.1 * torch.randn(parameter.shape, generator=generator))
+    model = replace(SMALL, **switches).build(C)
+    ours = model.state_dict()
+    shared = {
+        name: value for name, value in plain.state_dict().items() if name in ours and ours[name].shape == value.shape
+    }
+    model.load_state_dict({**ours, **shared})
+    return model
+
+
+def observe(model: AVGN) -> dict[str, Tensor]:
+    """What there is to see of a training step and of maps."""
+    model.eval()
+    own = model.localize(superpose(BATCH), pictures_of(BATCH), BATCH.class_ids)
+    torch.manual_seed(1)
+    model.train()  # from here on BatchNorm's running statistics change
+    losses = {f"loss {name}": value.detach() for name, value in model(BATCH).items() if name != "total"}
+    found = {model.config.view: own, **own.alternatives}
+    maps = {view: found[view].maps for view in ("wide", "split")}
+    return {**losses, **maps, **own.intermediates}
+
+
+HEARD = {"audio_vectors", "presence", "loss presence"}
+SEEN = {"visual_vectors", "visual_presence", "loss visual_presence"}
+MATCHED = {"wide", "split", "loss localization"}
+ALL = HEARD | SEEN | MATCHED
+NO_CLASSES = {"assignment", "loss token", *HEARD, *SEEN}
+SWITCHES = [
+    ({"depth": 2}, ALL | {"assignment"}, set()),
+    ({"attention": "literal"}, ALL | {"assignment"}, set()),
+    ({"assignment": "hard"}, ALL | {"assignment"}, set()),
+    ({"grouping": "groupvit"}, ALL | {"assignment"}, set()),
+    ({"visual_eps": 1.0}, SEEN | MATCHED, set()),
+    ({"audio_eps": 0.1}, HEARD | MATCHED, set()),
+    ({"source_vectors": "tokens"}, ALL, {"assignment"}),
+    ({"source_vectors": "grouped_queries"}, ALL | {"assignment"}, {"loss token"}),
+    ({"source_vectors": "pooled"}, MATCHED, NO_CLASSES),
+    ({"audio_tokens": "map"}, HEARD | MATCHED, set()),
+    ({"view": "split"}, SEEN | {"assignment", "loss localization"}, set()),
+    ({"localization_loss": "code"}, MATCHED, set()),
+    ({"gate": "residual"}, MATCHED, set()),
+    ({"mask_same_class": True}, {"loss localization"}, set()),
+    ({"temperature": 0.1}, {"loss localization"}, set()),
+    ({"group_reduction": "sum"}, {"loss token", "loss presence", "loss visual_presence"}, set()),
+    ({"visual_stages": 3}, SEEN | MATCHED | {"assignment"}, set()),
+    ({"spectrum": PowerSpectrumConfig(hop="code238", sample_rate_hz=RATE)}, HEARD | MATCHED, set()),
+]
+
+
+@pytest.mark.parametrize(
+    ("switch", "changes", "absent"), SWITCHES, ids=lambda value: str(value)[:60] if isinstance(value, dict) else ""
+)
+def test_a_switch_changes_what_it_names_and_nothing_else(switch, changes, absent):
+    plain, thrown = observe(build()), observe(build(**switch))
+    assert plain.keys() - thrown.keys() == absent
+    assert thrown.keys() <= plain.keys()
+    changed = {
+        name
+        for name, value in thrown.items()
+        if value.shape != plain[name].shape or not torch.allclose(value, plain[name], rtol=1e-5, atol=1e-6)
+    }
+    assert changed == changes
+
+
+@pytest.mark.parametrize("kind", ["grouped_tokens", "tokens", "grouped_queries", "pooled"])
+def test_every_row_of_table_three_learns_with_all_of_its_weights(kind):
+    model = build(source_vectors=kind)
+    losses = model(BATCH)
+    losses["total"].backward()
+    without = [name for name, p in model.named_parameters() if p.grad is None or not p.grad.abs().sum() > 0]
+    assert without == []
+    torch.testing.assert_close(losses["total"], torch.stack([v for k, v in losses.items() if k != "total"]).sum())
+
+
+def test_weights_of_losses_weigh_them():
+    weights = {"localization_loss_weight": 2.0, "token_loss_weight": 3.0, "presence_loss_weight": 5.0}
+    losses = build(**weights)(BATCH)
+    presence = losses["presence"] + losses["visual_presence"]
+    torch.testing.assert_close(losses["total"], 2 * losses["localization"] + 3 * losses["token"] + 5 * presence)
+
+
+def test_the_codes_maps_are_inner_products_over_the_temperature_without_a_gate():
+    model = build(localization_loss="code").eval()
+    heard, seen = model.hear(superpose(BATCH)), model.see(pictures_of(BATCH), "wide")
+    assert heard.classes is not None
+    sound = heard.classes[0, 3]
+    similarity = seen.features[0, 0] @ sound / model.config.temperature
+    maps = model.localize(superpose(BATCH), pictures_of(BATCH), BATCH.class_ids).maps
+    torch.testing.assert_close(maps[0, 1, 0, 0], similarity[0])  # in the corner nothing is interpolated
+
+
+def test_a_hard_assignment_gives_each_location_to_one_class():
+    found = build(assignment="hard").eval().localize(superpose(BATCH), pictures_of(BATCH), BATCH.class_ids)
+    assignment = found.intermediates["assignment"]
+    assert assignment.sum(dim=-1).eq(1).all() and assignment.amax(dim=-1).eq(1).all()
+
+
+@pytest.mark.parametrize("view", ["wide", "split"])
+def test_without_tokens_and_grouping_it_is_ez_vsl(view):
+    model = build(source_vectors="pooled", view=view)
+    other = EZVSLConfig(width=SMALL.width, resnet_width=SMALL.resnet_width, view=view, spectrum=SMALL.spectrum).build(C)
+    other.load_state_dict(model.state_dict())
+    torch.testing.assert_close(other(BATCH), model(BATCH))
+    ours, theirs = (m.eval().localize(superpose(BATCH), pictures_of(BATCH), BATCH.class_ids) for m in (other, model))
+    for one, two in ((ours, theirs), *((ours.alternatives[v], theirs.alternatives[v]) for v in ours.alternatives)):
+        assert one.class_ids.eq(NO_CLASS).all()
+        torch.testing.assert_close(one.maps, two.maps)
+    assert set(ours.alternatives) == {"wide", "split"} - {view}
+    assert PREDICTED_CLASSES not in theirs.alternatives
+
+
+def test_settings_that_mean_nothing_are_refused():
+    for change, message in (
+        ({"source_vectors": "tokens", "assignment": "hard"}, "does no grouping"),
+        ({"source_vectors": "pooled", "audio_tokens": "map"}, "leave audio_tokens pooled"),
+        ({"temperature": 0.0}, "temperature must be positive"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            replace(SMALL, **change)
+    with pytest.raises(ValueError, match="temperature must be positive"):
+        EZVSLConfig(temperature=-1.0)
+    plain = EZVSLConfig(spectrum=PowerSpectrumConfig(sample_rate_hz=RATE))
+    plain.require_mixing(replace(MIXING, distinct_classes=False))
+    with pytest.raises(UsageError, match="one number of sources"):
+        plain.require_mixing(replace(MIXING, min_sources=1))
+
+
+def test_the_papers_network_is_the_default():
+    config = AVGNConfig()
+    assert (config.width, config.depth, config.resnet_width, config.visual_stages) == (512, 3, 64, 4)
+    assert (config.source_vectors, config.assignment, config.view) == ("grouped_tokens", "soft", "wide")
+    assert (config.visual_eps_or_default, config.audio_eps, config.temperature) == (1e-6, 1.0, 0.03)
+    assert replace(config, assignment="hard").visual_eps_or_default == 1.0
