@@ -28,6 +28,7 @@ class Knowing:
         assert self.batch.truth is not None
         maps = torch.zeros(*class_ids.shape, SIDE, pictures.shape[1] * SIDE)
         for b, picture in enumerate(pictures):
+            assert self.batch.pictures is not None
             whole = self.batch.pictures[:, : class_ids.shape[1], 0]
             row = next(i for i in range(len(whole)) if whole[i].equal(picture))
             for n in range(class_ids.shape[1]):
