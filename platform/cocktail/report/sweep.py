@@ -19,9 +19,10 @@ from typing import Any, Protocol, TypeVar
 import numpy as np
 
 from cocktail.metrics.bootstrap import Interval, crossed_bootstrap, paired_bootstrap
-from cocktail.report.comparison import ScoredRun, own_systems
 from cocktail.report.learning import History
 from cocktail.report.paper import SGN_TABLE_I
+from cocktail.report.scored_run import ScoredRun
+from cocktail.report.scores import own_systems
 from cocktail.report.tables import SCORES, has_scores, mixture_scores
 from cocktail.types import UsageError
 

@@ -16,10 +16,10 @@ import soundfile
 import torch
 
 from cocktail.audio.mixing import mix
-from cocktail.report.comparison import LoadTrained, ReadMixtures, load_model, read_scored
 from cocktail.report.examples import align, names_of
 from cocktail.report.figures import panel
 from cocktail.report.page import Heading, Part, Picture, Sound, Sounds, Table, Text
+from cocktail.report.scored_run import LoadTrained, ReadMixtures, load_model, read_scored
 from cocktail.report.sweep import Setting, Trial
 from cocktail.report.sweep_figures import to_png, unmathed
 from cocktail.report.tables import HEADERS, SCORES, format_cell

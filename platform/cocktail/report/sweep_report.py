@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pyarrow as pa
 
-from cocktail.report.comparison import LoadTrained, ReadMixtures, load_model
 from cocktail.report.page import Folded, Heading, Part, Picture, Table, Text, store_report
 from cocktail.report.paper import SGN_PAPER, SGN_TABLE_I
+from cocktail.report.scored_run import LoadTrained, ReadMixtures, load_model
 from cocktail.report.sweep import FINISHED, Setting, Sweep, Trial, own_system
 from cocktail.report.sweep_examples import example_parts
 from cocktail.report.sweep_figures import (

@@ -9,9 +9,9 @@ from functools import partial
 import numpy as np
 
 from cocktail.metrics.bootstrap import Interval
-from cocktail.report.comparison import is_control
 from cocktail.report.page import Table
 from cocktail.report.paper import PRINTED, SGN_TABLE_I, SGN_TABLES, Column, PaperTable
+from cocktail.report.scores import is_control
 from cocktail.report.sweep import SEED, Setting, Sweep, difference, own_system
 from cocktail.report.sweep_examples import first_seed
 from cocktail.report.tables import HEADERS, SCORES, Summary, format_cell, mixture_scores, summarise
