@@ -7,7 +7,6 @@ A run is an MLflow run's name or id, or a results.parquet, or a folder that hold
 import sys
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
 
 sys.path[:0] = [str(Path(__file__).resolve().parents[1] / part) for part in (".", "platform")]
 
@@ -15,7 +14,8 @@ import tyro
 
 from cocktail.config import default_output, given_tracking_uri
 from cocktail.evaluate import load_trained
-from cocktail.report.comparison import RESULTS_NAME, ScoredRun, Side, compare, store_comparison
+from cocktail.report.comparison import Side, compare, store_comparison
+from cocktail.report.scored_run import RESULTS_NAME, ScoredRun
 from cocktail.storage import absolute, exists, join
 from cocktail.tracking import default_tracking_uri, find_run
 from cocktail.train.cluster import one_line_errors
@@ -30,8 +30,10 @@ class Compare:
     """MLflow server or database (MLFLOW_TRACKING_URI); None is mlflow.db in COCKTAIL_OUTPUT, or in ~/cocktail."""
     output: str = "compared"
     """Folder for compare.md, compare.png, differences.parquet (a row a mixture), and pictures and sounds."""
-    score: Literal["sdr", "sir", "sar", "si_sdr", "si_sdri"] = "sdr"
-    """Score that the figure shows, and that mixtures to look at are chosen by."""
+    score: str | None = None
+    """Score that the figure shows, and that mixtures to look at are chosen by: sdr, sir, sar, si_sdr or si_sdri of
+    separation; ap_1_sources, iou_1_sources, auc_1_sources, cap_2_sources, piap_2_sources, ciou_2_sources or
+    auc_2_sources of localization. None is sdr, or auc of the most sources."""
     system_a: str | None = None
     """As results name it: "NAME, soft masks", "mixture"; None is the run's own system."""
     system_b: str | None = None

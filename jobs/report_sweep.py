@@ -17,8 +17,8 @@ import tyro
 
 from cocktail.config import default_output, given_tracking_uri
 from cocktail.evaluate import load_trained
-from cocktail.report.comparison import RESULTS_NAME, ScoredRun
 from cocktail.report.page import PAGE_NAME
+from cocktail.report.scored_run import RESULTS_NAME, ScoredRun
 from cocktail.report.sweep import Sweep
 from cocktail.report.sweep_report import report_sweep
 from cocktail.storage import absolute

@@ -28,7 +28,7 @@ from cocktail.train.placement import require_place
 from cocktail.train.ray_train import fit, require_continuable
 from cocktail.types import MixtureBatch, UsageError
 from jobs.dry_run import tell
-from jobs.environment import ENVIRONMENT, environment, provenance
+from jobs.environment import ENVIRONMENT, TEST_DATA, TEST_MANIFEST_HASH, environment, provenance
 from jobs.planned_run import FINISHED, PlannedRun
 from jobs.scoring import Scoring
 from pipelines.batches import read_mixtures
@@ -145,7 +145,13 @@ def run(experiment: Experiment, part_of: PartOf | None = None) -> TrackedRun:
 
     with tracked.closing():
         tracked.tag(
-            {**provenance(manifest, test_list), **tests, "initial_weights": planned.initial.told}
+            {
+                **provenance(manifest, test_list),
+                **tests,
+                "initial_weights": planned.initial.told,
+                TEST_DATA: planned.test_manifest.folder,
+                TEST_MANIFEST_HASH: planned.test_manifest.root_hash,
+            }
         )  # tags: they may change when the job starts again
         tracked.store_json(ENVIRONMENT, environment())
         print(f"training {planned.num_steps} steps in {planned.folder}", flush=True)

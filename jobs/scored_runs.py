@@ -9,10 +9,11 @@ from pathlib import Path
 import pyarrow as pa
 
 from cocktail.config import Mixing
-from cocktail.report.comparison import RESULTS_NAME, TEST_LIST_NAME, ScoredRun
+from cocktail.report.scored_run import RESULTS_NAME, TEST_LIST_NAME, ScoredRun
 from cocktail.storage import absolute, join
 from cocktail.tracking import TrackedRun
 from cocktail.types import MixtureBatch, UsageError
+from jobs.environment import TEST_DATA, TEST_MANIFEST_HASH
 from pipelines.batches import read_mixtures
 from pipelines.clips import ClipSource
 from pipelines.manifest import open_manifest
@@ -27,7 +28,10 @@ def scored_run(tracked: TrackedRun, data: str | None) -> ScoredRun:
         for artifact in {RESULTS_NAME, *tracked.stored} & {RESULTS_NAME, TEST_LIST_NAME}:
             tracked.fetch(artifact, Path(folder))
         run = ScoredRun.read(join(folder, RESULTS_NAME))
-    tags = tracked.tags | ({"data": absolute(data, "--data")} if data else {})
+    tags = tracked.tags
+    tested_on = {"data": tags.get(TEST_DATA), "manifest_hash": tags.get(TEST_MANIFEST_HASH)}
+    tags |= {tag: value for tag, value in tested_on.items() if value is not None}
+    tags |= {"data": absolute(data, "--data")} if data else {}
     return replace(run, name=tracked.name, stored=tracked.artifacts, tags=tags, params=tracked.params)
 
 

@@ -3,15 +3,70 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
-from cocktail.report.tables import format_cell, format_interval, markdown_table
+from cocktail.report.localization_tables import percent
+from cocktail.report.tables import format_cell, markdown_table
 from cocktail.train.ray_tune import Trial
+
+_TITLES = {
+    "sdr": "SDR", "sir": "SIR", "sar": "SAR",
+    "ap": "AP", "iou": "IoU@t", "cap": "CAP", "piap": "PIAP", "ciou": "CIoU@t", "auc": "AUC",
+}  # fmt: skip
+"""Scores by the names that reports of runs log them by, in the order of columns; those but the first three are in
+[0, 1], and shown in percent."""
+_IN_DB = ("sdr", "sir", "sar")
+_HEADLINES = ("sdr", "auc")
+_NAME = re.compile(rf"({'|'.join(_TITLES)})(?:_(\d+)_sources)?")
+
+
+@dataclass(frozen=True, order=True)
+class _Column:
+    """A score of trials that is there."""
+
+    num_sources: int
+    """Of the mixtures; 0 if its name does not say."""
+    place: int
+    kind: str
+    end: str
+    """What its name has behind the kind."""
+
+    @classmethod
+    def all_of(cls, trials: Sequence[Trial]) -> list[_Column]:
+        """Those that any of the trials has, by number of sources."""
+        found = set()
+        for name in {name for trial in trials for name in trial.metrics}:
+            if match := _NAME.fullmatch(name):
+                kind, number = match[1], int(match[2] or 0)
+                found.add(cls(number, list(_TITLES).index(kind), kind, name.removeprefix(kind)))
+        return sorted(found)
+
+    @property
+    def title(self) -> str:
+        of = f", {self.num_sources} source{'s' if self.num_sources > 1 else ''}" if self.num_sources else ""
+        return _TITLES[self.kind] + of
+
+    def cell(self, trial: Trial) -> str:
+        return self._shown(trial.metrics.get(f"{self.kind}{self.end}"))
+
+    def has_interval(self, trials: Sequence[Trial]) -> bool:
+        return any(f"{self.kind}_low{self.end}" in trial.metrics for trial in trials)
+
+    def interval(self, trial: Trial) -> str:
+        ends = [self._shown(trial.metrics.get(f"{self.kind}_{end}{self.end}")) for end in ("low", "high")]
+        return " to ".join(ends) if all(ends) else ""
+
+    def _shown(self, value: float | None) -> str:
+        return format_cell(value) if self.kind in _IN_DB else percent(value)
 
 
 def progress_table(trials: Sequence[Trial], overrides: Mapping[str, Mapping[str, Any]]) -> str:
-    """A row a trial: what it sets, how far it is, its last loss, and its SDR, in dB, once it is scored."""
+    """A row a trial: what it sets, how far it is, its last loss, and its SDR in dB, or AUC in percent, once any is
+    scored."""
+    scores = [column for column in _Column.all_of(trials) if column.kind in _HEADLINES]
     rows = []
     for trial in trials:
         known = trial.metrics
@@ -19,13 +74,18 @@ def progress_table(trials: Sequence[Trial], overrides: Mapping[str, Mapping[str,
         if per_step is not None and "num_steps" in known and trial.status == "running":
             left = (known["num_steps"] - known["step"]) * per_step / 60
         steps = f"{trial.step}/{known['num_steps']:.0f}" if "num_steps" in known else ""
-        cells = (known.get("loss/total"), known.get("sdr"), per_step)
+        cells = (
+            format_cell(known.get("loss/total")),
+            *(column.cell(trial) for column in scores),
+            format_cell(per_step),
+        )
         set_to = " ".join(
             f"{path.rpartition('.')[2]}={_shown(value)}" for path, value in overrides[trial.label].items()
         )
         shown_left = "" if left is None else f"{left:.1f}"
-        rows.append([trial.label, set_to, trial.status, steps, *map(format_cell, cells), shown_left])
-    return markdown_table(["trial", "sets", "status", "step", "loss", "SDR", "s/step", "min left"], rows)
+        rows.append([trial.label, set_to, trial.status, steps, *cells, shown_left])
+    titles = [column.title for column in scores]
+    return markdown_table(["trial", "sets", "status", "step", "loss", *titles, "s/step", "min left"], rows)
 
 
 def _shown(value: Any) -> str:
@@ -33,14 +93,18 @@ def _shown(value: Any) -> str:
 
 
 def score_table(labels: Sequence[str], trials: Sequence[Trial]) -> str:
-    """A row a trial, under these labels: scores in dB, with the 95 % bootstrap interval of the mean SDR."""
+    """A row a trial, under these labels: scores in dB or percent, with 95 % bootstrap intervals where there are any."""
+    columns = _Column.all_of(trials)
+    header = ["trial"]
+    for column in columns:
+        header += [column.title, "95 % interval"] if column.has_interval(trials) else [column.title]
     rows = []
     for label, trial in zip(labels, trials, strict=True):
-        scores = trial.metrics
-        interval = (scores["sdr_low"], scores["sdr_high"]) if "sdr_low" in scores else None
-        sir, sar = (format_cell(scores.get(score)) for score in ("sir", "sar"))
         ended = f"{trial.status}: {trial.error}" if trial.error else trial.status
         if trial.status == "stopped early":
             ended += f" at step {trial.step}"
-        rows.append([label, format_cell(scores.get("sdr")), format_interval(interval), sir, sar, ended])
-    return markdown_table(["trial", "SDR", "95 % interval", "SIR", "SAR", "status"], rows)
+        row = [label]
+        for column in columns:
+            row += [column.cell(trial), column.interval(trial)] if column.has_interval(trials) else [column.cell(trial)]
+        rows.append([*row, ended])
+    return markdown_table([*header, "status"], rows)

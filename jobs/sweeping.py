@@ -38,7 +38,6 @@ _STOPPED_EARLY = "stopped early at step "
 _GRACE_SHARE = 9
 _AT_ONCE_SECONDS = 10.0
 """How long MLflow is waited for while trials train."""
-_SCORES = ("sdr", "sdr_low", "sdr_high", "sir", "sar")
 
 
 def sweep(experiment_type: Any, base: Experiment, grids: Sequence[Grid], options: SweepOptions) -> None:
@@ -288,10 +287,9 @@ def recorded(tracked: TrackedRun, system: str) -> dict[str, float]:
     """What a run's MLflow run holds of what a sweep shows: its last step and loss, and the scores of its system."""
     losses = tracked.history("loss/total")
     told = {"step": losses[-1][0], "num_steps": losses[-1][0], "loss/total": losses[-1][1]} if losses else {}
-    for score in _SCORES:
-        history = tracked.history(f"test/{system}/{score}")
-        told |= {score: history[-1][1]} if history else {}
-    return told
+    prefix = f"test/{system}/"
+    scores = tracked.histories((prefix,))
+    return told | {name.removeprefix(prefix): history[-1][1] for name, history in scores.items()}
 
 
 class _Board:

@@ -10,7 +10,7 @@ from typing import Any
 import pyarrow as pa
 
 from cocktail.metrics.results import RESULTS
-from cocktail.report.comparison import ScoredRun
+from cocktail.report.scored_run import ScoredRun
 from cocktail.report.sweep import Sweep
 from cocktail.report.tables import SCORES
 

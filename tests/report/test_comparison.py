@@ -20,7 +20,6 @@ from cocktail.metrics.results import RESULTS
 from cocktail.report.comparison import (
     Comparison,
     Reading,
-    ScoredRun,
     Side,
     compare,
     comparison_figure,
@@ -28,6 +27,7 @@ from cocktail.report.comparison import (
     replay_command,
     store_comparison,
 )
+from cocktail.report.scored_run import ScoredRun
 from cocktail.report.tables import SCORES
 from cocktail.types import MixtureBatch, Separation, UsageError
 

@@ -83,18 +83,19 @@ def test_differences_are_of_common_seeds_and_mixtures():
     )
     one, three, six = sweep.settings
     assert sweep.reference is six
-    found = difference(one, six)
+    found = difference(one, six, sweep.groups[0])
     assert (found.seeds, found.num_mixtures, found.share_better) == (["1"], 3, 1.0)
     assert {interval.mean for interval in found.intervals.values()} == {3.0}
-    assert difference(three, six).problem == "no finished seed in common"
+    assert difference(three, six, sweep.groups[0]).problem == "no finished seed in common"
 
 
 def test_seeds_that_disagree_widen_the_interval_of_a_difference():
     reference = [made_trial("r", {DEPTH: 6, "seed": seed}, [0.0] * 30) for seed in (0, 1)]
     alike = [made_trial("a", {DEPTH: 1, "seed": seed}, [1.0] * 30) for seed in (0, 1)]
     apart = [made_trial("b", {DEPTH: 3, "seed": seed}, [2.0 * seed] * 30) for seed in (0, 1)]
-    a, b, six = made_sweep([[DEPTH]], [*reference, *alike, *apart]).settings
-    same, other = (difference(setting, six).intervals["sdr"] for setting in (a, b))
+    sweep = made_sweep([[DEPTH]], [*reference, *alike, *apart])
+    a, b, six = sweep.settings
+    same, other = (difference(setting, six, sweep.groups[0]).intervals["sdr"] for setting in (a, b))
     assert same[:3] == (1.0, 1.0, 1.0)
     assert other[:3] == (1.0, 0.0, 2.0)
 

@@ -1,14 +1,15 @@
 """Two systems on the same mixtures: who is better, by how much, how surely, and on which mixtures most.
 
 Systems are compared on the mixtures that both have scores of, and on no others: A - B of each mixture, then means and
-a bootstrap over mixtures. A mixture without a score in either (one of its references is silent) is left out of both.
+a bootstrap over mixtures. A mixture without a score in either (one of its references is silent, or nobody said where a
+source is) is left out of both.
 """
 
 from __future__ import annotations
 
 import shlex
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -19,25 +20,15 @@ import pyarrow.parquet as pq
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from cocktail.config import Mixing
 from cocktail.metrics.bootstrap import paired_bootstrap
 from cocktail.report.examples import store_examples
-from cocktail.report.tables import (
-    HEADERS,
-    SCORES,
-    class_name,
-    format_cell,
-    format_interval,
-    has_scores,
-    markdown_table,
-    mixture_scores,
-)
-from cocktail.storage import is_remote, read_bytes
-from cocktail.types import MixtureBatch, Separation, Separator, UsageError
+from cocktail.report.localization_examples import localize_examples, store_example
+from cocktail.report.scored_run import LoadTrained, ReadMixtures, ScoredRun, load_model, read_scored
+from cocktail.report.scores import Score, Scoreboard, has_scores, is_control, own_systems, together
+from cocktail.report.tables import class_name, markdown_table
+from cocktail.storage import is_remote
+from cocktail.types import Localizer, MixtureBatch, Separation, Separator, UsageError
 
-RESULTS_NAME, TEST_LIST_NAME = "results.parquet", "test_list.parquet"
-LENGTHS = ("sample_rate_hz", "segment_samples")
-"""Settings of `Mixing` that decide how much sound a row of a test list stands for."""
 _TESTED_ON = (
     "mixing.num_sources",
     "mixing.min_sources",
@@ -45,58 +36,6 @@ _TESTED_ON = (
 )
 """Settings that decide which test mixtures there are, beside those of the checkpoint."""
 _LISTED = ("mixture", "classes", "A", "B", "A - B", "look and listen")
-_NEEDED = ("mixture_id", "system", "class_id", *SCORES, "silent_estimate")
-
-
-def is_control(system: str) -> bool:
-    """Whether a system is no model's: the mixture, or ideal masks."""
-    return system == "mixture" or system.startswith("ideal ")
-
-
-def own_systems(results: pa.Table) -> list[str]:
-    """The models in a table of results: neither controls nor, with a comma, other readings of a model."""
-    return [name for name in results["system"].unique().to_pylist() if not is_control(name) and "," not in name]
-
-
-@dataclass(frozen=True, kw_only=True)
-class ScoredRun:
-    """Results, and what is known of the run that they are of."""
-
-    results: pa.Table
-    """With the columns of `cocktail.metrics.results.RESULTS`."""
-    name: str
-    stored: str
-    """Where they lie with what else was stored: a folder or URI."""
-    test_list: pa.Table | None = None
-    """Rows of the plan of the test mixtures."""
-    tags: Mapping[str, str] = field(default_factory=dict)
-    """What is known of `checkpoint` (of the weights scored), `data` (where the shards lie), and `test_list_hash`."""
-    params: Mapping[str, str] = field(default_factory=dict)
-    """What is known of the settings, by dotted path, as text."""
-
-    @classmethod
-    def read(cls, location: str) -> ScoredRun:
-        """That of a file of results, or of a folder's, with the test list beside it. Raises UsageError for others."""
-        location = location if location.endswith(".parquet") else f"{location}/{RESULTS_NAME}"
-        folder = location.rpartition("/")[0]
-        try:
-            results = _read_parquet(location)
-        except FileNotFoundError as error:
-            raise UsageError(f"there is no {location}: give an MLflow run, or a file of results") from error
-        if missing := [name for name in _NEEDED if name not in results.column_names]:
-            raise UsageError(f"{location} holds no results: it has no columns {', '.join(missing)}")
-        try:
-            test_list = _read_parquet(f"{folder}/{TEST_LIST_NAME}")
-        except FileNotFoundError:
-            test_list = None
-        return cls(results=results, name=location, stored=folder, test_list=test_list)
-
-
-def _read_parquet(location: str) -> pa.Table:
-    try:
-        return pq.ParquetFile(pa.BufferReader(read_bytes(location))).read(use_threads=False)
-    except pa.ArrowInvalid as error:
-        raise UsageError(f"{location} is no Parquet file: {error}") from error
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -142,12 +81,14 @@ class Comparison:
 
     a: Side
     b: Side
+    board: Scoreboard
+    """How both results are read."""
     mixtures: pa.Table
-    """The compared mixtures by id: `mixture_id`, `class_ids` (A's), and for each of SCORES `<score>_a`,
-    `<score>_b` and `<score>_difference`, in dB."""
+    """The compared mixtures by id: `mixture_id`, `class_ids` (A's), and for each of the board's scores `<score>_a`,
+    `<score>_b` and `<score>_difference`, in its unit, null where the mixture has none."""
     differences: pa.Table
-    """A row each of SCORES: `score`, `mean_a`, `mean_b`, `difference`, its 95 % interval's `low` and `high` (null for
-    one mixture), in dB, and `share_a_better`, of the mixtures."""
+    """A row each of the scores that a mixture has: `score`, `mean_a`, `mean_b`, `difference`, its 95 % interval's
+    `low` and `high` (null for one mixture), in its unit, and `share_a_better`, of the mixtures."""
     num_common: int
     """Mixtures in both results."""
     num_excluded: int
@@ -155,9 +96,26 @@ class Comparison:
     num_only_a: int
     num_only_b: int
 
+    @property
+    def scores(self) -> dict[str, Score]:
+        """Those that there are differences of, by name."""
+        known = self.differences["score"].to_pylist()
+        return {score.name: score for group in self.board.groups for score in group.scores if score.name in known}
+
+    def score(self, name: str | None) -> Score:
+        """The one of a name, or the headline of the mixtures of most sources. Raises UsageError if there is none."""
+        headlines = [group.headline.name for group in self.board.groups if group.headline.name in self.scores]
+        name = name or next(reversed(headlines), next(reversed(self.scores)))
+        if name not in self.scores:
+            raise UsageError(
+                f"there is no score {name} of what is compared: give --score one of {', '.join(self.scores)}"
+            )
+        return self.scores[name]
+
     def extremes(self, score: str, count: int) -> tuple[pa.Table, pa.Table]:
         """The mixtures of the largest A - B, and those of the smallest among the others, the most extreme first."""
-        ordered = self.mixtures.sort_by([(f"{score}_difference", "descending"), ("mixture_id", "ascending")])
+        known = self.mixtures.filter(self.mixtures[f"{score}_difference"].is_valid())
+        ordered = known.sort_by([(f"{score}_difference", "descending"), ("mixture_id", "ascending")])
         backwards = range(len(ordered) - 1, max(count, len(ordered) - count) - 1, -1)
         return ordered.slice(0, count), ordered.take(pa.array(backwards, pa.int64()))
 
@@ -165,9 +123,11 @@ class Comparison:
 def compare(a: Side, b: Side) -> Comparison:
     """The difference of two systems over the mixtures that both are scored on.
 
-    Raises UsageError if there are none, with the hashes of both test lists where they are known.
+    Raises UsageError if there are none, with the hashes of both test lists where they are known, and for results that
+    have no score in common.
     """
-    of_a, of_b = (mixture_scores(side.run.results, side.system) for side in (a, b))
+    board = _common_board(a, b)
+    of_a, of_b = (board.mixtures(side.run.results, side.system) for side in (a, b))
     common = set(of_a["mixture_id"].to_pylist()) & set(of_b["mixture_id"].to_pylist())
     if not common:
         hashes = ", ".join(
@@ -178,16 +138,16 @@ def compare(a: Side, b: Side) -> Comparison:
             "jobs/freeze_test_list.py, by --evaluation.test-list"
         )
     both = [table.filter(pc.field("mixture_id").isin(sorted(common))).sort_by("mixture_id") for table in (of_a, of_b)]
-    scored = pc.and_(*(has_scores(table) for table in both))  # pyright: ignore[reportAttributeAccessIssue]
+    scored = pc.and_(*(has_scores(board, table) for table in both))  # pyright: ignore[reportAttributeAccessIssue]
     left, right = (table.filter(scored) for table in both)
     if not len(left):
-        raise UsageError(f"none of the {len(common)} mixtures of both has a score: each has a silent reference")
+        raise UsageError(f"none of the {len(common)} mixtures of both has a score, for {board.why_none}")
     columns = {"mixture_id": left["mixture_id"], "class_ids": left["class_ids"]}
     differences = []
-    for score in SCORES:
+    for score in (score.name for group in board.groups for score in group.scores):
         columns |= {f"{score}_a": left[score], f"{score}_b": right[score]}
         columns[f"{score}_difference"] = difference = pc.subtract(left[score], right[score])  # pyright: ignore[reportAttributeAccessIssue]
-        there = difference.is_valid()  # one source has no SIR and no SI-SDRi
+        there = difference.is_valid()  # one source has no SIR and no SI-SDRi, two have no AP
         values_a, values_b = (table[score].filter(there).to_numpy() for table in (left, right))
         if not len(values_a):
             continue
@@ -206,6 +166,7 @@ def compare(a: Side, b: Side) -> Comparison:
     return Comparison(
         a=a,
         b=b,
+        board=board,
         mixtures=pa.table(columns),
         differences=pa.Table.from_pylist(differences),
         num_common=len(common),
@@ -215,25 +176,41 @@ def compare(a: Side, b: Side) -> Comparison:
     )
 
 
-def comparison_figure(comparison: Comparison, score: str) -> Figure:
+def _common_board(a: Side, b: Side) -> Scoreboard:
+    """How the results of both are read. Raises UsageError if one's scores are not the other's."""
+    boards = [side.run.board for side in (a, b)]
+    if boards[0].kind != boards[1].kind:
+        told = " and ".join(f"{side.run.name} of {board.kind}" for side, board in zip((a, b), boards, strict=True))
+        raise UsageError(f"results of different kinds cannot be compared: they are {told}")
+    if boards[0].rules != boards[1].rules:
+        told = " and ".join(f"{side.run.name} by {board.rules}" for side, board in zip((a, b), boards, strict=True))
+        raise UsageError(
+            f"scores by different rules cannot be compared: they are {told}. Score both by the same, with "
+            "jobs/evaluate.py"
+        )
+    return together(boards)
+
+
+def comparison_figure(comparison: Comparison, name: str) -> Figure:
     """Each mixture's score by A against that by B, and how the differences are distributed."""
-    column = comparison.mixtures.column
-    a, b, difference = (column(f"{score}_{part}").to_numpy() for part in ("a", "b", "difference"))
+    score = comparison.score(name)
+    known = comparison.mixtures.filter(comparison.mixtures[f"{name}_difference"].is_valid())
+    a, b, difference = (known[f"{name}_{part}"].to_numpy() for part in ("a", "b", "difference"))
     figure = Figure(figsize=(11, 5), layout="constrained")
     left, right = figure.subplots(1, 2)
     ends = [min(a.min(), b.min()), max(a.max(), b.max())]
     left.plot(ends, ends, color="0.5", linewidth=1)
     left.scatter(b, a, s=14, alpha=0.6, linewidths=0)
     left.set(
-        xlabel=f"{HEADERS[score]} of B: {comparison.b.system} (dB)",
-        ylabel=f"{HEADERS[score]} of A: {comparison.a.system} (dB)",
+        xlabel=f"{score.label} of B: {comparison.b.system} ({score.unit})",
+        ylabel=f"{score.label} of A: {comparison.a.system} ({score.unit})",
         title=f"{len(a)} mixtures; above the line A is better",
         aspect="equal",
     )
     right.hist(difference, bins=40)
     right.axvline(0, color="0.5", linewidth=1)
-    right.axvline(difference.mean(), color="C1", label=f"mean {difference.mean():.2f} dB")
-    right.set(xlabel=f"A - B of {HEADERS[score]} (dB)", ylabel="mixtures", title="differences")
+    right.axvline(difference.mean(), color="C1", label=f"mean {score.cell(difference.mean())} {score.unit}")
+    right.set(xlabel=f"A - B of {score.label} ({score.unit})", ylabel="mixtures", title="differences")
     right.legend()
     return figure
 
@@ -258,16 +235,14 @@ class Reading:
         return self.separator.oracle(mixture, references)
 
 
-LoadTrained = Callable[[str], Any]
-"""From the location of a checkpoint to a `cocktail.evaluate.Trained`."""
-ReadMixtures = Callable[[ScoredRun, pa.Table, Mixing], MixtureBatch]
-"""From rows of a run's test list to the mixtures, out of its shards."""
-
-
 def store_comparison(
-    folder: Path, comparison: Comparison, score: str, count: int, load: LoadTrained, read: ReadMixtures
+    folder: Path, comparison: Comparison, score: str | None, count: int, load: LoadTrained, read: ReadMixtures
 ) -> str:
-    """Write compare.md, which is returned, compare.png, differences.parquet and examples of the extremes."""
+    """Write compare.md, which is returned, compare.png, differences.parquet and examples of the extremes.
+
+    The extremes are of a score, or of the headline. Raises UsageError if there is no such score.
+    """
+    score = comparison.score(score).name
     folder.mkdir(parents=True, exist_ok=True)
     pq.write_table(comparison.mixtures, folder / "differences.parquet")
     comparison_figure(comparison, score).savefig(folder / "compare.png", dpi=100)
@@ -291,67 +266,49 @@ def store_side(output: Path, side: Side, mixture_ids: Sequence[str], load: LoadT
     except UsageError as error:
         return replace(side, problem=str(error))
     folder = f"examples-{side.letter.lower()}"
-    separator = Reading(trained.model, side.system)
-    store_examples(output / folder, separator, batch, trained.classes, mixing.sample_rate_hz)
+    rate = mixing.sample_rate_hz
+    if isinstance(trained.model, Localizer):
+        name, _, _ = side.system.partition(",")  # its other readings are shown beside it
+        rules = side.run.board.rules
+        for example in localize_examples(trained.model, batch, trained.classes, rate, rules, name):
+            store_example(output / folder, example)
+    else:
+        store_examples(output / folder, Reading(trained.model, side.system), batch, trained.classes, rate)
     return replace(side, examples=folder)
 
 
-def load_model(run: ScoredRun, load: LoadTrained) -> Any:
-    """The trained model that was scored. Raises UsageError if it, or what it takes to use it, is not there."""
-    if missing := {"checkpoint", "data"} - run.tags.keys():
-        raise UsageError(f"where its {' and '.join(sorted(missing))} lie is not known of {run.name}")
-    if run.test_list is None:
-        raise UsageError(f"{run.name} has no {TEST_LIST_NAME}")
-    return load(run.tags["checkpoint"])
-
-
-def read_scored(
-    run: ScoredRun, mixture_ids: Sequence[str], mixing: Mixing, read: ReadMixtures
-) -> tuple[MixtureBatch, Mixing]:
-    """Mixtures that a run was scored on, in its test list's order, and how they are mixed where training did so.
-
-    Raises UsageError if the run's test list is of others, or if the mixtures cannot be read.
-    """
-    assert run.test_list is not None
-    rows = run.test_list.filter(pc.field("mixture_id").isin(list(mixture_ids)))
-    if len(rows) != len(mixture_ids):
-        raise UsageError(f"the {TEST_LIST_NAME} of {run.name} lists other mixtures than it has scores of")
-    most = max(len(clips) for clips in rows["clip_id"].to_pylist())
-    scored = {name: int(run.params[f"mixing.{name}"]) for name in LENGTHS if f"mixing.{name}" in run.params}
-    mixing = replace(mixing, num_sources=most, min_sources=1, **scored)
-    return read(run, rows, mixing), mixing
-
-
-def describe(comparison: Comparison, score: str, count: int) -> str:
+def describe(comparison: Comparison, name: str, count: int) -> str:
     """The report in Markdown: what is compared, each score's difference, up to `count` mixtures of each extreme."""
-    sides = (comparison.a, comparison.b)
+    sides, board = (comparison.a, comparison.b), comparison.board
+    found = zip(comparison.scores.values(), comparison.differences.to_pylist(), strict=True)
     rows = [
         [
-            HEADERS[found["score"]],
-            *(format_cell(found[name]) for name in ("mean_a", "mean_b")),
-            f"{found['difference']:+.2f}",
-            format_interval(None if found["low"] is None else (found["low"], found["high"])),
-            f"{found['share_a_better']:.0%}",
+            score.label,
+            *(score.cell(row[mean]) for mean in ("mean_a", "mean_b")),
+            score.signed(row["difference"]),
+            "" if row["low"] is None else score.interval(row["low"], row["high"]),
+            f"{row['share_a_better']:.0%}",
         ]
-        for found in comparison.differences.to_pylist()
+        for score, row in found
     ]
+    score = comparison.score(name)
     parts = [
         f"# {comparison.a.system} against {comparison.b.system}",
         "\n".join(
             f"- {side.letter}: `{side.system}` of {side.run.name}, stored in {side.run.stored}" for side in sides
         ),
         f"{comparison.num_common} mixtures are in both, {comparison.num_only_a} only in A, {comparison.num_only_b} "
-        f"only in B. Of those in both, {comparison.num_excluded} have no score, for a silent reference. All below is "
-        f"of the other {len(comparison.mixtures)}: means over a mixture's sources, then over mixtures.",
-        markdown_table(["dB, higher is better", "A", "B", "A - B", "95 % interval", "A better in"], rows),
+        f"only in B. Of those in both, {comparison.num_excluded} have no score, for {board.why_none}. All below is "
+        f"of the other {len(comparison.mixtures)}. {board.told}",
+        markdown_table([f"{board.unit}, higher is better", "A", "B", "A - B", "95 % interval", "A better in"], rows),
         "![A against B, and the differences](compare.png)",
         *(f"No pictures and sounds of {side.letter}: {side.problem}." for side in sides if side.problem),
     ]
     shown = []
-    for title, mixtures in zip(("Largest", "Smallest"), comparison.extremes(score, count), strict=True):
+    for title, mixtures in zip(("Largest", "Smallest"), comparison.extremes(name, count), strict=True):
         if len(mixtures):
             table = markdown_table(_LISTED, [_cells(row, score, comparison) for row in mixtures.to_pylist()])
-            parts.append(f"## {title} A - B of {HEADERS[score]}, in dB\n\n{table}")
+            parts.append(f"## {title} A - B of {score.label}, in {score.unit}\n\n{table}")
             shown += mixtures["mixture_id"].to_pylist()
     if shown and any(side.problem for side in sides):
         known = max((side.run for side in sides), key=lambda run: len({"checkpoint", "data"} & run.tags.keys()))
@@ -359,12 +316,12 @@ def describe(comparison: Comparison, score: str, count: int) -> str:
     return "\n\n".join(parts)
 
 
-def _cells(row: Mapping[str, Any], score: str, comparison: Comparison) -> list[str]:
+def _cells(row: Mapping[str, Any], score: Score, comparison: Comparison) -> list[str]:
     return [
         row["mixture_id"],
         " + ".join(class_name(comparison.a.classes, class_id) for class_id in row["class_ids"]),
-        *(f"{row[f'{score}_{part}']:.2f}" for part in ("a", "b")),
-        f"{row[f'{score}_difference']:+.2f}",
+        *(score.cell(row[f"{score.name}_{part}"]) for part in ("a", "b")),
+        score.signed(row[f"{score.name}_difference"]),
         " ".join(filter(None, (side.links(row["mixture_id"]) for side in (comparison.a, comparison.b)))),
     ]
 
@@ -373,7 +330,7 @@ def replay_command(run: ScoredRun, mixture_ids: Sequence[str]) -> str:
     """What builds mixtures of a run's test list again; SHARDS and CHECKPOINT stand for what is not known."""
     words = ["python", "jobs/replay.py", run.tags.get("data", "SHARDS"), *mixture_ids]
     words += ["--checkpoint", run.tags.get("checkpoint", "CHECKPOINT")]
-    told = {**run.tags, **run.params}
+    told = run.settings
     for path in _TESTED_ON:
         value = told.get(path, "None")
         words += [f"--{path.replace('_', '-')}", value] if value != "None" else []

@@ -20,7 +20,7 @@ import pyarrow.compute as pc
 import torch
 
 from cocktail.metrics.bootstrap import paired_bootstrap
-from cocktail.metrics.localization import auc, ciou, success
+from cocktail.metrics.localization import areas, auc, ciou, success
 from cocktail.metrics.localization_results import EXCLUDED, SAME_CLASS
 from cocktail.report.tables import PresenceScores, class_name, markdown_table, presence_in, rows_of
 
@@ -111,18 +111,76 @@ def summarise(results: pa.Table, rules: ScoringRules) -> dict[int, list[Localiza
     for number in sorted(results["num_sources"].unique().to_pylist()):
         of_number = results.filter(pc.equal(results["num_sources"], number))  # pyright: ignore[reportAttributeAccessIssue]
         systems = of_number["system"].unique().to_pylist()
-        found = [_summary(of_number, system, number, rules) for system in systems]
+        found = [_summary(results, system, number, rules) for system in systems]
         summaries[number] = sorted(found, key=lambda each: np.nan_to_num(each.by_rule[RULES[0]].auc, nan=-1))
     return summaries
 
 
+@dataclass(frozen=True, kw_only=True, eq=False)
+class _Mixtures:
+    """A system's scores of M mixtures of N sources each."""
+
+    mixture_ids: list[str]
+    class_ids: list[list[int]]
+    values: Mapping[str, np.ndarray]
+    """[M, N] by SCORES; not a number where there is none."""
+    reasons: list[str | None]
+    """Why a mixture does not count, one of EXCLUDED; None where it does."""
+
+    @classmethod
+    def of(cls, results: pa.Table, system: str, num_sources: int) -> _Mixtures:
+        rows = rows_of(results, "system", [system])
+        rows = rows.filter(pc.equal(rows["num_sources"], num_sources))  # pyright: ignore[reportAttributeAccessIssue]
+        grouped = rows.group_by("mixture_id", use_threads=False)
+        lists = grouped.aggregate([(name, "list") for name in (*SCORES, "excluded", "class_id")])
+        values = {
+            name: np.array(lists[f"{name}_list"].to_pylist(), np.float64).reshape(-1, num_sources) for name in SCORES
+        }
+        told = lists["excluded_list"].to_pylist()
+        return cls(
+            mixture_ids=lists["mixture_id"].to_pylist(),
+            class_ids=lists["class_id_list"].to_pylist(),
+            values=values,
+            reasons=[next((why for why in EXCLUDED if why in each), None) for each in told],
+        )
+
+    @property
+    def counts(self) -> np.ndarray:
+        """bool [M]."""
+        return np.array([why is None for why in self.reasons], bool)
+
+    @property
+    def counts_in_order(self) -> np.ndarray:
+        """bool [M]: whether it counts where names do not."""
+        return np.array([why in (None, SAME_CLASS) for why in self.reasons], bool)
+
+
+def mixture_scores(results: pa.Table, system: str, num_sources: int, rules: ScoringRules) -> pa.Table:
+    """A row a mixture of so many sources of a system, in the order of the results: `mixture_id`, `num_sources`,
+    `class_ids`, `ap`, `piap`, and by the first rule `success` and `auc`.
+
+    In [0, 1], null where the mixture does not count. Means over mixtures are the scores of `summarise`.
+    """
+    found = _Mixtures.of(results, system, num_sources)
+    ious = found.values[f"iou_{RULES[0]}"].mean(axis=1)
+    scores = {
+        "ap": np.where(found.counts, found.values["ap"].mean(axis=1), np.nan),
+        "piap": np.where(found.counts_in_order, found.values["ap_best_order"].mean(axis=1), np.nan),
+        "success": np.where(found.counts, ious >= rules.threshold(num_sources), np.nan),
+        "auc": np.where(found.counts, areas(torch.from_numpy(ious)).numpy(), np.nan),
+    }
+    columns: dict[str, Any] = {
+        "mixture_id": pa.array(found.mixture_ids, pa.string()),
+        "num_sources": pa.array([num_sources] * len(ious), pa.int32()),
+        "class_ids": pa.array(found.class_ids, pa.list_(pa.int32())),
+    }
+    return pa.table(columns | {name: pa.array(values, mask=np.isnan(values)) for name, values in scores.items()})
+
+
 def _summary(results: pa.Table, system: str, num_sources: int, rules: ScoringRules) -> LocalizationSummary:
-    grouped = rows_of(results, "system", [system]).group_by("mixture_id", use_threads=False)
-    lists = grouped.aggregate([(name, "list") for name in (*SCORES, "excluded")])
-    values = {name: np.array(lists[f"{name}_list"].to_pylist(), np.float64) for name in SCORES}  # [M, N]
-    reasons = [next((why for why in EXCLUDED if why in told), None) for told in lists["excluded_list"].to_pylist()]
-    counts = np.array([why is None for why in reasons])
-    counts_in_order = np.array([why in (None, SAME_CLASS) for why in reasons])
+    found = _Mixtures.of(results, system, num_sources)
+    values, reasons = found.values, found.reasons
+    counts, counts_in_order = found.counts, found.counts_in_order
     threshold = rules.threshold(num_sources)
     ap = values["ap"][counts].mean(axis=1)
     reached = values[f"iou_{RULES[0]}"][counts].mean(axis=1) >= threshold

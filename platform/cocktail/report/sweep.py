@@ -19,10 +19,10 @@ from typing import Any, Protocol, TypeVar
 import numpy as np
 
 from cocktail.metrics.bootstrap import Interval, crossed_bootstrap, paired_bootstrap
-from cocktail.report.comparison import ScoredRun, own_systems
 from cocktail.report.learning import History
-from cocktail.report.paper import SGN_TABLE_I
-from cocktail.report.tables import SCORES, has_scores, mixture_scores
+from cocktail.report.paper import Paper, paper_with
+from cocktail.report.scored_run import ScoredRun
+from cocktail.report.scores import Scoreboard, ScoreGroup, together
 from cocktail.types import UsageError
 
 SEED = "seed"
@@ -76,9 +76,9 @@ class Trial:
     run: ScoredRun | None
     """Its results, if it has any."""
     scores: Mapping[str, Mapping[str, float]]
-    """By score and mixture, in dB; mixtures with a silent reference have none."""
-    num_mixtures: int
-    """In its results."""
+    """By score and mixture, in the score's unit; mixtures that do not count have none."""
+    num_mixtures: Mapping[str, int]
+    """In its results, by the headline of the mixtures' group."""
 
     @classmethod
     def of(cls, tracked: RunT, scored: Callable[[RunT], ScoredRun | None]) -> Trial:
@@ -89,7 +89,7 @@ class Trial:
         run = scored(tracked)
         if run is None and status == FINISHED:
             status = "finished, but without results"
-        scores, num_mixtures = ({}, 0) if run is None else _scores_of(run)
+        scores, num_mixtures = ({}, {}) if run is None else _scores_of(run)
         histories = tracked.histories((*CURVES, _SPEED))
         speed = histories.pop(_SPEED, [])
         return cls(
@@ -115,23 +115,20 @@ class Trial:
         return self.status == FINISHED
 
 
-def _scores_of(run: ScoredRun) -> tuple[dict[str, dict[str, float]], int]:
-    mixtures = mixture_scores(run.results, own_system(run))
-    scored = mixtures.filter(has_scores(mixtures))
-    names = scored["mixture_id"].to_pylist()
+def _scores_of(run: ScoredRun) -> tuple[dict[str, dict[str, float]], dict[str, int]]:
+    board = run.board
+    mixtures = board.mixtures(run.results, run.own_system)
+    names = mixtures["mixture_id"].to_pylist()
     scores = {
-        score: {name: value for name, value in zip(names, scored[score].to_pylist(), strict=True) if value is not None}
-        for score in SCORES
+        score.name: {
+            name: value
+            for name, value in zip(names, mixtures[score.name].to_pylist(), strict=True)
+            if value is not None
+        }
+        for group in board.groups
+        for score in group.scores
     }
-    return scores, len(mixtures)
-
-
-def own_system(run: ScoredRun) -> str:
-    """The model's name in a run's results. Raises UsageError if there is not exactly one."""
-    own = own_systems(run.results)
-    if len(own) != 1:
-        raise UsageError(f"the results of {run.name} hold {len(own)} models, and a trial has one: {', '.join(own)}")
-    return own[0]
+    return scores, {group.headline.name: group.num_mixtures(mixtures) for group in board.groups}
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -159,24 +156,18 @@ class Setting:
     @cached_property
     def summaries(self) -> dict[str, Summary]:
         """By score; without those that no mixture has, and empty if no seed has finished."""
+        trials = list(self.seeds.values())
         found = {}
-        for score in SCORES:
-            _, values = score_matrix(list(self.seeds.values()), score)
+        for score in dict.fromkeys(name for trial in trials for name in trial.scores):
+            _, values = score_matrix(trials, score)
             if values.size:
-                by_seed, by_mixture = values.mean(axis=1), values.mean(axis=0)
-                found[score] = Summary(
-                    mean=float(values.mean()),
-                    by_seed=by_seed.tolist(),
-                    spread=float(by_seed.std(ddof=1)) if len(by_seed) > 1 else None,
-                    interval=paired_bootstrap(by_mixture) if len(by_mixture) > 1 else None,
-                    num_mixtures=len(by_mixture),
-                )
+                found[score] = Summary.of(values)
         return found
 
 
 @dataclass(frozen=True, kw_only=True)
 class Summary:
-    """A setting's score, in dB."""
+    """A setting's score, in its unit."""
 
     mean: float
     by_seed: list[float]
@@ -187,10 +178,22 @@ class Summary:
     num_mixtures: int
     """That all seeds have the score of."""
 
+    @classmethod
+    def of(cls, values: np.ndarray) -> Summary:
+        """That of scores [S, M]."""
+        by_seed, by_mixture = values.mean(axis=1), values.mean(axis=0)
+        return cls(
+            mean=float(values.mean()),
+            by_seed=by_seed.tolist(),
+            spread=float(by_seed.std(ddof=1)) if len(by_seed) > 1 else None,
+            interval=paired_bootstrap(by_mixture) if len(by_mixture) > 1 else None,
+            num_mixtures=len(by_mixture),
+        )
+
 
 def score_matrix(trials: Sequence[Trial], score: str) -> tuple[list[str], np.ndarray]:
-    """The mixtures that all trials have a score of, sorted, and the scores [trials, M] in dB."""
-    found = [set(trial.scores[score]) for trial in trials]
+    """The mixtures that all trials have a score of, sorted, and the scores [trials, M] in their unit."""
+    found = [set(trial.scores.get(score, ())) for trial in trials]
     names = sorted(set.intersection(*found)) if found else []
     values = np.array([[trial.scores[score][name] for name in names] for trial in trials], np.float64)
     return names, values.reshape(len(trials), len(names))
@@ -202,28 +205,28 @@ class Difference:
 
     setting: Setting
     intervals: Mapping[str, Interval]
-    """By score, in dB; without those that no two mixtures have."""
+    """By score of a group, in its unit; without those that no two mixtures have."""
     seeds: list[str]
     num_mixtures: int
     share_better: float
-    """Of the mixtures, those whose SDR is above the reference's."""
+    """Of the mixtures, those whose headline score is above the reference's."""
     problem: str = ""
     """Why there are no intervals."""
 
 
-def difference(setting: Setting, reference: Setting) -> Difference:
-    """How far a setting is from the reference."""
+def difference(setting: Setting, reference: Setting, group: ScoreGroup) -> Difference:
+    """How far a setting is from the reference in the scores of a group."""
     own, others = setting.seeds, reference.seeds
     seeds = [seed for seed in others if seed in own]
     intervals: dict[str, Interval] = {}
     num_mixtures, share = 0, float("nan")
-    for score in SCORES:
+    for score in (score.name for score in group.scores):
         _, values = score_matrix([trials[seed] for trials in (own, others) for seed in seeds], score)
         if not values.size or values.shape[1] < 2:
             continue
         differences = values[: len(seeds)] - values[len(seeds) :]
         intervals[score] = crossed_bootstrap(differences)
-        if score == "sdr":
+        if score == group.headline.name:
             num_mixtures, share = values.shape[1], float((differences.mean(axis=0) > 0).mean())
     problem = ""
     if not intervals:
@@ -304,10 +307,30 @@ class Sweep:
         return sorted(settings, key=place)
 
     @cached_property
+    def board(self) -> Scoreboard | None:
+        """How the trials' results are read; None if there are none. Trials of one experiment have one kind."""
+        boards = [trial.run.board for trial in self.trials if trial.run is not None]
+        return together(boards) if boards else None
+
+    @property
+    def groups(self) -> tuple[ScoreGroup, ...]:
+        """All scores of trials; none if there are no results."""
+        return () if self.board is None else self.board.groups
+
+    @property
+    def paper(self) -> Paper | None:
+        """The paper that prints scores as these."""
+        return paper_with([score.name for group in self.groups for score in group.scores])
+
+    def is_papers(self, setting: Setting) -> bool:
+        """Whether a setting is the paper's own."""
+        return self.paper is not None and self.paper.own.row_of(setting.changes, setting.params) is not None
+
+    @cached_property
     def reference(self) -> Setting | None:
         """What others are compared with: the paper's own setting, or the first that has scores; None if none has."""
         scored = [setting for setting in self.settings if setting.summaries]
-        papers = [setting for setting in scored if SGN_TABLE_I.row_of(setting.changes, setting.params) is not None]
+        papers = [setting for setting in scored if self.is_papers(setting)]
         return next(iter([*papers, *scored]), None)
 
 

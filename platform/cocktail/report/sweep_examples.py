@@ -9,22 +9,26 @@ from __future__ import annotations
 
 import io
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import soundfile
 import torch
 
 from cocktail.audio.mixing import mix
-from cocktail.report.comparison import LoadTrained, ReadMixtures, load_model, read_scored
 from cocktail.report.examples import align, names_of
 from cocktail.report.figures import panel
+from cocktail.report.localization_examples import LocalizedExample, localize_examples
+from cocktail.report.overlays import overlays_figure
 from cocktail.report.page import Heading, Part, Picture, Sound, Sounds, Table, Text
+from cocktail.report.scored_run import LoadTrained, ReadMixtures, load_model, read_scored
+from cocktail.report.scores import ScoreGroup
 from cocktail.report.sweep import Setting, Trial
 from cocktail.report.sweep_figures import to_png, unmathed
-from cocktail.report.tables import HEADERS, SCORES, format_cell
-from cocktail.types import UsageError
+from cocktail.types import Localizer, MixtureBatch, UsageError
 
+OVERLAY_DPI, OVERLAY_COLOURS = 80, 256
 SPECTROGRAM_DPI, SPECTROGRAM_COLOURS = 80, 128
 """A picture of noise is large otherwise."""
 
@@ -58,18 +62,18 @@ def first_seed(setting: Setting) -> Trial:
     return next(iter(setting.seeds.values()))
 
 
-def choose_examples(settings: Sequence[Setting], reference: Setting, count: int) -> list[Example]:
-    """Up to `count` mixtures each of the reference's best and worst SDR, and of the largest difference from it.
+def choose_examples(settings: Sequence[Setting], reference: Setting, score: str, count: int) -> list[Example]:
+    """Up to `count` mixtures each of the reference's best and worst score, and of the largest difference from it.
 
     No mixture is shown twice: what is left of few goes to the earlier kinds. Settings without a mixture in common with
     the reference take no part.
     """
-    own = first_seed(reference).scores["sdr"]
-    others = [setting for setting in settings if setting.summaries and setting is not reference]
-    scores = {setting.label: first_seed(setting).scores["sdr"] for setting in others}
+    own = first_seed(reference).scores.get(score, {})
+    others = [setting for setting in settings if score in setting.summaries and setting is not reference]
+    scores = {setting.label: first_seed(setting).scores[score] for setting in others}
 
     def furthest(name: str) -> tuple[float, Setting | None]:
-        """How far in dB the furthest setting is from the reference, and which it is."""
+        """How far the furthest setting is from the reference, and which it is."""
         found = [
             (abs(scores[setting.label][name] - own[name]), setting)
             for setting in others
@@ -89,14 +93,26 @@ def choose_examples(settings: Sequence[Setting], reference: Setting, count: int)
     ]
 
 
-def separate(trial: Trial, mixture_ids: Sequence[str], load: LoadTrained, read: ReadMixtures) -> dict[str, Estimates]:
-    """A trial's estimates of mixtures of its test list, by id.
+def show_by(
+    setting: Setting, mixture_ids: Sequence[str], load: LoadTrained, read: ReadMixtures
+) -> dict[str, Estimates] | dict[str, LocalizedExample]:
+    """What a setting's first trial makes of mixtures of its test list, by id.
 
     Raises UsageError if its checkpoint, or the shards, are no longer there.
     """
+    trial = first_seed(setting)
     assert trial.run is not None
     trained = load_model(trial.run, load)
     batch, mixing = read_scored(trial.run, mixture_ids, trained.mixing, read)
+    if not isinstance(trained.model, Localizer):
+        return separate(trained, batch, mixing.sample_rate_hz)
+    rules = trial.run.board.rules
+    found = localize_examples(trained.model, batch, trained.classes, mixing.sample_rate_hz, rules, setting.label)
+    return {example.mixture_id: example for example in found}
+
+
+def separate(trained: Any, batch: MixtureBatch, sample_rate_hz: int) -> dict[str, Estimates]:
+    """Estimates of mixtures by a `cocktail.evaluate.Trained`, by id."""
     with torch.inference_mode():
         mixtures, references = mix(batch)
         separation = trained.model.separate(mixtures, batch.class_ids)
@@ -110,47 +126,79 @@ def separate(trial: Trial, mixture_ids: Sequence[str], load: LoadTrained, read: 
             references=sources.numpy(),
             estimates=align(separation, b, sources, class_ids).estimates,
             class_names=names_of(class_ids, trained.classes),
-            sample_rate_hz=mixing.sample_rate_hz,
+            sample_rate_hz=sample_rate_hz,
         )
     return found
 
 
 def example_parts(
-    settings: Sequence[Setting], reference: Setting, count: int, load: LoadTrained, read: ReadMixtures
+    settings: Sequence[Setting],
+    reference: Setting,
+    group: ScoreGroup,
+    count: int,
+    load: LoadTrained,
+    read: ReadMixtures,
 ) -> list[Part]:
-    """Headings, scores, spectrograms and players of the chosen mixtures; what cannot be shown is said."""
-    examples = choose_examples(settings, reference, count)
+    """Headings, scores, pictures and players of mixtures chosen by a group's headline; what cannot be shown is said."""
+    examples = choose_examples(settings, reference, group.headline.name, count)
     by_label = {setting.label: setting for example in examples for setting in example.settings}
-    estimates: dict[str, dict[str, Estimates]] = {}
+    made: dict[str, dict[str, Any]] = {}
     parts: list[Part] = []
     for label, setting in by_label.items():
         wanted = [example.mixture_id for example in examples if setting in example.settings]
         try:
-            estimates[label] = separate(first_seed(setting), wanted, load, read)
+            made[label] = dict(show_by(setting, wanted, load, read))
         except UsageError as error:
             parts.append(Text(f"No pictures and sounds of {label}: {error}."))
     for example in examples:
         shown = {
-            setting.label: estimates[setting.label][example.mixture_id]
+            setting.label: made[setting.label][example.mixture_id]
             for setting in example.settings
-            if setting.label in estimates
+            if setting.label in made
         }
-        parts += _show(example, shown)
+        parts += _scores(example, group)
+        if any(isinstance(found, LocalizedExample) for found in shown.values()):
+            parts += _overlays(example.mixture_id, shown)
+        elif shown:
+            parts += _spectrograms(example.mixture_id, shown)
     return parts
 
 
-def _show(example: Example, shown: Mapping[str, Estimates]) -> list[Part]:
+def _scores(example: Example, group: ScoreGroup) -> list[Part]:
     name = example.mixture_id
     rows = [
-        [setting.label, *(format_cell(first_seed(setting).scores[score].get(name)) for score in SCORES)]
+        [setting.label, *(s.cell(first_seed(setting).scores.get(s.name, {}).get(name)) for s in group.scores)]
         for setting in example.settings
     ]
-    parts: list[Part] = [
+    return [
         Heading(f"{example.why}: mixture {name}", 3),
-        Table(["setting", *(HEADERS[score] for score in SCORES)], rows, "Scores of this mixture, in dB"),
+        Table(
+            ["setting", *(score.title for score in group.scores)],
+            rows,
+            f"Scores of this mixture, in {group.headline.unit}",
+        ),
     ]
-    if not shown:
-        return parts
+
+
+def _overlays(name: str, shown: Mapping[str, LocalizedExample]) -> list[Part]:
+    """Each setting's maps over the picture, and the sounds."""
+    first = next(iter(shown.values()))
+    systems = {unmathed(label): found.scene.systems[label] for label, found in shown.items()}
+    scene = replace(first.scene, systems=systems)
+    classes = " and ".join(scene.class_names)
+    picture = Picture(
+        f"{name}.png",
+        to_png(overlays_figure(scene, first.rule), OVERLAY_DPI, OVERLAY_COLOURS),
+        f"Maps of {classes} over the picture of mixture {name}, by {' and by '.join(shown)}; the solid line is the "
+        f"truth, the dashed one what the map says by {first.rule}. AP and IoU in percent.",
+    )
+    sounds = [("mixture", "mixture", scene.mixture)]
+    if len(scene.class_names) > 1:
+        sounds += [(f"truth-{n}", f"truth: {c}", first.references[n]) for n, c in enumerate(scene.class_names)]
+    return [picture, _players(name, sounds, scene.sample_rate_hz)]
+
+
+def _spectrograms(name: str, shown: Mapping[str, Estimates]) -> list[Part]:
     first = next(iter(shown.values()))
     figure = panel(
         first.mixture,
@@ -161,20 +209,22 @@ def _show(example: Example, shown: Mapping[str, Estimates]) -> list[Part]:
         f"mixture {name}",
     )
     classes = " and ".join(first.class_names)
-    parts.append(
-        Picture(
-            f"{name}.png",
-            to_png(figure, SPECTROGRAM_DPI, SPECTROGRAM_COLOURS),
-            f"Spectrograms of mixture {name} ({classes}): the mixture, the true sources, and the estimates by "
-            f"{' and by '.join(shown)}. Time in s, frequency in kHz, level in dB.",
-        )
+    picture = Picture(
+        f"{name}.png",
+        to_png(figure, SPECTROGRAM_DPI, SPECTROGRAM_COLOURS),
+        f"Spectrograms of mixture {name} ({classes}): the mixture, the true sources, and the estimates by "
+        f"{' and by '.join(shown)}. Time in s, frequency in kHz, level in dB.",
     )
     sounds = [("mixture", "mixture", first.mixture)]
     sounds += [(f"truth-{n}", f"truth: {c}", first.references[n]) for n, c in enumerate(first.class_names)]
     for k, (label, found) in enumerate(shown.items()):
         sounds += [(f"estimate-{k}-{n}", f"{label}: {c}", found.estimates[n]) for n, c in enumerate(found.class_names)]
-    players = [Sound(f"{name}-{kind}.wav", to_wav(sound, first.sample_rate_hz), label) for kind, label, sound in sounds]
-    return [*parts, Sounds(players)]
+    return [picture, _players(name, sounds, first.sample_rate_hz)]
+
+
+def _players(name: str, sounds: Sequence[tuple[str, str, np.ndarray]], sample_rate_hz: int) -> Sounds:
+    """Of (kind, label, waveform)."""
+    return Sounds([Sound(f"{name}-{kind}.wav", to_wav(sound, sample_rate_hz), label) for kind, label, sound in sounds])
 
 
 def to_wav(waveform: np.ndarray, sample_rate_hz: int) -> bytes:

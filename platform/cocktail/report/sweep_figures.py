@@ -1,4 +1,4 @@
-"""A sweep in pictures: SDR by setting and over a number that was swept, and how all trials learned."""
+"""A sweep in pictures: a score by setting and over a number that was swept, and how all trials learned."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from PIL import Image
 from cocktail.report.figures import shorten
 from cocktail.report.learning import LOOKS, scale_steps
 from cocktail.report.learning import SCORES as LOOK_SCORES
+from cocktail.report.scores import Score
 from cocktail.report.sweep import Setting
 
 PAPER_LABEL = "paper (its own data and scale)"
@@ -40,9 +41,12 @@ def to_png(figure: Figure, dpi: int = 110, colours: int | None = None) -> bytes:
 
 
 def settings_figure(
-    settings: Sequence[Setting], controls: Mapping[str, float], paper: Mapping[str, float] | None = None
+    settings: Sequence[Setting],
+    score: Score,
+    controls: Mapping[str, float],
+    paper: Mapping[str, float] | None = None,
 ) -> Figure:
-    """Mean SDR of each setting by its label, with its 95 % interval and a dot a seed.
+    """The mean of a score of each setting by its label, with its 95 % interval and a dot a seed.
 
     `controls` are drawn as lines, `paper` (values by label) as empty diamonds. Settings without scores keep their
     place, empty.
@@ -50,7 +54,7 @@ def settings_figure(
     figure = Figure(figsize=(8.5, 1.7 + 0.42 * len(settings)), layout="constrained")
     axis = figure.subplots()
     for place, setting in enumerate(settings):
-        summary = setting.summaries.get("sdr")
+        summary = setting.summaries.get(score.name)
         if summary is None:
             axis.text(0.01, place, "no scores", transform=axis.get_yaxis_transform(), va="center", color="0.5")
             continue
@@ -67,15 +71,15 @@ def settings_figure(
     if paper:
         axis.plot([], [], "D", color="0.4", markerfacecolor="none", ms=6, label=PAPER_LABEL)
     axis.set_yticks(range(len(settings)), [unmathed(setting.label) for setting in settings])
-    axis.set(ylim=(len(settings) - 0.4, -0.6), xlabel="SDR (dB), higher is better")
+    axis.set(ylim=(len(settings) - 0.4, -0.6), xlabel=f"{score.label} ({score.unit}), higher is better")
     axis.grid(axis="x", alpha=0.3)
     figure.legend(loc="outside lower center", ncols=3, fontsize="small", frameon=False)
     return figure
 
 
-def numeric_paths(settings: Sequence[Setting], paths: Sequence[str]) -> list[str]:
-    """Those of the paths that settings with scores have two or more numbers for."""
-    scored = [setting for setting in settings if setting.summaries]
+def numeric_paths(settings: Sequence[Setting], score: Score, paths: Sequence[str]) -> list[str]:
+    """Those of the paths that settings with a score have two or more numbers for."""
+    scored = [setting for setting in settings if score.name in setting.summaries]
     values = {path: [s.changes[path] for s in scored if path in s.changes] for path in paths}
     return [path for path, found in values.items() if len(set(map(str, found))) > 1 and all(map(_is_number, found))]
 
@@ -84,11 +88,13 @@ def _is_number(value: Any) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool)
 
 
-def path_figure(settings: Sequence[Setting], path: str, paper: Mapping[str, float] | None = None) -> Figure:
-    """Mean SDR over a number that was swept, a line for each choice of what else was."""
+def path_figure(
+    settings: Sequence[Setting], score: Score, path: str, paper: Mapping[str, float] | None = None
+) -> Figure:
+    """The mean of a score over a number that was swept, a line for each choice of what else was."""
     lines: dict[tuple[tuple[str, str], ...], list[Setting]] = defaultdict(list)
     for setting in settings:
-        if path in setting.changes and setting.summaries:
+        if path in setting.changes and score.name in setting.summaries:
             others = tuple(sorted((name, str(value)) for name, value in setting.changes.items() if name != path))
             lines[others].append(setting)
     figure = Figure(figsize=(7, 4.2), layout="constrained")
@@ -96,7 +102,7 @@ def path_figure(settings: Sequence[Setting], path: str, paper: Mapping[str, floa
     values = sorted({float(setting.changes[path]) for line in lines.values() for setting in line})
     for (others, line), colour in zip(lines.items(), _colours(len(lines)), strict=True):
         ordered = sorted(line, key=lambda setting: setting.changes[path])
-        numbers = [(float(setting.changes[path]), setting.summaries["sdr"]) for setting in ordered]
+        numbers = [(float(setting.changes[path]), setting.summaries[score.name]) for setting in ordered]
         label = ", ".join(f"{name.rpartition('.')[-1]} {value}" for name, value in others) or "mean"
         axis.plot(
             [x for x, _ in numbers], [s.mean for _, s in numbers], color=colour, marker="o", label=unmathed(label)
@@ -121,7 +127,7 @@ def path_figure(settings: Sequence[Setting], path: str, paper: Mapping[str, floa
         axis.set_xscale("log")
         axis.minorticks_off()
     axis.set_xticks(values, [f"{value:g}" for value in values])
-    axis.set(xlabel=path, ylabel="SDR (dB), higher is better")
+    axis.set(xlabel=path, ylabel=f"{score.label} ({score.unit}), higher is better")
     axis.grid(alpha=0.3)
     axis.legend(fontsize="small")
     return figure

@@ -8,10 +8,11 @@ from pathlib import Path
 
 import pyarrow as pa
 
-from cocktail.report.comparison import LoadTrained, ReadMixtures, load_model
+from cocktail.metrics.localization_results import CENTRED_BOX, CONSTANT_MAP
 from cocktail.report.page import Folded, Heading, Part, Picture, Table, Text, store_report
-from cocktail.report.paper import SGN_PAPER, SGN_TABLE_I
-from cocktail.report.sweep import FINISHED, Setting, Sweep, Trial, own_system
+from cocktail.report.scored_run import LoadTrained, ReadMixtures, load_model
+from cocktail.report.scores import Score
+from cocktail.report.sweep import FINISHED, Setting, Sweep, Trial
 from cocktail.report.sweep_examples import example_parts
 from cocktail.report.sweep_figures import (
     looks_figure,
@@ -21,10 +22,20 @@ from cocktail.report.sweep_figures import (
     settings_figure,
     to_png,
 )
-from cocktail.report.sweep_tables import control_summaries, difference_table, layouts, main_table, reading_table
-from cocktail.report.tables import HEADERS, by_class, format_cell
+from cocktail.report.sweep_tables import (
+    Control,
+    Layout,
+    controls_of,
+    difference_table,
+    layouts,
+    main_table,
+    reading_table,
+)
+from cocktail.report.tables import format_cell
 from cocktail.types import UsageError
 
+FLOORS = ("mixture", CONSTANT_MAP, CENTRED_BOX)
+"""Controls that figures show: what doing nothing is worth."""
 SHORT = (
     "model.width", "model.depth", "mixing.num_sources", "training.split", "training.epochs", "training.max_steps",
     "training.batch_size", "training.optimizer", "training.learning_rate", "evaluation.split",
@@ -55,13 +66,15 @@ def report_sweep(folder: Path, sweep: Sweep, num_examples: int, load: LoadTraine
     if sweep.reference is not None:
         parts += class_parts(sweep, load)
         if num_examples:
+            group = sweep.groups[-1]
             parts += [
                 Heading("Examples"),
                 Text(
-                    f"Best and worst are by the SDR of {sweep.reference.label}, the reference. Beside it stands the "
-                    "setting that is furthest from it on that mixture, each by the first of its seeds."
+                    f"Best and worst are by the {group.headline.label} of {sweep.reference.label}, the reference. "
+                    "Beside it stands the setting that is furthest from it on that mixture, each by the first of its "
+                    "seeds."
                 ),
-                *example_parts(sweep.settings, sweep.reference, num_examples, load, read),
+                *example_parts(sweep.settings, sweep.reference, group, num_examples, load, read),
             ]
     parts += trial_parts(sweep)
     store_report(folder, f"Sweep {sweep.name}", parts)
@@ -117,73 +130,89 @@ def kind_of(trial: Trial) -> str:
 
 
 def score_parts(sweep: Sweep) -> list[Part]:
-    """The main tables with controls, and figures of SDR."""
-    parts: list[Part] = [
-        Heading("Scores"),
-        Text(
-            "Means over a mixture's sources, then over mixtures, then over seeds, in dB; higher is better. Below each: "
-            "± the standard deviation over seeds where there are several, and the 95 % bootstrap interval over test "
-            "mixtures for these seeds. Only finished trials count. Excluded mixtures have a silent reference."
-        ),
-    ]
-    controls = [] if sweep.reference is None else control_summaries(sweep.reference)
+    """The main tables with controls, and figures of the headline score, for each group of scores."""
+    about = "Only finished trials count."
+    if sweep.board is not None:
+        about = (
+            f"{sweep.board.told} Scores of several seeds are averaged over these, too. Below each: ± the standard "
+            "deviation over seeds where there are several, and the 95 % bootstrap interval over test mixtures for "
+            f"these seeds. {about} Excluded mixtures have no score, for {sweep.board.why_none}."
+        )
+    parts: list[Part] = [Heading("Scores"), Text(about)]
+    controls = []
+    if sweep.reference is not None and sweep.board is not None:
+        controls = controls_of(sweep.reference, sweep.board)
     all_layouts = layouts(sweep)
-    if any(layout.paper for layout in all_layouts):
+    if sweep.paper is not None and any(layout.table for layout in all_layouts):
         parts.append(
             Text(
-                f"Columns headed paper are printed in {SGN_PAPER}: of mixtures of two sources of MUSIC, the paper's "
-                "network and training. Data and scale of this sweep may be others: compare the order of settings, not "
-                "values."
+                f"Columns headed paper are printed in {sweep.paper.title}: of {sweep.paper.of}, the paper's network "
+                "and training. Data and scale of this sweep may be others: compare the order of settings, not values."
             )
         )
     for number, layout in enumerate(all_layouts):
         parts.append(Heading(layout.title, 3))
-        parts.append(main_table(layout, controls))
-        printed = {setting.label: found["sdr"] for setting in layout.settings if (found := layout.printed(setting))}
-        lines = {summary.system: summary.means["sdr"] for summary in controls if summary.system == "mixture"}
-        if any(setting.summaries for setting in layout.settings):
-            figure = settings_figure(layout.settings, lines, printed)
-            parts.append(
-                Picture(
-                    f"sdr-{number}.png",
-                    to_png(figure),
-                    "SDR in dB by setting: mean over seeds, 95 % interval over mixtures, and a dot for each seed.",
-                )
-            )
-        for path in numeric_paths(layout.settings, [column.path for column in layout.columns]):
-            parts.append(
-                Picture(
-                    f"sdr-{number}-{path}.png",
-                    to_png(path_figure(layout.settings, path, printed)),
-                    f"SDR in dB over {path}: means with 95 % intervals over mixtures, and a dot for each seed.",
-                )
-            )
+        for group in sweep.groups or (None,):
+            parts.append(main_table(layout, group, controls))
+            parts += [] if group is None else _figures(number, layout, group.headline, controls)
     if len({value for trial in sweep.trials if (value := trial.tags.get("test_list_hash"))}) > 1:
         parts.append(
             Text("Trials were tested on different test lists: scores of one are not those of another's mixtures.")
         )
-    if (readings := reading_table(sweep)) is not None:
-        parts += [Heading("Other readings of the same weights", 3), readings]
+    if len({trial.run.board.rules for trial in sweep.trials if trial.run is not None}) > 1:
+        parts.append(Text("Trials were scored by different rules: what is said of them above is of the first."))
+    readings = [reading_table(sweep, group.headline) for group in sweep.groups]
+    if any(readings):
+        parts += [Heading("Other readings of the same weights", 3), *(table for table in readings if table is not None)]
+    return parts
+
+
+def _figures(number: int, layout: Layout, headline: Score, controls: Sequence[Control]) -> list[Part]:
+    """A score by setting, and over each number that was swept, of a main table."""
+    name, told = headline.name, f"{headline.label} in {headline.unit}"
+    if not any(name in setting.summaries for setting in layout.settings):
+        return []
+    printed = {
+        setting.label: scores[name] for setting in layout.settings if name in (scores := layout.printed(setting))
+    }
+    lines = {c.system: c.summaries[name].mean for c in controls if c.system in FLOORS and name in c.summaries}
+    parts: list[Part] = [
+        Picture(
+            f"{name}-{number}.png",
+            to_png(settings_figure(layout.settings, headline, lines, printed)),
+            f"{told} by setting: mean over seeds, 95 % interval over mixtures, and a dot for each seed.",
+        )
+    ]
+    for path in numeric_paths(layout.settings, headline, [column.path for column in layout.columns]):
+        parts.append(
+            Picture(
+                f"{name}-{number}-{path}.png",
+                to_png(path_figure(layout.settings, headline, path, printed)),
+                f"{told} over {path}: means with 95 % intervals over mixtures, and a dot for each seed.",
+            )
+        )
     return parts
 
 
 def difference_parts(sweep: Sweep, reference: Setting) -> list[Part]:
     """Each setting less the reference."""
-    papers = SGN_TABLE_I.row_of(reference.changes, reference.params) is not None
-    which = "the paper's own setting" if papers else "the first that has scores"
+    assert sweep.board is not None
+    which = "the paper's own setting" if sweep.is_papers(reference) else "the first that has scores"
     parts: list[Part] = [
         Heading("Paired differences"),
         Text(
-            f"Each setting less the reference, {reference.label} ({which}), in dB, on the test mixtures that both have "
-            "scores of and under the training seeds that both have finished. 95 % percentile bootstrap: with one seed "
+            f"Each setting less the reference, {reference.label} ({which}), in {sweep.board.unit}, on the test "
+            "mixtures that both have scores of and under the training seeds that both have finished. 95 % percentile "
+            "bootstrap: with one seed "
             "mixtures are drawn again; with several, mixtures and seeds, independently of each other. One seed says "
             "nothing of other seeds, and two or three say little: of the variance that seeds cause, S of them show "
             "(S - 1) / S, so intervals of few seeds are too narrow. Each interval is of one comparison, not corrected "
             "for their number."
         ),
     ]
-    table = difference_table(sweep, reference)
-    return [*parts, table if table.rows else Text("There is no other setting.")]
+    if len(sweep.settings) == 1:
+        return [*parts, Text("There is no other setting.")]
+    return [*parts, *(difference_table(sweep, reference, group) for group in sweep.groups)]
 
 
 def curve_parts(sweep: Sweep) -> list[Part]:
@@ -204,8 +233,13 @@ def curve_parts(sweep: Sweep) -> list[Part]:
 
 
 def class_parts(sweep: Sweep, load: LoadTrained) -> list[Part]:
-    """Scores by class of the setting of the highest mean SDR."""
-    best = max((s for s in sweep.settings if s.summaries), key=lambda setting: setting.summaries["sdr"].mean)
+    """Scores by class of the setting of the highest mean of the last headline."""
+    assert sweep.board is not None
+    headline = sweep.groups[-1].headline
+    scored = [setting for setting in sweep.settings if headline.name in setting.summaries]
+    if not scored:
+        return []
+    best = max(scored, key=lambda setting: setting.summaries[headline.name].mean)
     runs = [trial.run for trial in best.seeds.values() if trial.run is not None]
     parts: list[Part] = [Heading(f"By class: {best.label}")]
     try:
@@ -213,11 +247,11 @@ def class_parts(sweep: Sweep, load: LoadTrained) -> list[Part]:
     except UsageError as error:
         classes = ()
         parts.append(Text(f"Classes have numbers for names: {error}."))
-    table = by_class(pa.concat_tables([run.results for run in runs]), own_system(runs[0]), classes)
-    header = [str(HEADERS.get(name, name)) for name in table.column_names]
-    rows = [[format_cell(value) for value in row.values()] for row in table.to_pylist()]
+    results = pa.concat_tables([run.results for run in runs])
+    header, rows = sweep.board.by_class(results, runs[0].own_system, classes)
     seeds = f", over {len(runs)} seeds, each of which counts a source once" if len(runs) > 1 else ""
-    return [*parts, Table(header, rows, f"The setting of the highest mean SDR; means over sources{seeds}, in dB")]
+    caption = f"The setting of the highest mean {headline.label}; means over sources{seeds}, in {headline.unit}"
+    return [*parts, Table(header, rows, caption)]
 
 
 def trial_parts(sweep: Sweep) -> list[Part]:

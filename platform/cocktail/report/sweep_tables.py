@@ -7,14 +7,14 @@ from dataclasses import dataclass
 from functools import partial
 
 import numpy as np
+import pyarrow as pa
 
 from cocktail.metrics.bootstrap import Interval
-from cocktail.report.comparison import is_control
 from cocktail.report.page import Table
-from cocktail.report.paper import PRINTED, SGN_TABLE_I, SGN_TABLES, Column, PaperTable
-from cocktail.report.sweep import SEED, Setting, Sweep, difference, own_system
+from cocktail.report.paper import Column, Paper, PaperTable
+from cocktail.report.scores import Score, Scoreboard, ScoreGroup, is_control
+from cocktail.report.sweep import SEED, Setting, Summary, Sweep, difference
 from cocktail.report.sweep_examples import first_seed
-from cocktail.report.tables import HEADERS, SCORES, Summary, format_cell, mixture_scores, summarise
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,14 +24,20 @@ class Layout:
     title: str
     columns: Sequence[Column]
     settings: Sequence[Setting]
-    paper: PaperTable | None = None
+    paper: Paper | None = None
+    table: PaperTable | None = None
+    """The paper's."""
 
-    def printed(self, setting: Setting) -> Mapping[str, float] | None:
-        """The paper's scores of a setting, in dB."""
-        row = None if self.paper is None else self.paper.row_of(setting.changes, setting.params)
-        return (
-            None if self.paper is None or row is None else dict(zip(PRINTED, self.paper.rows[row].scores, strict=True))
-        )
+    def printed(self, setting: Setting) -> Mapping[str, float]:
+        """The paper's scores of a setting by name, in their unit; nothing if it has none."""
+        row = None if self.table is None else self.table.row_of(setting.changes, setting.params)
+        if self.paper is None or self.table is None or row is None:
+            return {}
+        return dict(zip(self.paper.printed, self.table.rows[row].scores, strict=True))
+
+    def prints(self, score: Score) -> bool:
+        """Whether the paper has the score."""
+        return self.paper is not None and score.name in self.paper.printed
 
 
 def layouts(sweep: Sweep) -> list[Layout]:
@@ -39,29 +45,34 @@ def layouts(sweep: Sweep) -> list[Layout]:
     found: dict[str, Layout] = {}
     for grid in sweep.grids or [[]]:
         own = [setting for setting in sweep.settings if setting.changes.keys() <= set(grid)]
-        paper = next((table for table in _papers(grid) if _matched(table, sweep.settings, own)), None)
-        if paper is None:
+        tables = _tables(sweep.paper, grid)
+        table = next((table for table in tables if _matched(table, sweep.settings, own)), None)
+        if table is None:
             paths = [path for path in grid if path != SEED]
             title = " x ".join(paths) or "seeds"
             columns = [Column(header=path.rpartition(".")[-1], path=path) for path in paths]
             found[title] = Layout(title=title, columns=columns, settings=own)
         else:
-            before = found[paper.title].settings if paper.title in found else []
-            matched = _matched(paper, sweep.settings, own)
+            before = found[table.title].settings if table.title in found else []
+            matched = _matched(table, sweep.settings, own)
             chosen = [setting for setting in sweep.settings if setting in [*before, *matched, *own]]
-            ordered = sorted(chosen, key=partial(_paper_place, paper))
-            found[paper.title] = Layout(title=paper.title, columns=paper.columns, settings=ordered, paper=paper)
+            ordered = sorted(chosen, key=partial(_paper_place, table))
+            found[table.title] = Layout(
+                title=table.title, columns=table.columns, settings=ordered, paper=sweep.paper, table=table
+            )
     shown = [setting for layout in found.values() for setting in layout.settings]
     if left := [setting for setting in sweep.settings if setting not in shown]:
         found["others"] = Layout(title="other settings", columns=[], settings=left)
     return list(found.values())
 
 
-def _papers(grid: Sequence[str]) -> list[PaperTable]:
+def _tables(paper: Paper | None, grid: Sequence[str]) -> list[PaperTable]:
     """The paper's tables that vary all that a grid varies; of none, the paper's own setting."""
+    if paper is None:
+        return []
     paths = set(grid) - {SEED}
-    tables = [table for table in SGN_TABLES if paths <= {column.path for column in table.columns}]
-    return tables if paths else [SGN_TABLE_I]
+    tables = [table for table in paper.tables if paths <= {column.path for column in table.columns}]
+    return tables if paths else [paper.own]
 
 
 def _matched(table: PaperTable, settings: Sequence[Setting], own: Sequence[Setting]) -> list[Setting]:
@@ -83,54 +94,82 @@ def _paper_place(table: PaperTable, setting: Setting) -> int:
     return len(table.rows) if row is None else row
 
 
-def control_summaries(reference: Setting) -> list[Summary]:
-    """The controls among the results of the reference's first seed, lowest SDR first."""
+@dataclass(frozen=True, kw_only=True)
+class Control:
+    """What a system that is no model has for scores."""
+
+    system: str
+    summaries: Mapping[str, Summary]
+    """By score, without those that no mixture has."""
+    num_mixtures: Mapping[str, int]
+    """In the results, by the headline of the mixtures' group."""
+
+
+def controls_of(reference: Setting, board: Scoreboard) -> list[Control]:
+    """The controls among the results of the reference's first seed."""
     run = first_seed(reference).run
     assert run is not None
-    return [summary for summary in summarise(run.results) if is_control(summary.system)]
+    systems = [system for system in run.results["system"].unique().to_pylist() if is_control(system)]
+    return [_control(run.results, system, board) for system in systems]
 
 
-def main_table(layout: Layout, controls: Sequence[Summary]) -> Table:
-    """A line a setting, then the controls."""
+def _control(results: pa.Table, system: str, board: Scoreboard) -> Control:
+    mixtures = board.mixtures(results, system)
+    summaries = {}
+    for score in (score.name for group in board.groups for score in group.scores):
+        values = mixtures[score].drop_null().to_numpy()
+        if len(values):
+            summaries[score] = Summary.of(values[None])
+    num_mixtures = {group.headline.name: group.num_mixtures(mixtures) for group in board.groups}
+    return Control(system=system, summaries=summaries, num_mixtures=num_mixtures)
+
+
+def main_table(layout: Layout, group: ScoreGroup | None, controls: Sequence[Control]) -> Table:
+    """A line a setting, then the controls, lowest headline first; without a group, as nothing has scores, neither."""
     header = ["setting", *(column.header for column in layout.columns)]
-    for score in SCORES:
-        header.append(HEADERS[score])
-        if layout.paper is not None and score in PRINTED:
-            header.append(f"paper {HEADERS[score]}")
+    scores = () if group is None else group.scores
+    for score in scores:
+        header += [score.title, f"paper {score.title}"] if layout.prints(score) else [score.title]
     rows = []
     for setting in layout.settings:
         printed = layout.printed(setting)
         row = [name_cell(setting), *(column.cell(setting.value(column.path)) for column in layout.columns)]
-        for score in SCORES:
-            row.append(score_cell(setting, score))
-            if layout.paper is not None and score in PRINTED:
-                row.append("" if printed is None else format_cell(printed[score]))
-        rows.append([*row, *_counts(setting)])
-    for summary in controls:
-        row = [summary.system, *("" for _ in layout.columns)]
-        for score in SCORES:
-            mean, interval = format_cell(summary.means[score]), summary.sdr_interval
-            row.append(
-                mean if score != "sdr" or interval is None else f"{mean}\n({interval[0]:.2f} to {interval[1]:.2f})"
-            )
-            if layout.paper is not None and score in PRINTED:
-                row.append("")
-        rows.append([*row, "", str(summary.num_mixtures), str(summary.num_excluded)])
+        for score in scores:
+            row.append(score_cell(score, setting.summaries.get(score.name)))
+            row += [score.cell(printed.get(score.name))] if layout.prints(score) else []
+        rows.append([*row, *_counts(setting, group)])
+    rows += [] if group is None else _control_rows(layout, group, controls)
     header += ["seeds", "mixtures", "excluded"]
-    return Table(header, rows, faint=[name for name in header if name.startswith("paper ")])
+    caption = "" if group is None else group.title.capitalize()
+    return Table(header, rows, caption, faint=[name for name in header if name.startswith("paper ")])
 
 
-def score_cell(setting: Setting, score: str) -> str:
+def _control_rows(layout: Layout, group: ScoreGroup, controls: Sequence[Control]) -> list[list[str]]:
+    rows = []
+    headline = group.headline
+    known = [control for control in controls if headline.name in control.summaries]
+    for control in sorted(known, key=lambda control: control.summaries[headline.name].mean):
+        row = [control.system, *("" for _ in layout.columns)]
+        for score in group.scores:
+            summary = control.summaries.get(score.name)
+            bounds = format_bounds(score, summary.interval) if summary is not None and score == headline else []
+            row.append("\n".join([score.cell(None if summary is None else summary.mean), *bounds]))
+            row += [""] if layout.prints(score) else []
+        counted = control.summaries[headline.name].num_mixtures
+        rows.append([*row, "", str(counted), str(control.num_mixtures[headline.name] - counted)])
+    return rows
+
+
+def score_cell(score: Score, summary: Summary | None) -> str:
     """The mean, and in lines of their own its spread over seeds and its interval over mixtures."""
-    summary = setting.summaries.get(score)
     if summary is None:
         return ""
-    spread = [] if summary.spread is None else [f"± {summary.spread:.2f}"]
-    return "\n".join([format_cell(summary.mean), *spread, *format_bounds(summary.interval)])
+    spread = [] if summary.spread is None else [f"± {score.cell(summary.spread)}"]
+    return "\n".join([score.cell(summary.mean), *spread, *format_bounds(score, summary.interval)])
 
 
-def format_bounds(interval: Interval | None) -> list[str]:
-    return [] if interval is None else [f"({interval.low:.2f} to {interval.high:.2f})"]
+def format_bounds(score: Score, interval: Interval | None) -> list[str]:
+    return [] if interval is None else [f"({score.interval(interval.low, interval.high)})"]
 
 
 def name_cell(setting: Setting) -> str:
@@ -143,62 +182,74 @@ def name_cell(setting: Setting) -> str:
     return "\n".join([setting.label, *missing])
 
 
-def _counts(setting: Setting) -> list[str]:
+def _counts(setting: Setting, group: ScoreGroup | None) -> list[str]:
     """Seeds that count, of those that there are; mixtures; excluded ones."""
     seeds = f"{len(setting.seeds)} of {len({trial.seed for trial in setting.trials})}"
-    if not setting.summaries:
+    if group is None or group.headline.name not in setting.summaries:
         return [seeds, "", ""]
-    excluded = max(trial.num_mixtures - len(trial.scores["sdr"]) for trial in setting.seeds.values())
-    return [seeds, str(setting.summaries["sdr"].num_mixtures), str(excluded)]
+    headline = group.headline.name
+    excluded = max(trial.num_mixtures[headline] - len(trial.scores[headline]) for trial in setting.seeds.values())
+    return [seeds, str(setting.summaries[headline].num_mixtures), str(excluded)]
 
 
-def reading_table(sweep: Sweep) -> Table | None:
-    """Mean SDR of the same weights read otherwise (soft masks, predicted classes); None if they never were."""
-    means: dict[str, dict[str, float]] = {}
-    for setting in sweep.settings:
-        found: dict[str, list[float]] = {}
-        for trial in setting.seeds.values():
-            assert trial.run is not None
-            own = own_system(trial.run)
-            for system in trial.run.results["system"].unique().to_pylist():
-                if system.startswith(f"{own}, "):
-                    sdr = mixture_scores(trial.run.results, system)["sdr"].drop_null().to_numpy()
-                    found.setdefault(system.removeprefix(f"{own}, "), []).append(float(np.mean(sdr)))
-        means[setting.label] = {reading: float(np.mean(values)) for reading, values in found.items()}
+def reading_table(sweep: Sweep, headline: Score) -> Table | None:
+    """Means of a score of the same weights read otherwise (soft masks, predicted classes); None if they never were."""
+    means = {setting.label: _means_by_reading(setting, headline) for setting in sweep.settings}
     readings = list(dict.fromkeys(reading for found in means.values() for reading in found))
     if not readings:
         return None
     rows = [
         [
             setting.label,
-            format_cell(setting.summaries["sdr"].mean),
-            *(format_cell(means[setting.label].get(reading)) for reading in readings),
+            headline.cell(setting.summaries[headline.name].mean),
+            *(headline.cell(means[setting.label].get(reading)) for reading in readings),
         ]
         for setting in sweep.settings
-        if setting.summaries
+        if headline.name in setting.summaries
     ]
-    caption = "Mean SDR in dB of the same weights, read otherwise"
+    caption = f"Mean {headline.label} in {headline.unit} of the same weights, read otherwise"
     return Table(["setting", "as above", *readings], rows, caption)
 
 
-def difference_table(sweep: Sweep, reference: Setting) -> Table:
-    """A line for each setting but the reference: how far it is from it, in dB."""
+def _means_by_reading(setting: Setting, score: Score) -> dict[str, float]:
+    """Over seeds, of those that have it."""
+    found: dict[str, list[float]] = {}
+    for trial in setting.seeds.values():
+        assert trial.run is not None
+        own, board = trial.run.own_system, trial.run.board
+        for system in trial.run.results["system"].unique().to_pylist():
+            mixtures = board.mixtures(trial.run.results, system)
+            if system.startswith(f"{own}, ") and score.name in mixtures.column_names:
+                found.setdefault(system.removeprefix(f"{own}, "), []).extend(_mean(mixtures[score.name]))
+    return {reading: float(np.mean(values)) for reading, values in found.items() if values}
+
+
+def _mean(values: pa.ChunkedArray) -> list[float]:
+    """Of what is there; nothing if nothing is."""
+    there = values.drop_null().to_numpy()
+    return [float(there.mean())] if len(there) else []
+
+
+def difference_table(sweep: Sweep, reference: Setting, group: ScoreGroup) -> Table:
+    """A line for each setting but the reference: how far it is from it in the scores of a group."""
     rows = []
     for setting in sweep.settings:
         if setting is reference:
             continue
-        found = difference(setting, reference)
+        found = difference(setting, reference, group)
         name = "\n".join([setting.label, *_beside_its_grid(setting, reference)])
         if found.problem:
-            rows.append([f"{name}\n{found.problem}", *("" for _ in SCORES), str(len(found.seeds)), "", ""])
+            rows.append([f"{name}\n{found.problem}", *("" for _ in group.scores), str(len(found.seeds)), "", ""])
             continue
         cells = []
-        for score in SCORES:
-            interval = found.intervals.get(score)
-            cells.append("" if interval is None else "\n".join([f"{interval.mean:+.2f}", *format_bounds(interval)]))
+        for score in group.scores:
+            interval = found.intervals.get(score.name)
+            told = [] if interval is None else [score.signed(interval.mean), *format_bounds(score, interval)]
+            cells.append("\n".join(told))
         counts = [str(len(found.seeds)), str(found.num_mixtures), f"{found.share_better:.0%}"]
         rows.append([name, *cells, *counts])
-    return Table(["setting", *(HEADERS[score] for score in SCORES), "seeds", "mixtures", "above in SDR"], rows)
+    header = ["setting", *(score.title for score in group.scores), "seeds", "mixtures"]
+    return Table([*header, f"above in {group.headline.title}"], rows, group.title.capitalize())
 
 
 def _beside_its_grid(setting: Setting, reference: Setting) -> list[str]:

@@ -1,0 +1,118 @@
+"""A run's results, what is known of the run, and the model and mixtures that they are of."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from cocktail.config import Mixing
+from cocktail.report.scores import Scoreboard, own_systems, scoreboard
+from cocktail.storage import read_bytes
+from cocktail.types import MixtureBatch, UsageError
+
+RESULTS_NAME, TEST_LIST_NAME = "results.parquet", "test_list.parquet"
+LENGTHS = ("sample_rate_hz", "segment_samples")
+"""Settings of `Mixing` that decide how much sound a row of a test list stands for."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ScoredRun:
+    """Results, and what is known of the run that they are of."""
+
+    results: pa.Table
+    """RESULTS of `cocktail.metrics.results`, or LOCALIZATION_RESULTS."""
+    name: str
+    stored: str
+    """Where they lie with what else was stored: a folder or URI."""
+    test_list: pa.Table | None = None
+    """Rows of the plan of the test mixtures."""
+    tags: Mapping[str, str] = field(default_factory=dict)
+    """What is known of `checkpoint` (of the weights scored), `data` (where the shards lie), and `test_list_hash`."""
+    params: Mapping[str, str] = field(default_factory=dict)
+    """What is known of the settings, by dotted path, as text."""
+
+    @classmethod
+    def read(cls, location: str) -> ScoredRun:
+        """That of a file of results, or of a folder's, with the test list beside it. Raises UsageError for others."""
+        location = location if location.endswith(".parquet") else f"{location}/{RESULTS_NAME}"
+        folder = location.rpartition("/")[0]
+        try:
+            results = _read_parquet(location)
+        except FileNotFoundError as error:
+            raise UsageError(f"there is no {location}: give an MLflow run, or a file of results") from error
+        try:
+            scoreboard(results, {})
+        except UsageError as error:
+            raise UsageError(f"{location} holds no results: {error}") from error
+        try:
+            test_list = _read_parquet(f"{folder}/{TEST_LIST_NAME}")
+        except FileNotFoundError:
+            test_list = None
+        return cls(results=results, name=location, stored=folder, test_list=test_list)
+
+    @property
+    def settings(self) -> dict[str, str]:
+        """All that is known of the settings and tests: what a run was tested on may be among its tags."""
+        return {**self.tags, **self.params}
+
+    @property
+    def board(self) -> Scoreboard:
+        """How its results are read."""
+        return scoreboard(self.results, self.settings)
+
+    @property
+    def own_system(self) -> str:
+        """The model's name in its results. Raises UsageError if there is not exactly one."""
+        own = own_systems(self.results)
+        if len(own) != 1:
+            raise UsageError(f"the results of {self.name} hold {len(own)} models, and a run has one: {', '.join(own)}")
+        return own[0]
+
+
+def _read_parquet(location: str) -> pa.Table:
+    try:
+        return pq.ParquetFile(pa.BufferReader(read_bytes(location))).read(use_threads=False)
+    except pa.ArrowInvalid as error:
+        raise UsageError(f"{location} is no Parquet file: {error}") from error
+
+
+LoadTrained = Callable[[str], Any]
+"""From the location of a checkpoint to a `cocktail.evaluate.Trained`."""
+ReadMixtures = Callable[[ScoredRun, pa.Table, Mixing], MixtureBatch]
+"""From rows of a run's test list to the mixtures, out of its shards."""
+
+
+def load_model(run: ScoredRun, load: LoadTrained) -> Any:
+    """The trained model that was scored. Raises UsageError if it, or what it takes to use it, is not there."""
+    if missing := {"checkpoint", "data"} - run.tags.keys():
+        raise UsageError(f"where its {' and '.join(sorted(missing))} lie is not known of {run.name}")
+    if run.test_list is None:
+        raise UsageError(f"{run.name} has no {TEST_LIST_NAME}")
+    return load(run.tags["checkpoint"])
+
+
+def read_scored(
+    run: ScoredRun, mixture_ids: Sequence[str], mixing: Mixing, read: ReadMixtures
+) -> tuple[MixtureBatch, Mixing]:
+    """Mixtures that a run was scored on, in its test list's order, and how they are mixed where training did so.
+
+    Raises UsageError if the run's test list is of others, or if the mixtures cannot be read.
+    """
+    assert run.test_list is not None
+    rows = run.test_list.filter(pc.field("mixture_id").isin(list(mixture_ids)))
+    if len(rows) != len(mixture_ids):
+        raise UsageError(f"the {TEST_LIST_NAME} of {run.name} lists other mixtures than it has scores of")
+    scored: dict[str, Any] = {
+        name: int(run.params[f"mixing.{name}"]) for name in LENGTHS if f"mixing.{name}" in run.params
+    }
+    for arrangement in (run.settings.get(f"{part}.arrangement", "None") for part in ("mixing", "evaluation")):
+        scored |= {} if arrangement == "None" else {"arrangement": arrangement}
+    mixing = replace(mixing, **scored)
+    counted = rows["class_id" if mixing.arrangement == "whole" else "clip_id"]
+    mixing = replace(mixing, num_sources=max(map(len, counted.to_pylist())), min_sources=1)
+    return read(run, rows, mixing), mixing

@@ -1,0 +1,183 @@
+"""Two systems that localize, compared by hand."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+
+import numpy as np
+import pyarrow as pa
+import pytest
+import torch
+
+from cocktail.config import Mixing
+from cocktail.metrics.localization_results import CENTRED_BOX, CONSTANT_MAP, IDEAL_MAP, SAME_CLASS
+from cocktail.report.comparison import Side, compare, comparison_figure, describe, store_comparison
+from cocktail.report.localization_tables import ScoringRules, summarise
+from cocktail.report.scored_run import ScoredRun
+from cocktail.report.scores import LocalizationScores, is_control, own_systems, scoreboard
+from cocktail.types import Localization, MixtureBatch, UsageError
+from tests.report.test_comparison import side as separated
+from tests.report.test_localization_tables import mixture, source, table
+
+ONE = {"s1": 0.5, "s2": 0.2, "s3": 0.1}
+"""IoU by mixture of one source."""
+
+
+def results(ious: dict[str, float], pairs: dict[str, tuple[float, float]], system: str = "model") -> pa.Table:
+    """AP is half of the IoU."""
+    single = [mixture(name, source(iou / 2, iou=iou), system=system) for name, iou in ious.items()]
+    double = [mixture(name, *(source(v / 2, iou=v) for v in pair), system=system) for name, pair in pairs.items()]
+    return table(*single, *double)
+
+
+def side(letter: str, found: pa.Table, **known) -> Side:
+    return Side.of(letter, ScoredRun(results=found, name=f"run-{letter}", **{"stored": "x", **known}), None)
+
+
+@pytest.fixture
+def compared():
+    a = side("A", results({"s1": 0.6, "s2": 0.2}, {"d1": (0.6, 0.2), "d2": (0.1, 0.1), "only": (1.0, 1.0)}))
+    return compare(a, side("B", results(ONE, {"d1": (0.2, 0.2), "d2": (0.4, 0.4)}, system="other")))
+
+
+def test_each_number_of_sources_is_compared_by_itself_in_percent(compared):
+    assert (compared.num_common, compared.num_only_a, compared.num_only_b, compared.num_excluded) == (4, 1, 1, 0)
+    found = {row["score"]: row for row in compared.differences.to_pylist()}
+    assert list(found) == [
+        *("ap_1_sources", "iou_1_sources", "auc_1_sources"),
+        *("cap_2_sources", "piap_2_sources", "ciou_2_sources", "auc_2_sources"),
+    ]
+    assert [found["ap_1_sources"][name] for name in ("mean_a", "mean_b", "difference")] == pytest.approx(
+        [20, 17.5, 2.5]
+    )
+    success = found["iou_1_sources"]  # an IoU of 0.5 reaches the threshold
+    assert (success["mean_a"], success["mean_b"], success["share_a_better"]) == (50, 50, 0)
+    # IoUs 0.4 and 0.1 against 0.2 and 0.4: from 0.3 on d1 is found by A, d2 by B.
+    assert found["ciou_2_sources"]["difference"] == 0
+    assert (found["ciou_2_sources"]["low"], found["ciou_2_sources"]["high"]) == (-100, 100)
+    assert found["auc_2_sources"]["difference"] == pytest.approx(100 * (0.2 - 0.3) / 2)
+    assert compared.mixtures["auc_1_sources_a"].null_count == 2  # of the two pairs
+
+
+def test_mixtures_that_differ_most_are_of_the_score_asked_for(compared):
+    most, least = compared.extremes("auc_2_sources", 9)
+    assert (most["mixture_id"].to_pylist(), least["mixture_id"].to_pylist()) == (["d1", "d2"], [])
+    text = describe(compared, "auc_2_sources", 1)
+    assert "## Largest A - B of AUC, 2 sources, in percent" in text
+    assert "| d1 | class 0 + class 1 | 42.5 | 22.5 | +20.0 |" in " ".join(text.split())
+    assert "| percent, higher is better | A | B |" in " ".join(text.split())
+    assert "| CIoU@0.3, 2 sources | 50.0 | 50.0 | +0.0 | -100.0 to 100.0 | 50% |" in " ".join(text.split())
+    assert "by peak(0.5)" in text
+    points = np.asarray(comparison_figure(compared, "auc_1_sources").axes[0].collections[0].get_offsets())
+    assert len(points) == 2
+    with pytest.raises(UsageError, match="no score sdr of what is compared: give --score one of ap_1_sources, iou_1"):
+        compared.score("sdr")
+    assert compared.score(None).name == "auc_2_sources"
+
+
+def test_where_only_one_run_has_pairs_the_headline_is_of_single_sources():
+    a, b = side("A", results(ONE, {"d": (0.5, 0.5)})), side("B", results(ONE, {}))
+    for found in (compare(a, b), compare(b, a)):
+        assert found.score(None).name == "auc_1_sources"
+        assert found.num_only_a + found.num_only_b == 1
+
+
+def test_results_of_other_kinds_or_rules_are_refused():
+    a = side("A", results(ONE, {}))
+    with pytest.raises(UsageError, match="they are run-A of localization and run-B of separation"):
+        compare(a, separated("B", {"s1": (1.0,)}))
+    other = side("B", results(ONE, {}), tags={"evaluation.peak_share": "0.1"})
+    with pytest.raises(UsageError, match=r"by different rules cannot be compared: .*peak_share=0.1.*evaluate.py"):
+        compare(a, other)
+
+
+def test_means_over_mixtures_are_the_scores_that_a_run_reports():
+    generator = np.random.default_rng(0)
+    rows = [
+        mixture(f"{n}-{m}", *(source(*generator.random(2), iou=generator.random()) for _ in range(n)))
+        for n in (1, 2)
+        for m in range(20)
+    ]
+    rows += [mixture("none", source(excluded="no truth"), source(1.0, iou=1.0))]
+    rows += [mixture("same", *(source(0.5, 0.7, iou=1.0, excluded=SAME_CLASS) for _ in range(2)))]
+    found, rules = table(*rows), ScoringRules(multi_threshold=0.45)
+    board = LocalizationScores(rules=rules, numbers=(1, 2))
+    mixtures = board.mixtures(found, "model")
+    (one,), (two,) = summarise(found, rules).values()
+    expected = {
+        **{f"{name}_1_sources": one.metrics[name] for name in ("ap", "iou", "auc")},
+        **{f"{name}_2_sources": two.metrics[name] for name in ("cap", "piap", "ciou", "auc")},
+    }
+    assert {name: mixtures[name].drop_null().to_numpy().mean() / 100 for name in expected} == pytest.approx(expected)
+    counts = {
+        name: len(mixtures) - mixtures[name].null_count for name in ("ap_1_sources", "auc_2_sources", "piap_2_sources")
+    }
+    assert list(counts.values()) == [20, 20, 21]  # sources of one class count in PIAP
+
+
+def test_rules_are_those_of_the_runs_settings():
+    told = {"evaluation.peak_share": "0.2", "evaluation.multi_threshold": "0.1", "evaluation.fixed_threshold": "None"}
+    board = scoreboard(results(ONE, {"d": (0.1, 0.1)}), told)
+    assert board.rules == ScoringRules(peak_share=0.2, multi_threshold=0.1)
+    assert [score.title for score in board.groups[1].scores] == ["CAP", "PIAP", "CIoU@0.1", "AUC"]
+    assert "by peak(0.2)" in board.told
+
+
+def test_maps_that_hear_and_see_nothing_are_controls():
+    names = [
+        "model",
+        "model, split",
+        CONSTANT_MAP,
+        CENTRED_BOX,
+        IDEAL_MAP,
+        f"{CONSTANT_MAP}, split",
+        f"{IDEAL_MAP}, split",
+    ]
+    found = table(*(mixture("a", source(0.5, iou=0.5), system=name) for name in names))
+    assert own_systems(found) == ["model"]
+    assert [is_control(name) for name in names] == [False, False, *[True] * 5]
+
+
+class LeftHalf:
+    """Points at the left half for every source."""
+
+    def __call__(self, batch):
+        raise AssertionError("examples need no losses")
+
+    def localize(self, mixture, pictures, class_ids):
+        (B, K, H, W), N = pictures.shape[:4], class_ids.shape[1]
+        maps = (torch.arange(K * W) < K * W / 2).float().expand(B, N, H, -1)
+        return Localization(maps=maps, class_ids=class_ids)
+
+
+def test_overlays_of_the_mixtures_that_differ_most_are_stored(tmp_path):
+    """Whole clips: one clip, and one picture, shows both sources."""
+    test_list = pa.table({"mixture_id": ["d1", "d2"], "clip_id": [["a"], ["b"]], "class_id": [[0, 1]] * 2})
+    known = {
+        "tags": {"checkpoint": "c", "data": "/shards", "evaluation.arrangement": "whole"},
+        "test_list": test_list,
+    }
+
+    def load(checkpoint):
+        return SimpleNamespace(model=LeftHalf(), mixing=Mixing(num_sources=1), classes=("bell", "drum"))
+
+    def read(run, rows, mixing):
+        assert (mixing.arrangement, mixing.num_sources, rows["mixture_id"].to_pylist()) == ("whole", 2, ["d1"])
+        return MixtureBatch(
+            mixture_ids=("d1",),
+            sources=torch.zeros(1, 2, 4000, dtype=torch.int16),
+            gains=torch.ones(1, 2),
+            class_ids=torch.tensor([[0, 1]]),
+            present=torch.ones(1, 2, dtype=torch.bool),
+            pictures=torch.zeros(1, 1, 1, 16, 16, 3, dtype=torch.uint8),
+            truth=torch.ones(1, 2, 16, 16, dtype=torch.bool),
+            has_truth=torch.ones(1, 2, dtype=torch.bool),
+        )
+
+    a = side("A", results({}, {"d1": (0.5, 0.5)}), **known)
+    b = side("B", results({}, {"d1": (0.2, 0.2)}, system="other"))
+    text = store_comparison(tmp_path, compare(a, b), None, 1, load, read)
+    assert "A: [picture](examples-a/d1.png) [sounds](examples-a/d1/)" in text
+    assert (tmp_path / "examples-a" / "d1.png").read_bytes().startswith(b"\x89PNG")
+    assert (tmp_path / "examples-a" / "d1" / "mixture.wav").exists()
+    assert "No pictures and sounds of B" in text
