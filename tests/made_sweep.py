@@ -9,6 +9,7 @@ from typing import Any
 
 import pyarrow as pa
 
+from cocktail.metrics.localization_results import LOCALIZATION_RESULTS
 from cocktail.metrics.results import RESULTS
 from cocktail.report.scored_run import ScoredRun
 from cocktail.report.sweep import Sweep
@@ -32,6 +33,8 @@ class MadeRun:
     seconds: float | None = 90.0
     metrics: dict[str, list[tuple[int, float]]] = field(default_factory=dict)
     scores: list[float | None] | None = None
+    results: pa.Table | None = None
+    """In place of results of separation."""
 
     def histories(self, prefixes: tuple[str, ...]) -> dict[str, list[tuple[int, float]]]:
         return {name: points for name, points in self.metrics.items() if name.startswith(prefixes)}
@@ -77,14 +80,53 @@ def made_results(model: str, scores: Sequence[float | None]) -> pa.Table:
     return pa.Table.from_pylist(rows, schema=RESULTS)
 
 
+def made_localization(ious: Mapping[int, Sequence[float | None]]) -> pa.Table:
+    """Results by number of sources of a model, its split reading and the constant map, which has AP 0.25 and IoU 0.125.
+
+    An IoU a mixture; a reading's is half of the model's; AP is half of the IoU. None has no truth.
+    """
+    rows = []
+    for system, share in (("avgn", 1.0), ("avgn, split", 0.5), ("constant map", None)):
+        for number, values in ious.items():
+            for place, value in enumerate(values):
+                iou = None if value is None else 0.125 if share is None else value * share
+                ap = None if iou is None else 0.25 if share is None else iou / 2
+                rows += [
+                    {
+                        "mixture_id": f"{number}{place:015x}",
+                        "system": system,
+                        "source": source,
+                        "num_sources": number,
+                        "class_id": source,
+                        "ap": ap,
+                        "ap_best_order": ap,
+                        "iou_peak": iou,
+                        "iou_half": iou,
+                        "excluded": "no truth" if value is None else None,
+                    }
+                    for source in range(number)
+                ]
+    return pa.Table.from_pylist(rows, schema=LOCALIZATION_RESULTS)
+
+
+def localized_trial(
+    label: str, overrides: Mapping[str, Any], ious: Mapping[int, Sequence[float | None]] | None
+) -> MadeRun:
+    """A trial of a model that localizes."""
+    status = "finished" if ious else "failed: OutOfMemoryError"
+    trial = made_trial(label, overrides, None, status=status, metrics={"loss/total": [(1, 2.0), (10, 1.0)]})
+    trial.results = made_localization(ious) if ious else None
+    return trial
+
+
 def made_sweep(grids: list[list[str]], trials: Sequence[MadeRun], **tags: str) -> Sweep:
     """A sweep of these trials."""
     parent = MadeRun("parent id", "made", {"sweep.grid": json.dumps(grids), "sweep.trials": str(len(trials)), **tags})
 
     def scored(run: MadeRun) -> ScoredRun | None:
-        if run.scores is None:
+        results = made_results("sgn", run.scores) if run.scores is not None else run.results
+        if results is None:
             return None
-        results = made_results("sgn", run.scores)
         return ScoredRun(results=results, name=run.name, stored="nowhere", tags=run.tags, params=run.params)
 
     return Sweep.of(parent, trials, scored)

@@ -5,8 +5,10 @@ from dataclasses import asdict
 import pytest
 
 from cocktail.config import Experiment, flatten
+from cocktail.models.avgn import AVGNConfig
 from cocktail.models.sgn import SGNConfig
 from cocktail.types import UsageError
+from jobs import ablate_avgn
 from jobs.ablate_sgn import DEMO, DEPTH, GRIDS, PAPER
 from jobs.grids import PlannedTrial, axis, combine, named, parse_axis, plan_trials, slugs
 
@@ -57,6 +59,22 @@ def test_what_is_in_both_tables_runs_once_and_is_in_both():
     assert (depth.index(shared), switches.index(shared)) == (2, 3)
     # The demo's depth is another: nothing is shared.
     assert len(planned(DEMO, *GRIDS["both"])) == 10
+
+
+def test_avgns_tables_vary_their_settings_only_and_share_the_papers_own():
+    trials, (depth, switches) = plan_trials(Experiment[AVGNConfig], ablate_avgn.PAPER, ablate_avgn.GRIDS["both"])
+    assert [(trial.label, changed(ablate_avgn.PAPER, trial)) for trial in trials] == [
+        ("depth 1", {"model.depth": 1}),
+        ("depth 3 = AVCT and AVG", {}),
+        ("depth 6", {"model.depth": 6}),
+        ("depth 12", {"model.depth": 12}),
+        ("depth 3, hard", {"model.assignment": "hard"}),
+        ("no AVCT, no AVG", {"model.source_vectors": "pooled"}),
+        ("AVCT only", {"model.source_vectors": "tokens"}),
+        ("AVG only", {"model.source_vectors": "grouped_queries"}),
+    ]
+    assert depth[1] is switches[3]
+    assert ablate_avgn.DEMO.evaluation.num_sources == (1, 2)
 
 
 def test_own_grids_are_multiplied_in_order():

@@ -14,7 +14,7 @@ from cocktail.metrics.localization_results import CENTRED_BOX, CONSTANT_MAP, IDE
 from cocktail.report.comparison import Side, compare, comparison_figure, describe, store_comparison
 from cocktail.report.localization_tables import ScoringRules, summarise
 from cocktail.report.scored_run import ScoredRun
-from cocktail.report.scores import LocalizationScores, is_control, own_systems, scoreboard
+from cocktail.report.scores import LocalizationScores, Score, is_control, own_systems, scoreboard
 from cocktail.types import Localization, MixtureBatch, UsageError
 from tests.report.test_comparison import side as separated
 from tests.report.test_localization_tables import mixture, source, table
@@ -113,6 +113,12 @@ def test_means_over_mixtures_are_the_scores_that_a_run_reports():
         name: len(mixtures) - mixtures[name].null_count for name in ("ap_1_sources", "auc_2_sources", "piap_2_sources")
     }
     assert list(counts.values()) == [20, 20, 21]  # sources of one class count in PIAP
+
+
+def test_what_rounds_to_nothing_has_no_minus():
+    score = Score(name="auc", title="AUC", unit="percent", digits=1)
+    assert (score.cell(-1e-9), score.signed(-1e-9), score.signed(-0.06)) == ("0.0", "+0.0", "-0.1")
+    assert (score.interval(-1e-9, 2), score.cell(None), score.cell(float("nan"))) == ("0.0 to 2.0", "", "")
 
 
 def test_rules_are_those_of_the_runs_settings():

@@ -2,7 +2,16 @@
 
 import pytest
 
-from cocktail.report.paper import SGN_TABLE_I, SGN_TABLE_III, SGN_TABLE_IV
+from cocktail.report.paper import (
+    AVGN,
+    AVGN_TABLE_3,
+    AVGN_TABLE_4,
+    SGN,
+    SGN_TABLE_I,
+    SGN_TABLE_III,
+    SGN_TABLE_IV,
+    paper_with,
+)
 
 PAPERS = {"model.depth": "6", "model.assignment": "soft", "model.source_vectors": "grouped_tokens"}
 SMALL = {**PAPERS, "model.depth": "2"}
@@ -56,3 +65,27 @@ def test_a_small_network_is_not_the_papers_although_it_changes_nothing():
 def test_a_model_without_these_settings_has_none():
     other = {"model.depth": "6"}
     assert [printed(table, {}, other) for table in (SGN_TABLE_I, SGN_TABLE_III, SGN_TABLE_IV)] == [None] * 3
+
+
+def test_a_paper_is_found_by_its_scores():
+    assert paper_with(["sdr", "si_sdri"]) is SGN
+    assert paper_with(["ap_1_sources"]) is AVGN
+    assert paper_with(["cap_3_sources"]) is None
+    for paper in (SGN, AVGN):
+        rows = [row for table in (paper.own, *paper.tables) for row in table.rows]
+        assert {len(row.scores) for row in rows} == {len(paper.printed)}
+
+
+@pytest.mark.parametrize(
+    ("table", "changes", "scores"),
+    [
+        (AVGN.own, {}, (77.2, 58.1, 48.5, 50.6, 57.2, 32.5, 24.6)),
+        (AVGN_TABLE_4, {"model.depth": 6}, (76.7, 57.5, 47.9, 50.1, 56.9, 32.1, 24.3)),
+        (AVGN_TABLE_4, {"model.assignment": "hard"}, (73.2, 47.6, 43.1, 42.5, 49.2, 24.8, 21.5)),
+        (AVGN_TABLE_4, {"model.depth": 2}, None),
+        (AVGN_TABLE_3, {"model.source_vectors": "pooled"}, (71.5, 45.8, 41.2, 39.7, 43.1, 24.3, 21.3)),
+        (AVGN_TABLE_3, {"model.source_vectors": "pooled", "model.depth": 1}, None),
+    ],
+)
+def test_avgns_tables_stand_beside_settings_of_its_depth(table, changes, scores):
+    assert printed(table, changes, {**PAPERS, "model.depth": "3"}) == scores

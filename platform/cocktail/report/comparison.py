@@ -147,7 +147,7 @@ def compare(a: Side, b: Side) -> Comparison:
     for score in (score.name for group in board.groups for score in group.scores):
         columns |= {f"{score}_a": left[score], f"{score}_b": right[score]}
         columns[f"{score}_difference"] = difference = pc.subtract(left[score], right[score])  # pyright: ignore[reportAttributeAccessIssue]
-        there = difference.is_valid()  # one source has no SIR and no SI-SDRi, two have no AP
+        there = difference.is_valid()  # one source has no SIR and no CAP
         values_a, values_b = (table[score].filter(there).to_numpy() for table in (left, right))
         if not len(values_a):
             continue

@@ -44,14 +44,17 @@ class Score:
         """As tables show it; nothing for what is not there."""
         if value is None or value != value:  # not a number
             return ""
-        return f"{round(value, self.digits) + 0.0:.{self.digits}f}"  # no -0.00
+        return f"{self._rounded(value):.{self.digits}f}"
 
     def signed(self, value: float) -> str:
         """As tables show a difference."""
-        return f"{value:+.{self.digits}f}"
+        return f"{self._rounded(value):+.{self.digits}f}"
 
     def interval(self, low: float, high: float) -> str:
-        return f"{low:.{self.digits}f} to {high:.{self.digits}f}"
+        return f"{self.cell(low)} to {self.cell(high)}"
+
+    def _rounded(self, value: float) -> float:
+        return round(value, self.digits) + 0.0  # no -0.0
 
 
 @dataclass(frozen=True, kw_only=True)

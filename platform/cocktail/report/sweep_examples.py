@@ -183,7 +183,7 @@ def _scores(example: Example, group: ScoreGroup) -> list[Part]:
 def _overlays(name: str, shown: Mapping[str, LocalizedExample]) -> list[Part]:
     """Each setting's maps over the picture, and the sounds."""
     first = next(iter(shown.values()))
-    systems = {unmathed(label): found.scene.systems[label] for label, found in shown.items()}
+    systems = {label: found.scene.systems[label] for label, found in shown.items()}
     scene = replace(first.scene, systems=systems)
     classes = " and ".join(scene.class_names)
     picture = Picture(
