@@ -97,6 +97,8 @@ def write_mixture(folder: Path, row: pa.Table, manifest: Manifest, mixing: Mixin
     # As wide as its own sources: a test may have mixtures of more than training has.
     num_sources = len(row["class_id"][0])
     mixing = replace(mixing, num_sources=num_sources, min_sources=None)
+    if len(row["clip_id"][0]) < num_sources:  # tests may be arranged otherwise than training
+        mixing = replace(mixing, arrangement="whole")
     batch = read_mixtures(row, ClipSource.of(manifest), mixing)
     target = folder / batch.mixture_ids[0]
     target.mkdir(parents=True, exist_ok=True)

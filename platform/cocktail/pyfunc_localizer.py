@@ -22,7 +22,8 @@ class LocalizerModel(PythonModel):
         self.trained = load_trained(context.artifacts["checkpoint"])
         self.trained.model.to(self.device)
 
-    def predict(self, context: Any, model_input: Any, params: dict[str, Any] | None = None) -> np.ndarray:
+    # MLflow would take an annotation of `model_input` for a promise to check, and knows none for named tensors.
+    def predict(self, context: Any, model_input, params: dict[str, Any] | None = None) -> np.ndarray:
         """Maps float32 [B, N, H, K W] of N named classes, over the K pictures of each mixture side by side.
 
         `model_input` has `mixture` float32 [B, T], the sum of the sources at the model's rate, and `pictures` uint8

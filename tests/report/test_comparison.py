@@ -322,6 +322,12 @@ def test_the_replay_command_has_what_is_known_in_a_form_that_a_shell_takes():
     assert replay_command(run, ["m1", "m2"]) == (
         "python jobs/replay.py '/my shards' m1 m2 --checkpoint c --evaluation.test-list pairs.parquet"
     )
+    params = {"evaluation.num_sources": "[1, 2]", "evaluation.arrangement": "whole", "evaluation.crop": "None"}
+    run = ScoredRun(results=results("x", {}), name="run", stored="x", tags=tags, params=params)
+    assert replay_command(run, ["m1"]) == (
+        "python jobs/replay.py '/my shards' m1 --checkpoint c --evaluation.arrangement whole "
+        "--evaluation.num-sources 1 2"
+    )
 
 
 def test_results_are_read_with_the_test_list_beside_them_and_other_files_are_refused(tmp_path):

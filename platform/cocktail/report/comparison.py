@@ -7,6 +7,7 @@ source is) is left out of both.
 
 from __future__ import annotations
 
+import json
 import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -32,7 +33,7 @@ from cocktail.types import Localizer, MixtureBatch, Separation, Separator, Usage
 _TESTED_ON = (
     "mixing.num_sources",
     "mixing.min_sources",
-    *(f"evaluation.{name}" for name in ("split", "num_mixtures", "pairs", "crop", "test_list", "seed")),
+    *(f"evaluation.{name}" for name in ("split", "arrangement", "num_mixtures", "pairs", "crop", "test_list", "seed")),
 )
 """Settings that decide which test mixtures there are, beside those of the checkpoint."""
 _LISTED = ("mixture", "classes", "A", "B", "A - B", "look and listen")
@@ -334,5 +335,7 @@ def replay_command(run: ScoredRun, mixture_ids: Sequence[str]) -> str:
     for path in _TESTED_ON:
         value = told.get(path, "None")
         words += [f"--{path.replace('_', '-')}", value] if value != "None" else []
+    numbers = json.loads(told.get("evaluation.num_sources", "None").replace("None", "null"))
+    words += ["--evaluation.num-sources", *map(str, numbers)] if numbers else []
     words += ["--evaluation.whole-groups"] if told.get("evaluation.whole_groups") == "True" else []
     return shlex.join(words)
