@@ -29,6 +29,15 @@ def test_with_torchvisions_weights_it_is_torchvisions_network(theirs):
     torch.testing.assert_close(ours(images), whole(images))
 
 
+def test_fewer_stages_take_the_first_of_torchvisions(theirs):
+    ours = ResNet18(stages=2).eval()
+    ours.load_torchvision(theirs.state_dict())
+    images = torch.rand(1, 3, 64, 96)
+    first = torch.nn.Sequential(*list(theirs.children())[:6])
+    torch.testing.assert_close(ours(images), first(images))
+    assert ours(images).shape == (1, 128, 8, 12)
+
+
 def test_pictures_are_normalised_as_torchvisions_networks_expect(theirs):
     encoder = VisualEncoder(16).eval()
     encoder.resnet.load_torchvision(theirs.state_dict())

@@ -41,8 +41,12 @@ class ResNet18(nn.Module):
         return self.layer4(self.layer3(self.layer2(self.layer1(x))))
 
     def load_torchvision(self, state: Mapping[str, Tensor]) -> None:
-        """Take torchvision's weights, less its classifier. Raises RuntimeError if they are of another network."""
-        self.load_state_dict({name: value for name, value in state.items() if not name.startswith("fc.")})
+        """Take torchvision's weights, less its classifier and the stages that this one has not.
+
+        Raises RuntimeError if they are of another network.
+        """
+        own = {name.partition(".")[0] for name in self.state_dict()}
+        self.load_state_dict({name: value for name, value in state.items() if name.partition(".")[0] in own})
 
 
 def stride_of(stages: int) -> int:
