@@ -24,7 +24,7 @@ SETTINGS = (
     "--training.batch-size 8 --training.log-every 1 --training.checkpoint-every 50 --evaluation.num-mixtures 4 "
     "--evaluation.num-examples 0 --evaluation.num-looks 4"
 )
-MEASURED = ("seconds", "mixtures_per_second", "data_wait", "bytes_", "training_", "evaluation_")
+MEASURED = ("seconds", "mixtures_per_second", "data_wait", "outside_step", "bytes_", "training_", "evaluation_")
 """How the names of metrics begin that differ from run to run."""
 
 
