@@ -68,9 +68,10 @@ def _places(planned: PlannedRun) -> str:
 
 def _memory(planned: PlannedRun, measured: Measured) -> str:
     training = planned.experiment.training
+    kept = f"{training.keep_checkpoints} checkpoints{' and the best' * (training.select == 'best')}"
     return (
         f"{measured.num_parameters / 1e6:.1f} M parameters; a step of one worker takes {measured.peak_bytes / 1e9:.1f} "
-        f"GB at most ({measured.device}); {training.keep_checkpoints} checkpoints of "
+        f"GB at most ({measured.device}); {kept} of "
         f"{measured.checkpoint_bytes / 1e6:.0f} MB are kept"
     )
 

@@ -17,19 +17,34 @@ SCENES = Mixing(
     max_gain=1.0,
     pictures_per_source=1,
 )
-# Adam at 1e-4 without decay, 128 mixtures a step, 100 epochs. Without decay AdamW is Adam.
-ADAM = Training(epochs=100, batch_size=128, optimizer="adamw", learning_rate=1e-4, weight_decay=0.0, lr_drop_epochs=())
+# Adam at 1e-4 without decay, 128 mixtures a step, 100 epochs. Without decay AdamW is Adam. The authors choose their
+# checkpoint by its score on the test set; ours is chosen by its loss on recordings that training leaves out.
+ADAM = Training(
+    split="train[5%:]",
+    epochs=100,
+    batch_size=128,
+    optimizer="adamw",
+    learning_rate=1e-4,
+    weight_decay=0.0,
+    lr_drop_epochs=(),
+    validation_split="train[:5%]",
+    validation_mixtures=256,
+    select="best",
+)
 
 
 def localizing_demo_of(paper: Experiment, small_model: Any) -> Experiment:
     """`demo_of` on small pictures, tested on pairs that are drawn, since the small corpus has no official ones.
 
-    Batches are larger: a contrast needs others to compare with.
+    Batches are larger: a contrast needs others to compare with. All recordings are trained on, as there are few, and
+    the last checkpoint is tested.
     """
     demo = demo_of(paper, small_model)
     return dataclasses.replace(
         demo,
         mixing=dataclasses.replace(demo.mixing, picture_side=128),
-        training=dataclasses.replace(demo.training, batch_size=16, learning_rate=1e-3),
+        training=dataclasses.replace(
+            demo.training, batch_size=16, learning_rate=1e-3, split="train", validation_split=None, select="last"
+        ),
         evaluation=dataclasses.replace(demo.evaluation, pairs="drawn", num_mixtures=40, split="test"),
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -12,6 +13,7 @@ import pyarrow.compute as pc
 import xxhash
 
 from cocktail.config import Mixing
+from cocktail.splits import Split
 from cocktail.types import NO_CLASS, UsageError
 from pipelines.manifest import MANIFEST_COLUMNS, Manifest
 
@@ -29,6 +31,7 @@ class ClipPool:
     manifest: Manifest
     mixing: Mixing
     split: str
+    """Or a part of one: see `cocktail.splits`."""
     table: pa.Table
     """Their rows of the manifest."""
     left_out: Mapping[str, int]
@@ -100,9 +103,12 @@ def usable_clips(manifest: Manifest, mixing: Mixing, split: str) -> ClipPool:
             f"{manifest.folder} holds audio at {manifest.sample_rate_hz} Hz, but mixing.sample_rate_hz is "
             f"{mixing.sample_rate_hz}: set it, or shard again with --sample-rate-hz {mixing.sample_rate_hz}"
         )
-    table = manifest.table.select(_NEEDED)
-    of_split = pc.equal(manifest.table["split"], split)  # pyright: ignore[reportAttributeAccessIssue]
-    table = table.filter(of_split).combine_chunks()
+    part = Split.of(split)
+    of_split = pc.equal(manifest.table["split"], part.name)  # pyright: ignore[reportAttributeAccessIssue]
+    table = manifest.table.select(_NEEDED).filter(of_split)
+    if not part.is_whole:
+        table = table.filter(pa.array(part.holds(_recordings(table))))
+    table = table.combine_chunks()
     classes = list_array(table["class_ids"])
     class_counts = np.diff(classes.offsets.to_numpy())
     class_id = np.full(len(table), NO_CLASS, np.int64)
@@ -152,6 +158,13 @@ def usable_clips(manifest: Manifest, mixing: Mixing, split: str) -> ClipPool:
             f"need at least {'one such clip' if whole else needed}"
         )
     return pool
+
+
+def _recordings(table: pa.Table) -> list[str]:
+    """What each clip was cut out of: its group (a song, a released mixture), or else the clip's name less the second
+    that clips of a video (VGG-Sound's) end with."""
+    names = zip(table["group"].to_pylist(), table["clip_id"].to_pylist(), strict=True)
+    return [re.sub(r"_\d{6}$", "", clip_id) if group is None else group for group, clip_id in names]
 
 
 def _levels(table: pa.Table, sample_rate_hz: int) -> np.ndarray:

@@ -15,6 +15,7 @@ from PIL import Image
 
 from cocktail.audio.mixing import mix, superpose
 from cocktail.config import Evaluation, Mixing
+from cocktail.splits import Split
 from cocktail.types import NO_CLASS, UsageError
 from pipelines.batches import read_mixtures
 from pipelines.clip_pool import usable_clips
@@ -56,11 +57,11 @@ def find_mixtures(
         pool = usable_clips(manifest, evaluation.test_mixing(mixing), split_of(location))
         _take(read_test_list(location, pool), missing, found)
         sought.append(location)
-    elif missing and evaluation.split in splits:
+    elif missing and Split.of(evaluation.split).name in splits:
         pool = usable_clips(manifest, evaluation.test_mixing(mixing), evaluation.split)
         _take(plan_test(pool, evaluation), missing, found)
         sought.append(f"the test mixtures of split {evaluation.split}")
-    if missing and split in splits:
+    if missing and Split.of(split).name in splits:
         for epoch in range(epochs):
             _take(plan_epoch(train(), seed=seed, epoch=epoch), missing, found)
             if not missing:

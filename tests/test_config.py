@@ -90,6 +90,12 @@ def test_steps_and_learning_rate_follow_the_epochs():
         (lambda: Mixing(segment_samples=100), "two seconds"),
         (lambda: replace(EXPERIMENT, mixing=Mixing(segment_samples=32767)), "gives 128 frames"),
         (lambda: Training(batch_size=0), "batch_size"),
+        (lambda: Training(select="best"), "select best need validation_split"),
+        (lambda: Training(validation_split="train[:5%]"), r"trained on: .*--training\.split 'train\[5%:\]'"),
+        (
+            lambda: replace(EXPERIMENT, training=Training(validation_split="test[:5%]")),
+            r"test\[:5%\] is what the model is tested on",
+        ),
         (lambda: Resources(num_workers=0), "num_workers"),
         (lambda: replace(EXPERIMENT, run_name="my run"), "run_name"),
         (lambda: replace(EXPERIMENT, name="e_(x)"), r"name may hold letters"),

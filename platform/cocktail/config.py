@@ -12,15 +12,19 @@ import json
 import os
 import re
 from dataclasses import dataclass, field
-from typing import Annotated, Any, Generic, Literal, Protocol, TypeVar, get_type_hints
+from typing import Annotated, Any, ClassVar, Generic, Literal, Protocol, TypeVar, get_type_hints
 
 import tyro
 
+from cocktail.splits import Split
 from cocktail.types import UsageError
 
 
 class ModelConfig(Protocol):
     """What a model's configuration can do beside holding its settings."""
+
+    fewest_mixtures: ClassVar[int]
+    """That a loss needs at once; one that compares mixtures with each other needs two."""
 
     def build(self, num_classes: int) -> Any:
         """A freshly initialised `cocktail.types.Separator` or `Localizer`, an `nn.Module`."""
@@ -128,7 +132,7 @@ class Training:
     """The recipe of the optimisation."""
 
     split: str = "train"
-    """Split of the data set to train on."""
+    """Split of the data set to train on, or a part of its recordings, as in 'train[5%:]'."""
     epochs: int = 100
     """Passes over the plan of mixtures."""
     max_steps: int | None = None
@@ -163,13 +167,16 @@ class Training:
     log_every: int = 20
     """Steps between lines in the log and points in MLflow; each checkpoint and validation is another."""
     validation_split: str | None = None
-    """Split of the data set whose loss is computed now and then (MUSIC: val; FUSS: validation). Not the test split."""
+    """Split of the data set whose loss is computed now and then (MUSIC: val; FUSS: validation), or what training leaves
+    out, as in 'train[:5%]'. Not the test split."""
     validation_mixtures: int = 64
     """Mixtures that this is done on, always the same."""
     validate_every: int | None = None
     """Steps between validations; None validates after each epoch."""
     patience: int | None = None
     """Stop when the validation loss has not fallen for so many validations in a row; None trains all epochs."""
+    select: Literal["last", "best"] = "last"
+    """The checkpoint that is tested and kept as the model: the last, or that of the lowest validation loss."""
     overfit_batches: Annotated[int | None, tyro.conf.arg(aliases=["--overfit-batches"])] = None
     """Train on the first so many batches only, over and over: a model that works learns them by heart."""
     max_dropped_share: float = 0.001
@@ -186,9 +193,17 @@ class Training:
             self.clip_gradient_norm is None or self.clip_gradient_norm > 0,
             f"clip_gradient_norm must be positive, not {self.clip_gradient_norm}",
         )
+        chooses = self.patience is not None or self.select == "best"
         _require(
-            self.patience is None or self.validation_split is not None,
-            "patience needs validation_split: what it waits for is the validation loss",
+            not chooses or self.validation_split is not None,
+            "patience and select best need validation_split: what they go by is the validation loss",
+        )
+        trained_on = Split.of(self.split)
+        _require(
+            self.validation_split is None or not Split.of(self.validation_split).overlaps(trained_on),
+            f"training.validation_split {self.validation_split} is what the model is trained on: hold a part of it "
+            f"out, as with --training.split '{trained_on.name}[5%:]' --training.validation-split "
+            f"'{trained_on.name}[:5%]'",
         )
         _require(
             0 <= self.max_dropped_share <= 1, f"max_dropped_share must be from 0 to 1, not {self.max_dropped_share}"
@@ -364,9 +379,18 @@ class Experiment(Generic[ModelT]):
             batch >= parts,
             f"training.batch_size {batch} must be at least resources.num_workers x training.accumulate, {parts}",
         )
+        at_once = batch // self.training.accumulate
         _require(
-            self.training.validation_split is None or self.training.validation_split != self.evaluation.split,
-            f"training.validation_split {self.training.validation_split} is what the model is tested on",
+            at_once >= self.model.fewest_mixtures,
+            f"training.batch_size {batch} in {self.training.accumulate} parts (training.accumulate) is {at_once} "
+            f"mixtures at once, but this model compares at least {self.model.fewest_mixtures} with each other",
+        )
+        held_out = self.training.validation_split
+        _require(
+            held_out is None
+            or self.evaluation.data is not None
+            or not Split.of(held_out).overlaps(Split.of(self.evaluation.split)),
+            f"training.validation_split {held_out} is what the model is tested on",
         )
         self.model.require_mixing(self.mixing)
         _require(

@@ -185,6 +185,27 @@ def test_a_clip_that_never_sounds_takes_no_part(manifest):
         plan_epoch(manifest, quiet, split="train", seed=0, epoch=0)
 
 
+def test_parts_of_a_split_share_no_recording_and_leave_none_out(manifest):
+    def recordings(split: str, table: pa.Table) -> list[str]:
+        pool = usable_clips(replace(manifest, table=table), MIXING, split)
+        return pool.table["clip_id"].to_pylist()
+
+    number = manifest.table.column_names.index("clip_id")
+    pairs = [f"{row // 2:011d}_{row % 2 * 10:06d}" for row in range(len(manifest.table))]  # two clips a video
+    table = manifest.table.set_column(number, "clip_id", pa.array(pairs))
+    learned, held_out = recordings("train[30%:]", table), recordings("train[:30%]", table)
+    assert sorted(learned + held_out) == sorted(recordings("train", table))
+    assert min(len(learned), len(held_out)) > 4
+    assert not {name[:11] for name in learned} & {name[:11] for name in held_out}
+
+    grouped = manifest.table.set_column(
+        manifest.table.column_names.index("group"), "group", pa.array([f"{row % 7}" for row in range(len(table))])
+    )
+    number_of = {name: row for row, name in enumerate(grouped["clip_id"].to_pylist())}
+    parts = [{number_of[name] % 7 for name in recordings(f"train[{part}]", grouped)} for part in (":30%", "30%:")]
+    assert parts[0] and not parts[0] & parts[1]
+
+
 def test_another_sample_rate_is_refused(manifest):
     with pytest.raises(UsageError, match=r"1000 Hz, but mixing.sample_rate_hz is 800"):
         plan_epoch(manifest, replace(MIXING, sample_rate_hz=800), split="train", seed=0, epoch=0)

@@ -39,6 +39,24 @@ def test_the_newest_comes_back_as_it_was_and_older_ones_go(store, tmp_path):
     assert names == ["step-00000020", "step-00000030"]
 
 
+def test_the_best_is_kept_and_selected_for_as_long_as_it_is_the_best(store, tmp_path):
+    assert store.selected() is None
+    for step, best in ((10, 10), (20, 10), (30, 10)):
+        store.save(step, {}, IDENTITY, keep=1, best=best)
+    assert sorted(path.name for path in (tmp_path / "checkpoints").iterdir()) == ["step-00000010", "step-00000030"]
+    assert store.selected() == f"{store.folder}/step-00000010"
+    assert store.newest() == f"{store.folder}/step-00000030"
+    store.save(40, {}, IDENTITY, keep=1, best=40)
+    assert [path.name for path in (tmp_path / "checkpoints").iterdir()] == ["step-00000040"]
+    assert store.selected() == store.newest() == f"{store.folder}/step-00000040"
+
+
+def test_without_a_best_the_newest_is_selected(store):
+    save(store, 10)
+    newest = save(store, 20)
+    assert store.selected() == newest
+
+
 def test_an_uncommitted_checkpoint_does_not_exist(store):
     committed = save(store, 10)
     torn = save(store, 20)

@@ -323,6 +323,25 @@ def test_training_stops_when_the_validation_loss_no_longer_falls_also_over_a_res
     assert validated(tmp_path / "cut", settings) == []  # it stays stopped
 
 
+def test_the_best_checkpoint_is_kept_to_the_end_also_over_a_restart(tmp_path):
+    # At this rate the loss soon rises again.
+    settings = replace(SETTINGS, epochs=12, optimizer="sgd", learning_rate=0.03, validation_split="val", select="best")
+    losses = validated(tmp_path / "whole", settings)
+    (best, lowest), last = min(losses, key=lambda told: told[1]), losses[-1][0]
+    assert best < last - 5, "the last ones are kept anyway"
+    store = CheckpointStore(str(tmp_path / "whole"))
+    assert store.selected() == f"{store.folder}/step-{best:08d}"
+    assert store.newest() == f"{store.folder}/step-{last:08d}"
+    model = Regressor()
+    model.load_state_dict(load_checkpoint(f"{store.folder}/step-{best:08d}").state["model"])
+    model.eval()
+    assert sum(model(batch)["total"].item() for batch in held_out()) / 2 == pytest.approx(lowest, abs=1e-6)
+
+    validated(tmp_path / "cut", replace(settings, max_steps=best + 5))
+    validated(tmp_path / "cut", settings)
+    assert CheckpointStore(str(tmp_path / "cut")).selected() == f"{tmp_path}/cut/step-{best:08d}"
+
+
 def test_a_validation_loss_that_is_no_number_is_an_error_and_not_one_that_has_not_fallen(tmp_path):
     class BlindToOthers(Regressor):
         def forward(self, batch):

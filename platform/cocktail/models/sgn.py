@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import itertools
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
@@ -40,6 +40,8 @@ ROOM_FOR_SOURCES = 4
 @dataclass(frozen=True, kw_only=True)
 class SGNConfig:
     """The paper's network; where the paper is silent, Sound of Pixels' recipe, on which its numbers rest."""
+
+    fewest_mixtures: ClassVar[int] = 1
 
     width: int = 256
     """Width of patches, class tokens and source vectors, and the number of U-Net feature maps."""

@@ -18,7 +18,7 @@ import torch
 from cocktail.storage import delete_file, delete_folder, exists, join, list_names, read_bytes, write_atomic
 from cocktail.types import UsageError
 
-SCHEMA = "cocktail-checkpoint/3"
+SCHEMA = "cocktail-checkpoint/4"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,27 +38,30 @@ class CheckpointStore:
     about: dict[str, Any] = field(default_factory=dict)
     """Plain values that each checkpoint carries for those who use it later (`cocktail.evaluate.about`)."""
 
-    def save(self, step: int, state: dict[str, Any], identity: dict[str, Any], keep: int) -> str:
-        """Commit a checkpoint, then delete all but the newest `keep`. Returns its location.
+    def save(
+        self, step: int, state: dict[str, Any], identity: dict[str, Any], keep: int, best: int | None = None
+    ) -> str:
+        """Commit a checkpoint, then delete all but the newest `keep` and that of step `best`. Returns its location.
 
         `state` holds tensors and plain values; `identity` is what decides the run's results
         (`cocktail.config.identity`), and a checkpoint is only continued under the same.
         """
-        return self._commit(step, _pack(state), identity, keep)
+        return self._commit(step, _pack(state), identity, keep, best)
 
-    def _commit(self, step: int, data: memoryview, identity: dict[str, Any], keep: int) -> str:
-        location = join(self.folder, f"step-{step:08d}")
+    def _commit(self, step: int, data: memoryview, identity: dict[str, Any], keep: int, best: int | None) -> str:
+        location = join(self.folder, _name(step))
         meta = {
             "schema": SCHEMA,
             "step": step,
+            "best_step": best,
             "sha256": hashlib.sha256(data).hexdigest(),
             "identity": identity,
             "about": self.about,
         }
         write_atomic(join(location, "state.pt"), data)
         write_atomic(join(location, "meta.json"), json.dumps(meta, indent=1).encode())
-        kept = self._committed()[-keep:]
-        for name in set(self._names()) - set(kept):
+        kept = {*self._committed()[-keep:], *([] if best is None else [_name(best)])}
+        for name in set(self._names()) - kept:
             # What makes it a checkpoint goes first. What a killed process left half written goes, too.
             delete_file(join(self.folder, name, "meta.json"))
             delete_folder(join(self.folder, name))
@@ -68,6 +71,12 @@ class CheckpointStore:
         """The location of the newest committed checkpoint, or None."""
         committed = self._committed()
         return join(self.folder, committed[-1]) if committed else None
+
+    def selected(self) -> str | None:
+        """The location of the checkpoint that counts: what the newest says was the best so far, or else the newest."""
+        newest = self.newest()
+        best = None if newest is None else _read_meta(newest)["best_step"]
+        return newest if best is None else join(self.folder, _name(best))
 
     def _committed(self) -> list[str]:
         return [name for name in self._names() if exists(join(self.folder, name, "meta.json"))]
@@ -88,10 +97,10 @@ class CheckpointWriter:
         self._thread = ThreadPoolExecutor(max_workers=1)
         self._writing: Future[str] | None = None
 
-    def save(self, step: int, state: dict[str, Any]) -> None:
+    def save(self, step: int, state: dict[str, Any], best: int | None = None) -> None:
         """As `CheckpointStore.save`, of the state as it is now; returns when there is a copy of it."""
         self.wait()
-        self._writing = self._thread.submit(self._store._commit, step, _pack(state), self._identity, self._keep)
+        self._writing = self._thread.submit(self._store._commit, step, _pack(state), self._identity, self._keep, best)
 
     def wait(self) -> None:
         """Until what was saved is committed."""
@@ -108,6 +117,10 @@ class CheckpointWriter:
                 self.wait()
         finally:
             self._thread.shutdown()
+
+
+def _name(step: int) -> str:
+    return f"step-{step:08d}"
 
 
 def _pack(state: dict[str, Any]) -> memoryview:

@@ -48,7 +48,7 @@ def train(
     compiled: bool = False,
     on_save: Callable[[int], None] | None = None,
 ) -> None:
-    """Train a `Separator` from the newest checkpoint, or from its present weights, to the last step.
+    """Train a model from the newest checkpoint, or from its present weights, to the last step.
 
     `on_log(step, num_steps, metrics)` is called on every rank; early stopping makes its step the last. `on_save(step)`
     is called on the first rank, just before a checkpoint is committed. Raises UsageError if the newest checkpoint
@@ -95,9 +95,10 @@ def train(
                 if validation is not None and validation.is_due(step, num_steps, source.batches_per_epoch):
                     with meter.timing("validation"):
                         validated = validation.losses(model, place, dtype)
-                    stopping.update(validated["validation/total"])
+                    stopping.update(validated["validation/total"], step)
                 last = step == num_steps or stopping.stops
-                saving = step % settings.checkpoint_every == 0 or last
+                best = stopping.best_step if settings.select == "best" else None
+                saving = step % settings.checkpoint_every == 0 or last or step == best
                 # With each checkpoint, too: means over steps before it are not there to go on from.
                 logging = step % settings.log_every == 0 or saving or bool(validated)
                 if logging:
@@ -121,7 +122,7 @@ def train(
                         if on_save is not None:
                             on_save(step)
                         state = {"model": model.state_dict(), **update.state(), "stopping": stopping.state()}
-                        writer.save(step, {**state, "data": data})
+                        writer.save(step, {**state, "data": data}, best)
             if step < num_steps and not stopping.stops:
                 batches = batches_from(step)
     if stopping.stops and place.rank == 0:

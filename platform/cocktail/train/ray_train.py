@@ -72,7 +72,8 @@ def fit(
     validate_on: ReadBatches | None = None,
     initial: str | None = None,
 ) -> str:
-    """Train on the cluster, from the run's newest checkpoint if it has one. Returns the last checkpoint's location.
+    """Train on the cluster, from the run's newest checkpoint if it has one. Returns the location of the last one, or of
+    the best (`training.select`).
 
     `look_at` and `validate_on` read, on each worker, the held-out mixtures that training looks at and validates on;
     each checkpoint carries `about`. Without a checkpoint the model starts from the weights at `initial`, if that is
@@ -140,9 +141,11 @@ def fit(
         if was_set is not None:
             os.environ["RAY_ADDRESS"] = was_set
     verdict.raise_any()
-    last = checkpoints.newest()
-    assert last is not None, "training ended without its last checkpoint"
-    return last
+    selected = checkpoints.selected()
+    assert selected is not None, "training ended without its last checkpoint"
+    if experiment.training.select == "best":
+        print(f"of the lowest validation loss: {selected}", flush=True)
+    return selected
 
 
 @dataclasses.dataclass(frozen=True)

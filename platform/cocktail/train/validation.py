@@ -1,4 +1,4 @@
-"""The loss on held-out mixtures, and stopping when it no longer falls."""
+"""The loss on held-out mixtures: where it was lowest, and stopping when it no longer falls."""
 
 from __future__ import annotations
 
@@ -56,16 +56,18 @@ class Validation:
 
 @dataclass
 class EarlyStopping:
-    """Says when the validation loss has not fallen for `patience` validations in a row; None never does."""
+    """Says where the validation loss was lowest, and when it has not fallen for `patience` validations in a row; None
+    never stops."""
 
     patience: int | None
     best: float = float("inf")
+    best_step: int | None = None
     since: int = 0
     """Validations since the best one."""
 
-    def update(self, loss: float) -> None:
+    def update(self, loss: float, step: int) -> None:
         if loss < self.best:
-            self.best, self.since = loss, 0
+            self.best, self.best_step, self.since = loss, step, 0
         else:
             self.since += 1
 
@@ -75,7 +77,7 @@ class EarlyStopping:
 
     def state(self) -> dict[str, Any]:
         """What a checkpoint holds."""
-        return {"best": self.best, "since": self.since}
+        return {"best": self.best, "best_step": self.best_step, "since": self.since}
 
     def load(self, state: dict[str, Any]) -> None:
-        self.best, self.since = state["best"], state["since"]
+        self.best, self.best_step, self.since = state["best"], state["best_step"], state["since"]

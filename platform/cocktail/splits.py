@@ -1,0 +1,54 @@
+"""Splits of a data set and parts of them: `train[5%:]` to learn from, `train[:5%]` to choose a checkpoint by.
+
+A part is made of whole recordings, which are drawn by a hash of their names: it stays the same when other recordings
+join the data set, and two parts that do not overlap never share a recording.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import xxhash
+
+from cocktail.types import UsageError
+
+_PERCENT = r"\d+(?:\.\d+)?"
+_FORM = re.compile(rf"(?P<name>[^\[\]]+)(?:\[(?:(?P<first>{_PERCENT})%)?:(?:(?P<last>{_PERCENT})%)?\])?")
+
+
+@dataclass(frozen=True)
+class Split:
+    """A split, or the part of its recordings whose hashes lie in [first, last), of 0 to 1."""
+
+    name: str
+    first: float = 0.0
+    last: float = 1.0
+
+    @classmethod
+    def of(cls, text: str) -> Split:
+        """What `train`, `train[5%:]`, `train[:5%]` or `train[5%:10%]` say. Raises UsageError for anything else."""
+        found = _FORM.fullmatch(text)
+        part = found and cls(found["name"], float(found["first"] or 0) / 100, float(found["last"] or 100) / 100)
+        if not part or not 0 <= part.first < part.last <= 1:
+            raise UsageError(
+                f"{text!r} is no split: give its name, or a part of its recordings as 'train[5%:]' or 'train[:5%]'"
+            )
+        return part
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether it is the split itself."""
+        return (self.first, self.last) == (0.0, 1.0)
+
+    def overlaps(self, other: Split) -> bool:
+        """Whether recordings may be in both."""
+        return self.name == other.name and self.first < other.last and other.first < self.last
+
+    def holds(self, recordings: Sequence[str]) -> np.ndarray:
+        """bool [recordings]: which recordings of the split, by name, are in this part."""
+        hashes = np.array([xxhash.xxh3_64_intdigest(name.encode()) for name in recordings], np.uint64)
+        places = (hashes >> np.uint64(11)) / 2**53  # as many bits as a float has: none is rounded up to 1
+        return (self.first <= places) & (places < self.last)
