@@ -8,10 +8,12 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from cocktail.audio.mixing import superpose
 from cocktail.audio.power_spectrum import PowerSpectrumConfig
-from cocktail.models.avgn import AVGN, PREDICTED_CLASSES, AVGNConfig
+from cocktail.layers.resnet import ResNet18
+from cocktail.models.avgn import AVGN, WITH_OBJECT_PRIOR, AVGNConfig
 from cocktail.models.ez_vsl import EZVSLConfig
 from cocktail.types import NO_CLASS, UsageError
 from tests.models.shapes_and_tones import RATE, scenes
@@ -130,23 +132,72 @@ def test_without_tokens_and_grouping_it_is_ez_vsl(view):
     other = EZVSLConfig(width=SMALL.width, resnet_width=SMALL.resnet_width, view=view, spectrum=SMALL.spectrum).build(C)
     other.load_state_dict(model.state_dict())
     torch.testing.assert_close(other(BATCH), model(BATCH))
-    ours, theirs = (m.eval().localize(superpose(BATCH), pictures_of(BATCH), BATCH.class_ids) for m in (other, model))
-    for one, two in ((ours, theirs), *((ours.alternatives[v], theirs.alternatives[v]) for v in ours.alternatives)):
-        assert one.class_ids.eq(NO_CLASS).all()
-        torch.testing.assert_close(one.maps, two.maps)
-    assert set(ours.alternatives) == {"wide", "split"} - {view}
-    assert PREDICTED_CLASSES not in theirs.alternatives
+    found = other.eval().localize(superpose(BATCH), pictures_of(BATCH), BATCH.class_ids)
+    assert set(found.alternatives) == {"wide", "split"} - {view}
+    sound = other.hear(superpose(BATCH)).features
+    for shown, told in ((view, found), *found.alternatives.items()):
+        assert told.class_ids.eq(NO_CLASS).all()
+        locations = other.see(pictures_of(BATCH), shown).features
+        for n, v in ((0, 0), (1, 0 if shown == "wide" else 1)):
+            # in the corner nothing is interpolated
+            torch.testing.assert_close(told.maps[:, n, 0, 0], (locations[:, v, 0] * sound[:, 0]).sum(-1))
+
+
+def test_ez_vsls_loss_is_written_out_pair_by_pair():
+    model = EZVSLConfig(width=16, resnet_width=8, spectrum=SMALL.spectrum, initial_weights="none").build(C).eval()
+    sounds = model.hear(superpose(BATCH)).features[:, 0]
+    locations = model.see(pictures_of(BATCH), "wide").features[:, 0]
+    similarity = torch.stack([torch.stack([(v @ a).max() for a in sounds]) for v in locations]) / 0.03
+    own = torch.arange(3)
+    expected = F.cross_entropy(similarity, own) + F.cross_entropy(similarity.T, own)
+    torch.testing.assert_close(model(BATCH)["total"], expected)
+
+
+def test_an_object_prior_is_imagenets_mean_feature_blended_in_and_is_never_trained():
+    torch.manual_seed(0)
+    model = replace(SMALL, resnet_width=64, token_init_std=1.0, ogl_alpha=0.3).build(C)
+    theirs = ResNet18()
+    with torch.no_grad():
+        for buffer in theirs.buffers():
+            buffer.add_((0.01 * torch.rand_like(buffer.float())).to(buffer.dtype))
+    model.load_initial({**theirs.state_dict(), "fc.weight": torch.zeros(2)})
+    model(BATCH)["total"].backward()
+    assert model.object_prior is not None
+    for name, value in model.object_prior.resnet.state_dict().items():
+        torch.testing.assert_close(value, theirs.state_dict()[name], rtol=0, atol=0)
+    assert all(p.grad is None for p in model.object_prior.parameters())
+
+    found = model.eval().localize(superpose(BATCH), pictures_of(BATCH), BATCH.class_ids)
+    blended = found.alternatives[WITH_OBJECT_PRIOR]
+    assert blended.class_ids.equal(found.class_ids)
+    mean, std = torch.tensor([0.485, 0.456, 0.406]), torch.tensor([0.229, 0.224, 0.225])
+    wide = torch.cat([pictures_of(BATCH)[0, 0], pictures_of(BATCH)[0, 1]], dim=1)
+    image = ((wide / 255 - mean) / std).permute(2, 0, 1)[None]
+    features = theirs.eval()(image).abs().mean(dim=1, keepdim=True)
+    prior = F.interpolate(features, size=wide.shape[:2], mode="bilinear", align_corners=False)[0, 0]
+    scaled = [(m - m.min()) / (m.max() - m.min()) for m in (found.maps[0, 1], prior)]
+    torch.testing.assert_close(blended.maps[0, 1], 0.3 * scaled[0] + 0.7 * scaled[1], rtol=1e-4, atol=1e-5)
 
 
 def test_settings_that_mean_nothing_are_refused():
     for change, message in (
         ({"source_vectors": "tokens", "assignment": "hard"}, "does no grouping"),
-        ({"source_vectors": "pooled", "audio_tokens": "map"}, "leave audio_tokens pooled"),
+        ({"source_vectors": "pooled", "audio_tokens": "map"}, "leave audio_tokens"),
+        ({"source_vectors": "pooled", "gate": "residual"}, "leave audio_tokens"),
+        ({"source_vectors": "pooled", "localization_loss": "code"}, "leave audio_tokens"),
+        ({"source_vectors": "pooled", "mask_same_class": True}, "leave audio_tokens"),
+        ({"localization_loss": "code", "gate": "residual"}, "leave gate as it is"),
         ({"temperature": 0.0}, "temperature must be positive"),
+        ({"gumbel_temperature": -1.0}, "gumbel_temperature must be positive"),
+        ({"audio_eps": -1.0}, "audio_eps must not be negative"),
+        ({"num_heads": 7}, "num_heads divide width 16"),
+        ({"depth": 0}, "must be at least 1"),
+        ({"stochastic_depth": 1.0}, "stochastic_depth must be in"),
+        ({"ogl_alpha": 1.5}, "ogl_alpha must be in"),
     ):
-        with pytest.raises(ValueError, match=message):
+        with pytest.raises(UsageError, match=message):
             replace(SMALL, **change)
-    with pytest.raises(ValueError, match="temperature must be positive"):
+    with pytest.raises(UsageError, match="temperature must be positive"):
         EZVSLConfig(temperature=-1.0)
     plain = EZVSLConfig(spectrum=PowerSpectrumConfig(sample_rate_hz=RATE))
     plain.require_mixing(replace(MIXING, distinct_classes=False))

@@ -19,20 +19,30 @@ from cocktail.layers.transformer import initialize
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
+class ImageNetScale(nn.Module):
+    """Images [B, 3, H, W] as networks that know ImageNet take them, of pictures uint8 [B, H, W, 3]."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("mean", 255 * torch.tensor(IMAGENET_MEAN)[:, None, None], persistent=False)
+        self.register_buffer("std", 255 * torch.tensor(IMAGENET_STD)[:, None, None], persistent=False)
+
+    def forward(self, pictures: Tensor, dtype: torch.dtype) -> Tensor:
+        images = (pictures.permute(0, 3, 1, 2).to(dtype) - self.get_buffer("mean")) / self.get_buffer("std")
+        return images.contiguous(memory_format=torch.channels_last)
+
+
 class VisualEncoder(nn.Module):
     """Unit vectors f^v [B, P, D] of pictures uint8 [B, H, W, 3], row by row: P = H / 32 x W / 32 for four stages."""
 
     def __init__(self, width: int, resnet_width: int = 64, stages: int = 4) -> None:
         super().__init__()
+        self.scale = ImageNetScale()
         self.resnet = ResNet18(width=resnet_width, stages=stages)
         self.project = nn.Conv2d(self.resnet.out_channels, width, kernel_size=1)
-        self.register_buffer("mean", 255 * torch.tensor(IMAGENET_MEAN)[:, None, None], persistent=False)
-        self.register_buffer("std", 255 * torch.tensor(IMAGENET_STD)[:, None, None], persistent=False)
 
     def forward(self, pictures: Tensor) -> Tensor:
-        dtype = self.project.weight.dtype
-        images = (pictures.permute(0, 3, 1, 2).to(dtype) - self.get_buffer("mean")) / self.get_buffer("std")
-        cells = self.project(self.resnet(images.contiguous(memory_format=torch.channels_last)))
+        cells = self.project(self.resnet(self.scale(pictures, self.project.weight.dtype)))
         return unit(cells.flatten(2).transpose(1, 2))
 
 
