@@ -4,22 +4,25 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 
-from cocktail.config import Evaluation, Experiment, Resources, identity, run_key
-from cocktail.pretrained import InitialWeights
+from cocktail.config import Evaluation, Experiment, Mixing, Resources, identity, run_key
+from cocktail.pretrained import InitialWeights, load_initial
 from cocktail.storage import absolute, exists, join, list_names
 from cocktail.tracking import default_tracking_uri
 from cocktail.train.cluster import connect, num_nodes
 from cocktail.train.placement import Demand
-from cocktail.train.ray_train import uses_gpus
-from cocktail.types import NO_CLASS, UsageError
-from jobs.scoring import in_classes_of, make_test_list, test_demands
+from cocktail.train.ray_train import ReadBatches, uses_gpus
+from cocktail.types import MixtureBatch, UsageError
+from jobs.scoring import in_classes_of, make_test_list, test_demands, told_untaught
+from pipelines.batches import read_mixtures
 from pipelines.clip_pool import ClipPool, list_array
+from pipelines.clips import ClipSource
 from pipelines.embedded import make_embedded_corpus
 from pipelines.manifest import Manifest, open_manifest
 from pipelines.mixtures import RENDER_CPUS, MixtureStream
@@ -53,6 +56,8 @@ class PlannedRun:
     gpus: bool
     initial: InitialWeights
     """What the model starts from."""
+    untaught: tuple[str, ...]
+    """Names of classes that no training clip has."""
 
     @classmethod
     def of(cls, experiment: Experiment) -> PlannedRun:
@@ -83,9 +88,12 @@ class PlannedRun:
             cache=ShardCache(max_bytes=int(resources.cache_gb * 1e9), chosen_folder=resources.cache_folder),
         )
         print(describe(source.pool), flush=True)
-        if untaught := classes_without_training(source.pool, test_list):
-            print(untaught, flush=True)
+        untaught = classes_without_clips(source.pool)
+        if told := told_untaught(untaught, manifest.classes, test_list):
+            print(told, flush=True)
         initial = initial_weights(experiment)
+        print(f"starting from {initial.told}", flush=True)
+        require_fit(experiment, initial, len(manifest.classes))
         connect(tracking_uri)
         gpus = uses_gpus(resources)
         return cls(
@@ -99,6 +107,7 @@ class PlannedRun:
             folder=run_folder(experiment, manifest, initial),
             gpus=gpus,
             initial=initial,
+            untaught=untaught,
         )
 
     @property
@@ -125,6 +134,24 @@ class PlannedRun:
         alike = (counts >= mixing.fewest_sources) & (counts <= mixing.num_sources)
         return self.test_list.filter(pa.array(alike)).slice(0, self.experiment.evaluation.num_looks)
 
+    def reading_looks(self) -> ReadBatches:
+        """Reads the test mixtures that training looks at, as they are tested."""
+        evaluation = self.experiment.evaluation
+        test_mixing = evaluation.test_mixing(self.experiment.mixing)
+        return self._reading(self.looked_at, self.test_manifest, test_mixing, evaluation.batch_size)
+
+    def reading_validation(self) -> ReadBatches | None:
+        """Reads the validation mixtures, if there are any, in batches as training's: a loss that compares mixtures
+        depends on how many there are."""
+        if self.validation_list is None:
+            return None
+        experiment = self.experiment
+        return self._reading(self.validation_list, self.manifest, experiment.mixing, experiment.training.batch_size)
+
+    def _reading(self, rows: pa.Table, of: Manifest, mixing: Mixing, batch_size: int) -> ReadBatches:
+        read = functools.partial(read_mixtures, source=ClipSource.of(of, self.source.cache), mixing=mixing)
+        return functools.partial(read_batches, rows, batch_size=batch_size, read=read)
+
     @property
     def training_demands(self) -> list[Demand]:
         """What training needs at once."""
@@ -136,9 +163,35 @@ class PlannedRun:
         return test_demands(self.experiment.resources.num_workers if self.gpus else 0)
 
 
+def read_batches(
+    rows: pa.Table, *, batch_size: int, read: Callable[[pa.Table], MixtureBatch]
+) -> tuple[MixtureBatch, ...]:
+    """The mixtures of a plan, in batches."""
+    return tuple(read(rows.slice(start, batch_size)) for start in range(0, len(rows), batch_size))
+
+
 def initial_weights(experiment: Experiment) -> InitialWeights:
     """What the model starts from: a setting of models that can start from something learned elsewhere."""
-    return InitialWeights.find(getattr(experiment.model, "initial_weights", "none"))
+    setting = getattr(experiment.model, "initial_weights", None)
+    if setting is None:
+        return InitialWeights.random()
+    return InitialWeights.find(setting, initial_folder(experiment))
+
+
+def initial_folder(experiment: Experiment) -> str:
+    """Where runs keep the weights that they start from."""
+    return join(experiment.output, "initial")
+
+
+def require_fit(experiment: Experiment, initial: InitialWeights, num_classes: int) -> None:
+    """Raise UsageError if a model cannot start from these weights, or needs some and there are none."""
+    if initial.data is not None:
+        load_initial(experiment.model.build(num_classes), initial.data, initial.told)
+    elif getattr(experiment.model, "ogl_alpha", None) is not None:
+        raise UsageError(
+            f"--model.ogl-alpha needs what ImageNet teaches, but the weights are {initial.told}: give torchvision's "
+            "file of ResNet-18 with --model.initial-weights"
+        )
 
 
 def training_demands(resources: Resources, gpus: bool) -> list[Demand]:
@@ -180,17 +233,10 @@ def open_data(experiment: Experiment, tracking_uri: str) -> Manifest:
     return shard_dataset(with_boxes(index, str(corpus / "vggss.json")), settings, shards)
 
 
-def classes_without_training(pool: ClipPool, test_list: pa.Table) -> str | None:
-    """Which classes test mixtures have that no training clip has, and how many mixtures: no model can know them."""
-    taught = set(np.unique(pool.class_id).tolist())
-    unknown: dict[int, int] = {}
-    for class_ids in test_list["class_id"].to_pylist():
-        for class_id in set(class_ids) - taught - {NO_CLASS}:
-            unknown[class_id] = unknown.get(class_id, 0) + 1
-    if not unknown:
-        return None
-    told = ", ".join(f"{pool.manifest.classes[class_id]} ({count})" for class_id, count in sorted(unknown.items()))
-    return f"{len(unknown)} classes are tested that no clip of {pool.split} has (test mixtures): {told}"
+def classes_without_clips(pool: ClipPool) -> tuple[str, ...]:
+    """Names of the data set's classes that no clip has."""
+    taught = set(list_array(pool.table["class_ids"]).flatten().to_pylist())
+    return tuple(name for class_id, name in enumerate(pool.manifest.classes) if class_id not in taught)
 
 
 def run_folder(experiment: Experiment, manifest: Manifest, initial: InitialWeights) -> str:

@@ -4,36 +4,30 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-import functools
 import json
 import statistics
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import pyarrow as pa
 import tyro
 
 from cocktail.config import Experiment, flatten
 from cocktail.evaluate import about, load_trained
-from cocktail.pretrained import InitialWeights
 from cocktail.registry import register
-from cocktail.storage import exists, join, write_atomic
+from cocktail.storage import join, write_atomic
 from cocktail.tracking import TrackedRun
 from cocktail.train.checkpoint import step_of
 from cocktail.train.cluster import one_line_errors
 from cocktail.train.placement import require_place
 from cocktail.train.ray_train import fit, require_continuable
-from cocktail.types import MixtureBatch, UsageError
+from cocktail.types import UsageError
 from jobs.dry_run import tell
 from jobs.environment import ENVIRONMENT, TEST_DATA, TEST_MANIFEST_HASH, environment, provenance
-from jobs.planned_run import FINISHED, PlannedRun
+from jobs.planned_run import FINISHED, PlannedRun, initial_folder
 from jobs.scoring import Scoring
-from pipelines.batches import read_mixtures
-from pipelines.clips import ClipSource
-from pipelines.manifest import Manifest
 
 DRY_RUN = "--dry-run"
 
@@ -137,12 +131,6 @@ def run(experiment: Experiment, part_of: PartOf | None = None) -> TrackedRun:
     )
     tests = {path: value for path, value in settings.items() if path.startswith("evaluation.")}
     tests |= part_of.tags if part_of else {}
-    held_out = planned.validation_list
-
-    def in_batches(rows: pa.Table, of: Manifest) -> Callable[[], tuple[MixtureBatch, ...]]:
-        read = functools.partial(read_mixtures, source=ClipSource.of(of, source.cache), mixing=experiment.mixing)
-        return functools.partial(read_batches, rows, batch_size=evaluation.batch_size, read=read)
-
     with tracked.closing():
         tracked.tag(
             {
@@ -160,13 +148,13 @@ def run(experiment: Experiment, part_of: PartOf | None = None) -> TrackedRun:
             source,
             num_classes=len(manifest.classes),
             identity=planned.identity,
-            about=about(experiment, manifest.classes, manifest.folder),
+            about=about(experiment, manifest.classes, manifest.folder, planned.untaught),
             run_folder=planned.folder,
             tracked=tracked,
             gpus=planned.gpus,
-            look_at=in_batches(planned.looked_at, planned.test_manifest),
-            validate_on=None if held_out is None else in_batches(held_out, manifest),
-            initial=store_initial(planned.initial, planned.folder),
+            look_at=planned.reading_looks(),
+            validate_on=planned.reading_validation(),
+            initial=planned.initial.keep(initial_folder(experiment)),
         )
         tracked.tag({"checkpoint": checkpoint})
         clock.lap("training")
@@ -201,23 +189,6 @@ def run(experiment: Experiment, part_of: PartOf | None = None) -> TrackedRun:
         f"table, figures and sounds: {tracked.artifacts}"
     )
     return tracked
-
-
-def store_initial(initial: InitialWeights, folder: str) -> str | None:
-    """Where every worker finds the weights that the run starts from: among its checkpoints' neighbours."""
-    if initial.data is None:
-        return None
-    location = join(folder, "initial", f"{initial.sha256}.pth")
-    if not exists(location):
-        write_atomic(location, initial.data)
-    return location
-
-
-def read_batches(
-    rows: pa.Table, *, batch_size: int, read: Callable[[pa.Table], MixtureBatch]
-) -> tuple[MixtureBatch, ...]:
-    """The mixtures of a plan, in batches."""
-    return tuple(read(rows.slice(start, batch_size)) for start in range(0, len(rows), batch_size))
 
 
 def speeds(tracked: TrackedRun, evaluation_mixtures_per_second: float) -> dict[str, float]:

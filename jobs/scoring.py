@@ -67,6 +67,19 @@ def in_classes_of(classes: tuple[str, ...], manifest: Manifest, test_list: pa.Ta
     return with_class_ids(test_list, own)
 
 
+def told_untaught(untaught: tuple[str, ...], classes: tuple[str, ...], mixtures: pa.Table) -> str | None:
+    """Which classes are tested that no training clip has, and in how many mixtures: no model can know them."""
+    sought = {classes.index(name): 0 for name in untaught}
+    for class_ids in mixtures["class_id"].to_pylist():
+        for class_id in sought.keys() & set(class_ids):
+            sought[class_id] += 1
+    tested = {classes[class_id]: count for class_id, count in sought.items() if count}
+    if not tested:
+        return None
+    told = ", ".join(f"{name} ({count})" for name, count in tested.items())
+    return f"{len(tested)} classes are tested that no training clip has (test mixtures): {told}"
+
+
 def test_demands(num_gpus: int) -> list[Demand]:
     """What an evaluation needs at once."""
     testing = {"CPU": APPLYING_CPUS, "GPU": 1.0 if num_gpus else 0.0}
@@ -158,6 +171,7 @@ class Scoring:
             sample_rate_hz=self.mixing.sample_rate_hz,
             histories=tracked.histories(("look/", "loss/", "validation/")),
             steps_per_epoch=steps_per_epoch,
+            notes=() if (told := self._untaught()) is None else (told,),
         )
         with tempfile.TemporaryDirectory() as temporary:
             folder = Path(temporary)
@@ -171,6 +185,9 @@ class Scoring:
             tracked.store(folder)
         tracked.log(report.metrics, step)
         return report
+
+    def _untaught(self) -> str | None:
+        return told_untaught(self.trained.untaught, self.trained.classes, self.mixtures)
 
     def _examples(self) -> MixtureBatch | None:
         """The first test mixtures of each number of sources, of which figures and sounds are stored."""

@@ -22,7 +22,7 @@ from cocktail.train.ray_train import uses_gpus
 from cocktail.train.ray_tune import ENDED, EarlyStopping, Trial, run_trials, trials_that_fit
 from cocktail.types import UsageError
 from jobs.grids import Grid, PlannedTrial, axis, combine, named, parse_axis, plan_trials
-from jobs.planned_run import FINISHED, initial_weights, open_data, training_demands
+from jobs.planned_run import FINISHED, initial_folder, initial_weights, open_data, require_fit, training_demands
 from jobs.report_sweep import store_sweep_report
 from jobs.running import PartOf, run
 from jobs.scoring import test_demands
@@ -109,7 +109,10 @@ class _Sweep:
                 manifests[needs] = open_data(trial.experiment, tracking_uri)
             given = replace(trial.experiment, data=manifests[needs].folder, tracking_uri=tracking_uri)
             trials.append(replace(trial, experiment=given))
-            keys[trial.label] = run_key(given, manifests[needs].root_hash, initial_weights(given).sha256)
+            initial = initial_weights(given)
+            require_fit(given, initial, len(manifests[needs].classes))
+            initial.keep(initial_folder(given))  # trials on other nodes find what this machine has
+            keys[trial.label] = run_key(given, manifests[needs].root_hash, initial.sha256)
         key = key_of(trials, keys, options)
         name = sweep_name(base, key, options)
         folder = join(base.output, "sweeps", name)

@@ -25,17 +25,23 @@ def weights(tmp_path):
 
 def test_auto_takes_what_torchvision_keeps_and_says_where_it_looked(tmp_path, monkeypatch, weights):
     monkeypatch.setenv("TORCH_HOME", str(tmp_path / "torch"))
-    absent = InitialWeights.find("auto")
-    assert absent.data is None
-    assert absent.told == f"random, as {tmp_path}/torch/hub/checkpoints/{IMAGENET_FILE} is not there"
+    kept_by_runs = str(tmp_path / "initial")
+    absent = InitialWeights.find("auto", kept_by_runs)
+    assert absent.data is absent.keep(kept_by_runs) is None
+    places = f"{tmp_path}/torch/hub/checkpoints/{IMAGENET_FILE} nor at {tmp_path}/initial/{IMAGENET_FILE}"
+    assert absent.told == f"random weights, as ImageNet's are neither at {places}"
     kept = tmp_path / "torch" / "hub" / "checkpoints" / IMAGENET_FILE
     kept.parent.mkdir(parents=True)
     kept.write_bytes(weights.read_bytes())
-    found = InitialWeights.find("auto")
+    found = InitialWeights.find("auto", kept_by_runs)
     assert found.data == weights.read_bytes()
     assert found.sha256 is not None
     assert found.told == f"{IMAGENET_FILE}, SHA-256 {found.sha256[:16]}"  # by its digits it is not ImageNet's
-    assert InitialWeights.find("none").told == "random"
+    assert InitialWeights.find("none", kept_by_runs) == InitialWeights.random()
+    # A run keeps them, and goes on with them where torchvision no longer has them.
+    assert found.keep(kept_by_runs) == f"{kept_by_runs}/{IMAGENET_FILE}"
+    kept.unlink()
+    assert InitialWeights.find("auto", kept_by_runs) == found
 
 
 def test_the_encoder_starts_from_the_files_weights_and_nothing_else_does(weights):
@@ -43,7 +49,7 @@ def test_the_encoder_starts_from_the_files_weights_and_nothing_else_does(weights
     model = SMALL.build(3)
     before = {name: value.clone() for name, value in model.state_dict().items()}
     assert isinstance(model, StartsFromPictures)
-    found = InitialWeights.find(str(weights))
+    found = InitialWeights.find(str(weights), "nowhere")
     assert found.data is not None
     load_initial(model, found.data, str(weights))
     theirs = torch.load(weights, weights_only=True)
@@ -65,4 +71,4 @@ def test_a_file_of_anything_else_is_refused(tmp_path, content):
 
 def test_a_file_that_is_not_there_is_told_with_what_to_give(tmp_path):
     with pytest.raises(UsageError, match=r"no weights at .*: give torchvision's file of ResNet-18"):
-        InitialWeights.find(str(tmp_path / "absent.pth"))
+        InitialWeights.find(str(tmp_path / "absent.pth"), "nowhere")

@@ -45,9 +45,13 @@ class Trained:
     """Names of its classes, in the order of their ids."""
     data: str
     """Where the shards were that it was trained on."""
+    untaught: tuple[str, ...] = ()
+    """Names of classes that no clip that it was trained on has."""
 
 
-def about(experiment: Experiment, classes: tuple[str, ...], data: str) -> dict[str, Any]:
+def about(
+    experiment: Experiment, classes: tuple[str, ...], data: str, untaught: tuple[str, ...] = ()
+) -> dict[str, Any]:
     """What a checkpoint carries for `load_trained`: plain values."""
     kind = type(experiment.model)
     return {
@@ -55,6 +59,7 @@ def about(experiment: Experiment, classes: tuple[str, ...], data: str) -> dict[s
         "model": f"{kind.__module__}:{kind.__qualname__}",
         "settings": flatten(asdict(experiment)),
         "classes": list(classes),
+        "untaught": list(untaught),
         "data": data,
     }
 
@@ -85,6 +90,7 @@ def load_trained(checkpoint: str) -> Trained:
         evaluation=part_of(Evaluation, settings, "evaluation."),
         classes=classes,
         data=told["data"],
+        untaught=tuple(told["untaught"]),
     )
 
 

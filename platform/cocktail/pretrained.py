@@ -16,7 +16,7 @@ from typing import Protocol, runtime_checkable
 import torch
 from torch import Tensor
 
-from cocktail.storage import exists, read_bytes
+from cocktail.storage import exists, join, read_bytes, write_atomic
 from cocktail.types import UsageError
 
 IMAGENET_FILE = "resnet18-f37072fd.pth"
@@ -40,18 +40,28 @@ class InitialWeights:
     """For people: random, or of which file."""
     sha256: str | None = None
     data: bytes | None = None
+    file_name: str = ""
+    """What they are called among those that runs keep."""
 
     @classmethod
-    def find(cls, setting: str) -> InitialWeights:
-        """`none`: random ones. `auto`: ImageNet's, if torchvision keeps them on this machine, else random ones. Else
-        those of the file or URI that the setting names. Raises UsageError if it is not there."""
+    def random(cls) -> InitialWeights:
+        """Of no file."""
+        return cls(told="random weights")
+
+    @classmethod
+    def find(cls, setting: str, kept: str) -> InitialWeights:
+        """`none`: random ones. `auto`: ImageNet's, if torchvision keeps them on this machine or an earlier run did, in
+        the folder or URI `kept`; else random ones. Else those of the file or URI that the setting names. Raises
+        UsageError if it is not there."""
         if setting == "none":
-            return cls(told="random")
+            return cls.random()
         location = setting
         if setting == "auto":
-            location = str(Path(torch.hub.get_dir()) / "checkpoints" / IMAGENET_FILE)
-            if not exists(location):
-                return cls(told=f"random, as {location} is not there")
+            places = [str(Path(torch.hub.get_dir()) / "checkpoints" / IMAGENET_FILE), join(kept, IMAGENET_FILE)]
+            found = [place for place in places if exists(place)]
+            if not found:
+                return cls(told=f"random weights, as ImageNet's are neither at {' nor at '.join(places)}")
+            location = found[0]
         try:
             data = read_bytes(location)
         except FileNotFoundError as error:
@@ -60,14 +70,27 @@ class InitialWeights:
             ) from error
         sha256 = hashlib.sha256(data).hexdigest()
         name = "ImageNet (IMAGENET1K_V1)" if sha256[:8] == IMAGENET_FILE[9:17] else location.rsplit("/", 1)[-1]
-        return cls(told=f"{name}, SHA-256 {sha256[:16]}", sha256=sha256, data=data)
+        file_name = IMAGENET_FILE if setting == "auto" else f"{sha256}.pth"
+        return cls(told=f"{name}, SHA-256 {sha256[:16]}", sha256=sha256, data=data, file_name=file_name)
+
+    def keep(self, kept: str) -> str | None:
+        """Store them in a folder or URI where every worker, and the same command tomorrow, finds them; None if they
+        are random."""
+        if self.data is None:
+            return None
+        location = join(kept, self.file_name)
+        if not exists(location):
+            write_atomic(location, self.data)
+        return location
 
 
 def load_initial(model: StartsFromPictures, data: bytes, location: str) -> None:
-    """Start a model from the bytes of a torchvision file. Raises UsageError if they hold anything else."""
+    """Start a model from the bytes of a torchvision file. Raises UsageError if they hold anything else, or another
+    network than the model's."""
     try:
         model.load_initial(torch.load(io.BytesIO(data), map_location="cpu", weights_only=True))
     except (RuntimeError, pickle.UnpicklingError, EOFError, KeyError, AttributeError, TypeError) as error:
         raise UsageError(
-            f"{location} does not hold torchvision's weights of this model's ResNet-18: {error}"
+            f"{location} does not hold torchvision's weights of this model's ResNet-18; give another file or none with "
+            f"--model.initial-weights: {error}"
         ) from error

@@ -1,11 +1,15 @@
 """The jobs of models that localize are the papers' recipes, and differ in what they say that they differ in."""
 
+from dataclasses import replace
+
 import numpy as np
 import pyarrow as pa
 import pytest
 
+from cocktail.audio.power_spectrum import PowerSpectrumConfig
 from cocktail.models.avgn import SMALL_AVGN
 from cocktail.models.ez_vsl import SMALL_EZ_VSL, EZVSLConfig
+from cocktail.types import NO_CLASS
 from jobs import (
     avgn_instruments,
     avgn_music,
@@ -15,10 +19,13 @@ from jobs import (
     ez_vsl_vggsound,
     localizing,
 )
-from jobs.planned_run import classes_without_training
+from jobs.planned_run import PlannedRun, classes_without_clips
+from jobs.scoring import told_untaught
 from pipelines.clip_pool import usable_clips
 from tests.integration.small_experiment import SMALL
-from tests.toy_shards import CLASSES, make_toy_shards
+from tests.pipelines.test_whole_clips import WHOLE
+from tests.toy_duets import make_toy_duets
+from tests.toy_shards import CLASSES, RATE, make_toy_shards
 
 AVGN = (avgn_vggsound, avgn_instruments, avgn_music)
 EZ_VSL = (ez_vsl_vggsound, ez_vsl_instruments, ez_vsl_music)
@@ -68,6 +75,35 @@ def test_classes_that_no_training_clip_has_are_named_with_their_test_mixtures(tm
     assert len(taught) == 2
     other = next(class_id for class_id in range(len(CLASSES)) if class_id not in taught)
     plan = pa.table({"class_id": [[int(taught[0]), other], [int(taught[1])], [other, int(taught[1])]]})
-    told = classes_without_training(pool, plan)
-    assert told == f"1 classes are tested that no clip of train has (test mixtures): {CLASSES[other]} (2)"
-    assert classes_without_training(pool, plan.slice(1, 1)) is None
+    untaught = classes_without_clips(pool)
+    assert set(untaught) == set(CLASSES) - {CLASSES[class_id] for class_id in taught}
+    told = told_untaught(untaught, CLASSES, plan)
+    assert told == f"1 classes are tested that no training clip has (test mixtures): {CLASSES[other]} (2)"
+    assert told_untaught(untaught, CLASSES, plan.slice(1, 1)) is None
+
+
+def test_duets_teach_both_of_their_classes(tmp_path):
+    pool = usable_clips(make_toy_duets(tmp_path, "train"), WHOLE, "train")
+    assert set(pool.class_id) == {NO_CLASS}
+    assert set(classes_without_clips(pool)) == set(pool.manifest.classes) - {"bell", "drum", "harp", "horn"}
+
+
+def test_training_looks_at_test_mixtures_as_they_are_tested(tmp_path, local_ray):
+    """Training remixes solos; duets are tested as they are, with one picture of both."""
+    recipe = avgn_music.PAPER
+    size = {"sample_rate_hz": RATE, "segment_samples": 3000, "picture_side": 32, "window_shards": 4}
+    experiment = replace(
+        recipe,
+        model=replace(SMALL_AVGN, spectrum=PowerSpectrumConfig(sample_rate_hz=RATE)),
+        mixing=replace(recipe.mixing, **size),
+        training=replace(recipe.training, batch_size=8, split="train", validation_split=None, select="last"),
+        evaluation=replace(recipe.evaluation, split="test", data=make_toy_duets(tmp_path / "test").folder),
+        data=make_toy_duets(tmp_path / "train", "train").folder,
+        output=str(tmp_path),
+    )
+    planned = PlannedRun.of(experiment)
+    (looks,) = planned.reading_looks()()
+    assert looks.pictures is not None
+    assert looks.pictures.shape[:2] == (len(planned.looked_at), 1)
+    assert looks.present.sum(dim=1).eq(2).all()
+    assert looks.pictures.flatten(1).float().mean(dim=1).gt(0).all()

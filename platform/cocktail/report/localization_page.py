@@ -74,6 +74,7 @@ def localization_report(results: pa.Table, subject: Subject, folder: Path, rules
     (folder / "by_class.md").write_text(markdown_table(header, rows) + "\n", "utf-8")
     parts: list[Part] = [
         *score_parts(summaries, rules),
+        *(Text(note) for note in subject.notes),
         *presence_parts(presence),
         *shown,
         Heading("By class"),
@@ -87,9 +88,8 @@ def localization_report(results: pa.Table, subject: Subject, folder: Path, rules
         metrics |= {f"test/{modality}_presence/{score}": value for score, value in found.values.items()}
     for modality, scores in vectors.items():
         metrics |= {f"test/{modality}_vectors/{score}": value for score, value in asdict(scores).items()}
-    text = "\n\n".join(
-        [markdown(summaries, rules), *_presence_texts(presence), *(_vectors_text(*each) for each in vectors.items())]
-    )
+    sections = [markdown(summaries, rules), *subject.notes, *_presence_texts(presence)]
+    text = "\n\n".join([*sections, *(_vectors_text(*each) for each in vectors.items())])
     return Report(text=text, metrics=metrics, headline=headline_of(summaries, name))
 
 

@@ -24,6 +24,8 @@ class Subject:
     histories: Mapping[str, History]
     """Metrics of its training by step."""
     steps_per_epoch: int | None
+    notes: tuple[str, ...] = ()
+    """To be told with the scores."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -25,7 +25,7 @@ def separation_report(results: pa.Table, subject: Subject, folder: Path) -> Repo
     draw, learning.png, and examples/.
     """
     metrics = metrics_of(results)
-    sections = tables_by_number(results)
+    sections = [*tables_by_number(results), *subject.notes]
     presence = presence_scores(results, subject.name, len(subject.classes))
     if presence is not None:
         sections.append(presence.describe())
