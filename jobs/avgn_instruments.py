@@ -1,10 +1,10 @@
 #!/usr/bin/env python
 """AVGN on VGGSound-Instruments: 37 instruments, tested on frames with segmentation masks, single and in pairs.
 
-    ray job submit --working-dir . -- python jobs/avgn_instruments.py --data SHARDS [--evaluation.data TEST]
+    ray job submit --working-dir . -- python jobs/avgn_instruments.py --data SHARDS
 
-SHARDS are made by jobs/shard_vgginstruments.py with --sample-rate-hz 22050. --preset demo trains a small network for
-some minutes.
+SHARDS are made by jobs/shard_vgginstruments.py with --sample-rate-hz 22050, the marked frames (--test, --test-list) and
+AVGN's list of partners (--multi). --preset demo trains a small network for some minutes and draws pairs itself.
 """
 
 import sys
@@ -23,7 +23,9 @@ PAPER = Experiment[AVGNConfig](
     model=AVGNConfig(),
     mixing=SCENES,
     training=ADAM,
-    evaluation=Evaluation(num_sources=(1, 2), num_mixtures=446, single_threshold=0.3, multi_threshold=0.1),
+    evaluation=Evaluation(
+        num_sources=(1, 2), num_mixtures=None, pairs="official", single_threshold=0.3, multi_threshold=0.1
+    ),
 )
 
 if __name__ == "__main__":

@@ -3,9 +3,9 @@
 
     ray job submit --working-dir . -- python jobs/avgn_music.py --data SHARDS
 
-SHARDS are made by jobs/shard_music.py of solos and duets, with --sample-rate-hz 22050 and --boxes. A duet is one clip
-with one picture of both instruments; --mixing.arrangement whole learns from duets alone. --preset demo trains a small
-network for some minutes.
+SHARDS are made by jobs/shard_music.py of solos and duets, with --sample-rate-hz 22050, --boxes, and the lists of DSOL
+or AVGN (--split lists): boxes are of the videos on their test lists. A duet is one clip with one picture of both
+instruments; --mixing.arrangement whole learns from duets alone. --preset demo trains a small network for some minutes.
 """
 
 import sys

@@ -48,6 +48,12 @@ def main(arguments: list[str]) -> None:
     trained = load_trained(checkpoint)
     defaults = Arguments(checkpoint=checkpoint, mixing=trained.mixing, evaluation=trained.evaluation)
     job = tyro.cli(Arguments, args=arguments, default=defaults, description=__doc__)
+    given, tested = job.mixing.num_sources, job.evaluation.num_sources
+    if given != trained.mixing.num_sources and tested is not None and given not in tested:
+        raise UsageError(
+            f"--mixing.num-sources {given} is not what is tested: give --evaluation.num-sources {given}, which the "
+            f"checkpoint's settings have at {' '.join(map(str, tested))}"
+        )
     output = absolute(job.output, "--output")
     tracking_uri = job.tracking_uri or default_tracking_uri(output)
     manifest = open_manifest(absolute(job.data or job.evaluation.data or trained.data, "--data"))

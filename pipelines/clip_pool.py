@@ -106,6 +106,10 @@ def usable_clips(manifest: Manifest, mixing: Mixing, split: str) -> ClipPool:
     part = Split.of(split)
     of_split = pc.equal(manifest.table["split"], part.name)  # pyright: ignore[reportAttributeAccessIssue]
     table = manifest.table.select(_NEEDED).filter(of_split)
+    if not len(table):
+        counts = pc.value_counts(manifest.table["split"]).to_pylist()  # pyright: ignore[reportAttributeAccessIssue]
+        told = ", ".join(f"{count['values']} ({count['counts']} clips)" for count in counts)
+        raise UsageError(f"{manifest.folder} has no split {part.name}, but {told or 'no clips'}")
     if not part.is_whole:
         table = table.filter(pa.array(part.holds(_recordings(table))))
     table = table.combine_chunks()

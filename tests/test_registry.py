@@ -66,42 +66,45 @@ def mixtures() -> np.ndarray:
 
 
 USER = """
-import importlib.abc, os, sys
+import sys
 
-class Absent(importlib.abc.MetaPathFinder):
-    def find_spec(self, name, path=None, target=None):
-        if name.partition(".")[0] in sys.argv[4].split(","):
-            raise ModuleNotFoundError(name)
-
-sys.meta_path.insert(0, Absent())
+sys.modules.update(dict.fromkeys(sys.argv[1].split(",")))  # cannot be imported
 import mlflow.pyfunc, numpy as np
-model = mlflow.pyfunc.load_model(sys.argv[1])
-np.save(sys.argv[3], model.predict(np.load(sys.argv[2]), params={"classes": ["lute", "bell"]}))
+model = mlflow.pyfunc.load_model(sys.argv[2])
+given = dict(np.load(sys.argv[3]))
+np.save(sys.argv[4], model.predict(given.pop("alone", given), params={"classes": ["lute", "bell"]}))
 import cocktail
 print(cocktail.__file__)
 """
-ABSENT = "ray,matplotlib,sklearn,mir_eval,soundfile,soxr,av,webdataset,torchaudio,torchvision,pipelines,jobs"
+ABSENT = "ray,matplotlib,sklearn,mir_eval,soundfile,soxr,av,webdataset,torchaudio,torchvision,xxhash,pipelines,jobs"
 """What Cocktail needs for more than to separate."""
 
 
-def test_mlflow_alone_loads_a_model_that_separates_as_the_checkpoint_does(registered, tmp_path):
-    given, taken = tmp_path / "mixtures.npy", tmp_path / "estimates.npy"
-    np.save(given, mixtures())
+def predict_elsewhere(model: str, tmp_path: Path, absent: str, inputs: dict, **more: str) -> np.ndarray:
+    """What a model gives for the inputs in a process that has only what comes with it, MLflow, and torch."""
+    given, taken = tmp_path / "given.npz", tmp_path / "taken.npy"
+    np.savez(given, **inputs)
     environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
     shown = subprocess.run(
-        [sys.executable, "-c", USER, registered.uri, str(given), str(taken), ABSENT],
+        [sys.executable, "-c", USER, absent, model, str(given), str(taken)],
         cwd=tmp_path,
-        env=environment | {"MLFLOW_TRACKING_URI": registered.run.tracking_uri},
+        env=environment | more,
         capture_output=True,
         text=True,
         check=False,
     )
     assert shown.returncode == 0, shown.stderr
     assert shown.stdout.strip().endswith("code/cocktail/__init__.py"), "loaded from elsewhere than the model"
+    return np.load(taken)
+
+
+def test_mlflow_alone_loads_a_model_that_separates_as_the_checkpoint_does(registered, tmp_path):
+    uri = {"MLFLOW_TRACKING_URI": registered.run.tracking_uri}
+    found = predict_elsewhere(registered.uri, tmp_path, ABSENT, {"alone": mixtures()}, **uri)
     class_ids = torch.tensor([[CLASSES.index("lute"), CLASSES.index("bell")]] * 2)
     with torch.inference_mode():
         expected = load_trained(registered.checkpoint).model.separate(torch.tensor(mixtures()), class_ids).estimates
-    np.testing.assert_array_equal(np.load(taken), expected.numpy())
+    np.testing.assert_array_equal(found, expected.numpy())
 
 
 def test_a_version_has_its_run_its_score_and_a_signature(registered, tmp_path):
@@ -150,24 +153,52 @@ def test_a_slim_checkpoint_has_the_weights_and_nothing_else(tmp_path):
     assert all(value.equal(whole[name]) for name, value in slim.state["model"].items())
 
 
-def test_a_localizer_takes_sounds_with_pictures_and_gives_maps(tmp_path):
+@pytest.fixture(scope="module")
+def localizer(tmp_path_factory) -> tuple[str, str]:
+    """A checkpoint, and the model that was saved of it."""
+    folder = tmp_path_factory.mktemp("localizer")
     experiment = replace(SMALL, model=LOCALIZER, mixing=SCENES)
     torch.manual_seed(0)
     state = {"model": LOCALIZER.build(len(CLASSES)).state_dict()}
-    store = CheckpointStore(str(tmp_path / "checkpoints"), about=about(experiment, CLASSES, "shards"))
+    store = CheckpointStore(str(folder / "checkpoints"), about=about(experiment, CLASSES, "shards"))
     checkpoint = store.save(7, state, {}, keep=1)
-    save_model(checkpoint, tmp_path / "model")
+    save_model(checkpoint, folder / "model")
+    return checkpoint, str(folder / "model")
+
+
+def seen_and_heard() -> dict[str, np.ndarray]:
     batch = scenes([[0, 3], [2, 1]])
     assert batch.pictures is not None
-    pictures = batch.pictures[:, :, 0]
-    given = {"mixture": superpose(batch).numpy(), "pictures": pictures.numpy()}
-    model = mlflow.pyfunc.load_model(str(tmp_path / "model"))
-    assert model.metadata.metadata is not None
-    assert model.metadata.metadata["picture_side"] == 64
-    maps = model.predict(given, params={"classes": ["lute", "bell"]})
+    return {"mixture": superpose(batch).numpy(), "pictures": batch.pictures[:, :, 0].numpy()}
+
+
+def expected_maps(checkpoint: str) -> np.ndarray:
+    given = {name: torch.tensor(value) for name, value in seen_and_heard().items()}
     class_ids = torch.tensor([[CLASSES.index("lute"), CLASSES.index("bell")]] * 2)
     with torch.inference_mode():
-        expected = load_trained(checkpoint).model.localize(superpose(batch), pictures, class_ids)
-    np.testing.assert_allclose(maps, expected.maps.numpy(), atol=1e-6)
+        return load_trained(checkpoint).model.localize(given["mixture"], given["pictures"], class_ids).maps.numpy()
+
+
+def test_a_localizer_takes_sounds_with_pictures_and_gives_maps(localizer):
+    checkpoint, saved = localizer
+    model = mlflow.pyfunc.load_model(saved)
+    assert model.metadata.metadata is not None
+    assert model.metadata.metadata["picture_side"] == 64
+    maps = model.predict(seen_and_heard(), params={"classes": ["lute", "bell"]})
+    np.testing.assert_allclose(maps, expected_maps(checkpoint), atol=1e-6)
+
+
+@pytest.mark.slow
+def test_mlflow_alone_loads_a_model_that_localizes_as_the_checkpoint_does(localizer, tmp_path):
+    checkpoint, saved = localizer
+    found = predict_elsewhere(saved, tmp_path, ABSENT.replace("torchvision,", ""), seen_and_heard())
+    np.testing.assert_allclose(found, expected_maps(checkpoint), atol=1e-6)
+
+
+def test_what_a_localizer_cannot_take_is_refused_with_the_shapes(localizer):
+    model, given = mlflow.pyfunc.load_model(localizer[1]), seen_and_heard()
     with pytest.raises(ValueError, match="2 pictures of 1 classes"):
         model.predict(given, params={"classes": ["lute"]})
+    for pictures in (given["pictures"][:1], given["pictures"][:, :, :, :50], given["pictures"][:, :, ::2, ::2]):
+        with pytest.raises(ValueError, match=r"and their pictures .*: give \[B, T\] and \[B, K, 64, 64, 3\]"):
+            model.predict({**given, "pictures": pictures}, params={"classes": ["lute", "bell"]})

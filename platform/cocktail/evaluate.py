@@ -76,6 +76,8 @@ def load_trained(checkpoint: str) -> Trained:
     try:
         config_type = getattr(importlib.import_module(module), kind)
     except (ModuleNotFoundError, AttributeError) as error:
+        if isinstance(error, ModuleNotFoundError) and error.name != module:
+            raise  # the model is there, what it needs is not
         raise UsageError(f"{checkpoint} is of a model that this version does not have: {told['model']}") from error
     classes = tuple(told["classes"])
     config = part_of(config_type, settings, "model.")

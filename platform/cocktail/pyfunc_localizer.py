@@ -28,10 +28,17 @@ class LocalizerModel(PythonModel):
 
         `model_input` has `mixture` float32 [B, T], the sum of the sources at the model's rate, and `pictures` uint8
         [B, K, H, W, 3]; K is 1, or N, a picture for each class. `params["classes"]` names the classes, the same for all
-        mixtures. Raises UsageError for names that the model does not know, or that come twice, and another K.
+        mixtures. H and W are the side of the pictures that the model has learned from. Raises UsageError for names that
+        the model does not know, or that come twice, and other shapes.
         """
         mixture, pictures = model_input["mixture"], model_input["pictures"]
         class_ids = class_ids_of(list((params or {}).get("classes", [])), self.trained.classes)
+        side = self.trained.mixing.picture_side
+        if mixture.ndim != 2 or pictures.shape[:1] + pictures.shape[2:] != (len(mixture), side, side, 3):
+            raise UsageError(
+                f"mixtures are {list(mixture.shape)} and their pictures {list(pictures.shape)}: give [B, T] and "
+                f"[B, K, {side}, {side}, 3]"
+            )
         if pictures.shape[1] not in (1, len(class_ids)):
             raise UsageError(
                 f"there are {pictures.shape[1]} pictures of {len(class_ids)} classes: give one a class, or one in all"

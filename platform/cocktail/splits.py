@@ -6,12 +6,12 @@ join the data set, and two parts that do not overlap never share a recording.
 
 from __future__ import annotations
 
+import hashlib
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import xxhash
 
 from cocktail.types import UsageError
 
@@ -49,6 +49,6 @@ class Split:
 
     def holds(self, recordings: Sequence[str]) -> np.ndarray:
         """bool [recordings]: which recordings of the split, by name, are in this part."""
-        hashes = np.array([xxhash.xxh3_64_intdigest(name.encode()) for name in recordings], np.uint64)
-        places = (hashes >> np.uint64(11)) / 2**53  # as many bits as a float has: none is rounded up to 1
+        digests = b"".join(hashlib.blake2b(name.encode(), digest_size=4).digest() for name in recordings)
+        places = np.frombuffer(digests, "<u4") / 2**32
         return (self.first <= places) & (places < self.last)

@@ -113,4 +113,4 @@ def test_shards_without_usable_test_clips_are_one_line(tmp_path):
     )
     assert ended.returncode == 2
     assert ended.stderr.strip().splitlines()[-1].startswith("error: ")
-    assert "gives too few sources, test: 0 clips of 0 classes" in ended.stderr
+    assert "has no split test, but train (" in ended.stderr
