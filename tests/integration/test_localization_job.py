@@ -52,7 +52,18 @@ def experiment(tmp_path_factory) -> Experiment[AVGNConfig]:
             picture_side=32,
         ),
         training=Training(
-            max_steps=6, batch_size=8, optimizer="adamw", lr_drop_epochs=(), checkpoint_every=3, log_every=2
+            split="train[20%:]",
+            max_steps=6,
+            batch_size=8,
+            optimizer="adamw",
+            learning_rate=3e-3,
+            lr_drop_epochs=(),
+            checkpoint_every=3,
+            log_every=2,
+            validation_split="train[:20%]",
+            validation_mixtures=16,
+            validate_every=1,
+            select="best",
         ),
         evaluation=Evaluation(num_sources=(1, 2), num_mixtures=4, batch_size=3, num_examples=1),
         resources=Resources(gpu="no"),
@@ -90,6 +101,9 @@ def test_a_run_leaves_tables_of_both_numbers_maps_and_a_page(experiment, artifac
     assert {f"test/small_avgn/{name}" for name in names} <= metrics.keys()
     assert {"loss/localization", "loss/visual_presence", "look/visual_presence_micro_f1"} <= metrics.keys()
     assert tracked.data.tags["initial_weights"].startswith("weights.pth, SHA-256 ")
+    losses = {point.step: point.value for point in client.get_metric_history(tracked.info.run_id, "validation/total")}
+    assert sorted(losses) == [1, 2, 3, 4, 5, 6]
+    assert tracked.data.tags["checkpoint"].endswith(f"step-{min(losses, key=losses.__getitem__):08d}")
     (version,) = client.search_model_versions("name = 'small_avgn'")
     assert {"ap_1_sources", "ciou_2_sources"} <= version.tags.keys()
 
@@ -104,13 +118,17 @@ def test_training_began_from_the_weights_of_the_file(experiment, artifacts):
     learned = load_checkpoint(newest).state["model"]["visual_encoder.resnet.conv1.weight"]
     given = torch.load(experiment.model.initial_weights, weights_only=True)["conv1.weight"]
     assert 0 < (learned - given).abs().max() < 0.1 * given.abs().max()
+    assert [path.suffix for path in Path(experiment.output, "initial").iterdir()] == [".pth"]
 
 
 def test_it_is_scored_on_three_sources_without_training(experiment, artifacts, capsys):
-    (checkpoint,) = Path(experiment.output).glob("runs/*/checkpoints/step-00000006")
+    (checkpoint,) = Path(experiment.output).glob("runs/*-1/checkpoints/step-00000006")
     options = ["--evaluation.num-sources", "3", "--evaluation.num-mixtures", "2", "--evaluation.num-examples", "0"]
     evaluate_job([str(checkpoint), *options, "--output", experiment.output, "--resources.gpu", "no"])
     shown = capsys.readouterr().out
+    assert "of 3 sources: test" in shown and "of 2 sources" not in shown
     assert "PIAP" in shown and "small_avgn, split" in shown
+    with pytest.raises(UsageError, match=r"give --evaluation\.num-sources 3, which .* at 1 2"):
+        evaluate_job([str(checkpoint), "--mixing.num-sources", "3", "--output", experiment.output])
     with pytest.raises(UsageError, match=r"--mixing\.picture-side 30 must be a multiple of 8"):
         evaluate_job([str(checkpoint), *options, "--mixing.picture-side", "30", "--output", experiment.output])
