@@ -53,17 +53,17 @@ def describe(pool: ClipPool, evaluation: Evaluation | None = None) -> str:
 
 
 def _describe_test(pool: ClipPool, evaluation: Evaluation) -> str:
-    """What can be counted of the test mixtures of a pool's number of sources."""
+    """What can be counted of the test mixtures of a pool's number of sources, and what is left out of them."""
     if evaluation.whole_groups and pool.mixing.arrangement == "released":
         return f", {len(whole_mixtures(pool))} of them whole and of as many sources as asked for"
-    found, left_out = "", {}
+    found, left_out = "", dict[str, list[str]]()
     if _of_official_pairs(pool, evaluation):
         draws, left_out = official_pairs(pool)
         found = f"; {len(draws)} official pairs"
     elif evaluation.crop == "annotated":
         draws, _, left_out = annotated_pictures(pool)
         found = f"; {len(draws)} annotated pictures of {len(np.unique(draws.chosen))} clips"
-    return found + "".join(f", {count} {why}" for why, count in left_out.items())
+    return found + "".join(f", {len(clips)} {why} (as {clips[0]})" for why, clips in left_out.items() if clips)
 
 
 def plan_epoch(pool: ClipPool, *, seed: int, epoch: int) -> pa.Table:
