@@ -44,7 +44,8 @@ RULES_TOLD = (
 )
 CONTROLS_TOLD = (
     "Controls hear and see nothing: the constant map takes everything, and its AP is chance; the centred box takes "
-    "half of the picture; the ideal map knows the truth, and is the ceiling of each rule."
+    "half of the picture; the ideal map knows the truth, and is the ceiling of each rule. By `fixed`, whatever the "
+    "threshold, they take everything, the box, and the truth."
 )
 
 
