@@ -14,9 +14,9 @@ from cocktail.metrics.localization_results import LOCALIZATION_RESULTS
 from cocktail.report import localization_examples, localization_page
 from cocktail.report.localization_examples import LocalizedExample
 from cocktail.report.localization_page import localization_report
-from cocktail.report.localization_tables import ScoringRules
 from cocktail.report.overlays import Scene
 from cocktail.report.report import Subject
+from cocktail.report.scoring_rules import ScoringRules
 from tests.models.shapes_and_tones import scenes
 
 CLASSES = ("bell", "<drum>")

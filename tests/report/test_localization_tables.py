@@ -7,7 +7,6 @@ import pytest
 
 from cocktail.metrics.localization_results import LOCALIZATION_RESULTS, SAME_CLASS
 from cocktail.report.localization_tables import (
-    ScoringRules,
     by_class,
     class_table,
     excluded_text,
@@ -17,6 +16,7 @@ from cocktail.report.localization_tables import (
     summarise,
     system_table,
 )
+from cocktail.report.scoring_rules import ScoringRules
 
 CLASSES = ("bell", "drum", "harp")
 BELL, DRUM, HARP = range(3)

@@ -21,8 +21,9 @@ from cocktail.metrics.localization import centred_box, constant_map, peak
 from cocktail.metrics.localization_results import CENTRED_BOX, CONSTANT_MAP, LocalizedMixtures, score_maps
 from cocktail.report.examples import names_of
 from cocktail.report.figures import write_sounds
-from cocktail.report.localization_tables import ScoringRules, percent
+from cocktail.report.localization_tables import percent
 from cocktail.report.overlays import Scene, Shown, overlays_figure
+from cocktail.report.scoring_rules import ScoringRules
 from cocktail.report.tables import class_name, rows_of
 from cocktail.types import NO_CLASS, Localization, Localizer, MixtureBatch
 

@@ -15,7 +15,6 @@ from cocktail.report.localization_examples import LocalizedExample, localize_exa
 from cocktail.report.localization_tables import (
     INTERVAL,
     LocalizationSummary,
-    ScoringRules,
     by_class,
     class_table,
     excluded_text,
@@ -28,6 +27,7 @@ from cocktail.report.localization_tables import (
 )
 from cocktail.report.page import PAGE_NAME, Heading, Part, Picture, Sound, Sounds, Table, Text, to_html
 from cocktail.report.report import Report, Subject
+from cocktail.report.scoring_rules import ScoringRules
 from cocktail.report.sweep_examples import to_wav
 from cocktail.report.tables import PresenceScores, markdown_table
 from cocktail.report.vectors import VectorScores, vectors_of, vectors_panel

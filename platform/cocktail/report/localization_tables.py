@@ -22,33 +22,11 @@ import torch
 from cocktail.metrics.bootstrap import paired_bootstrap
 from cocktail.metrics.localization import areas, auc, ciou, success
 from cocktail.metrics.localization_results import EXCLUDED, SAME_CLASS
+from cocktail.report.scoring_rules import RULES, ScoringRules
 from cocktail.report.tables import PresenceScores, class_name, markdown_table, presence_in, rows_of
 
 SCORES = ("ap", "ap_best_order", "iou_peak", "iou_half", "iou_fixed")
 INTERVAL = "95 % interval"
-RULES = ("peak", "half", "fixed")
-"""The binary rules, as columns `iou_<rule>` name them; the first is the headline."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class ScoringRules:
-    """How scores of a table of results came about, and at which IoU a mixture counts as found."""
-
-    single_threshold: float = 0.5
-    """For mixtures of one source."""
-    multi_threshold: float = 0.3
-    """For those of several."""
-    peak_share: float = 0.5
-    fixed_threshold: float | None = None
-
-    def threshold(self, num_sources: int) -> float:
-        return self.single_threshold if num_sources == 1 else self.multi_threshold
-
-    @property
-    def names(self) -> dict[str, str]:
-        """The binary rules there are, as tables call them, by RULES."""
-        names = {"peak": f"peak({self.peak_share:g})", "half": "half"}
-        return names if self.fixed_threshold is None else {**names, "fixed": f"fixed({self.fixed_threshold:g})"}
 
 
 @dataclass(frozen=True, kw_only=True)
