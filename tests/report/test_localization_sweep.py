@@ -105,6 +105,17 @@ def test_the_papers_numbers_stand_beside_ours_in_a_table_of_each_number(text):
     assert "(the paper's own setting), in percent" in text
 
 
+def test_the_papers_numbers_keep_their_thresholds_where_ours_are_others(tmp_path):
+    overrides = {DEPTH: 3, "evaluation.single_threshold": 0.3, "evaluation.multi_threshold": 0.1}
+    trial = localized_trial("ours", {DEPTH: 3}, {1: [0.4], 2: [0.2]})
+    trial.params |= {path: str(value) for path, value in overrides.items()}
+    report_sweep(tmp_path, made_sweep([[DEPTH]], [trial]), 0, never, never)
+    text = (tmp_path / "report.md").read_text()
+    single, double = (cells(text[text.index(f"Mixtures of {number} source") :], "setting", "|") for number in (1, 2))
+    assert single[5:7] == ["IoU@0.3", "paper IoU@0.5"]
+    assert double[7:9] == ["CIoU@0.1", "paper CIoU@0.3"]
+
+
 def test_all_parts_are_of_maps(text):
     assert cells(text, "depth 1", "### Other readings")[1:] == ["40.0", "20.0"]
     assert cells(text, "class 0", "## By class: depth 1")[:5] == ["class 0", "4", "18.8", "37.5", "37.5"]
