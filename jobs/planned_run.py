@@ -62,7 +62,7 @@ class PlannedRun:
     @classmethod
     def of(cls, experiment: Experiment) -> PlannedRun:
         """Open or make the data, plan, connect to the cluster; says what the data is. Raises UsageError."""
-        experiment = _with_whole_paths(experiment)
+        experiment = with_whole_paths(experiment)
         tracking_uri = experiment.tracking_uri or default_tracking_uri(experiment.output)
         manifest = open_data(experiment, tracking_uri)
         mixing, training, resources = experiment.mixing, experiment.training, experiment.resources
@@ -202,14 +202,31 @@ def training_demands(resources: Resources, gpus: bool) -> list[Demand]:
     return [Demand("training process", workers, each), *rendering]
 
 
-def _with_whole_paths(experiment: Experiment) -> Experiment:
-    """Jobs run in a copy of the user's folder, and on other nodes."""
-    experiment = dataclasses.replace(experiment, output=absolute(experiment.output, "--output"))
-    listed = experiment.evaluation.test_list
-    if listed is None:
-        return experiment
-    whole = absolute(listed, "--evaluation.test-list")
-    return dataclasses.replace(experiment, evaluation=dataclasses.replace(experiment.evaluation, test_list=whole))
+def with_whole_paths(experiment: Experiment) -> Experiment:
+    """An experiment that means the same in every process: jobs run in a copy of the user's folder, trials in folders of
+    their own, parts of both on other nodes, and a checkpoint is scored from anywhere.
+
+    Raises UsageError, naming the option, for a relative path in a submitted job.
+    """
+
+    def whole(location: str | None, option: str) -> str | None:
+        return None if location is None else absolute(location, option)
+
+    evaluation, model = experiment.evaluation, experiment.model
+    weights = getattr(model, "initial_weights", "none")
+    if weights not in ("auto", "none"):
+        model = dataclasses.replace(model, initial_weights=absolute(weights, "--model.initial-weights"))
+    return dataclasses.replace(
+        experiment,
+        model=model,
+        evaluation=dataclasses.replace(
+            evaluation,
+            test_list=whole(evaluation.test_list, "--evaluation.test-list"),
+            data=whole(evaluation.data, "--evaluation.data"),
+        ),
+        data=whole(experiment.data, "--data"),
+        output=absolute(experiment.output, "--output"),
+    )
 
 
 def open_data(experiment: Experiment, tracking_uri: str) -> Manifest:

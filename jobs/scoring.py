@@ -16,8 +16,8 @@ import pyarrow.parquet as pq
 from cocktail.config import Evaluation, Mixing, Resources, flatten
 from cocktail.evaluate import APPLYING_CPUS, SCORING_CPUS, Trained, evaluate
 from cocktail.report.localization_page import localization_report
-from cocktail.report.localization_tables import ScoringRules
 from cocktail.report.report import Report, Subject
+from cocktail.report.scoring_rules import ScoringRules
 from cocktail.report.separation_report import separation_report
 from cocktail.storage import absolute, join
 from cocktail.tasks import Localizing, Task, task_of
@@ -176,7 +176,9 @@ class Scoring:
         with tempfile.TemporaryDirectory() as temporary:
             folder = Path(temporary)
             if isinstance(self.task, Localizing):
-                report = localization_report(results, subject, folder, rules_of(self.evaluation))
+                rules = rules_of(self.evaluation)
+                report = localization_report(results, subject, folder, rules)
+                results = rules.written_to(results)  # the file may be compared without its run
             else:
                 report = separation_report(results, subject, folder)
             (folder / "table.md").write_text(report.text + "\n")

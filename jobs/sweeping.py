@@ -15,14 +15,22 @@ from typing import Any
 
 from cocktail.config import Experiment, flatten, run_key
 from cocktail.outages import OutageError
-from cocktail.storage import absolute, exists, join, write_atomic
+from cocktail.storage import exists, join, write_atomic
 from cocktail.tracking import TrackedRun, default_tracking_uri
 from cocktail.train.cluster import connect
 from cocktail.train.ray_train import uses_gpus
 from cocktail.train.ray_tune import ENDED, EarlyStopping, Trial, run_trials, trials_that_fit
 from cocktail.types import UsageError
 from jobs.grids import Grid, PlannedTrial, axis, combine, named, parse_axis, plan_trials
-from jobs.planned_run import FINISHED, initial_folder, initial_weights, open_data, require_fit, training_demands
+from jobs.planned_run import (
+    FINISHED,
+    initial_folder,
+    initial_weights,
+    open_data,
+    require_fit,
+    training_demands,
+    with_whole_paths,
+)
 from jobs.report_sweep import store_sweep_report
 from jobs.running import PartOf, run
 from jobs.scoring import test_demands
@@ -50,7 +58,7 @@ def sweep(experiment_type: Any, base: Experiment, grids: Sequence[Grid], options
     axes = [parse_axis(text) for text in options.over]
     axes += [axis("seed", [str(seed) for seed in options.seeds])] if options.seeds else []
     grids = combine(grids, axes)
-    base = replace(base, output=absolute(base.output, "--output"))
+    base = with_whole_paths(base)
     planned, rows = plan_trials(experiment_type, base, grids)
     try:
         tracking_uri = base.tracking_uri or default_tracking_uri(base.output)
@@ -103,11 +111,12 @@ class _Sweep:
         """
         manifests: dict[tuple[str | None, int], Manifest] = {}
         trials, keys = [], {}
-        for trial in map(_with_whole_paths, planned):
-            needs = (trial.experiment.data, trial.experiment.mixing.sample_rate_hz)
+        for trial in planned:
+            experiment = with_whole_paths(trial.experiment)  # grids may name files, too
+            needs = (experiment.data, experiment.mixing.sample_rate_hz)
             if needs not in manifests:  # once, here: trials would make the same corpus at the same time
-                manifests[needs] = open_data(trial.experiment, tracking_uri)
-            given = replace(trial.experiment, data=manifests[needs].folder, tracking_uri=tracking_uri)
+                manifests[needs] = open_data(experiment, tracking_uri)
+            given = replace(experiment, data=manifests[needs].folder, tracking_uri=tracking_uri)
             trials.append(replace(trial, experiment=given))
             initial = initial_weights(given)
             require_fit(given, initial, len(manifests[needs].classes))
@@ -261,15 +270,6 @@ class _Sweep:
     def mark_finished(self) -> None:
         """The same command then makes the report again, or another sweep."""
         write_atomic(join(self.folder, FINISHED), json.dumps({"mlflow_run": self.tracked.run_id}).encode())
-
-
-def _with_whole_paths(trial: PlannedTrial) -> PlannedTrial:
-    """The trial's processes have another working directory."""
-    evaluation = trial.experiment.evaluation
-    if evaluation.test_list is None:
-        return trial
-    listed = replace(evaluation, test_list=absolute(evaluation.test_list, "--evaluation.test-list"))
-    return replace(trial, experiment=replace(trial.experiment, evaluation=listed))
 
 
 def run_trial(

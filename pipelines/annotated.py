@@ -15,12 +15,12 @@ from pipelines.clip_pool import ClipPool, list_array
 from pipelines.sources import Draws
 
 
-def annotated_pictures(pool: ClipPool) -> tuple[Draws, np.ndarray, dict[str, int]]:
+def annotated_pictures(pool: ClipPool) -> tuple[Draws, np.ndarray, dict[str, list[str]]]:
     """Each clip of a pool, cut around each of its pictures that has a box or a mask, by clip id, then time.
 
-    Draws of one clip each, the numbers of their pictures int64 [R, 1, 1], and what is left out, by reason. A crop has
-    its picture in its middle where the clip is long enough to both sides; crops that are silent are left out. Raises
-    UsageError where a mixture is of several clips or does not show exactly one picture.
+    Draws of one clip each, the numbers of their pictures int64 [R, 1, 1], and the clips of what is left out, by
+    reason. A crop has its picture in its middle where the clip is long enough to both sides; crops that are silent are
+    left out. Raises UsageError where a mixture is of several clips or does not show exactly one picture.
     """
     if pool.mixing.clips_per_mixture != 1:
         raise UsageError(
@@ -48,9 +48,10 @@ def annotated_pictures(pool: ClipPool) -> tuple[Draws, np.ndarray, dict[str, int
     middles = np.rint(seconds[begins[clips] + pictures] * pool.mixing.sample_rate_hz).astype(np.int64)
     starts = np.clip(middles - pool.mixing.segment_samples // 2, 0, pool.last_starts(clips))
     sounding = pool.sounds(clips, starts)
+    unmarked = np.setdiff1d(np.arange(len(pool)), clips)
     left_out = {
-        "clips without an annotated picture": len(pool) - len(np.unique(clips)),
-        "annotated pictures amid silence": int((~sounding).sum()),
+        "clips without an annotated picture": sorted(names[clip] for clip in unmarked),
+        "annotated pictures amid silence": [names[clip] for clip in clips[~sounding]],
     }
     draws = Draws(clips[sounding, None], starts[sounding, None])
-    return draws, pictures[sounding, None, None], {reason: count for reason, count in left_out.items() if count}
+    return draws, pictures[sounding, None, None], left_out

@@ -12,13 +12,14 @@ from __future__ import annotations
 import bisect
 import math
 import re
-from collections import Counter
+from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NamedTuple
 
 from cocktail.storage import join, list_names
 from cocktail.types import UsageError
+from pipelines.avgn_lists import count
 from pipelines.index import Picture
 from pipelines.layouts import read_json
 
@@ -34,8 +35,8 @@ CATEGORIES = {
     13: "accordion",
 }
 """DSOL's category ids. The other classes of MUSIC have no boxes."""
-FARTHEST_EDGE = 1.001
-"""A box that ends beyond is wrong; up to here it is rounding."""
+ROUNDING = 0.001
+"""A box that reaches over the picture's edge by no more is cut there without a word."""
 
 EXPECTED = "DSOL's solotest.json or duettest.json, or AVGN's music_solo.json or music_duet.json"
 
@@ -75,6 +76,8 @@ class Truth(NamedTuple):
     """Label and corners of each object."""
 
 
+LeftOut = defaultdict[str, list[str]]
+"""The annotated pictures that there is something to tell of, in a sentence each."""
 Marked = tuple[Annotation, list[tuple[str, Corners]]]
 """A frame and its boxes that are good."""
 
@@ -82,26 +85,28 @@ Marked = tuple[Annotation, list[tuple[str, Corners]]]
 def read_truths(
     locations: Sequence[str], box_frames: str | None, clips: Mapping[str, Sequence[Picture]], frames_per_second: float
 ) -> tuple[dict[str, list[Truth]], list[str]]:
-    """The pictures with boxes of each clip, by its id, and what was left out, in sentences.
+    """The pictures with boxes of each clip, by its id, and what was left out or cut: sentences that name
+    the first such annotated picture.
 
     `clips` has the frames of each clip, in time order. The picture is the annotated one below `box_frames`; without
     that folder it is the clip's frame nearest in time, and of the annotated moments with the same nearest frame the
-    nearest one counts. A clip whose annotated frames are all empty has an empty list, a clip that no file mentions
-    has none. Raises UsageError for files of another kind, a category that is not known, and a folder that holds
-    none of the pictures.
+    nearest one counts. A clip whose annotated frames are all without a box in the picture has an empty list, a clip
+    that no file mentions has none. Raises UsageError for files of another kind, a category that is not known, and a
+    folder that holds none of the pictures.
     """
-    left_out: Counter[str] = Counter()
+    left_out: LeftOut = defaultdict(list)
     annotations = [annotation for location in locations for annotation in read_annotations(location)]
     usable = _usable(annotations, clips, left_out)
-    truths: dict[str, list[Truth]] = {annotation.youtube_id: [] for annotation in usable if not annotation.boxes}
-    marked = [(annotation, boxes) for annotation in usable if (boxes := _all_corners(annotation.boxes, left_out))]
+    cut = [(annotation, _all_corners(annotation, left_out)) for annotation in usable]
+    truths: dict[str, list[Truth]] = {annotation.youtube_id: [] for annotation, boxes in cut if not boxes}
+    marked = [(annotation, boxes) for annotation, boxes in cut if boxes]
     if box_frames is None:
         found = _nearest_frames(marked, clips, 1 / frames_per_second, left_out)
     else:
         found = _annotated_frames(marked, box_frames, left_out)
     for youtube_id, truth in found:
         truths.setdefault(youtube_id, []).append(truth)
-    return truths, [f"{count} {cause}" for cause, count in sorted(left_out.items()) if count]
+    return truths, [note for cause, paths in sorted(left_out.items()) for note in count(paths, cause)]
 
 
 def read_annotations(location: str) -> Iterator[Annotation]:
@@ -140,41 +145,42 @@ def _place(numbers: Any) -> Place:
 
 
 def _usable(
-    annotations: Iterable[Annotation], clips: Mapping[str, Sequence[Picture]], left_out: Counter[str]
+    annotations: Iterable[Annotation], clips: Mapping[str, Sequence[Picture]], left_out: LeftOut
 ) -> list[Annotation]:
     """Those of a clip, at a time that is sure, each frame once."""
     usable: dict[tuple[str, int], Annotation] = {}
     for annotation in annotations:
         key = (annotation.youtube_id, annotation.frame)
         if annotation.youtube_id not in clips:
-            left_out["annotated frames are of clips that are not in the index: left out"] += 1
+            left_out["annotated frames are of clips that are not in the index: left out"].append(annotation.path)
         elif annotation.frame // FRAMES_PER_SECOND != annotation.second:
-            left_out[f"annotated frames are of videos with other than {FRAMES_PER_SECOND} a second: left out"] += 1
+            cause = f"annotated frames are of videos with other than {FRAMES_PER_SECOND} a second: left out"
+            left_out[cause].append(annotation.path)
         elif key in usable:
-            left_out["annotated frames occur again: the first time counts"] += 1
+            left_out["annotated frames occur again: the first time counts"].append(annotation.path)
         else:
             usable[key] = annotation
             if not annotation.boxes:
-                left_out["annotated frames have no box"] += 1
+                left_out["annotated frames have no box"].append(annotation.path)
     return list(usable.values())
 
 
-def _all_corners(boxes: Iterable[tuple[str, Place]], left_out: Counter[str]) -> list[tuple[str, Corners]]:
-    """The boxes that are some, clipped to the picture."""
+def _all_corners(annotation: Annotation, left_out: LeftOut) -> list[tuple[str, Corners]]:
+    """The boxes of a frame that have an area in the picture, cut at its edges."""
     good: list[tuple[str, Corners]] = []
-    for label, (x, y, width, height) in boxes:
-        x0, y0, x1, y1 = (min(max(edge, 0.0), 1.0) for edge in (x, y, x + width, y + height))
-        if max(x + width, y + height) > FARTHEST_EDGE:
-            left_out["boxes reach over the edge of the picture: left out"] += 1
-        elif not (x1 > x0 and y1 > y0):
-            left_out["boxes have no area: left out"] += 1
-        else:
-            left_out["boxes begin over the edge of the picture: cut there"] += min(x, y) < 0
-            good.append((label, (x0, y0, x1, y1)))
+    for label, (x, y, width, height) in annotation.boxes:
+        edges = (x, y, x + width, y + height)
+        x0, y0, x1, y1 = (min(max(edge, 0.0), 1.0) for edge in edges)
+        if not (x1 > x0 and y1 > y0):
+            left_out["boxes have no area in the picture: left out"].append(annotation.path)
+            continue
+        if not -ROUNDING <= min(edges) <= max(edges) <= 1 + ROUNDING:
+            left_out["boxes reach over the edge of the picture: cut there"].append(annotation.path)
+        good.append((label, (x0, y0, x1, y1)))
     return good
 
 
-def _annotated_frames(marked: Sequence[Marked], box_frames: str, left_out: Counter[str]) -> Iterator[tuple[str, Truth]]:
+def _annotated_frames(marked: Sequence[Marked], box_frames: str, left_out: LeftOut) -> Iterator[tuple[str, Truth]]:
     """The very pictures, those that are there."""
     paths = [join(box_frames, annotation.path) for annotation, _ in marked]
     folders = sorted({path.rpartition("/")[0] for path in paths})
@@ -187,14 +193,14 @@ def _annotated_frames(marked: Sequence[Marked], box_frames: str, left_out: Count
         if is_there:
             yield annotation.youtube_id, Truth(Picture(path, annotation.seconds), boxes)
         else:
-            left_out["annotated pictures are missing: left out"] += 1
+            left_out["annotated pictures are missing: left out"].append(annotation.path)
 
 
 def _nearest_frames(
     marked: Iterable[Marked],
     clips: Mapping[str, Sequence[Picture]],
     farthest_seconds: float,
-    left_out: Counter[str],
+    left_out: LeftOut,
 ) -> Iterator[tuple[str, Truth]]:
     """The frames of the clips that stand in for them."""
     nearest: dict[tuple[str, Picture], tuple[float, list[tuple[str, Corners]]]] = {}
@@ -206,11 +212,11 @@ def _nearest_frames(
             default=(math.inf, None),
         )
         if picture is None or distance > farthest_seconds:
-            left_out["annotated frames have no frame of the clip near them: left out"] += 1
+            left_out["annotated frames have no frame of the clip near them: left out"].append(annotation.path)
             continue
         key = (annotation.youtube_id, picture)
         if key in nearest:
-            left_out["annotated frames share their nearest frame with a nearer one: left out"] += 1
+            left_out["annotated frames share their nearest frame with a nearer one: left out"].append(annotation.path)
         if key not in nearest or distance < nearest[key][0]:
             nearest[key] = (distance, boxes)
     for (youtube_id, picture), (_, boxes) in nearest.items():

@@ -18,6 +18,7 @@ import xxhash
 from cocktail.config import Evaluation
 from cocktail.types import NO_CLASS, UsageError
 from pipelines.annotated import annotated_pictures
+from pipelines.boxes import boxes_of_pictures, in_class_ids
 from pipelines.clip_pool import ClipPool, list_array, usable_clips
 from pipelines.counters import draw, fold
 from pipelines.released import draw_released, middle_together, released_mixtures, whole_mixtures
@@ -25,8 +26,6 @@ from pipelines.sources import GAIN, NOBODY, PICTURE, VIEW, Draws, draw_remixed, 
 
 IDLE_MIXTURES = 4000
 """Test mixtures drawn without a new one, after which there are taken to be no more; and no fewer than 20 passes."""
-_NO_SOURCE = -2
-"""A class id that no source has."""
 _HEX = np.frombuffer(b"0123456789abcdef", np.uint8)
 
 
@@ -54,17 +53,17 @@ def describe(pool: ClipPool, evaluation: Evaluation | None = None) -> str:
 
 
 def _describe_test(pool: ClipPool, evaluation: Evaluation) -> str:
-    """What can be counted of the test mixtures of a pool's number of sources."""
+    """What can be counted of the test mixtures of a pool's number of sources, and what is left out of them."""
     if evaluation.whole_groups and pool.mixing.arrangement == "released":
         return f", {len(whole_mixtures(pool))} of them whole and of as many sources as asked for"
-    found, left_out = "", {}
+    found, left_out = "", dict[str, list[str]]()
     if _of_official_pairs(pool, evaluation):
         draws, left_out = official_pairs(pool)
         found = f"; {len(draws)} official pairs"
     elif evaluation.crop == "annotated":
         draws, _, left_out = annotated_pictures(pool)
         found = f"; {len(draws)} annotated pictures of {len(np.unique(draws.chosen))} clips"
-    return found + "".join(f", {count} {why}" for why, count in left_out.items())
+    return found + "".join(f", {len(clips)} {why} (as {clips[0]})" for why, clips in left_out.items() if clips)
 
 
 def plan_epoch(pool: ClipPool, *, seed: int, epoch: int) -> pa.Table:
@@ -233,10 +232,9 @@ def rows_of(
     whole = pool.mixing.arrangement == "whole"
     wanted = ["clip_id", "shard", "audio_offset", "audio_bytes", "num_samples"]
     wanted += ["class_ids"] if whole else []
-    if pictures.shape[-1]:
-        wanted += ["frame_offsets", "frame_sizes", "frame_checks"]
-        wanted += ["boxes", "mask_offset", "mask_bytes", "mask_check"] if views is None else []
-    flat = pool.table.select(wanted).take(pa.array(clips))
+    P = pictures.shape[-1]
+    masks = ["mask_offset", "mask_bytes", "mask_check"] if P == 1 and views is None else []
+    flat = pool.table.select(wanted + masks).take(pa.array(clips))
     offsets = pa.array(np.concatenate([[0], np.cumsum(present.sum(axis=1))]), pa.int32())
 
     def per_source(values: pa.ChunkedArray | pa.Array | np.ndarray) -> pa.Array:
@@ -253,19 +251,21 @@ def rows_of(
         "gain": per_source(gains[present]),
         "checks": per_source(_checks(pool, clips, starts)),
     }
-    P = pictures.shape[-1]
     if P:
         chosen = pictures[present]
         columns["picture"] = per_source(_lists(chosen))
-        places = list_array(flat["frame_offsets"]).offsets.to_numpy()[:-1, None] + chosen
+        # Only what the chosen pictures have: of a video with thousands, as many rows may be made.
+        places = pool.picture_times[0][clips, None] + chosen
         for name in ("frame_offsets", "frame_sizes", "frame_checks"):
-            values = list_array(flat[name]).flatten().take(pa.array(places.ravel()))
+            values = list_array(pool.table[name]).flatten().take(pa.array(places.ravel()))
             columns[name] = per_source(_lists(values, P))
         if views is not None:
             columns["view"] = per_source(_lists(views[present].astype(np.float32)))
-        elif P == 1:
-            for name in ("boxes", "mask_offset", "mask_bytes", "mask_check"):
-                columns[name] = per_source(flat[name])
+    if masks:
+        columns["boxes"] = per_source(
+            boxes_of_pictures(list_array(pool.table["boxes"]), clips, pictures[present][:, 0])
+        )
+        columns |= {name: per_source(flat[name]) for name in masks}
     return pa.table(columns)
 
 
@@ -274,22 +274,16 @@ def with_class_ids(plan: pa.Table, own: np.ndarray) -> pa.Table:
 
     Boxes of a class that has none, NO_CLASS in `own`, are then of no source.
     """
+    if np.array_equal(own, np.arange(len(own))):
+        return plan
     ids = np.append(own, NO_CLASS).astype(np.int32)  # what the id NO_CLASS points to
     column = list_array(plan["class_id"])
     mapped = pa.ListArray.from_arrays(column.offsets, pa.array(ids[column.flatten().to_numpy()]))
     plan = plan.set_column(plan.column_names.index("class_id"), "class_id", mapped)
     if "boxes" not in plan.column_names:
         return plan
-
-    def of_box(class_id: int | None) -> int | None:
-        return class_id if class_id is None else int(own[class_id]) if own[class_id] != NO_CLASS else _NO_SOURCE
-
-    boxes = [
-        [of_clip and [{**box, "class_id": of_box(box["class_id"])} for box in of_clip] for of_clip in row]
-        for row in plan["boxes"].to_pylist()
-    ]
-    place = plan.column_names.index("boxes")
-    return plan.set_column(place, "boxes", pa.array(boxes, plan.schema.field(place).type))
+    boxes = in_class_ids(plan["boxes"], own)
+    return plan.set_column(plan.column_names.index("boxes"), "boxes", boxes)
 
 
 def _lists(values: np.ndarray | pa.Array, length: int | None = None) -> pa.Array:

@@ -33,7 +33,8 @@ def render(rows: pa.Table, source: ClipSource, mixing: Mixing, new_array: NewArr
     carries the sound and the others are silent.
 
     `has_truth` is whether anybody said where a source is in its picture. If so, its `truth` may yet be empty: a box
-    that lies outside the picture, is inside-out or covers no whole pixel; a mask without an object.
+    that lies outside the picture, is inside-out or covers no whole pixel, or was left out of the index with all others
+    of its clip; a mask without an object.
     """
     B, N, P, S = len(rows), mixing.num_sources, mixing.pictures_per_source, mixing.picture_side
     whole = mixing.arrangement == "whole"
@@ -124,6 +125,6 @@ def _truth(reader: ClipReader, clip: dict[str, Any], mixing: Mixing, columns: Co
             raise reader.damaged(clip, f"its mask {error}; it was written so: make its shard again") from error
     elif clip["boxes"] is not None:
         class_id = int(columns["class_ids"][at])
-        truth = truth_of_boxes(clip["boxes"], clip["picture"][0], class_id, mixing.picture_side)
+        truth = truth_of_boxes(clip["boxes"], class_id, mixing.picture_side)
     if truth is not None:
         columns["truth"][at], columns["has_truth"][at] = truth, True

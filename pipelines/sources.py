@@ -64,8 +64,9 @@ def middle_crops(pool: ClipPool, chosen: np.ndarray) -> Draws:
     return Draws(chosen, np.where(pool.sounds(clips, starts), starts, pool.loudest_crops(clips)))
 
 
-def official_pairs(pool: ClipPool) -> tuple[Draws, dict[str, int]]:
-    """Each clip with the partner that its data set names, in the order of clip ids, and the pairs left out, by reason.
+def official_pairs(pool: ClipPool) -> tuple[Draws, dict[str, list[str]]]:
+    """Each clip with the partner that its data set names, in the order of clip ids, and the clips whose pairs are left
+    out, by reason.
 
     Raises UsageError if the data set names none.
     """
@@ -74,17 +75,17 @@ def official_pairs(pool: ClipPool) -> tuple[Draws, dict[str, int]]:
     names = pool.table["clip_id"].to_pylist()
     partners = pool.table["partner"].to_pylist()
     number_of = {name: number for number, name in enumerate(names)}
-    left_out = {"without their partner": 0, "of one class": 0}
+    left_out: dict[str, list[str]] = {"without their partner": [], "of one class": []}
     pairs = []
     for name, partner in sorted(zip(names, partners, strict=True)):
         if partner is None:
             continue
         if partner not in number_of:
-            left_out["without their partner"] += 1
+            left_out["without their partner"].append(name)
             continue
         pair = number_of[name], number_of[partner]
         if pool.kinds[pair[0]] == pool.kinds[pair[1]]:
-            left_out["of one class"] += 1
+            left_out["of one class"].append(name)
         else:
             pairs.append(pair)
     if not pairs:
@@ -92,7 +93,7 @@ def official_pairs(pool: ClipPool) -> tuple[Draws, dict[str, int]]:
             f"{pool.manifest.folder} has no official pairs in its {pool.split} split: shard it with a list of pairs "
             "(jobs/shard_vggss.py --duet), or leave --evaluation.pairs at drawn"
         )
-    return middle_crops(pool, np.array(pairs, np.int64)), {reason: count for reason, count in left_out.items() if count}
+    return middle_crops(pool, np.array(pairs, np.int64)), left_out
 
 
 def window_order(shard: np.ndarray, key: tuple[int, ...], window_shards: int) -> tuple[np.ndarray, np.ndarray]:

@@ -115,6 +115,7 @@ def localized_trial(
     """A trial of a model that localizes."""
     status = "finished" if ious else "failed: OutOfMemoryError"
     trial = made_trial(label, overrides, None, status=status, metrics={"loss/total": [(1, 2.0), (10, 1.0)]})
+    trial.params = {"evaluation.peak_share": "0.5", **trial.params}
     trial.results = made_localization(ious) if ious else None
     return trial
 

@@ -1,4 +1,4 @@
-"""A registered model separates as its checkpoint does, in a process that has MLflow alone."""
+"""A registered separator or localizer answers as its checkpoint does, the separator where MLflow is all there is."""
 
 from __future__ import annotations
 

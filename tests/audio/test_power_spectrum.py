@@ -12,8 +12,6 @@ def test_three_seconds_have_the_papers_and_the_codes_size():
     three_seconds = torch.zeros(2, 66150)
     assert LogPowerSpectrum(PowerSpectrumConfig())(three_seconds).shape == (2, 1, 257, 300)
     assert LogPowerSpectrum(PowerSpectrumConfig(hop="code238"))(three_seconds).shape == (2, 1, 257, 276)
-    assert PowerSpectrumConfig().num_frames(66150) == 300
-    assert PowerSpectrumConfig(hop="code238").num_frames(66150) == 276
 
 
 @pytest.mark.parametrize(("hop", "overlap"), [("paper300", 293), ("code238", 274)])

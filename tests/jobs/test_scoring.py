@@ -1,6 +1,9 @@
 """What jobs do with a trained model."""
 
+import shutil
 from dataclasses import replace
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -9,12 +12,16 @@ import pytest
 from cocktail.config import Evaluation
 from cocktail.evaluate import Trained
 from cocktail.metrics.results import RESULTS
+from cocktail.report.scored_run import ScoredRun
 from cocktail.report.separation_report import metrics_of, tables_by_number
 from cocktail.types import UsageError
 from jobs import sgn_musdb18
-from jobs.scoring import Scoring, in_classes_of, make_test_list
+from jobs.scoring import Scoring, in_classes_of, make_test_list, rules_of
 from pipelines.index import IndexRow, make_index
 from tests.integration.small_experiment import SMALL
+from tests.report.test_localization_comparison import LeftHalf
+from tests.report.test_localization_tables import mixture, source
+from tests.report.test_localization_tables import table as localized
 from tests.toy_shards import CLASSES, RATE, make_toy_shards, toy_clip, write_shards
 
 
@@ -65,6 +72,27 @@ def test_tables_and_metrics_keep_single_sources_apart():
     metrics = metrics_of(results)
     assert (metrics["test/m/sdr"], metrics["test/m/num_mixtures"], metrics["test/m/num_sources"]) == (3.0, 1, 2)
     assert metrics_of(results.slice(2))["test/m/sdr"] == 50.0
+
+
+def test_stored_results_of_maps_say_by_what_rules_they_came_about(tmp_path):
+    """So that the file alone can be compared."""
+    evaluation = Evaluation(peak_share=0.2, single_threshold=0.3, fixed_threshold=1.5, num_examples=0)
+    test = Scoring(
+        checkpoint="",
+        trained=replace(trained(CLASSES), name="model", model=LeftHalf()),
+        manifest=make_toy_shards(tmp_path / "shards", num_shards=1, clips_per_shard=1, num_test=1),
+        mixtures=pa.table({"class_id": [[0]]}),
+        mixing=SMALL.mixing,
+        evaluation=evaluation,
+        resources=SMALL.resources,
+    )
+    tracked: Any = SimpleNamespace(
+        histories=lambda prefixes: {},
+        store=lambda folder: shutil.copy(folder / "results.parquet", tmp_path),
+        log=lambda metrics, step: None,
+    )
+    test.report(localized(mixture("a", source(0.5, iou=0.5), system="model")), tracked, 0)
+    assert ScoredRun.read(str(tmp_path)).board.rules == rules_of(evaluation)
 
 
 def test_mixtures_that_the_model_cannot_separate_are_refused_before_anything_is_read(tmp_path):

@@ -144,6 +144,18 @@ def test_a_fixed_threshold_is_one_for_all_maps():
     assert column(score_maps(two, system, fixed_threshold=0.5), "m", "iou_peak") == [1, 1]
 
 
+@pytest.mark.parametrize("threshold", [-5.0, 0.0, 0.5, 5.0])
+def test_controls_take_everything_the_box_and_the_truth_by_any_fixed_threshold(threshold):
+    two = mixtures([[4, 7]], left())
+    systems = {"m": localization(two.wide_truths, [[4, 7]]), "m, split": localization(two.truths, [[NO_CLASS] * 2])}
+    table = score_maps(two, systems, fixed_threshold=threshold)
+    assert column(table, "constant map", "iou_fixed") == [0.25, 0.25]
+    assert column(table, "constant map, split", "iou_fixed") == [0.5, 0.5]
+    assert column(table, "ideal map", "iou_fixed") == column(table, "ideal map, split", "iou_fixed") == [1, 1]
+    for box in ("centred box", "centred box, split"):
+        assert column(table, box, "iou_fixed") == column(table, box, "iou_peak")
+
+
 def test_the_share_of_the_peak_is_a_setting():
     one = mixtures([[4]], left())
     graded = left().float() + 0.3 * (~left())

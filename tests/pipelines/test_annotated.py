@@ -33,7 +33,10 @@ def test_the_sound_around_each_marked_picture_is_an_item_in_order_of_time(manife
     assert plan["picture"].to_pylist() == [[[0]], [[3]]]
     # At the clip's start there is no second and a half before the picture.
     assert plan["start"].to_pylist() == [[0], [1500]]
-    told = "; 2 annotated pictures of 1 clips, 1 clips without an annotated picture, 1 annotated pictures amid silence"
+    told = (
+        "; 2 annotated pictures of 1 clips, 1 clips without an annotated picture (as solo1), "
+        "1 annotated pictures amid silence (as solo0)"
+    )
     assert describe(pool, ANNOTATED).endswith(told)
     batch = read_mixtures(plan, ClipSource.of(manifest), SINGLE)
     assert batch.pictures is not None

@@ -72,15 +72,20 @@ def boxes(row):
     return [(box["picture"], box["class_id"], *(box[corner] for corner in ("x0", "y0", "x1", "y1"))) for box in row]
 
 
+def frame(youtube_id, second, number):
+    """The name of an annotated frame in DSOL's files."""
+    return f"{youtube_id}_0_1000/frame_{second:03d}/{number:05d}.jpg"
+
+
 def dsol(entries):
     """{(video, second, frame): [(category, x y w h)]} as DSOL writes it, its misspelt key included."""
     return {
-        f"{youtube_id}_0_1000/frame_{second:03d}/{frame:05d}.jpg": {
+        frame(youtube_id, second, number): {
             "bbox": [{"box": [0, 0, 9, 9], "normbox": box, "category_id": category} for category, box in objects],
             "wdith": 640,
             "height": 360,
         }
-        for (youtube_id, second, frame), objects in entries.items()
+        for (youtube_id, second, number), objects in entries.items()
     }
 
 
@@ -375,8 +380,8 @@ def test_a_box_is_turned_to_corners_on_the_frame_nearest_in_time(tmp_path):
     assert rows[2]["boxes"] is None
     assert rows[3]["boxes"] is None
     assert notes(table) == [
-        "1 annotated frames are of clips that are not in the index: left out",
-        "1 annotated frames have no box",
+        f"1 annotated frames are of clips that are not in the index: left out; the first: {frame(video(9), 0, 0)}",
+        f"1 annotated frames have no box; the first: {frame(video(2), 0, 0)}",
     ]
 
 
@@ -393,7 +398,9 @@ def test_of_moments_with_the_same_nearest_frame_the_nearest_one_counts(tmp_path)
     path = write_json(tmp_path / "solotest.json", dsol(given))
     table = index(tmp_path, solo, boxes=(path,))
     assert boxes(table["boxes"].to_pylist()[0]) == [(1, 0, *CORNERS)]
-    assert notes(table) == ["2 annotated frames share their nearest frame with a nearer one: left out"]
+    assert notes(table) == [
+        "2 annotated frames share their nearest frame with a nearer one: left out; the first: " + frame(video(1), 1, 31)
+    ]
 
 
 def test_moments_without_a_frame_near_and_of_other_frame_rates_are_left_out_and_counted(tmp_path):
@@ -408,29 +415,37 @@ def test_moments_without_a_frame_near_and_of_other_frame_rates_are_left_out_and_
     first, second = table["boxes"].to_pylist()
     assert (boxes(first), second) == ([(2, 0, *CORNERS)], None)
     assert notes(table) == [
-        "1 annotated frames are of videos with other than 30 a second: left out",
-        "2 annotated frames have no frame of the clip near them: left out",
+        f"1 annotated frames are of videos with other than 30 a second: left out; the first: {frame(video(2), 1, 25)}",
+        f"2 annotated frames have no frame of the clip near them: left out; the first: {frame(video(1), 3, 91)}",
     ]
 
 
-def test_boxes_are_clipped_and_those_beyond_the_picture_or_without_area_left_out(tmp_path):
-    solo = make(tmp_path, 9, cello=[1])
+def test_boxes_are_cut_at_every_edge_and_those_without_area_in_the_picture_left_out(tmp_path):
+    solo = make(tmp_path, 9, cello=[1, 2])
     places = [
-        [0.5, 0.5, 0.5009, 0.5],
+        [0.5, 0.5, 0.5009, 0.5],  # rounding, of which nothing is said
         [-0.25, -0.5, 0.5, 0.75],
-        [0.5, 0.5, 0.502, 0.25],
+        [0.5, 0.5, 0.75, 0.25],
         [0.5, 0.5, 0.25, 0.502],
         [0.5, 0.5, 0, 0.25],
         [0.5, 0.5, 0.25, -0.25],
         [math.nan, 0.5, 0.25, 0.25],
+        [1.25, 0.5, 0.25, 0.25],
     ]
     given = {(video(1), second, 30 * second): [(1, place)] for second, place in enumerate(places)}
+    given[video(2), 0, 0] = [(1, [-0.5, 0, 0.25, 1])]
     table = index(tmp_path, solo, boxes=(write_json(tmp_path / "solotest.json", dsol(given)),))
-    assert boxes(table["boxes"].to_pylist()[0]) == [(0, 0, 0.5, 0.5, 1.0, 1.0), (1, 0, 0.0, 0.0, 0.25, 0.25)]
+    first, second = table["boxes"].to_pylist()
+    assert boxes(first) == [
+        (0, 0, 0.5, 0.5, 1.0, 1.0),
+        (1, 0, 0.0, 0.0, 0.25, 0.25),
+        (2, 0, 0.5, 0.5, 1.0, 0.75),
+        (3, 0, 0.5, 0.5, 0.75, 1.0),
+    ]
+    assert second == []  # somebody looked, and nothing is left
     assert notes(table) == [
-        "1 boxes begin over the edge of the picture: cut there",
-        "3 boxes have no area: left out",
-        "2 boxes reach over the edge of the picture: left out",
+        f"5 boxes have no area in the picture: left out; the first: {frame(video(1), 4, 120)}",
+        f"3 boxes reach over the edge of the picture: cut there; the first: {frame(video(1), 1, 30)}",
     ]
 
 
@@ -450,7 +465,10 @@ def test_annotated_pictures_are_taken_from_their_own_folder_if_it_is_given(tmp_p
     assert first["pictures"][3]["path"] == str(boxed / f"{video(1)}_0_1000" / "frame_001" / "00045.jpg")
     assert boxes(first["boxes"]) == [(1, 0, *CORNERS), (3, 0, *CORNERS)]
     assert (seconds(second), second["boxes"]) == ([0.0, 1.0, 2.0], None)
-    assert notes(table) == ["1 annotated frames have no box", "1 annotated pictures are missing: left out"]
+    assert notes(table) == [
+        f"1 annotated frames have no box; the first: {frame(video(1), 0, 14)}",
+        f"1 annotated pictures are missing: left out; the first: {frame(video(2), 0, 7)}",
+    ]
     with pytest.raises(UsageError, match=r"elsewhere holds none of the 3 annotated pictures, as .*00045.jpg"):
         index(tmp_path, solo, boxes=given_boxes, box_frames=str(tmp_path / "elsewhere"))
 
@@ -488,7 +506,9 @@ def test_a_frame_that_two_files_annotate_has_its_boxes_once(tmp_path):
     again = [{"file": f"{video(1)}_001_00037", "class": "cello", "bbox": BOX}]
     table = index(tmp_path, solo, boxes=(first, write_json(tmp_path / "music_solo.json", again)))
     assert boxes(table["boxes"].to_pylist()[0]) == [(1, 0, *CORNERS)]
-    assert notes(table) == ["1 annotated frames occur again: the first time counts"]
+    assert notes(table) == [
+        f"1 annotated frames occur again: the first time counts; the first: {video(1)}_001_00037.jpg"
+    ]
 
 
 @pytest.mark.parametrize(

@@ -328,7 +328,10 @@ def test_official_pairs_are_taken_as_they_are(manifest):
     assert plan["clip_id"].to_pylist() == [["clip040", "clip041"], ["clip043", "clip042"]]
     pool = usable_clips(paired, MIXING, "test")
     told = plans.describe(pool, Evaluation(pairs="official"))
-    assert told == "test: 6 clips of 5 classes; 2 official pairs, 1 without their partner, 1 of one class"
+    assert told == (
+        "test: 6 clips of 5 classes; 2 official pairs, 1 without their partner (as clip041), "
+        "1 of one class (as clip045)"
+    )
     with pytest.raises(UsageError, match="no official pairs"):
         plan_test(manifest, MIXING, split="test", seed=1, num_mixtures=None, pairs="official")
 

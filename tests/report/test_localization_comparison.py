@@ -6,15 +6,17 @@ from types import SimpleNamespace
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import torch
 
 from cocktail.config import Mixing
 from cocktail.metrics.localization_results import CENTRED_BOX, CONSTANT_MAP, IDEAL_MAP, SAME_CLASS
 from cocktail.report.comparison import Side, compare, comparison_figure, describe, store_comparison
-from cocktail.report.localization_tables import ScoringRules, summarise
+from cocktail.report.localization_tables import summarise
 from cocktail.report.scored_run import ScoredRun
 from cocktail.report.scores import LocalizationScores, Score, is_control, own_systems, scoreboard
+from cocktail.report.scoring_rules import ScoringRules
 from cocktail.types import Localization, MixtureBatch, UsageError
 from tests.report.test_comparison import side as separated
 from tests.report.test_localization_tables import mixture, source, table
@@ -27,11 +29,16 @@ def results(ious: dict[str, float], pairs: dict[str, tuple[float, float]], syste
     """AP is half of the IoU."""
     single = [mixture(name, source(iou / 2, iou=iou), system=system) for name, iou in ious.items()]
     double = [mixture(name, *(source(v / 2, iou=v) for v in pair), system=system) for name, pair in pairs.items()]
-    return table(*single, *double)
+    return scored(table(*single, *double))
 
 
 def side(letter: str, found: pa.Table, **known) -> Side:
     return Side.of(letter, ScoredRun(results=found, name=f"run-{letter}", **{"stored": "x", **known}), None)
+
+
+def scored(found: pa.Table, **rules: float) -> pa.Table:
+    """Results that say by what rules they came about."""
+    return ScoringRules(**rules).written_to(found)
 
 
 @pytest.fixture
@@ -86,9 +93,35 @@ def test_results_of_other_kinds_or_rules_are_refused():
     a = side("A", results(ONE, {}))
     with pytest.raises(UsageError, match="they are run-A of localization and run-B of separation"):
         compare(a, separated("B", {"s1": (1.0,)}))
-    other = side("B", results(ONE, {}), tags={"evaluation.peak_share": "0.1"})
+    other = side("B", scored(results(ONE, {}), peak_share=0.1))
     with pytest.raises(UsageError, match=r"by different rules cannot be compared: .*peak_share=0.1.*evaluate.py"):
         compare(a, other)
+
+
+def test_files_of_results_say_by_what_rules_they_came_about(tmp_path):
+    for name, rules in (
+        ("a", {}),
+        ("b", {"peak_share": 0.2}),
+        ("c", {"single_threshold": 0.3, "multi_threshold": 0.1}),
+    ):
+        pq.write_table(scored(results(ONE, {"d": (0.2, 0.2)}), **rules), tmp_path / f"{name}.parquet")
+    a, b, c = (side_of_file(tmp_path / f"{name}.parquet") for name in "abc")
+    assert [score.title for score in compare(c, c).board.groups[0].scores] == ["AP", "IoU@0.3", "AUC"]
+    assert "by peak(0.2)" in compare(b, b).board.told
+    for other in (b, c):
+        with pytest.raises(UsageError, match="by different rules cannot be compared"):
+            compare(a, other)
+
+
+def test_a_file_that_does_not_say_its_rules_is_refused_with_what_to_do(tmp_path):
+    pq.write_table(results(ONE, {}).replace_schema_metadata(None), tmp_path / "old.parquet")
+    old = side_of_file(tmp_path / "old.parquet")
+    with pytest.raises(UsageError, match=r"old.parquet: nothing says by which rules .*give its MLflow run, or score"):
+        compare(old, old)
+
+
+def side_of_file(path) -> Side:
+    return Side.of("A", ScoredRun.read(str(path)), None)
 
 
 def test_means_over_mixtures_are_the_scores_that_a_run_reports():
@@ -123,7 +156,7 @@ def test_what_rounds_to_nothing_has_no_minus():
 
 def test_rules_are_those_of_the_runs_settings():
     told = {"evaluation.peak_share": "0.2", "evaluation.multi_threshold": "0.1", "evaluation.fixed_threshold": "None"}
-    board = scoreboard(results(ONE, {"d": (0.1, 0.1)}), told)
+    board = scoreboard(results(ONE, {"d": (0.1, 0.1)}).replace_schema_metadata(None), told)
     assert board.rules == ScoringRules(peak_share=0.2, multi_threshold=0.1)
     assert [score.title for score in board.groups[1].scores] == ["CAP", "PIAP", "CIoU@0.1", "AUC"]
     assert "by peak(0.2)" in board.told

@@ -11,8 +11,8 @@ from PIL import Image
 
 from cocktail.audio.mixing import mix, superpose
 from cocktail.report.localization_examples import localize_examples, store_example
-from cocktail.report.localization_tables import ScoringRules
 from cocktail.report.overlays import TRUTH_COLOUR, overlays_figure
+from cocktail.report.scoring_rules import ScoringRules
 from cocktail.types import NO_CLASS, Localization, MixtureBatch
 
 CLASSES = ("dog barking", "bee, wasp, etc. buzzing", "rain")

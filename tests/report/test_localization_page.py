@@ -14,9 +14,9 @@ from cocktail.metrics.localization_results import LOCALIZATION_RESULTS
 from cocktail.report import localization_examples, localization_page
 from cocktail.report.localization_examples import LocalizedExample
 from cocktail.report.localization_page import localization_report
-from cocktail.report.localization_tables import ScoringRules
 from cocktail.report.overlays import Scene
 from cocktail.report.report import Subject
+from cocktail.report.scoring_rules import ScoringRules
 from tests.models.shapes_and_tones import scenes
 
 CLASSES = ("bell", "<drum>")
@@ -96,6 +96,7 @@ def test_the_page_and_the_files_hold_all_that_there_is(tmp_path, example, monkey
         *("Scores", "Mixtures of 2 sources", "What is there", "Examples", "Mixture 00aa: bell and &lt;drum&gt;"),
         *("By class", "Vectors by class", "Learning curves"),
     ]
+    assert "Maps of bell and &lt;drum&gt; over the picture of mixture 00aa" in page
     assert len(re.findall("<audio ", page)) == 3 and len(re.findall("<img ", page)) == 3
     assert all(source.startswith("data:") for source in re.findall(r'\s(?:src|href)="([^"]*)"', page))
 
@@ -109,4 +110,7 @@ def test_of_what_is_not_there_nothing_is_shown(tmp_path):
     assert re.findall("<h2>(.*?)</h2>", page) == ["Scores", "By class"]
     assert text.endswith("Excluded: 1 no truth.")
     assert {name.split("/")[1] for name in metrics} == {"avgn", "constant_map"}
-    assert "| bell   |      11 | 75.0 |" in (tmp_path / "by_class.md").read_text()
+    assert (
+        "| bell   |      11 |                37.5 |           18.8 | 75.0 |         11 |"
+        in (tmp_path / "by_class.md").read_text()
+    )

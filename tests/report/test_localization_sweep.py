@@ -105,9 +105,20 @@ def test_the_papers_numbers_stand_beside_ours_in_a_table_of_each_number(text):
     assert "(the paper's own setting), in percent" in text
 
 
+def test_the_papers_numbers_keep_their_thresholds_where_ours_are_others(tmp_path):
+    overrides = {DEPTH: 3, "evaluation.single_threshold": 0.3, "evaluation.multi_threshold": 0.1}
+    trial = localized_trial("ours", {DEPTH: 3}, {1: [0.4], 2: [0.2]})
+    trial.params |= {path: str(value) for path, value in overrides.items()}
+    report_sweep(tmp_path, made_sweep([[DEPTH]], [trial]), 0, never, never)
+    text = (tmp_path / "report.md").read_text()
+    single, double = (cells(text[text.index(f"Mixtures of {number} source") :], "setting", "|") for number in (1, 2))
+    assert single[5:7] == ["IoU@0.3", "paper IoU@0.5"]
+    assert double[7:9] == ["CIoU@0.1", "paper CIoU@0.3"]
+
+
 def test_all_parts_are_of_maps(text):
     assert cells(text, "depth 1", "### Other readings")[1:] == ["40.0", "20.0"]
-    assert cells(text, "class 0", "## By class: depth 1")[:5] == ["class 0", "4", "18.8", "37.5", "37.5"]
+    assert cells(text, "class 0", "## By class: depth 1")[:6] == ["class 0", "4", "37.5", "37.5", "18.8", "4"]
     assert "No pictures and sounds of depth 3:" in text
     assert "Best and worst are by the AUC, 2 sources of depth 3" in text
     assert "dB" not in text and "SDR" not in text
@@ -156,10 +167,11 @@ def test_an_example_is_an_overlay_of_both_settings_and_sounds():
     assert isinstance(scores, Table) and isinstance(picture, Picture) and isinstance(players, Sounds)
     assert list(scores.rows) == [[label, "25.0", "25.0", "100.0", "52.5"] for label in ("3", "1")]
     assert picture.png.startswith(b"\x89PNG")
-    assert f"Maps of bell and drum over the picture of mixture {name}, by 3 and by 1;" in picture.caption
+    assert f"Maps of bell and drum over the picture of mixture {name}, a row a system: 3; 1." in picture.caption
     assert [sound.name for sound in players.sounds] == [
         f"{name}-{kind}.wav" for kind in ("mixture", "truth-0", "truth-1")
     ]
+    assert [sound.label for sound in players.sounds] == ["mixture", "only bell", "only drum"]
 
 
 def test_trials_that_were_scored_by_other_rules_are_said(tmp_path):

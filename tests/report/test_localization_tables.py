@@ -7,7 +7,6 @@ import pytest
 
 from cocktail.metrics.localization_results import LOCALIZATION_RESULTS, SAME_CLASS
 from cocktail.report.localization_tables import (
-    ScoringRules,
     by_class,
     class_table,
     excluded_text,
@@ -17,6 +16,7 @@ from cocktail.report.localization_tables import (
     summarise,
     system_table,
 )
+from cocktail.report.scoring_rules import ScoringRules
 
 CLASSES = ("bell", "drum", "harp")
 BELL, DRUM, HARP = range(3)
@@ -160,12 +160,23 @@ def test_by_class_takes_sources_of_mixtures_that_count():
     )
     found = by_class(results, "model", CLASSES)
     assert found.to_pylist() == [
-        {"class": "drum", "sources": 1, "ap": 1.0, "iou_peak": 1.0, "iou_half": 0.5},
-        {"class": "bell", "sources": 2, "ap": 0.75, "iou_peak": 0.5, "iou_half": 0.25},
+        {"class": "drum", "sources": 1, "iou_peak": 1.0, "iou_half": 0.5, "ap": 1.0, "ap_sources": 1},
+        {"class": "bell", "sources": 2, "iou_peak": 0.5, "iou_half": 0.25, "ap": 0.75, "ap_sources": 2},
     ]
     header, rows = class_table(found, RULES)
-    assert header == ["class", "sources", "AP", "mean IoU, peak(0.5)", "mean IoU, half"]
-    assert rows[1] == ["bell", "2", "75.0", "50.0", "25.0"]
+    assert header == ["class", "sources", "mean IoU, peak(0.5)", "mean IoU, half", "AP", "of sources"]
+    assert rows[1] == ["bell", "2", "50.0", "25.0", "75.0", "2"]
+
+
+def test_by_class_counts_the_sources_that_the_ap_is_of():
+    """A map for all sources has no AP of several."""
+    results = table(mixture("a", source(iou=0.25), source(iou=1.0)), mixture("b", source(1.0, iou=0.75)))
+    header, rows = class_table(by_class(results, "model", CLASSES), RULES)
+    found = [dict(zip(header, row, strict=True)) for row in rows]
+    assert [(row["class"], row["sources"], row["AP"], row["of sources"]) for row in found] == [
+        ("drum", "1", "", "0"),
+        ("bell", "2", "100.0", "1"),
+    ]
 
 
 def test_presence_is_told_of_what_is_heard_and_seen():

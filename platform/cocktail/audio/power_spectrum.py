@@ -41,10 +41,6 @@ class PowerSpectrumConfig:
         """Samples between frames."""
         return _HOPS[self.hop]
 
-    def num_frames(self, num_samples: int) -> int:
-        """M of T samples: frames that lie wholly within them."""
-        return 1 + (num_samples - N_FFT) // self.hop_length
-
 
 class LogPowerSpectrum(nn.Module):
     """ln(S + 1e-7) / 12, float32 [B, 1, F, M], of waveforms [B, T] in full scale 1; S is one-sided, per Hz."""

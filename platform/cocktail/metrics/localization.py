@@ -145,7 +145,7 @@ def ciou(ious: Tensor, rule: CiouRule = "image") -> Tensor:
 
 
 def constant_map(height: int, width: int) -> Tensor:
-    """float32 [H, W] of zeros: its AP is the object's share, and every binary rule takes all of it."""
+    """float32 [H, W] of zeros: its AP is the object's share, and `peak` and `half` take all of it."""
     return torch.zeros(height, width)
 
 
@@ -162,7 +162,7 @@ def centred_box(height: int, width: int) -> Tensor:
 
 
 def ideal_maps(truths: Tensor) -> Tensor:
-    """float32 [..., H, W]: maps that rank all pixels of the truth above all others, the ceiling of each rule.
+    """float32 [..., H, W]: maps that rank all pixels of the truth above all others, the ceiling of `peak` and `half`.
 
     Within the object, and outside, pixels are ranked by place: equal ones, `half` would take all. Where all is object
     the map is constant.

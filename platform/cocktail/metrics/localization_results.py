@@ -1,6 +1,7 @@
 """The table of localization results: which map is taken for which source, its scores, a row a source.
 
-Beside the systems stand controls, which hear and see nothing: a constant map, a centred box, and the truth itself.
+Beside the systems stand controls, which hear and see nothing: a constant map, a centred box, and the truth itself. By
+a fixed threshold, whatever it is, they take all of the picture, the box, and the truth.
 
 Shape letters: B mixtures, N sources, L maps of a system, K pictures of a mixture, H and W height and width of one, D
 width of vectors.
@@ -140,6 +141,9 @@ class _Maps:
     """bool [B]: whether maps are told apart, by class or picture, so that several sources have each its own."""
     class_ids: Tensor | None = None
     """int64 [B, L]; None for controls."""
+    area: Tensor | None = None
+    """bool [B or 1, L, H, W']: of controls, what they take by a fixed threshold, whatever it is: one on the scale of a
+    model's maps says nothing about theirs."""
 
 
 def score_maps(
@@ -222,15 +226,18 @@ def _controls(truths: Tensor, split: bool) -> dict[str, _Maps]:
     """The controls on the pictures of truths [B, N, H, W']; the first two are the same for all sources."""
     B, N, H, W = truths.shape
     places = torch.arange(N, device=truths.device).expand(B, N)
+    flat, box = (each.to(truths.device)[None, None] for each in (constant_map(H, W), centred_box(H, W)))
     maps = {
-        CONSTANT_MAP: (constant_map(H, W).to(truths.device)[None, None], torch.zeros_like(places)),
-        CENTRED_BOX: (centred_box(H, W).to(truths.device)[None, None], torch.zeros_like(places)),
-        IDEAL_MAP: (ideal_maps(truths), places),
+        CONSTANT_MAP: (flat, torch.zeros_like(places), torch.ones_like(flat, dtype=torch.bool)),
+        CENTRED_BOX: (box, torch.zeros_like(places), box > 0),
+        IDEAL_MAP: (ideal_maps(truths), places, truths),
     }
     named = torch.ones(B, dtype=torch.bool, device=truths.device)
     return {
-        name + (f", {SPLIT}" if split else ""): _Maps(maps=values, chosen=chosen, split=split, is_named=named)
-        for name, (values, chosen) in maps.items()
+        name + (f", {SPLIT}" if split else ""): _Maps(
+            maps=values, chosen=chosen, split=split, is_named=named, area=area
+        )
+        for name, (values, chosen, area) in maps.items()
     }
 
 
@@ -251,7 +258,7 @@ def _scores(maps: _Maps, truths: Tensor, peak_share: float, fixed_threshold: flo
     nowhere = ap.isnan().any(dim=1, keepdim=True)  # no order suits best where a source is nowhere
     binary = {"iou_peak": peak(maps.maps, peak_share), "iou_half": half(maps.maps)}
     if fixed_threshold is not None:
-        binary["iou_fixed"] = fixed(maps.maps, fixed_threshold)
+        binary["iou_fixed"] = fixed(maps.maps, fixed_threshold) if maps.area is None else maps.area
     scores = {
         "ap": ap.masked_fill(unnamed, torch.nan),
         "ap_best_order": ap_best_order.masked_fill(unnamed | nowhere, torch.nan),

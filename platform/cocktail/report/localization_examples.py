@@ -21,8 +21,10 @@ from cocktail.metrics.localization import centred_box, constant_map, peak
 from cocktail.metrics.localization_results import CENTRED_BOX, CONSTANT_MAP, LocalizedMixtures, score_maps
 from cocktail.report.examples import names_of
 from cocktail.report.figures import write_sounds
-from cocktail.report.localization_tables import ScoringRules, percent
+from cocktail.report.localization_tables import percent
 from cocktail.report.overlays import Scene, Shown, overlays_figure
+from cocktail.report.page import Part, Picture, players
+from cocktail.report.scoring_rules import ScoringRules
 from cocktail.report.tables import class_name, rows_of
 from cocktail.types import NO_CLASS, Localization, Localizer, MixtureBatch
 
@@ -96,6 +98,22 @@ def store_example(folder: Path, example: LocalizedExample) -> None:
     example.figure.savefig(folder / f"{example.mixture_id}.png", dpi=FIGURE_DPI)
     write_sounds(own, scene.mixture, example.references, None, scene.class_names, scene.sample_rate_hz)
     Image.fromarray(scene.picture).save(own / "picture.png")
+
+
+def localized_parts(example: LocalizedExample, png: bytes) -> list[Part]:
+    """A page's view of one mixture: its figure, already drawn, and players of its sounds."""
+    scene, name = example.scene, example.mixture_id
+    picture = Picture(
+        f"{name}.png",
+        png,
+        f"Maps of {' and '.join(scene.class_names)} over the picture of mixture {name}, a row a system: "
+        f"{'; '.join(scene.systems)}. The solid line is the truth, the dashed one what the map says by {example.rule}. "
+        "AP and IoU in percent.",
+    )
+    sounds = [("mixture", "mixture", scene.mixture)]
+    if len(scene.class_names) > 1:
+        sounds += [(f"truth-{n}", f"only {c}", example.references[n]) for n, c in enumerate(scene.class_names)]
+    return [picture, players(name, sounds, scene.sample_rate_hz)]
 
 
 def _pictures(batch: MixtureBatch, b: int, count: int) -> Tensor:

@@ -11,11 +11,15 @@ import pyarrow.parquet as pq
 from matplotlib.figure import Figure
 
 from cocktail.report.learning import learning_figure
-from cocktail.report.localization_examples import LocalizedExample, localize_examples, store_example
+from cocktail.report.localization_examples import (
+    LocalizedExample,
+    localize_examples,
+    localized_parts,
+    store_example,
+)
 from cocktail.report.localization_tables import (
     INTERVAL,
     LocalizationSummary,
-    ScoringRules,
     by_class,
     class_table,
     excluded_text,
@@ -26,9 +30,9 @@ from cocktail.report.localization_tables import (
     summarise,
     system_table,
 )
-from cocktail.report.page import PAGE_NAME, Heading, Part, Picture, Sound, Sounds, Table, Text, to_html
+from cocktail.report.page import PAGE_NAME, Heading, Part, Picture, Table, Text, to_html
 from cocktail.report.report import Report, Subject
-from cocktail.report.sweep_examples import to_wav
+from cocktail.report.scoring_rules import ScoringRules
 from cocktail.report.tables import PresenceScores, markdown_table
 from cocktail.report.vectors import VectorScores, vectors_of, vectors_panel
 
@@ -44,7 +48,8 @@ RULES_TOLD = (
 )
 CONTROLS_TOLD = (
     "Controls hear and see nothing: the constant map takes everything, and its AP is chance; the centred box takes "
-    "half of the picture; the ideal map knows the truth, and is the ceiling of each rule."
+    "half of the picture; the ideal map knows the truth, and is the ceiling of each rule. By `fixed`, whatever the "
+    "threshold, they take everything, the box, and the truth."
 )
 
 
@@ -151,21 +156,9 @@ def _store_examples(folder: Path, examples: Iterable[LocalizedExample]) -> list[
     parts: list[Part] = []
     for example in examples:
         store_example(folder, example)
-        scene, classes = example.scene, " and ".join(example.scene.class_names)
-        sounds = {"mixture": scene.mixture}
-        if len(scene.class_names) > 1:
-            sounds |= {f"only {c}": example.references[n] for n, c in enumerate(scene.class_names)}
-        players = [Sound(label, to_wav(sound, scene.sample_rate_hz), label) for label, sound in sounds.items()]
-        parts += [
-            Heading(f"Mixture {example.mixture_id}: {classes}", 3),
-            Sounds(players),
-            Picture(
-                f"{example.mixture_id}.png",
-                (folder / f"{example.mixture_id}.png").read_bytes(),
-                f"Maps of {classes} over the picture, a row a system; the solid line is the truth, the dashed one what "
-                f"the map says by {example.rule}. AP and IoU in percent.",
-            ),
-        ]
+        png = (folder / f"{example.mixture_id}.png").read_bytes()
+        title = f"Mixture {example.mixture_id}: {' and '.join(example.scene.class_names)}"
+        parts += [Heading(title, 3), *localized_parts(example, png)]
     return [Heading("Examples"), *parts] if parts else []
 
 

@@ -22,33 +22,11 @@ import torch
 from cocktail.metrics.bootstrap import paired_bootstrap
 from cocktail.metrics.localization import areas, auc, ciou, success
 from cocktail.metrics.localization_results import EXCLUDED, SAME_CLASS
+from cocktail.report.scoring_rules import RULES, ScoringRules
 from cocktail.report.tables import PresenceScores, class_name, markdown_table, presence_in, rows_of
 
 SCORES = ("ap", "ap_best_order", "iou_peak", "iou_half", "iou_fixed")
 INTERVAL = "95 % interval"
-RULES = ("peak", "half", "fixed")
-"""The binary rules, as columns `iou_<rule>` name them; the first is the headline."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class ScoringRules:
-    """How scores of a table of results came about, and at which IoU a mixture counts as found."""
-
-    single_threshold: float = 0.5
-    """For mixtures of one source."""
-    multi_threshold: float = 0.3
-    """For those of several."""
-    peak_share: float = 0.5
-    fixed_threshold: float | None = None
-
-    def threshold(self, num_sources: int) -> float:
-        return self.single_threshold if num_sources == 1 else self.multi_threshold
-
-    @property
-    def names(self) -> dict[str, str]:
-        """The binary rules there are, as tables call them, by RULES."""
-        names = {"peak": f"peak({self.peak_share:g})", "half": "half"}
-        return names if self.fixed_threshold is None else {**names, "fixed": f"fixed({self.fixed_threshold:g})"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -289,7 +267,8 @@ def headline_of(summaries: Mapping[int, Sequence[LocalizationSummary]], system: 
 
 
 def by_class(results: pa.Table, system: str, classes: Sequence[str]) -> pa.Table:
-    """A row a class, the highest IoU first: `class`, `sources`, and means of AP, of IoU by `peak` and by `half`.
+    """A row a class, the highest IoU first: `class`, `sources`, their mean IoU by `peak` and by `half`, the mean AP of
+    those that have one, and how many these are, `ap_sources`: of one map for several sources there is no AP.
 
     Over the sources of mixtures that count, whatever the number of sources.
     """
@@ -297,21 +276,27 @@ def by_class(results: pa.Table, system: str, classes: Sequence[str]) -> pa.Table
     bad = rows.filter(rows["excluded"].is_valid())["mixture_id"].unique().to_pylist()
     is_bad = pc.is_in(rows["mixture_id"], pa.array(bad, pa.string()))  # pyright: ignore[reportAttributeAccessIssue]
     rows = rows.filter(pc.invert(is_bad))  # pyright: ignore[reportAttributeAccessIssue]
-    scores = ("ap", "iou_peak", "iou_half")
+    scores = ("iou_peak", "iou_half", "ap")
     found = rows.group_by("class_id", use_threads=False).aggregate(
-        [("system", "count"), *((score, "mean") for score in scores)]
+        [("system", "count"), ("ap", "count"), *((score, "mean") for score in scores)]
     )
     names = [class_name(classes, class_id) for class_id in found["class_id"].to_pylist()]
     columns: dict[str, Any] = {"class": pa.array(names, pa.string()), "sources": found["system_count"]}
     columns |= {score: found[f"{score}_mean"] for score in scores}
+    columns["ap_sources"] = found["ap_count"]
     return pa.table(columns).sort_by([("iou_peak", "descending"), ("class", "ascending")])
 
 
 def class_table(by_classes: pa.Table, rules: ScoringRules) -> tuple[list[str], list[list[str]]]:
     """Header and rows of a table of `by_class`, scores in percent."""
-    header = ["class", "sources", "AP", f"mean IoU, {rules.names['peak']}", "mean IoU, half"]
+    header = ["class", "sources", f"mean IoU, {rules.names['peak']}", "mean IoU, half", "AP", "of sources"]
     rows = [
-        [row["class"], str(row["sources"]), *(percent(row[score]) for score in ("ap", "iou_peak", "iou_half"))]
+        [
+            row["class"],
+            str(row["sources"]),
+            *(percent(row[score]) for score in ("iou_peak", "iou_half", "ap")),
+            str(row["ap_sources"]),
+        ]
         for row in by_classes.to_pylist()
     ]
     return header, rows

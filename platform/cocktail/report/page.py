@@ -9,11 +9,15 @@ from __future__ import annotations
 import base64
 import hashlib
 import html
+import io
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
+
+import numpy as np
+import soundfile
 
 from cocktail.report.tables import is_number_column, markdown_table
 
@@ -165,6 +169,16 @@ def _cell(text: str) -> str:
 
 def _data_uri(media_type: str, data: bytes) -> str:
     return f"data:{media_type};base64,{base64.b64encode(data).decode()}"
+
+
+def players(name: str, sounds: Sequence[tuple[str, str, np.ndarray]], sample_rate_hz: int) -> Sounds:
+    """Of a mixture's sounds: (kind, label, waveform [T] in [-1, 1]), as 16-bit WAV."""
+    found = []
+    for kind, label, waveform in sounds:
+        data = io.BytesIO()
+        soundfile.write(data, waveform, sample_rate_hz, format="WAV", subtype="PCM_16")
+        found.append(Sound(f"{name}-{kind}.wav", data.getvalue(), label))
+    return Sounds(found)
 
 
 def to_html(title: str, parts: Sequence[Part]) -> str:

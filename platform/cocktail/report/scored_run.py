@@ -11,7 +11,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from cocktail.config import Mixing
-from cocktail.report.scores import Scoreboard, own_systems, scoreboard
+from cocktail.report.scores import Scoreboard, own_systems, require_results, scoreboard
 from cocktail.storage import read_bytes
 from cocktail.types import MixtureBatch, UsageError
 
@@ -46,7 +46,7 @@ class ScoredRun:
         except FileNotFoundError as error:
             raise UsageError(f"there is no {location}: give an MLflow run, or a file of results") from error
         try:
-            scoreboard(results, {})
+            require_results(results)
         except UsageError as error:
             raise UsageError(f"{location} holds no results: {error}") from error
         try:
@@ -62,8 +62,11 @@ class ScoredRun:
 
     @property
     def board(self) -> Scoreboard:
-        """How its results are read."""
-        return scoreboard(self.results, self.settings)
+        """How its results are read. Raises UsageError where nothing says by which rules they came about."""
+        try:
+            return scoreboard(self.results, self.settings)
+        except UsageError as error:
+            raise UsageError(f"{self.name}: {error}") from error
 
     @property
     def own_system(self) -> str:

@@ -16,7 +16,7 @@ import pyarrow.compute as pc
 
 from cocktail.metrics.localization_results import CENTRED_BOX, CONSTANT_MAP
 from cocktail.report import localization_tables, tables
-from cocktail.report.localization_tables import RULES, ScoringRules
+from cocktail.report.scoring_rules import RULES, ScoringRules
 from cocktail.report.tables import format_cell
 from cocktail.types import UsageError
 
@@ -208,16 +208,23 @@ def _names(number: int) -> dict[str, str]:
     return {column: f"{name}_{number}_sources" for column, name in names.items()}
 
 
+def require_results(results: pa.Table) -> None:
+    """Raise UsageError for a table that is not one of results."""
+    kinds = (_SEPARATION_COLUMNS, _LOCALIZATION_COLUMNS)
+    missing = [[name for name in columns if name not in results.column_names] for columns in kinds]
+    if all(missing):
+        raise UsageError(f"it has no columns {', '.join(missing[0])}")
+
+
 def scoreboard(results: pa.Table, settings: Mapping[str, str]) -> Scoreboard:
-    """How a table of results is read, by its columns; `settings` of its run, by dotted path, say by what rules maps
-    were scored, and the defaults where they do not. Raises UsageError for a table of something else."""
-    missing = [name for name in _SEPARATION_COLUMNS if name not in results.column_names]
-    if not missing:
-        return SeparationScores()
+    """How a table of results is read, by its columns. By what rules maps were scored it says itself, or else the
+    `settings` of its run, by dotted path. Raises UsageError for a table of something else, or if nothing says so."""
+    require_results(results)
     if all(name in results.column_names for name in _LOCALIZATION_COLUMNS):
         numbers = sorted(results["num_sources"].unique().to_pylist())
-        return LocalizationScores(rules=_rules(settings), numbers=tuple(numbers))
-    raise UsageError(f"it has no columns {', '.join(missing)}")
+        rules = ScoringRules.read_from(results) or _rules(settings)
+        return LocalizationScores(rules=rules, numbers=tuple(numbers))
+    return SeparationScores()
 
 
 def together(boards: Sequence[Scoreboard]) -> Scoreboard:
@@ -230,7 +237,13 @@ def together(boards: Sequence[Scoreboard]) -> Scoreboard:
 
 
 def _rules(settings: Mapping[str, str]) -> ScoringRules:
-    told = {field.name: settings.get(f"evaluation.{field.name}", "None") for field in fields(ScoringRules)}
+    paths = {field.name: f"evaluation.{field.name}" for field in fields(ScoringRules)}
+    told = {name: settings[path] for name, path in paths.items() if path in settings}
+    if not told:
+        raise UsageError(
+            "nothing says by which rules its maps were made binary and counted, as files of earlier versions do not: "
+            "give its MLflow run, or score its checkpoint again with jobs/evaluate.py"
+        )
     return ScoringRules(**{name: float(value) for name, value in told.items() if value != "None"})
 
 

@@ -7,21 +7,18 @@ Shape letters: N sources, T samples.
 
 from __future__ import annotations
 
-import io
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
-import soundfile
 import torch
 
 from cocktail.audio.mixing import mix
 from cocktail.report.examples import align, names_of
 from cocktail.report.figures import panel
-from cocktail.report.localization_examples import LocalizedExample, localize_examples
-from cocktail.report.overlays import overlays_figure
-from cocktail.report.page import Heading, Part, Picture, Sound, Sounds, Table, Text
+from cocktail.report.localization_examples import LocalizedExample, localize_examples, localized_parts
+from cocktail.report.page import Heading, Part, Picture, Table, Text, players
 from cocktail.report.scored_run import LoadTrained, ReadMixtures, load_model, read_scored
 from cocktail.report.scores import ScoreGroup
 from cocktail.report.sweep import Setting, Trial
@@ -158,7 +155,7 @@ def example_parts(
         }
         parts += _scores(example, group)
         if any(isinstance(found, LocalizedExample) for found in shown.values()):
-            parts += _overlays(example.mixture_id, shown)
+            parts += _overlays(shown)
         elif shown:
             parts += _spectrograms(example.mixture_id, shown)
     return parts
@@ -180,22 +177,12 @@ def _scores(example: Example, group: ScoreGroup) -> list[Part]:
     ]
 
 
-def _overlays(name: str, shown: Mapping[str, LocalizedExample]) -> list[Part]:
+def _overlays(shown: Mapping[str, LocalizedExample]) -> list[Part]:
     """Each setting's maps over the picture, and the sounds."""
     first = next(iter(shown.values()))
     systems = {label: found.scene.systems[label] for label, found in shown.items()}
-    scene = replace(first.scene, systems=systems)
-    classes = " and ".join(scene.class_names)
-    picture = Picture(
-        f"{name}.png",
-        to_png(overlays_figure(scene, first.rule), OVERLAY_DPI, OVERLAY_COLOURS),
-        f"Maps of {classes} over the picture of mixture {name}, by {' and by '.join(shown)}; the solid line is the "
-        f"truth, the dashed one what the map says by {first.rule}. AP and IoU in percent.",
-    )
-    sounds = [("mixture", "mixture", scene.mixture)]
-    if len(scene.class_names) > 1:
-        sounds += [(f"truth-{n}", f"truth: {c}", first.references[n]) for n, c in enumerate(scene.class_names)]
-    return [picture, _players(name, sounds, scene.sample_rate_hz)]
+    example = replace(first, scene=replace(first.scene, systems=systems))
+    return localized_parts(example, to_png(example.figure, OVERLAY_DPI, OVERLAY_COLOURS))
 
 
 def _spectrograms(name: str, shown: Mapping[str, Estimates]) -> list[Part]:
@@ -219,16 +206,4 @@ def _spectrograms(name: str, shown: Mapping[str, Estimates]) -> list[Part]:
     sounds += [(f"truth-{n}", f"truth: {c}", first.references[n]) for n, c in enumerate(first.class_names)]
     for k, (label, found) in enumerate(shown.items()):
         sounds += [(f"estimate-{k}-{n}", f"{label}: {c}", found.estimates[n]) for n, c in enumerate(found.class_names)]
-    return [picture, _players(name, sounds, first.sample_rate_hz)]
-
-
-def _players(name: str, sounds: Sequence[tuple[str, str, np.ndarray]], sample_rate_hz: int) -> Sounds:
-    """Of (kind, label, waveform)."""
-    return Sounds([Sound(f"{name}-{kind}.wav", to_wav(sound, sample_rate_hz), label) for kind, label, sound in sounds])
-
-
-def to_wav(waveform: np.ndarray, sample_rate_hz: int) -> bytes:
-    """A waveform [T] in [-1, 1] as a 16-bit WAV."""
-    data = io.BytesIO()
-    soundfile.write(data, waveform, sample_rate_hz, format="WAV", subtype="PCM_16")
-    return data.getvalue()
+    return [picture, players(name, sounds, first.sample_rate_hz)]

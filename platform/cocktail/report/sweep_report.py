@@ -146,8 +146,9 @@ def score_parts(sweep: Sweep) -> list[Part]:
     if sweep.paper is not None and any(layout.table for layout in all_layouts):
         parts.append(
             Text(
-                f"Columns headed paper are printed in {sweep.paper.title}: of {sweep.paper.of}, the paper's network "
-                "and training. Data and scale of this sweep may be others: compare the order of settings, not values."
+                f"Columns headed paper are printed in {sweep.paper.title}: of {sweep.paper.of}, the paper's network, "
+                "training and thresholds. Data and scale of this sweep may be others: compare the order of settings, "
+                "not values."
             )
         )
     for number, layout in enumerate(all_layouts):

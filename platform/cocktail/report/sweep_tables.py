@@ -39,6 +39,12 @@ class Layout:
         """Whether the paper has the score."""
         return self.paper is not None and score.name in self.paper.printed
 
+    def headers(self, score: Score) -> list[str]:
+        """Of the columns of a score: ours, and the paper's with its own threshold, if it has the score."""
+        if self.paper is None or not self.prints(score):
+            return [score.title]
+        return [score.title, f"paper {self.paper.titles.get(score.name, score.title)}"]
+
 
 def layouts(sweep: Sweep) -> list[Layout]:
     """The main tables: one for each of the paper's that a grid belongs to, and one for each other grid."""
@@ -129,7 +135,7 @@ def main_table(layout: Layout, group: ScoreGroup | None, controls: Sequence[Cont
     header = ["setting", *(column.header for column in layout.columns)]
     scores = () if group is None else group.scores
     for score in scores:
-        header += [score.title, f"paper {score.title}"] if layout.prints(score) else [score.title]
+        header += layout.headers(score)
     rows = []
     for setting in layout.settings:
         printed = layout.printed(setting)

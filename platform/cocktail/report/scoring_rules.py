@@ -1,0 +1,45 @@
+"""By which rules maps were made binary, and when a mixture counts as found. Tables of results carry theirs."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass
+
+import pyarrow as pa
+
+RULES = ("peak", "half", "fixed")
+"""The binary rules, as columns `iou_<rule>` name them; the first is the headline."""
+RULES_KEY = b"cocktail.scoring_rules"
+"""In the metadata of results: their `ScoringRules`."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ScoringRules:
+    """How scores of a table of results came about, and at which IoU a mixture counts as found."""
+
+    single_threshold: float = 0.5
+    """For mixtures of one source."""
+    multi_threshold: float = 0.3
+    """For those of several."""
+    peak_share: float = 0.5
+    fixed_threshold: float | None = None
+
+    def threshold(self, num_sources: int) -> float:
+        return self.single_threshold if num_sources == 1 else self.multi_threshold
+
+    @property
+    def names(self) -> dict[str, str]:
+        """The binary rules there are, as tables call them, by RULES."""
+        names = {"peak": f"peak({self.peak_share:g})", "half": "half"}
+        return names if self.fixed_threshold is None else {**names, "fixed": f"fixed({self.fixed_threshold:g})"}
+
+    def written_to(self, results: pa.Table) -> pa.Table:
+        """Results that say in their metadata that these are their rules, also as a Parquet file."""
+        told = {RULES_KEY: json.dumps(asdict(self))}
+        return results.replace_schema_metadata({**(results.schema.metadata or {}), **told})
+
+    @classmethod
+    def read_from(cls, results: pa.Table) -> ScoringRules | None:
+        """Those that results say are theirs; None if they say none."""
+        told = (results.schema.metadata or {}).get(RULES_KEY)
+        return None if told is None else cls(**json.loads(told))

@@ -1,0 +1,84 @@
+"""What a run is told holds in every process, whatever folder that works in."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from types import SimpleNamespace
+
+import pytest
+
+from cocktail.config import Experiment
+from cocktail.models.ez_vsl import EZVSLConfig
+from cocktail.pretrained import InitialWeights
+from cocktail.types import UsageError
+from jobs import sweeping
+from jobs.ez_vsl_vggsound import PAPER
+from jobs.grids import PlannedTrial
+from jobs.planned_run import with_whole_paths
+from jobs.sweep_options import SweepOptions
+
+
+def experiment(
+    weights: str = "auto",
+    *,
+    test_list: str | None = None,
+    test_data: str | None = None,
+    data: str | None = None,
+    output: str = "/output",
+) -> Experiment[EZVSLConfig]:
+    return replace(
+        PAPER,
+        model=replace(PAPER.model, initial_weights=weights),
+        evaluation=replace(PAPER.evaluation, test_list=test_list, data=test_data),
+        data=data,
+        output=output,
+    )
+
+
+def paths_of(found: Experiment[EZVSLConfig]) -> tuple[str | None, ...]:
+    evaluation = found.evaluation
+    return (evaluation.test_list, evaluation.data, found.model.initial_weights, found.data, found.output)
+
+
+RELATIVE = experiment("w.pth", test_list="l.parquet", test_data="tests", data="shards", output="out")
+NAMES = ("l.parquet", "tests", "w.pth", "shards", "out")
+
+
+def test_relative_paths_become_whole_and_all_else_stays(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    whole = with_whole_paths(RELATIVE)
+    assert paths_of(whole) == tuple(str(tmp_path / name) for name in NAMES)
+    assert with_whole_paths(whole) == whole
+    for weights in ("auto", "none", "s3://bucket/w.pth"):
+        given = experiment(weights, test_data="s3://bucket/tests")
+        assert with_whole_paths(given) == given
+
+
+@pytest.mark.parametrize(
+    ("given", "option"),
+    [
+        (experiment("w.pth"), "--model.initial-weights w.pth"),
+        (experiment(test_data="tests"), "--evaluation.data tests"),
+        (experiment(test_list="l.parquet"), "--evaluation.test-list l.parquet"),
+    ],
+)
+def test_a_submitted_job_refuses_each_relative_path_by_its_option(tmp_path, monkeypatch, given, option):
+    folder = tmp_path / "working_dir_files"
+    folder.mkdir()
+    monkeypatch.chdir(folder)
+    with pytest.raises(UsageError, match=f"{option} is relative"):
+        with_whole_paths(given)
+
+
+def test_trials_of_a_sweep_have_whole_paths_also_those_that_its_grid_names(tmp_path, monkeypatch):
+    """Tune gives each trial a working directory of its own."""
+    monkeypatch.chdir(tmp_path)
+    manifest = SimpleNamespace(folder="/shards", root_hash="hash")
+    monkeypatch.setattr(sweeping, "open_data", lambda *_: manifest)
+    monkeypatch.setattr(sweeping, "initial_weights", lambda _: InitialWeights(told="a file"))
+    monkeypatch.setattr(sweeping.TrackedRun, "open", lambda *_, **__: None)
+    base = replace(RELATIVE, output=str(tmp_path))
+    trials = [PlannedTrial(label="one", overrides={"model.initial_weights": "w.pth"}, experiment=base)]
+    found = sweeping._Sweep.open(base, trials, SweepOptions(), "sqlite:///x").planned["one"].experiment
+    whole = [str(tmp_path / name) for name in ("l.parquet", "tests", "w.pth")]
+    assert paths_of(found) == (*whole, "/shards", str(tmp_path))
