@@ -16,7 +16,7 @@ from cocktail.layers.resnet import ResNet18
 from cocktail.layers.views import View
 from cocktail.models.avgn import AVGN, WITH_OBJECT_PRIOR, AVGNConfig
 from cocktail.models.ez_vsl import EZVSLConfig
-from cocktail.types import NO_CLASS, UsageError
+from cocktail.types import NO_CLASS, Localization, UsageError
 from tests.models.shapes_and_tones import RATE, scenes
 from tests.models.test_avgn import MIXING, SMALL, C, pictures_of
 
@@ -137,7 +137,8 @@ def test_without_tokens_and_grouping_it_is_ez_vsl(view: View):
     other_view: View = "split" if view == "wide" else "wide"
     assert set(found.alternatives) == {other_view}
     sound = other.hear(superpose(BATCH)).features
-    for shown, told in ((view, found), (other_view, found.alternatives[other_view])):
+    views: list[tuple[View, Localization]] = [(view, found), (other_view, found.alternatives[other_view])]
+    for shown, told in views:
         assert told.class_ids.eq(NO_CLASS).all()
         locations = other.see(pictures_of(BATCH), shown).features
         for n, v in ((0, 0), (1, 0 if shown == "wide" else 1)):
