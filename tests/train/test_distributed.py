@@ -104,7 +104,7 @@ def sgn_in_float64() -> nn.Module:
     return model.double()
 
 
-def avgn_in_float64() -> nn.Module:
+def avgn_in_float64(**settings: Any) -> nn.Module:
     """Each sound is compared with the pictures of all workers, and each picture with their sounds."""
     config = AVGNConfig(
         width=8,
@@ -115,8 +115,14 @@ def avgn_in_float64() -> nn.Module:
         token_init_std=1.0,
         initial_weights="none",
         spectrum=PowerSpectrumConfig(sample_rate_hz=4000),
+        **settings,
     )
     return config.build(3).double()
+
+
+def avgn_gated_by_who_asks() -> nn.Module:
+    """Pictures meet the classes of all workers' sounds, too."""
+    return avgn_in_float64(negative_gate="asked")
 
 
 class Batches:
@@ -199,17 +205,17 @@ CASES = {
     ),
     **{
         f"avgn in float64, {told}": Case(
-            build=avgn_in_float64,
+            build=build,
             settings=replace(SYNCED, learning_rate=0.01, batch_size=size),
             num_samples=4096,
             picture_side=32,
             dropped=dropped,
         )
-        for told, size, dropped in (
-            ("whole", 8, frozenset()),
-            ("uneven shares", 7, frozenset()),
-            ("something of each is damaged", 8, frozenset({0, 5, 6})),
-            ("second worker's share is damaged", 8, frozenset({4, 5, 6, 7})),
+        for told, build, size, dropped in (
+            ("whole", avgn_in_float64, 8, frozenset()),
+            ("uneven shares", avgn_gated_by_who_asks, 7, frozenset()),
+            ("something of each is damaged", avgn_gated_by_who_asks, 8, frozenset({0, 5, 6})),
+            ("second worker's share is damaged", avgn_in_float64, 8, frozenset({4, 5, 6, 7})),
         )
     },
     "one look": Case(num_looks=1),

@@ -84,6 +84,9 @@ class AVGNConfig:
     its sound, not normalised, with the bare locations. Both learn in both directions, as the code does."""
     gate: Literal["product", "residual"] = "product"
     """A location f meets what its class gathered, g, as f g (eq. 10), or as f (1 + g), which no zero in g deletes."""
+    negative_gate: Literal["own", "asked"] = "own"
+    """What gates the pictures of other mixtures, which eq. 10 leaves open: each its own source's class, by whose name
+    mixtures can be told apart without looking; or the class of the sound that looks for itself there."""
     mask_same_class: bool = False
     """Leave pictures and sounds of a source's own class out of its negatives."""
     temperature: float = 0.03
@@ -132,14 +135,15 @@ class AVGNConfig:
                 f"source_vectors {self.source_vectors} does no grouping: leave grouping, assignment, visual_eps and "
                 "audio_eps as they are"
             )
-        contrast = (self.audio_tokens, self.localization_loss, self.gate, self.mask_same_class)
-        if not self.has_classes and contrast != ("pooled", "paper", "product", False):
+        gates = (self.gate, self.negative_gate)
+        contrast = (self.audio_tokens, self.localization_loss, self.mask_same_class, *gates)
+        if not self.has_classes and contrast != ("pooled", "paper", False, "product", "own"):
             raise UsageError(
                 "source_vectors pooled compares a sound's one vector with the bare locations, of no class: leave "
-                "audio_tokens, localization_loss, gate and mask_same_class as they are"
+                "audio_tokens, localization_loss, mask_same_class, gate and negative_gate as they are"
             )
-        if self.localization_loss == "code" and self.gate != "product":
-            raise UsageError("localization_loss code has no gate: leave gate as it is")
+        if self.localization_loss == "code" and gates != ("product", "own"):
+            raise UsageError("localization_loss code has no gate: leave gate and negative_gate as they are")
 
     @property
     def groups(self) -> bool:
@@ -307,9 +311,11 @@ class AVGN(nn.Module):
         sounds = at_least_float32(_of_classes(heard.classes, class_ids))
         if self.config.localization_loss == "code":
             return sounds, locations
-        gate = at_least_float32(self.gathered(seen, class_ids))[:, :, None]
-        gate = 1 + gate if self.config.gate == "residual" else gate
-        return unit(sounds), unit(locations * gate)
+        return unit(sounds), unit(locations * self._gate(self.gathered(seen, class_ids))[:, :, None])
+
+    def _gate(self, gathered: Tensor) -> Tensor:
+        gate = at_least_float32(gathered)
+        return 1 + gate if self.config.gate == "residual" else gate
 
     def gathered(self, seen: Vectors, class_ids: Tensor) -> Tensor:
         """g^v [B, N, D] of the named classes [B, N], each of its source's view."""
@@ -324,12 +330,20 @@ class AVGN(nn.Module):
         class_ids, present = batch.class_ids, batch.present
         if heard.classes is None and seen.features.shape[1] == 1:  # one sound, one picture
             class_ids, present = class_ids[:, :1], present[:, :1]
+        sounds, locations = self.compared(heard, seen, class_ids)
+        gates = None
+        if config.negative_gate == "asked" and seen.classes is not None:
+            views = view_of(class_ids, seen.features)
+            locations, gates = seen.features[:, views], self._gate(seen.classes)[:, views]
         losses = {
             "localization": audio_visual_contrast(
-                *self.compared(heard, seen, class_ids),
+                sounds,
+                locations,
                 present,
                 config.temperature,
-                class_ids if config.mask_same_class else None,
+                class_ids=class_ids,
+                mask_same_class=config.mask_same_class,
+                gates=gates,
             )
         }
         total = config.localization_loss_weight * losses["localization"]
