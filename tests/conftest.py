@@ -19,6 +19,7 @@ os.environ.setdefault("RAY_AUTH_MODE", "disabled")
 os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
 
 
+@pytest.hookimpl(tryfirst=True)  # xdist reads the groups in a hook of the same name
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Several processes (pytest -n): a file's tests stay together, and all that use the Ray cluster do."""
     on_ray = {item.path for item in items if "local_ray" in getattr(item, "fixturenames", ())}
