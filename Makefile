@@ -10,7 +10,7 @@ demo: $(INSTALLED)  ## train and score SGN on the embedded corpus
 	$(BIN)/python jobs/sgn_vggsound.py --output outputs
 
 test: $(INSTALLED) lint types imports  ## everything a change must pass
-	$(BIN)/python -m pytest -n 2 --dist loadgroup
+	$(BIN)/python -m pytest -n 2
 
 test-slow: $(INSTALLED)  ## the tests that take minutes
 	$(BIN)/python -m pytest -m slow --timeout 1800

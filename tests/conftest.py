@@ -8,10 +8,14 @@ import time
 from collections.abc import Iterator
 from multiprocessing.context import ForkServerContext
 from pathlib import Path
+from typing import Any
 
 import pytest
+from xdist.scheduler import LoadScopeScheduling
 
 from tests.mlflow_server import MlflowServer
+
+PROJECT = Path(__file__).resolve().parents[1]
 
 # Tensors of tests are small: threads cost more than they gain, a hundred times so on cores that are busy.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -19,12 +23,16 @@ os.environ.setdefault("RAY_AUTH_MODE", "disabled")
 os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
 
 
-@pytest.hookimpl(tryfirst=True)  # xdist reads the groups in a hook of the same name
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Several processes (pytest -n): a file's tests stay together, and all that use the Ray cluster do."""
-    on_ray = {item.path for item in items if "local_ray" in getattr(item, "fixturenames", ())}
-    for item in items:
-        item.add_marker(pytest.mark.xdist_group("ray" if item.path in on_ray else str(item.path)))
+class FilesTogether(LoadScopeScheduling):
+    """Of several processes (pytest -n) each takes whole files, and one all that use the Ray cluster."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        file = nodeid.partition("::")[0]
+        return "ray" if "local_ray" in (PROJECT / file).read_text() else file
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> FilesTogether:
+    return FilesTogether(config, log)
 
 
 @pytest.fixture(scope="session")
@@ -51,9 +59,8 @@ def mlflow_server(tmp_path_factory) -> Iterator[MlflowServer]:
 @pytest.fixture(scope="session")
 def forkserver() -> Iterator[ForkServerContext]:
     """Processes that start in milliseconds, in no thread of this one, with what tests kill already imported."""
-    project = Path(__file__).resolve().parents[1]
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("PYTHONPATH", os.pathsep.join([str(project), str(project / "platform")]))
+        patch.setenv("PYTHONPATH", os.pathsep.join([str(PROJECT), str(PROJECT / "platform")]))
         context = multiprocessing.get_context("forkserver")
         context.set_forkserver_preload(["tests.shard_writer", "tests.killed_training", "tests.checkpoint_saver"])
         first = context.Process(target=time.sleep, args=(0,))
