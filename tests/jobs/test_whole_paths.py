@@ -73,7 +73,7 @@ def test_a_submitted_job_refuses_each_relative_path_by_its_option(tmp_path, monk
 def test_trials_of_a_sweep_have_whole_paths_also_those_that_its_grid_names(tmp_path, monkeypatch):
     """Tune gives each trial a working directory of its own."""
     monkeypatch.chdir(tmp_path)
-    manifest = SimpleNamespace(folder="/shards", root_hash="hash")
+    manifest = SimpleNamespace(folder="/shards", root_hash="hash", classes=())
     monkeypatch.setattr(sweeping, "open_data", lambda *_: manifest)
     monkeypatch.setattr(sweeping, "initial_weights", lambda _: InitialWeights(told="a file"))
     monkeypatch.setattr(sweeping.TrackedRun, "open", lambda *_, **__: None)
