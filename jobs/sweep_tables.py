@@ -8,13 +8,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from cocktail.config import Evaluation
 from cocktail.report.localization_tables import percent
 from cocktail.report.tables import format_cell, markdown_table
 from cocktail.train.ray_tune import Trial
 
 _TITLES = {
     "sdr": "SDR", "sir": "SIR", "sar": "SAR",
-    "ap": "AP", "iou": "IoU@t", "cap": "CAP", "piap": "PIAP", "ciou": "CIoU@t", "auc": "AUC",
+    "ap": "AP", "iou": "IoU", "cap": "CAP", "piap": "PIAP", "ciou": "CIoU", "auc": "AUC",
 }  # fmt: skip
 """Scores by the names that reports of runs log them by, in the order of columns; those but the first three are in
 [0, 1], and shown in percent."""
@@ -44,10 +45,15 @@ class _Column:
                 found.add(cls(number, list(_TITLES).index(kind), kind, name.removeprefix(kind)))
         return sorted(found)
 
-    @property
-    def title(self) -> str:
+    def title(self, evaluations: Sequence[Evaluation]) -> str:
+        """With the threshold of what counts as found, if all tests have the same."""
         of = f", {self.num_sources} source{'s' if self.num_sources > 1 else ''}" if self.num_sources else ""
-        return _TITLES[self.kind] + of
+        at = ""
+        if self.kind in ("iou", "ciou"):
+            which = "single_threshold" if self.num_sources == 1 else "multi_threshold"
+            thresholds = {getattr(evaluation, which) for evaluation in evaluations}
+            at = f"@{thresholds.pop():g}" if len(thresholds) == 1 else "@t"
+        return _TITLES[self.kind] + at + of
 
     def cell(self, trial: Trial) -> str:
         return self._shown(trial.metrics.get(f"{self.kind}{self.end}"))
@@ -84,7 +90,7 @@ def progress_table(trials: Sequence[Trial], overrides: Mapping[str, Mapping[str,
         )
         shown_left = "" if left is None else f"{left:.1f}"
         rows.append([trial.label, set_to, trial.status, steps, *cells, shown_left])
-    titles = [column.title for column in scores]
+    titles = [column.title([]) for column in scores]
     return markdown_table(["trial", "sets", "status", "step", "loss", *titles, "s/step", "min left"], rows)
 
 
@@ -92,12 +98,14 @@ def _shown(value: Any) -> str:
     return value if isinstance(value, str) else json.dumps(value)
 
 
-def score_table(labels: Sequence[str], trials: Sequence[Trial]) -> str:
-    """A row a trial, under these labels: scores in dB or percent, with 95 % bootstrap intervals where there are any."""
+def score_table(labels: Sequence[str], trials: Sequence[Trial], evaluations: Sequence[Evaluation]) -> str:
+    """A row a trial, under these labels: scores in dB or percent, with 95 % bootstrap intervals where there are any.
+    `evaluations` say how they were tested."""
     columns = _Column.all_of(trials)
     header = ["trial"]
     for column in columns:
-        header += [column.title, "95 % interval"] if column.has_interval(trials) else [column.title]
+        title = column.title(evaluations)
+        header += [title, "95 % interval"] if column.has_interval(trials) else [title]
     rows = []
     for label, trial in zip(labels, trials, strict=True):
         ended = f"{trial.status}: {trial.error}" if trial.error else trial.status

@@ -254,7 +254,11 @@ class _Sweep:
         states = {state.label: state for state in self.states}
         tables = [
             f"{grid.title}\n\n"
-            + score_table([row.label for row in grid.rows], [states[trial.label] for trial in trials])
+            + score_table(
+                [row.label for row in grid.rows],
+                [states[trial.label] for trial in trials],
+                [trial.experiment.evaluation for trial in trials],
+            )
             for grid, trials in zip(grids, rows, strict=True)
         ]
         text = "\n\n".join([f"# {self.name}", *tables])

@@ -9,7 +9,7 @@ from typing import cast
 
 import pytest
 
-from cocktail.config import Experiment
+from cocktail.config import Evaluation, Experiment
 from cocktail.models.sgn import SGNConfig
 from cocktail.outages import OutageError
 from cocktail.storage import write_atomic
@@ -154,7 +154,7 @@ def test_scores_are_in_the_grids_order_with_their_interval_and_what_went_wrong()
         Trial(label="a", status="stopped early", metrics={"step": 40}),
         Trial(label="c", status="failed", error="no room"),
     ]
-    rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in score_table("bac", trials).splitlines()]
+    rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in score_table("bac", trials, []).splitlines()]
     assert rows[2:] == [
         ["b", "5.00", "4.00 to 6.00", "9.00", "8.00", "finished"],
         ["a", "", "", "", "", "stopped early at step 40"],
@@ -166,16 +166,18 @@ def test_scores_of_maps_are_in_percent_by_number_of_sources():
     metrics = {
         "ap_1_sources": 0.5, "ap_low_1_sources": 0.4, "ap_high_1_sources": 0.625, "auc_1_sources": 0.25,
         "auc_half_1_sources": 0.9, "cap_2_sources": 0.75, "auc_2_sources": 0.125, "num_mixtures_2_sources": 40.0,
+        "ciou_2_sources": 0.5,
     }  # fmt: skip
     trials = [Trial(label="a", status="finished", metrics=metrics), Trial(label="b")]
+    tests = [Evaluation(multi_threshold=0.1)] * 2
     header, _, a, b = [
-        [cell.strip() for cell in line.split("|")[1:-1]] for line in score_table("ab", trials).splitlines()
+        [cell.strip() for cell in line.split("|")[1:-1]] for line in score_table("ab", trials, tests).splitlines()
     ]
-    assert header == [
-        *("trial", "AP, 1 source", "95 % interval", "AUC, 1 source", "CAP, 2 sources", "AUC, 2 sources", "status")
-    ]
-    assert a == ["a", "50.0", "40.0 to 62.5", "25.0", "75.0", "12.5", "finished"]
-    assert b == ["b", "", "", "", "", "", "waiting"]
+    singles, pairs = ("AP, 1 source", "95 % interval", "AUC, 1 source"), ("CAP, 2 sources", "CIoU@0.1, 2 sources")
+    assert header == ["trial", *singles, *pairs, "AUC, 2 sources", "status"]
+    assert a == ["a", "50.0", "40.0 to 62.5", "25.0", "75.0", "50.0", "12.5", "finished"]
+    assert b == ["b", "", "", "", "", "", "", "waiting"]
+    assert "| CIoU@t, 2 sources" in score_table("ab", trials, [Evaluation(multi_threshold=0.1), Evaluation()])
     header = progress_table(trials, {"a": {}, "b": {}}).splitlines()[0]
     assert [cell.strip() for cell in header.split("|")[5:-1]] == [
         *("loss", "AUC, 1 source", "AUC, 2 sources", "s/step", "min left")
