@@ -49,7 +49,7 @@ def main(arguments: list[str]) -> None:
     defaults = Arguments(checkpoint=checkpoint, mixing=trained.mixing, evaluation=trained.evaluation)
     job = tyro.cli(Arguments, args=arguments, default=defaults, description=__doc__)
     given, tested = job.mixing.num_sources, job.evaluation.num_sources
-    if given != trained.mixing.num_sources and tested is not None and given not in tested:
+    if given != trained.mixing.num_sources and tested not in (None, (given,)):
         raise UsageError(
             f"--mixing.num-sources {given} is not what is tested: give --evaluation.num-sources {given}, which the "
             f"checkpoint's settings have at {' '.join(map(str, tested))}"

@@ -8,7 +8,6 @@ classes: one map serves for all that is heard. The network is AVGN's without tok
 from __future__ import annotations
 
 import dataclasses
-import functools
 from dataclasses import dataclass, field
 from typing import ClassVar, Literal
 
@@ -45,24 +44,23 @@ class EZVSLConfig:
     spectrum: PowerSpectrumConfig = field(default_factory=PowerSpectrumConfig)
 
     def __post_init__(self) -> None:
-        assert self._network  # refuses what it cannot be
+        self._network()  # refuses what it cannot be
 
-    @functools.cached_property
     def _network(self) -> AVGNConfig:
         own = {setting.name: getattr(self, setting.name) for setting in dataclasses.fields(self)}
         return AVGNConfig(source_vectors="pooled", **own)
 
     def require_mixing(self, mixing: Mixing) -> None:
         """Raise UsageError as `require_test_mixing`, or for mixtures of several numbers of sources."""
-        self._network.require_mixing(mixing)
+        self._network().require_mixing(mixing)
 
     def require_test_mixing(self, mixing: Mixing) -> None:
         """Raise UsageError for mixtures without pictures, or of another rate."""
-        self._network.require_test_mixing(mixing)
+        self._network().require_test_mixing(mixing)
 
     def build(self, num_classes: int) -> AVGN:
         """The network, freshly initialised from torch's random state; it knows no classes."""
-        return self._network.build(num_classes)
+        return self._network().build(num_classes)
 
 
 SMALL_EZ_VSL = EZVSLConfig(width=64, resnet_width=16, visual_stages=2, initial_weights="none")
