@@ -165,7 +165,8 @@ def test_an_object_prior_is_imagenets_mean_feature_blended_in_and_is_never_train
         for buffer in theirs.buffers():
             buffer.add_((0.01 * torch.rand_like(buffer.float())).to(buffer.dtype))
     model.load_initial({**theirs.state_dict(), "fc.weight": torch.zeros(2)})
-    model(BATCH)["total"].backward()
+    model.train()(BATCH)["total"].backward()
+    model.localize(superpose(BATCH), pictures_of(BATCH), BATCH.class_ids)  # would change batch statistics
     assert model.object_prior is not None
     for name, value in model.object_prior.resnet.state_dict().items():
         torch.testing.assert_close(value, theirs.state_dict()[name], rtol=0, atol=0)
