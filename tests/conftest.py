@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from xdist.scheduler import LoadScopeScheduling
 
-from tests.mlflow_server import MlflowServer
+from tests.services.mlflow_server import MlflowServer
 
 PROJECT = Path(__file__).resolve().parents[1]
 
@@ -62,7 +62,9 @@ def forkserver() -> Iterator[ForkServerContext]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("PYTHONPATH", os.pathsep.join([str(PROJECT), str(PROJECT / "platform")]))
         context = multiprocessing.get_context("forkserver")
-        context.set_forkserver_preload(["tests.shard_writer", "tests.killed_training", "tests.checkpoint_saver"])
+        context.set_forkserver_preload(
+            ["tests.services.shard_writer", "tests.services.killed_training", "tests.services.checkpoint_saver"]
+        )
         first = context.Process(target=time.sleep, args=(0,))
         first.start()
         first.join()

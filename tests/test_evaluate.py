@@ -14,7 +14,7 @@ from cocktail.evaluate import about, load_trained, scoring_pipeline
 from cocktail.tasks import Separating, separate_batch
 from cocktail.train.checkpoint import CheckpointStore
 from cocktail.types import MixtureBatch, UsageError
-from tests.integration.small_experiment import SMALL
+from tests.made.small_experiment import SMALL
 from tests.models.test_sgn import SMALL as SMALL_MODEL
 from tests.models.test_sgn import tones
 

@@ -20,12 +20,12 @@ from cocktail.evaluate import about, load_trained
 from cocktail.registry import register, save_model, slim_checkpoint
 from cocktail.tracking import TrackedRun
 from cocktail.train.checkpoint import CheckpointStore, load_checkpoint
-from tests.faulty_proxy import faulty_proxy
-from tests.integration.small_experiment import SMALL
-from tests.models.shapes_and_tones import scenes
+from tests.made.shapes_and_tones import scenes
+from tests.made.small_experiment import SMALL
+from tests.made.toy_shards import CLASSES, RATE
 from tests.models.test_avgn import MIXING as SCENES
 from tests.models.test_avgn import SMALL as LOCALIZER
-from tests.toy_shards import CLASSES, RATE
+from tests.services.faulty_proxy import faulty_proxy
 
 
 @dataclass

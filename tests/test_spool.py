@@ -19,7 +19,7 @@ from cocktail.outages import OutageError
 from cocktail.spool import UNSENT, MetricSpool
 from cocktail.tracking import TrackedRun
 from cocktail.types import UsageError
-from tests.faulty_proxy import faulty_proxy
+from tests.services.faulty_proxy import faulty_proxy
 
 PROJECT = Path(__file__).parents[1]
 

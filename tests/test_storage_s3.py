@@ -23,7 +23,7 @@ from cocktail.storage import (
     write_atomic,
 )
 from cocktail.types import UsageError
-from tests.s3_server import failing_proxy, point_to, s3_server
+from tests.services.s3_server import failing_proxy, point_to, s3_server
 
 ROOT = "s3://bucket/some/folder"
 

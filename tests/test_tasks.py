@@ -8,7 +8,7 @@ from cocktail.config import Evaluation
 from cocktail.metrics.localization_results import LOCALIZATION_RESULTS
 from cocktail.tasks import Localizing, Separating, task_of
 from cocktail.types import Localization, MixtureBatch
-from tests.models.shapes_and_tones import SIDE, scenes
+from tests.made.shapes_and_tones import SIDE, scenes
 from tests.models.test_avgn import SMALL, C
 from tests.models.test_sgn import SMALL as SMALL_SGN
 

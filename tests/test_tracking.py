@@ -19,7 +19,7 @@ from cocktail.outages import OutageError
 from cocktail.processes import is_gone, this_process
 from cocktail.tracking import TerminatedError, TrackedRun, default_tracking_uri, find_run
 from cocktail.types import UsageError
-from tests.faulty_proxy import Faults, faulty_proxy
+from tests.services.faulty_proxy import Faults, faulty_proxy
 
 PROJECT = Path(__file__).parents[1]
 

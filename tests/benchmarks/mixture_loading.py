@@ -41,7 +41,7 @@ from pipelines.manifest import Manifest, open_manifest
 from pipelines.mixtures import MixtureStream
 from pipelines.plans import plan_epoch
 from pipelines.rendering import render
-from tests.toy_shards import make_noise_shards
+from tests.made.toy_shards import make_noise_shards
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -42,7 +42,7 @@ from pipelines.manifest import Manifest, open_manifest
 from pipelines.mixtures import MixtureStream
 from pipelines.pictures import to_jpeg
 from pipelines.plans import plan_epoch
-from tests.toy_shards import CLASSES, toy_clip, toy_row, write_shards
+from tests.made.toy_shards import CLASSES, toy_clip, toy_row, write_shards
 
 RATE = 22050
 

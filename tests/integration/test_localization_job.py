@@ -19,7 +19,7 @@ from cocktail.types import UsageError
 from jobs.evaluate import main as evaluate_job
 from jobs.planned_run import PlannedRun
 from jobs.running import run
-from tests.toy_shards import RATE, make_toy_shards
+from tests.made.toy_shards import RATE, make_toy_shards
 
 pytestmark = pytest.mark.slow
 

@@ -22,8 +22,8 @@ from mlflow.tracking import MlflowClient
 from cocktail.config import Experiment
 from cocktail.train.checkpoint import CheckpointStore, load_checkpoint
 from jobs.running import run
-from tests.integration.small_sweep import base
-from tests.toy_shards import make_toy_shards
+from tests.made.toy_shards import make_toy_shards
+from tests.services.small_sweep import base
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
 PROJECT = Path(__file__).parents[2]
@@ -68,7 +68,7 @@ def cluster() -> Iterator[str]:
 def start(cluster: str, shards: str, output: Path, *options: str) -> subprocess.Popen:
     path = os.pathsep.join([str(PROJECT), str(PROJECT / "platform")])
     return subprocess.Popen(
-        [sys.executable, str(PROJECT / "tests/integration/small_sweep.py"), shards, str(output), *options],
+        [sys.executable, str(PROJECT / "tests/services/small_sweep.py"), shards, str(output), *options],
         env=os.environ | {"PYTHONPATH": path, "RAY_ADDRESS": cluster},
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,

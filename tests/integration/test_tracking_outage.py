@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 from cocktail.tracking import TrackedRun, find_run
-from tests.mlflow_server import MlflowServer
-from tests.toy_shards import RATE, make_toy_shards
+from tests.made.toy_shards import RATE, make_toy_shards
+from tests.services.mlflow_server import MlflowServer
 
 PROJECT = Path(__file__).parents[2]
 STEPS = 300

@@ -22,8 +22,8 @@ from cocktail.config import Experiment, Resources
 from cocktail.storage import StorageError
 from cocktail.train.checkpoint import load_checkpoint
 from cocktail.types import UsageError
-from tests.integration.noted_training import SYNCED, losses, read_notes, train_noting
-from tests.toy_shards import make_toy_shards
+from tests.made.toy_shards import make_toy_shards
+from tests.services.noted_training import SYNCED, losses, read_notes, train_noting
 
 pytestmark = pytest.mark.slow
 PROJECT = Path(__file__).parents[2]
@@ -169,7 +169,7 @@ def test_two_nodes_train_as_one_and_one_goes_on_when_the_other_is_lost(experimen
         [
             sys.executable,
             "-m",
-            "tests.integration.noted_training",
+            "tests.services.noted_training",
             experiment.data,
             str(tmp_path),
             "1" if lost else "2",

@@ -23,8 +23,8 @@ from jobs import compare
 from pipelines.clip_pool import usable_clips
 from pipelines.manifest import Manifest
 from pipelines.plans import plan_hash, plan_test
-from tests.integration.small_experiment import SMALL
-from tests.toy_shards import CLASSES, RATE, make_toy_shards
+from tests.made.small_experiment import SMALL
+from tests.made.toy_shards import CLASSES, RATE, make_toy_shards
 
 PROJECT = Path(__file__).resolve().parents[2]
 

@@ -22,10 +22,10 @@ from jobs import (
 from jobs.planned_run import PlannedRun, classes_without_clips
 from jobs.scoring import told_untaught
 from pipelines.clip_pool import usable_clips
-from tests.integration.small_experiment import SMALL
+from tests.made.small_experiment import SMALL
+from tests.made.toy_duets import make_toy_duets
+from tests.made.toy_shards import CLASSES, RATE, make_toy_shards
 from tests.pipelines.test_whole_clips import WHOLE
-from tests.toy_duets import make_toy_duets
-from tests.toy_shards import CLASSES, RATE, make_toy_shards
 
 AVGN = (avgn_vggsound, avgn_instruments, avgn_music)
 EZ_VSL = (ez_vsl_vggsound, ez_vsl_instruments, ez_vsl_music)

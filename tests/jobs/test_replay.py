@@ -20,7 +20,7 @@ from pipelines.clip_pool import usable_clips
 from pipelines.clips import ClipSource
 from pipelines.plans import plan_epoch, plan_test
 from pipelines.replay import find_mixtures
-from tests.toy_shards import RATE, make_toy_shards
+from tests.made.toy_shards import RATE, make_toy_shards
 
 PROJECT = Path(__file__).resolve().parents[2]
 MIXING = Mixing(sample_rate_hz=RATE, segment_samples=2000, pictures_per_source=1, picture_side=16)

@@ -20,10 +20,10 @@ from cocktail.types import UsageError
 from jobs import report_sweep
 from pipelines.clip_pool import usable_clips
 from pipelines.plans import plan_hash, plan_test
-from tests.browser import CHROMIUM, HOW_TO_INSTALL, Browser, open_browser
-from tests.integration.small_experiment import SMALL
 from tests.jobs.test_compare import results
-from tests.toy_shards import CLASSES, toy_clip, toy_row, write_shards
+from tests.made.small_experiment import SMALL
+from tests.made.toy_shards import CLASSES, toy_clip, toy_row, write_shards
+from tests.services.browser import CHROMIUM, HOW_TO_INSTALL, Browser, open_browser
 
 RATE = 8000
 """Browsers play nothing below 3000 Hz."""

@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 
 from cocktail.tracking import TrackedRun
 from jobs.scored_runs import scored_run
-from tests.made_sweep import made_results
+from tests.made.sweep import made_results
 
 TRAINED_ON = {"data": "/train", "manifest_hash": "1"}
 

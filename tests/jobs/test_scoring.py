@@ -18,11 +18,11 @@ from cocktail.types import UsageError
 from jobs import sgn_musdb18
 from jobs.scoring import Scoring, in_classes_of, make_test_list, rules_of
 from pipelines.index import IndexRow, make_index
-from tests.integration.small_experiment import SMALL
+from tests.made.small_experiment import SMALL
+from tests.made.toy_shards import CLASSES, RATE, make_toy_shards, toy_clip, write_shards
 from tests.report.test_localization_comparison import LeftHalf
 from tests.report.test_localization_tables import mixture, source
 from tests.report.test_localization_tables import table as localized
-from tests.toy_shards import CLASSES, RATE, make_toy_shards, toy_clip, write_shards
 
 
 def trained(classes: tuple[str, ...]) -> Trained:

@@ -12,7 +12,7 @@ from cocktail.models.sgn import SMALL_SGN, SGNConfig
 from jobs import sgn_fuss, sgn_musdb18, sgn_music
 from jobs.running import demo_of, main, parse
 from jobs.sgn_vggsound import PAPER
-from tests.toy_shards import make_toy_shards
+from tests.made.toy_shards import make_toy_shards
 
 DEMO = demo_of(PAPER, SMALL_SGN)
 JOB = Path(__file__).parents[2] / "jobs" / "sgn_vggsound.py"

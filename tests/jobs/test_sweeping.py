@@ -21,7 +21,7 @@ from jobs.grids import PlannedTrial
 from jobs.sweep_options import SweepOptions, sweep_name
 from jobs.sweep_tables import progress_table, score_table
 from jobs.sweeping import _Sweep, sweep
-from tests.integration.small_experiment import SMALL
+from tests.made.small_experiment import SMALL
 
 
 def test_an_unfinished_sweep_is_gone_on_with_and_a_finished_one_is_followed_if_asked(tmp_path):

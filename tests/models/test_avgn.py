@@ -13,7 +13,7 @@ from cocktail.metrics.localization import average_precision
 from cocktail.models.avgn import AVGN, PREDICTED_CLASSES, AVGNConfig
 from cocktail.models.ez_vsl import EZVSLConfig
 from cocktail.types import NO_CLASS, Classifier, Localizer, MixtureBatch, Separator, UsageError
-from tests.models.shapes_and_tones import RATE, SIDE, scenes
+from tests.made.shapes_and_tones import RATE, SIDE, scenes
 
 SMALL = AVGNConfig(
     width=16,

@@ -17,7 +17,7 @@ from cocktail.layers.views import View
 from cocktail.models.avgn import AVGN, WITH_OBJECT_PRIOR, AVGNConfig
 from cocktail.models.ez_vsl import EZVSLConfig
 from cocktail.types import NO_CLASS, Localization, UsageError
-from tests.models.shapes_and_tones import RATE, scenes
+from tests.made.shapes_and_tones import RATE, scenes
 from tests.models.test_avgn import MIXING, SMALL, C, pictures_of
 
 BATCH = scenes([[0, 3], [2, 1], [0, 4]])

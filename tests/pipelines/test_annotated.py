@@ -11,8 +11,8 @@ from pipelines.batches import read_mixtures
 from pipelines.clip_pool import usable_clips
 from pipelines.clips import ClipSource
 from pipelines.plans import describe, plan_test
-from tests.toy_duets import make_toy_duets
-from tests.toy_shards import RATE, make_toy_shards
+from tests.made.toy_duets import make_toy_duets
+from tests.made.toy_shards import RATE, make_toy_shards
 
 SINGLE = Mixing(
     num_sources=1, sample_rate_hz=RATE, segment_samples=3000, pictures_per_source=1, picture_side=20, window_shards=1

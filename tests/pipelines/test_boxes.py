@@ -12,8 +12,8 @@ from pipelines.boxes import NO_SOURCE, boxes_of_pictures, in_class_ids
 from pipelines.clip_pool import usable_clips
 from pipelines.index import BOX
 from pipelines.plans import plan_test, with_class_ids
-from tests.toy_duets import make_toy_duets
-from tests.toy_shards import RATE
+from tests.made.toy_duets import make_toy_duets
+from tests.made.toy_shards import RATE
 
 SINGLE = Mixing(num_sources=1, sample_rate_hz=RATE, segment_samples=3000, pictures_per_source=1, picture_side=20)
 ANNOTATED = Evaluation(num_mixtures=None, crop="annotated")

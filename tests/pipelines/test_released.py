@@ -12,7 +12,7 @@ from cocktail.types import UsageError
 from pipelines.clip_pool import usable_clips
 from pipelines.index import IndexRow, make_index
 from pipelines.plans import describe, mixtures_per_epoch, plan_epoch, plan_test
-from tests.toy_shards import CLASSES, RATE, toy_clip, write_shards
+from tests.made.toy_shards import CLASSES, RATE, toy_clip, write_shards
 
 MIXING = Mixing(arrangement="released", sample_rate_hz=RATE, segment_samples=2000, window_shards=2)
 SONGS = 8

@@ -19,7 +19,7 @@ from pipelines.pictures import to_jpeg
 from pipelines.plans import plan_epoch, plan_test
 from pipelines.rendering import render
 from pipelines.views import square_picture, truth_of_boxes
-from tests.toy_shards import CLASSES, RATE, make_toy_shards, toy_audio, toy_clip, write_shards
+from tests.made.toy_shards import CLASSES, RATE, make_toy_shards, toy_audio, toy_clip, write_shards
 
 MIXING = Mixing(sample_rate_hz=RATE, segment_samples=2000, window_shards=2)
 

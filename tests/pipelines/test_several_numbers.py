@@ -13,8 +13,8 @@ from pipelines.clips import ClipSource
 from pipelines.plans import describe, plan_test
 from pipelines.replay import find_mixtures
 from pipelines.test_lists import read_test_list, write_test_list
-from tests.toy_duets import make_toy_duets
-from tests.toy_shards import RATE, make_toy_shards
+from tests.made.toy_duets import make_toy_duets
+from tests.made.toy_shards import RATE, make_toy_shards
 
 MIXING = Mixing(sample_rate_hz=RATE, segment_samples=2000, pictures_per_source=1, picture_side=8)
 NUMBERS = Evaluation(num_sources=(1, 2, 3), num_mixtures=8)

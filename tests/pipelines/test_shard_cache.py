@@ -18,8 +18,8 @@ from cocktail.storage import list_names, read_bytes, write_atomic
 from cocktail.types import UsageError
 from pipelines.mixtures import MixtureStream
 from pipelines.shard_cache import ShardCache
-from tests.s3_server import failing_proxy, point_to, s3_server
-from tests.toy_shards import RATE, make_toy_shards
+from tests.made.toy_shards import RATE, make_toy_shards
+from tests.services.s3_server import failing_proxy, point_to, s3_server
 
 SPAWN = multiprocessing.get_context("spawn")
 KB = 1000

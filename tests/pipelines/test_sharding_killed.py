@@ -15,8 +15,8 @@ import pytest
 from pipelines.shard_plan import ShardSettings, plan_shards
 from pipelines.shards import finish, shard_dataset, write_shard
 from pipelines.vggsound import index_vggsound
-from tests.miniature_clips import make_corpus
-from tests.shard_writer import write_some
+from tests.made.miniature_clips import make_corpus
+from tests.services.shard_writer import write_some
 
 # Shards of about two clips: many files come into being, so that kills hit all stages of their making.
 SETTINGS = ShardSettings(dataset="miniature", shard_mb=0.45, num_frames=2, picture_short_side=32, max_bad_share=1.0)
@@ -45,7 +45,7 @@ def forkserver():
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("PYTHONPATH", os.pathsep.join([str(PROJECT), str(PROJECT / "platform")]))
         context = multiprocessing.get_context("forkserver")
-        context.set_forkserver_preload(["tests.shard_writer"])
+        context.set_forkserver_preload(["tests.services.shard_writer"])
         first = context.Process(target=time.sleep, args=(0,))
         first.start()
         first.join()

@@ -16,7 +16,7 @@ from pipelines.shard_plan import SHARD_SCHEMA, ShardSettings, plan_shards
 from pipelines.signing import sign
 from pipelines.tars import DESCRIBED, SampleTar
 from pipelines.vggsound import index_vggsound
-from tests.miniature_clips import tone, write_clip
+from tests.made.miniature_clips import tone, write_clip
 
 PROJECT = Path(__file__).resolve().parents[2]
 # One process writes all shards of a data set, 128 MB each as by default, and prints the most memory it had, in MB.

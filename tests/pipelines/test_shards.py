@@ -30,7 +30,7 @@ from pipelines.sidecars import iterate_sidecars
 from pipelines.signing import parse_signed, sign
 from pipelines.tars import rms_per_second, sample_key
 from pipelines.vggsound import index_vggsound
-from tests.miniature_clips import make_corpus
+from tests.made.miniature_clips import make_corpus
 
 CLIP_MB = 0.225416
 """What a clip of 10 s is taken to need under these settings: its sound is 0.2205 of it."""

@@ -17,8 +17,8 @@ from pipelines.shard_plan import ShardSettings, plan_shards
 from pipelines.shards import finish, shard_dataset, write_shard
 from pipelines.verify import verify_shard
 from pipelines.vggsound import index_vggsound
-from tests.miniature_clips import make_corpus, tone, write_clip
-from tests.s3_server import failing_proxy, point_to, s3_server
+from tests.made.miniature_clips import make_corpus, tone, write_clip
+from tests.services.s3_server import failing_proxy, point_to, s3_server
 
 SETTINGS = ShardSettings(dataset="miniature", shard_mb=1.4, picture_short_side=32, max_bad_share=1.0)
 RELEASED = "s3://bucket/released"

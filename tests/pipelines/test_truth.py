@@ -17,7 +17,7 @@ from pipelines.pictures import encode_mask, to_jpeg
 from pipelines.plans import plan_epoch, plan_test, with_class_ids
 from pipelines.rendering import render
 from pipelines.views import truth_of_boxes
-from tests.toy_shards import CLASSES, RATE, toy_audio, toy_clip, write_shards
+from tests.made.toy_shards import CLASSES, RATE, toy_audio, toy_clip, write_shards
 
 SIDE = 20
 SINGLE = Mixing(num_sources=1, sample_rate_hz=RATE, segment_samples=2000, pictures_per_source=1, picture_side=SIDE)

@@ -16,8 +16,8 @@ from pipelines.plans import describe, plan_epoch, plan_test
 from pipelines.rendering import render
 from pipelines.replay import find_mixtures, write_mixture
 from pipelines.test_lists import read_test_list, write_test_list
-from tests.toy_duets import LABELS, duet_audio, make_toy_duets
-from tests.toy_shards import CLASSES, RATE
+from tests.made.toy_duets import LABELS, duet_audio, make_toy_duets
+from tests.made.toy_shards import CLASSES, RATE
 
 WHOLE = Mixing(
     arrangement="whole",

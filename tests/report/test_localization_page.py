@@ -17,7 +17,7 @@ from cocktail.report.localization_page import localization_report
 from cocktail.report.overlays import Scene
 from cocktail.report.report import Subject
 from cocktail.report.scoring_rules import ScoringRules
-from tests.models.shapes_and_tones import scenes
+from tests.made.shapes_and_tones import scenes
 
 CLASSES = ("bell", "<drum>")
 RULES = ScoringRules()

@@ -15,7 +15,7 @@ from cocktail.report.sweep_examples import example_parts
 from cocktail.report.sweep_report import report_sweep
 from cocktail.report.sweep_tables import layouts
 from cocktail.types import MixtureBatch
-from tests.made_sweep import localized_trial, made_sweep
+from tests.made.sweep import localized_trial, made_sweep
 from tests.report.test_localization_comparison import LeftHalf
 from tests.report.test_sweep_report import cells, never
 

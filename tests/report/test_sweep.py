@@ -4,7 +4,7 @@ import pytest
 
 from cocktail.report.sweep import Sweep, difference
 from cocktail.types import UsageError
-from tests.made_sweep import MadeRun, made_sweep, made_trial
+from tests.made.sweep import MadeRun, made_sweep, made_trial
 
 DEPTH, VECTORS, RATE = "model.depth", "model.source_vectors", "training.learning_rate"
 

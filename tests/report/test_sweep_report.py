@@ -12,7 +12,7 @@ from cocktail.report.sweep import Sweep
 from cocktail.report.sweep_report import report_sweep
 from cocktail.report.sweep_tables import layouts
 from cocktail.types import UsageError
-from tests.made_sweep import made_sweep, made_trial
+from tests.made.sweep import made_sweep, made_trial
 
 DEPTH, ASSIGNMENT, VECTORS, RATE = "model.depth", "model.assignment", "model.source_vectors", "training.learning_rate"
 CURVE = [(1, 2.0), (10, 1.0)]

@@ -12,7 +12,7 @@ import torch
 
 from cocktail.train.checkpoint import CheckpointStore, CheckpointWriter, load_checkpoint, require_identity
 from cocktail.types import UsageError
-from tests.checkpoint_saver import save_one_by_one
+from tests.services.checkpoint_saver import save_one_by_one
 
 IDENTITY = {"model.depth": 2, "training.lr_drop_epochs": [40, 80], "manifest": "abc"}
 

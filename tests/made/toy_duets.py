@@ -11,7 +11,7 @@ from pipelines.index import Box, IndexRow, make_index
 from pipelines.manifest import Manifest
 from pipelines.media import Clip
 from pipelines.pictures import to_jpeg
-from tests.toy_shards import CLASSES, RATE, write_shards
+from tests.made.toy_shards import CLASSES, RATE, write_shards
 
 SECONDS = 12
 LABELS = {

@@ -3,7 +3,7 @@
 from cocktail.audio.stft import FrontEndConfig
 from cocktail.config import Evaluation, Experiment, Mixing, Resources, Training
 from cocktail.models.sgn import SGNConfig
-from tests.toy_shards import RATE
+from tests.made.toy_shards import RATE
 
 SMALL = Experiment[SGNConfig](
     name="small",

@@ -10,7 +10,7 @@ from cocktail.models.sgn import SGNConfig
 from cocktail.train.cluster import one_line_errors
 from jobs.sweep_options import SweepOptions
 from jobs.sweeping import sweep
-from tests.integration.small_experiment import SMALL
+from tests.made.small_experiment import SMALL
 
 
 def base(shards: str, output: str) -> Experiment:

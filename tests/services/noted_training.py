@@ -22,7 +22,7 @@ from cocktail.train.cluster import connect
 from cocktail.train.ray_train import fit
 from cocktail.types import MixtureBatch
 from pipelines.mixtures import MixtureStream
-from tests.integration.small_experiment import SMALL
+from tests.made.small_experiment import SMALL
 
 # The paper's rate: at a larger one, and with AdamW, rounding grows to more than 1e-5 in twenty steps. That nothing but
 # rounding differs is seen in float64 (tests/train/test_distributed.py).
