@@ -23,6 +23,8 @@ from jobs.scoring import in_classes_of, make_test_list, test_demands, told_untau
 from pipelines.batches import read_mixtures
 from pipelines.clip_pool import ClipPool, list_array
 from pipelines.clips import ClipSource
+from pipelines.datasets.vggsound import index_vggsound
+from pipelines.datasets.vggss import with_boxes
 from pipelines.embedded import make_embedded_corpus
 from pipelines.manifest import Manifest, open_manifest
 from pipelines.mixtures import RENDER_CPUS, MixtureStream
@@ -30,8 +32,6 @@ from pipelines.plans import describe
 from pipelines.shard_cache import ShardCache
 from pipelines.shard_plan import SHARD_SCHEMA, ShardSettings
 from pipelines.shards import shard_dataset
-from pipelines.vggsound import index_vggsound
-from pipelines.vggss import with_boxes
 
 FINISHED = "finished.json"
 """Marks a run that has its scores. The same command continues an unfinished run and otherwise starts a new one."""

@@ -15,7 +15,7 @@ sys.path[:0] = [str(Path(__file__).resolve().parents[1] / part) for part in ("."
 import tyro
 
 from jobs.sharding import ShardJob, main
-from pipelines.audioset_singlesource import index_audioset_singlesource
+from pipelines.datasets.audioset_singlesource import index_audioset_singlesource
 from pipelines.shards import ShardSettings
 
 SINGLESOURCE = ShardSettings(dataset="audioset-singlesource")

@@ -13,7 +13,7 @@ sys.path[:0] = [str(Path(__file__).resolve().parents[1] / part) for part in ("."
 import tyro
 
 from jobs.sharding import ShardJob, main
-from pipelines.fuss import index_labelled_fuss
+from pipelines.datasets.fuss import index_labelled_fuss
 from pipelines.shards import ShardSettings
 
 

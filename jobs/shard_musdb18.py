@@ -15,7 +15,7 @@ sys.path[:0] = [str(Path(__file__).resolve().parents[1] / part) for part in ("."
 import tyro
 
 from jobs.sharding import ShardJob, main
-from pipelines.musdb18 import index_musdb18
+from pipelines.datasets.musdb18 import index_musdb18
 from pipelines.shards import ShardSettings
 
 # A stem may be silent for a whole song; crops of silence are avoided when mixtures are planned.

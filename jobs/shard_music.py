@@ -15,7 +15,7 @@ sys.path[:0] = [str(Path(__file__).resolve().parents[1] / part) for part in ("."
 import tyro
 
 from jobs.sharding import ShardJob, main
-from pipelines.music import MusicSettings, index_released_music
+from pipelines.datasets.music import MusicSettings, index_released_music
 from pipelines.shards import ShardSettings
 
 

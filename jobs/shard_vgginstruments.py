@@ -13,8 +13,8 @@ sys.path[:0] = [str(Path(__file__).resolve().parents[1] / part) for part in ("."
 import tyro
 
 from jobs.sharding import ShardJob, main
+from pipelines.datasets.vgginstruments import index_vgginstruments
 from pipelines.shards import ShardSettings
-from pipelines.vgginstruments import index_vgginstruments
 
 
 @dataclass(frozen=True, kw_only=True)

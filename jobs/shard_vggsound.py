@@ -15,8 +15,8 @@ sys.path[:0] = [str(Path(__file__).resolve().parents[1] / part) for part in ("."
 import tyro
 
 from jobs.sharding import ShardJob, main
+from pipelines.datasets.vggsound import index_vggsound
 from pipelines.shards import ShardSettings
-from pipelines.vggsound import index_vggsound
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -13,8 +13,8 @@ sys.path[:0] = [str(Path(__file__).resolve().parents[1] / part) for part in ("."
 import tyro
 
 from jobs.sharding import ShardJob, main
+from pipelines.datasets.vggss import index_vggss
 from pipelines.shards import ShardSettings
-from pipelines.vggss import index_vggss
 
 
 @dataclass(frozen=True, kw_only=True)

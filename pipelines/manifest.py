@@ -17,7 +17,7 @@ import pyarrow.parquet as pq
 
 from cocktail.storage import join, list_names, read_bytes, write_atomic
 from cocktail.types import UsageError
-from pipelines.index import BOX
+from pipelines.datasets.index import BOX
 from pipelines.signing import claims, parse_signed, schema_of, sign
 
 MANIFEST_SCHEMA = "cocktail-manifest/2"

@@ -26,10 +26,10 @@ import tyro
 
 from cocktail.train.cluster import connect
 from pipelines.clips import ClipReader, ClipSource
+from pipelines.datasets.vggsound import index_vggsound
 from pipelines.manifest import Manifest
 from pipelines.shard_plan import ShardSettings, plan_shards
 from pipelines.shards import shard_dataset, write_shard
-from pipelines.vggsound import index_vggsound
 
 CROP_SECONDS = 6
 

@@ -17,7 +17,7 @@ from cocktail.report.separation_report import metrics_of, tables_by_number
 from cocktail.types import UsageError
 from jobs import sgn_musdb18
 from jobs.scoring import Scoring, in_classes_of, make_test_list, rules_of
-from pipelines.index import IndexRow, make_index
+from pipelines.datasets.index import IndexRow, make_index
 from tests.made.small_experiment import SMALL
 from tests.made.toy_shards import CLASSES, RATE, make_toy_shards, toy_clip, write_shards
 from tests.report.test_localization_comparison import LeftHalf

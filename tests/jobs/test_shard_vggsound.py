@@ -11,8 +11,8 @@ import ray
 
 import jobs.shard_vggsound
 from jobs.sharding import main
+from pipelines.datasets.vggsound import index_vggsound
 from pipelines.manifest import open_manifest
-from pipelines.vggsound import index_vggsound
 from tests.made.miniature_clips import make_corpus
 
 JOB = Path(__file__).resolve().parents[2] / "jobs" / "shard_vggsound.py"

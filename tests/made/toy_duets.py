@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from pipelines.index import Box, IndexRow, make_index
+from pipelines.datasets.index import Box, IndexRow, make_index
 from pipelines.manifest import Manifest
 from pipelines.media import Clip
 from pipelines.pictures import to_jpeg

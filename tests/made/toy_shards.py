@@ -11,7 +11,7 @@ import numpy as np
 from PIL import Image
 
 from cocktail.storage import write_atomic
-from pipelines.index import IndexRow, make_index
+from pipelines.datasets.index import IndexRow, make_index
 from pipelines.manifest import SIDECAR_SUFFIX, Manifest, commit_manifest
 from pipelines.media import Clip
 from pipelines.pictures import encode_mask, to_jpeg

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from cocktail.config import Evaluation, Mixing
 from cocktail.types import UsageError
 from pipelines.clip_pool import usable_clips
-from pipelines.index import IndexRow, make_index
+from pipelines.datasets.index import IndexRow, make_index
 from pipelines.plans import describe, mixtures_per_epoch, plan_epoch, plan_test
 from tests.made.toy_shards import CLASSES, RATE, toy_clip, write_shards
 

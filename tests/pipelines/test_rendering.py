@@ -13,7 +13,7 @@ from cocktail.types import NO_CLASS, UsageError
 from pipelines.batches import read_mixtures, to_batch
 from pipelines.clip_pool import usable_clips
 from pipelines.clips import ClipSource, read_frame
-from pipelines.index import Box, IndexRow, make_index
+from pipelines.datasets.index import Box, IndexRow, make_index
 from pipelines.media import Clip
 from pipelines.pictures import to_jpeg
 from pipelines.plans import plan_epoch, plan_test

@@ -12,9 +12,9 @@ from pathlib import Path
 import psutil
 import pytest
 
+from pipelines.datasets.vggsound import index_vggsound
 from pipelines.shard_plan import ShardSettings, plan_shards
 from pipelines.shards import finish, shard_dataset, write_shard
-from pipelines.vggsound import index_vggsound
 from tests.made.miniature_clips import make_corpus
 from tests.services.shard_writer import write_some
 

@@ -10,12 +10,12 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
+from pipelines.datasets.vggsound import index_vggsound
 from pipelines.manifest import SIDECAR_SUFFIX
 from pipelines.media import Clip
 from pipelines.shard_plan import SHARD_SCHEMA, ShardSettings, plan_shards
 from pipelines.signing import sign
 from pipelines.tars import DESCRIBED, SampleTar
-from pipelines.vggsound import index_vggsound
 from tests.made.miniature_clips import tone, write_clip
 
 PROJECT = Path(__file__).resolve().parents[2]
@@ -24,7 +24,7 @@ WRITE = """
 import resource, sys
 from pipelines.shard_plan import ShardSettings, plan_shards
 from pipelines.shards import write_shard
-from pipelines.vggsound import index_vggsound
+from pipelines.datasets.vggsound import index_vggsound
 settings = ShardSettings(dataset="many")
 for row in plan_shards(index_vggsound(sys.argv[1], sys.argv[2]), settings).to_pylist():
     write_shard(row, settings, sys.argv[3])
@@ -37,7 +37,7 @@ LEAD = """
 import resource, sys
 from pipelines.shard_plan import ShardSettings
 from pipelines.shards import shard_dataset
-from pipelines.vggsound import index_vggsound
+from pipelines.datasets.vggsound import index_vggsound
 shard_dataset(index_vggsound(sys.argv[1], sys.argv[2]), ShardSettings(dataset="many"), sys.argv[3])
 print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
 """

@@ -21,7 +21,8 @@ from webdataset.compat import WebDataset
 
 from cocktail.storage import read_bytes, write_atomic
 from cocktail.types import UsageError
-from pipelines.index import IndexRow, Picture, make_index
+from pipelines.datasets.index import IndexRow, Picture, make_index
+from pipelines.datasets.vggsound import index_vggsound
 from pipelines.manifest import QUARANTINE_COLUMNS, open_manifest
 from pipelines.media import decode_clip
 from pipelines.shard_plan import ShardSettings, plan_shards
@@ -29,7 +30,6 @@ from pipelines.shards import _check_bad_share, find_committed, finish, shard_dat
 from pipelines.sidecars import iterate_sidecars
 from pipelines.signing import parse_signed, sign
 from pipelines.tars import rms_per_second, sample_key
-from pipelines.vggsound import index_vggsound
 from tests.made.miniature_clips import make_corpus
 
 CLIP_MB = 0.225416

@@ -11,12 +11,12 @@ from cocktail.storage import list_names, read_bytes, write_atomic
 from cocktail.types import UsageError
 from pipelines.clip_pool import usable_clips
 from pipelines.clips import ClipReader, ClipSource, DamagedMemberError, read_frame
+from pipelines.datasets.vggsound import index_vggsound
 from pipelines.mixtures import MixtureStream
 from pipelines.plans import plan_epoch
 from pipelines.shard_plan import ShardSettings, plan_shards
 from pipelines.shards import finish, shard_dataset, write_shard
 from pipelines.verify import verify_shard
-from pipelines.vggsound import index_vggsound
 from tests.made.miniature_clips import make_corpus, tone, write_clip
 from tests.services.s3_server import failing_proxy, point_to, s3_server
 

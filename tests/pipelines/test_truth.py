@@ -12,7 +12,7 @@ from cocktail.types import NO_CLASS, UsageError
 from pipelines.batches import read_mixtures, to_batch
 from pipelines.clip_pool import usable_clips
 from pipelines.clips import ClipSource
-from pipelines.index import Box, IndexRow, make_index
+from pipelines.datasets.index import Box, IndexRow, make_index
 from pipelines.pictures import encode_mask, to_jpeg
 from pipelines.plans import plan_epoch, plan_test, with_class_ids
 from pipelines.rendering import render

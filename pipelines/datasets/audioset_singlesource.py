@@ -11,8 +11,8 @@ import pyarrow as pa
 
 from cocktail.storage import is_folder, join
 from cocktail.types import UsageError
-from pipelines.index import IndexRow, make_index
-from pipelines.layouts import Folder
+from pipelines.datasets.index import IndexRow, make_index
+from pipelines.datasets.layouts import Folder
 
 SPLIT = "test"
 CLIP_SECONDS = 10.0

@@ -19,9 +19,9 @@ from typing import Any, NamedTuple
 
 from cocktail.storage import join, list_names
 from cocktail.types import UsageError
-from pipelines.avgn_lists import count
-from pipelines.index import Picture
-from pipelines.layouts import read_json
+from pipelines.datasets.avgn_lists import count
+from pipelines.datasets.index import Picture
+from pipelines.datasets.layouts import read_json
 
 FRAMES_PER_SECOND = 30
 """Of the videos that were annotated, by both files' names: second and frame."""

@@ -33,9 +33,9 @@ import soundfile
 
 from cocktail.storage import join, read_bytes
 from cocktail.types import UsageError
-from pipelines.fsd50k import SourceLabels, read_labels
-from pipelines.index import IndexRow, make_index
-from pipelines.layouts import Folder, read_csv
+from pipelines.datasets.fsd50k import SourceLabels, read_labels
+from pipelines.datasets.index import IndexRow, make_index
+from pipelines.datasets.layouts import Folder, read_csv
 from pipelines.progress import ClipProgress
 
 SPLITS = ("train", "validation", "eval")

@@ -7,7 +7,7 @@ import pytest
 
 from cocktail import storage
 from cocktail.types import UsageError
-from pipelines.layouts import Folder, Line, read_csv, read_json, read_text
+from pipelines.datasets.layouts import Folder, Line, read_csv, read_json, read_text
 
 EXPECTED = "a list of birds"
 

@@ -7,8 +7,8 @@ import pytest
 import soundfile
 
 from cocktail.types import UsageError
-from pipelines.fsd50k import SourceLabels
-from pipelines.fuss import Event, index_fuss, match_events, read_events, sounding_span
+from pipelines.datasets.fsd50k import SourceLabels
+from pipelines.datasets.fuss import Event, index_fuss, match_events, read_events, sounding_span
 
 RATE = 16000
 LABELS = SourceLabels({"900": ("wind",), "1": ("dog",), "2": ("bell",), "3": ("cat",)})

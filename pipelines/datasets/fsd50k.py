@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 from cocktail.storage import join
 from cocktail.types import UsageError
-from pipelines.layouts import read_csv, read_json
+from pipelines.datasets.layouts import read_csv, read_json
 
 PARTS = ("dev", "eval")
 COLLECTION = "FSD50K.metadata/collection"

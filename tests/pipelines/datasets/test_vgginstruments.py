@@ -7,7 +7,7 @@ import pytest
 
 from cocktail.types import UsageError
 from jobs.shard_vgginstruments import ShardVGGInstruments
-from pipelines.vgginstruments import CLASSES, index_vgginstruments
+from pipelines.datasets.vgginstruments import CLASSES, index_vgginstruments
 
 # id, start, label, split; only the first three are clips to train on.
 ROWS = [

@@ -7,7 +7,7 @@ import os
 import pytest
 
 from cocktail.types import UsageError
-from pipelines.vggsound import index_vggsound, vggss_classes
+from pipelines.datasets.vggsound import index_vggsound, vggss_classes
 
 
 def write_csv(folder, rows):

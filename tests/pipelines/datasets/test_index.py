@@ -5,7 +5,7 @@ import json
 import pytest
 
 from cocktail.types import UsageError
-from pipelines.index import INDEX_SCHEMA, Box, IndexRow, Picture, make_index
+from pipelines.datasets.index import INDEX_SCHEMA, Box, IndexRow, Picture, make_index
 
 
 def row(clip_id, labels=("horn",), **fields):

@@ -20,10 +20,18 @@ from typing import Any, NamedTuple
 import pyarrow as pa
 
 from cocktail.types import UsageError
-from pipelines.avgn_lists import base_name, check_pairs, check_singles, count, listed_name, read_pairs, read_singles
-from pipelines.index import Box, IndexRow, box_values, make_index
-from pipelines.layouts import Folder, read_json
-from pipelines.vggsound import Clip, clip_row, read_clips
+from pipelines.datasets.avgn_lists import (
+    base_name,
+    check_pairs,
+    check_singles,
+    count,
+    listed_name,
+    read_pairs,
+    read_singles,
+)
+from pipelines.datasets.index import Box, IndexRow, box_values, make_index
+from pipelines.datasets.layouts import Folder, read_json
+from pipelines.datasets.vggsound import Clip, clip_row, read_clips
 
 SPLIT = "test"
 

@@ -6,7 +6,7 @@ import os
 import pytest
 
 from cocktail.types import UsageError
-from pipelines.audioset_singlesource import index_audioset_singlesource
+from pipelines.datasets.audioset_singlesource import index_audioset_singlesource
 
 
 def make(root, *names):

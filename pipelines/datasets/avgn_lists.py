@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple, TypeVar
 
 from cocktail.types import UsageError
-from pipelines.layouts import read_csv
+from pipelines.datasets.layouts import read_csv
 
 SINGLES_EXPECTED = "AVGN's list without a header: item, class, as in: zpWuikVorYg_000032,elk_bugling"
 PAIRS_EXPECTED = "AVGN's list without a header: item, class, partner, partner's class"

@@ -31,9 +31,9 @@ from av.error import FFmpegError
 from cocktail.storage import absolute, join, local_copy
 from cocktail.types import UsageError
 from pipelines.bad_clips import Reason
-from pipelines.index import Box, IndexRow, Picture, make_index
-from pipelines.layouts import Folder, read_csv, read_json, read_text
-from pipelines.music_boxes import Truth, read_truths
+from pipelines.datasets.index import Box, IndexRow, Picture, make_index
+from pipelines.datasets.layouts import Folder, read_csv, read_json, read_text
+from pipelines.datasets.music_boxes import Truth, read_truths
 
 SOUND_ENDINGS = (".mp3", ".wav", ".m4a")
 

@@ -5,7 +5,7 @@ import json
 import pytest
 
 from cocktail.types import UsageError
-from pipelines.fsd50k import read_labels
+from pipelines.datasets.fsd50k import read_labels
 
 MIDS = {"Bark": "/m/bark", "Dog": "/m/dog", "Growling": "/m/growl", "Animal": "/m/animal", "Rain": "/m/rain"}
 CHILDREN = {"/m/animal": ["/m/dog", "/m/wild"], "/m/dog": ["/m/bark", "/m/growl"], "/m/wild": ["/m/growl"]}

@@ -16,8 +16,8 @@ from typing import NamedTuple
 import pyarrow as pa
 
 from cocktail.types import UsageError
-from pipelines.index import IndexRow, make_index
-from pipelines.layouts import Folder, read_csv, read_json
+from pipelines.datasets.index import IndexRow, make_index
+from pipelines.datasets.layouts import Folder, read_csv, read_json
 
 SPLITS = ("train", "test")
 CLIP_SECONDS = 10.0

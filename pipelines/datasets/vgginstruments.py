@@ -17,10 +17,10 @@ import pyarrow as pa
 
 from cocktail.storage import join
 from cocktail.types import UsageError
-from pipelines.avgn_lists import base_name, check_pairs, count, read_pairs, read_singles
-from pipelines.index import IndexRow, Picture, make_index
-from pipelines.layouts import Folder, read_text
-from pipelines.vggsound import CLIP_SECONDS, Clip, clip_row, read_clips
+from pipelines.datasets.avgn_lists import base_name, check_pairs, count, read_pairs, read_singles
+from pipelines.datasets.index import IndexRow, Picture, make_index
+from pipelines.datasets.layouts import Folder, read_text
+from pipelines.datasets.vggsound import CLIP_SECONDS, Clip, clip_row, read_clips
 
 _RENAMED = {
     "steel_guitar": "playing steel guitar, slide guitar",

@@ -8,9 +8,9 @@ import pytest
 
 from cocktail.types import UsageError
 from jobs.shard_vggss import ShardVGGSS
+from pipelines.datasets.vggsound import index_vggsound, vggss_classes
+from pipelines.datasets.vggss import index_vggss, with_boxes
 from pipelines.shard_plan import ShardSettings, plan_shards, planned_clip_ids
-from pipelines.vggsound import index_vggsound, vggss_classes
-from pipelines.vggss import index_vggss, with_boxes
 
 HUGE = -2.8823037615171176e16
 WHOLE = [0.25, 0.5, 0.75, 1.0]

@@ -17,8 +17,8 @@ import pyarrow as pa
 
 from cocktail.storage import is_folder, join, open_reader
 from cocktail.types import UsageError
-from pipelines.index import IndexRow, make_index
-from pipelines.layouts import Folder
+from pipelines.datasets.index import IndexRow, make_index
+from pipelines.datasets.layouts import Folder
 
 STEMS = ("drums", "bass", "other", "vocals")
 """In the order of the tracks of a .stem.mp4, where track 0 is the mixture."""
