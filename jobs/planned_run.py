@@ -25,7 +25,7 @@ from pipelines.clip_pool import ClipPool, list_array
 from pipelines.clips import ClipSource
 from pipelines.datasets.vggsound import index_vggsound
 from pipelines.datasets.vggss import with_boxes
-from pipelines.embedded import make_embedded_corpus
+from pipelines.embedded.corpus import make_embedded_corpus
 from pipelines.manifest import Manifest, open_manifest
 from pipelines.mixtures import RENDER_CPUS, MixtureStream
 from pipelines.plans import describe

@@ -17,9 +17,9 @@ from numpy.typing import NDArray
 
 from cocktail.types import UsageError
 from pipelines import embedded
-from pipelines.embedded import EmbeddedCorpus, make_embedded_corpus, plan_clips
-from pipelines.embedded_music import INSTRUMENTS, PlayedNote, compose, play_notes, prepare_soundfont
-from pipelines.embedded_pictures import draw_frames
+from pipelines.embedded.corpus import EmbeddedCorpus, make_embedded_corpus, plan_clips
+from pipelines.embedded.music import INSTRUMENTS, PlayedNote, compose, play_notes, prepare_soundfont
+from pipelines.embedded.pictures import draw_frames
 
 LABELS = ("playing cello", "playing flute", "playing marimba, xylophone")
 

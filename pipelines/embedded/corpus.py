@@ -32,7 +32,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from cocktail.types import UsageError
-from pipelines.embedded_music import (
+from pipelines.embedded.music import (
     CLIP_SECONDS,
     INSTRUMENTS,
     SAMPLE_RATE_HZ,
@@ -41,7 +41,7 @@ from pipelines.embedded_music import (
     perform,
     prepare_soundfont,
 )
-from pipelines.embedded_pictures import BACKGROUNDS, FRAMES_PER_SECOND, HEIGHT, WIDTH, Box, draw_frames
+from pipelines.embedded.pictures import BACKGROUNDS, FRAMES_PER_SECOND, HEIGHT, WIDTH, Box, draw_frames
 from pipelines.progress import ClipProgress
 
 _RECIPE_VERSION = 1
