@@ -18,8 +18,8 @@ import pyarrow as pa
 import ray
 import torch
 
-from pipelines.manifest import Manifest
 from pipelines.plans import plan_hash
+from pipelines.shards.manifest import Manifest
 
 ENVIRONMENT = "environment.json"
 TEST_DATA, TEST_MANIFEST_HASH = "test_data", "test_manifest_hash"

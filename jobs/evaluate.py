@@ -21,7 +21,7 @@ from cocktail.tracking import default_tracking_uri
 from cocktail.train.cluster import connect, one_line_errors
 from cocktail.types import UsageError
 from jobs.scoring import Scoring, score_and_track
-from pipelines.manifest import open_manifest
+from pipelines.shards.manifest import open_manifest
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -17,8 +17,8 @@ from cocktail.config import Evaluation, Mixing
 from cocktail.storage import absolute
 from cocktail.train.cluster import one_line_errors
 from pipelines.clip_pool import usable_clips
-from pipelines.manifest import open_manifest
 from pipelines.plans import describe, plan_test
+from pipelines.shards.manifest import open_manifest
 from pipelines.test_lists import write_test_list
 
 

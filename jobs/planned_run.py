@@ -22,16 +22,16 @@ from cocktail.types import MixtureBatch, UsageError
 from jobs.scoring import in_classes_of, make_test_list, test_demands, told_untaught
 from pipelines.batches import read_mixtures
 from pipelines.clip_pool import ClipPool, list_array
-from pipelines.clips import ClipSource
 from pipelines.datasets.vggsound import index_vggsound
 from pipelines.datasets.vggss import with_boxes
 from pipelines.embedded.corpus import make_embedded_corpus
-from pipelines.manifest import Manifest, open_manifest
 from pipelines.mixtures import RENDER_CPUS, MixtureStream
 from pipelines.plans import describe
-from pipelines.shard_cache import ShardCache
-from pipelines.shard_plan import SHARD_SCHEMA, ShardSettings
-from pipelines.shards import shard_dataset
+from pipelines.shards.cache import ShardCache
+from pipelines.shards.manifest import Manifest, open_manifest
+from pipelines.shards.plan import SHARD_SCHEMA, ShardSettings
+from pipelines.shards.reader import ClipSource
+from pipelines.shards.write import shard_dataset
 
 FINISHED = "finished.json"
 """Marks a run that has its scores. The same command continues an unfinished run and otherwise starts a new one."""

@@ -15,8 +15,8 @@ from cocktail.tracking import TrackedRun
 from cocktail.types import MixtureBatch, UsageError
 from jobs.environment import TEST_DATA, TEST_MANIFEST_HASH
 from pipelines.batches import read_mixtures
-from pipelines.clips import ClipSource
-from pipelines.manifest import open_manifest
+from pipelines.shards.manifest import open_manifest
+from pipelines.shards.reader import ClipSource
 
 
 def scored_run(tracked: TrackedRun, data: str | None) -> ScoredRun:

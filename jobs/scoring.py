@@ -28,11 +28,11 @@ from cocktail.types import NO_CLASS, MixtureBatch, UsageError
 from jobs.environment import ENVIRONMENT, environment, provenance
 from pipelines.batches import read_mixtures
 from pipelines.clip_pool import list_array, usable_clips
-from pipelines.clips import ClipSource
-from pipelines.manifest import Manifest
 from pipelines.plans import describe, plan_hash, plan_test, with_class_ids
 from pipelines.progress import ClipProgress
-from pipelines.shard_cache import ShardCache
+from pipelines.shards.cache import ShardCache
+from pipelines.shards.manifest import Manifest
+from pipelines.shards.reader import ClipSource
 from pipelines.test_lists import read_test_list, split_of
 
 

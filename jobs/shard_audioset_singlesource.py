@@ -14,9 +14,9 @@ sys.path[:0] = [str(Path(__file__).resolve().parents[1] / part) for part in ("."
 
 import tyro
 
-from jobs.sharding import ShardJob, main
 from pipelines.datasets.audioset_singlesource import index_audioset_singlesource
-from pipelines.shards import ShardSettings
+from pipelines.shards.command_line import ShardJob, main
+from pipelines.shards.write import ShardSettings
 
 SINGLESOURCE = ShardSettings(dataset="audioset-singlesource")
 

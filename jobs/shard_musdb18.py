@@ -14,9 +14,9 @@ sys.path[:0] = [str(Path(__file__).resolve().parents[1] / part) for part in ("."
 
 import tyro
 
-from jobs.sharding import ShardJob, main
 from pipelines.datasets.musdb18 import index_musdb18
-from pipelines.shards import ShardSettings
+from pipelines.shards.command_line import ShardJob, main
+from pipelines.shards.write import ShardSettings
 
 # A stem may be silent for a whole song; crops of silence are avoided when mixtures are planned.
 MUSDB18 = ShardSettings(dataset="musdb18", num_frames=0, max_seconds=1800.0, keep_silent=True)

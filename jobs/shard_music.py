@@ -14,9 +14,9 @@ sys.path[:0] = [str(Path(__file__).resolve().parents[1] / part) for part in ("."
 
 import tyro
 
-from jobs.sharding import ShardJob, main
 from pipelines.datasets.music import MusicSettings, index_released_music
-from pipelines.shards import ShardSettings
+from pipelines.shards.command_line import ShardJob, main
+from pipelines.shards.write import ShardSettings
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -36,8 +36,8 @@ from jobs.running import PartOf, run
 from jobs.scoring import test_demands
 from jobs.sweep_options import PLAN, SweepOptions, key_of, require_same, sweep_name
 from jobs.sweep_tables import progress_table, score_table
-from pipelines.manifest import Manifest
 from pipelines.mixtures import MixtureStream
+from pipelines.shards.manifest import Manifest
 
 SHOW_SECONDS, CHANGE_SECONDS = 30.0, 2.0
 """The table is shown so often, and so soon after a trial's status has changed: changes come in groups."""

@@ -14,7 +14,7 @@ import tyro
 
 from cocktail.storage import absolute
 from cocktail.train.cluster import connect, one_line_errors
-from pipelines.verify import verify_and_report
+from pipelines.shards.verify import verify_and_report
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -9,8 +9,8 @@ import torch
 
 from cocktail.config import Mixing
 from cocktail.types import MixtureBatch, Reading, UsageError
-from pipelines.clips import ClipSource
 from pipelines.rendering import COUNTERS, Columns, render
+from pipelines.shards.reader import ClipSource
 
 
 def to_batch(columns: Columns) -> MixtureBatch:

@@ -15,7 +15,7 @@ import xxhash
 from cocktail.config import Mixing
 from cocktail.splits import Split
 from cocktail.types import NO_CLASS, UsageError
-from pipelines.manifest import MANIFEST_COLUMNS, Manifest
+from pipelines.shards.manifest import MANIFEST_COLUMNS, Manifest
 
 NEVER = 1 << 30
 """A second that no clip has."""

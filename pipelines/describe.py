@@ -25,7 +25,7 @@ from pipelines.describe_counts import (
     quarantine_csv,
 )
 from pipelines.describe_figures import draw_all, to_png
-from pipelines.manifest import Manifest, open_manifest, read_quarantine
+from pipelines.shards.manifest import Manifest, open_manifest, read_quarantine
 
 LINES_SHOWN = 20
 """Of tables by class; the whole ones are written as csv."""

@@ -12,7 +12,7 @@ from typing import NamedTuple
 import numpy as np
 import pyarrow as pa
 
-from pipelines.manifest import Manifest
+from pipelines.shards.manifest import Manifest
 
 NO_LABEL = "(no label)"
 SPLIT_ORDER = ("train", "validation", "val", "test", "eval")

@@ -22,7 +22,6 @@ from matplotlib.patches import Rectangle
 from matplotlib.ticker import MaxNLocator
 from PIL import Image
 
-from pipelines.clips import read_audio, read_frame, read_mask_png
 from pipelines.describe_counts import (
     Count,
     by_size,
@@ -32,7 +31,8 @@ from pipelines.describe_counts import (
     measure_levels,
     most_first,
 )
-from pipelines.manifest import Manifest
+from pipelines.shards.manifest import Manifest
+from pipelines.shards.reader import read_audio, read_frame, read_mask_png
 
 DPI = 100
 SPLIT_COLOURS = ("#4477aa", "#ee7733", "#228833", "#aa3377", "#888888")

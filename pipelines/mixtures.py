@@ -24,11 +24,11 @@ from cocktail.config import Mixing
 from cocktail.types import MixtureBatch, UsageError, share_of
 from pipelines.batches import to_batch
 from pipelines.clip_pool import ClipPool, list_array, usable_clips
-from pipelines.clips import ClipSource
-from pipelines.manifest import Manifest, open_manifest
 from pipelines.plans import mixtures_per_epoch, plan_epoch
 from pipelines.rendering import Columns, render
-from pipelines.shard_cache import ShardCache
+from pipelines.shards.cache import ShardCache
+from pipelines.shards.manifest import Manifest, open_manifest
+from pipelines.shards.reader import ClipSource
 
 RENDER_CPUS = 0.5
 """CPUs that Ray reserves for one rendering task."""

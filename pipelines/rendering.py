@@ -15,7 +15,7 @@ import pyarrow as pa
 from cocktail.config import Mixing
 from cocktail.types import NO_CLASS
 from pipelines.clip_pool import list_array
-from pipelines.clips import ClipReader, ClipSource, DamagedMemberError
+from pipelines.shards.reader import ClipReader, ClipSource, DamagedMemberError
 from pipelines.views import UndecodableError, square_picture, truth_of_boxes, truth_of_mask
 
 Columns = dict[str, np.ndarray]

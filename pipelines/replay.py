@@ -19,9 +19,9 @@ from cocktail.splits import Split
 from cocktail.types import NO_CLASS, UsageError
 from pipelines.batches import read_mixtures
 from pipelines.clip_pool import usable_clips
-from pipelines.clips import ClipSource
-from pipelines.manifest import Manifest
 from pipelines.plans import plan_epoch, plan_test
+from pipelines.shards.manifest import Manifest
+from pipelines.shards.reader import ClipSource
 from pipelines.test_lists import read_test_list, split_of
 
 _ROW = re.compile(r"(\d+):(\d+)")

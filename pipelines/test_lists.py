@@ -16,7 +16,7 @@ from cocktail.storage import exists, read_bytes, write_atomic
 from cocktail.types import UsageError
 from pipelines.clip_pool import ClipPool, list_array
 from pipelines.plans import plan_hash, rows_of
-from pipelines.signing import digest
+from pipelines.shards.signed_json import digest
 from pipelines.sources import NOBODY, Draws
 
 SCHEMA = "cocktail-test-list/1"

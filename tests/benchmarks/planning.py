@@ -19,8 +19,8 @@ import pyarrow as pa
 
 from cocktail.config import Mixing
 from pipelines.clip_pool import usable_clips
-from pipelines.manifest import MANIFEST_COLUMNS, Manifest
 from pipelines.plans import plan_epoch
+from pipelines.shards.manifest import MANIFEST_COLUMNS, Manifest
 
 CLIPS, CLASSES, SECONDS, RATE = 150_000, 309, 10, 11025
 

@@ -25,11 +25,11 @@ import soxr
 import tyro
 
 from cocktail.train.cluster import connect
-from pipelines.clips import ClipReader, ClipSource
 from pipelines.datasets.vggsound import index_vggsound
-from pipelines.manifest import Manifest
-from pipelines.shard_plan import ShardSettings, plan_shards
-from pipelines.shards import shard_dataset, write_shard
+from pipelines.shards.manifest import Manifest
+from pipelines.shards.plan import ShardSettings, plan_shards
+from pipelines.shards.reader import ClipReader, ClipSource
+from pipelines.shards.write import shard_dataset, write_shard
 
 CROP_SECONDS = 6
 

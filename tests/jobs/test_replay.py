@@ -17,9 +17,9 @@ from cocktail.train.checkpoint import CheckpointStore
 from cocktail.types import UsageError
 from pipelines.batches import read_mixtures
 from pipelines.clip_pool import usable_clips
-from pipelines.clips import ClipSource
 from pipelines.plans import plan_epoch, plan_test
 from pipelines.replay import find_mixtures
+from pipelines.shards.reader import ClipSource
 from tests.made.toy_shards import RATE, make_toy_shards
 
 PROJECT = Path(__file__).resolve().parents[2]

@@ -10,9 +10,9 @@ import pytest
 import ray
 
 import jobs.shard_vggsound
-from jobs.sharding import main
 from pipelines.datasets.vggsound import index_vggsound
-from pipelines.manifest import open_manifest
+from pipelines.shards.command_line import main
+from pipelines.shards.manifest import open_manifest
 from tests.made.miniature_clips import make_corpus
 
 JOB = Path(__file__).resolve().parents[2] / "jobs" / "shard_vggsound.py"

@@ -8,9 +8,9 @@ import numpy as np
 from PIL import Image
 
 from pipelines.datasets.index import Box, IndexRow, make_index
-from pipelines.manifest import Manifest
 from pipelines.media import Clip
 from pipelines.pictures import to_jpeg
+from pipelines.shards.manifest import Manifest
 from tests.made.toy_shards import CLASSES, RATE, write_shards
 
 SECONDS = 12

@@ -12,13 +12,13 @@ from PIL import Image
 
 from cocktail.storage import write_atomic
 from pipelines.datasets.index import IndexRow, make_index
-from pipelines.manifest import SIDECAR_SUFFIX, Manifest, commit_manifest
 from pipelines.media import Clip
 from pipelines.pictures import encode_mask, to_jpeg
-from pipelines.shard_plan import SHARD_SCHEMA, ShardSettings
-from pipelines.shards import describe_shards, manifest_rows
-from pipelines.signing import canonical_json, sign
-from pipelines.tars import AudioFormat, SampleTar
+from pipelines.shards.manifest import SIDECAR_SUFFIX, Manifest, commit_manifest
+from pipelines.shards.plan import SHARD_SCHEMA, ShardSettings
+from pipelines.shards.signed_json import canonical_json, sign
+from pipelines.shards.tars import AudioFormat, SampleTar
+from pipelines.shards.write import describe_shards, manifest_rows
 
 RATE = 1000
 CLASSES = ("bell", "drum", "harp", "horn", "lute")

@@ -20,9 +20,9 @@ from pipelines.datasets.index import Box, IndexRow, Picture, make_index
 from pipelines.describe import Table, describe, tables, to_text
 from pipelines.describe_counts import count_causes, measure_levels
 from pipelines.describe_figures import contact_sheet, draw_rows, spectrogram_db, spectrogram_figure, to_png
-from pipelines.manifest import open_manifest, read_quarantine
-from pipelines.shard_plan import ShardSettings, plan_shards
-from pipelines.shards import find_committed, finish, write_shard
+from pipelines.shards.manifest import open_manifest, read_quarantine
+from pipelines.shards.plan import ShardSettings, plan_shards
+from pipelines.shards.write import find_committed, finish, write_shard
 
 RATE = 1000
 SETTINGS = ShardSettings(

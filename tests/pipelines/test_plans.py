@@ -18,8 +18,8 @@ from cocktail.config import Evaluation, Mixing
 from cocktail.types import UsageError
 from pipelines import plans
 from pipelines.clip_pool import usable_clips
-from pipelines.manifest import Manifest
 from pipelines.plans import plan_hash
+from pipelines.shards.manifest import Manifest
 from tests.made.toy_shards import RATE, make_toy_shards
 
 MIXING = Mixing(sample_rate_hz=RATE, segment_samples=2000, window_shards=2, passes_per_epoch=2)

@@ -11,11 +11,11 @@ from cocktail.config import Evaluation, Mixing
 from cocktail.types import NO_CLASS, UsageError
 from pipelines.batches import read_mixtures, to_batch
 from pipelines.clip_pool import usable_clips
-from pipelines.clips import ClipSource
 from pipelines.datasets.index import Box, IndexRow, make_index
 from pipelines.pictures import encode_mask, to_jpeg
 from pipelines.plans import plan_epoch, plan_test, with_class_ids
 from pipelines.rendering import render
+from pipelines.shards.reader import ClipSource
 from pipelines.views import truth_of_boxes
 from tests.made.toy_shards import CLASSES, RATE, toy_audio, toy_clip, write_shards
 

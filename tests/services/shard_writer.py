@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from pipelines.shard_plan import ShardSettings
-from pipelines.shards import write_shard
+from pipelines.shards.plan import ShardSettings
+from pipelines.shards.write import write_shard
 
 
 def write_some(rows: list[dict[str, Any]], settings: ShardSettings, folder: str) -> None:

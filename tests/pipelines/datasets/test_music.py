@@ -12,7 +12,7 @@ import tyro
 from cocktail.types import UsageError
 from jobs.shard_music import ShardMUSIC
 from pipelines.datasets.music import NOMINAL_SECONDS, MusicSettings, index_music, index_released_music, sound_seconds
-from pipelines.shard_plan import ShardSettings, plan_shards, planned_clip_ids
+from pipelines.shards.plan import ShardSettings, plan_shards, planned_clip_ids
 from tests.made.miniature_clips import write_clip
 
 BOX = [0.25, 0.5, 0.125, 0.25]

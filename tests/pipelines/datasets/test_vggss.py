@@ -10,7 +10,7 @@ from cocktail.types import UsageError
 from jobs.shard_vggss import ShardVGGSS
 from pipelines.datasets.vggsound import index_vggsound, vggss_classes
 from pipelines.datasets.vggss import index_vggss, with_boxes
-from pipelines.shard_plan import ShardSettings, plan_shards, planned_clip_ids
+from pipelines.shards.plan import ShardSettings, plan_shards, planned_clip_ids
 
 HUGE = -2.8823037615171176e16
 WHOLE = [0.25, 0.5, 0.75, 1.0]

@@ -11,19 +11,19 @@ import pyarrow as pa
 import pytest
 
 from pipelines.datasets.vggsound import index_vggsound
-from pipelines.manifest import SIDECAR_SUFFIX
 from pipelines.media import Clip
-from pipelines.shard_plan import SHARD_SCHEMA, ShardSettings, plan_shards
-from pipelines.signing import sign
-from pipelines.tars import DESCRIBED, SampleTar
+from pipelines.shards.manifest import SIDECAR_SUFFIX
+from pipelines.shards.plan import SHARD_SCHEMA, ShardSettings, plan_shards
+from pipelines.shards.signed_json import sign
+from pipelines.shards.tars import DESCRIBED, SampleTar
 from tests.made.miniature_clips import tone, write_clip
 
-PROJECT = Path(__file__).resolve().parents[2]
+PROJECT = Path(__file__).resolve().parents[3]
 # One process writes all shards of a data set, 128 MB each as by default, and prints the most memory it had, in MB.
 WRITE = """
 import resource, sys
-from pipelines.shard_plan import ShardSettings, plan_shards
-from pipelines.shards import write_shard
+from pipelines.shards.plan import ShardSettings, plan_shards
+from pipelines.shards.write import write_shard
 from pipelines.datasets.vggsound import index_vggsound
 settings = ShardSettings(dataset="many")
 for row in plan_shards(index_vggsound(sys.argv[1], sys.argv[2]), settings).to_pylist():
@@ -35,8 +35,8 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
 # What leads the sharding of a data set that is there but for its manifest, and the most memory it had, in MB.
 LEAD = """
 import resource, sys
-from pipelines.shard_plan import ShardSettings
-from pipelines.shards import shard_dataset
+from pipelines.shards.plan import ShardSettings
+from pipelines.shards.write import shard_dataset
 from pipelines.datasets.vggsound import index_vggsound
 shard_dataset(index_vggsound(sys.argv[1], sys.argv[2]), ShardSettings(dataset="many"), sys.argv[3])
 print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)

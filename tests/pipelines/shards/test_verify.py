@@ -11,13 +11,13 @@ import pytest
 from cocktail.config import Mixing
 from cocktail.types import UsageError
 from pipelines.clip_pool import usable_clips
-from pipelines.clips import ClipSource, DamagedMemberError, read_audio, read_frame, read_mask_png
-from pipelines.manifest import open_manifest
 from pipelines.plans import plan_epoch
 from pipelines.rendering import render
-from pipelines.signing import sign
-from pipelines.tars import AudioFormat, member_header
-from pipelines.verify import (
+from pipelines.shards.manifest import open_manifest
+from pipelines.shards.reader import ClipSource, DamagedMemberError, read_audio, read_frame, read_mask_png
+from pipelines.shards.signed_json import sign
+from pipelines.shards.tars import AudioFormat, member_header
+from pipelines.shards.verify import (
     Damage,
     _check_tables,
     delete_damaged,

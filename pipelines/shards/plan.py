@@ -15,8 +15,8 @@ import pyarrow.compute as pc
 import tyro
 
 from cocktail.types import UsageError
-from pipelines.signing import digest
-from pipelines.tars import AudioFormat
+from pipelines.shards.signed_json import digest
+from pipelines.shards.tars import AudioFormat
 
 SHARD_SCHEMA = "cocktail-shard/2"
 

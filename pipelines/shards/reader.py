@@ -16,9 +16,9 @@ import xxhash
 
 from cocktail.storage import is_remote, join, open_reader, telling
 from cocktail.types import UsageError
-from pipelines.manifest import Manifest
-from pipelines.shard_cache import ShardCache
-from pipelines.tars import checksum
+from pipelines.shards.cache import ShardCache
+from pipelines.shards.manifest import Manifest
+from pipelines.shards.tars import checksum
 
 
 class DamagedMemberError(UsageError):

@@ -17,7 +17,7 @@ from cocktail.config import Mixing
 from cocktail.storage import list_names, read_bytes, write_atomic
 from cocktail.types import UsageError
 from pipelines.mixtures import MixtureStream
-from pipelines.shard_cache import ShardCache
+from pipelines.shards.cache import ShardCache
 from tests.made.toy_shards import RATE, make_toy_shards
 from tests.services.s3_server import failing_proxy, point_to, s3_server
 
@@ -93,7 +93,7 @@ def test_a_shard_that_cannot_be_fetched_leaves_nothing(tmp_path, cache):
 def remote(tmp_path, cache, monkeypatch):
     """A stream out of a folder that is taken for a store, through a cache; and that folder."""
     manifest = make_toy_shards(tmp_path / "store")
-    monkeypatch.setattr("pipelines.clips.is_remote", lambda location: True)
+    monkeypatch.setattr("pipelines.shards.reader.is_remote", lambda location: True)
     stream = MixtureStream(
         folder=manifest.folder,
         mixing=Mixing(sample_rate_hz=RATE, segment_samples=2000, window_shards=4),
@@ -151,8 +151,8 @@ def test_what_is_damaged_in_the_store_is_dropped_until_it_is_mended_there(remote
     assert f"{victim} is damaged: its SHA-256 is not" in capfd.readouterr().out
     victim.write_bytes(whole)
     code = f"""
-        import pickle, pathlib, pipelines.clips
-        pipelines.clips.is_remote = lambda location: True
+        import pickle, pathlib, pipelines.shards.reader
+        pipelines.shards.reader.is_remote = lambda location: True
         stream = pickle.loads(pathlib.Path({str(tmp_path / "stream")!r}).read_bytes())
         print(sum(len(batch.dropped) for batch in stream.batches(0, 0, 0, 1)))
     """
@@ -168,7 +168,7 @@ def test_what_is_damaged_in_the_store_is_dropped_until_it_is_mended_there(remote
 
 
 def test_a_cache_too_small_for_a_window_says_so(remote, capfd, monkeypatch):
-    monkeypatch.setattr("pipelines.shard_cache._warned", set())
+    monkeypatch.setattr("pipelines.shards.cache._warned", set())
     stream, folder = remote
     size = (folder / "train-00000.tar").stat().st_size
     tight = replace(stream, cache=replace(stream.cache, max_bytes=2 * size))

@@ -14,9 +14,9 @@ import pyarrow as pa
 
 from cocktail.storage import exists, join, read_bytes
 from cocktail.types import UsageError
-from pipelines.manifest import MANIFEST_COLUMNS, QUARANTINE_COLUMNS
-from pipelines.shard_plan import SHARD_SCHEMA
-from pipelines.signing import canonical_json, digest, parse_signed, schema_of
+from pipelines.shards.manifest import MANIFEST_COLUMNS, QUARANTINE_COLUMNS
+from pipelines.shards.plan import SHARD_SCHEMA
+from pipelines.shards.signed_json import canonical_json, digest, parse_signed, schema_of
 
 _AT_ONCE = 16
 """Requests under way: an object store answers slowly."""

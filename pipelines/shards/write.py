@@ -27,7 +27,11 @@ from cocktail.storage import (
 )
 from cocktail.types import UsageError
 from pipelines.bad_clips import BadClip
-from pipelines.manifest import (
+from pipelines.masks import read_mask
+from pipelines.media import Clip, decode_clip
+from pipelines.pictures import encode_mask, read_picture
+from pipelines.progress import ClipProgress
+from pipelines.shards.manifest import (
     MANIFEST_NAME,
     QUARANTINE_NAME,
     SIDECAR_SUFFIX,
@@ -37,12 +41,8 @@ from pipelines.manifest import (
     read_quarantine,
     write_quarantine,
 )
-from pipelines.masks import read_mask
-from pipelines.media import Clip, decode_clip
-from pipelines.pictures import encode_mask, read_picture
-from pipelines.progress import ClipProgress
-from pipelines.shard_plan import SHARD_SCHEMA, ShardSettings, group_clips, plan_shards, planned_clip_ids
-from pipelines.sidecars import (
+from pipelines.shards.plan import SHARD_SCHEMA, ShardSettings, group_clips, plan_shards, planned_clip_ids
+from pipelines.shards.sidecars import (
     ShardTotals,
     files_have_come,
     iterate_sidecars,
@@ -50,8 +50,8 @@ from pipelines.sidecars import (
     quarantine_rows,
     read_sidecar,
 )
-from pipelines.signing import sign
-from pipelines.tars import SampleTar
+from pipelines.shards.signed_json import sign
+from pipelines.shards.tars import SampleTar
 
 CLASSES_SHOWN = 10
 """Classes named in the table of bad clips, those with the most first."""

@@ -12,7 +12,7 @@ import tyro
 
 from cocktail.storage import absolute
 from cocktail.train.cluster import connect, one_line_errors
-from pipelines.shards import ShardSettings, shard_dataset
+from pipelines.shards.write import ShardSettings, shard_dataset
 
 
 @dataclass(frozen=True, kw_only=True)

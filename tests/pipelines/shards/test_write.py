@@ -23,13 +23,13 @@ from cocktail.storage import read_bytes, write_atomic
 from cocktail.types import UsageError
 from pipelines.datasets.index import IndexRow, Picture, make_index
 from pipelines.datasets.vggsound import index_vggsound
-from pipelines.manifest import QUARANTINE_COLUMNS, open_manifest
 from pipelines.media import decode_clip
-from pipelines.shard_plan import ShardSettings, plan_shards
-from pipelines.shards import _check_bad_share, find_committed, finish, shard_dataset, write_shard
-from pipelines.sidecars import iterate_sidecars
-from pipelines.signing import parse_signed, sign
-from pipelines.tars import rms_per_second, sample_key
+from pipelines.shards.manifest import QUARANTINE_COLUMNS, open_manifest
+from pipelines.shards.plan import ShardSettings, plan_shards
+from pipelines.shards.sidecars import iterate_sidecars
+from pipelines.shards.signed_json import parse_signed, sign
+from pipelines.shards.tars import rms_per_second, sample_key
+from pipelines.shards.write import _check_bad_share, find_committed, finish, shard_dataset, write_shard
 from tests.made.miniature_clips import make_corpus
 
 CLIP_MB = 0.225416
@@ -208,7 +208,7 @@ def test_two_tasks_at_once_write_the_same_bytes_as_one_process(local_ray, index,
 
 def test_running_again_writes_nothing(index, undisturbed, monkeypatch):
     before = {path: path.stat().st_mtime_ns for path in Path(undisturbed.folder).iterdir()}
-    monkeypatch.setattr("pipelines.shards.decode_clip", None)
+    monkeypatch.setattr("pipelines.shards.write.decode_clip", None)
     again = write_all(index, SETTINGS, undisturbed.folder)
     assert shard_dataset(index, SETTINGS, undisturbed.folder).root_hash == again.root_hash == undisturbed.root_hash
     assert {path: path.stat().st_mtime_ns for path in Path(undisturbed.folder).iterdir()} == before
@@ -466,8 +466,8 @@ def test_sidecars_are_read_twice_at_most_and_parsed_one_at_a_time(index, undistu
         parsed.append(data)
         return parse_signed(data)
 
-    monkeypatch.setattr("pipelines.sidecars.read_bytes", counting_read)
-    monkeypatch.setattr("pipelines.sidecars.parse_signed", counting_parse)
+    monkeypatch.setattr("pipelines.shards.sidecars.read_bytes", counting_read)
+    monkeypatch.setattr("pipelines.shards.sidecars.parse_signed", counting_parse)
     shard_dataset(index, SETTINGS, undisturbed.folder)
     names = [path.name for path in Path(undisturbed.folder).glob("*.index.json")]
     assert reads == {f"{undisturbed.folder}/{name}": 2 for name in names}

@@ -18,7 +18,7 @@ import pyarrow.parquet as pq
 from cocktail.storage import join, list_names, read_bytes, write_atomic
 from cocktail.types import UsageError
 from pipelines.datasets.index import BOX
-from pipelines.signing import claims, parse_signed, schema_of, sign
+from pipelines.shards.signed_json import claims, parse_signed, schema_of, sign
 
 MANIFEST_SCHEMA = "cocktail-manifest/2"
 MANIFEST_NAME = "manifest.json"
@@ -41,7 +41,7 @@ MANIFEST_COLUMNS = pa.schema(
         ("audio_bytes", pa.int64()),  # from there on
         ("num_samples", pa.int32()),
         ("rms", pa.list_(pa.float32())),  # of each second begun, full scale 1
-        ("checks", pa.list_(pa.uint64())),  # of each second begun: pipelines.tars.checksum of its samples
+        ("checks", pa.list_(pa.uint64())),  # of each second begun: pipelines.shards.tars.checksum of its samples
         ("duration", pa.float64()),  # seconds
         ("frame_offsets", pa.list_(pa.int64())),
         ("frame_sizes", pa.list_(pa.int32())),

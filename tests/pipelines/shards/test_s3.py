@@ -10,13 +10,13 @@ from cocktail.config import Mixing
 from cocktail.storage import list_names, read_bytes, write_atomic
 from cocktail.types import UsageError
 from pipelines.clip_pool import usable_clips
-from pipelines.clips import ClipReader, ClipSource, DamagedMemberError, read_frame
 from pipelines.datasets.vggsound import index_vggsound
 from pipelines.mixtures import MixtureStream
 from pipelines.plans import plan_epoch
-from pipelines.shard_plan import ShardSettings, plan_shards
-from pipelines.shards import finish, shard_dataset, write_shard
-from pipelines.verify import verify_shard
+from pipelines.shards.plan import ShardSettings, plan_shards
+from pipelines.shards.reader import ClipReader, ClipSource, DamagedMemberError, read_frame
+from pipelines.shards.verify import verify_shard
+from pipelines.shards.write import finish, shard_dataset, write_shard
 from tests.made.miniature_clips import make_corpus, tone, write_clip
 from tests.services.s3_server import failing_proxy, point_to, s3_server
 

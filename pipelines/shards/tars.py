@@ -19,7 +19,7 @@ import soundfile
 import xxhash
 
 from pipelines.media import Clip
-from pipelines.signing import canonical_json
+from pipelines.shards.signed_json import canonical_json
 
 AudioFormat = Literal["wav", "flac"]
 

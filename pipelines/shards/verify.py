@@ -11,7 +11,8 @@ import pyarrow as pa
 
 from cocktail.storage import delete_file, join, list_names, open_reader, read_bytes
 from cocktail.types import UsageError
-from pipelines.manifest import (
+from pipelines.progress import ClipProgress
+from pipelines.shards.manifest import (
     CLIPS_NAME,
     MANIFEST_NAME,
     QUARANTINE_NAME,
@@ -21,12 +22,11 @@ from pipelines.manifest import (
     open_manifest,
     read_quarantine,
 )
-from pipelines.progress import ClipProgress
-from pipelines.shard_plan import SHARD_SCHEMA, shard_family
-from pipelines.shards import describe_shards, map_on_cluster
-from pipelines.sidecars import iterate_sidecars, read_sidecar
-from pipelines.signing import claims
-from pipelines.tars import archive_end, member_header
+from pipelines.shards.plan import SHARD_SCHEMA, shard_family
+from pipelines.shards.sidecars import iterate_sidecars, read_sidecar
+from pipelines.shards.signed_json import claims
+from pipelines.shards.tars import archive_end, member_header
+from pipelines.shards.write import describe_shards, map_on_cluster
 
 
 class Damage(NamedTuple):

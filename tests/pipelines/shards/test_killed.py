@@ -13,14 +13,14 @@ import psutil
 import pytest
 
 from pipelines.datasets.vggsound import index_vggsound
-from pipelines.shard_plan import ShardSettings, plan_shards
-from pipelines.shards import finish, shard_dataset, write_shard
+from pipelines.shards.plan import ShardSettings, plan_shards
+from pipelines.shards.write import finish, shard_dataset, write_shard
 from tests.made.miniature_clips import make_corpus
 from tests.services.shard_writer import write_some
 
 # Shards of about two clips: many files come into being, so that kills hit all stages of their making.
 SETTINGS = ShardSettings(dataset="miniature", shard_mb=0.45, num_frames=2, picture_short_side=32, max_bad_share=1.0)
-PROJECT = Path(__file__).resolve().parents[2]
+PROJECT = Path(__file__).resolve().parents[3]
 
 
 @pytest.fixture(scope="module")

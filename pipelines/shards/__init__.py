@@ -1,0 +1,1 @@
+"""The second stage: from an index to verified WebDataset tars."""
