@@ -14,7 +14,7 @@ import tyro
 
 from cocktail.storage import absolute
 from cocktail.train.cluster import one_line_errors
-from pipelines.describe import describe
+from pipelines.describe.tables import describe
 
 
 @dataclass(frozen=True, kw_only=True)

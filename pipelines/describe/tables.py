@@ -12,7 +12,7 @@ import pyarrow as pa
 from cocktail.config import Mixing
 from cocktail.storage import join, write_atomic
 from cocktail.types import UsageError
-from pipelines.describe_counts import (
+from pipelines.describe.counts import (
     Count,
     by_size,
     classes_csv,
@@ -24,7 +24,7 @@ from pipelines.describe_counts import (
     most_first,
     quarantine_csv,
 )
-from pipelines.describe_figures import draw_all, to_png
+from pipelines.describe.figures import draw_all, to_png
 from pipelines.shards.manifest import Manifest, open_manifest, read_quarantine
 
 LINES_SHOWN = 20

@@ -22,7 +22,7 @@ from matplotlib.patches import Rectangle
 from matplotlib.ticker import MaxNLocator
 from PIL import Image
 
-from pipelines.describe_counts import (
+from pipelines.describe.counts import (
     Count,
     by_size,
     column,

@@ -17,9 +17,9 @@ from PIL import Image
 from cocktail.types import UsageError
 from jobs.describe import main
 from pipelines.datasets.index import Box, IndexRow, Picture, make_index
-from pipelines.describe import Table, describe, tables, to_text
-from pipelines.describe_counts import count_causes, measure_levels
-from pipelines.describe_figures import contact_sheet, draw_rows, spectrogram_db, spectrogram_figure, to_png
+from pipelines.describe.counts import count_causes, measure_levels
+from pipelines.describe.figures import contact_sheet, draw_rows, spectrogram_db, spectrogram_figure, to_png
+from pipelines.describe.tables import Table, describe, tables, to_text
 from pipelines.shards.manifest import open_manifest, read_quarantine
 from pipelines.shards.plan import ShardSettings, plan_shards
 from pipelines.shards.write import find_committed, finish, write_shard
@@ -28,7 +28,7 @@ RATE = 1000
 SETTINGS = ShardSettings(
     dataset="small", sample_rate_hz=RATE, picture_short_side=120, keep_silent=True, max_bad_share=1.0
 )
-JOB = Path(__file__).resolve().parents[2] / "jobs" / "describe.py"
+JOB = Path(__file__).resolve().parents[3] / "jobs" / "describe.py"
 # Where the object is, as shares of the picture's width and height; in pixels (40, 24) to (120, 96) of 160 x 120.
 CORNERS = (0.25, 0.2, 0.75, 0.8)
 BOX = Box(0, "dog", *CORNERS)
