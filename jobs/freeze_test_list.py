@@ -16,10 +16,10 @@ import tyro
 from cocktail.config import Evaluation, Mixing
 from cocktail.storage import absolute
 from cocktail.train.cluster import one_line_errors
-from pipelines.clip_pool import usable_clips
-from pipelines.plans import describe, plan_test
+from pipelines.mixtures.frozen_list import write_test_list
+from pipelines.mixtures.plan import describe, plan_test
+from pipelines.mixtures.pool import usable_clips
 from pipelines.shards.manifest import open_manifest
-from pipelines.test_lists import write_test_list
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -20,13 +20,13 @@ from cocktail.train.placement import Demand
 from cocktail.train.ray_train import ReadBatches, uses_gpus
 from cocktail.types import MixtureBatch, UsageError
 from jobs.scoring import in_classes_of, make_test_list, test_demands, told_untaught
-from pipelines.batches import read_mixtures
-from pipelines.clip_pool import ClipPool, list_array
 from pipelines.datasets.vggsound import index_vggsound
 from pipelines.datasets.vggss import with_boxes
 from pipelines.embedded.corpus import make_embedded_corpus
-from pipelines.mixtures import RENDER_CPUS, MixtureStream
-from pipelines.plans import describe
+from pipelines.mixtures.batches import read_mixtures
+from pipelines.mixtures.plan import describe
+from pipelines.mixtures.pool import ClipPool, list_array
+from pipelines.mixtures.stream import RENDER_CPUS, MixtureStream
 from pipelines.shards.cache import ShardCache
 from pipelines.shards.manifest import Manifest, open_manifest
 from pipelines.shards.plan import SHARD_SCHEMA, ShardSettings

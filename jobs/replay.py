@@ -19,7 +19,7 @@ from cocktail.config import Evaluation, Mixing, part_of
 from cocktail.storage import absolute
 from cocktail.train.checkpoint import read_about
 from cocktail.train.cluster import one_line_errors
-from pipelines.replay import find_mixtures, write_mixture
+from pipelines.mixtures.replay import find_mixtures, write_mixture
 from pipelines.shards.manifest import open_manifest
 
 

@@ -14,7 +14,7 @@ from cocktail.storage import absolute, join
 from cocktail.tracking import TrackedRun
 from cocktail.types import MixtureBatch, UsageError
 from jobs.environment import TEST_DATA, TEST_MANIFEST_HASH
-from pipelines.batches import read_mixtures
+from pipelines.mixtures.batches import read_mixtures
 from pipelines.shards.manifest import open_manifest
 from pipelines.shards.reader import ClipSource
 

@@ -26,14 +26,14 @@ from cocktail.train.placement import Demand, require_place
 from cocktail.train.ray_train import uses_gpus
 from cocktail.types import NO_CLASS, MixtureBatch, UsageError
 from jobs.environment import ENVIRONMENT, environment, provenance
-from pipelines.batches import read_mixtures
-from pipelines.clip_pool import list_array, usable_clips
-from pipelines.plans import describe, plan_hash, plan_test, with_class_ids
+from pipelines.mixtures.batches import read_mixtures
+from pipelines.mixtures.frozen_list import read_test_list, split_of
+from pipelines.mixtures.plan import describe, plan_hash, plan_test, with_class_ids
+from pipelines.mixtures.pool import list_array, usable_clips
 from pipelines.progress import ClipProgress
 from pipelines.shards.cache import ShardCache
 from pipelines.shards.manifest import Manifest
 from pipelines.shards.reader import ClipSource
-from pipelines.test_lists import read_test_list, split_of
 
 
 def make_test_list(manifest: Manifest, mixing: Mixing, evaluation: Evaluation) -> pa.Table:

@@ -36,7 +36,7 @@ from jobs.running import PartOf, run
 from jobs.scoring import test_demands
 from jobs.sweep_options import PLAN, SweepOptions, key_of, require_same, sweep_name
 from jobs.sweep_tables import progress_table, score_table
-from pipelines.mixtures import MixtureStream
+from pipelines.mixtures.stream import MixtureStream
 from pipelines.shards.manifest import Manifest
 
 SHOW_SECONDS, CHANGE_SECONDS = 30.0, 2.0

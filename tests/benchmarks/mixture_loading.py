@@ -34,11 +34,11 @@ import tyro
 from webdataset.compat import WebDataset
 
 from cocktail.config import Mixing
-from pipelines.batches import to_batch
-from pipelines.clip_pool import usable_clips
-from pipelines.mixtures import MixtureStream
-from pipelines.plans import plan_epoch
-from pipelines.rendering import render
+from pipelines.mixtures.batches import to_batch
+from pipelines.mixtures.plan import plan_epoch
+from pipelines.mixtures.pool import usable_clips
+from pipelines.mixtures.render import render
+from pipelines.mixtures.stream import MixtureStream
 from pipelines.shards.manifest import Manifest, open_manifest
 from pipelines.shards.reader import ClipSource
 from tests.made.toy_shards import make_noise_shards

@@ -36,10 +36,10 @@ from PIL import Image
 
 from cocktail.config import Mixing
 from cocktail.types import MixtureBatch
-from pipelines.clip_pool import usable_clips
-from pipelines.mixtures import MixtureStream
+from pipelines.mixtures.plan import plan_epoch
+from pipelines.mixtures.pool import usable_clips
+from pipelines.mixtures.stream import MixtureStream
 from pipelines.pictures import to_jpeg
-from pipelines.plans import plan_epoch
 from pipelines.shards.manifest import Manifest, open_manifest
 from pipelines.shards.reader import read_audio, read_frame
 from tests.made.toy_shards import CLASSES, toy_clip, toy_row, write_shards

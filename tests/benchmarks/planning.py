@@ -18,8 +18,8 @@ import numpy as np
 import pyarrow as pa
 
 from cocktail.config import Mixing
-from pipelines.clip_pool import usable_clips
-from pipelines.plans import plan_epoch
+from pipelines.mixtures.plan import plan_epoch
+from pipelines.mixtures.pool import usable_clips
 from pipelines.shards.manifest import MANIFEST_COLUMNS, Manifest
 
 CLIPS, CLASSES, SECONDS, RATE = 150_000, 309, 10, 11025

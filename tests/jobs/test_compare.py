@@ -20,8 +20,8 @@ from cocktail.tracking import TrackedRun
 from cocktail.train.checkpoint import CheckpointStore
 from cocktail.types import UsageError
 from jobs import compare
-from pipelines.clip_pool import usable_clips
-from pipelines.plans import plan_hash, plan_test
+from pipelines.mixtures.plan import plan_hash, plan_test
+from pipelines.mixtures.pool import usable_clips
 from pipelines.shards.manifest import Manifest
 from tests.made.small_experiment import SMALL
 from tests.made.toy_shards import CLASSES, RATE, make_toy_shards

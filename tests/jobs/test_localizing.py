@@ -5,6 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pyarrow as pa
 import pytest
+from tests.pipelines.test_whole_clips import WHOLE
 
 from cocktail.audio.power_spectrum import PowerSpectrumConfig
 from cocktail.models.avgn import SMALL_AVGN
@@ -21,11 +22,10 @@ from jobs import (
 )
 from jobs.planned_run import PlannedRun, classes_without_clips
 from jobs.scoring import told_untaught
-from pipelines.clip_pool import usable_clips
+from pipelines.mixtures.pool import usable_clips
 from tests.made.small_experiment import SMALL
 from tests.made.toy_duets import make_toy_duets
 from tests.made.toy_shards import CLASSES, RATE, make_toy_shards
-from tests.pipelines.test_whole_clips import WHOLE
 
 AVGN = (avgn_vggsound, avgn_instruments, avgn_music)
 EZ_VSL = (ez_vsl_vggsound, ez_vsl_instruments, ez_vsl_music)

@@ -15,10 +15,10 @@ from cocktail.audio.mixing import mix
 from cocktail.config import Evaluation, Mixing
 from cocktail.train.checkpoint import CheckpointStore
 from cocktail.types import UsageError
-from pipelines.batches import read_mixtures
-from pipelines.clip_pool import usable_clips
-from pipelines.plans import plan_epoch, plan_test
-from pipelines.replay import find_mixtures
+from pipelines.mixtures.batches import read_mixtures
+from pipelines.mixtures.plan import plan_epoch, plan_test
+from pipelines.mixtures.pool import usable_clips
+from pipelines.mixtures.replay import find_mixtures
 from pipelines.shards.reader import ClipSource
 from tests.made.toy_shards import RATE, make_toy_shards
 

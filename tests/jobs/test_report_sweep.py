@@ -18,8 +18,8 @@ from cocktail.tracking import TrackedRun
 from cocktail.train.checkpoint import CheckpointStore
 from cocktail.types import UsageError
 from jobs import report_sweep
-from pipelines.clip_pool import usable_clips
-from pipelines.plans import plan_hash, plan_test
+from pipelines.mixtures.plan import plan_hash, plan_test
+from pipelines.mixtures.pool import usable_clips
 from tests.jobs.test_compare import results
 from tests.made.small_experiment import SMALL
 from tests.made.toy_shards import CLASSES, toy_clip, toy_row, write_shards

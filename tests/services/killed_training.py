@@ -17,7 +17,7 @@ from cocktail.train.checkpoint import CheckpointStore
 from cocktail.train.look import Place
 from cocktail.train.loop import train
 from cocktail.types import MixtureBatch
-from pipelines.mixtures import MixtureStream
+from pipelines.mixtures.stream import MixtureStream
 from tests.made.toy_shards import RATE
 
 SETTINGS = Training(

@@ -21,7 +21,7 @@ from cocktail.tracking import TrackedRun
 from cocktail.train.cluster import connect
 from cocktail.train.ray_train import fit
 from cocktail.types import MixtureBatch
-from pipelines.mixtures import MixtureStream
+from pipelines.mixtures.stream import MixtureStream
 from tests.made.small_experiment import SMALL
 
 # The paper's rate: at a larger one, and with AdamW, rounding grows to more than 1e-5 in twenty steps. That nothing but

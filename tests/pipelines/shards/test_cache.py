@@ -16,7 +16,7 @@ import pytest
 from cocktail.config import Mixing
 from cocktail.storage import list_names, read_bytes, write_atomic
 from cocktail.types import UsageError
-from pipelines.mixtures import MixtureStream
+from pipelines.mixtures.stream import MixtureStream
 from pipelines.shards.cache import ShardCache
 from tests.made.toy_shards import RATE, make_toy_shards
 from tests.services.s3_server import failing_proxy, point_to, s3_server

@@ -10,9 +10,9 @@ import pytest
 
 from cocktail.config import Evaluation, Mixing
 from cocktail.types import UsageError
-from pipelines.clip_pool import usable_clips
-from pipelines.plans import plan_hash, plan_test
-from pipelines.test_lists import read_test_list, split_of, write_test_list
+from pipelines.mixtures.frozen_list import read_test_list, split_of, write_test_list
+from pipelines.mixtures.plan import plan_hash, plan_test
+from pipelines.mixtures.pool import usable_clips
 from tests.made.toy_shards import RATE, make_toy_shards
 
 MIXING = Mixing(

@@ -22,10 +22,10 @@ import torch
 
 from cocktail.config import Mixing
 from cocktail.types import MixtureBatch, UsageError, share_of
-from pipelines.batches import to_batch
-from pipelines.clip_pool import ClipPool, list_array, usable_clips
-from pipelines.plans import mixtures_per_epoch, plan_epoch
-from pipelines.rendering import Columns, render
+from pipelines.mixtures.batches import to_batch
+from pipelines.mixtures.plan import mixtures_per_epoch, plan_epoch
+from pipelines.mixtures.pool import ClipPool, list_array, usable_clips
+from pipelines.mixtures.render import Columns, render
 from pipelines.shards.cache import ShardCache
 from pipelines.shards.manifest import Manifest, open_manifest
 from pipelines.shards.reader import ClipSource

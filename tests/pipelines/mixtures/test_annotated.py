@@ -7,9 +7,9 @@ import pytest
 
 from cocktail.config import Evaluation, Mixing
 from cocktail.types import UsageError
-from pipelines.batches import read_mixtures
-from pipelines.clip_pool import usable_clips
-from pipelines.plans import describe, plan_test
+from pipelines.mixtures.batches import read_mixtures
+from pipelines.mixtures.plan import describe, plan_test
+from pipelines.mixtures.pool import usable_clips
 from pipelines.shards.reader import ClipSource
 from tests.made.toy_duets import make_toy_duets
 from tests.made.toy_shards import RATE, make_toy_shards

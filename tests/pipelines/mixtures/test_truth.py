@@ -9,14 +9,14 @@ from PIL import Image
 
 from cocktail.config import Evaluation, Mixing
 from cocktail.types import NO_CLASS, UsageError
-from pipelines.batches import read_mixtures, to_batch
-from pipelines.clip_pool import usable_clips
 from pipelines.datasets.index import Box, IndexRow, make_index
+from pipelines.mixtures.batches import read_mixtures, to_batch
+from pipelines.mixtures.pictures import truth_of_boxes
+from pipelines.mixtures.plan import plan_epoch, plan_test, with_class_ids
+from pipelines.mixtures.pool import usable_clips
+from pipelines.mixtures.render import render
 from pipelines.pictures import encode_mask, to_jpeg
-from pipelines.plans import plan_epoch, plan_test, with_class_ids
-from pipelines.rendering import render
 from pipelines.shards.reader import ClipSource
-from pipelines.views import truth_of_boxes
 from tests.made.toy_shards import CLASSES, RATE, toy_audio, toy_clip, write_shards
 
 SIDE = 20

@@ -11,7 +11,7 @@ import ray.data
 
 from cocktail.config import Mixing
 from cocktail.types import UsageError
-from pipelines.mixtures import MixtureStream
+from pipelines.mixtures.stream import MixtureStream
 from tests.made.toy_shards import RATE, make_toy_shards
 
 MIXING = Mixing(sample_rate_hz=RATE, segment_samples=2000, window_shards=2)

@@ -11,8 +11,8 @@ import numpy as np
 import pyarrow.compute as pc
 
 from cocktail.types import UsageError
-from pipelines.clip_pool import ClipPool, list_array
-from pipelines.sources import Draws
+from pipelines.mixtures.draws import Draws
+from pipelines.mixtures.pool import ClipPool, list_array
 
 
 def annotated_pictures(pool: ClipPool) -> tuple[Draws, np.ndarray, dict[str, list[str]]]:

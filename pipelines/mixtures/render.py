@@ -14,9 +14,9 @@ import pyarrow as pa
 
 from cocktail.config import Mixing
 from cocktail.types import NO_CLASS
-from pipelines.clip_pool import list_array
+from pipelines.mixtures.pictures import UndecodableError, square_picture, truth_of_boxes, truth_of_mask
+from pipelines.mixtures.pool import list_array
 from pipelines.shards.reader import ClipReader, ClipSource, DamagedMemberError
-from pipelines.views import UndecodableError, square_picture, truth_of_boxes, truth_of_mask
 
 Columns = dict[str, np.ndarray]
 NewArray = Callable[[tuple[int, ...], type], np.ndarray]

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from pipelines.counters import draw, fold
+from pipelines.mixtures.random_numbers import draw, fold
 
 
 def test_random_numbers_are_splitmix64():

@@ -14,10 +14,10 @@ import pyarrow.parquet as pq
 
 from cocktail.storage import exists, read_bytes, write_atomic
 from cocktail.types import UsageError
-from pipelines.clip_pool import ClipPool, list_array
-from pipelines.plans import plan_hash, rows_of
+from pipelines.mixtures.draws import NOBODY, Draws
+from pipelines.mixtures.plan import plan_hash, rows_of
+from pipelines.mixtures.pool import ClipPool, list_array
 from pipelines.shards.signed_json import digest
-from pipelines.sources import NOBODY, Draws
 
 SCHEMA = "cocktail-test-list/1"
 _TOLD = ("hash", "content", "dataset", "split", "manifest", "mixing")

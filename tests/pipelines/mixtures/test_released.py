@@ -9,9 +9,9 @@ from hypothesis import strategies as st
 
 from cocktail.config import Evaluation, Mixing
 from cocktail.types import UsageError
-from pipelines.clip_pool import usable_clips
 from pipelines.datasets.index import IndexRow, make_index
-from pipelines.plans import describe, mixtures_per_epoch, plan_epoch, plan_test
+from pipelines.mixtures.plan import describe, mixtures_per_epoch, plan_epoch, plan_test
+from pipelines.mixtures.pool import usable_clips
 from tests.made.toy_shards import CLASSES, RATE, toy_clip, write_shards
 
 MIXING = Mixing(arrangement="released", sample_rate_hz=RATE, segment_samples=2000, window_shards=2)

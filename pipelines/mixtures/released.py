@@ -13,9 +13,9 @@ import numpy as np
 import pyarrow.compute as pc
 
 from cocktail.types import UsageError
-from pipelines.clip_pool import ClipPool
-from pipelines.counters import draw
-from pipelines.sources import CROP, CROP_ATTEMPTS, MEMBER, NOBODY, Draws, window_order
+from pipelines.mixtures.draws import CROP, CROP_ATTEMPTS, MEMBER, NOBODY, Draws, window_order
+from pipelines.mixtures.pool import ClipPool
+from pipelines.mixtures.random_numbers import draw
 
 
 @dataclass(frozen=True)

@@ -17,12 +17,12 @@ import xxhash
 
 from cocktail.config import Evaluation
 from cocktail.types import NO_CLASS, UsageError
-from pipelines.annotated import annotated_pictures
-from pipelines.boxes import boxes_of_pictures, in_class_ids
-from pipelines.clip_pool import ClipPool, list_array, usable_clips
-from pipelines.counters import draw, fold
-from pipelines.released import draw_released, middle_together, released_mixtures, whole_mixtures
-from pipelines.sources import GAIN, NOBODY, PICTURE, VIEW, Draws, draw_remixed, middle_crops, official_pairs
+from pipelines.mixtures.annotated import annotated_pictures
+from pipelines.mixtures.boxes import boxes_of_pictures, in_class_ids
+from pipelines.mixtures.draws import GAIN, NOBODY, PICTURE, VIEW, Draws, draw_remixed, middle_crops, official_pairs
+from pipelines.mixtures.pool import ClipPool, list_array, usable_clips
+from pipelines.mixtures.random_numbers import draw, fold
+from pipelines.mixtures.released import draw_released, middle_together, released_mixtures, whole_mixtures
 
 IDLE_MIXTURES = 4000
 """Test mixtures drawn without a new one, after which there are taken to be no more; and no fewer than 20 passes."""

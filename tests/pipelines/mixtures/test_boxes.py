@@ -8,10 +8,10 @@ import pytest
 
 from cocktail.config import Evaluation, Mixing
 from cocktail.types import NO_CLASS
-from pipelines.boxes import NO_SOURCE, boxes_of_pictures, in_class_ids
-from pipelines.clip_pool import usable_clips
 from pipelines.datasets.index import BOX
-from pipelines.plans import plan_test, with_class_ids
+from pipelines.mixtures.boxes import NO_SOURCE, boxes_of_pictures, in_class_ids
+from pipelines.mixtures.plan import plan_test, with_class_ids
+from pipelines.mixtures.pool import usable_clips
 from tests.made.toy_duets import make_toy_duets
 from tests.made.toy_shards import RATE
 

@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from cocktail.types import NO_CLASS
-from pipelines.clip_pool import list_array
+from pipelines.mixtures.pool import list_array
 
 NO_SOURCE = -2
 """A class id that no source has."""

@@ -8,14 +8,14 @@ import pytest
 from cocktail.audio.mixing import superpose
 from cocktail.config import Evaluation, Mixing
 from cocktail.types import NO_CLASS, UsageError
-from pipelines.batches import read_mixtures, to_batch
-from pipelines.clip_pool import usable_clips
-from pipelines.mixtures import MixtureStream
-from pipelines.plans import describe, plan_epoch, plan_test
-from pipelines.rendering import render
-from pipelines.replay import find_mixtures, write_mixture
+from pipelines.mixtures.batches import read_mixtures, to_batch
+from pipelines.mixtures.frozen_list import read_test_list, write_test_list
+from pipelines.mixtures.plan import describe, plan_epoch, plan_test
+from pipelines.mixtures.pool import usable_clips
+from pipelines.mixtures.render import render
+from pipelines.mixtures.replay import find_mixtures, write_mixture
+from pipelines.mixtures.stream import MixtureStream
 from pipelines.shards.reader import ClipSource
-from pipelines.test_lists import read_test_list, write_test_list
 from tests.made.toy_duets import LABELS, duet_audio, make_toy_duets
 from tests.made.toy_shards import CLASSES, RATE
 

@@ -17,12 +17,12 @@ from cocktail.audio.mixing import mix, superpose
 from cocktail.config import Evaluation, Mixing
 from cocktail.splits import Split
 from cocktail.types import NO_CLASS, UsageError
-from pipelines.batches import read_mixtures
-from pipelines.clip_pool import usable_clips
-from pipelines.plans import plan_epoch, plan_test
+from pipelines.mixtures.batches import read_mixtures
+from pipelines.mixtures.frozen_list import read_test_list, split_of
+from pipelines.mixtures.plan import plan_epoch, plan_test
+from pipelines.mixtures.pool import usable_clips
 from pipelines.shards.manifest import Manifest
 from pipelines.shards.reader import ClipSource
-from pipelines.test_lists import read_test_list, split_of
 
 _ROW = re.compile(r"(\d+):(\d+)")
 _ID = re.compile(r"[0-9a-f]{16}")

@@ -11,8 +11,8 @@ from itertools import pairwise
 import numpy as np
 
 from cocktail.types import UsageError
-from pipelines.clip_pool import ClipPool
-from pipelines.counters import draw
+from pipelines.mixtures.pool import ClipPool
+from pipelines.mixtures.random_numbers import draw
 
 NOBODY = -1
 CROP_ATTEMPTS = 8

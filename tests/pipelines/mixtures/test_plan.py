@@ -17,8 +17,8 @@ from hypothesis import strategies as st
 from cocktail.config import Evaluation, Mixing
 from cocktail.types import UsageError
 from pipelines import plans
-from pipelines.clip_pool import usable_clips
-from pipelines.plans import plan_hash
+from pipelines.mixtures.plan import plan_hash
+from pipelines.mixtures.pool import usable_clips
 from pipelines.shards.manifest import Manifest
 from tests.made.toy_shards import RATE, make_toy_shards
 
@@ -337,7 +337,7 @@ def test_official_pairs_are_taken_as_they_are(manifest):
 
 
 def test_an_epoch_of_150000_clips_is_planned_in_seconds_and_200_mb():
-    script = Path(__file__).resolve().parents[1] / "benchmarks" / "planning.py"
+    script = Path(__file__).resolve().parents[2] / "benchmarks" / "planning.py"
     printed = subprocess.run([sys.executable, str(script)], capture_output=True, text=True, check=True).stdout
     told = re.search(r"clips ([\d.]+) s, plan ([\d.]+) s, (\d+) MB more at most", printed)
     assert told, printed

@@ -9,7 +9,7 @@ import torch
 
 from cocktail.config import Mixing
 from cocktail.types import MixtureBatch, Reading, UsageError
-from pipelines.rendering import COUNTERS, Columns, render
+from pipelines.mixtures.render import COUNTERS, Columns, render
 from pipelines.shards.reader import ClipSource
 
 

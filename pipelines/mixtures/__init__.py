@@ -1,0 +1,1 @@
+"""From a manifest to a plan of mixtures, and from its rows to batches."""
