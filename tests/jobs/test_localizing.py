@@ -5,7 +5,6 @@ from dataclasses import replace
 import numpy as np
 import pyarrow as pa
 import pytest
-from tests.pipelines.test_whole_clips import WHOLE
 
 from cocktail.audio.power_spectrum import PowerSpectrumConfig
 from cocktail.models.avgn import SMALL_AVGN
@@ -26,6 +25,7 @@ from pipelines.mixtures.pool import usable_clips
 from tests.made.small_experiment import SMALL
 from tests.made.toy_duets import make_toy_duets
 from tests.made.toy_shards import CLASSES, RATE, make_toy_shards
+from tests.pipelines.mixtures.test_whole_clips import WHOLE
 
 AVGN = (avgn_vggsound, avgn_instruments, avgn_music)
 EZ_VSL = (ez_vsl_vggsound, ez_vsl_instruments, ez_vsl_music)

@@ -16,7 +16,7 @@ import pytest
 from numpy.typing import NDArray
 
 from cocktail.types import UsageError
-from pipelines import embedded
+from pipelines.embedded import corpus as embedded
 from pipelines.embedded.corpus import EmbeddedCorpus, make_embedded_corpus, plan_clips
 from pipelines.embedded.music import INSTRUMENTS, PlayedNote, compose, play_notes, prepare_soundfont
 from pipelines.embedded.pictures import draw_frames

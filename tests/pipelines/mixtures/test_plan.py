@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from cocktail.config import Evaluation, Mixing
 from cocktail.types import UsageError
-from pipelines import plans
+from pipelines.mixtures import plan as plans
 from pipelines.mixtures.plan import plan_hash
 from pipelines.mixtures.pool import usable_clips
 from pipelines.shards.manifest import Manifest

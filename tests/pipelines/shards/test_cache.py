@@ -221,7 +221,7 @@ def test_a_fetch_that_is_killed_leaves_no_shard_and_the_next_one_succeeds(tmp_pa
     shard = make_shard(tmp_path, 1)
     code = f"""
         import time
-        from pipelines import shard_cache
+        from pipelines.shards import cache as shard_cache
         shard_cache._FETCH_BYTES = 1000
         slowly = shard_cache._read
         shard_cache._read = lambda *a: (print("reading", flush=True), time.sleep(0.01), slowly(*a))[-1]
