@@ -13,8 +13,8 @@ from typing import NamedTuple
 
 import pyarrow as pa
 
+from cocktail.media.bad_clips import Reason
 from cocktail.types import UsageError
-from pipelines.bad_clips import Reason
 
 BOX = pa.struct(
     [

@@ -10,9 +10,9 @@ import os
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
+from cocktail.media.bad_clips import Reason
 from cocktail.storage import is_remote, join, list_names, read_bytes
 from cocktail.types import UsageError
-from pipelines.bad_clips import Reason
 
 
 class Line(NamedTuple):

@@ -28,9 +28,9 @@ import av
 import pyarrow as pa
 from av.error import FFmpegError
 
+from cocktail.media.bad_clips import Reason
 from cocktail.storage import absolute, join, local_copy
 from cocktail.types import UsageError
-from pipelines.bad_clips import Reason
 from pipelines.datasets.index import Box, IndexRow, Picture, make_index
 from pipelines.datasets.layouts import Folder, read_csv, read_json, read_text
 from pipelines.datasets.music_boxes import Truth, read_truths

@@ -18,7 +18,7 @@ import numpy as np
 import soundfile
 import xxhash
 
-from pipelines.media import Clip
+from cocktail.media.clips import Clip
 from pipelines.shards.signed_json import canonical_json
 
 AudioFormat = Literal["wav", "flac"]

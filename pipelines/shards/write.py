@@ -15,6 +15,10 @@ from typing import Any
 
 import pyarrow as pa
 
+from cocktail.media.bad_clips import BadClip
+from cocktail.media.clips import Clip, decode_clip
+from cocktail.media.object_masks import read_mask
+from cocktail.media.pictures import encode_mask, read_picture
 from cocktail.storage import (
     delete_file,
     delete_temporary,
@@ -26,10 +30,6 @@ from cocktail.storage import (
     write_atomic,
 )
 from cocktail.types import UsageError
-from pipelines.bad_clips import BadClip
-from pipelines.masks import read_mask
-from pipelines.media import Clip, decode_clip
-from pipelines.pictures import encode_mask, read_picture
 from pipelines.progress import ClipProgress
 from pipelines.shards.manifest import (
     MANIFEST_NAME,

@@ -35,11 +35,11 @@ import tyro
 from PIL import Image
 
 from cocktail.config import Mixing
+from cocktail.media.pictures import to_jpeg
 from cocktail.types import MixtureBatch
 from pipelines.mixtures.plan import plan_epoch
 from pipelines.mixtures.pool import usable_clips
 from pipelines.mixtures.stream import MixtureStream
-from pipelines.pictures import to_jpeg
 from pipelines.shards.manifest import Manifest, open_manifest
 from pipelines.shards.reader import read_audio, read_frame
 from tests.made.toy_shards import CLASSES, toy_clip, toy_row, write_shards

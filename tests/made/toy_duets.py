@@ -7,9 +7,9 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from cocktail.media.clips import Clip
+from cocktail.media.pictures import to_jpeg
 from pipelines.datasets.index import Box, IndexRow, make_index
-from pipelines.media import Clip
-from pipelines.pictures import to_jpeg
 from pipelines.shards.manifest import Manifest
 from tests.made.toy_shards import CLASSES, RATE, write_shards
 

@@ -10,10 +10,10 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from cocktail.media.clips import Clip
+from cocktail.media.pictures import encode_mask, to_jpeg
 from cocktail.storage import write_atomic
 from pipelines.datasets.index import IndexRow, make_index
-from pipelines.media import Clip
-from pipelines.pictures import encode_mask, to_jpeg
 from pipelines.shards.manifest import SIDECAR_SUFFIX, Manifest, commit_manifest
 from pipelines.shards.plan import SHARD_SCHEMA, ShardSettings
 from pipelines.shards.signed_json import canonical_json, sign

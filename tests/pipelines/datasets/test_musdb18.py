@@ -8,9 +8,9 @@ import av
 import numpy as np
 import pytest
 
+from cocktail.media.clips import decode_clip
 from cocktail.types import UsageError
 from pipelines.datasets.musdb18 import TYPICAL_SECONDS, index_musdb18, wav_seconds
-from pipelines.media import decode_clip
 
 RATE = 8000
 HQ = ("mixture", "drums", "bass", "other", "vocals")

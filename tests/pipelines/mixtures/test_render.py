@@ -9,15 +9,15 @@ import pytest
 from PIL import Image
 
 from cocktail.config import Evaluation, Mixing
+from cocktail.media.clips import Clip
+from cocktail.media.pictures import to_jpeg
 from cocktail.types import NO_CLASS, UsageError
 from pipelines.datasets.index import Box, IndexRow, make_index
-from pipelines.media import Clip
 from pipelines.mixtures.batches import read_mixtures, to_batch
 from pipelines.mixtures.pictures import square_picture, truth_of_boxes
 from pipelines.mixtures.plan import plan_epoch, plan_test
 from pipelines.mixtures.pool import usable_clips
 from pipelines.mixtures.render import render
-from pipelines.pictures import to_jpeg
 from pipelines.shards.reader import ClipSource, read_frame
 from tests.made.toy_shards import CLASSES, RATE, make_toy_shards, toy_audio, toy_clip, write_shards
 

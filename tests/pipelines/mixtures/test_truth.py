@@ -8,6 +8,7 @@ import pytest
 from PIL import Image
 
 from cocktail.config import Evaluation, Mixing
+from cocktail.media.pictures import encode_mask, to_jpeg
 from cocktail.types import NO_CLASS, UsageError
 from pipelines.datasets.index import Box, IndexRow, make_index
 from pipelines.mixtures.batches import read_mixtures, to_batch
@@ -15,7 +16,6 @@ from pipelines.mixtures.pictures import truth_of_boxes
 from pipelines.mixtures.plan import plan_epoch, plan_test, with_class_ids
 from pipelines.mixtures.pool import usable_clips
 from pipelines.mixtures.render import render
-from pipelines.pictures import encode_mask, to_jpeg
 from pipelines.shards.reader import ClipSource
 from tests.made.toy_shards import CLASSES, RATE, toy_audio, toy_clip, write_shards
 

@@ -10,8 +10,8 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
+from cocktail.media.clips import Clip
 from pipelines.datasets.vggsound import index_vggsound
-from pipelines.media import Clip
 from pipelines.shards.manifest import SIDECAR_SUFFIX
 from pipelines.shards.plan import SHARD_SCHEMA, ShardSettings, plan_shards
 from pipelines.shards.signed_json import sign

@@ -19,11 +19,11 @@ import pytest
 from PIL import Image
 from webdataset.compat import WebDataset
 
+from cocktail.media.clips import decode_clip
 from cocktail.storage import read_bytes, write_atomic
 from cocktail.types import UsageError
 from pipelines.datasets.index import IndexRow, Picture, make_index
 from pipelines.datasets.vggsound import index_vggsound
-from pipelines.media import decode_clip
 from pipelines.shards.manifest import QUARANTINE_COLUMNS, open_manifest
 from pipelines.shards.plan import ShardSettings, plan_shards
 from pipelines.shards.sidecars import iterate_sidecars

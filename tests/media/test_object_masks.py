@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from pipelines.bad_clips import BadClip
-from pipelines.masks import read_mask
+from cocktail.media.bad_clips import BadClip
+from cocktail.media.object_masks import read_mask
 
 MASK = np.zeros((5, 7), bool)
 MASK[1:3, 2:6] = True

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from PIL import ExifTags, Image
 
-from pipelines.bad_clips import BadClip
-from pipelines.pictures import read_picture
+from cocktail.media.bad_clips import BadClip
+from cocktail.media.pictures import read_picture
 
 UPRIGHT = np.array([[10, 80, 150], [220, 115, 45]], np.uint8).repeat(32, 0).repeat(32, 1)
 """Six fields of different brightness, two above each other: no turn or mirroring looks like another."""

@@ -25,9 +25,9 @@ from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 from PIL import Image
 
+from cocktail.media.bad_clips import BadClip
+from cocktail.media.pictures import MAX_SIDE, require_size, to_jpeg
 from cocktail.types import UsageError
-from pipelines.bad_clips import BadClip
-from pipelines.pictures import MAX_SIDE, require_size, to_jpeg
 
 SILENCE_DBFS = -60.0
 """A clip whose loudest sample, as stored, lies below this holds no sound to learn from."""

@@ -14,9 +14,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from cocktail.media.bad_clips import BadClip, Reason
+from cocktail.media.clips import decode_clip
 from cocktail.types import UsageError
-from pipelines.bad_clips import BadClip, Reason
-from pipelines.media import decode_clip
 from tests.made.miniature_clips import FPS, RATE, gray_level, make_corpus, tone, write_clip
 
 
@@ -145,21 +145,21 @@ def test_every_kind_of_damage_has_its_reason(tmp_path):
 
 def test_a_clip_that_declares_more_than_is_taken_is_not_decoded(tmp_path, monkeypatch):
     write_clip(tmp_path / "a.mp4", seconds=3.0)
-    monkeypatch.setattr("pipelines.media._decode_sound", None)
+    monkeypatch.setattr("cocktail.media.clips._decode_sound", None)
     assert refusal(tmp_path / "a.mp4", max_seconds=2.0) == "too long"
 
 
 def test_sound_longer_than_its_header_declares_is_bounded_while_decoding(tmp_path, monkeypatch):
     write_clip(tmp_path / "a.mp4", seconds=4.0)
-    monkeypatch.setattr("pipelines.media._declared_seconds", lambda stream: None)
-    monkeypatch.setattr("pipelines.media._choose_tracks", lambda c, *_: (c.streams.audio[0], c.streams.video[0]))
+    monkeypatch.setattr("cocktail.media.clips._declared_seconds", lambda stream: None)
+    monkeypatch.setattr("cocktail.media.clips._choose_tracks", lambda c, *_: (c.streams.audio[0], c.streams.video[0]))
     assert refusal(tmp_path / "a.mp4", max_seconds=2.0) == "too long"
 
 
 def test_huge_pictures_are_refused_before_decoding(tmp_path, monkeypatch):
     write_clip(tmp_path / "a.mp4")
-    monkeypatch.setattr("pipelines.pictures.MAX_SIDE", 63)
-    monkeypatch.setattr("pipelines.media._decode_sound", None)
+    monkeypatch.setattr("cocktail.media.pictures.MAX_SIDE", 63)
+    monkeypatch.setattr("cocktail.media.clips._decode_sound", None)
     assert refusal(tmp_path / "a.mp4") == "picture too large"
 
 

@@ -12,8 +12,8 @@ import warnings
 import numpy as np
 from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 
+from cocktail.media.bad_clips import BadClip
 from cocktail.storage import read_bytes
-from pipelines.bad_clips import BadClip
 
 JPEG_QUALITY = 90
 MAX_SIDE = 8192

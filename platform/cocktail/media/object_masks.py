@@ -20,9 +20,9 @@ from typing import Any
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
+from cocktail.media.bad_clips import BadClip
+from cocktail.media.pictures import MAX_SIDE
 from cocktail.storage import read_bytes
-from pipelines.bad_clips import BadClip
-from pipelines.pictures import MAX_SIDE
 
 _CHANNEL_MODES = ("1", "L", "I", "I;16", "F")
 _MAX_OPERATIONS = 256

@@ -1,0 +1,1 @@
+"""Sound and pictures as they are found in files."""
