@@ -23,10 +23,10 @@ from cocktail.models.avgn import SMALL_AVGN, AVGNConfig
 from cocktail.train.cluster import one_line_errors
 from jobs import avgn_music, avgn_vggsound
 from jobs.grids import Grid, Row
-from jobs.localizing import localizing_demo_of
-from jobs.running import parse
 from jobs.sweep_options import SweepOptions
 from jobs.sweeping import sweep
+from pipelines.experiments.benchmarks import localizing_demo_of
+from pipelines.experiments.run import parse
 
 PAPER = replace(avgn_music.PAPER, name="ablate_avgn")
 # The small corpus is split as VGG-Sound is.

@@ -22,9 +22,9 @@ from cocktail.models.sgn import SMALL_SGN, SGNConfig
 from cocktail.train.cluster import one_line_errors
 from jobs import sgn_music, sgn_vggsound
 from jobs.grids import Grid, Row
-from jobs.running import demo_of, parse
 from jobs.sweep_options import SweepOptions
 from jobs.sweeping import sweep
+from pipelines.experiments.run import demo_of, parse
 
 PAPER = replace(sgn_music.PAPER, name="ablate_sgn")
 # The small corpus is split as VGG-Sound is.

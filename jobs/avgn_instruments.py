@@ -14,8 +14,8 @@ sys.path[:0] = [str(Path(__file__).resolve().parents[1] / part) for part in ("."
 
 from cocktail.config import Evaluation, Experiment
 from cocktail.models.avgn import SMALL_AVGN, AVGNConfig
-from jobs.localizing import ADAM, SCENES, localizing_demo_of
-from jobs.running import main
+from pipelines.experiments.benchmarks import ADAM, SCENES, localizing_demo_of
+from pipelines.experiments.run import main
 
 # Success from an IoU of 0.3 and a CIoU of 0.1 (Tables 1 and 2).
 PAPER = Experiment[AVGNConfig](

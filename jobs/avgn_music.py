@@ -16,8 +16,8 @@ sys.path[:0] = [str(Path(__file__).resolve().parents[1] / part) for part in ("."
 
 from cocktail.config import Evaluation, Experiment
 from cocktail.models.avgn import SMALL_AVGN, AVGNConfig
-from jobs.localizing import ADAM, SCENES, localizing_demo_of
-from jobs.running import main
+from pipelines.experiments.benchmarks import ADAM, SCENES, localizing_demo_of
+from pipelines.experiments.run import main
 
 # An epoch lists every solo a hundred times, as SGN's does. Tested are all annotated frames, of solos by themselves and
 # of duets as they are; success from an IoU of 0.5 and a CIoU of 0.3 (Tables 1 and 2).

@@ -19,7 +19,7 @@ from cocktail.report.scored_run import RESULTS_NAME, ScoredRun
 from cocktail.storage import absolute, exists, join
 from cocktail.tracking import default_tracking_uri, find_run
 from cocktail.train.cluster import one_line_errors
-from jobs.scored_runs import read_scored_mixtures, scored_run
+from pipelines.experiments.scored_runs import read_scored_mixtures, scored_run
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -20,7 +20,7 @@ from cocktail.storage import absolute
 from cocktail.tracking import default_tracking_uri
 from cocktail.train.cluster import connect, one_line_errors
 from cocktail.types import UsageError
-from jobs.scoring import Scoring, score_and_track
+from pipelines.experiments.scoring import Scoring, score_and_track
 from pipelines.shards.manifest import open_manifest
 
 

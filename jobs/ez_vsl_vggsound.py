@@ -14,8 +14,8 @@ sys.path[:0] = [str(Path(__file__).resolve().parents[1] / part) for part in ("."
 from cocktail.config import Experiment
 from cocktail.models.ez_vsl import SMALL_EZ_VSL, EZVSLConfig
 from jobs import avgn_vggsound
-from jobs.localizing import localizing_demo_of
-from jobs.running import main
+from pipelines.experiments.benchmarks import localizing_demo_of
+from pipelines.experiments.run import main
 
 PAPER = Experiment[EZVSLConfig](
     name="ez_vsl_vggsound",

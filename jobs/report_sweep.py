@@ -24,7 +24,7 @@ from cocktail.report.sweep_report import report_sweep
 from cocktail.storage import absolute
 from cocktail.tracking import TrackedRun, default_tracking_uri, find_run
 from cocktail.train.cluster import one_line_errors
-from jobs.scored_runs import read_scored_mixtures, scored_run
+from pipelines.experiments.scored_runs import read_scored_mixtures, scored_run
 
 DEFAULT_EXAMPLES = 2
 

@@ -15,7 +15,7 @@ sys.path[:0] = [str(Path(__file__).resolve().parents[1] / part) for part in ("."
 
 from cocktail.config import Evaluation, Experiment, Mixing, Training
 from cocktail.models.sgn import SMALL_SGN, SGNConfig
-from jobs.running import demo_of, main
+from pipelines.experiments.run import demo_of, main
 
 # The paper says "two sources"; FUSS mixtures have one to four.
 PAPER = Experiment[SGNConfig](

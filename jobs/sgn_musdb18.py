@@ -14,7 +14,7 @@ sys.path[:0] = [str(Path(__file__).resolve().parents[1] / part) for part in ("."
 
 from cocktail.config import Evaluation, Experiment, Mixing, Training
 from cocktail.models.sgn import SMALL_SGN, SGNConfig
-from jobs.running import demo_of, main
+from pipelines.experiments.run import demo_of, main
 
 # The paper gives one SI-SDR and no protocol. A song leads a hundred mixtures an epoch, as a solo of MUSIC does. Of 50
 # songs the middles alone would give 300 different pairs.

@@ -15,7 +15,7 @@ from cocktail.config import Experiment
 from cocktail.storage import exists, join, list_names, read_bytes
 from cocktail.types import UsageError
 from jobs.grids import PlannedTrial
-from jobs.planned_run import FINISHED
+from pipelines.experiments.planned import FINISHED
 
 PLAN = "sweep.json"
 """In a sweep's folder: its key, and the keys of its trials' runs by label."""

@@ -22,7 +22,10 @@ from cocktail.train.ray_train import uses_gpus
 from cocktail.train.ray_tune import ENDED, EarlyStopping, Trial, run_trials, trials_that_fit
 from cocktail.types import UsageError
 from jobs.grids import Grid, PlannedTrial, axis, combine, named, parse_axis, plan_trials
-from jobs.planned_run import (
+from jobs.report_sweep import store_sweep_report
+from jobs.sweep_options import PLAN, SweepOptions, key_of, require_same, sweep_name
+from jobs.sweep_tables import progress_table, score_table
+from pipelines.experiments.planned import (
     FINISHED,
     initial_folder,
     initial_weights,
@@ -31,11 +34,8 @@ from jobs.planned_run import (
     training_demands,
     with_whole_paths,
 )
-from jobs.report_sweep import store_sweep_report
-from jobs.running import PartOf, run
-from jobs.scoring import test_demands
-from jobs.sweep_options import PLAN, SweepOptions, key_of, require_same, sweep_name
-from jobs.sweep_tables import progress_table, score_table
+from pipelines.experiments.run import PartOf, run
+from pipelines.experiments.scoring import test_demands
 from pipelines.mixtures.stream import MixtureStream
 from pipelines.shards.manifest import Manifest
 

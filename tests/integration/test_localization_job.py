@@ -17,8 +17,8 @@ from cocktail.models.avgn import AVGNConfig
 from cocktail.train.checkpoint import CheckpointStore, load_checkpoint
 from cocktail.types import UsageError
 from jobs.evaluate import main as evaluate_job
-from jobs.planned_run import PlannedRun
-from jobs.running import run
+from pipelines.experiments.planned import PlannedRun
+from pipelines.experiments.run import run
 from tests.made.toy_shards import RATE, make_toy_shards
 
 pytestmark = pytest.mark.slow

@@ -23,7 +23,7 @@ from cocktail.config import Experiment, Resources
 from cocktail.train.checkpoint import CheckpointStore, load_checkpoint
 from cocktail.types import UsageError
 from jobs.evaluate import main as evaluate_job
-from jobs.running import run
+from pipelines.experiments.run import run
 from tests.made.small_experiment import SMALL
 from tests.made.toy_shards import make_toy_shards
 
@@ -180,7 +180,7 @@ def test_a_killed_worker_is_replaced_and_the_weights_are_the_same(undisturbed, e
 def test_a_killed_job_goes_on_when_started_again(undisturbed, experiment, tmp_path, capfd):
     script = (
         "from dataclasses import replace\n"
-        "from jobs.running import run\n"
+        "from pipelines.experiments.run import run\n"
         "from tests.made.small_experiment import SMALL\n"
         f"run(replace(SMALL, data={experiment.data!r}, output={str(tmp_path)!r}, tracking_uri=None))\n"
     )

@@ -21,7 +21,7 @@ from mlflow.tracking import MlflowClient
 
 from cocktail.config import Experiment
 from cocktail.train.checkpoint import CheckpointStore, load_checkpoint
-from jobs.running import run
+from pipelines.experiments.run import run
 from tests.made.toy_shards import make_toy_shards
 from tests.services.small_sweep import base
 

@@ -19,8 +19,8 @@ from jobs import (
     ez_vsl_vggsound,
     localizing,
 )
-from jobs.planned_run import PlannedRun, classes_without_clips
-from jobs.scoring import told_untaught
+from pipelines.experiments.planned import PlannedRun, classes_without_clips
+from pipelines.experiments.scoring import told_untaught
 from pipelines.mixtures.pool import usable_clips
 from tests.made.small_experiment import SMALL
 from tests.made.toy_duets import make_toy_duets

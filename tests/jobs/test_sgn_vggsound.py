@@ -10,8 +10,8 @@ import pytest
 from cocktail.config import Experiment, flatten
 from cocktail.models.sgn import SMALL_SGN, SGNConfig
 from jobs import sgn_fuss, sgn_musdb18, sgn_music
-from jobs.running import demo_of, main, parse
 from jobs.sgn_vggsound import PAPER
+from pipelines.experiments.run import demo_of, main, parse
 from tests.made.toy_shards import make_toy_shards
 
 DEMO = demo_of(PAPER, SMALL_SGN)

@@ -8,7 +8,7 @@ from cocktail.train.checkpoint import step_of
 from cocktail.train.measure import Measured, measure_steps
 from cocktail.train.placement import cluster_nodes, grows, place, require_place
 from cocktail.train.ray_train import checkpoint_store, require_continuable
-from jobs.planned_run import PlannedRun
+from pipelines.experiments.planned import PlannedRun
 
 
 def tell(planned: PlannedRun) -> str:

@@ -24,7 +24,7 @@ from pipelines.shards.manifest import Manifest
 ENVIRONMENT = "environment.json"
 TEST_DATA, TEST_MANIFEST_HASH = "test_data", "test_manifest_hash"
 """Tags of a training: the shards that it was tested on, which may be others than `data`."""
-_PROJECT = Path(__file__).resolve().parents[1]
+_PROJECT = Path(__file__).resolve().parents[2]
 _ACCELERATOR = "accelerator_type:"
 """How Ray begins the names of the resources that say what GPUs there are."""
 

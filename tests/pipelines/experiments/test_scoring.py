@@ -16,8 +16,8 @@ from cocktail.report.scored_run import ScoredRun
 from cocktail.report.separation_report import metrics_of, tables_by_number
 from cocktail.types import UsageError
 from jobs import sgn_musdb18
-from jobs.scoring import Scoring, in_classes_of, make_test_list, rules_of
 from pipelines.datasets.index import IndexRow, make_index
+from pipelines.experiments.scoring import Scoring, in_classes_of, make_test_list, rules_of
 from tests.made.small_experiment import SMALL
 from tests.made.toy_shards import CLASSES, RATE, make_toy_shards, toy_clip, write_shards
 from tests.report.test_localization_comparison import LeftHalf

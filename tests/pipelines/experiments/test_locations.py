@@ -14,8 +14,8 @@ from cocktail.types import UsageError
 from jobs import sweeping
 from jobs.ez_vsl_vggsound import PAPER
 from jobs.grids import PlannedTrial
-from jobs.planned_run import with_whole_paths
 from jobs.sweep_options import SweepOptions
+from pipelines.experiments.planned import with_whole_paths
 
 
 def experiment(

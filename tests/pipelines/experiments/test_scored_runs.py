@@ -9,7 +9,7 @@ from typing import cast
 import pyarrow.parquet as pq
 
 from cocktail.tracking import TrackedRun
-from jobs.scored_runs import scored_run
+from pipelines.experiments.scored_runs import scored_run
 from tests.made.sweep import made_results
 
 TRAINED_ON = {"data": "/train", "manifest_hash": "1"}

@@ -19,10 +19,10 @@ from cocktail.train.cluster import connect, num_nodes
 from cocktail.train.placement import Demand
 from cocktail.train.ray_train import ReadBatches, uses_gpus
 from cocktail.types import MixtureBatch, UsageError
-from jobs.scoring import in_classes_of, make_test_list, test_demands, told_untaught
 from pipelines.datasets.vggsound import index_vggsound
 from pipelines.datasets.vggss import with_boxes
 from pipelines.embedded.corpus import make_embedded_corpus
+from pipelines.experiments.scoring import in_classes_of, make_test_list, test_demands, told_untaught
 from pipelines.mixtures.batches import read_mixtures
 from pipelines.mixtures.plan import describe
 from pipelines.mixtures.pool import ClipPool, list_array

@@ -25,7 +25,7 @@ from cocktail.tracking import TrackedRun
 from cocktail.train.placement import Demand, require_place
 from cocktail.train.ray_train import uses_gpus
 from cocktail.types import NO_CLASS, MixtureBatch, UsageError
-from jobs.environment import ENVIRONMENT, environment, provenance
+from pipelines.experiments.provenance import ENVIRONMENT, environment, provenance
 from pipelines.mixtures.batches import read_mixtures
 from pipelines.mixtures.frozen_list import read_test_list, split_of
 from pipelines.mixtures.plan import describe, plan_hash, plan_test, with_class_ids

@@ -24,10 +24,10 @@ from cocktail.train.cluster import one_line_errors
 from cocktail.train.placement import require_place
 from cocktail.train.ray_train import fit, require_continuable
 from cocktail.types import UsageError
-from jobs.dry_run import tell
-from jobs.environment import ENVIRONMENT, TEST_DATA, TEST_MANIFEST_HASH, environment, provenance
-from jobs.planned_run import FINISHED, PlannedRun, initial_folder
-from jobs.scoring import Scoring
+from pipelines.experiments.dry_run import tell
+from pipelines.experiments.planned import FINISHED, PlannedRun, initial_folder
+from pipelines.experiments.provenance import ENVIRONMENT, TEST_DATA, TEST_MANIFEST_HASH, environment, provenance
+from pipelines.experiments.scoring import Scoring
 
 DRY_RUN = "--dry-run"
 

@@ -6,7 +6,7 @@ import dataclasses
 from typing import Any
 
 from cocktail.config import Experiment, Mixing, Training
-from jobs.running import demo_of
+from pipelines.experiments.run import demo_of
 
 # AVGN section 4: three seconds and one frame a clip, sounds added as they are.
 SCENES = Mixing(

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import torch
 
-from jobs.environment import code_hash, environment, git_commit
+from pipelines.experiments.provenance import code_hash, environment, git_commit
 
 
 def git(folder: Path, *arguments: str) -> str:

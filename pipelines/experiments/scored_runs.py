@@ -13,7 +13,7 @@ from cocktail.report.scored_run import RESULTS_NAME, TEST_LIST_NAME, ScoredRun
 from cocktail.storage import absolute, join
 from cocktail.tracking import TrackedRun
 from cocktail.types import MixtureBatch, UsageError
-from jobs.environment import TEST_DATA, TEST_MANIFEST_HASH
+from pipelines.experiments.provenance import TEST_DATA, TEST_MANIFEST_HASH
 from pipelines.mixtures.batches import read_mixtures
 from pipelines.shards.manifest import open_manifest
 from pipelines.shards.reader import ClipSource
