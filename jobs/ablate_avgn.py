@@ -22,11 +22,11 @@ from cocktail.config import Experiment
 from cocktail.models.avgn import SMALL_AVGN, AVGNConfig
 from cocktail.train.cluster import one_line_errors
 from jobs import avgn_music, avgn_vggsound
-from jobs.grids import Grid, Row
-from jobs.sweep_options import SweepOptions
-from jobs.sweeping import sweep
 from pipelines.experiments.benchmarks import localizing_demo_of
 from pipelines.experiments.run import parse
+from pipelines.sweeps.grids import Grid, Row
+from pipelines.sweeps.options import SweepOptions
+from pipelines.sweeps.sweep import sweep
 
 PAPER = replace(avgn_music.PAPER, name="ablate_avgn")
 # The small corpus is split as VGG-Sound is.

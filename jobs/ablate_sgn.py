@@ -21,10 +21,10 @@ from cocktail.config import Experiment
 from cocktail.models.sgn import SMALL_SGN, SGNConfig
 from cocktail.train.cluster import one_line_errors
 from jobs import sgn_music, sgn_vggsound
-from jobs.grids import Grid, Row
-from jobs.sweep_options import SweepOptions
-from jobs.sweeping import sweep
 from pipelines.experiments.run import demo_of, parse
+from pipelines.sweeps.grids import Grid, Row
+from pipelines.sweeps.options import SweepOptions
+from pipelines.sweeps.sweep import sweep
 
 PAPER = replace(sgn_music.PAPER, name="ablate_sgn")
 # The small corpus is split as VGG-Sound is.

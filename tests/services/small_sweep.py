@@ -8,8 +8,8 @@ import tyro
 from cocktail.config import Experiment, Resources
 from cocktail.models.sgn import SGNConfig
 from cocktail.train.cluster import one_line_errors
-from jobs.sweep_options import SweepOptions
-from jobs.sweeping import sweep
+from pipelines.sweeps.options import SweepOptions
+from pipelines.sweeps.sweep import sweep
 from tests.made.small_experiment import SMALL
 
 

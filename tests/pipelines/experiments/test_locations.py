@@ -13,9 +13,9 @@ from cocktail.pretrained import InitialWeights
 from cocktail.types import UsageError
 from jobs import sweeping
 from jobs.ez_vsl_vggsound import PAPER
-from jobs.grids import PlannedTrial
-from jobs.sweep_options import SweepOptions
 from pipelines.experiments.planned import with_whole_paths
+from pipelines.sweeps.grids import PlannedTrial
+from pipelines.sweeps.options import SweepOptions
 
 
 def experiment(

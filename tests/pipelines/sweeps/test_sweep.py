@@ -17,10 +17,10 @@ from cocktail.tracking import TrackedRun
 from cocktail.train.ray_tune import Trial
 from cocktail.types import UsageError
 from jobs import sweeping
-from jobs.grids import PlannedTrial
-from jobs.sweep_options import SweepOptions, sweep_name
-from jobs.sweep_tables import progress_table, score_table
-from jobs.sweeping import _Sweep, sweep
+from pipelines.sweeps.grids import PlannedTrial
+from pipelines.sweeps.options import SweepOptions, sweep_name
+from pipelines.sweeps.progress import progress_table, score_table
+from pipelines.sweeps.sweep import _Sweep, sweep
 from tests.made.small_experiment import SMALL
 
 

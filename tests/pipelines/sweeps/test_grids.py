@@ -10,7 +10,7 @@ from cocktail.models.sgn import SGNConfig
 from cocktail.types import UsageError
 from jobs import ablate_avgn
 from jobs.ablate_sgn import DEMO, DEPTH, GRIDS, PAPER
-from jobs.grids import PlannedTrial, axis, combine, named, parse_axis, plan_trials, slugs
+from pipelines.sweeps.grids import PlannedTrial, axis, combine, named, parse_axis, plan_trials, slugs
 
 
 def planned(base: Experiment, *grids) -> list[PlannedTrial]:

@@ -21,10 +21,7 @@ from cocktail.train.cluster import connect
 from cocktail.train.ray_train import uses_gpus
 from cocktail.train.ray_tune import ENDED, EarlyStopping, Trial, run_trials, trials_that_fit
 from cocktail.types import UsageError
-from jobs.grids import Grid, PlannedTrial, axis, combine, named, parse_axis, plan_trials
 from jobs.report_sweep import store_sweep_report
-from jobs.sweep_options import PLAN, SweepOptions, key_of, require_same, sweep_name
-from jobs.sweep_tables import progress_table, score_table
 from pipelines.experiments.planned import (
     FINISHED,
     initial_folder,
@@ -38,6 +35,9 @@ from pipelines.experiments.run import PartOf, run
 from pipelines.experiments.scoring import test_demands
 from pipelines.mixtures.stream import MixtureStream
 from pipelines.shards.manifest import Manifest
+from pipelines.sweeps.grids import Grid, PlannedTrial, axis, combine, named, parse_axis, plan_trials
+from pipelines.sweeps.options import PLAN, SweepOptions, key_of, require_same, sweep_name
+from pipelines.sweeps.progress import progress_table, score_table
 
 SHOW_SECONDS, CHANGE_SECONDS = 30.0, 2.0
 """The table is shown so often, and so soon after a trial's status has changed: changes come in groups."""

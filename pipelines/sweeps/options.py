@@ -14,8 +14,8 @@ import tyro
 from cocktail.config import Experiment
 from cocktail.storage import exists, join, list_names, read_bytes
 from cocktail.types import UsageError
-from jobs.grids import PlannedTrial
 from pipelines.experiments.planned import FINISHED
+from pipelines.sweeps.grids import PlannedTrial
 
 PLAN = "sweep.json"
 """In a sweep's folder: its key, and the keys of its trials' runs by label."""

@@ -1,0 +1,1 @@
+"""Many runs under Ray Tune."""
