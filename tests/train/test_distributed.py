@@ -20,10 +20,10 @@ from torch.multiprocessing.spawn import spawn
 from cocktail.audio.power_spectrum import PowerSpectrumConfig
 from cocktail.audio.stft import FrontEndConfig
 from cocktail.config import Training
-from cocktail.layers.randomness import draw_rows
 from cocktail.metrics.classification import confusion_counts
 from cocktail.models.avgn import AVGNConfig
 from cocktail.models.sgn import SGNConfig
+from cocktail.numerics.randomness import draw_rows
 from cocktail.train.checkpoint import CheckpointStore, load_checkpoint
 from cocktail.train.look import Look, Place
 from cocktail.train.loop import train

@@ -12,9 +12,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from cocktail.layers.precision import at_least_float32
 from cocktail.layers.resnet import ResNet18
 from cocktail.layers.transformer import initialize
+from cocktail.numerics.precision import at_least_float32
 
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 

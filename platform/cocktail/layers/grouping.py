@@ -11,9 +11,9 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from cocktail.layers.precision import at_least_float32
-from cocktail.layers.randomness import draw_rows
 from cocktail.layers.transformer import CrossAttentionBlock, initialize
+from cocktail.numerics.precision import at_least_float32
+from cocktail.numerics.randomness import draw_rows
 
 Assignment = Literal["soft", "hard"]
 SoftmaxAxis = Literal["classes", "patches"]

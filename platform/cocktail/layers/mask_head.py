@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from cocktail.layers.precision import at_least_float32
+from cocktail.numerics.precision import at_least_float32
 
 
 class MaskHead(nn.Module):

@@ -8,7 +8,7 @@ from __future__ import annotations
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from cocktail.layers.randomness import draw_rows
+from cocktail.numerics.randomness import draw_rows
 
 
 class TransformerBlock(nn.Module):

@@ -14,8 +14,8 @@ from torch.nn import functional as F
 
 from cocktail.audio.power_spectrum import PowerSpectrumConfig
 from cocktail.config import Mixing
-from cocktail.layers.precision import at_least_float32
 from cocktail.layers.resnet import stride_of
+from cocktail.numerics.precision import at_least_float32
 from cocktail.types import UsageError
 
 View = Literal["wide", "split"]

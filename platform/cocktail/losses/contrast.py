@@ -9,9 +9,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from cocktail.layers.gathering import gather_rows
-from cocktail.layers.precision import at_least_float32
-from cocktail.layers.randomness import rows_are_counted
+from cocktail.numerics.gathering import gather_rows
+from cocktail.numerics.precision import at_least_float32
+from cocktail.numerics.randomness import rows_are_counted
 
 EPS = 1e-12
 """Least length that a vector is divided by, as in torch's `normalize`."""

@@ -25,10 +25,10 @@ from cocktail.audio.stft import FrontEnd, FrontEndConfig
 from cocktail.config import Mixing
 from cocktail.layers.grouping import CategoryGrouping, GroupViTGrouping
 from cocktail.layers.mask_head import MaskHead
-from cocktail.layers.precision import at_least_float32
 from cocktail.layers.transformer import LiteralAttention, TransformerBlock, initialize
 from cocktail.layers.unet import UNet
 from cocktail.metrics.classification import classes_among, confusion_counts, most_probable, token_counts
+from cocktail.numerics.precision import at_least_float32
 from cocktail.types import NO_CLASS, MixtureBatch, Separation, UsageError
 
 IDEAL_BINARY_MASK, IDEAL_RATIO_MASK = "ideal binary mask", "ideal ratio mask"

@@ -23,8 +23,8 @@ import torch.distributed as dist
 from torch import Tensor, nn
 
 from cocktail.config import Training
-from cocktail.layers.batch_norm import own_buffers, set_counted, synchronize_batch_norm
-from cocktail.layers.randomness import rows_of_batch
+from cocktail.numerics.batch_norm import own_buffers, set_counted, synchronize_batch_norm
+from cocktail.numerics.randomness import rows_of_batch
 from cocktail.train.checkpoint import CheckpointStore, CheckpointWriter, load_checkpoint, require_identity
 from cocktail.train.look import Look, Place
 from cocktail.train.meter import Meter

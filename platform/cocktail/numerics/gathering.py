@@ -11,7 +11,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from cocktail.layers.randomness import rows_in_step
+from cocktail.numerics.randomness import rows_in_step
 
 
 def gather_rows(rows: Tensor) -> Tensor:

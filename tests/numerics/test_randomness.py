@@ -2,7 +2,7 @@
 
 import torch
 
-from cocktail.layers.randomness import draw_rows, rows_of_batch
+from cocktail.numerics.randomness import draw_rows, rows_of_batch
 
 
 def drawn(rows: list[int], each: int = 1) -> torch.Tensor:

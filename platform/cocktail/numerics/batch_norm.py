@@ -14,7 +14,7 @@ import torch.distributed as dist
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from cocktail.layers.precision import at_least_float32
+from cocktail.numerics.precision import at_least_float32
 
 
 class _Normalize(torch.autograd.Function):

@@ -1,0 +1,1 @@
+"""What makes a training step the same on any number of workers."""
