@@ -18,9 +18,9 @@ sys.path[:0] = [str(Path(__file__).resolve().parents[1] / part) for part in ("."
 
 import tyro
 
+from cocktail.cluster.connection import one_line_errors
 from cocktail.config import Experiment
 from cocktail.models.avgn import SMALL_AVGN, AVGNConfig
-from cocktail.train.cluster import one_line_errors
 from jobs import avgn_music, avgn_vggsound
 from pipelines.experiments.benchmarks import localizing_demo_of
 from pipelines.experiments.run import parse

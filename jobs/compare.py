@@ -12,13 +12,13 @@ sys.path[:0] = [str(Path(__file__).resolve().parents[1] / part) for part in ("."
 
 import tyro
 
+from cocktail.cluster.connection import one_line_errors
 from cocktail.config import default_output, given_tracking_uri
 from cocktail.evaluate import load_trained
 from cocktail.report.comparison import Side, compare, store_comparison
 from cocktail.report.scored_run import RESULTS_NAME, ScoredRun
 from cocktail.storage import absolute, exists, join
 from cocktail.tracking import default_tracking_uri, find_run
-from cocktail.train.cluster import one_line_errors
 from pipelines.experiments.scored_runs import read_scored_mixtures, scored_run
 
 

@@ -14,11 +14,11 @@ sys.path[:0] = [str(Path(__file__).resolve().parents[1] / part) for part in ("."
 
 import tyro
 
+from cocktail.cluster.connection import connect, one_line_errors
 from cocktail.config import Evaluation, Mixing, Resources, default_output, given_tracking_uri
 from cocktail.evaluate import load_trained
 from cocktail.storage import absolute
 from cocktail.tracking import default_tracking_uri
-from cocktail.train.cluster import connect, one_line_errors
 from cocktail.types import UsageError
 from pipelines.experiments.scoring import Scoring, score_and_track
 from pipelines.shards.manifest import open_manifest

@@ -13,9 +13,9 @@ sys.path[:0] = [str(Path(__file__).resolve().parents[1] / part) for part in ("."
 
 import tyro
 
+from cocktail.cluster.connection import one_line_errors
 from cocktail.config import Evaluation, Mixing
 from cocktail.storage import absolute
-from cocktail.train.cluster import one_line_errors
 from pipelines.mixtures.frozen_list import write_test_list
 from pipelines.mixtures.plan import describe, plan_test
 from pipelines.mixtures.pool import usable_clips

@@ -15,10 +15,10 @@ sys.path[:0] = [str(Path(__file__).resolve().parents[1] / part) for part in ("."
 
 import tyro
 
+from cocktail.cluster.connection import one_line_errors
 from cocktail.config import Evaluation, Mixing, part_of
 from cocktail.storage import absolute
 from cocktail.train.checkpoint import read_about
-from cocktail.train.cluster import one_line_errors
 from pipelines.mixtures.replay import find_mixtures, write_mixture
 from pipelines.shards.manifest import open_manifest
 

@@ -15,6 +15,7 @@ sys.path[:0] = [str(Path(__file__).resolve().parents[1] / part) for part in ("."
 
 import tyro
 
+from cocktail.cluster.connection import one_line_errors
 from cocktail.config import default_output, given_tracking_uri
 from cocktail.evaluate import load_trained
 from cocktail.report.page import PAGE_NAME
@@ -23,7 +24,6 @@ from cocktail.report.sweep import Sweep
 from cocktail.report.sweep_report import report_sweep
 from cocktail.storage import absolute
 from cocktail.tracking import TrackedRun, default_tracking_uri, find_run
-from cocktail.train.cluster import one_line_errors
 from pipelines.experiments.scored_runs import read_scored_mixtures, scored_run
 
 DEFAULT_EXAMPLES = 2

@@ -12,8 +12,8 @@ sys.path[:0] = [str(Path(__file__).resolve().parents[1] / part) for part in ("."
 
 import tyro
 
+from cocktail.cluster.connection import connect, one_line_errors
 from cocktail.storage import absolute
-from cocktail.train.cluster import connect, one_line_errors
 from pipelines.shards.verify import verify_and_report
 
 

@@ -38,7 +38,7 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> FilesTogethe
 @pytest.fixture(scope="session")
 def local_ray() -> Iterator[None]:
     """A Ray cluster of this process with two CPUs, whose workers import the code under test."""
-    from cocktail.train.cluster import connect
+    from cocktail.cluster.connection import connect
 
     connect()
     yield

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 
+from cocktail.cluster.placement import cluster_nodes, grows, place, require_place
 from cocktail.train.checkpoint import step_of
 from cocktail.train.measure import Measured, measure_steps
-from cocktail.train.placement import cluster_nodes, grows, place, require_place
 from cocktail.train.ray_train import checkpoint_store, require_continuable
 from pipelines.experiments.planned import PlannedRun
 

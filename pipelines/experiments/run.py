@@ -14,14 +14,14 @@ from typing import Any
 
 import tyro
 
+from cocktail.cluster.connection import one_line_errors
+from cocktail.cluster.placement import require_place
 from cocktail.config import Experiment, flatten
 from cocktail.evaluate import about, load_trained
 from cocktail.registry import register
 from cocktail.storage import join, write_atomic
 from cocktail.tracking import TrackedRun
 from cocktail.train.checkpoint import step_of
-from cocktail.train.cluster import one_line_errors
-from cocktail.train.placement import require_place
 from cocktail.train.ray_train import fit, require_continuable
 from cocktail.types import UsageError
 from pipelines.experiments.dry_run import tell

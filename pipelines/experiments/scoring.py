@@ -13,6 +13,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from cocktail.cluster.placement import Demand, require_place
 from cocktail.config import Evaluation, Mixing, Resources, flatten
 from cocktail.evaluate import APPLYING_CPUS, SCORING_CPUS, Trained, evaluate
 from cocktail.report.localization_page import localization_report
@@ -22,7 +23,6 @@ from cocktail.report.separation_report import separation_report
 from cocktail.storage import absolute, join
 from cocktail.tasks import Localizing, Task, task_of
 from cocktail.tracking import TrackedRun
-from cocktail.train.placement import Demand, require_place
 from cocktail.train.ray_train import uses_gpus
 from cocktail.types import NO_CLASS, MixtureBatch, UsageError
 from pipelines.experiments.provenance import ENVIRONMENT, environment, provenance

@@ -10,8 +10,8 @@ from typing import Any
 import pyarrow as pa
 import tyro
 
+from cocktail.cluster.connection import connect, one_line_errors
 from cocktail.storage import absolute
-from cocktail.train.cluster import connect, one_line_errors
 from pipelines.shards.write import ShardSettings, shard_dataset
 
 

@@ -13,11 +13,11 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from cocktail.cluster.connection import connect
 from cocktail.config import Experiment, flatten, run_key
 from cocktail.outages import OutageError
 from cocktail.storage import exists, join, write_atomic
 from cocktail.tracking import TrackedRun, default_tracking_uri
-from cocktail.train.cluster import connect
 from cocktail.train.ray_train import uses_gpus
 from cocktail.train.ray_tune import ENDED, EarlyStopping, Trial, run_trials, trials_that_fit
 from cocktail.types import UsageError

@@ -159,7 +159,7 @@ def scoring_pipeline(
     import ray
     import ray.data
 
-    from cocktail.train.cluster import trials_at_once
+    from cocktail.cluster.connection import trials_at_once
 
     cpus = int(ray.cluster_resources().get("CPU", 0)) // (trials_at_once() or 1)
     context = ray.data.DataContext.get_current()

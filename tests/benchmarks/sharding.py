@@ -24,7 +24,7 @@ import numpy as np
 import soxr
 import tyro
 
-from cocktail.train.cluster import connect
+from cocktail.cluster.connection import connect
 from pipelines.datasets.vggsound import index_vggsound
 from pipelines.shards.manifest import Manifest
 from pipelines.shards.plan import ShardSettings, plan_shards

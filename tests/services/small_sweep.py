@@ -5,9 +5,9 @@ from dataclasses import replace
 
 import tyro
 
+from cocktail.cluster.connection import one_line_errors
 from cocktail.config import Experiment, Resources
 from cocktail.models.sgn import SGNConfig
-from cocktail.train.cluster import one_line_errors
 from pipelines.sweeps.options import SweepOptions
 from pipelines.sweeps.sweep import sweep
 from tests.made.small_experiment import SMALL

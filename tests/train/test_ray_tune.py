@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 import ray
 
-from cocktail.train.placement import Demand
+from cocktail.cluster.placement import Demand
 from cocktail.train.ray_tune import EarlyStopping, Trial, _first_line, _StopsEarly, _Watch, trials_that_fit
 from cocktail.types import UsageError
 

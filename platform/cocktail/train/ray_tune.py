@@ -22,9 +22,9 @@ from ray import tune
 from ray.tune import Callback, FailureConfig, RunConfig, TuneConfig, Tuner
 from ray.tune.schedulers import ASHAScheduler, TrialScheduler
 
+from cocktail.cluster.connection import TRIALS_AT_ONCE, find_cause, prepare_train
+from cocktail.cluster.placement import Demand, cluster_nodes, copies_that_fit, grows, require_place
 from cocktail.storage import resolve
-from cocktail.train.cluster import TRIALS_AT_ONCE, find_cause, prepare_train
-from cocktail.train.placement import Demand, cluster_nodes, copies_that_fit, grows, require_place
 from cocktail.types import UsageError
 
 Status = Literal["waiting", "running", "scoring", "finished", "stopped early", "failed"]

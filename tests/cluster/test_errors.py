@@ -4,7 +4,7 @@ import pytest
 import ray
 import ray.data
 
-from cocktail.train.cluster import find_cause, one_line_errors
+from cocktail.cluster.connection import find_cause, one_line_errors
 from cocktail.types import UsageError
 
 

@@ -23,7 +23,7 @@ import yaml
 from ray.autoscaler._private.command_runner import _with_interactive
 from ray.autoscaler._private.util import prepare_config, validate_config, with_envs
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 PRIVATE_ADDRESS = "10.1.2.3"
 
 on_linux = pytest.mark.skipif(sys.platform != "linux", reason="the commands are for Ubuntu")

@@ -2,7 +2,7 @@
 
 import pytest
 
-from cocktail.train.placement import Demand, Node, place
+from cocktail.cluster.placement import Demand, Node, place
 from cocktail.types import UsageError
 
 LARGE, SMALL = Node("large", {"CPU": 4.0, "GPU": 2.0}), Node("small", {"CPU": 1.0})
