@@ -9,7 +9,7 @@ import pytest
 
 from cocktail.config import Experiment
 from cocktail.models.ez_vsl import EZVSLConfig
-from cocktail.pretrained import InitialWeights
+from cocktail.train.initial_weights import InitialWeights
 from cocktail.types import UsageError
 from jobs import sweeping
 from jobs.ez_vsl_vggsound import PAPER

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from cocktail.layers.resnet import ResNet18
-from cocktail.pretrained import IMAGENET_FILE, InitialWeights, StartsFromPictures, load_initial
+from cocktail.train.initial_weights import IMAGENET_FILE, InitialWeights, StartsFromPictures, load_initial
 from cocktail.types import UsageError
 from tests.models.test_avgn import SMALL
 
