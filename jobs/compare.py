@@ -18,7 +18,7 @@ from cocktail.evaluate import load_trained
 from cocktail.report.comparison import Side, compare, store_comparison
 from cocktail.report.scored_run import RESULTS_NAME, ScoredRun
 from cocktail.storage import absolute, exists, join
-from cocktail.tracking import default_tracking_uri, find_run
+from cocktail.tracking.run import default_tracking_uri, find_run
 from pipelines.experiments.scored_runs import read_scored_mixtures, scored_run
 
 

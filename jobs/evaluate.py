@@ -18,7 +18,7 @@ from cocktail.cluster.connection import connect, one_line_errors
 from cocktail.config import Evaluation, Mixing, Resources, default_output, given_tracking_uri
 from cocktail.evaluate import load_trained
 from cocktail.storage import absolute
-from cocktail.tracking import default_tracking_uri
+from cocktail.tracking.run import default_tracking_uri
 from cocktail.types import UsageError
 from pipelines.experiments.scoring import Scoring, score_and_track
 from pipelines.shards.manifest import open_manifest

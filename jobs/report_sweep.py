@@ -23,7 +23,7 @@ from cocktail.report.scored_run import RESULTS_NAME, ScoredRun
 from cocktail.report.sweep import Sweep
 from cocktail.report.sweep_report import report_sweep
 from cocktail.storage import absolute
-from cocktail.tracking import TrackedRun, default_tracking_uri, find_run
+from cocktail.tracking.run import TrackedRun, default_tracking_uri, find_run
 from pipelines.experiments.scored_runs import read_scored_mixtures, scored_run
 
 DEFAULT_EXAMPLES = 2

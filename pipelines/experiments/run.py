@@ -20,7 +20,7 @@ from cocktail.config import Experiment, flatten
 from cocktail.evaluate import about, load_trained
 from cocktail.registry import register
 from cocktail.storage import join, write_atomic
-from cocktail.tracking import TrackedRun
+from cocktail.tracking.run import TrackedRun
 from cocktail.train.checkpoint import step_of
 from cocktail.train.ray_train import fit, require_continuable
 from cocktail.types import UsageError

@@ -11,7 +11,7 @@ import pyarrow as pa
 from cocktail.config import Mixing
 from cocktail.report.scored_run import RESULTS_NAME, TEST_LIST_NAME, ScoredRun
 from cocktail.storage import absolute, join
-from cocktail.tracking import TrackedRun
+from cocktail.tracking.run import TrackedRun
 from cocktail.types import MixtureBatch, UsageError
 from pipelines.experiments.provenance import TEST_DATA, TEST_MANIFEST_HASH
 from pipelines.mixtures.batches import read_mixtures

@@ -22,7 +22,7 @@ from cocktail.report.scoring_rules import ScoringRules
 from cocktail.report.separation_report import separation_report
 from cocktail.storage import absolute, join
 from cocktail.tasks import Localizing, Task, task_of
-from cocktail.tracking import TrackedRun
+from cocktail.tracking.run import TrackedRun
 from cocktail.train.ray_train import uses_gpus
 from cocktail.types import NO_CLASS, MixtureBatch, UsageError
 from pipelines.experiments.provenance import ENVIRONMENT, environment, provenance

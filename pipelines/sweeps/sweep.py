@@ -15,9 +15,9 @@ from typing import Any
 
 from cocktail.cluster.connection import connect
 from cocktail.config import Experiment, flatten, run_key
-from cocktail.outages import OutageError
 from cocktail.storage import exists, join, write_atomic
-from cocktail.tracking import TrackedRun, default_tracking_uri
+from cocktail.tracking.outages import OutageError
+from cocktail.tracking.run import TrackedRun, default_tracking_uri
 from cocktail.train.ray_train import uses_gpus
 from cocktail.train.ray_tune import ENDED, EarlyStopping, Trial, run_trials, trials_that_fit
 from cocktail.types import UsageError

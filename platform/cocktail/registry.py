@@ -18,7 +18,7 @@ from mlflow.tracking import MlflowClient
 from mlflow.types import ColSpec, ParamSchema, ParamSpec, Schema, TensorSpec
 
 from cocktail.evaluate import Trained, load_trained
-from cocktail.tracking import TrackedRun
+from cocktail.tracking.run import TrackedRun
 from cocktail.train.checkpoint import CheckpointStore, load_checkpoint, read_about, read_identity
 from cocktail.types import Localizer
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from cocktail.tracking import TrackedRun, find_run
+from cocktail.tracking.run import TrackedRun, find_run
 from tests.made.toy_shards import RATE, make_toy_shards
 from tests.services.mlflow_server import MlflowServer
 

@@ -16,7 +16,7 @@ from cocktail.config import Evaluation, flatten
 from cocktail.evaluate import about
 from cocktail.metrics.results import RESULTS
 from cocktail.report.tables import SCORES
-from cocktail.tracking import TrackedRun
+from cocktail.tracking.run import TrackedRun
 from cocktail.train.checkpoint import CheckpointStore
 from cocktail.types import UsageError
 from jobs import compare

@@ -14,7 +14,7 @@ import pytest
 
 from cocktail.config import Evaluation, flatten
 from cocktail.evaluate import about
-from cocktail.tracking import TrackedRun
+from cocktail.tracking.run import TrackedRun
 from cocktail.train.checkpoint import CheckpointStore
 from cocktail.types import UsageError
 from jobs import report_sweep

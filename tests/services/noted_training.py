@@ -18,7 +18,7 @@ from torch.optim.optimizer import register_optimizer_step_pre_hook
 
 from cocktail.cluster.connection import connect
 from cocktail.config import Experiment, Resources
-from cocktail.tracking import TrackedRun
+from cocktail.tracking.run import TrackedRun
 from cocktail.train.ray_train import fit
 from cocktail.types import MixtureBatch
 from pipelines.mixtures.stream import MixtureStream

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 from ray.exceptions import RayTaskError
 
-from cocktail.outages import OutageError
 from cocktail.storage import StorageError
+from cocktail.tracking.outages import OutageError
 from cocktail.train.ray_train import Verdict
 from cocktail.train.update import NonFiniteLossError
 from cocktail.types import UsageError

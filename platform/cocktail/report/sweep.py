@@ -32,7 +32,7 @@ _SPEED = "training_seconds_per_step"
 
 
 class Tracked(Protocol):
-    """A run as tracking knows it (`cocktail.tracking.TrackedRun`)."""
+    """A run as tracking knows it (`cocktail.tracking.run.TrackedRun`)."""
 
     run_id: str
 

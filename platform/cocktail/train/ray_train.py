@@ -22,10 +22,10 @@ from ray.tune.integration.ray_train import TuneReportCallback
 
 from cocktail.cluster.connection import find_cause, num_nodes, quiet_ray, trials_at_once
 from cocktail.config import Experiment, Resources
-from cocktail.outages import OutageError
-from cocktail.spool import MetricSpool
 from cocktail.storage import StorageError, delete_file, exists, join, read_bytes, resolve, write_atomic
-from cocktail.tracking import TrackedRun
+from cocktail.tracking.outages import OutageError
+from cocktail.tracking.run import TrackedRun
+from cocktail.tracking.spool import MetricSpool
 from cocktail.train.checkpoint import CheckpointStore, require_identity
 from cocktail.train.initial_weights import load_initial
 from cocktail.train.look import Look, Place

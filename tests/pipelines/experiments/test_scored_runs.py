@@ -8,7 +8,7 @@ from typing import cast
 
 import pyarrow.parquet as pq
 
-from cocktail.tracking import TrackedRun
+from cocktail.tracking.run import TrackedRun
 from pipelines.experiments.scored_runs import scored_run
 from tests.made.sweep import made_results
 

@@ -11,9 +11,9 @@ import pytest
 
 from cocktail.config import Evaluation, Experiment
 from cocktail.models.sgn import SGNConfig
-from cocktail.outages import OutageError
 from cocktail.storage import write_atomic
-from cocktail.tracking import TrackedRun
+from cocktail.tracking.outages import OutageError
+from cocktail.tracking.run import TrackedRun
 from cocktail.train.ray_tune import Trial
 from cocktail.types import UsageError
 from jobs import sweeping

@@ -1,6 +1,6 @@
 """MLflow, and nothing else. Runs are found again by their name, so a restarted job goes on in its own run.
 
-Whatever is asked of a server or database that does not answer waits for it (`cocktail.outages`).
+Whatever is asked of a server or database that does not answer waits for it (`cocktail.tracking.outages`).
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ from mlflow.entities import Metric, Param, Run, RunTag
 from mlflow.exceptions import MlflowException
 from mlflow.tracking import MlflowClient
 
-from cocktail.outages import ERRORS, PATIENCE_SECONDS, OutageError, patiently
-from cocktail.processes import is_gone, is_running, this_process
 from cocktail.storage import join
+from cocktail.tracking.outages import ERRORS, PATIENCE_SECONDS, OutageError, patiently
+from cocktail.tracking.processes import is_gone, is_running, this_process
 from cocktail.types import UsageError
 
 MAX_PARAM_LENGTH = 6000

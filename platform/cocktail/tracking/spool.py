@@ -10,9 +10,9 @@ from collections.abc import Mapping
 from itertools import islice
 from types import TracebackType
 
-from cocktail.outages import ERRORS, OutageError, is_outage, pauses, reason
 from cocktail.storage import delete_file, exists, join, read_bytes, write_atomic
-from cocktail.tracking import Point, TrackedRun, points_of
+from cocktail.tracking.outages import ERRORS, OutageError, is_outage, pauses, reason
+from cocktail.tracking.run import Point, TrackedRun, points_of
 from cocktail.types import UsageError
 
 UNSENT = "unsent.json"

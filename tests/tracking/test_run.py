@@ -15,13 +15,13 @@ from mlflow.exceptions import MlflowException
 from mlflow.tracking import MlflowClient
 
 from cocktail import tracking
-from cocktail.outages import OutageError
-from cocktail.processes import is_gone, this_process
-from cocktail.tracking import TerminatedError, TrackedRun, default_tracking_uri, find_run
+from cocktail.tracking.outages import OutageError
+from cocktail.tracking.processes import is_gone, this_process
+from cocktail.tracking.run import TerminatedError, TrackedRun, default_tracking_uri, find_run
 from cocktail.types import UsageError
 from tests.services.faulty_proxy import Faults, faulty_proxy
 
-PROJECT = Path(__file__).parents[1]
+PROJECT = Path(__file__).parents[2]
 
 
 def open_run(output: Path, name: str, experiment: str = "small") -> TrackedRun:
@@ -196,7 +196,7 @@ def test_another_thread_than_the_main_one_closes_its_run_and_leaves_signals_alon
 
 DRIVER = """
 import sys, time
-from cocktail.tracking import TrackedRun
+from cocktail.tracking.run import TrackedRun
 run = TrackedRun.open(sys.argv[1], "", experiment="ended", name=sys.argv[2], key="k", params={})
 with run.closing():
     print(run.run_id, flush=True)

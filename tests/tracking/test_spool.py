@@ -15,13 +15,13 @@ from pathlib import Path
 import pytest
 
 from cocktail import outages
-from cocktail.outages import OutageError
-from cocktail.spool import UNSENT, MetricSpool
-from cocktail.tracking import TrackedRun
+from cocktail.tracking.outages import OutageError
+from cocktail.tracking.run import TrackedRun
+from cocktail.tracking.spool import UNSENT, MetricSpool
 from cocktail.types import UsageError
 from tests.services.faulty_proxy import faulty_proxy
 
-PROJECT = Path(__file__).parents[1]
+PROJECT = Path(__file__).parents[2]
 
 
 @pytest.fixture(autouse=True)
@@ -127,8 +127,8 @@ def test_steps_that_are_repeated_after_a_restart_are_dropped(tmp_path):
 
 TRAINING = """
 import sys, time
-from cocktail.spool import MetricSpool
-from cocktail.tracking import TrackedRun
+from cocktail.tracking.spool import MetricSpool
+from cocktail.tracking.run import TrackedRun
 uri, run_id, folder = sys.argv[1:]
 spool = MetricSpool(TrackedRun(uri, run_id), folder)
 for step in range(1, 7):

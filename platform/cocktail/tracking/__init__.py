@@ -1,0 +1,1 @@
+"""Runs recorded in MLflow, through its outages."""
