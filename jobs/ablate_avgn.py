@@ -19,7 +19,7 @@ sys.path[:0] = [str(Path(__file__).resolve().parents[1] / part) for part in ("."
 import tyro
 
 from cocktail.cluster.connection import one_line_errors
-from cocktail.config import Experiment
+from cocktail.config.experiment import Experiment
 from cocktail.models.avgn import SMALL_AVGN, AVGNConfig
 from jobs import avgn_music, avgn_vggsound
 from pipelines.experiments.benchmarks import localizing_demo_of

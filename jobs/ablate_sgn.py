@@ -18,7 +18,7 @@ sys.path[:0] = [str(Path(__file__).resolve().parents[1] / part) for part in ("."
 import tyro
 
 from cocktail.cluster.connection import one_line_errors
-from cocktail.config import Experiment
+from cocktail.config.experiment import Experiment
 from cocktail.models.sgn import SMALL_SGN, SGNConfig
 from jobs import sgn_music, sgn_vggsound
 from pipelines.experiments.run import demo_of, parse

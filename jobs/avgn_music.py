@@ -14,7 +14,7 @@ from pathlib import Path
 
 sys.path[:0] = [str(Path(__file__).resolve().parents[1] / part) for part in (".", "platform")]
 
-from cocktail.config import Evaluation, Experiment
+from cocktail.config.experiment import Evaluation, Experiment
 from cocktail.models.avgn import SMALL_AVGN, AVGNConfig
 from pipelines.experiments.benchmarks import ADAM, SCENES, localizing_demo_of
 from pipelines.experiments.run import main

@@ -13,7 +13,7 @@ sys.path[:0] = [str(Path(__file__).resolve().parents[1] / part) for part in ("."
 import tyro
 
 from cocktail.cluster.connection import one_line_errors
-from cocktail.config import default_output, given_tracking_uri
+from cocktail.config.experiment import default_output, given_tracking_uri
 from cocktail.evaluate import load_trained
 from cocktail.report.comparison import Side, compare, store_comparison
 from cocktail.report.scored_run import RESULTS_NAME, ScoredRun

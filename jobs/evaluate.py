@@ -15,7 +15,7 @@ sys.path[:0] = [str(Path(__file__).resolve().parents[1] / part) for part in ("."
 import tyro
 
 from cocktail.cluster.connection import connect, one_line_errors
-from cocktail.config import Evaluation, Mixing, Resources, default_output, given_tracking_uri
+from cocktail.config.experiment import Evaluation, Mixing, Resources, default_output, given_tracking_uri
 from cocktail.evaluate import load_trained
 from cocktail.storage import absolute
 from cocktail.tracking.run import default_tracking_uri

@@ -11,7 +11,7 @@ from pathlib import Path
 
 sys.path[:0] = [str(Path(__file__).resolve().parents[1] / part) for part in (".", "platform")]
 
-from cocktail.config import Experiment
+from cocktail.config.experiment import Experiment
 from cocktail.models.ez_vsl import SMALL_EZ_VSL, EZVSLConfig
 from jobs import avgn_music
 from pipelines.experiments.benchmarks import localizing_demo_of

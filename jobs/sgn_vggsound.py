@@ -12,7 +12,7 @@ from pathlib import Path
 
 sys.path[:0] = [str(Path(__file__).resolve().parents[1] / part) for part in (".", "platform")]
 
-from cocktail.config import Evaluation, Experiment, Mixing, Training
+from cocktail.config.experiment import Evaluation, Experiment, Mixing, Training
 from cocktail.models.sgn import SMALL_SGN, SGNConfig
 from pipelines.experiments.run import demo_of, main
 

@@ -9,7 +9,7 @@ import pyarrow as pa
 import pytest
 import torch
 
-from cocktail.config import Evaluation
+from cocktail.config.experiment import Evaluation
 from cocktail.evaluate import about, load_trained, scoring_pipeline
 from cocktail.tasks import Separating, separate_batch
 from cocktail.train.checkpoint import CheckpointStore

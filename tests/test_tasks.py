@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from cocktail.config import Evaluation
+from cocktail.config.experiment import Evaluation
 from cocktail.metrics.localization_results import LOCALIZATION_RESULTS
 from cocktail.tasks import Localizing, Separating, task_of
 from cocktail.types import Localization, MixtureBatch

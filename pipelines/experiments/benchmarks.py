@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from typing import Any
 
-from cocktail.config import Experiment, Mixing, Training
+from cocktail.config.experiment import Experiment, Mixing, Training
 from pipelines.experiments.run import demo_of
 
 # AVGN section 4: three seconds and one frame a clip, sounds added as they are.

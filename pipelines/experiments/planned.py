@@ -13,7 +13,7 @@ import pyarrow as pa
 
 from cocktail.cluster.connection import connect, num_nodes
 from cocktail.cluster.placement import Demand
-from cocktail.config import Evaluation, Experiment, Mixing, Resources, identity, run_key
+from cocktail.config.experiment import Evaluation, Experiment, Mixing, Resources, identity, run_key
 from cocktail.storage import absolute, exists, join, list_names
 from cocktail.tracking.run import default_tracking_uri
 from cocktail.train.initial_weights import InitialWeights, load_initial

@@ -16,7 +16,7 @@ import tyro
 
 from cocktail.cluster.connection import one_line_errors
 from cocktail.cluster.placement import require_place
-from cocktail.config import Experiment, flatten
+from cocktail.config.experiment import Experiment, flatten
 from cocktail.evaluate import about, load_trained
 from cocktail.registry import register
 from cocktail.storage import join, write_atomic

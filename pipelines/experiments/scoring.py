@@ -14,7 +14,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from cocktail.cluster.placement import Demand, require_place
-from cocktail.config import Evaluation, Mixing, Resources, flatten
+from cocktail.config.experiment import Evaluation, Mixing, Resources, flatten
 from cocktail.evaluate import APPLYING_CPUS, SCORING_CPUS, Trained, evaluate
 from cocktail.report.localization_page import localization_report
 from cocktail.report.report import Report, Subject

@@ -12,8 +12,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import xxhash
 
-from cocktail.config import Mixing
-from cocktail.splits import Split
+from cocktail.config.experiment import Mixing
+from cocktail.config.splits import Split
 from cocktail.types import NO_CLASS, UsageError
 from pipelines.shards.manifest import MANIFEST_COLUMNS, Manifest
 
@@ -31,7 +31,7 @@ class ClipPool:
     manifest: Manifest
     mixing: Mixing
     split: str
-    """Or a part of one: see `cocktail.splits`."""
+    """Or a part of one: see `cocktail.config.splits`."""
     table: pa.Table
     """Their rows of the manifest."""
     left_out: Mapping[str, int]

@@ -14,8 +14,8 @@ import soundfile
 from PIL import Image
 
 from cocktail.audio.mixing import mix, superpose
-from cocktail.config import Evaluation, Mixing
-from cocktail.splits import Split
+from cocktail.config.experiment import Evaluation, Mixing
+from cocktail.config.splits import Split
 from cocktail.types import NO_CLASS, UsageError
 from pipelines.mixtures.batches import read_mixtures
 from pipelines.mixtures.frozen_list import read_test_list, split_of

@@ -15,7 +15,7 @@ from typing import Any
 
 import tyro
 
-from cocktail.config import Experiment, flatten
+from cocktail.config.experiment import Experiment, flatten
 from cocktail.types import UsageError
 
 _OF_THE_WHOLE_SWEEP = ("name", "output", "tracking_uri", "run_name")

@@ -11,7 +11,7 @@ from typing import Annotated
 
 import tyro
 
-from cocktail.config import Experiment
+from cocktail.config.experiment import Experiment
 from cocktail.storage import exists, join, list_names, read_bytes
 from cocktail.types import UsageError
 from pipelines.experiments.planned import FINISHED

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from cocktail.config import Evaluation
+from cocktail.config.experiment import Evaluation
 from cocktail.report.localization_tables import percent
 from cocktail.report.tables import format_cell, markdown_table
 from cocktail.train.ray_tune import Trial

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from cocktail.cluster.connection import connect
-from cocktail.config import Experiment, flatten, run_key
+from cocktail.config.experiment import Experiment, flatten, run_key
 from cocktail.storage import exists, join, write_atomic
 from cocktail.tracking.outages import OutageError
 from cocktail.tracking.run import TrackedRun, default_tracking_uri
@@ -98,7 +98,7 @@ class _Sweep:
     planned: dict[str, PlannedTrial]
     """By label; their experiments have run names and data."""
     keys: dict[str, str]
-    """Of their runs, by label (`cocktail.config.run_key`)."""
+    """Of their runs, by label (`cocktail.config.experiment.run_key`)."""
     states: list[Trial]
 
     @classmethod

@@ -14,7 +14,7 @@ import numpy as np
 import pyarrow as pa
 import torch
 
-from cocktail.config import Evaluation, Experiment, Mixing, flatten, part_of
+from cocktail.config.experiment import Evaluation, Experiment, Mixing, flatten, part_of
 from cocktail.tasks import Task
 from cocktail.train.checkpoint import load_checkpoint, read_about
 from cocktail.types import MixtureBatch, UsageError

@@ -14,7 +14,7 @@ import pyarrow.compute as pc
 import torch
 
 from cocktail.audio.mixing import mix, superpose
-from cocktail.config import Evaluation
+from cocktail.config.experiment import Evaluation
 from cocktail.metrics.localization_results import LOCALIZATION_RESULTS, LocalizedMixtures, score_maps
 from cocktail.metrics.results import RESULTS, Metrics, score_batch
 from cocktail.types import Localizer, MixtureBatch, Separation

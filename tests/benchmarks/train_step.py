@@ -32,7 +32,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import FlopCounterMode
 
-from cocktail.config import Training
+from cocktail.config.experiment import Training
 from cocktail.layers.upsampling import plain_upsample_conv
 from cocktail.models.sgn import SGN, SGNConfig
 from cocktail.train.look import Place

@@ -11,7 +11,7 @@ import torch
 from mlflow.tracking import MlflowClient
 
 from cocktail.audio.power_spectrum import PowerSpectrumConfig
-from cocktail.config import Evaluation, Experiment, Mixing, Resources, Training
+from cocktail.config.experiment import Evaluation, Experiment, Mixing, Resources, Training
 from cocktail.layers.resnet import ResNet18
 from cocktail.models.avgn import AVGNConfig
 from cocktail.train.checkpoint import CheckpointStore, load_checkpoint

@@ -19,7 +19,7 @@ import pytest
 from mlflow.entities import Run
 from mlflow.tracking import MlflowClient
 
-from cocktail.config import Experiment
+from cocktail.config.experiment import Experiment
 from cocktail.train.checkpoint import CheckpointStore, load_checkpoint
 from pipelines.experiments.run import run
 from tests.made.toy_shards import make_toy_shards

@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 import soundfile
 
-from cocktail.config import Evaluation, flatten
+from cocktail.config.experiment import Evaluation, flatten
 from cocktail.evaluate import about
 from cocktail.metrics.results import RESULTS
 from cocktail.report.tables import SCORES

@@ -12,7 +12,7 @@ import torch
 from PIL import Image
 
 from cocktail.audio.mixing import mix
-from cocktail.config import Evaluation, Mixing
+from cocktail.config.experiment import Evaluation, Mixing
 from cocktail.train.checkpoint import CheckpointStore
 from cocktail.types import UsageError
 from pipelines.mixtures.batches import read_mixtures

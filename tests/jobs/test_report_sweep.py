@@ -12,7 +12,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
-from cocktail.config import Evaluation, flatten
+from cocktail.config.experiment import Evaluation, flatten
 from cocktail.evaluate import about
 from cocktail.tracking.run import TrackedRun
 from cocktail.train.checkpoint import CheckpointStore

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from cocktail.config import Experiment, flatten
+from cocktail.config.experiment import Experiment, flatten
 from cocktail.models.sgn import SMALL_SGN, SGNConfig
 from jobs import sgn_fuss, sgn_musdb18, sgn_music
 from jobs.sgn_vggsound import PAPER

@@ -1,7 +1,7 @@
 """An experiment on toy shards that trains in seconds."""
 
 from cocktail.audio.stft import FrontEndConfig
-from cocktail.config import Evaluation, Experiment, Mixing, Resources, Training
+from cocktail.config.experiment import Evaluation, Experiment, Mixing, Resources, Training
 from cocktail.models.sgn import SGNConfig
 from tests.made.toy_shards import RATE
 

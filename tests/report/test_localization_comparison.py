@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 
-from cocktail.config import Mixing
+from cocktail.config.experiment import Mixing
 from cocktail.metrics.localization_results import CENTRED_BOX, CONSTANT_MAP, IDEAL_MAP, SAME_CLASS
 from cocktail.report.comparison import Side, compare, comparison_figure, describe, store_comparison
 from cocktail.report.localization_tables import summarise

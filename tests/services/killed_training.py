@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from cocktail.audio.mixing import mix
-from cocktail.config import Mixing, Training
+from cocktail.config.experiment import Mixing, Training
 from cocktail.train.checkpoint import CheckpointStore
 from cocktail.train.look import Place
 from cocktail.train.loop import train

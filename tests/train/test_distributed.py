@@ -19,7 +19,7 @@ from torch.multiprocessing.spawn import spawn
 
 from cocktail.audio.power_spectrum import PowerSpectrumConfig
 from cocktail.audio.stft import FrontEndConfig
-from cocktail.config import Training
+from cocktail.config.experiment import Training
 from cocktail.metrics.classification import confusion_counts
 from cocktail.models.avgn import AVGNConfig
 from cocktail.models.sgn import SGNConfig

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import nn
 
-from cocktail.config import Training
+from cocktail.config.experiment import Training
 from cocktail.train.look import Place
 from cocktail.train.update import NonFiniteLossError, Update
 

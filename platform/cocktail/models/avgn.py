@@ -20,7 +20,7 @@ from torch.nn import functional as F
 
 from cocktail.audio.mixing import superpose
 from cocktail.audio.power_spectrum import LogPowerSpectrum, PowerSpectrumConfig
-from cocktail.config import Mixing
+from cocktail.config.experiment import Mixing
 from cocktail.layers.encoders import AudioEncoder, VisualEncoder, unit
 from cocktail.layers.grouping import CategoryGrouping, GroupViTGrouping
 from cocktail.layers.object_prior import ObjectPrior

@@ -22,7 +22,7 @@ from torch.nn import functional as F
 from cocktail.audio.masks import ideal_binary_mask, ideal_ratio_mask
 from cocktail.audio.mixing import mix
 from cocktail.audio.stft import FrontEnd, FrontEndConfig
-from cocktail.config import Mixing
+from cocktail.config.experiment import Mixing
 from cocktail.layers.grouping import CategoryGrouping, GroupViTGrouping
 from cocktail.layers.mask_head import MaskHead
 from cocktail.layers.transformer import LiteralAttention, TransformerBlock, initialize

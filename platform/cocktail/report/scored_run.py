@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from cocktail.config import Mixing
+from cocktail.config.experiment import Mixing
 from cocktail.report.scores import Scoreboard, own_systems, require_results, scoreboard
 from cocktail.storage import read_bytes
 from cocktail.types import MixtureBatch, UsageError

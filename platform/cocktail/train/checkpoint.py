@@ -44,7 +44,7 @@ class CheckpointStore:
         """Commit a checkpoint, then delete all but the newest `keep` and that of step `best`. Returns its location.
 
         `state` holds tensors and plain values; `identity` is what decides the run's results
-        (`cocktail.config.identity`), and a checkpoint is only continued under the same.
+        (`cocktail.config.experiment.identity`), and a checkpoint is only continued under the same.
         """
         return self._commit(step, _pack(state), identity, keep, best)
 

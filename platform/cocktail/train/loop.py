@@ -22,7 +22,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
-from cocktail.config import Training
+from cocktail.config.experiment import Training
 from cocktail.numerics.batch_norm import own_buffers, set_counted, synchronize_batch_norm
 from cocktail.numerics.randomness import rows_of_batch
 from cocktail.train.checkpoint import CheckpointStore, CheckpointWriter, load_checkpoint, require_identity

@@ -15,7 +15,7 @@ import ray
 import torch
 
 from cocktail.cluster.connection import quiet_ray
-from cocktail.config import Experiment
+from cocktail.config.experiment import Experiment
 from cocktail.train.look import Place
 from cocktail.train.loop import Steps, autocast_dtype, on_device
 from cocktail.train.update import Update

@@ -21,7 +21,7 @@ from ray.train.v2.api.exceptions import TrainingFailedError
 from ray.tune.integration.ray_train import TuneReportCallback
 
 from cocktail.cluster.connection import find_cause, num_nodes, quiet_ray, trials_at_once
-from cocktail.config import Experiment, Resources
+from cocktail.config.experiment import Experiment, Resources
 from cocktail.storage import StorageError, delete_file, exists, join, read_bytes, resolve, write_atomic
 from cocktail.tracking.outages import OutageError
 from cocktail.tracking.run import TrackedRun

@@ -15,7 +15,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
-from cocktail.config import Training
+from cocktail.config.experiment import Training
 from cocktail.train.look import Place
 
 STEPS_LATER = 2

@@ -7,7 +7,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from cocktail.config import Experiment
+from cocktail.config.experiment import Experiment
 from cocktail.models.ez_vsl import EZVSLConfig
 from cocktail.train.initial_weights import InitialWeights
 from cocktail.types import UsageError

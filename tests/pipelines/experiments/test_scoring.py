@@ -9,7 +9,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from cocktail.config import Evaluation
+from cocktail.config.experiment import Evaluation
 from cocktail.evaluate import Trained
 from cocktail.metrics.results import RESULTS
 from cocktail.report.scored_run import ScoredRun

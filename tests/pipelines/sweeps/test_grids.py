@@ -4,7 +4,7 @@ from dataclasses import asdict
 
 import pytest
 
-from cocktail.config import Experiment, flatten
+from cocktail.config.experiment import Experiment, flatten
 from cocktail.models.avgn import AVGNConfig
 from cocktail.models.sgn import SGNConfig
 from cocktail.types import UsageError

@@ -9,7 +9,7 @@ from typing import cast
 
 import pytest
 
-from cocktail.config import Evaluation, Experiment
+from cocktail.config.experiment import Evaluation, Experiment
 from cocktail.models.sgn import SGNConfig
 from cocktail.storage import write_atomic
 from cocktail.tracking.outages import OutageError

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from cocktail.splits import Split
+from cocktail.config.splits import Split
 from cocktail.types import UsageError
 
 RECORDINGS = [f"recording {number}" for number in range(4000)]

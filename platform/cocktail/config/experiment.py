@@ -16,7 +16,7 @@ from typing import Annotated, Any, ClassVar, Generic, Literal, Protocol, TypeVar
 
 import tyro
 
-from cocktail.splits import Split
+from cocktail.config.splits import Split
 from cocktail.types import UsageError
 
 

@@ -6,7 +6,7 @@ from dataclasses import asdict, replace
 import pytest
 
 from cocktail.audio.stft import FrontEndConfig
-from cocktail.config import (
+from cocktail.config.experiment import (
     Evaluation,
     Experiment,
     Mixing,

@@ -1,0 +1,1 @@
+"""The settings of an experiment, a file a part."""
