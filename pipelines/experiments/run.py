@@ -18,7 +18,7 @@ from cocktail.cluster.connection import one_line_errors
 from cocktail.cluster.placement import require_place
 from cocktail.config.experiment import Experiment, flatten
 from cocktail.evaluate import about, load_trained
-from cocktail.registry import register
+from cocktail.inference.registry import register
 from cocktail.storage import join, write_atomic
 from cocktail.tracking.run import TrackedRun
 from cocktail.train.checkpoint import step_of
