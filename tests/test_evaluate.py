@@ -11,7 +11,7 @@ import torch
 
 from cocktail.config.experiment import Evaluation
 from cocktail.evaluate import about, load_trained, scoring_pipeline
-from cocktail.tasks import Separating, separate_batch
+from cocktail.tasks.task import Separating, separate_batch
 from cocktail.train.checkpoint import CheckpointStore
 from cocktail.types import MixtureBatch, UsageError
 from tests.made.small_experiment import SMALL

@@ -16,12 +16,12 @@ import pyarrow.parquet as pq
 from cocktail.cluster.placement import Demand, require_place
 from cocktail.config.experiment import Evaluation, Mixing, Resources, flatten
 from cocktail.evaluate import APPLYING_CPUS, SCORING_CPUS, Trained, evaluate
-from cocktail.report.localization_page import localization_report
-from cocktail.report.report import Report, Subject
-from cocktail.report.scoring_rules import ScoringRules
-from cocktail.report.separation_report import separation_report
 from cocktail.storage import absolute, join
-from cocktail.tasks import Localizing, Task, task_of
+from cocktail.tasks.localization.report import localization_report
+from cocktail.tasks.localization.rules import ScoringRules
+from cocktail.tasks.report import Report, Subject
+from cocktail.tasks.separation.report import separation_report
+from cocktail.tasks.task import Localizing, Task, task_of
 from cocktail.tracking.run import TrackedRun
 from cocktail.train.ray_train import uses_gpus
 from cocktail.types import NO_CLASS, MixtureBatch, UsageError

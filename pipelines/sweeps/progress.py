@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from cocktail.config.experiment import Evaluation
-from cocktail.report.localization_tables import percent
-from cocktail.report.tables import format_cell, markdown_table
+from cocktail.tasks.localization.tables import percent
+from cocktail.tasks.separation.tables import format_cell, markdown_table
 from cocktail.train.ray_tune import Trial
 
 _TITLES = {

@@ -1,6 +1,6 @@
 """Scoring a trained model on a frozen list of test mixtures, through Ray: actors apply it, tasks score its answers.
 
-What is asked of a model, and how its answers are scored, is a `cocktail.tasks.Task`.
+What is asked of a model, and how its answers are scored, is a `cocktail.tasks.task.Task`.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import pyarrow as pa
 import torch
 
 from cocktail.config.experiment import Evaluation, Experiment, Mixing, flatten, part_of
-from cocktail.tasks import Task
+from cocktail.tasks.task import Task
 from cocktail.train.checkpoint import load_checkpoint, read_about
 from cocktail.types import MixtureBatch, UsageError
 

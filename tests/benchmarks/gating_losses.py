@@ -19,9 +19,9 @@ import tyro
 from cocktail.audio.mixing import superpose
 from cocktail.audio.power_spectrum import PowerSpectrumConfig
 from cocktail.metrics.localization import average_precision
-from cocktail.metrics.localization_results import LocalizedMixtures
 from cocktail.models.avgn import AVGNConfig
 from cocktail.models.ez_vsl import EZVSLConfig
+from cocktail.tasks.localization.results import LocalizedMixtures
 from cocktail.types import MixtureBatch
 from tests.made.shapes_and_tones import RATE, scenes
 

@@ -14,8 +14,8 @@ import soundfile
 
 from cocktail.config.experiment import Evaluation, flatten
 from cocktail.evaluate import about
-from cocktail.metrics.results import RESULTS
-from cocktail.report.tables import SCORES
+from cocktail.tasks.separation.results import RESULTS
+from cocktail.tasks.separation.tables import SCORES
 from cocktail.tracking.run import TrackedRun
 from cocktail.train.checkpoint import CheckpointStore
 from cocktail.types import UsageError

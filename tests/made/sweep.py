@@ -9,11 +9,11 @@ from typing import Any
 
 import pyarrow as pa
 
-from cocktail.metrics.localization_results import LOCALIZATION_RESULTS
-from cocktail.metrics.results import RESULTS
 from cocktail.report.scored_run import ScoredRun
 from cocktail.report.sweep import Sweep
-from cocktail.report.tables import SCORES
+from cocktail.tasks.localization.results import LOCALIZATION_RESULTS
+from cocktail.tasks.separation.results import RESULTS
+from cocktail.tasks.separation.tables import SCORES
 
 PAPERS_PARAMS = {
     "model.depth": "6", "model.assignment": "soft", "model.source_vectors": "grouped_tokens", "seed": "0",

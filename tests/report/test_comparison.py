@@ -16,7 +16,6 @@ from matplotlib.patches import Rectangle
 
 from cocktail.config.experiment import Mixing
 from cocktail.metrics.bootstrap import paired_bootstrap
-from cocktail.metrics.results import RESULTS
 from cocktail.report.comparison import (
     Comparison,
     Reading,
@@ -28,7 +27,8 @@ from cocktail.report.comparison import (
     store_comparison,
 )
 from cocktail.report.scored_run import ScoredRun
-from cocktail.report.tables import SCORES
+from cocktail.tasks.separation.results import RESULTS
+from cocktail.tasks.separation.tables import SCORES
 from cocktail.types import MixtureBatch, Separation, UsageError
 
 Scores = dict[str, tuple[float | None, ...]]

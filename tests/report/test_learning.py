@@ -8,7 +8,7 @@ import pytest
 
 from cocktail.report import matrix
 from cocktail.report.learning import learning_figure
-from cocktail.report.matrix import MOST_CLASSES, frequent_classes, pair_figure, pair_matrix
+from cocktail.tasks.separation.class_pairs import MOST_CLASSES, frequent_classes, pair_figure, pair_matrix
 
 PAIRS = pa.schema([("class_a", pa.string()), ("class_b", pa.string()), ("sdr", pa.float64()), ("mixtures", pa.int64())])
 

@@ -6,9 +6,9 @@ import pytest
 from matplotlib.lines import Line2D
 from sklearn.neighbors import KNeighborsClassifier
 
-from cocktail.metrics.results import RESULTS
 from cocktail.report import vectors as module
 from cocktail.report.vectors import project, vector_scores, vectors_figure, vectors_of, vectors_panel
+from cocktail.tasks.separation.results import RESULTS
 
 CLASSES = tuple(f"class {i}" for i in range(60))
 

@@ -3,7 +3,7 @@
 Estimates are matched with references, missing ones included, in the order with the highest total of a floored SI-SDR,
 10 lg (c^2 + e) / (1 - c^2 + e) with e = 1e-8 and c the cosine of the two signals: from -80 dB, which whatever is paired
 with silence has, to 80 dB. Only pairs of which both are active count in means: a source that was missed drops out, so
-the share of mixtures with too few active estimates belongs beside any mean (`cocktail.report.fuss`).
+the share of mixtures with too few active estimates belongs beside any mean (`cocktail.tasks.separation.fuss`).
 
 Shape letters: B mixtures, N references, K estimates, T samples.
 """

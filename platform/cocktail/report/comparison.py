@@ -22,12 +22,12 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 from cocktail.metrics.bootstrap import paired_bootstrap
-from cocktail.report.examples import store_examples
-from cocktail.report.localization_examples import localize_examples, store_example
 from cocktail.report.scored_run import LoadTrained, ReadMixtures, ScoredRun, load_model, read_scored
-from cocktail.report.scores import Score, Scoreboard, has_scores, is_control, own_systems, together
-from cocktail.report.tables import class_name, markdown_table
 from cocktail.storage import is_remote
+from cocktail.tasks.localization.examples import localize_examples, store_example
+from cocktail.tasks.scores import Score, Scoreboard, has_scores, is_control, own_systems, together
+from cocktail.tasks.separation.examples import store_examples
+from cocktail.tasks.separation.tables import class_name, markdown_table
 from cocktail.types import Localizer, MixtureBatch, Separation, Separator, UsageError
 
 _TESTED_ON = (

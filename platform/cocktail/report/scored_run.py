@@ -11,8 +11,8 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from cocktail.config.experiment import Mixing
-from cocktail.report.scores import Scoreboard, own_systems, require_results, scoreboard
 from cocktail.storage import read_bytes
+from cocktail.tasks.scores import Scoreboard, own_systems, require_results, scoreboard
 from cocktail.types import MixtureBatch, UsageError
 
 RESULTS_NAME, TEST_LIST_NAME = "results.parquet", "test_list.parquet"
@@ -25,7 +25,7 @@ class ScoredRun:
     """Results, and what is known of the run that they are of."""
 
     results: pa.Table
-    """RESULTS of `cocktail.metrics.results`, or LOCALIZATION_RESULTS."""
+    """RESULTS of `cocktail.tasks.separation.results`, or LOCALIZATION_RESULTS."""
     name: str
     stored: str
     """Where they lie with what else was stored: a folder or URI."""

@@ -22,7 +22,7 @@ from cocktail.metrics.bootstrap import Interval, crossed_bootstrap, paired_boots
 from cocktail.report.learning import History
 from cocktail.report.paper import Paper, paper_with
 from cocktail.report.scored_run import ScoredRun
-from cocktail.report.scores import Scoreboard, ScoreGroup, together
+from cocktail.tasks.scores import Scoreboard, ScoreGroup, together
 from cocktail.types import UsageError
 
 SEED = "seed"

@@ -16,8 +16,8 @@ from PIL import Image
 from cocktail.report.figures import shorten
 from cocktail.report.learning import LOOKS, scale_steps
 from cocktail.report.learning import SCORES as LOOK_SCORES
-from cocktail.report.scores import Score
 from cocktail.report.sweep import Setting
+from cocktail.tasks.scores import Score
 
 PAPER_LABEL = "paper (its own data and scale)"
 LINE_STYLES = ("-", "--", ":", "-.")

@@ -8,10 +8,8 @@ from pathlib import Path
 
 import pyarrow as pa
 
-from cocktail.metrics.localization_results import CENTRED_BOX, CONSTANT_MAP
 from cocktail.report.page import Folded, Heading, Part, Picture, Table, Text, store_report
 from cocktail.report.scored_run import LoadTrained, ReadMixtures, load_model
-from cocktail.report.scores import Score
 from cocktail.report.sweep import FINISHED, Setting, Sweep, Trial
 from cocktail.report.sweep_examples import example_parts
 from cocktail.report.sweep_figures import (
@@ -31,7 +29,9 @@ from cocktail.report.sweep_tables import (
     main_table,
     reading_table,
 )
-from cocktail.report.tables import format_cell
+from cocktail.tasks.localization.results import CENTRED_BOX, CONSTANT_MAP
+from cocktail.tasks.scores import Score
+from cocktail.tasks.separation.tables import format_cell
 from cocktail.types import UsageError
 
 FLOORS = ("mixture", CONSTANT_MAP, CENTRED_BOX)

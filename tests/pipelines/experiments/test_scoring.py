@@ -11,9 +11,9 @@ import pytest
 
 from cocktail.config.experiment import Evaluation
 from cocktail.evaluate import Trained
-from cocktail.metrics.results import RESULTS
 from cocktail.report.scored_run import ScoredRun
-from cocktail.report.separation_report import metrics_of, tables_by_number
+from cocktail.tasks.separation.report import metrics_of, tables_by_number
+from cocktail.tasks.separation.results import RESULTS
 from cocktail.types import UsageError
 from jobs import sgn_musdb18
 from pipelines.datasets.index import IndexRow, make_index
@@ -21,8 +21,8 @@ from pipelines.experiments.scoring import Scoring, in_classes_of, make_test_list
 from tests.made.small_experiment import SMALL
 from tests.made.toy_shards import CLASSES, RATE, make_toy_shards, toy_clip, write_shards
 from tests.report.test_localization_comparison import LeftHalf
-from tests.report.test_localization_tables import mixture, source
-from tests.report.test_localization_tables import table as localized
+from tests.tasks.localization.test_tables import mixture, source
+from tests.tasks.localization.test_tables import table as localized
 
 
 def trained(classes: tuple[str, ...]) -> Trained:

@@ -15,8 +15,8 @@ import torch
 
 from cocktail.audio.mixing import mix, superpose
 from cocktail.config.experiment import Evaluation
-from cocktail.metrics.localization_results import LOCALIZATION_RESULTS, LocalizedMixtures, score_maps
-from cocktail.metrics.results import RESULTS, Metrics, score_batch
+from cocktail.tasks.localization.results import LOCALIZATION_RESULTS, LocalizedMixtures, score_maps
+from cocktail.tasks.separation.results import RESULTS, Metrics, score_batch
 from cocktail.types import Localizer, MixtureBatch, Separation
 
 MIXTURE = "mixture"

@@ -18,14 +18,14 @@ from torch import Tensor
 
 from cocktail.audio.mixing import mix, superpose
 from cocktail.metrics.localization import centred_box, constant_map, peak
-from cocktail.metrics.localization_results import CENTRED_BOX, CONSTANT_MAP, LocalizedMixtures, score_maps
-from cocktail.report.examples import names_of
 from cocktail.report.figures import write_sounds
-from cocktail.report.localization_tables import percent
-from cocktail.report.overlays import Scene, Shown, overlays_figure
 from cocktail.report.page import Part, Picture, players
-from cocktail.report.scoring_rules import ScoringRules
-from cocktail.report.tables import class_name, rows_of
+from cocktail.tasks.localization.overlays import Scene, Shown, overlays_figure
+from cocktail.tasks.localization.results import CENTRED_BOX, CONSTANT_MAP, LocalizedMixtures, score_maps
+from cocktail.tasks.localization.rules import ScoringRules
+from cocktail.tasks.localization.tables import percent
+from cocktail.tasks.separation.examples import names_of
+from cocktail.tasks.separation.tables import class_name, rows_of
 from cocktail.types import NO_CLASS, Localization, Localizer, MixtureBatch
 
 FIGURE_DPI = 90

@@ -1,6 +1,6 @@
 """Localization results as tables that one reads: systems by number of sources, classes, and what is heard and seen.
 
-All are made of a table of `cocktail.metrics.localization_results.LOCALIZATION_RESULTS`. A mixture with a source that
+All are made of a table of `cocktail.tasks.localization.results.LOCALIZATION_RESULTS`. A mixture with a source that
 does not count is left out, and counted by its reason; sources of one class leave it in PIAP. Scores are in [0, 1],
 higher is better; tables show them in percent, as the papers do.
 
@@ -21,9 +21,9 @@ import torch
 
 from cocktail.metrics.bootstrap import paired_bootstrap
 from cocktail.metrics.localization import areas, auc, ciou, success
-from cocktail.metrics.localization_results import EXCLUDED, SAME_CLASS
-from cocktail.report.scoring_rules import RULES, ScoringRules
-from cocktail.report.tables import PresenceScores, class_name, markdown_table, presence_in, rows_of
+from cocktail.tasks.localization.results import EXCLUDED, SAME_CLASS
+from cocktail.tasks.localization.rules import RULES, ScoringRules
+from cocktail.tasks.separation.tables import PresenceScores, class_name, markdown_table, presence_in, rows_of
 
 SCORES = ("ap", "ap_best_order", "iou_peak", "iou_half", "iou_fixed")
 INTERVAL = "95 % interval"

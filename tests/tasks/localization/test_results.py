@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from cocktail.metrics.localization_results import (
+from cocktail.tasks.localization.results import (
     CONTROLS,
     LOCALIZATION_RESULTS,
     LocalizedMixtures,

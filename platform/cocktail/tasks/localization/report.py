@@ -11,13 +11,16 @@ import pyarrow.parquet as pq
 from matplotlib.figure import Figure
 
 from cocktail.report.learning import learning_figure
-from cocktail.report.localization_examples import (
+from cocktail.report.page import PAGE_NAME, Heading, Part, Picture, Table, Text, to_html
+from cocktail.report.vectors import VectorScores, vectors_of, vectors_panel
+from cocktail.tasks.localization.examples import (
     LocalizedExample,
     localize_examples,
     localized_parts,
     store_example,
 )
-from cocktail.report.localization_tables import (
+from cocktail.tasks.localization.rules import ScoringRules
+from cocktail.tasks.localization.tables import (
     INTERVAL,
     LocalizationSummary,
     by_class,
@@ -30,11 +33,8 @@ from cocktail.report.localization_tables import (
     summarise,
     system_table,
 )
-from cocktail.report.page import PAGE_NAME, Heading, Part, Picture, Table, Text, to_html
-from cocktail.report.report import Report, Subject
-from cocktail.report.scoring_rules import ScoringRules
-from cocktail.report.tables import PresenceScores, markdown_table
-from cocktail.report.vectors import VectorScores, vectors_of, vectors_panel
+from cocktail.tasks.report import Report, Subject
+from cocktail.tasks.separation.tables import PresenceScores, markdown_table
 
 FIGURE_DPI = 100
 VECTORS_NAME, LEARNING_NAME = "vectors.png", "learning.png"

@@ -7,8 +7,8 @@ import pytest
 import torch
 
 from cocktail.metrics.bss_eval import bss_eval, bss_eval_best
-from cocktail.metrics.results import RESULTS, score_batch
 from cocktail.metrics.separation import clip_db, si_sdr
+from cocktail.tasks.separation.results import RESULTS, score_batch
 from cocktail.types import NO_CLASS
 
 T = 3000

@@ -5,8 +5,8 @@ import pytest
 import torch
 
 from cocktail.config.experiment import Evaluation
-from cocktail.metrics.localization_results import LOCALIZATION_RESULTS
-from cocktail.tasks import Localizing, Separating, task_of
+from cocktail.tasks.localization.results import LOCALIZATION_RESULTS
+from cocktail.tasks.task import Localizing, Separating, task_of
 from cocktail.types import Localization, MixtureBatch
 from tests.made.shapes_and_tones import SIDE, scenes
 from tests.models.test_avgn import SMALL, C

@@ -10,13 +10,13 @@ import pyarrow as pa
 import pytest
 from matplotlib.figure import Figure
 
-from cocktail.metrics.localization_results import LOCALIZATION_RESULTS
 from cocktail.report import localization_examples, localization_page
-from cocktail.report.localization_examples import LocalizedExample
-from cocktail.report.localization_page import localization_report
-from cocktail.report.overlays import Scene
-from cocktail.report.report import Subject
-from cocktail.report.scoring_rules import ScoringRules
+from cocktail.tasks.localization.examples import LocalizedExample
+from cocktail.tasks.localization.overlays import Scene
+from cocktail.tasks.localization.report import localization_report
+from cocktail.tasks.localization.results import LOCALIZATION_RESULTS
+from cocktail.tasks.localization.rules import ScoringRules
+from cocktail.tasks.report import Subject
 from tests.made.shapes_and_tones import scenes
 
 CLASSES = ("bell", "<drum>")

@@ -14,10 +14,10 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from cocktail.metrics.localization_results import CENTRED_BOX, CONSTANT_MAP
 from cocktail.report import localization_tables, tables
-from cocktail.report.scoring_rules import RULES, ScoringRules
-from cocktail.report.tables import format_cell
+from cocktail.tasks.localization.results import CENTRED_BOX, CONSTANT_MAP
+from cocktail.tasks.localization.rules import RULES, ScoringRules
+from cocktail.tasks.separation.tables import format_cell
 from cocktail.types import UsageError
 
 _SEPARATION_COLUMNS = ("mixture_id", "system", "class_id", *tables.SCORES, "silent_estimate")

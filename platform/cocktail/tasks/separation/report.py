@@ -9,17 +9,17 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from cocktail.report.examples import store_examples
-from cocktail.report.fuss import fuss_report
 from cocktail.report.learning import learning_figure
-from cocktail.report.matrix import pair_figure
-from cocktail.report.report import Report, Subject
-from cocktail.report.tables import by_class, by_class_pair, markdown, presence_scores, summarise, to_markdown
 from cocktail.report.vectors import VectorScores, vectors_figure, vectors_of
+from cocktail.tasks.report import Report, Subject
+from cocktail.tasks.separation.class_pairs import pair_figure
+from cocktail.tasks.separation.examples import store_examples
+from cocktail.tasks.separation.fuss import fuss_report
+from cocktail.tasks.separation.tables import by_class, by_class_pair, markdown, presence_scores, summarise, to_markdown
 
 
 def separation_report(results: pa.Table, subject: Subject, folder: Path) -> Report:
-    """The report of results of `cocktail.metrics.results.RESULTS`.
+    """The report of results of `cocktail.tasks.separation.results.RESULTS`.
 
     Writes by_class and by_class_pair (.md, .parquet, the latter .png), source_vectors.png where there is something to
     draw, learning.png, and examples/.

@@ -7,8 +7,8 @@ import pyarrow as pa
 import pytest
 
 from cocktail.metrics.bootstrap import paired_bootstrap
-from cocktail.metrics.results import RESULTS
-from cocktail.report.tables import (
+from cocktail.tasks.separation.results import RESULTS
+from cocktail.tasks.separation.tables import (
     SCORES,
     by_class,
     by_class_pair,

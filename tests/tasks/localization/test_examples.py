@@ -10,9 +10,9 @@ from matplotlib.colors import same_color
 from PIL import Image
 
 from cocktail.audio.mixing import mix, superpose
-from cocktail.report.localization_examples import localize_examples, store_example
-from cocktail.report.overlays import TRUTH_COLOUR, overlays_figure
-from cocktail.report.scoring_rules import ScoringRules
+from cocktail.tasks.localization.examples import localize_examples, store_example
+from cocktail.tasks.localization.overlays import TRUTH_COLOUR, overlays_figure
+from cocktail.tasks.localization.rules import ScoringRules
 from cocktail.types import NO_CLASS, Localization, MixtureBatch
 
 CLASSES = ("dog barking", "bee, wasp, etc. buzzing", "rain")

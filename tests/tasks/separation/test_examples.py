@@ -9,7 +9,7 @@ from PIL import Image
 
 from cocktail.audio.mixing import mix
 from cocktail.report import examples
-from cocktail.report.examples import align, fits, insight, store_examples
+from cocktail.tasks.separation.examples import align, fits, insight, store_examples
 from cocktail.types import NO_CLASS, MixtureBatch, Separation
 
 CLASSES = ("dog barking", "bee, wasp, etc. buzzing", "rain")

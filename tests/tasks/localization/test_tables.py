@@ -5,8 +5,9 @@ from __future__ import annotations
 import pyarrow as pa
 import pytest
 
-from cocktail.metrics.localization_results import LOCALIZATION_RESULTS, SAME_CLASS
-from cocktail.report.localization_tables import (
+from cocktail.tasks.localization.results import LOCALIZATION_RESULTS, SAME_CLASS
+from cocktail.tasks.localization.rules import ScoringRules
+from cocktail.tasks.localization.tables import (
     by_class,
     class_table,
     excluded_text,
@@ -16,7 +17,6 @@ from cocktail.report.localization_tables import (
     summarise,
     system_table,
 )
-from cocktail.report.scoring_rules import ScoringRules
 
 CLASSES = ("bell", "drum", "harp")
 BELL, DRUM, HARP = range(3)

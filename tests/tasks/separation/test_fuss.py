@@ -3,8 +3,8 @@
 import pyarrow as pa
 import pytest
 
-from cocktail.metrics.results import RESULTS
-from cocktail.report.fuss import FussReport, fuss_report
+from cocktail.tasks.separation.fuss import FussReport, fuss_report
+from cocktail.tasks.separation.results import RESULTS
 
 
 def mixture(name: str, references: int, estimates: int, *sources: tuple[float, float, bool]) -> list[dict]:

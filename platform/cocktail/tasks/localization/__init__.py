@@ -1,0 +1,1 @@
+"""Maps of where in the pictures the sources of mixtures are."""
