@@ -15,9 +15,9 @@ import tyro
 from cocktail.cluster.connection import one_line_errors
 from cocktail.config.experiment import default_output, given_tracking_uri
 from cocktail.evaluate import load_trained
-from cocktail.report.comparison import Side, compare, store_comparison
-from cocktail.report.scored_run import RESULTS_NAME, ScoredRun
 from cocktail.storage import absolute, exists, join
+from cocktail.studies.comparison import Side, compare, store_comparison
+from cocktail.studies.scored_run import RESULTS_NAME, ScoredRun
 from cocktail.tracking.run import default_tracking_uri, find_run
 from pipelines.experiments.scored_runs import read_scored_mixtures, scored_run
 

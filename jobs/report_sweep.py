@@ -19,10 +19,10 @@ from cocktail.cluster.connection import one_line_errors
 from cocktail.config.experiment import default_output, given_tracking_uri
 from cocktail.evaluate import load_trained
 from cocktail.report.page import PAGE_NAME
-from cocktail.report.scored_run import RESULTS_NAME, ScoredRun
-from cocktail.report.sweep import Sweep
-from cocktail.report.sweep_report import report_sweep
 from cocktail.storage import absolute
+from cocktail.studies.scored_run import RESULTS_NAME, ScoredRun
+from cocktail.studies.sweep import Sweep
+from cocktail.studies.sweep_report import report_sweep
 from cocktail.tracking.run import TrackedRun, default_tracking_uri, find_run
 from pipelines.experiments.scored_runs import read_scored_mixtures, scored_run
 

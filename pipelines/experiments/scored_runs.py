@@ -9,8 +9,8 @@ from pathlib import Path
 import pyarrow as pa
 
 from cocktail.config.experiment import Mixing
-from cocktail.report.scored_run import RESULTS_NAME, TEST_LIST_NAME, ScoredRun
 from cocktail.storage import absolute, join
+from cocktail.studies.scored_run import RESULTS_NAME, TEST_LIST_NAME, ScoredRun
 from cocktail.tracking.run import TrackedRun
 from cocktail.types import MixtureBatch, UsageError
 from pipelines.experiments.provenance import TEST_DATA, TEST_MANIFEST_HASH

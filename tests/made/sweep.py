@@ -9,8 +9,8 @@ from typing import Any
 
 import pyarrow as pa
 
-from cocktail.report.scored_run import ScoredRun
-from cocktail.report.sweep import Sweep
+from cocktail.studies.scored_run import ScoredRun
+from cocktail.studies.sweep import Sweep
 from cocktail.tasks.localization.results import LOCALIZATION_RESULTS
 from cocktail.tasks.separation.results import RESULTS
 from cocktail.tasks.separation.tables import SCORES
@@ -23,7 +23,7 @@ PAPERS_PARAMS = {
 
 @dataclass
 class MadeRun:
-    """What `cocktail.report.sweep.Tracked` asks for."""
+    """What `cocktail.studies.sweep.Tracked` asks for."""
 
     run_id: str
     name: str

@@ -11,7 +11,7 @@ import pytest
 
 from cocktail.config.experiment import Evaluation
 from cocktail.evaluate import Trained
-from cocktail.report.scored_run import ScoredRun
+from cocktail.studies.scored_run import ScoredRun
 from cocktail.tasks.separation.report import metrics_of, tables_by_number
 from cocktail.tasks.separation.results import RESULTS
 from cocktail.types import UsageError
@@ -20,7 +20,7 @@ from pipelines.datasets.index import IndexRow, make_index
 from pipelines.experiments.scoring import Scoring, in_classes_of, make_test_list, rules_of
 from tests.made.small_experiment import SMALL
 from tests.made.toy_shards import CLASSES, RATE, make_toy_shards, toy_clip, write_shards
-from tests.report.test_localization_comparison import LeftHalf
+from tests.studies.test_localization_comparison import LeftHalf
 from tests.tasks.localization.test_tables import mixture, source
 from tests.tasks.localization.test_tables import table as localized
 

@@ -11,9 +11,9 @@ import pyarrow as pa
 
 from cocktail.metrics.bootstrap import Interval
 from cocktail.report.page import Table
-from cocktail.report.paper import Column, Paper, PaperTable
-from cocktail.report.sweep import SEED, Setting, Summary, Sweep, difference
-from cocktail.report.sweep_examples import first_seed
+from cocktail.studies.paper import Column, Paper, PaperTable
+from cocktail.studies.sweep import SEED, Setting, Summary, Sweep, difference
+from cocktail.studies.sweep_examples import first_seed
 from cocktail.tasks.scores import Score, Scoreboard, ScoreGroup, is_control
 
 

@@ -9,10 +9,10 @@ from pathlib import Path
 import pyarrow as pa
 
 from cocktail.report.page import Folded, Heading, Part, Picture, Table, Text, store_report
-from cocktail.report.scored_run import LoadTrained, ReadMixtures, load_model
-from cocktail.report.sweep import FINISHED, Setting, Sweep, Trial
-from cocktail.report.sweep_examples import example_parts
-from cocktail.report.sweep_figures import (
+from cocktail.studies.scored_run import LoadTrained, ReadMixtures, load_model
+from cocktail.studies.sweep import FINISHED, Setting, Sweep, Trial
+from cocktail.studies.sweep_examples import example_parts
+from cocktail.studies.sweep_figures import (
     looks_figure,
     loss_figure,
     numeric_paths,
@@ -20,7 +20,7 @@ from cocktail.report.sweep_figures import (
     settings_figure,
     to_png,
 )
-from cocktail.report.sweep_tables import (
+from cocktail.studies.sweep_tables import (
     Control,
     Layout,
     controls_of,

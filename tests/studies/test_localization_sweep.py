@@ -10,14 +10,14 @@ import torch
 
 from cocktail.config.experiment import Mixing
 from cocktail.report.page import Heading, Picture, Sounds, Table
-from cocktail.report.sweep import Sweep, difference
-from cocktail.report.sweep_examples import example_parts
-from cocktail.report.sweep_report import report_sweep
-from cocktail.report.sweep_tables import layouts
+from cocktail.studies.sweep import Sweep, difference
+from cocktail.studies.sweep_examples import example_parts
+from cocktail.studies.sweep_report import report_sweep
+from cocktail.studies.sweep_tables import layouts
 from cocktail.types import MixtureBatch
 from tests.made.sweep import localized_trial, made_sweep
-from tests.report.test_localization_comparison import LeftHalf
-from tests.report.test_sweep_report import cells, never
+from tests.studies.test_localization_comparison import LeftHalf
+from tests.studies.test_sweep_report import cells, never
 
 DEPTH, ASSIGNMENT, VECTORS = "model.depth", "model.assignment", "model.source_vectors"
 

@@ -11,14 +11,14 @@ import pytest
 import torch
 
 from cocktail.config.experiment import Mixing
-from cocktail.report.comparison import Side, compare, comparison_figure, describe, store_comparison
-from cocktail.report.scored_run import ScoredRun
+from cocktail.studies.comparison import Side, compare, comparison_figure, describe, store_comparison
+from cocktail.studies.scored_run import ScoredRun
 from cocktail.tasks.localization.results import CENTRED_BOX, CONSTANT_MAP, IDEAL_MAP, SAME_CLASS
 from cocktail.tasks.localization.rules import ScoringRules
 from cocktail.tasks.localization.tables import summarise
 from cocktail.tasks.scores import LocalizationScores, Score, is_control, own_systems, scoreboard
 from cocktail.types import Localization, MixtureBatch, UsageError
-from tests.report.test_comparison import side as separated
+from tests.studies.test_comparison import side as separated
 from tests.tasks.localization.test_tables import mixture, source, table
 
 ONE = {"s1": 0.5, "s2": 0.2, "s3": 0.1}

@@ -20,8 +20,8 @@ import numpy as np
 
 from cocktail.metrics.bootstrap import Interval, crossed_bootstrap, paired_bootstrap
 from cocktail.report.learning import History
-from cocktail.report.paper import Paper, paper_with
-from cocktail.report.scored_run import ScoredRun
+from cocktail.studies.paper import Paper, paper_with
+from cocktail.studies.scored_run import ScoredRun
 from cocktail.tasks.scores import Scoreboard, ScoreGroup, together
 from cocktail.types import UsageError
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from cocktail.report.sweep import Sweep, difference
+from cocktail.studies.sweep import Sweep, difference
 from cocktail.types import UsageError
 from tests.made.sweep import MadeRun, made_sweep, made_trial
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from cocktail.report.paper import (
+from cocktail.studies.paper import (
     AVGN,
     AVGN_TABLE_3,
     AVGN_TABLE_4,

@@ -22,8 +22,8 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 from cocktail.metrics.bootstrap import paired_bootstrap
-from cocktail.report.scored_run import LoadTrained, ReadMixtures, ScoredRun, load_model, read_scored
 from cocktail.storage import is_remote
+from cocktail.studies.scored_run import LoadTrained, ReadMixtures, ScoredRun, load_model, read_scored
 from cocktail.tasks.localization.examples import localize_examples, store_example
 from cocktail.tasks.scores import Score, Scoreboard, has_scores, is_control, own_systems, together
 from cocktail.tasks.separation.examples import store_examples

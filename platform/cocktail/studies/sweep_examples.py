@@ -17,9 +17,9 @@ import torch
 from cocktail.audio.mixing import mix
 from cocktail.report.figures import panel
 from cocktail.report.page import Heading, Part, Picture, Table, Text, players
-from cocktail.report.scored_run import LoadTrained, ReadMixtures, load_model, read_scored
-from cocktail.report.sweep import Setting, Trial
-from cocktail.report.sweep_figures import to_png, unmathed
+from cocktail.studies.scored_run import LoadTrained, ReadMixtures, load_model, read_scored
+from cocktail.studies.sweep import Setting, Trial
+from cocktail.studies.sweep_figures import to_png, unmathed
 from cocktail.tasks.localization.examples import LocalizedExample, localize_examples, localized_parts
 from cocktail.tasks.scores import ScoreGroup
 from cocktail.tasks.separation.examples import align, names_of

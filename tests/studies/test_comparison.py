@@ -16,7 +16,7 @@ from matplotlib.patches import Rectangle
 
 from cocktail.config.experiment import Mixing
 from cocktail.metrics.bootstrap import paired_bootstrap
-from cocktail.report.comparison import (
+from cocktail.studies.comparison import (
     Comparison,
     Reading,
     Side,
@@ -26,7 +26,7 @@ from cocktail.report.comparison import (
     replay_command,
     store_comparison,
 )
-from cocktail.report.scored_run import ScoredRun
+from cocktail.studies.scored_run import ScoredRun
 from cocktail.tasks.separation.results import RESULTS
 from cocktail.tasks.separation.tables import SCORES
 from cocktail.types import MixtureBatch, Separation, UsageError

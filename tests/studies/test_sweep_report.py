@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from cocktail.report.sweep import Sweep
-from cocktail.report.sweep_report import report_sweep
-from cocktail.report.sweep_tables import layouts
+from cocktail.studies.sweep import Sweep
+from cocktail.studies.sweep_report import report_sweep
+from cocktail.studies.sweep_tables import layouts
 from cocktail.types import UsageError
 from tests.made.sweep import made_sweep, made_trial
 

@@ -16,7 +16,7 @@ from PIL import Image
 from cocktail.report.figures import shorten
 from cocktail.report.learning import LOOKS, scale_steps
 from cocktail.report.learning import SCORES as LOOK_SCORES
-from cocktail.report.sweep import Setting
+from cocktail.studies.sweep import Setting
 from cocktail.tasks.scores import Score
 
 PAPER_LABEL = "paper (its own data and scale)"
