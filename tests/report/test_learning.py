@@ -6,7 +6,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from cocktail.report import matrix
+from cocktail.tasks.separation import class_pairs as matrix
 from cocktail.report.learning import learning_figure
 from cocktail.tasks.separation.class_pairs import MOST_CLASSES, frequent_classes, pair_figure, pair_matrix
 

@@ -14,7 +14,7 @@ import pytest
 from mlflow.exceptions import MlflowException
 from mlflow.tracking import MlflowClient
 
-from cocktail import tracking
+from cocktail.tracking import run as tracking
 from cocktail.tracking.outages import OutageError
 from cocktail.tracking.processes import is_gone, this_process
 from cocktail.tracking.run import TerminatedError, TrackedRun, default_tracking_uri, find_run

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from cocktail import outages
+from cocktail.tracking import outages
 from cocktail.tracking.outages import OutageError
 from cocktail.tracking.run import TrackedRun
 from cocktail.tracking.spool import UNSENT, MetricSpool

@@ -58,7 +58,7 @@ def save_model(checkpoint: str, folder: Path) -> None:
     gives maps float32 [B, N, H, K W].
     """
     trained = load_trained(checkpoint)
-    library = Path(__file__).parent
+    library = Path(__file__).parents[1]
     localizes = isinstance(trained.model, Localizer)
     mixture, maps = (-1, -1), (-1, -1, -1, -1)
     inputs: list[ColSpec | TensorSpec] = [TensorSpec(np.dtype(np.float32), mixture)]
@@ -77,7 +77,7 @@ def save_model(checkpoint: str, folder: Path) -> None:
         warnings.filterwarnings("ignore", message=".*An input example was not provided")
         mlflow.pyfunc.save_model(
             folder,
-            python_model=str(library / ("pyfunc_localizer.py" if localizes else "pyfunc_model.py")),
+            python_model=str(library / ("inference/mlflow_localizer.py" if localizes else "inference/mlflow_model.py")),
             artifacts={"checkpoint": slim_checkpoint(checkpoint, temporary)},
             code_paths=[str(library)],
             signature=signature,

@@ -14,7 +14,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from cocktail.report import localization_tables, tables
+from cocktail.tasks.localization import tables as localization_tables
+from cocktail.tasks.separation import tables
 from cocktail.tasks.localization.results import CENTRED_BOX, CONSTANT_MAP
 from cocktail.tasks.localization.rules import RULES, ScoringRules
 from cocktail.tasks.separation.tables import format_cell

@@ -11,7 +11,7 @@ from cocktail.config.experiment import Experiment
 from cocktail.models.ez_vsl import EZVSLConfig
 from cocktail.train.initial_weights import InitialWeights
 from cocktail.types import UsageError
-from jobs import sweeping
+from pipelines.sweeps import sweep as sweeping
 from jobs.ez_vsl_vggsound import PAPER
 from pipelines.experiments.planned import with_whole_paths
 from pipelines.sweeps.grids import PlannedTrial

@@ -16,7 +16,7 @@ from cocktail.tracking.outages import OutageError
 from cocktail.tracking.run import TrackedRun
 from cocktail.train.ray_tune import Trial
 from cocktail.types import UsageError
-from jobs import sweeping
+from pipelines.sweeps import sweep as sweeping
 from pipelines.sweeps.grids import PlannedTrial
 from pipelines.sweeps.options import SweepOptions, sweep_name
 from pipelines.sweeps.progress import progress_table, score_table

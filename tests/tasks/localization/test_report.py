@@ -10,7 +10,8 @@ import pyarrow as pa
 import pytest
 from matplotlib.figure import Figure
 
-from cocktail.report import localization_examples, localization_page
+from cocktail.tasks.localization import examples as localization_examples
+from cocktail.tasks.localization import report as localization_page
 from cocktail.tasks.localization.examples import LocalizedExample
 from cocktail.tasks.localization.overlays import Scene
 from cocktail.tasks.localization.report import localization_report

@@ -8,7 +8,7 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from cocktail.audio.mixing import mix
-from cocktail.report import examples
+from cocktail.tasks.separation import examples
 from cocktail.tasks.separation.examples import align, fits, insight, store_examples
 from cocktail.types import NO_CLASS, MixtureBatch, Separation
 

@@ -58,7 +58,7 @@ class FussReport:
 
 
 def fuss_report(results: pa.Table, system: str) -> FussReport | None:
-    """One system's report, of a table of `cocktail.tasks.separation.results.RESULTS`; None if it was not scored by the rule.
+    """One system's report, of a table of results; None if it was not scored by the rule.
 
     Mixtures are grouped by active references, as in FUSS's own evaluation. Raises ValueError if some of the rows lack
     such scores, or a mixture has more or fewer rows than sources.

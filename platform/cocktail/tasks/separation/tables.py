@@ -1,6 +1,6 @@
 """Results as tables that one reads: systems, classes, pairs of classes, and what a model says is in a mixture.
 
-All are made of a table of `cocktail.tasks.separation.results.RESULTS`. A mixture without a score for each of its sources (one of
+All are made of a table of `cocktail.tasks.separation.results`. A mixture without a score for each of its sources (one of
 its references is silent) is left out of all of them, and counted.
 
 Shape letters: C classes.
