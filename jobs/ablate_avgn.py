@@ -23,7 +23,7 @@ from cocktail.config.experiment import Experiment
 from cocktail.models.avgn import SMALL_AVGN, AVGNConfig
 from jobs import avgn_music, avgn_vggsound
 from pipelines.experiments.benchmarks import localizing_demo_of
-from pipelines.experiments.run import parse
+from pipelines.experiments.command_line import parse
 from pipelines.sweeps.grids import Grid, Row
 from pipelines.sweeps.options import SweepOptions
 from pipelines.sweeps.sweep import sweep

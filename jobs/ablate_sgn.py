@@ -21,7 +21,8 @@ from cocktail.cluster.connection import one_line_errors
 from cocktail.config.experiment import Experiment
 from cocktail.models.sgn import SMALL_SGN, SGNConfig
 from jobs import sgn_music, sgn_vggsound
-from pipelines.experiments.run import demo_of, parse
+from pipelines.experiments.benchmarks import demo_of
+from pipelines.experiments.command_line import parse
 from pipelines.sweeps.grids import Grid, Row
 from pipelines.sweeps.options import SweepOptions
 from pipelines.sweeps.sweep import sweep

@@ -12,10 +12,11 @@ from pathlib import Path
 
 sys.path[:0] = [str(Path(__file__).resolve().parents[1] / part) for part in (".", "platform")]
 
-from cocktail.config.experiment import Evaluation, Experiment
+from cocktail.config.evaluation import Evaluation
+from cocktail.config.experiment import Experiment
 from cocktail.models.avgn import SMALL_AVGN, AVGNConfig
 from pipelines.experiments.benchmarks import ADAM, SCENES, localizing_demo_of
-from pipelines.experiments.run import main
+from pipelines.experiments.command_line import main
 
 # Success from an IoU of 0.3 and a CIoU of 0.1 (Tables 1 and 2).
 PAPER = Experiment[AVGNConfig](

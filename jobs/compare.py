@@ -14,7 +14,7 @@ import tyro
 
 from cocktail.cluster.connection import one_line_errors
 from cocktail.config.experiment import default_output, given_tracking_uri
-from cocktail.evaluate import load_trained
+from cocktail.inference.trained import load_trained
 from cocktail.storage import absolute, exists, join
 from cocktail.studies.comparison import Side, compare, store_comparison
 from cocktail.studies.scored_run import RESULTS_NAME, ScoredRun

@@ -15,8 +15,11 @@ sys.path[:0] = [str(Path(__file__).resolve().parents[1] / part) for part in ("."
 import tyro
 
 from cocktail.cluster.connection import connect, one_line_errors
-from cocktail.config.experiment import Evaluation, Mixing, Resources, default_output, given_tracking_uri
-from cocktail.evaluate import load_trained
+from cocktail.config.evaluation import Evaluation
+from cocktail.config.experiment import default_output, given_tracking_uri
+from cocktail.config.mixing import Mixing
+from cocktail.config.resources import Resources
+from cocktail.inference.trained import load_trained
 from cocktail.storage import absolute
 from cocktail.tracking.run import default_tracking_uri
 from cocktail.types import UsageError

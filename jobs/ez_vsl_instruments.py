@@ -15,7 +15,7 @@ from cocktail.config.experiment import Experiment
 from cocktail.models.ez_vsl import SMALL_EZ_VSL, EZVSLConfig
 from jobs import avgn_instruments
 from pipelines.experiments.benchmarks import localizing_demo_of
-from pipelines.experiments.run import main
+from pipelines.experiments.command_line import main
 
 PAPER = Experiment[EZVSLConfig](
     name="ez_vsl_instruments",

@@ -14,7 +14,8 @@ sys.path[:0] = [str(Path(__file__).resolve().parents[1] / part) for part in ("."
 import tyro
 
 from cocktail.cluster.connection import one_line_errors
-from cocktail.config.experiment import Evaluation, Mixing
+from cocktail.config.evaluation import Evaluation
+from cocktail.config.mixing import Mixing
 from cocktail.storage import absolute
 from pipelines.mixtures.frozen_list import write_test_list
 from pipelines.mixtures.plan import describe, plan_test

@@ -16,7 +16,9 @@ sys.path[:0] = [str(Path(__file__).resolve().parents[1] / part) for part in ("."
 import tyro
 
 from cocktail.cluster.connection import one_line_errors
-from cocktail.config.experiment import Evaluation, Mixing, part_of
+from cocktail.config.evaluation import Evaluation
+from cocktail.config.mixing import Mixing
+from cocktail.config.settings import part_of
 from cocktail.storage import absolute
 from cocktail.train.checkpoint import read_about
 from pipelines.mixtures.replay import find_mixtures, write_mixture

@@ -7,7 +7,6 @@ again, at any time, of what there is.
 """
 
 import sys
-import tempfile
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -17,16 +16,10 @@ import tyro
 
 from cocktail.cluster.connection import one_line_errors
 from cocktail.config.experiment import default_output, given_tracking_uri
-from cocktail.evaluate import load_trained
 from cocktail.report.page import PAGE_NAME
 from cocktail.storage import absolute
-from cocktail.studies.scored_run import RESULTS_NAME, ScoredRun
-from cocktail.studies.sweep import Sweep
-from cocktail.studies.sweep_report import report_sweep
-from cocktail.tracking.run import TrackedRun, default_tracking_uri, find_run
-from pipelines.experiments.scored_runs import read_scored_mixtures, scored_run
-
-DEFAULT_EXAMPLES = 2
+from cocktail.tracking.run import default_tracking_uri, find_run
+from pipelines.sweeps.report import DEFAULT_EXAMPLES, report
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,27 +33,6 @@ class ReportSweep:
     """Folder or URI of the shards, if they are no longer where the trials found them."""
     examples: int = DEFAULT_EXAMPLES
     """Mixtures to look at and listen to: of the best, of the worst, and of the largest differences."""
-
-
-def report(parent: TrackedRun, folder: Path, data: str | None, examples: int) -> None:
-    """Write the report of a sweep into a folder."""
-
-    def scored(trial: TrackedRun) -> ScoredRun | None:
-        return scored_run(trial, data) if RESULTS_NAME in trial.stored else None
-
-    sweep = Sweep.of(parent, parent.children, scored)
-    report_sweep(folder, sweep, examples, load_trained, read_scored_mixtures)
-
-
-def store_sweep_report(
-    tracking_uri: str, parent: str, *, data: str | None = None, examples: int = DEFAULT_EXAMPLES
-) -> str:
-    """Store the report of a sweep, by its run's name or id, in the artifacts of its run. Returns the page's place."""
-    tracked = find_run(tracking_uri, parent)
-    with tempfile.TemporaryDirectory() as folder:
-        report(tracked, Path(folder, "report"), data, examples)
-        tracked.store(Path(folder))
-    return f"{tracked.artifacts}/report/{PAGE_NAME}"
 
 
 def main() -> None:

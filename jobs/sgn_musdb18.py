@@ -12,9 +12,13 @@ from pathlib import Path
 
 sys.path[:0] = [str(Path(__file__).resolve().parents[1] / part) for part in (".", "platform")]
 
-from cocktail.config.experiment import Evaluation, Experiment, Mixing, Training
+from cocktail.config.evaluation import Evaluation
+from cocktail.config.experiment import Experiment
+from cocktail.config.mixing import Mixing
+from cocktail.config.training import Training
 from cocktail.models.sgn import SMALL_SGN, SGNConfig
-from pipelines.experiments.run import demo_of, main
+from pipelines.experiments.benchmarks import demo_of
+from pipelines.experiments.command_line import main
 
 # The paper gives one SI-SDR and no protocol. A song leads a hundred mixtures an epoch, as a solo of MUSIC does. Of 50
 # songs the middles alone would give 300 different pairs.

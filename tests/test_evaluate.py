@@ -9,9 +9,10 @@ import pyarrow as pa
 import pytest
 import torch
 
-from cocktail.config.experiment import Evaluation
-from cocktail.evaluate import about, load_trained, scoring_pipeline
-from cocktail.tasks.task import Separating, separate_batch
+from cocktail.config.evaluation import Evaluation
+from cocktail.evaluate import scoring_pipeline
+from cocktail.inference.trained import about, load_trained
+from cocktail.tasks.separation.task import Separating, separate_batch
 from cocktail.train.checkpoint import CheckpointStore
 from cocktail.types import MixtureBatch, UsageError
 from tests.made.small_experiment import SMALL

@@ -9,7 +9,7 @@ from typing import NamedTuple
 import numpy as np
 import pyarrow as pa
 
-from cocktail.config.experiment import Mixing
+from cocktail.config.mixing import Mixing
 from cocktail.storage import join, write_atomic
 from cocktail.types import UsageError
 from pipelines.describe.counts import (

@@ -5,8 +5,9 @@ from __future__ import annotations
 import dataclasses
 from typing import Any
 
-from cocktail.config.experiment import Experiment, Mixing, Training
-from pipelines.experiments.run import demo_of
+from cocktail.config.experiment import Experiment
+from cocktail.config.mixing import Mixing
+from cocktail.config.training import Training
 
 # AVGN section 4: three seconds and one frame a clip, sounds added as they are.
 SCENES = Mixing(
@@ -47,4 +48,26 @@ def localizing_demo_of(paper: Experiment, small_model: Any) -> Experiment:
             demo.training, batch_size=16, learning_rate=1e-3, split="train", validation_split=None, select="last"
         ),
         evaluation=dataclasses.replace(demo.evaluation, pairs="drawn", num_mixtures=40, split="test"),
+    )
+
+
+def demo_of(paper: Experiment, small_model: Any) -> Experiment:
+    """Some minutes on two cores in place of the paper's recipe: a small model, few steps, few test mixtures."""
+    return dataclasses.replace(
+        paper,
+        name=f"{paper.name}_demo",
+        model=small_model,
+        mixing=dataclasses.replace(paper.mixing, passes_per_epoch=40),
+        training=dataclasses.replace(
+            paper.training,
+            max_steps=300,
+            batch_size=8,
+            optimizer="adamw",
+            lr_drop_epochs=(),
+            checkpoint_every=100,
+            log_every=20,
+        ),
+        evaluation=dataclasses.replace(
+            paper.evaluation, num_mixtures=None if paper.evaluation.num_mixtures is None else 40
+        ),
     )

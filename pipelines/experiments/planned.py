@@ -11,30 +11,28 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from cocktail.cluster.connection import connect, num_nodes
+from cocktail.cluster.connection import connect
 from cocktail.cluster.placement import Demand
-from cocktail.config.experiment import Evaluation, Experiment, Mixing, Resources, identity, run_key
-from cocktail.storage import absolute, exists, join, list_names
+from cocktail.config.evaluation import Evaluation
+from cocktail.config.experiment import Experiment
+from cocktail.config.identity import identity, run_key
+from cocktail.config.mixing import Mixing
+from cocktail.storage import absolute
 from cocktail.tracking.run import default_tracking_uri
 from cocktail.train.initial_weights import InitialWeights, load_initial
 from cocktail.train.ray_train import ReadBatches, uses_gpus
 from cocktail.types import MixtureBatch, UsageError
-from pipelines.datasets.vggsound import index_vggsound
-from pipelines.datasets.vggss import with_boxes
-from pipelines.embedded.corpus import make_embedded_corpus
-from pipelines.experiments.scoring import in_classes_of, make_test_list, test_demands, told_untaught
+from pipelines.embedded.stand_in import open_data
+from pipelines.experiments.locations import initial_folder, run_folder, with_whole_paths
+from pipelines.experiments.resources import test_demands, training_demands
 from pipelines.mixtures.batches import read_mixtures
+from pipelines.mixtures.evaluation import classes_without_clips, in_classes_of, make_test_list, told_untaught
 from pipelines.mixtures.plan import describe
-from pipelines.mixtures.pool import ClipPool, list_array
-from pipelines.mixtures.stream import RENDER_CPUS, MixtureStream
+from pipelines.mixtures.pool import list_array
+from pipelines.mixtures.stream import MixtureStream
 from pipelines.shards.cache import ShardCache
 from pipelines.shards.manifest import Manifest, open_manifest
-from pipelines.shards.plan import SHARD_SCHEMA, ShardSettings
 from pipelines.shards.reader import ClipSource
-from pipelines.shards.write import shard_dataset
-
-FINISHED = "finished.json"
-"""Marks a run that has its scores. The same command continues an unfinished run and otherwise starts a new one."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -178,11 +176,6 @@ def initial_weights(experiment: Experiment) -> InitialWeights:
     return InitialWeights.find(setting, initial_folder(experiment))
 
 
-def initial_folder(experiment: Experiment) -> str:
-    """Where runs keep the weights that they start from."""
-    return join(experiment.output, "initial")
-
-
 def require_fit(experiment: Experiment, initial: InitialWeights, num_classes: int) -> None:
     """Raise UsageError if a model cannot start from these weights, or needs some and there are none."""
     if initial.data is not None:
@@ -192,79 +185,3 @@ def require_fit(experiment: Experiment, initial: InitialWeights, num_classes: in
             f"--model.ogl-alpha needs what ImageNet teaches, but the weights are {initial.told}: give torchvision's "
             "file of ResNet-18 with --model.initial-weights"
         )
-
-
-def training_demands(resources: Resources, gpus: bool) -> list[Demand]:
-    """What a training needs at once."""
-    workers = resources.min_workers or resources.num_workers
-    each = {"CPU": resources.cpus_per_worker, "GPU": 1.0 if gpus else 0.0}
-    rendering = [Demand("rendering task", workers, {"CPU": RENDER_CPUS})] if resources.executor == "ray" else []
-    return [Demand("training process", workers, each), *rendering]
-
-
-def with_whole_paths(experiment: Experiment) -> Experiment:
-    """An experiment that means the same in every process: jobs run in a copy of the user's folder, trials in folders of
-    their own, parts of both on other nodes, and a checkpoint is scored from anywhere.
-
-    Raises UsageError, naming the option, for a relative path in a submitted job.
-    """
-
-    def whole(location: str | None, option: str) -> str | None:
-        return None if location is None else absolute(location, option)
-
-    evaluation, model = experiment.evaluation, experiment.model
-    weights = getattr(model, "initial_weights", "none")
-    if weights not in ("auto", "none"):
-        model = dataclasses.replace(model, initial_weights=absolute(weights, "--model.initial-weights"))
-    return dataclasses.replace(
-        experiment,
-        model=model,
-        evaluation=dataclasses.replace(
-            evaluation,
-            test_list=whole(evaluation.test_list, "--evaluation.test-list"),
-            data=whole(evaluation.data, "--evaluation.data"),
-        ),
-        data=whole(experiment.data, "--data"),
-        output=absolute(experiment.output, "--output"),
-    )
-
-
-def open_data(experiment: Experiment, tracking_uri: str) -> Manifest:
-    """The shards that the experiment names, or those of the embedded corpus, made on first use."""
-    if experiment.data is not None:
-        return open_manifest(absolute(experiment.data, "--data"))
-    if "://" in experiment.output:
-        raise UsageError(
-            f"the embedded corpus is made on one machine, not in {experiment.output}: give --data, or a local --output"
-        )
-    connect(tracking_uri)
-    if num_nodes() > 1:
-        raise UsageError(
-            f"the embedded corpus is made on one machine's disk, and this cluster has {num_nodes()} nodes: give --data"
-        )
-    corpus = make_embedded_corpus(join(experiment.output, "embedded", "corpus"))
-    settings = ShardSettings(dataset="embedded", sample_rate_hz=experiment.mixing.sample_rate_hz, shard_mb=2.76)
-    version = SHARD_SCHEMA.rpartition("/")[2]
-    shards = join(experiment.output, "embedded", f"shards-with-boxes-{settings.sample_rate_hz}-{version}")
-    index = index_vggsound(str(corpus / "vggsound.csv"), str(corpus / "videos"))
-    return shard_dataset(with_boxes(index, str(corpus / "vggss.json")), settings, shards)
-
-
-def classes_without_clips(pool: ClipPool) -> tuple[str, ...]:
-    """Names of the data set's classes that no clip has."""
-    taught = set(list_array(pool.table["class_ids"]).flatten().to_pylist())
-    return tuple(name for class_id, name in enumerate(pool.manifest.classes) if class_id not in taught)
-
-
-def run_folder(experiment: Experiment, manifest: Manifest, initial: InitialWeights) -> str:
-    """The folder of the unfinished run of these settings, or of a new one."""
-    runs = join(experiment.output, "runs")
-    if experiment.run_name is not None:
-        return join(runs, experiment.run_name)
-    stem = f"{experiment.name}-{run_key(experiment, manifest.root_hash, initial.sha256)}-"
-    ends = [name.removeprefix(stem) for name in list_names(runs) if name.startswith(stem)]
-    numbers = [int(end) for end in ends if end.isdecimal()]
-    newest = max(numbers, default=0)
-    if newest and not exists(join(runs, f"{stem}{newest}", FINISHED)):
-        return join(runs, f"{stem}{newest}")
-    return join(runs, f"{stem}{newest + 1}")

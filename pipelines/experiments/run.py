@@ -2,99 +2,25 @@
 
 from __future__ import annotations
 
-import argparse
 import dataclasses
 import json
 import statistics
-import sys
 import time
 from collections.abc import Mapping
-from pathlib import Path
-from typing import Any
 
-import tyro
-
-from cocktail.cluster.connection import one_line_errors
 from cocktail.cluster.placement import require_place
-from cocktail.config.experiment import Experiment, flatten
-from cocktail.evaluate import about, load_trained
+from cocktail.config.experiment import Experiment
+from cocktail.config.settings import flatten
 from cocktail.inference.registry import register
+from cocktail.inference.trained import about, load_trained
 from cocktail.storage import join, write_atomic
 from cocktail.tracking.run import TrackedRun
 from cocktail.train.checkpoint import step_of
 from cocktail.train.ray_train import fit, require_continuable
-from cocktail.types import UsageError
-from pipelines.experiments.dry_run import tell
-from pipelines.experiments.planned import FINISHED, PlannedRun, initial_folder
+from pipelines.experiments.locations import FINISHED, initial_folder
+from pipelines.experiments.planned import PlannedRun
 from pipelines.experiments.provenance import ENVIRONMENT, TEST_DATA, TEST_MANIFEST_HASH, environment, provenance
 from pipelines.experiments.scoring import Scoring
-
-DRY_RUN = "--dry-run"
-
-
-def main(
-    experiment_type: Any,
-    *,
-    paper: Experiment,
-    demo: Experiment,
-    description: str | None,
-    embedded: bool = False,
-) -> None:
-    """Parse the command line over a preset, run the experiment, and turn a user's mistake into one line.
-
-    `embedded` says that the embedded corpus stands in for data that is not given.
-    """
-    with one_line_errors():
-        arguments = [argument for argument in sys.argv[1:] if argument != DRY_RUN]
-        experiment = parse(experiment_type, arguments, paper=paper, demo=demo, description=description)
-        if experiment.data is None and not embedded:
-            raise UsageError(f"no data: give --data SHARDS ({Path(sys.argv[0]).name} --help says what makes them)")
-        if len(arguments) < len(sys.argv[1:]):
-            print(tell(PlannedRun.of(experiment)))
-        else:
-            run(experiment)
-
-
-def demo_of(paper: Experiment, small_model: Any) -> Experiment:
-    """Some minutes on two cores in place of the paper's recipe: a small model, few steps, few test mixtures."""
-    return dataclasses.replace(
-        paper,
-        name=f"{paper.name}_demo",
-        model=small_model,
-        mixing=dataclasses.replace(paper.mixing, passes_per_epoch=40),
-        training=dataclasses.replace(
-            paper.training,
-            max_steps=300,
-            batch_size=8,
-            optimizer="adamw",
-            lr_drop_epochs=(),
-            checkpoint_every=100,
-            log_every=20,
-        ),
-        evaluation=dataclasses.replace(
-            paper.evaluation, num_mixtures=None if paper.evaluation.num_mixtures is None else 40
-        ),
-    )
-
-
-def parse(experiment_type: Any, arguments: list[str], *, paper: Any, demo: Any, description: str | None) -> Any:
-    """The experiment that a command line asks for: the paper's recipe if it names data, the demo's if not.
-
-    `experiment_type` is the type of both: an Experiment, or what holds one.
-    """
-    first = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
-    first.add_argument("--preset", choices=["paper", "demo"])
-    chosen, rest = first.parse_known_args(arguments)
-    has_data = any(argument.split("=")[0] == "--data" for argument in rest)
-    preset = chosen.preset or ("paper" if has_data else "demo")
-    return tyro.cli(
-        experiment_type,
-        args=rest,
-        default={"paper": paper, "demo": demo}[preset],
-        description=f"{description}\n--preset paper|demo chooses the recipe; the defaults below are those of "
-        f"the {preset} preset (paper with --data, demo without).\n{DRY_RUN} takes a few steps, says what the run would "
-        "do, need and take, and ends.",
-    )
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

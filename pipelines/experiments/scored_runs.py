@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pyarrow as pa
 
-from cocktail.config.experiment import Mixing
+from cocktail.config.mixing import Mixing
 from cocktail.storage import absolute, join
 from cocktail.studies.scored_run import RESULTS_NAME, TEST_LIST_NAME, ScoredRun
 from cocktail.tracking.run import TrackedRun

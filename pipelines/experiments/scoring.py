@@ -13,80 +13,33 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from cocktail.cluster.placement import Demand, require_place
-from cocktail.config.experiment import Evaluation, Mixing, Resources, flatten
-from cocktail.evaluate import APPLYING_CPUS, SCORING_CPUS, Trained, evaluate
-from cocktail.storage import absolute, join
+from cocktail.cluster.placement import require_place
+from cocktail.config.evaluation import Evaluation
+from cocktail.config.mixing import Mixing
+from cocktail.config.resources import Resources
+from cocktail.config.settings import flatten
+from cocktail.evaluate import evaluate
+from cocktail.inference.trained import Trained
+from cocktail.storage import join
+from cocktail.tasks.choice import task_of
 from cocktail.tasks.localization.report import localization_report
 from cocktail.tasks.localization.rules import ScoringRules
+from cocktail.tasks.localization.task import Localizing
 from cocktail.tasks.report import Report, Subject
 from cocktail.tasks.separation.report import separation_report
-from cocktail.tasks.task import Localizing, Task, task_of
+from cocktail.tasks.task import Task
 from cocktail.tracking.run import TrackedRun
 from cocktail.train.ray_train import uses_gpus
-from cocktail.types import NO_CLASS, MixtureBatch, UsageError
+from cocktail.types import MixtureBatch
 from pipelines.experiments.provenance import ENVIRONMENT, environment, provenance
+from pipelines.experiments.resources import test_demands
 from pipelines.mixtures.batches import read_mixtures
-from pipelines.mixtures.frozen_list import read_test_list, split_of
-from pipelines.mixtures.plan import describe, plan_hash, plan_test, with_class_ids
-from pipelines.mixtures.pool import list_array, usable_clips
+from pipelines.mixtures.evaluation import in_classes_of, make_test_list, told_untaught
+from pipelines.mixtures.plan import plan_hash
 from pipelines.progress import ClipProgress
 from pipelines.shards.cache import ShardCache
 from pipelines.shards.manifest import Manifest
 from pipelines.shards.reader import ClipSource
-
-
-def make_test_list(manifest: Manifest, mixing: Mixing, evaluation: Evaluation) -> pa.Table:
-    """The frozen test mixtures: of the file that the settings name, or as they describe.
-
-    To be read with `evaluation.test_mixing(mixing)`.
-    """
-    mixing = evaluation.test_mixing(mixing)
-    if evaluation.test_list is not None:
-        location = absolute(evaluation.test_list, "--evaluation.test-list")
-        return read_test_list(location, usable_clips(manifest, mixing, split_of(location)))
-    pool = usable_clips(manifest, mixing, evaluation.split)
-    print(describe(pool, evaluation), flush=True)
-    return plan_test(pool, evaluation)
-
-
-def in_classes_of(classes: tuple[str, ...], manifest: Manifest, test_list: pa.Table) -> pa.Table:
-    """The test mixtures with the class ids of a model that knows `classes` in place of the data set's, by name.
-
-    Raises UsageError if there are classes in them that the model does not know.
-    """
-    places = {name: number for number, name in enumerate(classes)}
-    own = np.array([places.get(name, NO_CLASS) for name in manifest.classes], np.int32)
-    ids = np.unique(list_array(test_list["class_id"]).flatten().to_numpy())
-    unknown = sorted(manifest.classes[class_id] for class_id in ids[ids != NO_CLASS] if own[class_id] == NO_CLASS)
-    if unknown:
-        raise UsageError(
-            f"the model does not know {len(unknown)} classes of {manifest.folder}, among them {', '.join(unknown[:5])}:"
-            " test it on mixtures of the classes that it was trained on"
-        )
-    return with_class_ids(test_list, own)
-
-
-def told_untaught(untaught: tuple[str, ...], classes: tuple[str, ...], mixtures: pa.Table) -> str | None:
-    """Which classes are tested that no training clip has, and in how many mixtures: no model can know them."""
-    sought = {classes.index(name): 0 for name in untaught}
-    for class_ids in mixtures["class_id"].to_pylist():
-        for class_id in sought.keys() & set(class_ids):
-            sought[class_id] += 1
-    tested = {classes[class_id]: count for class_id, count in sought.items() if count}
-    if not tested:
-        return None
-    told = ", ".join(f"{name} ({count})" for name, count in tested.items())
-    return f"{len(tested)} classes are tested that no training clip has (test mixtures): {told}"
-
-
-def test_demands(num_gpus: int) -> list[Demand]:
-    """What an evaluation needs at once."""
-    testing = {"CPU": APPLYING_CPUS, "GPU": 1.0 if num_gpus else 0.0}
-    return [
-        Demand("testing process", max(num_gpus, 1), testing),
-        Demand("scoring task", 1, {"CPU": SCORING_CPUS}),
-    ]
 
 
 @dataclass(frozen=True, kw_only=True)

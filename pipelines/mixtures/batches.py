@@ -7,7 +7,7 @@ import warnings
 import pyarrow as pa
 import torch
 
-from cocktail.config.experiment import Mixing
+from cocktail.config.mixing import Mixing
 from cocktail.types import MixtureBatch, Reading, UsageError
 from pipelines.mixtures.render import COUNTERS, Columns, render
 from pipelines.shards.reader import ClipSource

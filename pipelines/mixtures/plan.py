@@ -15,7 +15,7 @@ import numpy as np
 import pyarrow as pa
 import xxhash
 
-from cocktail.config.experiment import Evaluation
+from cocktail.config.evaluation import Evaluation
 from cocktail.types import NO_CLASS, UsageError
 from pipelines.mixtures.annotated import annotated_pictures
 from pipelines.mixtures.boxes import boxes_of_pictures, in_class_ids

@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import xxhash
 
-from cocktail.config.experiment import Mixing
+from cocktail.config.mixing import Mixing
 from cocktail.config.splits import Split
 from cocktail.types import NO_CLASS, UsageError
 from pipelines.shards.manifest import MANIFEST_COLUMNS, Manifest

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from cocktail.config.experiment import Mixing
+from cocktail.config.mixing import Mixing
 from cocktail.types import NO_CLASS
 from pipelines.mixtures.pictures import UndecodableError, square_picture, truth_of_boxes, truth_of_mask
 from pipelines.mixtures.pool import list_array

@@ -14,7 +14,8 @@ import soundfile
 from PIL import Image
 
 from cocktail.audio.mixing import mix, superpose
-from cocktail.config.experiment import Evaluation, Mixing
+from cocktail.config.evaluation import Evaluation
+from cocktail.config.mixing import Mixing
 from cocktail.config.splits import Split
 from cocktail.types import NO_CLASS, UsageError
 from pipelines.mixtures.batches import read_mixtures

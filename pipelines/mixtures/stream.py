@@ -20,7 +20,7 @@ import numpy as np
 import pyarrow as pa
 import torch
 
-from cocktail.config.experiment import Mixing
+from cocktail.config.mixing import Mixing
 from cocktail.types import MixtureBatch, UsageError, share_of
 from pipelines.mixtures.batches import to_batch
 from pipelines.mixtures.plan import mixtures_per_epoch, plan_epoch

@@ -15,7 +15,8 @@ from typing import Any
 
 import tyro
 
-from cocktail.config.experiment import Experiment, flatten
+from cocktail.config.experiment import Experiment
+from cocktail.config.settings import flatten
 from cocktail.types import UsageError
 
 _OF_THE_WHOLE_SWEEP = ("name", "output", "tracking_uri", "run_name")

@@ -14,7 +14,7 @@ import tyro
 from cocktail.config.experiment import Experiment
 from cocktail.storage import exists, join, list_names, read_bytes
 from cocktail.types import UsageError
-from pipelines.experiments.planned import FINISHED
+from pipelines.experiments.locations import FINISHED
 from pipelines.sweeps.grids import PlannedTrial
 
 PLAN = "sweep.json"

@@ -8,9 +8,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from cocktail.config.experiment import Evaluation
+from cocktail.config.evaluation import Evaluation
+from cocktail.report.markdown import format_cell, markdown_table
 from cocktail.tasks.localization.tables import percent
-from cocktail.tasks.separation.tables import format_cell, markdown_table
 from cocktail.train.ray_tune import Trial
 
 _TITLES = {

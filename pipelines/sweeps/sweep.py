@@ -14,30 +14,26 @@ from pathlib import Path
 from typing import Any
 
 from cocktail.cluster.connection import connect
-from cocktail.config.experiment import Experiment, flatten, run_key
+from cocktail.config.experiment import Experiment
+from cocktail.config.identity import run_key
+from cocktail.config.settings import flatten
 from cocktail.storage import exists, join, write_atomic
 from cocktail.tracking.outages import OutageError
 from cocktail.tracking.run import TrackedRun, default_tracking_uri
 from cocktail.train.ray_train import uses_gpus
 from cocktail.train.ray_tune import ENDED, EarlyStopping, Trial, run_trials, trials_that_fit
 from cocktail.types import UsageError
-from jobs.report_sweep import store_sweep_report
-from pipelines.experiments.planned import (
-    FINISHED,
-    initial_folder,
-    initial_weights,
-    open_data,
-    require_fit,
-    training_demands,
-    with_whole_paths,
-)
+from pipelines.embedded.stand_in import open_data
+from pipelines.experiments.locations import FINISHED, initial_folder, with_whole_paths
+from pipelines.experiments.planned import initial_weights, require_fit
+from pipelines.experiments.resources import test_demands, training_demands
 from pipelines.experiments.run import PartOf, run
-from pipelines.experiments.scoring import test_demands
 from pipelines.mixtures.stream import MixtureStream
 from pipelines.shards.manifest import Manifest
 from pipelines.sweeps.grids import Grid, PlannedTrial, axis, combine, named, parse_axis, plan_trials
 from pipelines.sweeps.options import PLAN, SweepOptions, key_of, require_same, sweep_name
 from pipelines.sweeps.progress import progress_table, score_table
+from pipelines.sweeps.report import store_sweep_report
 
 SHOW_SECONDS, CHANGE_SECONDS = 30.0, 2.0
 """The table is shown so often, and so soon after a trial's status has changed: changes come in groups."""
@@ -98,7 +94,7 @@ class _Sweep:
     planned: dict[str, PlannedTrial]
     """By label; their experiments have run names and data."""
     keys: dict[str, str]
-    """Of their runs, by label (`cocktail.config.experiment.run_key`)."""
+    """Of their runs, by label (`cocktail.config.identity.run_key`)."""
     states: list[Trial]
 
     @classmethod

@@ -5,95 +5,19 @@ What is asked of a model, and how its answers are scored, is a `cocktail.tasks.t
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import torch
 
-from cocktail.config.experiment import Evaluation, Experiment, Mixing, flatten, part_of
+from cocktail.inference.trained import load_trained
 from cocktail.tasks.task import Task
-from cocktail.train.checkpoint import load_checkpoint, read_about
 from cocktail.types import MixtureBatch, UsageError
 
 SCORING_CPUS = 0.5
 APPLYING_CPUS = 0.5
-MODELS = "cocktail.models."
-"""Where the model types lie that a checkpoint may name: nothing else is imported for it."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Trained:
-    """A trained model with what one needs to know to use it."""
-
-    name: str
-    """Of its experiment."""
-    config: Any
-    """The `ModelConfig` that the model was built from."""
-    settings: dict[str, Any]
-    """The whole experiment's, by dotted path."""
-    model: Any
-    """The `Separator` or `Localizer`, on the CPU, ready to be used."""
-    mixing: Mixing
-    """What it was trained on."""
-    evaluation: Evaluation
-    """What it was to be tested on."""
-    classes: tuple[str, ...]
-    """Names of its classes, in the order of their ids."""
-    data: str
-    """Where the shards were that it was trained on."""
-    untaught: tuple[str, ...] = ()
-    """Names of classes that no clip that it was trained on has."""
-
-
-def about(
-    experiment: Experiment, classes: tuple[str, ...], data: str, untaught: tuple[str, ...] = ()
-) -> dict[str, Any]:
-    """What a checkpoint carries for `load_trained`: plain values."""
-    kind = type(experiment.model)
-    return {
-        "name": experiment.name,
-        "model": f"{kind.__module__}:{kind.__qualname__}",
-        "settings": flatten(asdict(experiment)),
-        "classes": list(classes),
-        "untaught": list(untaught),
-        "data": data,
-    }
-
-
-def load_trained(checkpoint: str) -> Trained:
-    """The model of a checkpoint, built from what the checkpoint says of itself.
-
-    Raises UsageError if there is no checkpoint, if it is damaged, or if this version does not have its kind of model.
-    """
-    told = read_about(checkpoint)
-    settings, (module, _, kind) = told["settings"], str(told.get("model")).partition(":")
-    if not module.startswith(MODELS):
-        raise UsageError(f"{checkpoint} is of a model {told.get('model')!r}, and models lie in {MODELS}*")
-    try:
-        config_type = getattr(importlib.import_module(module), kind)
-    except (ModuleNotFoundError, AttributeError) as error:
-        if isinstance(error, ModuleNotFoundError) and error.name != module:
-            raise  # the model is there, what it needs is not
-        raise UsageError(f"{checkpoint} is of a model that this version does not have: {told['model']}") from error
-    classes = tuple(told["classes"])
-    config = part_of(config_type, settings, "model.")
-    model = config.build(len(classes))
-    model.load_state_dict(load_checkpoint(checkpoint).state["model"])
-    return Trained(
-        name=told["name"],
-        config=config,
-        settings=settings,
-        model=model.eval(),
-        mixing=part_of(Mixing, settings, "mixing."),
-        evaluation=part_of(Evaluation, settings, "evaluation."),
-        classes=classes,
-        data=told["data"],
-        untaught=tuple(told["untaught"]),
-    )
 
 
 class _Apply:

@@ -22,6 +22,11 @@ class UsageError(ValueError):
     """
 
 
+def require(holds: bool, message: str) -> None:
+    if not holds:
+        raise UsageError(message)
+
+
 NO_CLASS = -1
 """The class id of a source without one."""
 

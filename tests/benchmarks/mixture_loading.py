@@ -33,7 +33,7 @@ import soundfile
 import tyro
 from webdataset.compat import WebDataset
 
-from cocktail.config.experiment import Mixing
+from cocktail.config.mixing import Mixing
 from pipelines.mixtures.batches import to_batch
 from pipelines.mixtures.plan import plan_epoch
 from pipelines.mixtures.pool import usable_clips

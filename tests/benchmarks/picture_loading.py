@@ -34,7 +34,7 @@ import soundfile
 import tyro
 from PIL import Image
 
-from cocktail.config.experiment import Mixing
+from cocktail.config.mixing import Mixing
 from cocktail.media.pictures import to_jpeg
 from cocktail.types import MixtureBatch
 from pipelines.mixtures.plan import plan_epoch

@@ -17,7 +17,7 @@ sys.path[:0] = [str(Path(__file__).resolve().parents[2] / part) for part in ("."
 import numpy as np
 import pyarrow as pa
 
-from cocktail.config.experiment import Mixing
+from cocktail.config.mixing import Mixing
 from pipelines.mixtures.plan import plan_epoch
 from pipelines.mixtures.pool import usable_clips
 from pipelines.shards.manifest import MANIFEST_COLUMNS, Manifest

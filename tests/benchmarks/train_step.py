@@ -32,12 +32,12 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import FlopCounterMode
 
-from cocktail.config.experiment import Training
+from cocktail.config.training import Training
 from cocktail.layers.upsampling import plain_upsample_conv
 from cocktail.models.sgn import SGN, SGNConfig
-from cocktail.train.look import Place
 from cocktail.train.loop import Steps
 from cocktail.train.update import Update
+from cocktail.train.worker import Place
 from cocktail.types import MixtureBatch
 from tests.made.plain_head import PlainMaskHead
 

@@ -6,17 +6,13 @@ from dataclasses import asdict, replace
 import pytest
 
 from cocktail.audio.stft import FrontEndConfig
-from cocktail.config.experiment import (
-    Evaluation,
-    Experiment,
-    Mixing,
-    Resources,
-    Training,
-    flatten,
-    identity,
-    part_of,
-    run_key,
-)
+from cocktail.config.evaluation import Evaluation
+from cocktail.config.experiment import Experiment
+from cocktail.config.identity import identity, run_key
+from cocktail.config.mixing import Mixing
+from cocktail.config.resources import Resources
+from cocktail.config.settings import flatten, part_of
+from cocktail.config.training import Training
 from cocktail.models.sgn import SGNConfig
 from cocktail.types import UsageError
 

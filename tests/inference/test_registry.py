@@ -16,8 +16,8 @@ from mlflow.models import Model
 from mlflow.tracking import MlflowClient
 
 from cocktail.audio.mixing import superpose
-from cocktail.evaluate import about, load_trained
 from cocktail.inference.registry import register, save_model, slim_checkpoint
+from cocktail.inference.trained import about, load_trained
 from cocktail.tracking.run import TrackedRun
 from cocktail.train.checkpoint import CheckpointStore, load_checkpoint
 from tests.made.shapes_and_tones import scenes

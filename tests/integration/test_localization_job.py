@@ -11,7 +11,11 @@ import torch
 from mlflow.tracking import MlflowClient
 
 from cocktail.audio.power_spectrum import PowerSpectrumConfig
-from cocktail.config.experiment import Evaluation, Experiment, Mixing, Resources, Training
+from cocktail.config.evaluation import Evaluation
+from cocktail.config.experiment import Experiment
+from cocktail.config.mixing import Mixing
+from cocktail.config.resources import Resources
+from cocktail.config.training import Training
 from cocktail.layers.resnet import ResNet18
 from cocktail.models.avgn import AVGNConfig
 from cocktail.train.checkpoint import CheckpointStore, load_checkpoint

@@ -19,7 +19,8 @@ import pyarrow.parquet as pq
 import pytest
 from mlflow.tracking import MlflowClient
 
-from cocktail.config.experiment import Experiment, Resources
+from cocktail.config.experiment import Experiment
+from cocktail.config.resources import Resources
 from cocktail.train.checkpoint import CheckpointStore, load_checkpoint
 from cocktail.types import UsageError
 from jobs.evaluate import main as evaluate_job

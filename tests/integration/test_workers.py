@@ -18,7 +18,8 @@ import psutil
 import pytest
 from ray.train.v2.api.exceptions import TrainingFailedError
 
-from cocktail.config.experiment import Experiment, Resources
+from cocktail.config.experiment import Experiment
+from cocktail.config.resources import Resources
 from cocktail.storage import StorageError
 from cocktail.train.checkpoint import load_checkpoint
 from cocktail.types import UsageError

@@ -12,8 +12,9 @@ import pyarrow.parquet as pq
 import pytest
 import soundfile
 
-from cocktail.config.experiment import Evaluation, flatten
-from cocktail.evaluate import about
+from cocktail.config.evaluation import Evaluation
+from cocktail.config.settings import flatten
+from cocktail.inference.trained import about
 from cocktail.tasks.separation.results import RESULTS
 from cocktail.tasks.separation.tables import SCORES
 from cocktail.tracking.run import TrackedRun

@@ -17,10 +17,10 @@ from jobs import (
     ez_vsl_instruments,
     ez_vsl_music,
     ez_vsl_vggsound,
-    localizing,
 )
-from pipelines.experiments.planned import PlannedRun, classes_without_clips
-from pipelines.experiments.scoring import told_untaught
+from pipelines.experiments.benchmarks import localizing_demo_of
+from pipelines.experiments.planned import PlannedRun
+from pipelines.mixtures.evaluation import classes_without_clips, told_untaught
 from pipelines.mixtures.pool import usable_clips
 from tests.made.small_experiment import SMALL
 from tests.made.toy_duets import make_toy_duets
@@ -55,10 +55,7 @@ def test_ez_vsl_is_trained_and_tested_as_avgn_is():
         assert ours.PAPER.model == EZVSLConfig()
         for part in ("mixing", "training", "evaluation", "seed"):
             assert getattr(ours.PAPER, part) == getattr(theirs.PAPER, part)
-        one, two = (
-            localizing.localizing_demo_of(job.PAPER, small)
-            for job, small in ((ours, SMALL_EZ_VSL), (theirs, SMALL_AVGN))
-        )
+        one, two = (localizing_demo_of(job.PAPER, small) for job, small in ((ours, SMALL_EZ_VSL), (theirs, SMALL_AVGN)))
         assert (one.mixing, one.training, one.evaluation) == (two.mixing, two.training, two.evaluation)
 
 

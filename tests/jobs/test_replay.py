@@ -12,7 +12,8 @@ import torch
 from PIL import Image
 
 from cocktail.audio.mixing import mix
-from cocktail.config.experiment import Evaluation, Mixing
+from cocktail.config.evaluation import Evaluation
+from cocktail.config.mixing import Mixing
 from cocktail.train.checkpoint import CheckpointStore
 from cocktail.types import UsageError
 from pipelines.mixtures.batches import read_mixtures

@@ -12,14 +12,16 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
-from cocktail.config.experiment import Evaluation, flatten
-from cocktail.evaluate import about
+from cocktail.config.evaluation import Evaluation
+from cocktail.config.settings import flatten
+from cocktail.inference.trained import about
 from cocktail.tracking.run import TrackedRun
 from cocktail.train.checkpoint import CheckpointStore
 from cocktail.types import UsageError
 from jobs import report_sweep
 from pipelines.mixtures.plan import plan_hash, plan_test
 from pipelines.mixtures.pool import usable_clips
+from pipelines.sweeps.report import store_sweep_report
 from tests.jobs.test_compare import results
 from tests.made.small_experiment import SMALL
 from tests.made.toy_shards import CLASSES, toy_clip, toy_row, write_shards
@@ -139,7 +141,7 @@ def test_a_sweep_in_mlflow_becomes_a_report_of_its_own_trials(report):
 
 
 def test_the_report_is_stored_with_the_sweeps_run(database):
-    place = report_sweep.store_sweep_report(database, "other")
+    place = store_sweep_report(database, "other")
     assert place.endswith("/artifacts/report/report.html")
     assert "Sweep other</h1>" in Path(place).read_text()
     assert "not ended: MLflow says RUNNING" in Path(place).read_text()

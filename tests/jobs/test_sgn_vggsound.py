@@ -7,11 +7,13 @@ from pathlib import Path
 
 import pytest
 
-from cocktail.config.experiment import Experiment, flatten
+from cocktail.config.experiment import Experiment
+from cocktail.config.settings import flatten
 from cocktail.models.sgn import SMALL_SGN, SGNConfig
 from jobs import sgn_fuss, sgn_musdb18, sgn_music
 from jobs.sgn_vggsound import PAPER
-from pipelines.experiments.run import demo_of, main, parse
+from pipelines.experiments.benchmarks import demo_of
+from pipelines.experiments.command_line import main, parse
 from tests.made.toy_shards import make_toy_shards
 
 DEMO = demo_of(PAPER, SMALL_SGN)

@@ -1,7 +1,11 @@
 """An experiment on toy shards that trains in seconds."""
 
 from cocktail.audio.stft import FrontEndConfig
-from cocktail.config.experiment import Evaluation, Experiment, Mixing, Resources, Training
+from cocktail.config.evaluation import Evaluation
+from cocktail.config.experiment import Experiment
+from cocktail.config.mixing import Mixing
+from cocktail.config.resources import Resources
+from cocktail.config.training import Training
 from cocktail.models.sgn import SGNConfig
 from tests.made.toy_shards import RATE
 

@@ -8,7 +8,7 @@ from torch.nn import functional as F
 
 from cocktail.audio.mixing import superpose
 from cocktail.audio.power_spectrum import PowerSpectrumConfig
-from cocktail.config.experiment import Mixing
+from cocktail.config.mixing import Mixing
 from cocktail.metrics.localization import average_precision
 from cocktail.models.avgn import AVGN, PREDICTED_CLASSES, AVGNConfig
 from cocktail.models.ez_vsl import EZVSLConfig

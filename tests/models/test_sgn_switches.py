@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from cocktail.audio.mixing import mix
-from cocktail.config.experiment import Mixing
+from cocktail.config.mixing import Mixing
 from cocktail.models.sgn import (
     PREDICTED_CLASSES,
     PREDICTED_NUMBER,

@@ -6,8 +6,8 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from cocktail.tasks.separation import class_pairs as matrix
 from cocktail.report.learning import learning_figure
+from cocktail.tasks.separation import class_pairs as matrix
 from cocktail.tasks.separation.class_pairs import MOST_CLASSES, frequent_classes, pair_figure, pair_matrix
 
 PAIRS = pa.schema([("class_a", pa.string()), ("class_b", pa.string()), ("sdr", pa.float64()), ("mixtures", pa.int64())])

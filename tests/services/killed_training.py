@@ -12,10 +12,11 @@ import torch
 from torch import nn
 
 from cocktail.audio.mixing import mix
-from cocktail.config.experiment import Mixing, Training
+from cocktail.config.mixing import Mixing
+from cocktail.config.training import Training
 from cocktail.train.checkpoint import CheckpointStore
-from cocktail.train.look import Place
 from cocktail.train.loop import train
+from cocktail.train.worker import Place
 from cocktail.types import MixtureBatch
 from pipelines.mixtures.stream import MixtureStream
 from tests.made.toy_shards import RATE

@@ -17,7 +17,8 @@ import torch
 from torch.optim.optimizer import register_optimizer_step_pre_hook
 
 from cocktail.cluster.connection import connect
-from cocktail.config.experiment import Experiment, Resources
+from cocktail.config.experiment import Experiment
+from cocktail.config.resources import Resources
 from cocktail.tracking.run import TrackedRun
 from cocktail.train.ray_train import fit
 from cocktail.types import MixtureBatch

@@ -6,7 +6,8 @@ from dataclasses import replace
 import tyro
 
 from cocktail.cluster.connection import one_line_errors
-from cocktail.config.experiment import Experiment, Resources
+from cocktail.config.experiment import Experiment
+from cocktail.config.resources import Resources
 from cocktail.models.sgn import SGNConfig
 from pipelines.sweeps.options import SweepOptions
 from pipelines.sweeps.sweep import sweep

@@ -14,7 +14,7 @@ import soundfile
 import torch
 from matplotlib.patches import Rectangle
 
-from cocktail.config.experiment import Mixing
+from cocktail.config.mixing import Mixing
 from cocktail.metrics.bootstrap import paired_bootstrap
 from cocktail.studies.comparison import (
     Comparison,

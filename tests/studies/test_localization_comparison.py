@@ -10,13 +10,15 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 
-from cocktail.config.experiment import Mixing
+from cocktail.config.mixing import Mixing
 from cocktail.studies.comparison import Side, compare, comparison_figure, describe, store_comparison
 from cocktail.studies.scored_run import ScoredRun
+from cocktail.tasks.choice import is_control, own_systems, scoreboard
 from cocktail.tasks.localization.results import CENTRED_BOX, CONSTANT_MAP, IDEAL_MAP, SAME_CLASS
 from cocktail.tasks.localization.rules import ScoringRules
+from cocktail.tasks.localization.scores import LocalizationScores
 from cocktail.tasks.localization.tables import summarise
-from cocktail.tasks.scores import LocalizationScores, Score, is_control, own_systems, scoreboard
+from cocktail.tasks.scores import Score
 from cocktail.types import Localization, MixtureBatch, UsageError
 from tests.studies.test_comparison import side as separated
 from tests.tasks.localization.test_tables import mixture, source, table

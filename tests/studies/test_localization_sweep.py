@@ -8,7 +8,7 @@ import pyarrow as pa
 import pytest
 import torch
 
-from cocktail.config.experiment import Mixing
+from cocktail.config.mixing import Mixing
 from cocktail.report.page import Heading, Picture, Sounds, Table
 from cocktail.studies.sweep import Sweep, difference
 from cocktail.studies.sweep_examples import example_parts

@@ -4,9 +4,11 @@ import numpy as np
 import pytest
 import torch
 
-from cocktail.config.experiment import Evaluation
+from cocktail.config.evaluation import Evaluation
+from cocktail.tasks.choice import task_of
 from cocktail.tasks.localization.results import LOCALIZATION_RESULTS
-from cocktail.tasks.task import Localizing, Separating, task_of
+from cocktail.tasks.localization.task import Localizing
+from cocktail.tasks.separation.task import Separating
 from cocktail.types import Localization, MixtureBatch
 from tests.made.shapes_and_tones import SIDE, scenes
 from tests.models.test_avgn import SMALL, C

@@ -19,16 +19,17 @@ from torch.multiprocessing.spawn import spawn
 
 from cocktail.audio.power_spectrum import PowerSpectrumConfig
 from cocktail.audio.stft import FrontEndConfig
-from cocktail.config.experiment import Training
+from cocktail.config.training import Training
 from cocktail.metrics.classification import confusion_counts
 from cocktail.models.avgn import AVGNConfig
 from cocktail.models.sgn import SGNConfig
 from cocktail.numerics.randomness import draw_rows
 from cocktail.train.checkpoint import CheckpointStore, load_checkpoint
-from cocktail.train.look import Look, Place
+from cocktail.train.look import Look
 from cocktail.train.loop import train
 from cocktail.train.update import NonFiniteLossError
 from cocktail.train.validation import Validation
+from cocktail.train.worker import Place
 from cocktail.types import MixtureBatch, share_of
 
 SETTINGS = Training(

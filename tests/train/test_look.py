@@ -7,8 +7,9 @@ import torch
 from torch import nn
 
 from cocktail.train.checkpoint import CheckpointStore
-from cocktail.train.look import Look, Place
+from cocktail.train.look import Look
 from cocktail.train.loop import train
+from cocktail.train.worker import Place
 from tests.train.test_loop import SETTINGS, Noise, Regressor, run, weights_hash
 
 

@@ -9,12 +9,12 @@ import pytest
 import torch
 from torch import nn
 
-from cocktail.config.experiment import Training
+from cocktail.config.training import Training
 from cocktail.train.checkpoint import CheckpointStore, load_checkpoint
-from cocktail.train.look import Place
 from cocktail.train.loop import FirstBatches, train
 from cocktail.train.update import NonFiniteLossError
 from cocktail.train.validation import Validation
+from cocktail.train.worker import Place
 from cocktail.types import MixtureBatch, Reading, UsageError
 
 SETTINGS = Training(

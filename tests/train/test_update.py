@@ -9,9 +9,9 @@ import pytest
 import torch
 from torch import nn
 
-from cocktail.config.experiment import Training
-from cocktail.train.look import Place
+from cocktail.config.training import Training
 from cocktail.train.update import NonFiniteLossError, Update
+from cocktail.train.worker import Place
 
 HERE = Place(device=torch.device("cpu"))
 SGD = Training(optimizer="sgd", learning_rate=0.1, weight_decay=0.0)

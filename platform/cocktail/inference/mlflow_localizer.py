@@ -9,7 +9,7 @@ import torch
 from mlflow.models import set_model
 from mlflow.pyfunc.model import PythonModel, PythonModelContext
 
-from cocktail.evaluate import load_trained
+from cocktail.inference.trained import load_trained
 from cocktail.types import UsageError, class_ids_of
 
 

@@ -17,7 +17,7 @@ from mlflow.models import ModelSignature
 from mlflow.tracking import MlflowClient
 from mlflow.types import ColSpec, ParamSchema, ParamSpec, Schema, TensorSpec
 
-from cocktail.evaluate import Trained, load_trained
+from cocktail.inference.trained import Trained, load_trained
 from cocktail.tracking.run import TrackedRun
 from cocktail.train.checkpoint import CheckpointStore, load_checkpoint, read_about, read_identity
 from cocktail.types import Localizer

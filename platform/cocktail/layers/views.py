@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from cocktail.audio.power_spectrum import PowerSpectrumConfig
-from cocktail.config.experiment import Mixing
+from cocktail.config.mixing import Mixing
 from cocktail.layers.resnet import stride_of
 from cocktail.numerics.precision import at_least_float32
 from cocktail.types import UsageError

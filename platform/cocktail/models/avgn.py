@@ -20,14 +20,15 @@ from torch.nn import functional as F
 
 from cocktail.audio.mixing import superpose
 from cocktail.audio.power_spectrum import LogPowerSpectrum, PowerSpectrumConfig
-from cocktail.config.experiment import Mixing
+from cocktail.config.mixing import Mixing
+from cocktail.layers.classes import classes_among, most_probable
 from cocktail.layers.encoders import AudioEncoder, VisualEncoder, unit
 from cocktail.layers.grouping import CategoryGrouping, GroupViTGrouping
 from cocktail.layers.object_prior import ObjectPrior
 from cocktail.layers.transformer import LiteralAttention, TransformerBlock, initialize
 from cocktail.layers.views import View, require_pictures, to_pictures, view_names, view_of, views_of
 from cocktail.losses.contrast import audio_visual_contrast
-from cocktail.metrics.classification import classes_among, confusion_counts, most_probable, token_counts
+from cocktail.metrics.classification import confusion_counts, token_counts
 from cocktail.numerics.precision import at_least_float32
 from cocktail.types import NO_CLASS, Localization, MixtureBatch, UsageError
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import ClassVar, Literal
 
 from cocktail.audio.power_spectrum import PowerSpectrumConfig
-from cocktail.config.experiment import Mixing
+from cocktail.config.mixing import Mixing
 from cocktail.layers.views import View
 from cocktail.models.avgn import AVGN, AVGNConfig
 

@@ -22,12 +22,13 @@ from torch.nn import functional as F
 from cocktail.audio.masks import ideal_binary_mask, ideal_ratio_mask
 from cocktail.audio.mixing import mix
 from cocktail.audio.stft import FrontEnd, FrontEndConfig
-from cocktail.config.experiment import Mixing
+from cocktail.config.mixing import Mixing
+from cocktail.layers.classes import classes_among, most_probable
 from cocktail.layers.grouping import CategoryGrouping, GroupViTGrouping
 from cocktail.layers.mask_head import MaskHead
 from cocktail.layers.transformer import LiteralAttention, TransformerBlock, initialize
 from cocktail.layers.unet import UNet
-from cocktail.metrics.classification import classes_among, confusion_counts, most_probable, token_counts
+from cocktail.metrics.classification import confusion_counts, token_counts
 from cocktail.numerics.precision import at_least_float32
 from cocktail.types import NO_CLASS, MixtureBatch, Separation, UsageError
 

@@ -19,7 +19,7 @@ from pathlib import Path
 import numpy as np
 import soundfile
 
-from cocktail.tasks.separation.tables import is_number_column, markdown_table
+from cocktail.report.markdown import is_number_column, markdown_table
 
 REPORT_NAME, PAGE_NAME = "report.md", "report.html"
 

@@ -22,12 +22,14 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 from cocktail.metrics.bootstrap import paired_bootstrap
+from cocktail.report.markdown import markdown_table
 from cocktail.storage import is_remote
 from cocktail.studies.scored_run import LoadTrained, ReadMixtures, ScoredRun, load_model, read_scored
+from cocktail.tasks.choice import is_control, own_systems, together
 from cocktail.tasks.localization.examples import localize_examples, store_example
-from cocktail.tasks.scores import Score, Scoreboard, has_scores, is_control, own_systems, together
+from cocktail.tasks.rows import class_name
+from cocktail.tasks.scores import Score, Scoreboard, has_scores
 from cocktail.tasks.separation.examples import store_examples
-from cocktail.tasks.separation.tables import class_name, markdown_table
 from cocktail.types import Localizer, MixtureBatch, Separation, Separator, UsageError
 
 _TESTED_ON = (

@@ -10,9 +10,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from cocktail.config.experiment import Mixing
+from cocktail.config.mixing import Mixing
 from cocktail.storage import read_bytes
-from cocktail.tasks.scores import Scoreboard, own_systems, require_results, scoreboard
+from cocktail.tasks.choice import own_systems, require_results, scoreboard
+from cocktail.tasks.scores import Scoreboard
 from cocktail.types import MixtureBatch, UsageError
 
 RESULTS_NAME, TEST_LIST_NAME = "results.parquet", "test_list.parquet"
@@ -85,7 +86,7 @@ def _read_parquet(location: str) -> pa.Table:
 
 
 LoadTrained = Callable[[str], Any]
-"""From the location of a checkpoint to a `cocktail.evaluate.Trained`."""
+"""From the location of a checkpoint to a `cocktail.inference.trained.Trained`."""
 ReadMixtures = Callable[[ScoredRun, pa.Table, Mixing], MixtureBatch]
 """From rows of a run's test list to the mixtures, out of its shards."""
 

@@ -22,7 +22,8 @@ from cocktail.metrics.bootstrap import Interval, crossed_bootstrap, paired_boots
 from cocktail.report.learning import History
 from cocktail.studies.paper import Paper, paper_with
 from cocktail.studies.scored_run import ScoredRun
-from cocktail.tasks.scores import Scoreboard, ScoreGroup, together
+from cocktail.tasks.choice import together
+from cocktail.tasks.scores import Scoreboard, ScoreGroup
 from cocktail.types import UsageError
 
 SEED = "seed"
@@ -349,3 +350,8 @@ def _ranks(values: Sequence[Any]) -> dict[str, int]:
     are_numbers = all(isinstance(value, int | float) for value in values)
     ordered = sorted(set(values)) if are_numbers else values
     return {key: rank for rank, key in enumerate(dict.fromkeys(_key(value) for value in ordered))}
+
+
+def first_seed(setting: Setting) -> Trial:
+    """The trial that stands for a setting with scores where one has to."""
+    return next(iter(setting.seeds.values()))

@@ -18,11 +18,12 @@ from cocktail.audio.mixing import mix
 from cocktail.report.figures import panel
 from cocktail.report.page import Heading, Part, Picture, Table, Text, players
 from cocktail.studies.scored_run import LoadTrained, ReadMixtures, load_model, read_scored
-from cocktail.studies.sweep import Setting, Trial
+from cocktail.studies.sweep import Setting, first_seed
 from cocktail.studies.sweep_figures import to_png, unmathed
 from cocktail.tasks.localization.examples import LocalizedExample, localize_examples, localized_parts
+from cocktail.tasks.rows import names_of
 from cocktail.tasks.scores import ScoreGroup
-from cocktail.tasks.separation.examples import align, names_of
+from cocktail.tasks.separation.examples import align
 from cocktail.types import Localizer, MixtureBatch, UsageError
 
 OVERLAY_DPI, OVERLAY_COLOURS = 80, 256
@@ -52,11 +53,6 @@ class Estimates:
     """[N, T]."""
     class_names: list[str]
     sample_rate_hz: int
-
-
-def first_seed(setting: Setting) -> Trial:
-    """The trial that stands for a setting with scores where one has to."""
-    return next(iter(setting.seeds.values()))
 
 
 def choose_examples(settings: Sequence[Setting], reference: Setting, score: str, count: int) -> list[Example]:
@@ -109,7 +105,7 @@ def show_by(
 
 
 def separate(trained: Any, batch: MixtureBatch, sample_rate_hz: int) -> dict[str, Estimates]:
-    """Estimates of mixtures by a `cocktail.evaluate.Trained`, by id."""
+    """Estimates of mixtures by a `cocktail.inference.trained.Trained`, by id."""
     with torch.inference_mode():
         mixtures, references = mix(batch)
         separation = trained.model.separate(mixtures, batch.class_ids)

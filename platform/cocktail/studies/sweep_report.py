@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pyarrow as pa
 
+from cocktail.report.markdown import format_cell
 from cocktail.report.page import Folded, Heading, Part, Picture, Table, Text, store_report
 from cocktail.studies.scored_run import LoadTrained, ReadMixtures, load_model
 from cocktail.studies.sweep import FINISHED, Setting, Sweep, Trial
@@ -31,7 +32,6 @@ from cocktail.studies.sweep_tables import (
 )
 from cocktail.tasks.localization.results import CENTRED_BOX, CONSTANT_MAP
 from cocktail.tasks.scores import Score
-from cocktail.tasks.separation.tables import format_cell
 from cocktail.types import UsageError
 
 FLOORS = ("mixture", CONSTANT_MAP, CENTRED_BOX)

@@ -12,9 +12,9 @@ import pyarrow as pa
 from cocktail.metrics.bootstrap import Interval
 from cocktail.report.page import Table
 from cocktail.studies.paper import Column, Paper, PaperTable
-from cocktail.studies.sweep import SEED, Setting, Summary, Sweep, difference
-from cocktail.studies.sweep_examples import first_seed
-from cocktail.tasks.scores import Score, Scoreboard, ScoreGroup, is_control
+from cocktail.studies.sweep import SEED, Setting, Summary, Sweep, difference, first_seed
+from cocktail.tasks.choice import is_control
+from cocktail.tasks.scores import Score, Scoreboard, ScoreGroup
 
 
 @dataclass(frozen=True, kw_only=True)

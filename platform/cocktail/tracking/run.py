@@ -99,7 +99,7 @@ class TrackedRun:
 
         `artifacts` is where a database without a server keeps files; `parent` is the id of the run that this one is
         nested in. A param is written once. Runs of the experiment whose process has died on this host are closed.
-        Raises UsageError if the run was recorded under another `key` (`cocktail.config.experiment.run_key`).
+        Raises UsageError if the run was recorded under another `key` (`cocktail.config.identity.run_key`).
         """
         logging.getLogger("alembic").setLevel(logging.WARNING)
         process = this_process()

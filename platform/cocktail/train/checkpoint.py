@@ -36,7 +36,7 @@ class CheckpointStore:
 
     folder: str
     about: dict[str, Any] = field(default_factory=dict)
-    """Plain values that each checkpoint carries for those who use it later (`cocktail.evaluate.about`)."""
+    """Plain values that each checkpoint carries for those who use it later (`cocktail.inference.trained.about`)."""
 
     def save(
         self, step: int, state: dict[str, Any], identity: dict[str, Any], keep: int, best: int | None = None
@@ -44,7 +44,7 @@ class CheckpointStore:
         """Commit a checkpoint, then delete all but the newest `keep` and that of step `best`. Returns its location.
 
         `state` holds tensors and plain values; `identity` is what decides the run's results
-        (`cocktail.config.experiment.identity`), and a checkpoint is only continued under the same.
+        (`cocktail.config.identity.identity`), and a checkpoint is only continued under the same.
         """
         return self._commit(step, _pack(state), identity, keep, best)
 
@@ -170,7 +170,7 @@ def step_of(location: str) -> int:
 
 
 def read_about(location: str) -> dict[str, Any]:
-    """What a checkpoint carries for those who use it: see `cocktail.evaluate.about`. Raises UsageError."""
+    """What a checkpoint carries for those who use it: see `cocktail.inference.trained.about`. Raises UsageError."""
     return _read_meta(location)["about"]
 
 

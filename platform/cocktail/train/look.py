@@ -10,28 +10,13 @@ import torch.distributed as dist
 from torch import Tensor, nn
 
 from cocktail.metrics.classification import precision_recall_f1
+from cocktail.train.worker import Place, share_buffers
 from cocktail.types import Classifier, MixtureBatch
 
 FIRST_LOOKS = 256
 """Recognition is learned early: up to this step there is a look after each power of two."""
 FIRST_STEPS = 200
 """Up to this one, each step is followed by a look at what can be seen without a mixture."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Place:
-    """Where this process trains, among how many."""
-
-    device: torch.device
-    rank: int = 0
-    world_size: int = 1
-
-
-def share_buffers(model: nn.Module, place: Place) -> None:
-    """Give all workers the first one's running statistics: those that checkpoints hold."""
-    if place.world_size > 1:
-        for buffer in model.buffers():
-            dist.broadcast(buffer, 0)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -22,14 +22,15 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
-from cocktail.config.experiment import Training
+from cocktail.config.training import Training
 from cocktail.numerics.batch_norm import own_buffers, set_counted, synchronize_batch_norm
 from cocktail.numerics.randomness import rows_of_batch
 from cocktail.train.checkpoint import CheckpointStore, CheckpointWriter, load_checkpoint, require_identity
-from cocktail.train.look import Look, Place
+from cocktail.train.look import Look
 from cocktail.train.meter import Meter
 from cocktail.train.update import Update
 from cocktail.train.validation import EarlyStopping, Validation
+from cocktail.train.worker import Place
 from cocktail.types import BatchSource, MixtureBatch, UsageError, share_of
 
 

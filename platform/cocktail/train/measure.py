@@ -16,9 +16,9 @@ import torch
 
 from cocktail.cluster.connection import quiet_ray
 from cocktail.config.experiment import Experiment
-from cocktail.train.look import Place
 from cocktail.train.loop import Steps, autocast_dtype, on_device
 from cocktail.train.update import Update
+from cocktail.train.worker import Place
 from cocktail.types import BatchSource, share_of
 
 STEPS = 4

@@ -11,7 +11,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from cocktail.train.look import Place
+from cocktail.train.worker import Place
 from cocktail.types import Reading
 
 _READING = [field.name for field in fields(Reading)]

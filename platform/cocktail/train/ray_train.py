@@ -21,17 +21,19 @@ from ray.train.v2.api.exceptions import TrainingFailedError
 from ray.tune.integration.ray_train import TuneReportCallback
 
 from cocktail.cluster.connection import find_cause, num_nodes, quiet_ray, trials_at_once
-from cocktail.config.experiment import Experiment, Resources
+from cocktail.config.experiment import Experiment
+from cocktail.config.resources import Resources
 from cocktail.storage import StorageError, delete_file, exists, join, read_bytes, resolve, write_atomic
 from cocktail.tracking.outages import OutageError
 from cocktail.tracking.run import TrackedRun
 from cocktail.tracking.spool import MetricSpool
 from cocktail.train.checkpoint import CheckpointStore, require_identity
 from cocktail.train.initial_weights import load_initial
-from cocktail.train.look import Look, Place
+from cocktail.train.look import Look
 from cocktail.train.loop import FirstBatches, train
 from cocktail.train.update import NonFiniteLossError
 from cocktail.train.validation import Validation
+from cocktail.train.worker import Place
 from cocktail.types import BatchSource, MixtureBatch, UsageError
 
 ReadBatches = Callable[[], tuple[MixtureBatch, ...]]

@@ -15,8 +15,8 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
-from cocktail.config.experiment import Training
-from cocktail.train.look import Place
+from cocktail.config.training import Training
+from cocktail.train.worker import Place
 
 STEPS_LATER = 2
 """How far the guard stays behind a GPU; so far may the host run ahead of it, too."""

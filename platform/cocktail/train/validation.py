@@ -10,8 +10,8 @@ import torch
 import torch.distributed as dist
 from torch import nn
 
-from cocktail.train.look import Place, share_buffers
 from cocktail.train.update import NonFiniteLossError
+from cocktail.train.worker import Place, share_buffers
 from cocktail.types import MixtureBatch
 
 

@@ -11,9 +11,9 @@ from cocktail.config.experiment import Experiment
 from cocktail.models.ez_vsl import EZVSLConfig
 from cocktail.train.initial_weights import InitialWeights
 from cocktail.types import UsageError
-from pipelines.sweeps import sweep as sweeping
 from jobs.ez_vsl_vggsound import PAPER
-from pipelines.experiments.planned import with_whole_paths
+from pipelines.experiments.locations import with_whole_paths
+from pipelines.sweeps import sweep as sweeping
 from pipelines.sweeps.grids import PlannedTrial
 from pipelines.sweeps.options import SweepOptions
 

@@ -9,15 +9,16 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from cocktail.config.experiment import Evaluation
-from cocktail.evaluate import Trained
+from cocktail.config.evaluation import Evaluation
+from cocktail.inference.trained import Trained
 from cocktail.studies.scored_run import ScoredRun
 from cocktail.tasks.separation.report import metrics_of, tables_by_number
 from cocktail.tasks.separation.results import RESULTS
 from cocktail.types import UsageError
 from jobs import sgn_musdb18
 from pipelines.datasets.index import IndexRow, make_index
-from pipelines.experiments.scoring import Scoring, in_classes_of, make_test_list, rules_of
+from pipelines.experiments.scoring import Scoring, rules_of
+from pipelines.mixtures.evaluation import in_classes_of, make_test_list
 from tests.made.small_experiment import SMALL
 from tests.made.toy_shards import CLASSES, RATE, make_toy_shards, toy_clip, write_shards
 from tests.studies.test_localization_comparison import LeftHalf

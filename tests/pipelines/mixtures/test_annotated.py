@@ -5,7 +5,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from cocktail.config.experiment import Evaluation, Mixing
+from cocktail.config.evaluation import Evaluation
+from cocktail.config.mixing import Mixing
 from cocktail.types import UsageError
 from pipelines.mixtures.batches import read_mixtures
 from pipelines.mixtures.plan import describe, plan_test

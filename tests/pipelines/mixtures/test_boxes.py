@@ -6,7 +6,8 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from cocktail.config.experiment import Evaluation, Mixing
+from cocktail.config.evaluation import Evaluation
+from cocktail.config.mixing import Mixing
 from cocktail.types import NO_CLASS
 from pipelines.datasets.index import BOX
 from pipelines.mixtures.boxes import NO_SOURCE, boxes_of_pictures, in_class_ids

@@ -8,7 +8,8 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 
-from cocktail.config.experiment import Evaluation, Mixing
+from cocktail.config.evaluation import Evaluation
+from cocktail.config.mixing import Mixing
 from cocktail.types import UsageError
 from pipelines.mixtures.frozen_list import read_test_list, split_of, write_test_list
 from pipelines.mixtures.plan import plan_hash, plan_test

@@ -14,7 +14,8 @@ import xxhash
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from cocktail.config.experiment import Evaluation, Mixing
+from cocktail.config.evaluation import Evaluation
+from cocktail.config.mixing import Mixing
 from cocktail.types import UsageError
 from pipelines.mixtures import plan as plans
 from pipelines.mixtures.plan import plan_hash

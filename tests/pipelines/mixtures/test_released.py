@@ -7,7 +7,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from cocktail.config.experiment import Evaluation, Mixing
+from cocktail.config.evaluation import Evaluation
+from cocktail.config.mixing import Mixing
 from cocktail.types import UsageError
 from pipelines.datasets.index import IndexRow, make_index
 from pipelines.mixtures.plan import describe, mixtures_per_epoch, plan_epoch, plan_test

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from cocktail.config.experiment import Evaluation, Mixing
+from cocktail.config.evaluation import Evaluation
+from cocktail.config.mixing import Mixing
 from cocktail.media.clips import Clip
 from cocktail.media.pictures import to_jpeg
 from cocktail.types import NO_CLASS, UsageError

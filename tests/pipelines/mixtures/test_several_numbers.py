@@ -5,7 +5,8 @@ from dataclasses import replace
 import pyarrow as pa
 import pytest
 
-from cocktail.config.experiment import Evaluation, Mixing
+from cocktail.config.evaluation import Evaluation
+from cocktail.config.mixing import Mixing
 from cocktail.types import UsageError
 from pipelines.mixtures.batches import read_mixtures
 from pipelines.mixtures.frozen_list import read_test_list, write_test_list

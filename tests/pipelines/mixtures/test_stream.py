@@ -9,7 +9,7 @@ import pytest
 import ray
 import ray.data
 
-from cocktail.config.experiment import Mixing
+from cocktail.config.mixing import Mixing
 from cocktail.types import UsageError
 from pipelines.mixtures.stream import MixtureStream
 from tests.made.toy_shards import RATE, make_toy_shards

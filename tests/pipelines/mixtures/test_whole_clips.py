@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from cocktail.audio.mixing import superpose
-from cocktail.config.experiment import Evaluation, Mixing
+from cocktail.config.evaluation import Evaluation
+from cocktail.config.mixing import Mixing
 from cocktail.types import NO_CLASS, UsageError
 from pipelines.mixtures.batches import read_mixtures, to_batch
 from pipelines.mixtures.frozen_list import read_test_list, write_test_list

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from cocktail.config.experiment import Mixing
+from cocktail.config.mixing import Mixing
 from cocktail.storage import list_names, read_bytes, write_atomic
 from cocktail.types import UsageError
 from pipelines.mixtures.stream import MixtureStream

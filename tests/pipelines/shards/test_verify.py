@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from cocktail.config.experiment import Mixing
+from cocktail.config.mixing import Mixing
 from cocktail.types import UsageError
 from pipelines.mixtures.plan import plan_epoch
 from pipelines.mixtures.pool import usable_clips

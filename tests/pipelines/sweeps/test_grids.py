@@ -4,7 +4,8 @@ from dataclasses import asdict
 
 import pytest
 
-from cocktail.config.experiment import Experiment, flatten
+from cocktail.config.experiment import Experiment
+from cocktail.config.settings import flatten
 from cocktail.models.avgn import AVGNConfig
 from cocktail.models.sgn import SGNConfig
 from cocktail.types import UsageError

@@ -9,7 +9,8 @@ from typing import cast
 
 import pytest
 
-from cocktail.config.experiment import Evaluation, Experiment
+from cocktail.config.evaluation import Evaluation
+from cocktail.config.experiment import Experiment
 from cocktail.models.sgn import SGNConfig
 from cocktail.storage import write_atomic
 from cocktail.tracking.outages import OutageError

@@ -7,16 +7,16 @@ import pyarrow as pa
 import pytest
 
 from cocktail.metrics.bootstrap import paired_bootstrap
+from cocktail.report.markdown import markdown_table, to_markdown
 from cocktail.tasks.separation.results import RESULTS
 from cocktail.tasks.separation.tables import (
+    HEADERS,
     SCORES,
     by_class,
     by_class_pair,
     markdown,
-    markdown_table,
     presence_scores,
     summarise,
-    to_markdown,
 )
 
 CLASSES = ("bell", "drum", "harp")
@@ -150,7 +150,7 @@ def test_classes_have_the_means_over_their_own_sources_the_best_first():
     assert classes["class"].to_pylist() == ["unlabelled", "drum", "bell"]
     assert classes["sources"].to_pylist() == [1, 1, 2]
     assert classes["sdr"].to_pylist() == classes["si_sdri"].to_pylist() == [7.0, 5.0, 2.0]
-    header, _, first, *_ = to_markdown(classes).splitlines()
+    header, _, first, *_ = to_markdown(classes, HEADERS).splitlines()
     assert header == "| class      | sources |  SDR |  SIR |  SAR | SI-SDR | SI-SDRi |"
     assert first == " | ".join(["| unlabelled", "      1", "7.00", "7.00", "7.00", "  7.00", "   7.00 |"])
 
@@ -182,7 +182,7 @@ def test_a_class_that_is_mixed_with_itself_is_a_pair_and_each_mixture_counts_onc
 def test_tables_of_nothing_are_empty():
     results = table(rows("a", (BELL, None)))
     assert len(by_class(results, "model", CLASSES)) == len(by_class_pair(results, "model", CLASSES)) == 0
-    assert len(to_markdown(by_class(results, "model", CLASSES)).splitlines()) == 2
+    assert len(to_markdown(by_class(results, "model", CLASSES), HEADERS).splitlines()) == 2
 
 
 def test_presence_is_scored_once_a_mixture():

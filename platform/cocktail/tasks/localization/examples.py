@@ -24,8 +24,7 @@ from cocktail.tasks.localization.overlays import Scene, Shown, overlays_figure
 from cocktail.tasks.localization.results import CENTRED_BOX, CONSTANT_MAP, LocalizedMixtures, score_maps
 from cocktail.tasks.localization.rules import ScoringRules
 from cocktail.tasks.localization.tables import percent
-from cocktail.tasks.separation.examples import names_of
-from cocktail.tasks.separation.tables import class_name, rows_of
+from cocktail.tasks.rows import class_name, names_of, rows_of
 from cocktail.types import NO_CLASS, Localization, Localizer, MixtureBatch
 
 FIGURE_DPI = 90

@@ -11,6 +11,7 @@ import pyarrow.parquet as pq
 from matplotlib.figure import Figure
 
 from cocktail.report.learning import learning_figure
+from cocktail.report.markdown import markdown_table
 from cocktail.report.page import PAGE_NAME, Heading, Part, Picture, Table, Text, to_html
 from cocktail.report.vectors import VectorScores, vectors_of, vectors_panel
 from cocktail.tasks.localization.examples import (
@@ -33,8 +34,8 @@ from cocktail.tasks.localization.tables import (
     summarise,
     system_table,
 )
+from cocktail.tasks.presence import PresenceScores
 from cocktail.tasks.report import Report, Subject
-from cocktail.tasks.separation.tables import PresenceScores, markdown_table
 
 FIGURE_DPI = 100
 VECTORS_NAME, LEARNING_NAME = "vectors.png", "learning.png"

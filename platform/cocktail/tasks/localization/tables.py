@@ -21,9 +21,11 @@ import torch
 
 from cocktail.metrics.bootstrap import paired_bootstrap
 from cocktail.metrics.localization import areas, auc, ciou, success
+from cocktail.report.markdown import markdown_table
 from cocktail.tasks.localization.results import EXCLUDED, SAME_CLASS
 from cocktail.tasks.localization.rules import RULES, ScoringRules
-from cocktail.tasks.separation.tables import PresenceScores, class_name, markdown_table, presence_in, rows_of
+from cocktail.tasks.presence import PresenceScores, presence_in
+from cocktail.tasks.rows import class_name, rows_of
 
 SCORES = ("ap", "ap_best_order", "iou_peak", "iou_half", "iou_fixed")
 INTERVAL = "95 % interval"

@@ -17,6 +17,7 @@ from torch import Tensor
 from cocktail.audio.mixing import mix
 from cocktail.metrics.separation import LIMIT_DB, is_silent, match, si_sdr_pairs
 from cocktail.report.figures import masks_figure, panel, patch_grid, write_sounds
+from cocktail.tasks.rows import names_of
 from cocktail.types import MixtureBatch, Separation, Separator
 
 FIGURE_DPI = 90
@@ -111,11 +112,6 @@ def fits(separation: Separation, b: int, count: int) -> bool:
     class_ids = separation.class_ids[b]
     found = int((class_ids >= 0).sum())
     return found == count if found else len(class_ids) >= count
-
-
-def names_of(class_ids: Tensor, classes: tuple[str, ...]) -> list[str]:
-    """Names of the classes [N]; sources without one are numbered."""
-    return [classes[i] if i >= 0 else f"source {n + 1}" for n, i in enumerate(class_ids.tolist())]
 
 
 def insight(separation: Separation, b: int, class_ids: Tensor, classes: tuple[str, ...]) -> dict[str, Any]:

@@ -8,7 +8,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from cocktail.tasks.separation.tables import markdown_table
+from cocktail.report.markdown import markdown_table
 
 COLUMNS = (
     "mixture_id",

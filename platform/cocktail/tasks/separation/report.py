@@ -10,12 +10,13 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from cocktail.report.learning import learning_figure
+from cocktail.report.markdown import to_markdown
 from cocktail.report.vectors import VectorScores, vectors_figure, vectors_of
 from cocktail.tasks.report import Report, Subject
 from cocktail.tasks.separation.class_pairs import pair_figure
 from cocktail.tasks.separation.examples import store_examples
 from cocktail.tasks.separation.fuss import fuss_report
-from cocktail.tasks.separation.tables import by_class, by_class_pair, markdown, presence_scores, summarise, to_markdown
+from cocktail.tasks.separation.tables import HEADERS, by_class, by_class_pair, markdown, presence_scores, summarise
 
 
 def separation_report(results: pa.Table, subject: Subject, folder: Path) -> Report:
@@ -33,7 +34,7 @@ def separation_report(results: pa.Table, subject: Subject, folder: Path) -> Repo
     pairs = by_class_pair(results, subject.name, subject.classes)
     for kind, table in (("by_class", by_class(results, subject.name, subject.classes)), ("by_class_pair", pairs)):
         pq.write_table(table, folder / f"{kind}.parquet")
-        (folder / f"{kind}.md").write_text(to_markdown(table) + "\n")
+        (folder / f"{kind}.md").write_text(to_markdown(table, HEADERS) + "\n")
     vectors = _store_figures(results, pairs, subject, folder)
     if vectors is not None:
         sections.append(

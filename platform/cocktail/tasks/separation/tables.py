@@ -1,7 +1,7 @@
 """Results as tables that one reads: systems, classes, pairs of classes, and what a model says is in a mixture.
 
-All are made of a table of `cocktail.tasks.separation.results`. A mixture without a score for each of its sources (one of
-its references is silent) is left out of all of them, and counted.
+All are made of a table of `cocktail.tasks.separation.results`. A mixture without a score for each of its sources (one
+of its references is silent) is left out of all of them, and counted.
 
 Shape letters: C classes.
 """
@@ -16,16 +16,15 @@ from dataclasses import dataclass
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import torch
 
 from cocktail.metrics.bootstrap import paired_bootstrap
-from cocktail.metrics.classification import PrecisionRecallF1, confusion_counts, precision_recall_f1
+from cocktail.report.markdown import format_cell, format_interval, markdown_table
+from cocktail.tasks.presence import PresenceScores, presence_in
+from cocktail.tasks.rows import class_name, rows_of
 from cocktail.types import NO_CLASS
 
 SCORES = ("sdr", "sir", "sar", "si_sdr", "si_sdri")
 HEADERS = {"sdr": "SDR", "sir": "SIR", "sar": "SAR", "si_sdr": "SI-SDR", "si_sdri": "SI-SDRi"}
-UNLABELLED = "unlabelled"
-"""Stands for the class of a source without one."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -124,53 +123,6 @@ def markdown(summaries: list[Summary]) -> str:
     return markdown_table(["system", first, "95 % interval", *others, *counts], rows)
 
 
-def markdown_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """Cells as an aligned Markdown table: numbers to the right, text and the first column to the left."""
-    cells = [[cell.replace("|", "\\|") for cell in row] for row in (header, *rows)]
-    columns = list(zip(*cells, strict=True))
-    widths = [max(map(len, column)) for column in columns]
-    are_numbers = [False, *(is_number_column(column[1:]) for column in columns[1:])]
-
-    def line(row: list[str]) -> str:
-        padded = [
-            cell.rjust(width) if is_number else cell.ljust(width)
-            for cell, width, is_number in zip(row, widths, are_numbers, strict=True)
-        ]
-        return f"| {' | '.join(padded)} |"
-
-    rules = ["-" * (width + 1) + ("-", ":")[is_number] for width, is_number in zip(widths, are_numbers, strict=True)]
-    return "\n".join([line(cells[0]), f"|{'|'.join(rules)}|", *(line(row) for row in cells[1:])])
-
-
-def is_number_column(cells: Sequence[str]) -> bool:
-    """Whether each of a column's cells is a number, begins with one, or is empty."""
-    return all(cell[:1] in "+-0123456789" for cell in cells)
-
-
-def to_markdown(table: pa.Table) -> str:
-    """A table of `by_class` or `by_class_pair` as Markdown; scores in dB."""
-    header = [HEADERS[name] if name in HEADERS else name.replace("_", " ") for name in table.column_names]
-    return markdown_table(header, [[format_cell(value) for value in row.values()] for row in table.to_pylist()])
-
-
-def format_cell(value: str | int | float | None) -> str:
-    """Two decimals for what is not whole; nothing for what is not there."""
-    if value is None or value != value:  # not a number
-        return ""
-    return f"{round(value, 2) + 0.0:.2f}" if isinstance(value, float) else str(value)  # no -0.00
-
-
-def format_interval(interval: tuple[float, float] | None) -> str:
-    return "" if interval is None else f"{interval[0]:.2f} to {interval[1]:.2f}"
-
-
-def class_name(classes: Sequence[str], class_id: int) -> str:
-    """The name of a class; its number where the names are not known."""
-    if class_id == NO_CLASS:
-        return UNLABELLED
-    return classes[class_id] if classes else f"class {class_id}"
-
-
 def by_class(results: pa.Table, system: str, classes: Sequence[str]) -> pa.Table:
     """A row a class that has scores, the highest SDR first: `class`, `sources`, and means of SCORES over its sources.
 
@@ -217,31 +169,11 @@ def by_class_pair(results: pa.Table, system: str, classes: Sequence[str]) -> pa.
     return table.sort_by([("sdr", "descending"), ("class_a", "ascending"), ("class_b", "ascending")])
 
 
-@dataclass(frozen=True, kw_only=True)
-class PresenceScores:
-    """How well a model says which classes are in a mixture: those of presence above 0.5. Higher is better."""
-
-    micro: PrecisionRecallF1
-    """Of all decisions together."""
-    macro: PrecisionRecallF1
-    """The mean over classes, those that never occur among them."""
-    num_mixtures: int
-
-    @property
-    def values(self) -> dict[str, float]:
-        """The scores by name, as metrics are logged: `micro_precision` ... `macro_f1`."""
-        averages = {"micro": self.micro, "macro": self.macro}
-        return {
-            f"{name}_{score}": value for name, scores in averages.items() for score, value in scores._asdict().items()
-        }
-
-    def describe(self) -> str:
-        """The scores as a Markdown table."""
-        rows = [
-            [name, *(f"{value:.3f}" for value in scores), str(self.num_mixtures)]
-            for name, scores in (("micro", self.micro), ("macro", self.macro))
-        ]
-        return markdown_table(["classes present", "precision", "recall", "F1", "mixtures"], rows)
+def _scored_rows(results: pa.Table, system: str) -> pa.Table:
+    """A system's rows of the mixtures that have scores."""
+    mixtures = mixture_scores(results, system)
+    scored = mixtures.filter(has_scores(mixtures))["mixture_id"].to_pylist()
+    return rows_of(rows_of(results, "system", [system]), "mixture_id", scored)
 
 
 def presence_scores(results: pa.Table, system: str, num_classes: int) -> PresenceScores | None:
@@ -251,40 +183,3 @@ def presence_scores(results: pa.Table, system: str, num_classes: int) -> Presenc
     system that predicts no classes.
     """
     return presence_in(_scored_rows(results, system), "predicted_classes", num_classes)
-
-
-def presence_in(rows: pa.Table, column: str, num_classes: int) -> PresenceScores | None:
-    """The classes in a column of a system's rows against those of each mixture's sources, as `presence_scores`."""
-    rows = rows.select(["mixture_id", "class_id", column])
-    truth: dict[str, set[int]] = defaultdict(set)
-    predicted: dict[str, set[int]] = {}
-    for mixture_id, class_id, classes in zip(*rows.to_pydict().values(), strict=True):
-        truth[mixture_id].add(class_id)
-        if classes is not None:
-            predicted[mixture_id] = set(classes)
-    known = [mixture_id for mixture_id in predicted if NO_CLASS not in truth[mixture_id]]
-    if not known:
-        return None
-
-    def table(sets: dict[str, set[int]]) -> torch.Tensor:
-        """bool [mixtures, C]."""
-        return torch.tensor([[class_id in sets[name] for class_id in range(num_classes)] for name in known])
-
-    counts = confusion_counts(table(predicted), table(truth))
-    return PresenceScores(
-        micro=precision_recall_f1(counts, "micro"),
-        macro=precision_recall_f1(counts, "macro"),
-        num_mixtures=len(known),
-    )
-
-
-def _scored_rows(results: pa.Table, system: str) -> pa.Table:
-    """A system's rows of the mixtures that have scores."""
-    mixtures = mixture_scores(results, system)
-    scored = mixtures.filter(has_scores(mixtures))["mixture_id"].to_pylist()
-    return rows_of(rows_of(results, "system", [system]), "mixture_id", scored)
-
-
-def rows_of(results: pa.Table, column: str, values: list[str]) -> pa.Table:
-    """The rows with one of the values in a column, in order: by a mask, as filters by expression promise no order."""
-    return results.filter(pc.is_in(results[column], pa.array(values, pa.string())))  # pyright: ignore[reportAttributeAccessIssue]

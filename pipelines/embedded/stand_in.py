@@ -1,0 +1,35 @@
+"""The shards of an experiment: those that are named, or the embedded corpus in their place."""
+
+from __future__ import annotations
+
+from cocktail.cluster.connection import connect, num_nodes
+from cocktail.config.experiment import Experiment
+from cocktail.storage import absolute, join
+from cocktail.types import UsageError
+from pipelines.datasets.vggsound import index_vggsound
+from pipelines.datasets.vggss import with_boxes
+from pipelines.embedded.corpus import make_embedded_corpus
+from pipelines.shards.manifest import Manifest, open_manifest
+from pipelines.shards.plan import SHARD_SCHEMA, ShardSettings
+from pipelines.shards.write import shard_dataset
+
+
+def open_data(experiment: Experiment, tracking_uri: str) -> Manifest:
+    """The shards that the experiment names, or those of the embedded corpus, made on first use."""
+    if experiment.data is not None:
+        return open_manifest(absolute(experiment.data, "--data"))
+    if "://" in experiment.output:
+        raise UsageError(
+            f"the embedded corpus is made on one machine, not in {experiment.output}: give --data, or a local --output"
+        )
+    connect(tracking_uri)
+    if num_nodes() > 1:
+        raise UsageError(
+            f"the embedded corpus is made on one machine's disk, and this cluster has {num_nodes()} nodes: give --data"
+        )
+    corpus = make_embedded_corpus(join(experiment.output, "embedded", "corpus"))
+    settings = ShardSettings(dataset="embedded", sample_rate_hz=experiment.mixing.sample_rate_hz, shard_mb=2.76)
+    version = SHARD_SCHEMA.rpartition("/")[2]
+    shards = join(experiment.output, "embedded", f"shards-with-boxes-{settings.sample_rate_hz}-{version}")
+    index = index_vggsound(str(corpus / "vggsound.csv"), str(corpus / "videos"))
+    return shard_dataset(with_boxes(index, str(corpus / "vggss.json")), settings, shards)

@@ -1,0 +1,60 @@
+"""Where the things of a run are: whole paths, its folder, and what it starts from."""
+
+from __future__ import annotations
+
+import dataclasses
+
+from cocktail.config.experiment import Experiment
+from cocktail.config.identity import run_key
+from cocktail.storage import absolute, exists, join, list_names
+from cocktail.train.initial_weights import InitialWeights
+from pipelines.shards.manifest import Manifest
+
+FINISHED = "finished.json"
+"""Marks a run that has its scores. The same command continues an unfinished run and otherwise starts a new one."""
+
+
+def initial_folder(experiment: Experiment) -> str:
+    """Where runs keep the weights that they start from."""
+    return join(experiment.output, "initial")
+
+
+def with_whole_paths(experiment: Experiment) -> Experiment:
+    """An experiment that means the same in every process: jobs run in a copy of the user's folder, trials in folders of
+    their own, parts of both on other nodes, and a checkpoint is scored from anywhere.
+
+    Raises UsageError, naming the option, for a relative path in a submitted job.
+    """
+
+    def whole(location: str | None, option: str) -> str | None:
+        return None if location is None else absolute(location, option)
+
+    evaluation, model = experiment.evaluation, experiment.model
+    weights = getattr(model, "initial_weights", "none")
+    if weights not in ("auto", "none"):
+        model = dataclasses.replace(model, initial_weights=absolute(weights, "--model.initial-weights"))
+    return dataclasses.replace(
+        experiment,
+        model=model,
+        evaluation=dataclasses.replace(
+            evaluation,
+            test_list=whole(evaluation.test_list, "--evaluation.test-list"),
+            data=whole(evaluation.data, "--evaluation.data"),
+        ),
+        data=whole(experiment.data, "--data"),
+        output=absolute(experiment.output, "--output"),
+    )
+
+
+def run_folder(experiment: Experiment, manifest: Manifest, initial: InitialWeights) -> str:
+    """The folder of the unfinished run of these settings, or of a new one."""
+    runs = join(experiment.output, "runs")
+    if experiment.run_name is not None:
+        return join(runs, experiment.run_name)
+    stem = f"{experiment.name}-{run_key(experiment, manifest.root_hash, initial.sha256)}-"
+    ends = [name.removeprefix(stem) for name in list_names(runs) if name.startswith(stem)]
+    numbers = [int(end) for end in ends if end.isdecimal()]
+    newest = max(numbers, default=0)
+    if newest and not exists(join(runs, f"{stem}{newest}", FINISHED)):
+        return join(runs, f"{stem}{newest}")
+    return join(runs, f"{stem}{newest + 1}")

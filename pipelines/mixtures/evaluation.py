@@ -1,0 +1,65 @@
+"""Test mixtures: which there are, in whose classes, and which of them no training clip has taught."""
+
+from __future__ import annotations
+
+import numpy as np
+import pyarrow as pa
+
+from cocktail.config.evaluation import Evaluation
+from cocktail.config.mixing import Mixing
+from cocktail.storage import absolute
+from cocktail.types import NO_CLASS, UsageError
+from pipelines.mixtures.frozen_list import read_test_list, split_of
+from pipelines.mixtures.plan import describe, plan_test, with_class_ids
+from pipelines.mixtures.pool import ClipPool, list_array, usable_clips
+from pipelines.shards.manifest import Manifest
+
+
+def make_test_list(manifest: Manifest, mixing: Mixing, evaluation: Evaluation) -> pa.Table:
+    """The frozen test mixtures: of the file that the settings name, or as they describe.
+
+    To be read with `evaluation.test_mixing(mixing)`.
+    """
+    mixing = evaluation.test_mixing(mixing)
+    if evaluation.test_list is not None:
+        location = absolute(evaluation.test_list, "--evaluation.test-list")
+        return read_test_list(location, usable_clips(manifest, mixing, split_of(location)))
+    pool = usable_clips(manifest, mixing, evaluation.split)
+    print(describe(pool, evaluation), flush=True)
+    return plan_test(pool, evaluation)
+
+
+def in_classes_of(classes: tuple[str, ...], manifest: Manifest, test_list: pa.Table) -> pa.Table:
+    """The test mixtures with the class ids of a model that knows `classes` in place of the data set's, by name.
+
+    Raises UsageError if there are classes in them that the model does not know.
+    """
+    places = {name: number for number, name in enumerate(classes)}
+    own = np.array([places.get(name, NO_CLASS) for name in manifest.classes], np.int32)
+    ids = np.unique(list_array(test_list["class_id"]).flatten().to_numpy())
+    unknown = sorted(manifest.classes[class_id] for class_id in ids[ids != NO_CLASS] if own[class_id] == NO_CLASS)
+    if unknown:
+        raise UsageError(
+            f"the model does not know {len(unknown)} classes of {manifest.folder}, among them {', '.join(unknown[:5])}:"
+            " test it on mixtures of the classes that it was trained on"
+        )
+    return with_class_ids(test_list, own)
+
+
+def told_untaught(untaught: tuple[str, ...], classes: tuple[str, ...], mixtures: pa.Table) -> str | None:
+    """Which classes are tested that no training clip has, and in how many mixtures: no model can know them."""
+    sought = {classes.index(name): 0 for name in untaught}
+    for class_ids in mixtures["class_id"].to_pylist():
+        for class_id in sought.keys() & set(class_ids):
+            sought[class_id] += 1
+    tested = {classes[class_id]: count for class_id, count in sought.items() if count}
+    if not tested:
+        return None
+    told = ", ".join(f"{name} ({count})" for name, count in tested.items())
+    return f"{len(tested)} classes are tested that no training clip has (test mixtures): {told}"
+
+
+def classes_without_clips(pool: ClipPool) -> tuple[str, ...]:
+    """Names of the data set's classes that no clip has."""
+    taught = set(list_array(pool.table["class_ids"]).flatten().to_pylist())
+    return tuple(name for class_id, name in enumerate(pool.manifest.classes) if class_id not in taught)

@@ -1,0 +1,37 @@
+"""The report of a sweep, out of MLflow and into it."""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+
+from cocktail.inference.trained import load_trained
+from cocktail.report.page import PAGE_NAME
+from cocktail.studies.scored_run import RESULTS_NAME, ScoredRun
+from cocktail.studies.sweep import Sweep
+from cocktail.studies.sweep_report import report_sweep
+from cocktail.tracking.run import TrackedRun, find_run
+from pipelines.experiments.scored_runs import read_scored_mixtures, scored_run
+
+DEFAULT_EXAMPLES = 2
+
+
+def store_sweep_report(
+    tracking_uri: str, parent: str, *, data: str | None = None, examples: int = DEFAULT_EXAMPLES
+) -> str:
+    """Store the report of a sweep, by its run's name or id, in the artifacts of its run. Returns the page's place."""
+    tracked = find_run(tracking_uri, parent)
+    with tempfile.TemporaryDirectory() as folder:
+        report(tracked, Path(folder, "report"), data, examples)
+        tracked.store(Path(folder))
+    return f"{tracked.artifacts}/report/{PAGE_NAME}"
+
+
+def report(parent: TrackedRun, folder: Path, data: str | None, examples: int) -> None:
+    """Write the report of a sweep into a folder."""
+
+    def scored(trial: TrackedRun) -> ScoredRun | None:
+        return scored_run(trial, data) if RESULTS_NAME in trial.stored else None
+
+    sweep = Sweep.of(parent, parent.children, scored)
+    report_sweep(folder, sweep, examples, load_trained, read_scored_mixtures)

@@ -1,0 +1,91 @@
+"""What a model is tested on."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from typing import Annotated, Literal
+
+import tyro
+
+from cocktail.config.mixing import Mixing
+from cocktail.types import require
+
+
+@dataclass(frozen=True, kw_only=True)
+class Evaluation:
+    """The frozen test mixtures and what is kept of them."""
+
+    split: str = "test"
+    """Split of the data set to test on (FUSS: eval; MUSIC split in two: val)."""
+    num_sources: tuple[int, ...] | None = None
+    """Numbers of sources to test on, one table each; None: those of training."""
+    arrangement: Literal["remixed", "released", "whole"] | None = None
+    """How test mixtures come about, as mixing.arrangement; None: as those of training."""
+    num_mixtures: int | None = 1000
+    """Test mixtures of each number of sources. Drawn ones are as many; clips are used again, in other pairs, if there
+    are fewer. Of those that can be counted (official pairs, whole released mixtures, single sources, whole clips,
+    annotated pictures) at most as many are taken, and all with None."""
+    pairs: Literal["drawn", "official"] = "drawn"
+    """Pairs of sources are drawn, or are those of the data set's own test list (VGGSound-Duet)."""
+    whole_groups: bool = False
+    """Of released mixtures, test those with as many sources as asked for, whole (FUSS); otherwise draw sources of each
+    (stems of MUSDB18)."""
+    crop: Literal["middle", "random", "annotated"] = "middle"
+    """Where test clips are cut. A middle that is silent is replaced by the loudest second. Annotated cuts single
+    sources and whole clips around each of their pictures that has boxes or a mask, which is then shown."""
+    test_list: str | None = None
+    """File of a list made by jobs/freeze_test_list.py; the settings above, but num_sources, are then not used."""
+    batch_size: int = 8
+    """Mixtures separated at a time."""
+    num_examples: int = 3
+    """Mixtures of which figures and wavs are stored."""
+    num_looks: int = 32
+    """Test mixtures on which training looks now and then how well classes are recognised. Nothing is decided by it."""
+    metrics: Annotated[Literal["batched", "reference"], tyro.conf.arg(aliases=["--metrics"])] = "batched"
+    """Who computes SDR, SIR and SAR: our batched BSS Eval, or mir_eval, the field's reference, far slower."""
+    peak_share: float = 0.5
+    """A map's pixel belongs to the object above this share of the way from its lowest value to its highest. Tables
+    have the rule of the brighter half beside this one."""
+    fixed_threshold: float | None = None
+    """One value for all maps above which a pixel belongs to the object; None leaves that rule out."""
+    single_threshold: float = 0.5
+    """A map of a single source succeeds from this IoU with the object on."""
+    multi_threshold: float = 0.3
+    """The maps of several sources succeed from this mean IoU on."""
+    data: str | None = None
+    """Folder or URI of other shards to test on (VGG-SS); None tests on those that are trained on."""
+    seed: int = 1
+    """Draws the pairs of the test list; not the training's seed, so runs with other seeds share the list."""
+
+    def __post_init__(self) -> None:
+        require(self.batch_size >= 1, f"batch_size must be at least 1, not {self.batch_size}")
+        require(
+            self.num_mixtures is None or self.num_mixtures >= 1,
+            f"num_mixtures must be at least 1, not {self.num_mixtures}",
+        )
+        for name in ("peak_share", "single_threshold", "multi_threshold"):
+            require(0 < getattr(self, name) < 1, f"{name} must be between 0 and 1, not {getattr(self, name)}")
+        numbers = self.num_sources
+        require(
+            numbers is None or (min(numbers, default=0) >= 1 and len(set(numbers)) == len(numbers)),
+            f"num_sources must be different numbers from 1 on, not {numbers}",
+        )
+        require(
+            self.pairs == "drawn" or numbers is None or 2 in numbers,
+            f"official pairs are of two sources: num_sources must name 2, not only {numbers}",
+        )
+        require(
+            self.crop != "annotated" or (self.pairs == "drawn" and not self.whole_groups),
+            "crop annotated is for single sources and whole clips: leave out official pairs and whole-groups",
+        )
+        for name in ("num_examples", "num_looks"):
+            require(getattr(self, name) >= 0, f"{name} must not be negative, not {getattr(self, name)}")
+
+    def test_mixing(self, mixing: Mixing) -> Mixing:
+        """How test mixtures are made where training's are made by `mixing`: of all numbers of sources tested on."""
+        if self.arrangement is not None:
+            mixing = dataclasses.replace(mixing, arrangement=self.arrangement)
+        if self.num_sources is None:
+            return mixing
+        return dataclasses.replace(mixing, num_sources=max(self.num_sources), min_sources=min(self.num_sources))

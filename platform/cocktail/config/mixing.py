@@ -1,0 +1,93 @@
+"""How mixtures are drawn."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from cocktail.types import require
+
+
+@dataclass(frozen=True, kw_only=True)
+class Mixing:
+    """How mixtures are drawn from the clips of a data set."""
+
+    num_sources: int = 2
+    """Sources in a mixture, or the most if min_sources is lower."""
+    min_sources: int | None = None
+    """Fewest sources in a mixture: their number is drawn evenly from here to num_sources. None is num_sources."""
+    arrangement: Literal["remixed", "released", "whole"] = "remixed"
+    """Remixed mixtures are of any clips, cut anywhere; released ones of what was released together (a mixture of FUSS,
+    a song of MUSDB18), cut at one time for all sources, at the levels that they were released with. Whole ones are
+    clips as they are, with as many sources as they have classes: one sound, and pictures that show all of them (a
+    duet of MUSIC)."""
+    distinct_classes: bool = True
+    """The sources of a mixture are of different classes. If not, they may be of any, of several or of none."""
+    balance: Literal["clips", "classes"] = "clips"
+    """What takes part equally often: clips, or classes, however many clips each has."""
+    sample_rate_hz: int = 11025
+    """Rate of the audio, in Hz; the shards must hold this rate."""
+    segment_samples: int = 65535
+    """Length of a mixture, in samples (65535 at 11025 Hz are 5.944 s)."""
+    min_gain: float = 0.5
+    """Lowest training gain of a source, linear."""
+    max_gain: float = 1.5
+    """Highest training gain of a source, linear."""
+    passes_per_epoch: int = 1
+    """How often each clip (or released mixture) leads a mixture in one epoch."""
+    mixtures_per_epoch: int | None = None
+    """Length of an epoch instead of whole passes, in mixtures; passes are begun until it is reached."""
+    window_shards: int = 8
+    """Shards that the mixtures of a batch are drawn from together, so that reading stays local."""
+    silence_dbfs: float = -60.0
+    """A second below this level counts as silent; every crop holds a whole second above it. In dB full scale."""
+    pictures_per_source: int = 0
+    """Pictures that come with each source: those nearest to the middles of as many equal parts of the crop, in training
+    to a random time in each part."""
+    picture_side: int = 224
+    """Height and width of a picture as the network sees it, in pixels."""
+    picture_margin: float = 1.1
+    """In training a picture's short side is picture_side times this, and a square of picture_side is cut anywhere and
+    mirrored half of the time. In testing the whole picture is resized."""
+
+    def __post_init__(self) -> None:
+        least = self.fewest_sources
+        require(
+            1 <= least <= self.num_sources,
+            f"num_sources must be at least 1 and min_sources from 1 to it, not {self.num_sources} and {least}",
+        )
+        require(
+            self.segment_samples >= 2 * self.sample_rate_hz,
+            f"segment_samples must be at least two seconds ({2 * self.sample_rate_hz}), "
+            f"not {self.segment_samples}: a crop has to hold a whole second that sounds",
+        )
+        require(
+            0 < self.min_gain <= self.max_gain,
+            f"gains must satisfy 0 < min_gain <= max_gain, not {self.min_gain} and {self.max_gain}",
+        )
+        for name in ("passes_per_epoch", "window_shards", "picture_side"):
+            require(getattr(self, name) >= 1, f"{name} must be at least 1, not {getattr(self, name)}")
+        require(
+            self.mixtures_per_epoch is None or self.mixtures_per_epoch >= 1,
+            f"mixtures_per_epoch must be at least 1, not {self.mixtures_per_epoch}",
+        )
+        require(self.pictures_per_source >= 0, f"pictures_per_source must not be {self.pictures_per_source}")
+        require(self.picture_margin >= 1, f"picture_margin must be at least 1, not {self.picture_margin}")
+        require(
+            self.balance == "clips" or (self.distinct_classes and self.arrangement == "remixed"),
+            "balance classes needs distinct classes, remixed",
+        )
+        require(
+            self.arrangement != "whole" or self.distinct_classes,
+            "arrangement whole takes a clip's classes for its sources: leave out no-distinct-classes",
+        )
+
+    @property
+    def fewest_sources(self) -> int:
+        """min_sources, or what it stands for."""
+        return self.num_sources if self.min_sources is None else self.min_sources
+
+    @property
+    def clips_per_mixture(self) -> int:
+        """Clips in a mixture, at most. A whole clip is one, however many sources it has."""
+        return 1 if self.arrangement == "whole" else self.num_sources

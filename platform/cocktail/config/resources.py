@@ -1,0 +1,45 @@
+"""Where and how a run runs."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from cocktail.types import require
+
+
+@dataclass(frozen=True, kw_only=True)
+class Resources:
+    """Where and how it runs. It changes nothing but rounding, batch statistics and, with a GPU, the precision."""
+
+    num_workers: int = 1
+    """Training processes; with GPUs, one GPU each."""
+    min_workers: int | None = None
+    """Go on with as few as this when nodes are lost, and with more when they come back; None waits for num_workers."""
+    compile: bool = False
+    """Compile the network (torch.compile): minutes at the start, then faster steps on a GPU."""
+    cpus_per_worker: float = 0.5
+    """CPUs that Ray reserves for a training process; the rest feeds it."""
+    gpu: Literal["auto", "yes", "no"] = "auto"
+    """Train on GPUs; auto does if the cluster has one."""
+    executor: Literal["ray", "inline"] = "ray"
+    """Mixtures are rendered by a Ray Data pipeline (on any node) or in the training process itself."""
+    prefetch_batches: int = 2
+    """Batches rendered ahead of the step that uses them."""
+    cache_gb: float = 50.0
+    """Disk on each node for shards of an object store, in GB."""
+    cache_folder: str | None = None
+    """Where that is, on each node; None is COCKTAIL_CACHE, or a folder among the node's temporary files."""
+    max_failures: int = 3
+    """Times that training goes on from the last checkpoint by itself after a worker has died."""
+
+    def __post_init__(self) -> None:
+        require(self.num_workers >= 1, f"num_workers must be at least 1, not {self.num_workers}")
+        require(
+            self.min_workers is None or 1 <= self.min_workers <= self.num_workers,
+            f"min_workers must be from 1 to num_workers {self.num_workers}, not {self.min_workers}",
+        )
+        require(self.cpus_per_worker > 0, f"cpus_per_worker must be positive, not {self.cpus_per_worker}")
+        require(self.prefetch_batches >= 1, f"prefetch_batches must be at least 1, not {self.prefetch_batches}")
+        require(self.cache_gb > 0, f"cache_gb must be positive, not {self.cache_gb}")
+        require(self.max_failures >= 0, f"max_failures must not be negative, not {self.max_failures}")
