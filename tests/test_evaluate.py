@@ -16,8 +16,8 @@ from cocktail.tasks.separation.task import Separating, separate_batch
 from cocktail.train.checkpoint import CheckpointStore
 from cocktail.types import MixtureBatch, UsageError
 from tests.made.small_experiment import SMALL
-from tests.models.test_sgn import SMALL as SMALL_MODEL
-from tests.models.test_sgn import tones
+from tests.made.small_sgn import SMALL as SMALL_MODEL
+from tests.made.small_sgn import tones
 
 EXPERIMENT = replace(
     SMALL,

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import pyarrow as pa
@@ -15,8 +14,6 @@ import soundfile
 from cocktail.config.evaluation import Evaluation
 from cocktail.config.settings import flatten
 from cocktail.inference.trained import about
-from cocktail.tasks.separation.results import RESULTS
-from cocktail.tasks.separation.tables import SCORES
 from cocktail.tracking.run import TrackedRun
 from cocktail.train.checkpoint import CheckpointStore
 from cocktail.types import UsageError
@@ -24,32 +21,11 @@ from jobs import compare
 from pipelines.mixtures.plan import plan_hash, plan_test
 from pipelines.mixtures.pool import usable_clips
 from pipelines.shards.manifest import Manifest
+from tests.made.scored_runs import results
 from tests.made.small_experiment import SMALL
 from tests.made.toy_shards import CLASSES, RATE, make_toy_shards
 
 PROJECT = Path(__file__).resolve().parents[2]
-
-
-def results(
-    systems: Mapping[str, Sequence[float]], names: Sequence[str], class_ids: Sequence[Sequence[int]]
-) -> pa.Table:
-    """Results of two sources a mixture, both with the system's score of that mixture."""
-    rows = [
-        {
-            "mixture_id": name,
-            "system": system,
-            "source": n,
-            "num_sources": 2,
-            "class_id": ids[n],
-            **dict.fromkeys(SCORES, score),
-            "silent_reference": False,
-            "silent_estimate": False,
-        }
-        for system, scores in systems.items()
-        for name, score, ids in zip(names, scores, class_ids, strict=False)
-        for n in range(2)
-    ]
-    return pa.Table.from_pylist(rows, schema=RESULTS)
 
 
 @pytest.fixture(scope="module")

@@ -23,9 +23,8 @@ from pipelines.experiments.planned import PlannedRun
 from pipelines.mixtures.evaluation import classes_without_clips, told_untaught
 from pipelines.mixtures.pool import usable_clips
 from tests.made.small_experiment import SMALL
-from tests.made.toy_duets import make_toy_duets
+from tests.made.toy_duets import WHOLE, make_toy_duets
 from tests.made.toy_shards import CLASSES, RATE, make_toy_shards
-from tests.pipelines.mixtures.test_whole_clips import WHOLE
 
 AVGN = (avgn_vggsound, avgn_instruments, avgn_music)
 EZ_VSL = (ez_vsl_vggsound, ez_vsl_instruments, ez_vsl_music)

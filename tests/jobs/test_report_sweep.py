@@ -22,7 +22,7 @@ from jobs import report_sweep
 from pipelines.mixtures.plan import plan_hash, plan_test
 from pipelines.mixtures.pool import usable_clips
 from pipelines.sweeps.report import store_sweep_report
-from tests.jobs.test_compare import results
+from tests.made.scored_runs import results
 from tests.made.small_experiment import SMALL
 from tests.made.toy_shards import CLASSES, toy_clip, toy_row, write_shards
 from tests.services.browser import CHROMIUM, HOW_TO_INSTALL, Browser, open_browser

@@ -14,6 +14,7 @@ from cocktail.studies.sweep import Sweep
 from cocktail.tasks.localization.results import LOCALIZATION_RESULTS
 from cocktail.tasks.separation.results import RESULTS
 from cocktail.tasks.separation.tables import SCORES
+from cocktail.types import UsageError
 
 PAPERS_PARAMS = {
     "model.depth": "6", "model.assignment": "soft", "model.source_vectors": "grouped_tokens", "seed": "0",
@@ -131,3 +132,14 @@ def made_sweep(grids: list[list[str]], trials: Sequence[MadeRun], **tags: str) -
         return ScoredRun(results=results, name=run.name, stored="nowhere", tags=run.tags, params=run.params)
 
     return Sweep.of(parent, trials, scored)
+
+
+def never(*_: Any) -> Any:
+    raise UsageError("it is gone")
+
+
+def cells(text: str, first: str, heading: str) -> list[str]:
+    """The line of a table under a heading that begins with a cell."""
+    section = text[text.index(heading) :]
+    line = next(line for line in section.splitlines() if line.startswith(f"| {first} "))
+    return [cell.strip() for cell in line.strip("|").split("|")]

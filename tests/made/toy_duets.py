@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from cocktail.config.mixing import Mixing
 from cocktail.media.clips import Clip
 from cocktail.media.pictures import to_jpeg
 from pipelines.datasets.index import Box, IndexRow, make_index
@@ -61,3 +62,13 @@ def duet_audio(clip_id: str) -> np.ndarray:
     if clip_id == "solo0":
         audio[9 * RATE :] = 0
     return audio
+
+
+WHOLE = Mixing(
+    arrangement="whole",
+    sample_rate_hz=RATE,
+    segment_samples=3000,
+    pictures_per_source=1,
+    picture_side=20,
+    window_shards=1,
+)

@@ -7,32 +7,14 @@ import torch
 from torch.nn import functional as F
 
 from cocktail.audio.mixing import superpose
-from cocktail.audio.power_spectrum import PowerSpectrumConfig
-from cocktail.config.mixing import Mixing
 from cocktail.metrics.localization import average_precision
-from cocktail.models.avgn import AVGN, PREDICTED_CLASSES, AVGNConfig
+from cocktail.models.avgn import AVGN, PREDICTED_CLASSES
 from cocktail.models.ez_vsl import EZVSLConfig
-from cocktail.types import NO_CLASS, Classifier, Localizer, MixtureBatch, Separator, UsageError
-from tests.made.shapes_and_tones import RATE, SIDE, scenes
+from cocktail.types import NO_CLASS, Classifier, Localizer, Separator, UsageError
+from tests.made.shapes_and_tones import SIDE, scenes
+from tests.made.small_avgn import MIXING, SMALL, C, pictures_of
 
-SMALL = AVGNConfig(
-    width=16,
-    resnet_width=8,
-    depth=1,
-    num_heads=2,
-    stochastic_depth=0.0,
-    initial_weights="none",
-    spectrum=PowerSpectrumConfig(sample_rate_hz=RATE),
-)
-C = 5
 BATCH = scenes([[0, 3], [2, 1], [4, 0]])
-MIXING = Mixing(sample_rate_hz=RATE, segment_samples=2 * RATE, pictures_per_source=1, picture_side=SIDE, num_sources=2)
-
-
-def pictures_of(batch: MixtureBatch) -> torch.Tensor:
-    """uint8 [B, K, H, W, 3]."""
-    assert batch.pictures is not None
-    return batch.pictures[:, :, 0]
 
 
 @pytest.fixture

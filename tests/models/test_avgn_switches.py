@@ -18,7 +18,7 @@ from cocktail.models.avgn import AVGN, WITH_OBJECT_PRIOR, AVGNConfig
 from cocktail.models.ez_vsl import EZVSLConfig
 from cocktail.types import NO_CLASS, Localization, UsageError
 from tests.made.shapes_and_tones import RATE, scenes
-from tests.models.test_avgn import MIXING, SMALL, C, pictures_of
+from tests.made.small_avgn import MIXING, SMALL, C, pictures_of
 
 BATCH = scenes([[0, 3], [2, 1], [0, 4]])
 

@@ -1,43 +1,13 @@
 """SGN's shapes, losses and gradients, on a small network."""
 
-import math
-
 import pytest
 import torch
 from torch.nn import functional as F
 
 from cocktail.audio.mixing import mix
-from cocktail.audio.stft import FrontEndConfig
 from cocktail.models.sgn import SGN, SGNConfig
-from cocktail.types import MixtureBatch, Separator
-
-SMALL = SGNConfig(
-    width=32,
-    depth=2,
-    num_heads=4,
-    unet_width=8,
-    unet_depth=6,
-    num_frames=64,
-    stochastic_depth=0.0,
-    front_end=FrontEndConfig(n_fft=254, hop_length=64, num_rows=64),
-)
-SAMPLES = 64 * 64 - 1
-
-
-def tones(class_ids: list[list[int]], seed: int = 0) -> MixtureBatch:
-    """Mixtures of steady tones, class c at 200 (c + 1) Hz for a rate of 4 kHz."""
-    generator = torch.Generator().manual_seed(seed)
-    ids = torch.tensor(class_ids)
-    phase = torch.rand(*ids.shape, 1, generator=generator) * 2 * math.pi
-    time = torch.arange(SAMPLES) / 4000
-    wave = torch.sin(2 * math.pi * 200 * (ids[..., None] + 1) * time + phase)
-    return MixtureBatch(
-        mixture_ids=tuple(str(n) for n in range(len(ids))),
-        sources=(wave * 16000).to(torch.int16),
-        gains=torch.ones(ids.shape),
-        class_ids=ids,
-        present=ids >= 0,
-    )
+from cocktail.types import Separator
+from tests.made.small_sgn import SMALL, tones
 
 
 @pytest.fixture

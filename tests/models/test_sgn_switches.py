@@ -20,7 +20,7 @@ from cocktail.models.sgn import (
     most_probable,
 )
 from cocktail.types import NO_CLASS, UsageError
-from tests.models.test_sgn import SMALL, tones
+from tests.made.small_sgn import SMALL, tones
 
 C = 5
 BATCH = tones([[0, 3], [2, 1]])

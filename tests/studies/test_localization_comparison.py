@@ -19,9 +19,10 @@ from cocktail.tasks.localization.rules import ScoringRules
 from cocktail.tasks.localization.scores import LocalizationScores
 from cocktail.tasks.localization.tables import summarise
 from cocktail.tasks.scores import Score
-from cocktail.types import Localization, MixtureBatch, UsageError
-from tests.studies.test_comparison import side as separated
-from tests.tasks.localization.test_tables import mixture, source, table
+from cocktail.types import MixtureBatch, UsageError
+from tests.made.left_half import LeftHalf
+from tests.made.localized_results import mixture, source, table
+from tests.made.sides import side as separated
 
 ONE = {"s1": 0.5, "s2": 0.2, "s3": 0.1}
 """IoU by mixture of one source."""
@@ -177,18 +178,6 @@ def test_maps_that_hear_and_see_nothing_are_controls():
     found = table(*(mixture("a", source(0.5, iou=0.5), system=name) for name in names))
     assert own_systems(found) == ["model"]
     assert [is_control(name) for name in names] == [False, False, *[True] * 5]
-
-
-class LeftHalf:
-    """Points at the left half for every source."""
-
-    def __call__(self, batch):
-        raise AssertionError("examples need no losses")
-
-    def localize(self, mixture, pictures, class_ids):
-        (B, K, H, W), N = pictures.shape[:4], class_ids.shape[1]
-        maps = (torch.arange(K * W) < K * W / 2).float().expand(B, N, H, -1)
-        return Localization(maps=maps, class_ids=class_ids)
 
 
 def test_overlays_of_the_mixtures_that_differ_most_are_stored(tmp_path):

@@ -15,9 +15,8 @@ from cocktail.studies.sweep_examples import example_parts
 from cocktail.studies.sweep_report import report_sweep
 from cocktail.studies.sweep_tables import layouts
 from cocktail.types import MixtureBatch
-from tests.made.sweep import localized_trial, made_sweep
-from tests.studies.test_localization_comparison import LeftHalf
-from tests.studies.test_sweep_report import cells, never
+from tests.made.left_half import LeftHalf
+from tests.made.sweep import cells, localized_trial, made_sweep, never
 
 DEPTH, ASSIGNMENT, VECTORS = "model.depth", "model.assignment", "model.source_vectors"
 

@@ -4,35 +4,22 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from cocktail.studies.sweep import Sweep
 from cocktail.studies.sweep_report import report_sweep
 from cocktail.studies.sweep_tables import layouts
-from cocktail.types import UsageError
-from tests.made.sweep import made_sweep, made_trial
+from tests.made.sweep import cells, made_sweep, made_trial, never
 
 DEPTH, ASSIGNMENT, VECTORS, RATE = "model.depth", "model.assignment", "model.source_vectors", "training.learning_rate"
 CURVE = [(1, 2.0), (10, 1.0)]
-
-
-def never(*_: Any) -> Any:
-    raise UsageError("it is gone")
 
 
 def report(sweep: Sweep, folder: Path, examples: int = 1) -> tuple[str, str]:
     """The report as Markdown and as a page."""
     report_sweep(folder, sweep, examples, never, never)
     return (folder / "report.md").read_text(), (folder / "report.html").read_text()
-
-
-def cells(text: str, first: str, heading: str) -> list[str]:
-    """The line of a table under a heading that begins with a cell."""
-    section = text[text.index(heading) :]
-    line = next(line for line in section.splitlines() if line.startswith(f"| {first} "))
-    return [cell.strip() for cell in line.strip("|").split("|")]
 
 
 @pytest.fixture(scope="module")

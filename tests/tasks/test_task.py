@@ -11,8 +11,8 @@ from cocktail.tasks.localization.task import Localizing
 from cocktail.tasks.separation.task import Separating
 from cocktail.types import Localization, MixtureBatch
 from tests.made.shapes_and_tones import SIDE, scenes
-from tests.models.test_avgn import SMALL, C
-from tests.models.test_sgn import SMALL as SMALL_SGN
+from tests.made.small_avgn import SMALL, C
+from tests.made.small_sgn import SMALL as SMALL_SGN
 
 
 class Knowing:

@@ -6,7 +6,7 @@ import torch
 from cocktail.layers.resnet import ResNet18
 from cocktail.train.initial_weights import IMAGENET_FILE, InitialWeights, StartsFromPictures, load_initial
 from cocktail.types import UsageError
-from tests.models.test_avgn import SMALL
+from tests.made.small_avgn import SMALL
 
 
 @pytest.fixture

@@ -19,11 +19,11 @@ from jobs import sgn_musdb18
 from pipelines.datasets.index import IndexRow, make_index
 from pipelines.experiments.scoring import Scoring, rules_of
 from pipelines.mixtures.evaluation import in_classes_of, make_test_list
+from tests.made.left_half import LeftHalf
+from tests.made.localized_results import mixture, source
+from tests.made.localized_results import table as localized
 from tests.made.small_experiment import SMALL
 from tests.made.toy_shards import CLASSES, RATE, make_toy_shards, toy_clip, write_shards
-from tests.studies.test_localization_comparison import LeftHalf
-from tests.tasks.localization.test_tables import mixture, source
-from tests.tasks.localization.test_tables import table as localized
 
 
 def trained(classes: tuple[str, ...]) -> Trained:

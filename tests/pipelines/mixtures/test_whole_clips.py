@@ -7,7 +7,6 @@ import pytest
 
 from cocktail.audio.mixing import superpose
 from cocktail.config.evaluation import Evaluation
-from cocktail.config.mixing import Mixing
 from cocktail.types import NO_CLASS, UsageError
 from pipelines.mixtures.batches import read_mixtures, to_batch
 from pipelines.mixtures.frozen_list import read_test_list, write_test_list
@@ -17,17 +16,9 @@ from pipelines.mixtures.render import render
 from pipelines.mixtures.replay import find_mixtures, write_mixture
 from pipelines.mixtures.stream import MixtureStream
 from pipelines.shards.reader import ClipSource
-from tests.made.toy_duets import LABELS, duet_audio, make_toy_duets
-from tests.made.toy_shards import CLASSES, RATE
+from tests.made.toy_duets import LABELS, WHOLE, duet_audio, make_toy_duets
+from tests.made.toy_shards import CLASSES
 
-WHOLE = Mixing(
-    arrangement="whole",
-    sample_rate_hz=RATE,
-    segment_samples=3000,
-    pictures_per_source=1,
-    picture_side=20,
-    window_shards=1,
-)
 BOTH = replace(WHOLE, min_sources=1)
 ALL = Evaluation(num_mixtures=None)
 

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import pyarrow as pa
 import pytest
 
-from cocktail.tasks.localization.results import LOCALIZATION_RESULTS, SAME_CLASS
+from cocktail.tasks.localization.results import SAME_CLASS
 from cocktail.tasks.localization.rules import ScoringRules
 from cocktail.tasks.localization.tables import (
     by_class,
@@ -17,37 +16,11 @@ from cocktail.tasks.localization.tables import (
     summarise,
     system_table,
 )
+from tests.made.localized_results import mixture, source, table
 
 CLASSES = ("bell", "drum", "harp")
 BELL, DRUM, HARP = range(3)
 RULES = ScoringRules()
-
-
-def mixture(mixture_id: str, *sources: dict, system: str = "model", **told) -> list[dict]:
-    """A mixture's rows; `iou` of a source is that by peak; by half it is a half, by fixed a quarter of it."""
-    return [
-        {
-            "mixture_id": mixture_id,
-            "system": system,
-            "source": n,
-            "num_sources": len(sources),
-            "class_id": n,
-            "iou_peak": (iou := source.pop("iou", None)),
-            "iou_half": None if iou is None else iou / 2,
-            "iou_fixed": None if iou is None else iou / 4,
-            **told,
-            **source,
-        }
-        for n, source in enumerate(sources)
-    ]
-
-
-def table(*mixtures: list[dict]) -> pa.Table:
-    return pa.Table.from_pylist([row for rows in mixtures for row in rows], schema=LOCALIZATION_RESULTS)
-
-
-def source(ap: float | None = None, best: float | None = None, iou: float | None = None, **more) -> dict:
-    return {"ap": ap, "ap_best_order": ap if best is None else best, "iou": iou, **more}
 
 
 def test_two_sources_have_cap_piap_and_ciou_by_image_and_by_slot():
