@@ -73,6 +73,7 @@ def test_nothing_is_fetched_from_anywhere():
 def test_no_viewer_of_markdown_finds_a_tag_in_it():
     text = to_markdown(EVIL, PARTS)
     assert not re.search(r"(?<!\\)<(?!b>`)", text)  # code is text already
+    assert to_markdown("`<b>", []) == "# `\\<b>\n", "a backtick without a partner makes no code"
 
 
 def test_numbers_are_aligned_and_what_is_beside_them_is_small():
