@@ -1,11 +1,15 @@
 """The page holds all that it shows, lets in nothing that it is told, and says the same as its Markdown."""
 
+import base64
+import hashlib
 import re
 
 from cocktail.report.page import (
     Folded,
     Heading,
+    Part,
     Picture,
+    Simple,
     Sound,
     Sounds,
     Table,
@@ -14,31 +18,52 @@ from cocktail.report.page import (
     to_html,
     to_markdown,
 )
+from tests.made.html_page import read_page
 
 EVIL = '<script>alert("1")</script> & `<b>` <img src=https://evil.example/x onerror=alert(1)>'
 PNG, WAV = b"\x89PNG made", b"RIFF made"
-PARTS = [
-    Heading(EVIL),
-    Text(EVIL),
-    Table(["name", EVIL], [[EVIL, "1.00\n" + EVIL]], caption=EVIL),
-    Picture("a.png", PNG, EVIL),
-    Sounds([Sound("a.wav", WAV, EVIL)]),
-    Folded(EVIL, [Text(EVIL)]),
-]
+
+
+def every_part(text: str) -> list[Part]:
+    """A part of each kind that says the text wherever it can."""
+    simple: list[Simple] = [
+        Heading(text),
+        Text(text),
+        Table(["name", text], [[text, f"1.00\n{text}"]], caption=text),
+        Picture("a.png", PNG, text),
+        Sounds([Sound("a.wav", WAV, text)]),
+    ]
+    return [*simple, Folded(text, simple)]
+
+
+PARTS = every_part(EVIL)
 
 
 def test_what_users_wrote_is_text_on_the_page():
     page = to_html(EVIL, PARTS)
     assert page.count("<script>") == 1  # its own
-    assert len(re.findall("<img ", page)) == 1
+    assert len(re.findall("<img ", page)) == 2
     assert "<b>" not in page
-    assert "&lt;script&gt;alert(&quot;1&quot;)&lt;/script&gt; &amp; <code>&lt;b&gt;</code>" in page
+    elements, text = read_page(page)
+    harmless_elements, harmless_text = read_page(to_html("see `code`", every_part("see `code`")))
+    assert elements == harmless_elements
+    assert text.count(EVIL.replace("`", "")) == harmless_text.count("see code") == 18
+    # The title and what stands for the two pictures are not among the text.
+    assert page.count("&lt;img src=https://evil.example/x onerror=alert(1)&gt;") == 18 + 3
+
+
+def test_the_policy_lets_the_pages_own_script_run_and_no_other():
+    page = to_html("title", PARTS)
+    script = page[page.index("<script>") + len("<script>") : page.index("</script>")]
+    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    assert re.findall(r"script-src ([^;\"]*)", page) == [f"'sha256-{digest}'"]
+    assert "addEventListener" in script
 
 
 def test_nothing_is_fetched_from_anywhere():
     page = to_html("title", PARTS)
     sources = re.findall(r'\s(?:src|href)="([^"]*)"', page)
-    assert len(sources) == 3  # icon, picture, sound
+    assert len(sources) == 1 + 2 * 2  # icon; picture and sound, open and folded
     assert all(source.startswith("data:") for source in sources)
     own = page[page.index("<style>") : page.index("</style>")] + page[page.rindex("<script>") :]
     assert not re.search(r"https?:|@import|url\(|fetch\(|import\(", own)
@@ -48,12 +73,13 @@ def test_nothing_is_fetched_from_anywhere():
 def test_no_viewer_of_markdown_finds_a_tag_in_it():
     text = to_markdown(EVIL, PARTS)
     assert not re.search(r"(?<!\\)<(?!b>`)", text)  # code is text already
+    assert to_markdown("`<b>", []) == "# `\\<b>\n", "a backtick without a partner makes no code"
 
 
 def test_numbers_are_aligned_and_what_is_beside_them_is_small():
     rows = [["a", "5.20\n(1.00 to 2.00)", "5.1"], ["b", "", ""]]
     table = Table(["setting", "SDR", "paper SDR"], rows, faint=["paper SDR"])
-    page = table.html()
+    page = to_html("title", [table])
     assert '<td class="number">5.20<small>(1.00 to 2.00)</small></td><td class="number faint">5.1</td>' in page
     assert '<th scope="col" class="number">' in page
     lines = table.markdown().splitlines()

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
+from cocktail.studies import sweep_report
 from cocktail.studies.sweep import Sweep
 from cocktail.studies.sweep_report import report_sweep
 from cocktail.studies.sweep_tables import layouts
+from tests.made.html_page import EVIL, read_page
 from tests.made.sweep import cells, made_sweep, made_trial, never
 
 DEPTH, ASSIGNMENT, VECTORS, RATE = "model.depth", "model.assignment", "model.source_vectors", "training.learning_rate"
@@ -152,3 +155,27 @@ def test_a_sweep_of_which_nothing_has_finished_is_reported(tmp_path):
     assert "No trial has finished with scores" in text
     assert "| cost $1$ and $2 seed 0: failed |" in text
     assert (tmp_path / "loss-total.png").exists()
+
+
+def test_hostile_labels_runs_settings_and_classes_are_text_on_the_page(tmp_path, monkeypatch):
+    def page_of(text: str) -> tuple[list[tuple[str, ...]], str]:
+        trained = SimpleNamespace(classes=(f"{text} class 0", f"{text} class 1"))
+        monkeypatch.setattr(sweep_report, "load_model", lambda *_: trained)
+        curves = {"loss/total": CURVE}
+        trials = [
+            made_trial(f"{text} 0", {DEPTH: f"{text} setting"}, [1.0, 2.0], metrics=curves),
+            made_trial(f"{text} 1", {DEPTH: "3"}, None, status=f"failed: {text} error", metrics=curves),
+        ]
+        for trial in trials:
+            trial.tags |= {"checkpoint": f"{text} checkpoint"}
+            trial.params |= {"evaluation.split": f"{text} split"}
+        _, page = report(made_sweep([[DEPTH]], trials, command=f"{text} command"), tmp_path / str(len(text)))
+        return read_page(page)
+
+    elements, text = page_of(EVIL)
+    harmless_elements, harmless_text = page_of("harmless")
+    assert elements == harmless_elements
+    assert text.count(EVIL) == harmless_text.count("harmless")
+    for what in ("0", "1", "setting", "error", "checkpoint", "split", "command", "class 0"):
+        assert f"{EVIL} {what}" in text
+    assert f"run-{EVIL}" in text

@@ -1,23 +1,24 @@
 """A report out of parts: one HTML page that needs nothing else, and the same in Markdown with its files beside it.
 
-All text comes from users, labels and errors among it: it is escaped wherever it is written, and the page forbids
-itself to fetch anything or to run a script that is not its own.
+All text comes from users, labels and errors among it: the templates escape all that they are given, and the page
+forbids itself to fetch anything or to run a script that is not its own.
 """
 
 from __future__ import annotations
 
 import base64
 import hashlib
-import html
 import io
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from importlib.resources import files
 from pathlib import Path
+from typing import ClassVar
 
+import jinja2
 import numpy as np
 import soundfile
+from markupsafe import Markup
 
 from cocktail.report.markdown import is_number_column, markdown_table
 
@@ -26,11 +27,9 @@ REPORT_NAME, PAGE_NAME = "report.md", "report.html"
 
 @dataclass(frozen=True)
 class Heading:
+    template: ClassVar = "heading.html"
     text: str
     level: int = 2
-
-    def html(self) -> str:
-        return f"<h{self.level}>{inline(self.text)}</h{self.level}>"
 
     def markdown(self) -> str:
         return f"{'#' * self.level} {plain(self.text)}"
@@ -40,10 +39,8 @@ class Heading:
 class Text:
     """A paragraph; what stands between backticks is code."""
 
+    template: ClassVar = "text.html"
     text: str
-
-    def html(self) -> str:
-        return f"<p>{inline(self.text)}</p>"
 
     def markdown(self) -> str:
         return plain(self.text)
@@ -53,31 +50,21 @@ class Text:
 class Table:
     """Cells of one or more lines: the first is the value, the others say more about it."""
 
+    template: ClassVar = "table.html"
     header: Sequence[str]
     rows: Sequence[Sequence[str]]
     caption: str = ""
     faint: Sequence[str] = ()
     """Headings of columns that are there for comparison."""
 
-    def html(self) -> str:
-        classes = []
+    @property
+    def css_classes(self) -> list[str]:
+        """Names of CSS classes, a string a column."""
+        found = []
         for i, heading in enumerate(self.header):
             is_number = i > 0 and is_number_column([row[i].split("\n")[0] for row in self.rows])
-            names = [name for name, holds in (("number", is_number), ("faint", heading in self.faint)) if holds]
-            classes.append(f' class="{" ".join(names)}"' if names else "")
-        head = "".join(
-            f'<th scope="col"{kind}><button type="button">{inline(text)}</button></th>'
-            for text, kind in zip(self.header, classes, strict=True)
-        )
-        body = "".join(
-            f"<tr>{''.join(f'<td{kind}>{_cell(cell)}</td>' for cell, kind in zip(row, classes, strict=True))}</tr>\n"
-            for row in self.rows
-        )
-        caption = f"<caption>{inline(self.caption)}</caption>" if self.caption else ""
-        return (
-            f'<div class="wide" tabindex="0"><table>{caption}\n<thead><tr>{head}</tr></thead>\n'
-            f"<tbody>\n{body}</tbody></table></div>"
-        )
+            found.append(" ".join(["number"] * is_number + ["faint"] * (heading in self.faint)))
+        return found
 
     def markdown(self) -> str:
         rows = [[plain(cell.replace("\n", " ")) for cell in row] for row in self.rows]
@@ -89,14 +76,10 @@ class Table:
 class Picture:
     """A PNG; the name is its file's, without a folder."""
 
+    template: ClassVar = "picture.html"
     name: str
     png: bytes
     caption: str
-
-    def html(self) -> str:
-        source = _data_uri("image/png", self.png)
-        alt = html.escape(self.caption, quote=True)
-        return f'<figure><img alt="{alt}" src="{source}"><figcaption>{inline(self.caption)}</figcaption></figure>'
 
     def markdown(self) -> str:
         return f"![{plain(self.caption)}]({self.name})"
@@ -115,15 +98,8 @@ class Sound:
 class Sounds:
     """Players side by side."""
 
+    template: ClassVar = "sounds.html"
     sounds: Sequence[Sound]
-
-    def html(self) -> str:
-        players = "".join(
-            f"<figure><figcaption>{inline(sound.label)}</figcaption>"
-            f'<audio controls preload="metadata" src="{_data_uri("audio/wav", sound.wav)}"></audio></figure>\n'
-            for sound in self.sounds
-        )
-        return f'<div class="sounds">{players}</div>'
 
     def markdown(self) -> str:
         return "\n".join(f"- [{plain(sound.label)}]({sound.name})" for sound in self.sounds)
@@ -136,13 +112,9 @@ Simple = Heading | Text | Table | Picture | Sounds
 class Folded:
     """Parts that the page shows when they are asked for."""
 
+    template: ClassVar = "folded.html"
     title: str
     parts: Sequence[Simple]
-
-    def html(self) -> str:
-        return (
-            f"<details><summary>{inline(self.title)}</summary>{''.join(part.html() for part in self.parts)}</details>"
-        )
 
     def markdown(self) -> str:
         return "\n\n".join([f"### {plain(self.title)}", *(part.markdown() for part in self.parts)])
@@ -151,23 +123,23 @@ class Folded:
 Part = Simple | Folded
 
 
-def inline(text: str) -> str:
+def inline(text: str) -> Markup:
     """Escaped text; what stands between backticks becomes code."""
-    return re.sub(r"`([^`\n]+)`", r"<code>\1</code>", html.escape(text, quote=True))
+    code = Markup("<code>{}</code>")
+    return Markup().join(code.format(piece) if is_code else piece for piece, is_code in _pieces(text))
 
 
 def plain(text: str) -> str:
     """Text that no viewer of Markdown takes for HTML; code is left as it is, where it is text in any case."""
-    pieces = re.split(r"(`[^`\n]+`)", text)
-    return "".join(piece if piece.startswith("`") else piece.replace("<", "\\<") for piece in pieces)
+    return "".join(f"`{piece}`" if is_code else piece.replace("<", "\\<") for piece, is_code in _pieces(text))
 
 
-def _cell(text: str) -> str:
-    value, *more = text.split("\n")
-    return inline(value) + "".join(f"<small>{inline(line)}</small>" for line in more)
+def _pieces(text: str) -> Iterator[tuple[str, bool]]:
+    """Pieces of a text, and whether each stood between backticks, which are left out."""
+    return ((piece, i % 2 == 1) for i, piece in enumerate(re.split(r"`([^`\n]+)`", text)))
 
 
-def _data_uri(media_type: str, data: bytes) -> str:
+def _data_uri(data: bytes, media_type: str) -> str:
     return f"data:{media_type};base64,{base64.b64encode(data).decode()}"
 
 
@@ -181,34 +153,22 @@ def players(name: str, sounds: Sequence[tuple[str, str, np.ndarray]], sample_rat
     return Sounds(found)
 
 
+_FOLDER = Path(__file__).parent
+_TEMPLATES = jinja2.Environment(
+    loader=jinja2.FileSystemLoader([_FOLDER / "templates", _FOLDER]),  # style and script lie beside this file
+    autoescape=True,
+    undefined=jinja2.StrictUndefined,
+    trim_blocks=True,
+    keep_trailing_newline=True,
+)
+_TEMPLATES.filters |= {"inline": inline, "data_uri": _data_uri}
+
+
 def to_html(title: str, parts: Sequence[Part]) -> str:
     """One page that holds its pictures and sounds, style and script."""
-    style, script = (files("cocktail.report").joinpath(f"page.{kind}").read_text("utf-8") for kind in ("css", "js"))
-    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
-    policy = (
-        f"default-src 'none'; img-src data:; media-src data:; style-src 'unsafe-inline'; script-src 'sha256-{digest}'"
-    )
-    body = "\n".join(part.html() for part in parts)
-    return f"""<!doctype html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta http-equiv="Content-Security-Policy" content="{policy}">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<meta name="color-scheme" content="light dark">
-<link rel="icon" href="data:,">
-<title>{html.escape(title)}</title>
-<style>{style}</style>
-</head>
-<body>
-<main>
-<h1>{inline(title)}</h1>
-{body}
-</main>
-<script>{script}</script>
-</body>
-</html>
-"""
+    script = _TEMPLATES.get_template("page.js").render()
+    script_hash = "sha256-" + base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    return _TEMPLATES.get_template("page.html").render(title=title, parts=parts, script_hash=script_hash)
 
 
 def to_markdown(title: str, parts: Sequence[Part]) -> str:

@@ -1,4 +1,4 @@
-"""Which process does something, so that another one can tell later whether it is still there. Linux only."""
+"""Which process does something, so that another one can tell later whether it is still there."""
 
 from __future__ import annotations
 
@@ -6,16 +6,16 @@ import os
 import socket
 from pathlib import Path
 
-_PROC = Path("/proc")
-_START_TIME = 19
-"""Its place in /proc/PID/stat behind the command's name, which may hold anything."""
+import psutil
+
+_BOOT, _NAMESPACE = Path("/proc/sys/kernel/random/boot_id"), Path("/proc/self/ns/pid")
+"""What psutil does not tell of Linux: which start of the host this is, and whose processes are seen from here."""
 
 
-def this_process() -> dict[str, str] | None:
-    """What tells this process from all others, ever: plain values. None where the system does not say (no Linux)."""
-    started = _start_time("self")
-    if started is None:
-        return None
+def this_process() -> dict[str, str]:
+    """What tells this process from all others, ever: plain values."""
+    started = _start_time(os.getpid())
+    assert started is not None
     return {**_this_host(), "pid": str(os.getpid()), "started": started}
 
 
@@ -28,7 +28,7 @@ def is_gone(process: dict[str, str]) -> bool:
         return True
     if process["namespace"] != here["namespace"]:  # of another container, whose processes are not seen from here
         return False
-    return _start_time(process["pid"]) != process["started"]
+    return _start_time(int(process["pid"])) != process["started"]
 
 
 def is_running(process: dict[str, str]) -> bool:
@@ -36,23 +36,24 @@ def is_running(process: dict[str, str]) -> bool:
     here = _this_host()
     if process == this_process() or {name: process[name] for name in here} != here:
         return False
-    return _start_time(process["pid"]) == process["started"]
+    return _start_time(int(process["pid"])) == process["started"]
 
 
 def _this_host() -> dict[str, str]:
-    if not _PROC.is_dir():
-        return {"host": socket.gethostname(), "boot": "", "namespace": ""}
     return {
         "host": socket.gethostname(),
-        "boot": (_PROC / "sys/kernel/random/boot_id").read_text().strip(),
-        "namespace": str((_PROC / "self/ns/pid").readlink()),
+        "boot": _BOOT.read_text().strip() if psutil.LINUX else "",
+        "namespace": str(_NAMESPACE.readlink()) if psutil.LINUX else "",
     }
 
 
-def _start_time(pid: str) -> str | None:
-    """In ticks since the host's start; None if there is no such process, or only what is left of one that ended."""
+def _start_time(pid: int) -> str | None:
+    """In hundredths of a second; None if there is no such process, or only what is left of one that ended."""
     try:
-        state = (_PROC / pid / "stat").read_text().rpartition(")")[2].split()
-    except (FileNotFoundError, ProcessLookupError):
+        process = psutil.Process(pid)
+        if process.status() in (psutil.STATUS_ZOMBIE, psutil.STATUS_DEAD):
+            return None
+        # On Linux psutil adds the time of the host's start, which is another one once somebody sets the clock.
+        return str(round(100 * (process.create_time() - (psutil.boot_time() if psutil.LINUX else 0))))
+    except psutil.NoSuchProcess:
         return None
-    return None if state[0] in "ZX" else state[_START_TIME]

@@ -102,10 +102,8 @@ class TrackedRun:
         Raises UsageError if the run was recorded under another `key` (`cocktail.config.identity.run_key`).
         """
         logging.getLogger("alembic").setLevel(logging.WARNING)
-        process = this_process()
-        tags = {KEY_TAG: key}
+        tags = {KEY_TAG: key, PROCESS_TAG: json.dumps(this_process())}
         tags |= {} if parent is None else {PARENT_TAG: parent}
-        tags |= {} if process is None else {PROCESS_TAG: json.dumps(process)}
 
         def find_or_create() -> str:
             client = MlflowClient(tracking_uri)

@@ -18,13 +18,14 @@ from cocktail.tasks.localization.report import localization_report
 from cocktail.tasks.localization.results import LOCALIZATION_RESULTS
 from cocktail.tasks.localization.rules import ScoringRules
 from cocktail.tasks.report import Subject
+from tests.made.html_page import EVIL, read_page
 from tests.made.shapes_and_tones import scenes
 
 CLASSES = ("bell", "<drum>")
 RULES = ScoringRules()
 
 
-def results(**model) -> pa.Table:
+def results(name: str = "avgn", **model) -> pa.Table:
     """Twelve mixtures of two sources, by a model and by chance; in one nobody said where a source is."""
     rows = [
         {
@@ -38,10 +39,10 @@ def results(**model) -> pa.Table:
             "iou_peak": None if (b, n) == (0, 0) else ap / 2,
             "iou_half": None if (b, n) == (0, 0) else ap / 4,
             "excluded": "no truth" if (b, n) == (0, 0) else None,
-            **({name: values(b, n) for name, values in model.items()} if system == "avgn" else {}),
+            **({name: values(b, n) for name, values in model.items()} if system == name else {}),
         }
         for b in range(12)
-        for system, ap in (("avgn", 0.75), ("constant map", 0.25))
+        for system, ap in ((name, 0.75), ("constant map", 0.25))
         for n in range(2)
     ]
     return pa.Table.from_pylist(rows, schema=LOCALIZATION_RESULTS)
@@ -115,3 +116,19 @@ def test_of_what_is_not_there_nothing_is_shown(tmp_path):
         "| bell   |      11 |                37.5 |           18.8 | 75.0 |         11 |"
         in (tmp_path / "by_class.md").read_text()
     )
+
+
+def test_hostile_names_classes_and_notes_are_text_on_the_page(tmp_path, example, monkeypatch):
+    def page_of(text: str) -> tuple[list[tuple[str, ...]], str]:
+        classes = (f"{text} 0", f"{text} 1")
+        shown = replace(example, scene=replace(example.scene, class_names=classes))
+        monkeypatch.setattr(localization_page, "localize_examples", lambda *_: [shown])
+        subject = replace(SUBJECT, name=text, classes=classes, notes=(text,), examples=scenes([[0, 1]]))
+        localization_report(results(text), subject, tmp_path, RULES)
+        return read_page((tmp_path / "report.html").read_text())
+
+    elements, text = page_of(EVIL)
+    harmless_elements, harmless_text = page_of("harmless")
+    assert elements == harmless_elements
+    # Title, heading, row of scores, note; caption and rows by class; the example's title, picture and sounds.
+    assert text.count(EVIL) == harmless_text.count("harmless") == 4 + 3 + 6
