@@ -39,6 +39,7 @@ def manifest(tmp_path_factory):
             for stem, names in enumerate(labels):
                 row = IndexRow(
                     clip_id=f"song{song}/{stem}",
+                    recording=f"song{song}",
                     media_path="",
                     labels=names,
                     split="train",
@@ -124,7 +125,9 @@ def test_what_cannot_be_used_is_counted(manifest):
 
 
 def test_clips_that_were_not_released_together_are_left_out(tmp_path):
-    row = IndexRow(clip_id="alone", media_path="", labels=("bell",), split="train", nominal_seconds=SECONDS)
+    row = IndexRow(
+        clip_id="alone", recording="alone", media_path="", labels=("bell",), split="train", nominal_seconds=SECONDS
+    )
     index_row = make_index([row], CLASSES).to_pylist()[0]
     manifest = write_shards(tmp_path, {"train-00000": [(index_row, toy_clip(stem_audio(0, 0)))]}, CLASSES)
     with pytest.raises(UsageError, match="left out 1 not part of a mixture"):
