@@ -1,11 +1,14 @@
 """AudioSet-SingleSource: clips of AudioSet in which one object sounds, for evaluation only.
 
 Gao et al., "Learning to Separate Object Sounds by Watching Unlabeled Video": instruments, animals and vehicles. The
-clips lie in one folder a label, `<label>/<file>`; the folder's name is the label, as it is. AudioSet's annotations
-are CC BY 4.0. Media is only listed here, not opened.
+clips lie in one folder a label, `<label>/<file>`; the folder's name is the label, as it is. The release does not say
+how files are named: a YouTube id, alone or before an underscore and numbers (a start, an end), tells the video.
+AudioSet's annotations are CC BY 4.0. Media is only listed here, not opened.
 """
 
 from __future__ import annotations
+
+import re
 
 import pyarrow as pa
 
@@ -18,6 +21,8 @@ SPLIT = "test"
 CLIP_SECONDS = 10.0
 WITH_PICTURES = ("mp4", "mkv", "webm")
 SOUND_ONLY = ("wav", "flac", "mp3", "m4a")
+
+_VIDEO = re.compile(r"([A-Za-z0-9_-]{11})(_\d+(\.\d+)?)*", re.ASCII)
 
 EXPECTED = f"a folder a label, with clips that end in {', '.join((*WITH_PICTURES, *SOUND_ONLY))}"
 
@@ -47,6 +52,9 @@ def index_audioset_singlesource(root: str) -> pa.Table:
             empty.append(label)
     counted = {
         "sound files, without pictures": [row.media_path for row in rows if row.pictures == ()],
+        "files that are not named by a YouTube id, each taken for a recording of its own": [
+            row.media_path for row in rows if row.recording == row.clip_id
+        ],
         "label folders without a clip": empty,
         "left out, not media": not_media,
         "left out, beside the label folders": beside,
@@ -61,8 +69,11 @@ def index_audioset_singlesource(root: str) -> pa.Table:
 
 def clip_row(label: str, name: str, folder: Folder) -> IndexRow:
     """The index row of a file in a label's folder."""
+    stem = name.rpartition(".")[0]
+    video = _VIDEO.fullmatch(stem)
     return IndexRow(
-        clip_id=f"{label}/{name.rpartition('.')[0]}",
+        clip_id=f"{label}/{stem}",
+        recording=f"{label}/{stem}" if video is None else video[1],
         media_path=folder.path(name),
         labels=(label,),
         split=SPLIT,

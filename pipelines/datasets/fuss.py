@@ -63,6 +63,10 @@ WITHHELD = (
     "no source has a label: FUSS withholds them. They can be recovered from the dry set's .jams and FSD50K "
     "(Zenodo record 4060432), or with a table of your own of labels by Freesound id"
 )
+UNTRACED = (
+    "of unknown Freesound recordings: parts of splits, as train[5%:], take them by mixture, so two parts may share a "
+    "recording"
+)
 NO_JAMS = "no .jams that fits beside the dry mixture"
 NO_SOUND = "dry foregrounds that cannot be read, so cannot be told apart"
 NO_LABEL = "a Freesound id that the labels do not have"
@@ -127,17 +131,26 @@ def index_labelled_fuss(
 def index_fuss(root: str, dry: str | None = None, labels: SourceLabels | None = None) -> pa.Table:
     """One row a source in the order of the lists; the sources of a mixture are one group.
 
+    A source's recording is the Freesound id; where that is unknown, as without labels, the mixture.
+
     With labels, the annotations and, where a mixture has several foregrounds, the sound are read of the dry set: of
     `dry`, or of `root` if that is the dry set itself. The classes are the labels of train. Raises UsageError for a
     list that is absent or another, and for labels that no source has.
     """
     examples = list(read_examples(root))
-    label_of, notes = {}, [WITHHELD]
+    label_of, traced, notes = {}, {}, [WITHHELD]
     if labels is not None:
         traced = trace_sources(examples if dry is None else read_examples(dry), [example.key for example in examples])
         label_of, notes = _label(examples, traced, labels)
     folder = cache(lambda location: Folder(location, EXPECTED))
-    rows = [row for example in examples for row in _rows(example, label_of, folder)]
+    rows = [
+        row
+        for example in examples
+        for row in _rows(example, label_of, traced[example.key].ids if example.key in traced else {}, folder)
+    ]
+    num_untraced = sum(row.recording == row.group for row in rows)
+    if num_untraced:
+        notes.append(f"{num_untraced} of {len(rows)} sources are {UNTRACED}")
     classes = sorted({label for row in rows if row.split == "train" for label in row.labels})
     return make_index(rows, classes, [*notes, *_notes_on_classes(rows, classes)])
 
@@ -162,12 +175,16 @@ def read_examples(root: str) -> Iterator[Example]:
             yield Example(split, name, join(root, mixture), named)
 
 
-def _rows(example: Example, label_of: Mapping[str, str], folder: Callable[[str], Folder]) -> Iterator[IndexRow]:
+def _rows(
+    example: Example, label_of: Mapping[str, str], freesound_ids: Mapping[str, str], folder: Callable[[str], Folder]
+) -> Iterator[IndexRow]:
+    """The index rows of an example's sources, whose Freesound ids are given by role."""
     for role, location in example.sources.items():
         above, sources_name, _ = location.rsplit("/", 2)
         clip_id = f"{example.key}-{role}"
         yield IndexRow(
             clip_id=clip_id,
+            recording=freesound_ids.get(role, example.key),
             media_path=location,
             pictures=(),
             labels=(label_of[clip_id],) if clip_id in label_of else (),

@@ -1,7 +1,8 @@
 """The index of a data set: one row a clip. A data set's own file makes it, and only that file knows the layout.
 
 A clip is one sound with one rate and, in audio-visual sets, its pictures. What sounds together as released, the
-stems of a song or the sources of a FUSS mixture, are clips of one `group`.
+stems of a song or the sources of a FUSS mixture, are clips of one `group`. What was cut out of one video, song or
+field recording are clips of one `recording`: parts of splits (`cocktail.splits`) hold out whole ones.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ BOX = pa.struct(
 INDEX_SCHEMA = pa.schema(
     [
         pa.field("clip_id", pa.string(), nullable=False),
+        pa.field("recording", pa.string(), nullable=False),
         pa.field("media_path", pa.string(), nullable=False),
         pa.field("audio_track", pa.int32(), nullable=False),
         pa.field("pictures", pa.list_(pa.struct([("path", pa.string()), ("seconds", pa.float64())]))),
@@ -69,6 +71,8 @@ class IndexRow:
     """One clip."""
 
     clip_id: str
+    recording: str
+    """What it was cut out of: clips with the same one are never on both sides of a part of a split."""
     media_path: str
     """File that holds the sound, and the moving picture unless `pictures` are given. A local path or a URI."""
     labels: tuple[str, ...]

@@ -112,6 +112,7 @@ def stem_rows(song: Song) -> Iterator[IndexRow]:
         wav = f"{stem}.wav"
         yield IndexRow(
             clip_id=f"{group}/{stem}",
+            recording=group,
             media_path=song.coded if song.folder is None else song.folder.path(wav),
             audio_track=track if song.folder is None else 0,
             pictures=(),

@@ -338,6 +338,7 @@ def index_row(clip: Clip, split: str, truths: Sequence[Truth] | None, settings: 
     boxes = [Box(places[truth.picture], label, *corners) for truth in truths or () for label, corners in truth.boxes]
     return IndexRow(
         clip_id=clip.video.youtube_id,
+        recording=clip.video.youtube_id,
         media_path=clip.media_path,
         labels=clip.video.labels,
         split=split,

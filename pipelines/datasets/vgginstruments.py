@@ -111,6 +111,7 @@ def sample_rows(test: str, test_list: str, multi: str | None = None) -> tuple[li
     rows = [
         IndexRow(
             clip_id=sample,
+            recording=sample,  # which clip it is of was not released
             media_path=audio.path(f"{sample}.wav"),
             pictures=(Picture(frames.path(f"{sample}.jpg"), 0.0),),
             mask_path=masks.path(mask_names[sample]) if sample in mask_names else None,

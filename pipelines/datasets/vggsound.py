@@ -33,6 +33,11 @@ class Clip(NamedTuple):
     label: str
     split: str
 
+    @property
+    def youtube_id(self) -> str:
+        """The video that it was cut out of: what stands before the start."""
+        return self.clip_id.rpartition("_")[0]
+
 
 def index_vggsound(csv: str, videos: str, vggss: str | None = None) -> pa.Table:
     """One row a line of the csv, in its order; given vggss.json, of the classes that occur in it.
@@ -64,6 +69,7 @@ def clip_row(clip: Clip, folder: Folder) -> IndexRow:
     name = f"{clip.clip_id}.mp4"
     return IndexRow(
         clip_id=clip.clip_id,
+        recording=clip.youtube_id,
         media_path=folder.path(name),
         labels=(clip.label,),
         split=clip.split,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -111,7 +110,7 @@ def usable_clips(manifest: Manifest, mixing: Mixing, split: str) -> ClipPool:
         told = ", ".join(f"{count['values']} ({count['counts']} clips)" for count in counts)
         raise UsageError(f"{manifest.folder} has no split {part.name}, but {told or 'no clips'}")
     if not part.is_whole:
-        table = table.filter(pa.array(part.holds(_recordings(table))))
+        table = table.filter(pa.array(part.holds(table["recording"].to_pylist())))
     table = table.combine_chunks()
     classes = list_array(table["class_ids"])
     class_counts = np.diff(classes.offsets.to_numpy())
@@ -137,7 +136,7 @@ def usable_clips(manifest: Manifest, mixing: Mixing, split: str) -> ClipPool:
         if (usable & ~holds).any():
             left_out[reason] = int((usable & ~holds).sum())
         usable &= holds
-    table = table.drop_columns(["rms"])
+    table = table.drop_columns(["rms", "recording"])
     table = table if usable.all() else table.filter(pa.array(usable))
     seconds = np.arange(level.shape[1], dtype=np.int32)
     next_loud = np.full((len(table), len(seconds) + 1), NEVER, np.int32)
@@ -162,13 +161,6 @@ def usable_clips(manifest: Manifest, mixing: Mixing, split: str) -> ClipPool:
             f"need at least {'one such clip' if whole else needed}"
         )
     return pool
-
-
-def _recordings(table: pa.Table) -> list[str]:
-    """What each clip was cut out of: its group (a song, a released mixture), or else the clip's name less the second
-    that clips of a video (VGG-Sound's) end with."""
-    names = zip(table["group"].to_pylist(), table["clip_id"].to_pylist(), strict=True)
-    return [re.sub(r"_\d{6}$", "", clip_id) if group is None else group for group, clip_id in names]
 
 
 def _levels(table: pa.Table, sample_rate_hz: int) -> np.ndarray:

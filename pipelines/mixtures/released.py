@@ -12,6 +12,7 @@ from itertools import combinations
 import numpy as np
 import pyarrow.compute as pc
 
+from cocktail.config.splits import Split
 from cocktail.types import UsageError
 from pipelines.mixtures.draws import CROP, CROP_ATTEMPTS, MEMBER, NOBODY, Draws, window_order
 from pipelines.mixtures.pool import ClipPool
@@ -25,7 +26,7 @@ class ReleasedMixtures:
     members: np.ndarray
     """int64 [G, M]: clips in the order of their roles, NOBODY after the last."""
     complete: np.ndarray
-    """bool [G]: all that was released of it is usable."""
+    """bool [G]: all that was released of it is usable and in the pool's part of the split."""
     left_out: int
     """Released mixtures that cannot be used."""
 
@@ -42,7 +43,7 @@ def released_mixtures(pool: ClipPool) -> ReleasedMixtures:
     begins = np.cumsum(counts) - counts
     members = np.full((len(names), int(counts.max())), NOBODY, np.int64)
     members[code, np.arange(len(order)) - begins[code]] = order
-    of_split = pool.manifest.table.filter(pc.field("split") == pool.split)
+    of_split = pool.manifest.table.filter(pc.field("split") == Split.of(pool.split).name)
     num_released = {item["values"]: item["counts"] for item in of_split["group"].value_counts().to_pylist()}
     complete = counts == np.array([num_released[name] for name in names])
     suits = np.zeros(len(members), bool)

@@ -20,7 +20,9 @@ from cocktail.types import UsageError
 from pipelines.datasets.index import BOX
 from pipelines.shards.signed_json import claims, parse_signed, schema_of, sign
 
-MANIFEST_SCHEMA = "cocktail-manifest/2"
+MANIFEST_SCHEMA = "cocktail-manifest/3"
+_WITHOUT_RECORDINGS = "cocktail-manifest/2"
+"""Of shards as this version's, but without the column `recording`: the sharding job writes the manifest anew."""
 MANIFEST_NAME = "manifest.json"
 CLIPS_NAME = "manifest.parquet"
 QUARANTINE_NAME = "quarantine.parquet"
@@ -29,6 +31,7 @@ SIDECAR_SUFFIX = ".index.json"
 MANIFEST_COLUMNS = pa.schema(
     [
         ("clip_id", pa.string()),
+        ("recording", pa.string()),  # what it was cut out of
         ("key", pa.string()),  # of its members in the tar: <key>.wav ...
         ("shard", pa.string()),  # file name of the tar
         ("split", pa.string()),
@@ -110,8 +113,11 @@ class Manifest:
 
 
 def has_own_manifest(folder: str) -> bool:
-    """Whether a folder's manifest.json is one of this version, be it damaged; others use that name, too."""
-    return MANIFEST_NAME in list_names(folder) and claims(read_bytes(join(folder, MANIFEST_NAME)), MANIFEST_SCHEMA)
+    """Whether a folder's manifest.json is of shards of this version, be it damaged; others use that name, too."""
+    if MANIFEST_NAME not in list_names(folder):
+        return False
+    data = read_bytes(join(folder, MANIFEST_NAME))
+    return claims(data, MANIFEST_SCHEMA) or claims(data, _WITHOUT_RECORDINGS)
 
 
 def committed_tars(folder: str) -> set[str]:
@@ -134,6 +140,12 @@ def open_manifest(folder: str) -> Manifest:
             ) from error
         raise UsageError(f"no shards at {folder}. Make them with {advice}, as python jobs/shard_vggsound.py") from error
     schema = schema_of(data)
+    if schema == _WITHOUT_RECORDINGS:
+        raise UsageError(
+            f"{location} does not say which recordings the clips were cut out of ({schema}, this version reads "
+            f"{MANIFEST_SCHEMA}): run the command that made these shards again, which keeps them and writes the "
+            "manifest anew"
+        )
     if schema is not None and schema != MANIFEST_SCHEMA:
         raise UsageError(
             f"{folder} holds shards of another schema: {schema}, this version reads {MANIFEST_SCHEMA}. "

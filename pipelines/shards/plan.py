@@ -86,7 +86,8 @@ def plan_shards(index: pa.Table, settings: ShardSettings) -> pa.Table:
     The clips of a split are dealt in the order of a hash of (seed, clip id), a group's together under its name, to
     shards of about equal size, the smallest number of them that keeps to `shard_mb`. Clips with a problem are
     dealt too, to be counted. `deal_hash` names the plan as a whole but for the state of the files, which may be
-    mended between two runs; `plan_hash` names the row with it. Where the media lie changes neither.
+    mended between two runs; `plan_hash` names the row with it. Where the media lie, and what they were cut out of,
+    changes neither.
     """
     _require_marked_frames(index, settings)
     table, names, sizes = _dealt_order(index, settings)
@@ -136,10 +137,19 @@ def _require_marked_frames(index: pa.Table, settings: ShardSettings) -> None:
 
 def planned_clip_ids(plan: pa.Table) -> list[list[str]]:
     """The ids of the clips of each shard."""
+    return _by_shard(plan, "clip_id")
+
+
+def planned_recordings(plan: pa.Table) -> list[list[str]]:
+    """What the clips of each shard were cut out of, in the order of `planned_clip_ids`."""
+    return _by_shard(plan, "recording")
+
+
+def _by_shard(plan: pa.Table, name: str) -> list[list[str]]:
     clips = plan["clips"].combine_chunks()
-    ids = clips.flatten().field("clip_id").to_pylist()
+    values = clips.flatten().field(name).to_pylist()
     offsets = (clips.offsets.to_numpy() - clips.offsets[0].as_py()).tolist()
-    return [ids[begin:end] for begin, end in itertools.pairwise(offsets)]
+    return [values[begin:end] for begin, end in itertools.pairwise(offsets)]
 
 
 def _dealt_order(index: pa.Table, settings: ShardSettings) -> tuple[pa.Table, list[str], np.ndarray]:

@@ -53,16 +53,19 @@ def _parse(location: str, data: bytes) -> dict[str, Any]:
     return sidecar
 
 
-def manifest_rows(sidecars: Iterable[Mapping[str, Any]]) -> Iterator[pa.Table]:
-    """The clips of each shard, as the manifest holds them."""
-    for sidecar in sidecars:
-        rate = sidecar["settings"]["sample_rate_hz"]
-        derived = [
-            {"shard": sidecar["name"] + ".tar", "duration": sample["num_samples"] / rate}
-            for sample in sidecar["samples"]
-        ]
-        rows = [{**sample, **more} for sample, more in zip(sidecar["samples"], derived, strict=True)]
-        yield pa.Table.from_pylist(rows, MANIFEST_COLUMNS)
+def manifest_rows(sidecar: Mapping[str, Any], recordings: Mapping[str, str]) -> pa.Table:
+    """The clips of a shard, as the manifest holds them. Their recordings, by clip id, are known to the index alone."""
+    rate = sidecar["settings"]["sample_rate_hz"]
+    derived = [
+        {
+            "recording": recordings[sample["clip_id"]],
+            "shard": sidecar["name"] + ".tar",
+            "duration": sample["num_samples"] / rate,
+        }
+        for sample in sidecar["samples"]
+    ]
+    rows = [{**sample, **more} for sample, more in zip(sidecar["samples"], derived, strict=True)]
+    return pa.Table.from_pylist(rows, MANIFEST_COLUMNS)
 
 
 def quarantine_rows(sidecars: Iterable[Mapping[str, Any]]) -> Iterator[pa.Table]:

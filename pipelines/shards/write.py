@@ -1,8 +1,9 @@
 """Shards of a data set: written, counted, committed.
 
 A shard is a WebDataset tar (`<key>.wav`, `<key>.<i>.jpg`, `<key>.json` a sample) and, written after it, a
-sidecar `<shard>.index.json`: that file commits the shard. The manifest is made of sidecars alone and commits
-the data set. Every planned clip is either in its shard or in the sidecar's `quarantined`, with a reason.
+sidecar `<shard>.index.json`: that file commits the shard. The manifest is made of sidecars, and of what only the
+index knows, and commits the data set. Every planned clip is either in its shard or in the sidecar's `quarantined`,
+with a reason.
 """
 
 from __future__ import annotations
@@ -41,7 +42,14 @@ from pipelines.shards.manifest import (
     read_quarantine,
     write_quarantine,
 )
-from pipelines.shards.plan import SHARD_SCHEMA, ShardSettings, group_clips, plan_shards, planned_clip_ids
+from pipelines.shards.plan import (
+    SHARD_SCHEMA,
+    ShardSettings,
+    group_clips,
+    plan_shards,
+    planned_clip_ids,
+    planned_recordings,
+)
 from pipelines.shards.sidecars import (
     ShardTotals,
     files_have_come,
@@ -205,11 +213,11 @@ def finish(plan: pa.Table, settings: ShardSettings, folder: str) -> Manifest:
     clips: list[pa.Table] = []
     quarantined: list[pa.Table] = []
     wanted_ids = planned_clip_ids(plan)
-    plan_hashes = plan["plan_hash"].to_pylist()
-    for sidecar, plan_hash, wanted in zip(iterate_sidecars(folder, names), plan_hashes, wanted_ids, strict=True):
+    planned = zip(plan["plan_hash"].to_pylist(), wanted_ids, planned_recordings(plan), strict=True)
+    for sidecar, (plan_hash, wanted, recordings) in zip(iterate_sidecars(folder, names), planned, strict=True):
         _require_accounted(sidecar, plan_hash, wanted, folder)
         totals.add(sidecar)
-        clips += manifest_rows([sidecar])
+        clips.append(manifest_rows(sidecar, dict(zip(wanted, recordings, strict=True))))
         quarantined += quarantine_rows([sidecar])
     if MANIFEST_NAME not in present:
         write_quarantine(folder, quarantined)

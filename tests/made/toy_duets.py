@@ -39,6 +39,7 @@ def make_toy_duets(folder: Path, split: str = "test") -> Manifest:
     for number, (clip_id, labels) in enumerate(LABELS.items()):
         row = IndexRow(
             clip_id=clip_id,
+            recording=clip_id,
             media_path="",
             labels=labels,
             split=split,

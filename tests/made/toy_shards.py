@@ -63,11 +63,13 @@ def write_shards(
     folder.mkdir(parents=True, exist_ok=True)
     settings = ShardSettings(dataset="toy", sample_rate_hz=sample_rate_hz, audio_format=audio_format)
     sidecars = []
+    recordings: dict[str, str] = {}
     for name, samples in shards.items():
         with (folder / f"{name}.tar").open("wb") as file:
             tar = SampleTar(file, sample_rate_hz, audio_format)
             for row, clip in samples:
                 tar.add(row, clip)
+                recordings[row["clip_id"]] = row["recording"]
             tar_sha256 = tar.close()
         sidecar: dict[str, Any] = {
             "schema": SHARD_SCHEMA,
@@ -83,7 +85,8 @@ def write_shards(
         sidecars.append(sidecar)
         write_atomic(str(folder / f"{name}{SIDECAR_SUFFIX}"), sign(sidecar))
     index_says = {"classes": canonical_json(list(classes)).decode(), "notes": "[]"}
-    return commit_manifest(str(folder), manifest_rows(sidecars), [], describe_shards(sidecars) | index_says)
+    tables = [manifest_rows(sidecar, recordings) for sidecar in sidecars]
+    return commit_manifest(str(folder), tables, [], describe_shards(sidecars) | index_says)
 
 
 def make_noise_shards(folder: Path, *, num_shards: int = 8, clips_per_shard: int = 64) -> Manifest:
@@ -105,7 +108,8 @@ def make_noise_shards(folder: Path, *, num_shards: int = 8, clips_per_shard: int
 def toy_row(number: int, split: str, classes: int) -> dict[str, Any]:
     """The index row of a clip."""
     label = CLASSES[number % classes]
-    row = IndexRow(clip_id=f"clip{number:03d}", media_path="", labels=(label,), split=split, nominal_seconds=5.0)
+    name = f"clip{number:03d}"
+    row = IndexRow(clip_id=name, recording=name, media_path="", labels=(label,), split=split, nominal_seconds=5.0)
     return make_index([row], CLASSES[:classes]).to_pylist()[0]
 
 

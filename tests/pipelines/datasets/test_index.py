@@ -10,7 +10,13 @@ from pipelines.datasets.index import INDEX_SCHEMA, Box, IndexRow, Picture, make_
 
 def row(clip_id, labels=("horn",), **fields):
     return IndexRow(
-        clip_id=clip_id, media_path=f"/media/{clip_id}", labels=labels, split="train", nominal_seconds=4.0, **fields
+        clip_id=clip_id,
+        recording=f"video of {clip_id}",
+        media_path=f"/media/{clip_id}",
+        labels=labels,
+        split="train",
+        nominal_seconds=4.0,
+        **fields,
     )
 
 
@@ -31,6 +37,7 @@ def test_a_row_with_everything_keeps_everything():
     assert index.to_pylist() == [
         {
             "clip_id": "full",
+            "recording": "video of full",
             "media_path": "/media/full",
             "audio_track": 2,
             "pictures": [{"path": "/a.jpg", "seconds": 0.5}, {"path": "/b.jpg", "seconds": 1.5}],

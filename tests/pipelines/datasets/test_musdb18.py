@@ -50,6 +50,7 @@ def test_a_song_of_wav_files_is_a_group_of_four_stems_without_its_mixture(tmp_pa
     ]
     assert rows[1] == {
         "clip_id": "train/Zoë & Co. - Don't/bass",
+        "recording": "train/Zoë & Co. - Don't",
         "media_path": f"{tmp_path}/train/Zoë & Co. - Don't/bass.wav",
         "audio_track": 0,
         "pictures": [],

@@ -44,6 +44,7 @@ def test_rows_come_in_order_with_classes_numbered_by_sorted_label(tmp_path):
     assert index.to_pylist() == [
         {
             "clip_id": f"{row[0]}_{row[1]:06d}",
+            "recording": row[0],
             "media_path": f"{videos}/{name}",
             "audio_track": 0,
             "labels": [row[2]],

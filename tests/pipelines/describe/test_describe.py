@@ -48,7 +48,15 @@ def clip(folder, clip_id, sound, labels=("dog",), split="train", **fields):
         with wave.open(str(path), "wb") as file:
             file.setparams((1, 2, RATE, 0, "NONE", ""))
             file.writeframes(sound.tobytes())
-    row = IndexRow(clip_id=clip_id, media_path=str(path), labels=labels, split=split, nominal_seconds=2.0, pictures=())
+    row = IndexRow(
+        clip_id=clip_id,
+        recording=clip_id,
+        media_path=str(path),
+        labels=labels,
+        split=split,
+        nominal_seconds=2.0,
+        pictures=(),
+    )
     return replace(row, problem=None if sound is not None else "missing file", **fields)
 
 

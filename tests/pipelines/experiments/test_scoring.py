@@ -114,6 +114,7 @@ def test_the_musdb18_recipe_finds_its_test_mixtures(tmp_path):
                 [
                     IndexRow(
                         clip_id=f"song{song}-{stem}",
+                        recording=f"song{song}",
                         media_path="",
                         labels=(stem,),
                         split="test",

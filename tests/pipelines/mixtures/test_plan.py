@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pytest
 import xxhash
 from hypothesis import HealthCheck, given, settings
@@ -186,25 +187,33 @@ def test_a_clip_that_never_sounds_takes_no_part(manifest):
         plan_epoch(manifest, quiet, split="train", seed=0, epoch=0)
 
 
+def clips_of(manifest: Manifest, split: str, **columns: list[str]) -> list[str]:
+    """The clips of a split, or a part of one, of a manifest with other columns."""
+    table = manifest.table
+    for name, values in columns.items():
+        table = table.set_column(table.column_names.index(name), name, pa.array(values))
+    return usable_clips(replace(manifest, table=table), MIXING, split).table["clip_id"].to_pylist()
+
+
 def test_parts_of_a_split_share_no_recording_and_leave_none_out(manifest):
-    def recordings(split: str, table: pa.Table) -> list[str]:
-        pool = usable_clips(replace(manifest, table=table), MIXING, split)
-        return pool.table["clip_id"].to_pylist()
-
-    number = manifest.table.column_names.index("clip_id")
-    pairs = [f"{row // 2:011d}_{row % 2 * 10:06d}" for row in range(len(manifest.table))]  # two clips a video
-    table = manifest.table.set_column(number, "clip_id", pa.array(pairs))
-    learned, held_out = recordings("train[30%:]", table), recordings("train[:30%]", table)
-    assert sorted(learned + held_out) == sorted(recordings("train", table))
-    assert min(len(learned), len(held_out)) > 4
-    assert not {name[:11] for name in learned} & {name[:11] for name in held_out}
-
-    grouped = manifest.table.set_column(
-        manifest.table.column_names.index("group"), "group", pa.array([f"{row % 7}" for row in range(len(table))])
+    names = manifest.table["clip_id"].to_pylist()
+    recordings = [f"video{row // 2}" for row in range(len(names))]
+    video_of = dict(zip(names, recordings, strict=True))
+    learned, held_out = (
+        clips_of(manifest, part, recording=recordings, group=["all"] * len(names))
+        for part in ("train[30%:]", "train[:30%]")
     )
-    number_of = {name: row for row, name in enumerate(grouped["clip_id"].to_pylist())}
-    parts = [{number_of[name] % 7 for name in recordings(f"train[{part}]", grouped)} for part in (":30%", "30%:")]
-    assert parts[0] and not parts[0] & parts[1]
+    assert sorted(learned + held_out) == sorted(clips_of(manifest, "train"))
+    assert min(len(learned), len(held_out)) > 4
+    assert not {video_of[name] for name in learned} & {video_of[name] for name in held_out}
+
+
+def test_clips_that_are_a_recording_each_are_held_out_one_by_one_whatever_their_ids_end_with(manifest):
+    twelve = replace(manifest, table=manifest.table.filter(pc.field("split") == "train").slice(0, 12))
+    names = [f"{'wren' if row < 6 else 'lark'}_{row:06d}" for row in range(12)]
+    parts = [clips_of(twelve, f"train[{part}]", clip_id=names, recording=names) for part in (":50%", "50%:")]
+    assert sorted(parts[0] + parts[1]) == sorted(names)
+    assert [{name[:4] for name in part} for part in parts] == [{"wren", "lark"}] * 2
 
 
 def test_another_sample_rate_is_refused(manifest):

@@ -3,6 +3,7 @@
 from dataclasses import replace
 
 import numpy as np
+import pyarrow as pa
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -40,6 +41,7 @@ def manifest(tmp_path_factory):
             for stem, names in enumerate(labels):
                 row = IndexRow(
                     clip_id=f"song{song}/{stem}",
+                    recording=f"song{song}",
                     media_path="",
                     labels=names,
                     split="train",
@@ -124,8 +126,32 @@ def test_what_cannot_be_used_is_counted(manifest):
         )
 
 
+def whole(manifest, split):
+    """The songs of a split or a part of one that are tested as they were released."""
+    mixing = replace(MIXING, min_sources=2, num_sources=4, segment_samples=5 * RATE)
+    pool = usable_clips(manifest, mixing, split)
+    plan = plan_test(pool, Evaluation(whole_groups=True, num_mixtures=None))
+    return {clips[0].partition("/")[0] for clips in plan["clip_id"].to_pylist()}
+
+
+def test_a_part_of_a_split_has_whole_songs_or_those_of_which_all_recordings_are_in_it(manifest):
+    all_songs = whole(manifest, "train")
+    parts = whole(manifest, "train[:50%]"), whole(manifest, "train[50%:]")
+    assert parts[0] and parts[1] and not parts[0] & parts[1]
+    assert parts[0] | parts[1] == all_songs
+    # As FUSS's mixtures do, songs of either part share a recording: one of them is whole in neither.
+    first, second = (min(part) for part in parts)
+    names = manifest.table["recording"].to_pylist()
+    names[manifest.table["clip_id"].to_pylist().index(f"{second}/0")] = first
+    place = manifest.table.column_names.index("recording")
+    shared = replace(manifest, table=manifest.table.set_column(place, "recording", pa.array(names)))
+    assert (whole(shared, "train[:50%]"), whole(shared, "train[50%:]")) == (parts[0], parts[1] - {second})
+
+
 def test_clips_that_were_not_released_together_are_left_out(tmp_path):
-    row = IndexRow(clip_id="alone", media_path="", labels=("bell",), split="train", nominal_seconds=SECONDS)
+    row = IndexRow(
+        clip_id="alone", recording="alone", media_path="", labels=("bell",), split="train", nominal_seconds=SECONDS
+    )
     index_row = make_index([row], CLASSES).to_pylist()[0]
     manifest = write_shards(tmp_path, {"train-00000": [(index_row, toy_clip(stem_audio(0, 0)))]}, CLASSES)
     with pytest.raises(UsageError, match="left out 1 not part of a mixture"):

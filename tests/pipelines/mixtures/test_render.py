@@ -170,7 +170,15 @@ def boxed(tmp_path_factory):
             Box(5, "harp", 0.9, 0.0, 1.0, 0.1),
             Box(6, label, 0.0, 0.0, 1.0, 1.0),
         )
-        row = IndexRow(clip_id=label, media_path="", labels=(label,), split="test", nominal_seconds=12, boxes=boxes)
+        row = IndexRow(
+            clip_id=label,
+            recording=label,
+            media_path="",
+            labels=(label,),
+            split="test",
+            nominal_seconds=12,
+            boxes=boxes,
+        )
         audio = np.random.default_rng(number).integers(-9000, 9000, 12 * RATE).astype("<i2")
         clip = Clip(
             audio=audio,
@@ -234,8 +242,8 @@ def test_views_are_part_of_what_a_mixture_is(manifest):
 def test_silent_clips_do_not_trouble_anyone(tmp_path):
     silent = toy_clip(np.zeros(5 * RATE, "<i2"))
     rows = [
-        IndexRow(clip_id=f"c{n}", media_path="", labels=(CLASSES[n],), split="train", nominal_seconds=5)
-        for n in range(3)
+        IndexRow(clip_id=name, recording=name, media_path="", labels=(label,), split="train", nominal_seconds=5)
+        for name, label in zip(("c0", "c1", "c2"), CLASSES, strict=False)
     ]
     samples = [
         (make_index([row], CLASSES).to_pylist()[0], silent if n == 2 else toy_clip(toy_audio(n)))

@@ -55,6 +55,7 @@ def data_set(folder, pictures: dict[str, bytes], masks: dict[str, bytes], split:
     for number, (clip_id, jpeg) in enumerate(pictures.items()):
         row = IndexRow(
             clip_id=clip_id,
+            recording=clip_id,
             media_path="",
             labels=("bell",),
             split=split,

@@ -74,7 +74,13 @@ def synthetic_index(num_clips, **changes):
     rows = [
         IndexRow(
             clip_id=f"clip{number:05d}",
-            **{"media_path": f"/nowhere/{number}", "labels": ("thunder",), "split": "train", "nominal_seconds": 10.0}
+            **{
+                "recording": f"video{number}",
+                "media_path": f"/nowhere/{number}",
+                "labels": ("thunder",),
+                "split": "train",
+                "nominal_seconds": 10.0,
+            }
             | {name: values[number] for name, values in changes.items()},
         )
         for number in range(num_clips)
@@ -121,6 +127,7 @@ def test_the_plan_s_hash_names_what_decides_the_bytes_and_nothing_else():
     reference = hashes(index)
     assert hashes(index, max_bad_share=0.5) == reference
     assert hashes(synthetic_index(12, media_path=["/elsewhere"] * 12)) == reference
+    assert hashes(synthetic_index(12, recording=["another video"] * 12)) == reference
     for changes in ({"sample_rate_hz": 16000}, {"num_frames": 1}, {"seed": 1}, {"min_seconds": 2.0}):
         assert all(set(new).isdisjoint(old) for new, old in zip(hashes(index, **changes), reference, strict=True))
     relabelled = hashes(synthetic_index(12, labels=[("thunder",)] * 11 + [("rain",)]))
@@ -312,6 +319,7 @@ def late(corpus, tmp_path):
     rows = [
         IndexRow(
             clip_id=f"clip{number}",
+            recording=f"video{number}",
             media_path=str(tmp_path / "media" / f"{number}.mp4"),
             pictures=(Picture(str(tmp_path / "media" / "5.png"), 0.5),) if number == 5 else None,
             labels=("thunder",),
@@ -412,6 +420,27 @@ def test_a_manifest_json_of_others_is_not_overwritten(index, tmp_path, foreign):
     assert (tmp_path / "manifest.json").read_bytes() == foreign
 
 
+def test_a_manifest_without_recordings_is_refused_until_the_job_that_made_it_has_run_again(
+    index, undisturbed, tmp_path, capsys
+):
+    """As version 2 wrote it; the shards are kept."""
+    for path in Path(undisturbed.folder).iterdir():
+        shutil.copy2(path, tmp_path / path.name)
+    pq.write_table(undisturbed.table.drop_columns(["recording"]), tmp_path / "manifest.parquet")
+    document = parse_signed((tmp_path / "manifest.json").read_bytes())
+    assert document is not None
+    clips_sha256 = hashlib.sha256((tmp_path / "manifest.parquet").read_bytes()).hexdigest()
+    older = {**document, "schema": "cocktail-manifest/2", "clips_sha256": clips_sha256}
+    (tmp_path / "manifest.json").write_bytes(sign(older))
+    with pytest.raises(UsageError, match=r"does not say which recordings .*run the command that made these .* again"):
+        open_manifest(str(tmp_path))
+    manifest = shard_dataset(index, SETTINGS, str(tmp_path))
+    assert manifest.table["recording"].equals(undisturbed.table["recording"])
+    assert manifest.root_hash == undisturbed.root_hash
+    assert contents(tmp_path) == contents(undisturbed.folder)
+    assert "0 clips done now" in capsys.readouterr().out
+
+
 def test_a_manifest_json_of_ours_that_is_damaged_is_written_again(index, undisturbed, tmp_path):
     for path in Path(undisturbed.folder).iterdir():
         (tmp_path / path.name).write_bytes(path.read_bytes())
@@ -485,7 +514,7 @@ def test_opening_says_what_to_do_where_there_are_no_shards_or_others(undisturbed
         open_manifest(str(tmp_path))
     manifest = tmp_path / "manifest.json"
     manifest.write_bytes(sign({"schema": "cocktail-manifest/0"}))
-    with pytest.raises(UsageError, match="another schema: cocktail-manifest/0, this version reads cocktail-manifest/2"):
+    with pytest.raises(UsageError, match="another schema: cocktail-manifest/0, this version reads cocktail-manifest/3"):
         open_manifest(str(tmp_path))
     manifest.write_bytes(b"no manifest")
     with pytest.raises(UsageError, match=r"manifest.json is damaged or gone"):
