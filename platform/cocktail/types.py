@@ -119,15 +119,73 @@ class MixtureBatch:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Query:
+    """What a model is asked about B mixtures, and what it may know of them beside their sound."""
+
+    class_ids: Tensor | None
+    """int64 [B, N]: the classes asked for, NO_CLASS behind a mixture's last source; None asks for all that is there."""
+    num_sources: Tensor
+    """int64 [B]: sources in each mixture, of which a model may make use."""
+    pictures: Tensor | None = None
+    """uint8 [B, K, P, H, W, 3], as those of a `MixtureBatch`; None if there are none."""
+    seen: Tensor | None = None
+    """bool [B, N]: which of the sources the pictures show; None if there are no pictures."""
+
+    @classmethod
+    def of(cls, batch: MixtureBatch) -> Query:
+        """The question of a test: all sources of the mixtures, by their classes, with the pictures that there are."""
+        return cls(
+            class_ids=batch.class_ids,
+            num_sources=batch.present.sum(dim=1),
+            pictures=batch.pictures,
+            seen=None if batch.pictures is None else batch.present,
+        )
+
+    @classmethod
+    def naming(cls, class_ids: Tensor, pictures: Tensor | None = None) -> Query:
+        """The question for named classes [B, N], of which the pictures [B, K, P, H, W, 3], if any, show all."""
+        named = class_ids >= 0
+        seen = None if pictures is None else named
+        return cls(class_ids=class_ids, num_sources=named.sum(dim=1), pictures=pictures, seen=seen)
+
+    @property
+    def named(self) -> Tensor:
+        """class_ids of a question that names classes. Raises UsageError if it names none."""
+        if self.class_ids is None:
+            raise UsageError("this model answers for classes: name those that are meant")
+        return self.class_ids
+
+    @property
+    def shown(self) -> Tensor:
+        """pictures of a question that comes with some. Raises UsageError if there are none."""
+        if self.pictures is None:
+            raise UsageError("this model looks at pictures, and there are none: make mixtures with pictures")
+        return self.pictures
+
+    def rows(self, chosen: Tensor, num_sources: int) -> Query:
+        """The part of some mixtures (indices or bool), all of so many sources."""
+
+        def of_sources(tensor: Tensor | None) -> Tensor | None:
+            return None if tensor is None else tensor[chosen, :num_sources]
+
+        return Query(
+            class_ids=of_sources(self.class_ids),
+            num_sources=self.num_sources[chosen],
+            pictures=of_sources(self.pictures),
+            seen=of_sources(self.seen),
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
 class Separation:
     """Estimates of the sources of a batch of mixtures, with what led to them."""
 
     estimates: Tensor
     """float32 [B, N, T'], in [-1, 1]; T' is the length that the inverse transform gives back, at most T."""
-    masks: Tensor
-    """float32 [B, N, F, M] in [0, 1], on the model's own grid."""
     class_ids: Tensor
     """int64 [B, N]: the class that each estimate is of; NO_CLASS where the model cannot say."""
+    masks: Tensor | None = None
+    """float32 [B, N, F, M] in [0, 1], on the model's own grid; None of a model that works without masks."""
     intermediates: Mapping[str, Tensor] = field(default_factory=dict)
     """Named tensors worth looking at, each model's own. Where a model has them, they are called `presence` [B, C],
     the probability of each class, and `source_vectors` [B, N, D], what stands for each source."""
@@ -144,11 +202,10 @@ class Separator(Protocol):
         """Losses of a batch by name, scalars, all minimised; `"total"` is the one to differentiate."""
         ...
 
-    def separate(self, mixture: Tensor, class_ids: Tensor) -> Separation:
-        """Estimates of the sources of the named classes, as many of each mixture as it has.
+    def separate(self, mixture: Tensor, query: Query) -> Separation:
+        """Estimates of the sources that a query asks for, out of mixtures float32 [B, T].
 
-        `mixture` is float32 [B, T], `class_ids` int64 [B, N], NO_CLASS behind a mixture's last source. Source n is
-        class n's if the model separates by class; the result's `class_ids` say so.
+        Source n is class n's of the query if the model separates by class; the result's `class_ids` say so.
         """
         ...
 
@@ -182,11 +239,10 @@ class Localizer(Protocol):
         """Losses of a batch by name, scalars, all minimised; `"total"` is the one to differentiate."""
         ...
 
-    def localize(self, mixture: Tensor, pictures: Tensor, class_ids: Tensor) -> Localization:
-        """Maps of the sources of the named classes.
+    def localize(self, mixture: Tensor, query: Query) -> Localization:
+        """Maps of the sources that a query asks for, in its pictures.
 
-        `mixture` is float32 [B, T], the sum of the sources; `pictures` uint8 [B, K, H, W, 3]; `class_ids` int64
-        [B, N]. All mixtures have N sources, and K is N or 1.
+        `mixture` is float32 [B, T], the sum of the sources. All mixtures have N sources, and K pictures are N or 1.
         """
         ...
 

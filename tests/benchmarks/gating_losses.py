@@ -22,7 +22,7 @@ from cocktail.metrics.localization import average_precision
 from cocktail.models.avgn import AVGNConfig
 from cocktail.models.ez_vsl import EZVSLConfig
 from cocktail.tasks.localization.results import LocalizedMixtures
-from cocktail.types import MixtureBatch
+from cocktail.types import MixtureBatch, Query
 from tests.made.shapes_and_tones import RATE, scenes
 
 NUM_CLASSES = 5
@@ -86,7 +86,7 @@ def score(model: Any, batch: MixtureBatch) -> tuple[float, float]:
     """Mean AP of the wide picture's maps, and the objects' share of it, in percent."""
     assert batch.pictures is not None and batch.truth is not None and batch.has_truth is not None
     pictures = batch.pictures[:, :, 0]
-    maps = model.localize(superpose(batch), pictures, batch.class_ids).maps
+    maps = model.localize(superpose(batch), Query.of(batch)).maps
     truths = LocalizedMixtures(
         mixture_ids=batch.mixture_ids,
         class_ids=batch.class_ids,

@@ -20,6 +20,7 @@ from cocktail.inference.registry import register, save_model, slim_checkpoint
 from cocktail.inference.trained import about, load_trained
 from cocktail.tracking.run import TrackedRun
 from cocktail.train.checkpoint import CheckpointStore, load_checkpoint
+from cocktail.types import Query
 from tests.made.shapes_and_tones import scenes
 from tests.made.small_avgn import MIXING as SCENES
 from tests.made.small_avgn import SMALL as LOCALIZER
@@ -103,7 +104,11 @@ def test_mlflow_alone_loads_a_model_that_separates_as_the_checkpoint_does(regist
     found = predict_elsewhere(registered.uri, tmp_path, ABSENT, {"alone": mixtures()}, **uri)
     class_ids = torch.tensor([[CLASSES.index("lute"), CLASSES.index("bell")]] * 2)
     with torch.inference_mode():
-        expected = load_trained(registered.checkpoint).model.separate(torch.tensor(mixtures()), class_ids).estimates
+        expected = (
+            load_trained(registered.checkpoint)
+            .model.separate(torch.tensor(mixtures()), Query.naming(class_ids))
+            .estimates
+        )
     np.testing.assert_array_equal(found, expected.numpy())
 
 
@@ -176,7 +181,11 @@ def expected_maps(checkpoint: str) -> np.ndarray:
     given = {name: torch.tensor(value) for name, value in seen_and_heard().items()}
     class_ids = torch.tensor([[CLASSES.index("lute"), CLASSES.index("bell")]] * 2)
     with torch.inference_mode():
-        return load_trained(checkpoint).model.localize(given["mixture"], given["pictures"], class_ids).maps.numpy()
+        return (
+            load_trained(checkpoint)
+            .model.localize(given["mixture"], Query.naming(class_ids, given["pictures"][:, :, None]))
+            .maps.numpy()
+        )
 
 
 def test_a_localizer_takes_sounds_with_pictures_and_gives_maps(localizer):

@@ -13,7 +13,8 @@ class LeftHalf:
     def __call__(self, batch):
         raise AssertionError("examples need no losses")
 
-    def localize(self, mixture, pictures, class_ids):
+    def localize(self, mixture, query):
+        pictures, class_ids = query.shown[:, :, 0], query.named
         (B, K, H, W), N = pictures.shape[:4], class_ids.shape[1]
         maps = (torch.arange(K * W) < K * W / 2).float().expand(B, N, H, -1)
         return Localization(maps=maps, class_ids=class_ids)

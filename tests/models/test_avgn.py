@@ -10,7 +10,7 @@ from cocktail.audio.mixing import superpose
 from cocktail.metrics.localization import average_precision
 from cocktail.models.avgn import AVGN, PREDICTED_CLASSES
 from cocktail.models.ez_vsl import EZVSLConfig
-from cocktail.types import NO_CLASS, Classifier, Localizer, Separator, UsageError
+from cocktail.types import NO_CLASS, Classifier, Localizer, Query, Separator, UsageError
 from tests.made.shapes_and_tones import SIDE, scenes
 from tests.made.small_avgn import MIXING, SMALL, C, pictures_of
 
@@ -98,10 +98,10 @@ def test_as_eps_goes_to_zero_every_class_gathers_the_same_from_one_sound():
 def test_maps_are_cosines_at_the_pictures_size_in_the_order_of_the_classes(model):
     model.eval()
     mixture, pictures = superpose(BATCH), pictures_of(BATCH)
-    found = model.localize(mixture, pictures, BATCH.class_ids)
+    found = model.localize(mixture, Query.naming(BATCH.class_ids, pictures[:, :, None]))
     assert found.maps.shape == (3, 2, SIDE, 2 * SIDE)
     assert found.maps.abs().max() <= 1 + 1e-6
-    swapped = model.localize(mixture, pictures, BATCH.class_ids.flip(1))
+    swapped = model.localize(mixture, Query.naming(BATCH.class_ids.flip(1), pictures[:, :, None]))
     torch.testing.assert_close(found.maps, swapped.maps.flip(1))
     assert found.alternatives["split"].maps.shape == (3, 2, SIDE, SIDE)
     predicted = found.alternatives[PREDICTED_CLASSES]
@@ -111,7 +111,7 @@ def test_maps_are_cosines_at_the_pictures_size_in_the_order_of_the_classes(model
 
 def test_one_picture_of_all_sources_has_a_map_for_each(model):
     batch = scenes([[0, 3], [2, 1]], together=True)
-    found = model.eval().localize(superpose(batch), pictures_of(batch), batch.class_ids)
+    found = model.eval().localize(superpose(batch), Query.of(batch))
     assert found.maps.shape == (2, 2, SIDE, SIDE)
     assert "split" not in found.alternatives
     assert model.train()(batch)["total"].isfinite()
@@ -120,7 +120,7 @@ def test_one_picture_of_all_sources_has_a_map_for_each(model):
 @pytest.mark.parametrize("number", [1, 3])
 def test_a_model_of_two_sources_localizes_any_number(model, number):
     batch = scenes([[0, 3, 4][:number], [2, 1, 0][:number]])
-    found = model.eval().localize(superpose(batch), pictures_of(batch), batch.class_ids)
+    found = model.eval().localize(superpose(batch), Query.of(batch))
     assert found.maps.shape == (2, number, SIDE, number * SIDE)
     assert found.class_ids.equal(batch.class_ids)
 
@@ -128,7 +128,7 @@ def test_a_model_of_two_sources_localizes_any_number(model, number):
 def test_without_classes_one_map_serves_all():
     torch.manual_seed(0)
     model = replace(SMALL, source_vectors="pooled").build(C).eval()
-    found = model.localize(superpose(BATCH), pictures_of(BATCH), BATCH.class_ids)
+    found = model.localize(superpose(BATCH), Query.of(BATCH))
     assert found.maps[:, 0].equal(found.maps[:, 1])
     assert (found.class_ids == NO_CLASS).all()
     assert set(model(BATCH)) == {"localization", "total"}
@@ -169,7 +169,7 @@ def test_maps_learn_to_point_at_what_sounds(config, steps, lr):
     learned(model, classes, steps, lr, fresh=True)
     unseen = scenes(classes, seed=10**6)
     assert unseen.truth is not None
-    found = model.eval().localize(superpose(unseen), pictures_of(unseen), unseen.class_ids)
+    found = model.eval().localize(superpose(unseen), Query.of(unseen))
     chance = unseen.truth.float().mean()
     assert average_precision(found.maps, unseen.truth).mean() > 2.5 * chance
 

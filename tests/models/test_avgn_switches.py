@@ -16,7 +16,7 @@ from cocktail.layers.resnet import ResNet18
 from cocktail.layers.views import View
 from cocktail.models.avgn import AVGN, WITH_OBJECT_PRIOR, AVGNConfig
 from cocktail.models.ez_vsl import EZVSLConfig
-from cocktail.types import NO_CLASS, Localization, UsageError
+from cocktail.types import NO_CLASS, Localization, Query, UsageError
 from tests.made.shapes_and_tones import RATE, scenes
 from tests.made.small_avgn import MIXING, SMALL, C, pictures_of
 
@@ -43,7 +43,7 @@ def build(**switches: Any) -> AVGN:
 def observe(model: AVGN) -> dict[str, Tensor]:
     """What there is to see of a training step and of maps."""
     model.eval()
-    own = model.localize(superpose(BATCH), pictures_of(BATCH), BATCH.class_ids)
+    own = model.localize(superpose(BATCH), Query.of(BATCH))
     torch.manual_seed(1)
     model.train()  # from here on BatchNorm's running statistics change
     losses = {f"loss {name}": value.detach() for name, value in model(BATCH).items() if name != "total"}
@@ -118,12 +118,12 @@ def test_the_codes_maps_are_inner_products_over_the_temperature_without_a_gate()
     assert heard.classes is not None
     sound = heard.classes[0, 3]
     similarity = seen.features[0, 0] @ sound / model.config.temperature
-    maps = model.localize(superpose(BATCH), pictures_of(BATCH), BATCH.class_ids).maps
+    maps = model.localize(superpose(BATCH), Query.of(BATCH)).maps
     torch.testing.assert_close(maps[0, 1, 0, 0], similarity[0])  # in the corner nothing is interpolated
 
 
 def test_a_hard_assignment_gives_each_location_to_one_class():
-    found = build(assignment="hard").eval().localize(superpose(BATCH), pictures_of(BATCH), BATCH.class_ids)
+    found = build(assignment="hard").eval().localize(superpose(BATCH), Query.of(BATCH))
     assignment = found.intermediates["assignment"]
     assert assignment.sum(dim=-1).eq(1).all() and assignment.amax(dim=-1).eq(1).all()
 
@@ -134,7 +134,7 @@ def test_without_tokens_and_grouping_it_is_ez_vsl(view: View):
     other = EZVSLConfig(width=SMALL.width, resnet_width=SMALL.resnet_width, view=view, spectrum=SMALL.spectrum).build(C)
     other.load_state_dict(model.state_dict())
     torch.testing.assert_close(other(BATCH), model(BATCH))
-    found = other.eval().localize(superpose(BATCH), pictures_of(BATCH), BATCH.class_ids)
+    found = other.eval().localize(superpose(BATCH), Query.of(BATCH))
     other_view: View = "split" if view == "wide" else "wide"
     assert set(found.alternatives) == {other_view}
     sound = other.hear(superpose(BATCH)).features
@@ -166,13 +166,13 @@ def test_an_object_prior_is_imagenets_mean_feature_blended_in_and_is_never_train
             buffer.add_((0.01 * torch.rand_like(buffer.float())).to(buffer.dtype))
     model.load_initial({**theirs.state_dict(), "fc.weight": torch.zeros(2)})
     model.train()(BATCH)["total"].backward()
-    model.localize(superpose(BATCH), pictures_of(BATCH), BATCH.class_ids)  # would change batch statistics
+    model.localize(superpose(BATCH), Query.of(BATCH))  # would change batch statistics
     assert model.object_prior is not None
     for name, value in model.object_prior.resnet.state_dict().items():
         torch.testing.assert_close(value, theirs.state_dict()[name], rtol=0, atol=0)
     assert all(p.grad is None for p in model.object_prior.parameters())
 
-    found = model.eval().localize(superpose(BATCH), pictures_of(BATCH), BATCH.class_ids)
+    found = model.eval().localize(superpose(BATCH), Query.of(BATCH))
     blended = found.alternatives[WITH_OBJECT_PRIOR]
     assert blended.class_ids.equal(found.class_ids)
     mean, std = torch.tensor([0.485, 0.456, 0.406]), torch.tensor([0.229, 0.224, 0.225])

@@ -6,7 +6,7 @@ from torch.nn import functional as F
 
 from cocktail.audio.mixing import mix
 from cocktail.models.sgn import SGN, SGNConfig
-from cocktail.types import Separator
+from cocktail.types import Query, Separator
 from tests.made.small_sgn import SMALL, tones
 
 
@@ -65,8 +65,8 @@ def test_the_front_end_is_not_in_checkpoints(model):
 def test_estimates_follow_the_order_of_the_classes(model):
     model.eval()
     mixture, _ = mix(tones([[0, 3]]))
-    forward = model.separate(mixture, torch.tensor([[0, 3]]))
-    swapped = model.separate(mixture, torch.tensor([[3, 0]]))
+    forward = model.separate(mixture, Query.naming(torch.tensor([[0, 3]])))
+    swapped = model.separate(mixture, Query.naming(torch.tensor([[3, 0]])))
     assert forward.estimates.shape == (1, 2, 63 * 64)
     torch.testing.assert_close(forward.estimates, swapped.estimates.flip(1))
     torch.testing.assert_close(forward.masks, swapped.masks.flip(1))
@@ -74,7 +74,7 @@ def test_estimates_follow_the_order_of_the_classes(model):
 
 def test_any_number_of_sources_is_separated(model):
     mixture, _ = mix(tones([[0, 3, 4]]))
-    separation = model.eval().separate(mixture, torch.tensor([[0, 3, 4]]))
+    separation = model.eval().separate(mixture, Query.naming(torch.tensor([[0, 3, 4]])))
     assert separation.masks.shape == (1, 3, 64, 64)
     assert separation.intermediates["assignment"].shape == (1, 16, 5)
     assert separation.intermediates["presence"].shape == (1, 5)

@@ -19,7 +19,7 @@ from cocktail.models.sgn import (
     SGNConfig,
     most_probable,
 )
-from cocktail.types import NO_CLASS, UsageError
+from cocktail.types import NO_CLASS, Query, UsageError
 from tests.made.small_sgn import SMALL, tones
 
 C = 5
@@ -51,7 +51,7 @@ def observe(model: SGN) -> dict[str, Tensor]:
     losses = {f"loss {name}": value.detach() for name, value in model(BATCH).items() if name != "total"}
     model.eval()
     mixture, references = mix(BATCH)
-    found = model.separate(mixture, BATCH.class_ids)
+    found = model.separate(mixture, Query.naming(BATCH.class_ids))
     seen = {
         **losses,
         "features": model.predict(model.front_end.warp(model.front_end.stft(mixture).abs())[:, None]).features.detach(),
@@ -157,7 +157,7 @@ def test_slots_refuse_another_number_of_sources_than_theirs():
     model = build(source_vectors="pooled_slots").eval()
     mixture, _ = mix(tones([[0, 3, 4]]))
     with pytest.raises(UsageError, match="pooled_slots separates 2 sources"):
-        model.separate(mixture, torch.tensor([[0, 3, 4]]))
+        model.separate(mixture, Query.naming(torch.tensor([[0, 3, 4]])))
     config = SGNConfig(source_vectors="pooled_slots")
     config.require_mixing(Mixing())
     with pytest.raises(UsageError, match="num_slots 2"):
@@ -204,10 +204,10 @@ def test_predicted_classes_are_the_most_probable():
 def test_a_source_of_a_predicted_class_is_the_one_of_that_class():
     model = build().eval()
     mixture, _ = mix(tones([[0, 3], [2, 1], [4, 1]]))
-    separation = model.separate(mixture, torch.tensor([[0, 3], [2, 1], [4, NO_CLASS]]))
+    separation = model.separate(mixture, Query.naming(torch.tensor([[0, 3], [2, 1], [4, NO_CLASS]])))
     found = separation.alternatives[PREDICTED_CLASSES]
     assert ((found.class_ids >= 0).sum(dim=1)).tolist() == [2, 2, 1]
-    everything = model.separate(mixture, torch.arange(C).expand(3, C))
+    everything = model.separate(mixture, Query.naming(torch.arange(C).expand(3, C)))
     for b in range(3):
         for k, class_id in enumerate(found.class_ids[b].tolist()):
             expected = everything.masks[b, class_id] if class_id >= 0 else torch.zeros(64, 64)
@@ -222,13 +222,13 @@ def test_a_source_of_a_predicted_class_is_the_one_of_that_class():
 def test_soft_masks_multiply_where_binary_ones_cut():
     model = build().eval()
     mixture, _ = mix(BATCH)
-    separation = model.separate(mixture, BATCH.class_ids)
+    separation = model.separate(mixture, Query.naming(BATCH.class_ids))
     soft = separation.alternatives[SOFT_MASKS]
     transform = model.front_end.stft(mixture)
     expected = model.front_end.istft(transform[:, None] * model.front_end.unwarp(separation.masks)).clamp(-1, 1)
     torch.testing.assert_close(soft.estimates, expected)
     assert not torch.allclose(soft.estimates, separation.estimates, atol=1e-3)
-    assert SOFT_MASKS not in build(masks="ratio").eval().separate(mixture, BATCH.class_ids).alternatives
+    assert SOFT_MASKS not in build(masks="ratio").eval().separate(mixture, Query.naming(BATCH.class_ids)).alternatives
 
 
 def test_a_gradient_is_the_slope_of_the_loss(monkeypatch):
@@ -267,7 +267,7 @@ def test_confusion_counts_presence_and_tokens():
     model = build().eval()
     counts = model.confusion(BATCH)
     assert counts["token"].sum(dim=0)[0] + counts["token"].sum(dim=0)[2] == C  # each class is found or missed
-    presence = model.separate(mix(BATCH)[0], BATCH.class_ids).intermediates["presence"] > 0.5
+    presence = model.separate(mix(BATCH)[0], Query.naming(BATCH.class_ids)).intermediates["presence"] > 0.5
     for class_id in range(C):
         heard = torch.tensor([class_id in ids for ids in BATCH.class_ids.tolist()])
         said = presence[:, class_id]

@@ -28,7 +28,7 @@ from cocktail.studies.comparison import (
 )
 from cocktail.studies.scored_run import ScoredRun
 from cocktail.tasks.separation.tables import SCORES
-from cocktail.types import MixtureBatch, Separation, UsageError
+from cocktail.types import MixtureBatch, Query, Separation, UsageError
 from tests.made.sides import Scores, results, side
 
 
@@ -159,7 +159,8 @@ class Tones:
     def __call__(self, batch):
         raise AssertionError("examples need no losses")
 
-    def separate(self, mixture, class_ids):
+    def separate(self, mixture, query):
+        class_ids = query.named
         soft = self._constant(mixture, class_ids, 0.5)
         return replace(self._constant(mixture, class_ids, 0.25), alternatives={"soft masks": soft})
 
@@ -177,8 +178,8 @@ class Tones:
 
 def test_a_reading_is_the_separator_as_it_is_or_by_the_alternative_that_results_name():
     signal, ids = torch.zeros(1, 100), torch.zeros(1, 2, dtype=torch.int64)
-    assert Reading(Tones(), "tones").separate(signal, ids).estimates[0, 0, 0] == 0.25
-    assert Reading(Tones(), "tones, soft masks").separate(signal, ids).estimates[0, 0, 0] == 0.5
+    assert Reading(Tones(), "tones").separate(signal, Query.naming(ids)).estimates[0, 0, 0] == 0.25
+    assert Reading(Tones(), "tones, soft masks").separate(signal, Query.naming(ids)).estimates[0, 0, 0] == 0.5
 
 
 MIXTURES: Scores = {"m1": (1.0, 3.0), "m2": (8.0, 8.0), "m3": (0.0, 0.0)}

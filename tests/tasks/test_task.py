@@ -25,7 +25,8 @@ class Knowing:
     def parameters(self):
         yield torch.zeros(1)
 
-    def localize(self, mixture, pictures, class_ids):
+    def localize(self, mixture, query):
+        pictures, class_ids = query.shown[:, :, 0], query.named
         self.asked.append(tuple(pictures.shape[:2]))
         assert self.batch.truth is not None
         maps = torch.zeros(*class_ids.shape, SIDE, pictures.shape[1] * SIDE)

@@ -10,7 +10,7 @@ from mlflow.models import set_model
 from mlflow.pyfunc.model import PythonModel, PythonModelContext
 
 from cocktail.inference.trained import load_trained
-from cocktail.types import UsageError, class_ids_of
+from cocktail.types import Query, UsageError, class_ids_of
 
 
 class LocalizerModel(PythonModel):
@@ -46,8 +46,10 @@ class LocalizerModel(PythonModel):
         with torch.inference_mode():
             found = self.trained.model.localize(
                 torch.as_tensor(mixture, dtype=torch.float32, device=self.device),
-                torch.as_tensor(pictures, dtype=torch.uint8, device=self.device),
-                torch.tensor([class_ids] * len(mixture), device=self.device),
+                Query.naming(
+                    torch.tensor([class_ids] * len(mixture), device=self.device),
+                    torch.as_tensor(pictures, dtype=torch.uint8, device=self.device)[:, :, None],
+                ),
             )
             wide = pictures.shape[1] * pictures.shape[3]
             if found.maps.shape[-1] != wide:  # a model that learned from each picture by itself

@@ -10,7 +10,7 @@ from mlflow.models import set_model
 from mlflow.pyfunc.model import PythonModel, PythonModelContext
 
 from cocktail.inference.trained import load_trained
-from cocktail.types import class_ids_of
+from cocktail.types import Query, class_ids_of
 
 
 class SeparatorModel(PythonModel):
@@ -32,7 +32,12 @@ class SeparatorModel(PythonModel):
         class_ids = torch.tensor([named] * len(model_input))
         with torch.inference_mode():
             mixtures = torch.as_tensor(model_input, dtype=torch.float32, device=self.device)
-            return self.trained.model.separate(mixtures, class_ids.to(self.device)).estimates.float().cpu().numpy()
+            return (
+                self.trained.model.separate(mixtures, Query.naming(class_ids.to(self.device)))
+                .estimates.float()
+                .cpu()
+                .numpy()
+            )
 
 
 set_model(SeparatorModel())

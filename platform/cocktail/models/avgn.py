@@ -30,7 +30,7 @@ from cocktail.layers.views import View, require_pictures, to_pictures, view_name
 from cocktail.losses.contrast import audio_visual_contrast
 from cocktail.metrics.classification import confusion_counts, token_counts
 from cocktail.numerics.precision import at_least_float32
-from cocktail.types import NO_CLASS, Localization, MixtureBatch, UsageError
+from cocktail.types import NO_CLASS, Localization, MixtureBatch, Query, UsageError
 
 PREDICTED_CLASSES, WITH_OBJECT_PRIOR = "predicted classes", "with object prior"
 
@@ -384,7 +384,7 @@ class AVGN(nn.Module):
         return counts
 
     @torch.no_grad()
-    def localize(self, mixture: Tensor, pictures: Tensor, class_ids: Tensor) -> Localization:
+    def localize(self, mixture: Tensor, query: Query) -> Localization:
         """Maps of the named classes by the model's own view; by the other, of predicted classes, and blended with the
         object prior, as alternatives.
 
@@ -392,6 +392,7 @@ class AVGN(nn.Module):
         are as many classes as there are sources, the most probable by ear; they are looked for in the wide picture,
         since none of them belongs to one of several pictures.
         """
+        pictures, class_ids = query.shown[:, :, 0], query.named
         heard = self.hear(mixture)
         views = view_names(pictures, self.config.view)
         seen = {view: self.see(pictures, view) for view in views}

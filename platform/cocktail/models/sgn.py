@@ -30,7 +30,7 @@ from cocktail.layers.transformer import LiteralAttention, TransformerBlock, init
 from cocktail.layers.unet import UNet
 from cocktail.metrics.classification import confusion_counts, token_counts
 from cocktail.numerics.precision import at_least_float32
-from cocktail.types import NO_CLASS, MixtureBatch, Separation, UsageError
+from cocktail.types import NO_CLASS, MixtureBatch, Query, Separation, UsageError
 
 IDEAL_BINARY_MASK, IDEAL_RATIO_MASK = "ideal binary mask", "ideal ratio mask"
 SOFT_MASKS, PREDICTED_CLASSES, PREDICTED_NUMBER = "soft masks", "predicted classes", "predicted classes and number"
@@ -349,11 +349,12 @@ class SGN(nn.Module):
         return counts
 
     @torch.no_grad()
-    def separate(self, mixture: Tensor, class_ids: Tensor) -> Separation:
+    def separate(self, mixture: Tensor, query: Query) -> Separation:
         """Estimates by masks of the named classes [B, N], with the mixture's phase; predicted ones as alternatives.
 
         Raises UsageError if slots are to separate another number of sources than theirs.
         """
+        class_ids = query.named
         if self.config.source_vectors == "pooled_slots":
             if class_ids.shape[1] != self.config.num_slots or (class_ids < 0).any():
                 raise UsageError(

@@ -30,7 +30,7 @@ from cocktail.tasks.localization.examples import localize_examples, store_exampl
 from cocktail.tasks.rows import class_name
 from cocktail.tasks.scores import Score, Scoreboard, has_scores
 from cocktail.tasks.separation.examples import store_examples
-from cocktail.types import Localizer, MixtureBatch, Separation, Separator, UsageError
+from cocktail.types import Localizer, MixtureBatch, Query, Separation, Separator, UsageError
 
 _TESTED_ON = (
     "mixing.num_sources",
@@ -229,8 +229,8 @@ class Reading:
     def __call__(self, batch: MixtureBatch) -> dict[str, Tensor]:
         return self.separator(batch)
 
-    def separate(self, mixture: Tensor, class_ids: Tensor) -> Separation:
-        separation = self.separator.separate(mixture, class_ids)
+    def separate(self, mixture: Tensor, query: Query) -> Separation:
+        separation = self.separator.separate(mixture, query)
         _, _, alternative = self.system.partition(", ")
         return separation.alternatives[alternative] if alternative else separation
 

@@ -24,7 +24,7 @@ from cocktail.tasks.localization.examples import LocalizedExample, localize_exam
 from cocktail.tasks.rows import names_of
 from cocktail.tasks.scores import ScoreGroup
 from cocktail.tasks.separation.examples import align
-from cocktail.types import Localizer, MixtureBatch, UsageError
+from cocktail.types import Localizer, MixtureBatch, Query, UsageError
 
 OVERLAY_DPI, OVERLAY_COLOURS = 80, 256
 SPECTROGRAM_DPI, SPECTROGRAM_COLOURS = 80, 128
@@ -108,7 +108,7 @@ def separate(trained: Any, batch: MixtureBatch, sample_rate_hz: int) -> dict[str
     """Estimates of mixtures by a `cocktail.inference.trained.Trained`, by id."""
     with torch.inference_mode():
         mixtures, references = mix(batch)
-        separation = trained.model.separate(mixtures, batch.class_ids)
+        separation = trained.model.separate(mixtures, Query.of(batch))
     length = separation.estimates.shape[-1]
     found = {}
     for b, mixture_id in enumerate(batch.mixture_ids):

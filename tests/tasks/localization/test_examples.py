@@ -28,7 +28,8 @@ class Pointer:
     def __call__(self, batch):
         raise AssertionError("examples need no losses")
 
-    def localize(self, mixture, pictures, class_ids):
+    def localize(self, mixture, query):
+        pictures, class_ids = query.shown[:, :, 0], query.named
         self.heard.append((mixture, pictures, class_ids))
         (B, K), N = pictures.shape[:2], class_ids.shape[1]
         columns = torch.arange(K * S) < K * S / 2
@@ -46,8 +47,8 @@ class Pointer:
 class Plain(Pointer):
     """Has one reading only, which is drawn sooner."""
 
-    def localize(self, mixture, pictures, class_ids):
-        return replace(super().localize(mixture, pictures, class_ids), alternatives={})
+    def localize(self, mixture, query):
+        return replace(super().localize(mixture, query), alternatives={})
 
 
 @pytest.fixture
@@ -114,8 +115,9 @@ def test_maps_of_single_pictures_stand_in_their_columns(batch):
 
 def test_a_share_of_the_peak_is_that_of_the_scores(batch):
     graded = Pointer()
-    graded.localize = lambda mixture, pictures, class_ids: Localization(
-        maps=torch.linspace(0, 1, pictures.shape[1] * S).expand(1, class_ids.shape[1], S, -1), class_ids=class_ids
+    graded.localize = lambda mixture, query: Localization(
+        maps=torch.linspace(0, 1, query.shown.shape[1] * S).expand(1, query.named.shape[1], S, -1),
+        class_ids=query.named,
     )
     shares = [scenes(graded, batch, peak_share=share)[0].systems["model"].chosen.mean() for share in (0.25, 0.75)]
     assert shares == pytest.approx([0.75, 0.25])

@@ -21,7 +21,8 @@ class Halves:
     def __call__(self, batch):
         raise AssertionError("examples need no losses")
 
-    def separate(self, mixture, class_ids):
+    def separate(self, mixture, query):
+        class_ids = query.named
         estimates = 0.5 * mixture[:, None, :-100].expand(-1, class_ids.shape[1], -1)
         masks = torch.full((len(mixture), class_ids.shape[1], 16, 16), 0.5)
         return Separation(estimates=estimates, masks=masks, class_ids=class_ids)
@@ -41,7 +42,8 @@ class Reversed(Halves):
     def __init__(self, references):
         self.references = references[..., :-100]
 
-    def separate(self, mixture, class_ids):
+    def separate(self, mixture, query):
+        class_ids = query.named
         B, N = class_ids.shape
         masks = torch.arange(N * 1.0).expand(B, N)[..., None, None] * torch.ones(16, 16)
         backwards = Separation(

@@ -25,7 +25,7 @@ from cocktail.tasks.localization.results import CENTRED_BOX, CONSTANT_MAP, Local
 from cocktail.tasks.localization.rules import ScoringRules
 from cocktail.tasks.localization.tables import percent
 from cocktail.tasks.rows import class_name, names_of, rows_of
-from cocktail.types import NO_CLASS, Localization, Localizer, MixtureBatch
+from cocktail.types import NO_CLASS, Localization, Localizer, MixtureBatch, Query
 
 FIGURE_DPI = 90
 
@@ -62,7 +62,7 @@ def localize_examples(
         count = int(batch.present[b].sum())
         class_ids, pictures = batch.class_ids[b : b + 1, :count], _pictures(batch, b, count)
         with torch.inference_mode():
-            found = model.localize(sums[b : b + 1], pictures, class_ids)
+            found = model.localize(sums[b : b + 1], Query.naming(class_ids, pictures[:, :, None]))
         others = {f"{name}, {reading}": other for reading, other in found.alternatives.items()}
         K, H, W = pictures.shape[1:4]
         known = torch.zeros(1, count, dtype=torch.bool)

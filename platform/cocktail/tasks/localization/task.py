@@ -12,7 +12,7 @@ import torch
 
 from cocktail.audio.mixing import superpose
 from cocktail.tasks.localization.results import LOCALIZATION_RESULTS, LocalizedMixtures, score_maps
-from cocktail.types import MixtureBatch
+from cocktail.types import MixtureBatch, Query
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,17 +38,16 @@ class Localizing:
         tables = []
         for count in counts.unique().tolist():
             rows = torch.nonzero(counts == count).flatten()
-            pictures = on_device.pictures[rows, :count, 0]
-            class_ids = on_device.class_ids[rows, :count]
-            found = model.localize(mixture[rows], pictures, class_ids)
+            query = Query.of(on_device).rows(rows, count)
+            found = model.localize(mixture[rows], query)
             systems = {name: found}
             systems |= {f"{name}, {reading}": other for reading, other in found.alternatives.items()}
             group = LocalizedMixtures(
                 mixture_ids=[batch.mixture_ids[row] for row in rows.tolist()],
-                class_ids=class_ids,
+                class_ids=query.named,
                 truths=on_device.truth[rows, :count],
                 has_truth=on_device.has_truth[rows, :count],
-                num_pictures=pictures.shape[1],
+                num_pictures=query.shown.shape[1],
             )
             settings = {"peak_share": self.peak_share, "fixed_threshold": self.fixed_threshold}
             tables.append(score_maps(group, systems, **settings))

@@ -18,7 +18,7 @@ from cocktail.audio.mixing import mix
 from cocktail.metrics.separation import LIMIT_DB, is_silent, match, si_sdr_pairs
 from cocktail.report.figures import masks_figure, panel, patch_grid, write_sounds
 from cocktail.tasks.rows import names_of
-from cocktail.types import MixtureBatch, Separation, Separator
+from cocktail.types import MixtureBatch, Query, Separation, Separator
 
 FIGURE_DPI = 90
 
@@ -40,7 +40,7 @@ def store_examples(
     """
     with torch.inference_mode():
         mixtures, references = mix(batch)
-        separation = separator.separate(mixtures, batch.class_ids)
+        separation = separator.separate(mixtures, Query.of(batch))
         ceilings = separator.oracle(mixtures, references)
     others = {**separation.alternatives, **ceilings}
     if unknown := set(systems) - set(others):

@@ -10,7 +10,7 @@ import pyarrow as pa
 
 from cocktail.audio.mixing import mix
 from cocktail.tasks.separation.results import RESULTS, Metrics, score_batch
-from cocktail.types import MixtureBatch, Separation
+from cocktail.types import MixtureBatch, Query, Separation
 
 MIXTURE = "mixture"
 
@@ -53,7 +53,7 @@ def separate_batch(name: str, model: Any, batch: MixtureBatch) -> dict[str, np.n
     device = next(model.parameters()).device
     on_device = batch.to(device)
     mixture, references = mix(on_device)
-    separation = model.separate(mixture, on_device.class_ids)
+    separation = model.separate(mixture, Query.of(on_device))
     systems: dict[str, Separation] = {name: separation}
     systems |= {f"{name}, {reading}": found for reading, found in separation.alternatives.items()}
     length = separation.estimates.shape[-1]
