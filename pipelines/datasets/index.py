@@ -2,7 +2,7 @@
 
 A clip is one sound with one rate and, in audio-visual sets, its pictures. What sounds together as released, the
 stems of a song or the sources of a FUSS mixture, are clips of one `group`. What was cut out of one video, song or
-field recording are clips of one `recording`: parts of splits (`cocktail.splits`) hold out whole ones.
+field recording are clips of one `recording`: parts of splits (`cocktail.config.splits`) hold out whole ones.
 """
 
 from __future__ import annotations
