@@ -29,11 +29,13 @@ from tests.made.toy_shards import CLASSES, RATE, make_toy_shards, toy_audio, toy
 ONE = Mixing(sample_rate_hz=RATE, segment_samples=2000, window_shards=4, pictures_per_source=1, picture_side=8)
 SEVERAL = replace(ONE, several_classes=True)
 LABELS = (("bell",), ("drum", "bell"), ("harp",), ("horn", "harp"), ("lute",), ("harp", "bell"))
+ROOMY = (("bell",), ("drum",), ("harp",), ("horn", "harp"), ("lute",))
+"""Whichever share no class, four can sound together."""
 LEFT, RIGHT = (0.0, 0.0, 0.5, 1.0), (0.5, 0.0, 1.0, 1.0)
 GREY = to_jpeg(Image.new("RGB", (40, 30), (90, 90, 90)), 30)
 
 
-def make_band(folder, num_clips: int = 24) -> Manifest:
+def make_band(folder, num_clips: int = 24, labels: tuple[tuple[str, ...], ...] = LABELS) -> Manifest:
     """Clips of one and of two classes in four shards; both classes of clip 1 have a box, in clip 3 only the horn."""
     boxes = {1: (Box(0, "drum", *LEFT), Box(0, "bell", *RIGHT)), 3: (Box(0, "horn", *LEFT),)}
     shards: dict[str, list] = {}
@@ -42,7 +44,7 @@ def make_band(folder, num_clips: int = 24) -> Manifest:
             clip_id=f"clip{number:02d}",
             recording=f"clip{number:02d}",
             media_path="",
-            labels=LABELS[number % len(LABELS)],
+            labels=labels[number % len(labels)],
             split="train",
             nominal_seconds=5,
             boxes=boxes.get(number),
@@ -97,6 +99,15 @@ def test_where_clips_have_one_class_the_setting_only_adds_the_labels(tmp_path, n
     )
     assert labelled.drop_columns(["label_ids", "num_classes"]).equals(alone)
     assert labelled["label_ids"].to_pylist() == [[[c] for c in row] for row in alone["class_id"].to_pylist()]
+
+
+def test_more_than_two_sources_share_no_class_either(tmp_path):
+    mixing = replace(SEVERAL, num_sources=4, min_sources=3, passes_per_epoch=20)
+    plan = plan_epoch(usable_clips(make_band(tmp_path, labels=ROOMY), mixing, "train"), seed=0, epoch=0)
+    counts = Counter(map(len, plan["label_ids"].to_pylist()))
+    assert counts.keys() == {3, 4}
+    for sources in plan["label_ids"].to_pylist():
+        assert sum(map(len, sources)) == len({class_id for ids in sources for class_id in ids})
 
 
 def test_partners_are_drawn_evenly_among_clips_of_other_classes(manifest):
