@@ -32,7 +32,7 @@ def to_batch(columns: Columns) -> MixtureBatch:
             warnings.filterwarnings("ignore", "The given NumPy array is not writable")
             return torch.from_numpy(values)
 
-    optional = {name: tensor(name) for name in ("pictures", "truth", "has_truth") if name in columns}
+    optional = {name: tensor(name) for name in ("labels", "pictures", "truth", "has_truth") if name in columns}
     return MixtureBatch(
         mixture_ids=tuple(str(name) for name in columns["mixture_id"][whole]),
         sources=tensor("sources"),

@@ -112,7 +112,8 @@ def _rows(table: pa.Table, pool: ClipPool, location: str) -> pa.Table:
     if absent:
         raise UsageError(
             f"{location} names {len(absent)} clips that cannot be used here, as {absent[0]} ({pool.describe()}): it "
-            "was frozen with another --mixing.silence-dbfs or --mixing.no-distinct-classes, or is damaged"
+            "was frozen with another --mixing.silence-dbfs, with --mixing.no-distinct-classes or "
+            "--mixing.several-classes, or is damaged"
         )
     N, P = pool.mixing.clips_per_mixture, pool.mixing.pictures_per_source
     present = np.arange(N) < counts[:, None]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -36,18 +36,19 @@ def square_picture(jpeg: bytes, side: int, margin: float = 1.0, view: tuple[floa
     return pixels[:, ::-1] if mirror < 0.5 else pixels
 
 
-def truth_of_boxes(boxes: Sequence[Mapping[str, Any]], class_id: int, side: int) -> np.ndarray | None:
-    """bool [side, side]: the union of a picture's boxes of a class, or of no named class; None if all are of others.
+def truth_of_boxes(boxes: Sequence[Mapping[str, Any]], class_ids: Collection[int], side: int) -> np.ndarray | None:
+    """bool [side, side]: the union of a picture's boxes of some classes, or of no named class; None if all are of
+    others.
 
     Without any box the truth is empty: somebody looked, and nothing is left. A box covers the pixels
     from int(side x0) to int(side x1) - 1, and so downwards (spec of VGG-SS's evaluation). It is cut at the picture's
     edges; of one outside or inside-out nothing is left.
     """
-    found = [box for box in boxes if box["class_id"] in (None, class_id)]
-    if boxes and not found:
+    own = [box for box in boxes if box["class_id"] is None or box["class_id"] in class_ids]
+    if boxes and not own:
         return None
     truth = np.zeros((side, side), bool)
-    for box in found:
+    for box in own:
         x0, y0, x1, y1 = (int(side * min(max(box[corner], 0), 1)) for corner in ("x0", "y0", "x1", "y1"))
         truth[y0:y1, x0:x1] = True
     return truth

@@ -129,7 +129,7 @@ def _plan_number(pool: ClipPool, evaluation: Evaluation) -> pa.Table:
     else:
         draws = _test_draws(pool, evaluation)
         moments = np.full((*draws.chosen.shape, pool.mixing.pictures_per_source), 0.5)
-        pictures = _nearest_pictures(pool, draws, moments)
+        pictures = _nearest_pictures(pool, draws, moments) if len(draws) else np.empty(moments.shape, np.int64)
     if not len(draws):
         raise UsageError(
             f"the {pool.split} split of {pool.manifest.folder} gives no test mixture "
@@ -222,7 +222,8 @@ def rows_of(
 ) -> pa.Table:
     """The rows of a plan: draws with all that `render` needs to know of their clips.
 
-    A row has a list for each column, of a value a clip; a whole clip has its classes in `class_id`, one or more.
+    A row has a list for each column, of a value a clip; a whole clip has its classes in `class_id`, one or more. Where
+    sources may have several classes, `label_ids` lists them all, out of `num_classes`.
     `gains` is [R, N], `pictures` [R, N, P], `views` [R, N, 3]: the corner of the square that is cut out, as a share of
     what it can move right and down, and whether it is mirrored (below 0.5); None shows whole pictures, with truth.
     """
@@ -231,7 +232,7 @@ def rows_of(
     starts, gains = draws.starts[present], gains.astype(np.float32)
     whole = pool.mixing.arrangement == "whole"
     wanted = ["clip_id", "shard", "audio_offset", "audio_bytes", "num_samples"]
-    wanted += ["class_ids"] if whole else []
+    wanted += ["class_ids"] if whole or pool.mixing.several_classes else []
     P = pictures.shape[-1]
     masks = ["mask_offset", "mask_bytes", "mask_check"] if P == 1 and views is None else []
     flat = pool.table.select(wanted + masks).take(pa.array(clips))
@@ -251,6 +252,9 @@ def rows_of(
         "gain": per_source(gains[present]),
         "checks": per_source(_checks(pool, clips, starts)),
     }
+    if pool.mixing.several_classes:
+        columns["label_ids"] = per_source(flat["class_ids"])
+        columns["num_classes"] = pa.array(np.full(len(draws), len(pool.manifest.classes), np.int32))
     if P:
         chosen = pictures[present]
         columns["picture"] = per_source(_lists(chosen))
@@ -269,21 +273,30 @@ def rows_of(
     return pa.table(columns)
 
 
-def with_class_ids(plan: pa.Table, own: np.ndarray) -> pa.Table:
-    """A plan in other class ids, also those of its boxes: class c becomes `own[c]`, NO_CLASS stays.
+def with_class_ids(plan: pa.Table, own: np.ndarray, num_classes: int) -> pa.Table:
+    """A plan in other class ids, out of `num_classes`, also those of its boxes: class c becomes `own[c]`, NO_CLASS
+    stays.
 
-    Boxes of a class that has none, NO_CLASS in `own`, are then of no source.
+    Boxes of a class that has none, NO_CLASS in `own`, are then of no source, and labels of it are left out.
     """
-    if np.array_equal(own, np.arange(len(own))):
+    if np.array_equal(own, np.arange(num_classes)):
         return plan
     ids = np.append(own, NO_CLASS).astype(np.int32)  # what the id NO_CLASS points to
     column = list_array(plan["class_id"])
     mapped = pa.ListArray.from_arrays(column.offsets, pa.array(ids[column.flatten().to_numpy()]))
-    plan = plan.set_column(plan.column_names.index("class_id"), "class_id", mapped)
-    if "boxes" not in plan.column_names:
-        return plan
-    boxes = in_class_ids(plan["boxes"], own)
-    return plan.set_column(plan.column_names.index("boxes"), "boxes", boxes)
+    changed: dict[str, pa.Array] = {"class_id": mapped}
+    if "label_ids" in plan.column_names:
+        labels = [
+            [[own[class_id] for class_id in class_ids if own[class_id] != NO_CLASS] for class_ids in sources]
+            for sources in plan["label_ids"].to_pylist()
+        ]
+        changed["label_ids"] = pa.array(labels, plan["label_ids"].type)
+        changed["num_classes"] = pa.array(np.full(len(plan), num_classes, np.int32))
+    if "boxes" in plan.column_names:
+        changed["boxes"] = in_class_ids(plan["boxes"], own)
+    for name, values in changed.items():
+        plan = plan.set_column(plan.column_names.index(name), name, values)
+    return plan
 
 
 def _lists(values: np.ndarray | pa.Array, length: int | None = None) -> pa.Array:

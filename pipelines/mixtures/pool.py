@@ -38,7 +38,7 @@ class ClipPool:
     shard: np.ndarray
     """[clips]: shards counted from 0 in the order of their names."""
     class_id: np.ndarray
-    """[clips]: NO_CLASS for a clip of none or of several, which only mixtures of any classes and whole clips use."""
+    """[clips]: the class of a clip of one class, NO_CLASS for one of none or of several."""
     num_samples: np.ndarray
     next_loud: np.ndarray
     """int32 [clips, seconds + 1]: the first second at or after this one that sounds, NEVER if none."""
@@ -50,8 +50,34 @@ class ClipPool:
 
     @functools.cached_property
     def kinds(self) -> np.ndarray:
-        """[clips]: what the sources of one mixture must differ in: the class, or else only the clip."""
+        """[clips]: what the sources of one mixture must differ in: the class, or else only the clip; numbers of sets
+        of classes where clips may have several, which must then not overlap."""
+        if self.mixing.distinct_classes and self.mixing.several_classes:
+            return self._sets_of_classes[1]
         return self.class_id if self.mixing.distinct_classes else np.arange(len(self))
+
+    @property
+    def class_sets(self) -> np.ndarray | None:
+        """bool [kinds, C]: the classes of each kind; None unless kinds are sets of classes."""
+        return self._sets_of_classes[0] if self.mixing.distinct_classes and self.mixing.several_classes else None
+
+    @functools.cached_property
+    def _sets_of_classes(self) -> tuple[np.ndarray, np.ndarray]:
+        """(bool [sets, C], int64 [clips]): the different sets of classes in the order of their ids, and each clip's."""
+        of_clips = [tuple(sorted(ids)) for ids in self.table["class_ids"].to_pylist()]
+        number_of = {ids: number for number, ids in enumerate(sorted(set(of_clips)))}
+        sets = np.zeros((len(number_of), len(self.manifest.classes)), bool)
+        for ids, number in number_of.items():
+            sets[number, list(ids)] = True
+        return sets, np.array([number_of[ids] for ids in of_clips], np.int64)
+
+    def alike(self, clips: np.ndarray | int, others: np.ndarray | int) -> np.ndarray | np.bool:
+        """Whether clips and others, one by one, cannot be sources of one mixture: they are of one kind, or share a
+        class."""
+        kinds, other_kinds = self.kinds[clips], self.kinds[others]
+        if self.class_sets is None:
+            return kinds == other_kinds
+        return (self.class_sets[kinds] & self.class_sets[other_kinds]).any(axis=-1)
 
     @functools.cached_property
     def name_hashes(self) -> np.ndarray:
@@ -87,60 +113,36 @@ class ClipPool:
         """One line: how many clips and classes, and what is left out."""
         left_out = ", ".join(f"{count} {reason}" for reason, count in self.left_out.items())
         num_classes = len(list_array(self.table["class_ids"]).flatten().unique())
-        return f"{self.split}: {len(self)} clips of {num_classes} classes" + (f"; left out {left_out}" * bool(left_out))
+        several = int((np.diff(list_array(self.table["class_ids"]).offsets.to_numpy()) > 1).sum())
+        return (
+            f"{self.split}: {len(self)} clips of {num_classes} classes"
+            + f", {several} of several" * self.mixing.several_classes
+            + f"; left out {left_out}" * bool(left_out)
+        )
 
 
 def usable_clips(manifest: Manifest, mixing: Mixing, split: str) -> ClipPool:
     """The clips of a split that can be a source.
 
     Those hold a second that sounds, a picture if pictures are wanted, and have exactly one class if the sources of a
-    mixture are to be of different ones; whole clips have as many classes as there are to be sources. Raises UsageError
-    if the shards hold another rate or give no mixture.
+    mixture are to share none, unless several are asked for; whole clips have as many classes as there are to be
+    sources. Raises UsageError if the shards hold another rate or give no mixture.
     """
     if manifest.sample_rate_hz != mixing.sample_rate_hz:
         raise UsageError(
             f"{manifest.folder} holds audio at {manifest.sample_rate_hz} Hz, but mixing.sample_rate_hz is "
             f"{mixing.sample_rate_hz}: set it, or shard again with --sample-rate-hz {mixing.sample_rate_hz}"
         )
-    part = Split.of(split)
-    of_split = pc.equal(manifest.table["split"], part.name)  # pyright: ignore[reportAttributeAccessIssue]
-    table = manifest.table.select(_NEEDED).filter(of_split)
-    if not len(table):
-        counts = pc.value_counts(manifest.table["split"]).to_pylist()  # pyright: ignore[reportAttributeAccessIssue]
-        told = ", ".join(f"{count['values']} ({count['counts']} clips)" for count in counts)
-        raise UsageError(f"{manifest.folder} has no split {part.name}, but {told or 'no clips'}")
-    if not part.is_whole:
-        table = table.filter(pa.array(part.holds(table["recording"].to_pylist())))
-    table = table.combine_chunks()
-    classes = list_array(table["class_ids"])
-    class_counts = np.diff(classes.offsets.to_numpy())
-    class_id = np.full(len(table), NO_CLASS, np.int64)
-    class_id[class_counts == 1] = classes.flatten().to_numpy()[classes.offsets.to_numpy()[:-1][class_counts == 1]]
+    table = _clips_of(manifest, split)
     level = _levels(table, manifest.sample_rate_hz)
     loud = level >= 10 ** (mixing.silence_dbfs / 20)
-    fewest, most, whole = mixing.fewest_sources, mixing.num_sources, mixing.arrangement == "whole"
-    conditions = {
-        "silent": loud.any(axis=1),
-        "without a picture": np.diff(list_array(table["frame_seconds"]).offsets.to_numpy()) > 0
-        if mixing.pictures_per_source
-        else np.ones(len(table), bool),
-        "of no class": (class_counts > 0) | (not mixing.distinct_classes),
-        "of several classes": (class_counts < 2) | (not mixing.distinct_classes) | whole,
-        f"of fewer than {fewest} classes": (class_counts >= fewest) | (not whole),
-        f"of more than {most} classes": (class_counts <= most) | (not whole),
-        "not part of a mixture": table["group"].is_valid().to_numpy() | (mixing.arrangement != "released"),
-    }
-    usable = np.ones(len(table), bool)
-    left_out: dict[str, int] = {}
-    for reason, holds in conditions.items():
+    usable, left_out = np.ones(len(table), bool), dict[str, int]()
+    for reason, holds in _conditions(table, loud, mixing).items():
         if (usable & ~holds).any():
             left_out[reason] = int((usable & ~holds).sum())
         usable &= holds
     table = table.drop_columns(["rms", "recording"])
     table = table if usable.all() else table.filter(pa.array(usable))
-    seconds = np.arange(level.shape[1], dtype=np.int32)
-    next_loud = np.full((len(table), len(seconds) + 1), NEVER, np.int32)
-    next_loud[:, :-1] = np.where(loud[usable], seconds, NEVER)
     pool = ClipPool(
         manifest=manifest,
         mixing=mixing,
@@ -148,9 +150,9 @@ def usable_clips(manifest: Manifest, mixing: Mixing, split: str) -> ClipPool:
         table=table,
         left_out=left_out,
         shard=table["shard"].combine_chunks().dictionary_encode().indices.to_numpy(),
-        class_id=class_id[usable],
+        class_id=_only_classes(table),
         num_samples=table["num_samples"].to_numpy().astype(np.int64),
-        next_loud=np.minimum.accumulate(next_loud[:, ::-1], axis=1)[:, ::-1],
+        next_loud=_next_loud(loud[usable]),
         loudest=level[usable].argmax(axis=1) if len(table) else np.empty(0, np.int64),
     )
     num_kinds = len(np.unique(pool.kinds))
@@ -158,9 +160,58 @@ def usable_clips(manifest: Manifest, mixing: Mixing, split: str) -> ClipPool:
         needed = f"{mixing.num_sources} {'classes' if mixing.distinct_classes else 'clips'}"
         raise UsageError(
             f"{manifest.folder} gives too few sources, {pool.describe()}: mixtures of {mixing.num_sources} sources "
-            f"need at least {'one such clip' if whole else needed}"
+            f"need at least {'one such clip' if mixing.arrangement == 'whole' else needed}"
         )
     return pool
+
+
+def _clips_of(manifest: Manifest, split: str) -> pa.Table:
+    """The rows of a split, or a part of one. Raises UsageError if there is no such split."""
+    part = Split.of(split)
+    of_split = pc.equal(manifest.table["split"], part.name)  # pyright: ignore[reportAttributeAccessIssue]
+    table = manifest.table.select(_NEEDED).filter(of_split)
+    if not len(table):
+        counts = pc.value_counts(manifest.table["split"]).to_pylist()  # pyright: ignore[reportAttributeAccessIssue]
+        splits = ", ".join(f"{count['values']} ({count['counts']} clips)" for count in counts)
+        raise UsageError(f"{manifest.folder} has no split {part.name}, but {splits or 'no clips'}")
+    if not part.is_whole:
+        table = table.filter(pa.array(part.holds(table["recording"].to_pylist())))
+    return table.combine_chunks()
+
+
+def _conditions(table: pa.Table, loud: np.ndarray, mixing: Mixing) -> dict[str, np.ndarray]:
+    """bool [clips] each: what clips must fulfil to be a source, by what is said of those that do not."""
+    class_counts, picture_counts = (
+        np.diff(list_array(table[name]).offsets.to_numpy()) for name in ("class_ids", "frame_seconds")
+    )
+    fewest, most, whole = mixing.fewest_sources, mixing.num_sources, mixing.arrangement == "whole"
+    any_number = whole or mixing.several_classes or not mixing.distinct_classes
+    return {
+        "silent": loud.sum(axis=1) > 0,
+        "without a picture": (picture_counts > 0) | (not mixing.pictures_per_source),
+        "of no class": (class_counts > 0) | (not mixing.distinct_classes),
+        "of several classes": (class_counts < 2) | any_number,
+        f"of fewer than {fewest} classes": (class_counts >= fewest) | (not whole),
+        f"of more than {most} classes": (class_counts <= most) | (not whole),
+        "not part of a mixture": table["group"].is_valid().to_numpy() | (mixing.arrangement != "released"),
+    }
+
+
+def _only_classes(table: pa.Table) -> np.ndarray:
+    """int64 [clips]: the class of a clip of one class, otherwise NO_CLASS."""
+    classes = list_array(table["class_ids"])
+    begins, counts = classes.offsets.to_numpy()[:-1], np.diff(classes.offsets.to_numpy())
+    class_id = np.full(len(table), NO_CLASS, np.int64)
+    class_id[counts == 1] = classes.flatten().to_numpy()[begins[counts == 1]]
+    return class_id
+
+
+def _next_loud(loud: np.ndarray) -> np.ndarray:
+    """int32 [clips, seconds + 1]: the first second at or after this one that sounds, NEVER if none."""
+    seconds = np.arange(loud.shape[1], dtype=np.int32)
+    next_loud = np.full((len(loud), len(seconds) + 1), NEVER, np.int32)
+    next_loud[:, :-1] = np.where(loud, seconds, NEVER)
+    return np.minimum.accumulate(next_loud[:, ::-1], axis=1)[:, ::-1]
 
 
 def _levels(table: pa.Table, sample_rate_hz: int) -> np.ndarray:

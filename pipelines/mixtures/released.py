@@ -129,9 +129,8 @@ def _take(pool: ClipPool, members: np.ndarray, starts: np.ndarray) -> np.ndarray
     """[R, N]: the first members of different kinds that sound in the crop from `starts` [R] on."""
     clips = np.maximum(members, 0)
     suits = (members != NOBODY) & pool.sounds(clips, starts[:, None])
-    kinds = pool.kinds[clips]
     for earlier, later in combinations(range(members.shape[1]), 2):
-        suits[:, later] &= ~(suits[:, earlier] & (kinds[:, later] == kinds[:, earlier]))
+        suits[:, later] &= ~(suits[:, earlier] & pool.alike(clips[:, later], clips[:, earlier]))
     place = np.cumsum(suits, axis=1) - 1
     taken = np.full((len(members), pool.mixing.num_sources), NOBODY, np.int64)
     row, column = np.nonzero(suits & (place < pool.mixing.num_sources))

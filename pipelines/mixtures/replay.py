@@ -17,7 +17,7 @@ from cocktail.audio.mixing import mix, superpose
 from cocktail.config.evaluation import Evaluation
 from cocktail.config.mixing import Mixing
 from cocktail.config.splits import Split
-from cocktail.types import NO_CLASS, UsageError
+from cocktail.types import NO_CLASS, MixtureBatch, UsageError
 from pipelines.mixtures.batches import read_mixtures
 from pipelines.mixtures.frozen_list import read_test_list, split_of
 from pipelines.mixtures.plan import plan_epoch, plan_test
@@ -100,7 +100,7 @@ def write_mixture(folder: Path, row: pa.Table, manifest: Manifest, mixing: Mixin
     num_sources = len(row["class_id"][0])
     mixing = replace(mixing, num_sources=num_sources, min_sources=None)
     if len(row["clip_id"][0]) < num_sources:  # tests may be arranged otherwise than training
-        mixing = replace(mixing, arrangement="whole")
+        mixing = mixing.arranged("whole")
     batch = read_mixtures(row, ClipSource.of(manifest), mixing)
     target = folder / batch.mixture_ids[0]
     target.mkdir(parents=True, exist_ok=True)
@@ -108,7 +108,7 @@ def write_mixture(folder: Path, row: pa.Table, manifest: Manifest, mixing: Mixin
         sounds, shown = {"mixture": superpose(batch)[0]}, ["mixture"]
     else:
         mixture, references = mix(batch)
-        shown = [f"source-{n}-{_plain(class_id, manifest)}" for n, class_id in enumerate(batch.class_ids[0].tolist())]
+        shown = [f"source-{n}-{_plain(class_ids, manifest)}" for n, class_ids in enumerate(_classes(batch))]
         sounds = {"mixture": mixture[0], **dict(zip(shown, references[0], strict=True))}
     for stem, pictures in zip(shown, batch.pictures[0] if batch.pictures is not None else (), strict=False):
         for p, picture in enumerate(pictures):
@@ -119,7 +119,14 @@ def write_mixture(folder: Path, row: pa.Table, manifest: Manifest, mixing: Mixin
     return target
 
 
-def _plain(class_id: int, manifest: Manifest) -> str:
-    """A class as file names take it."""
-    label = "unlabelled" if class_id == NO_CLASS else manifest.classes[class_id]
+def _classes(batch: MixtureBatch) -> list[list[int]]:
+    """The classes of each source of a batch's only mixture."""
+    if batch.labels is not None:
+        return [labels.nonzero()[:, 0].tolist() for labels in batch.labels[0]]
+    return [[class_id] * (class_id != NO_CLASS) for class_id in batch.class_ids[0].tolist()]
+
+
+def _plain(class_ids: list[int], manifest: Manifest) -> str:
+    """Classes as file names take them."""
+    label = " ".join(manifest.classes[class_id] for class_id in class_ids) or "unlabelled"
     return re.sub("[^a-z0-9]+", "-", label.lower()).strip("-")

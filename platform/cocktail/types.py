@@ -1,7 +1,7 @@
 """What the parts of Cocktail hand to each other.
 
-Shape letters: B batch, N sources, T samples, F frequency rows, M frames in time, K pictures of a mixture, H and W
-height and width of a picture.
+Shape letters: B batch, N sources, C classes, T samples, F frequency rows, M frames in time, K pictures of a mixture,
+H and W height and width of a picture.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ class Reading:
     """Shards that were fetched into it."""
 
 
-_TENSORS = ("sources", "gains", "class_ids", "present", "pictures", "truth", "has_truth")
+_TENSORS = ("sources", "gains", "class_ids", "present", "labels", "pictures", "truth", "has_truth")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,9 +78,12 @@ class MixtureBatch:
     gains: Tensor
     """float32 [B, N], linear."""
     class_ids: Tensor
-    """int64 [B, N], rows of the data set's class list, distinct within a mixture; NO_CLASS where there is none."""
+    """int64 [B, N], rows of the data set's class list, distinct within a mixture; NO_CLASS where there is none, or
+    where there are several."""
     present: Tensor
     """bool [B, N]: whether there is such a source; a mixture's sources come first."""
+    labels: Tensor | None = None
+    """bool [B, N, C]: all classes of each source; None unless sources may have several (`Mixing.several_classes`)."""
     pictures: Tensor | None = None
     """uint8 [B, K, P, H, W, 3]: P pictures of each source (K is N), or of all of them together (K is 1: who is heard is
     seen in one picture), RGB; None if none were asked for."""

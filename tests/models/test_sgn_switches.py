@@ -164,6 +164,13 @@ def test_slots_refuse_another_number_of_sources_than_theirs():
         config.require_mixing(Mixing(num_sources=3))
 
 
+def test_sources_that_no_one_class_names_are_refused_where_classes_name_them():
+    for change, option in (({"distinct_classes": False}, "no-distinct"), ({"several_classes": True}, "several")):
+        with pytest.raises(UsageError, match=f"leave out --mixing.{option}-classes"):
+            SGNConfig().require_test_mixing(Mixing(**change))
+        SGNConfig(source_vectors="pooled_slots").require_test_mixing(Mixing(**change))
+
+
 @pytest.mark.parametrize("config", [SGNConfig(), SGNConfig(source_vectors="pooled_slots")])
 def test_whole_clips_are_refused_for_want_of_references(config):
     with pytest.raises(UsageError, match=r"leave --mixing\.arrangement at remixed or released"):

@@ -186,6 +186,22 @@ def test_a_step_without_any_mixture_changes_nothing_but_the_count(tmp_path):
     assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
 
 
+def test_the_silence_in_place_of_a_batch_without_any_mixture_has_labels_where_batches_have(tmp_path):
+    class Labelled(Noise):
+        def batches(self, epoch, first, rank, world_size):
+            for batch in super().batches(epoch, first, rank, world_size):
+                lost = replace(batch.rows(0, 0), dropped=("gone",) * 4, dropped_rows=(0, 1, 2, 3))
+                yield replace(lost, labels=torch.zeros(0, 2, 3, dtype=torch.bool))
+
+    class Seeing(Regressor):
+        def forward(self, batch):
+            assert batch.labels is not None
+            assert torch.equal(batch.labels, nn.functional.one_hot(batch.class_ids, 3).bool())
+            return super().forward(batch)
+
+    run(tmp_path, replace(SETTINGS, max_steps=1, max_dropped_share=1.0), source=Labelled(), model=Seeing())
+
+
 def test_what_was_read_is_logged(tmp_path):
     class Read(Noise):
         def batches(self, epoch, first, rank, world_size):

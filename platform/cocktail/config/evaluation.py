@@ -85,7 +85,7 @@ class Evaluation:
     def test_mixing(self, mixing: Mixing) -> Mixing:
         """How test mixtures are made where training's are made by `mixing`: of all numbers of sources tested on."""
         if self.arrangement is not None:
-            mixing = dataclasses.replace(mixing, arrangement=self.arrangement)
+            mixing = mixing.arranged(self.arrangement)
         if self.num_sources is None:
             return mixing
         return dataclasses.replace(mixing, num_sources=max(self.num_sources), min_sources=min(self.num_sources))

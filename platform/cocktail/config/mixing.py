@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
-from cocktail.types import require
+from cocktail.types import UsageError, require
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -22,7 +22,10 @@ class Mixing:
     clips as they are, with as many sources as they have classes: one sound, and pictures that show all of them (a
     duet of MUSIC)."""
     distinct_classes: bool = True
-    """The sources of a mixture are of different classes. If not, they may be of any, of several or of none."""
+    """The sources of a mixture share no class. If not, they may be of any, of several or of none."""
+    several_classes: bool = False
+    """Clips of several classes are sources, too, one each (a duet of MUSIC beside a solo), and batches say all classes
+    of each source. If not, sources that share no class are of one class each."""
     balance: Literal["clips", "classes"] = "clips"
     """What takes part equally often: clips, or classes, however many clips each has."""
     sample_rate_hz: int = 11025
@@ -81,6 +84,14 @@ class Mixing:
             self.arrangement != "whole" or self.distinct_classes,
             "arrangement whole takes a clip's classes for its sources: leave out no-distinct-classes",
         )
+        require(
+            self.arrangement != "whole" or not self.several_classes,
+            "arrangement whole takes each class of a clip for a source of its own: leave out several-classes",
+        )
+        require(
+            self.balance == "clips" or not self.several_classes,
+            "balance classes counts clips by their only class: leave out several-classes, or leave balance at clips",
+        )
 
     @property
     def fewest_sources(self) -> int:
@@ -91,3 +102,14 @@ class Mixing:
     def clips_per_mixture(self) -> int:
         """Clips in a mixture, at most. A whole clip is one, however many sources it has."""
         return 1 if self.arrangement == "whole" else self.num_sources
+
+    def arranged(self, arrangement: Literal["remixed", "released", "whole"]) -> Mixing:
+        """The same mixing in another arrangement; of whole clips without `several_classes`, as each is a source."""
+        return replace(self, arrangement=arrangement, several_classes=self.several_classes and arrangement != "whole")
+
+    def require_one_class(self, model: str) -> None:
+        """Raise UsageError unless each source has exactly one class, for a model that names sources by it."""
+        if not self.distinct_classes:
+            raise UsageError(f"{model} names sources by their class: leave out --mixing.no-distinct-classes")
+        if self.several_classes:
+            raise UsageError(f"{model} names sources by their only class: leave out --mixing.several-classes")

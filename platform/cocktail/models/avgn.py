@@ -176,8 +176,8 @@ class AVGNConfig:
     def require_test_mixing(self, mixing: Mixing) -> None:
         """Raise UsageError for mixtures without pictures, of another rate, or of sources that no class names."""
         require_pictures(mixing, self.spectrum, self.visual_stages if self.ogl_alpha is None else 4)
-        if self.has_classes and not mixing.distinct_classes:
-            raise UsageError("AVGN names sources by their class: leave out --mixing.no-distinct-classes")
+        if self.has_classes:
+            mixing.require_one_class("AVGN")
 
     def build(self, num_classes: int) -> AVGN:
         """The network for a list of classes, freshly initialised from torch's random state."""

@@ -151,8 +151,8 @@ class SGNConfig:
                 "whole clips are one sound, with no reference for each source, which SGN learns and is scored by: "
                 "leave --mixing.arrangement at remixed or released"
             )
-        if not slots and not mixing.distinct_classes:
-            raise UsageError("SGN names sources by their class: leave out --mixing.no-distinct-classes")
+        if not slots:
+            mixing.require_one_class("SGN")
         segment_samples = mixing.segment_samples
         frames = 1 + segment_samples // self.front_end.hop_length
         if frames != self.num_frames:

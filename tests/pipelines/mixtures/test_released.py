@@ -148,6 +148,20 @@ def test_a_part_of_a_split_has_whole_songs_or_those_of_which_all_recordings_are_
     assert (whole(shared, "train[:50%]"), whole(shared, "train[50%:]")) == (parts[0], parts[1] - {second})
 
 
+@pytest.mark.parametrize("pictures", [0, 1])
+def test_a_split_of_which_no_song_is_whole_is_refused_with_what_it_has(manifest, pictures):
+    names = [f"song{n}" for n in range(len(manifest.table))]
+    table = manifest.table.set_column(manifest.table.column_names.index("recording"), "recording", pa.array(names))
+    frames = pa.array([[0]] * len(table))
+    for name in ("frame_offsets", "frame_sizes", "frame_checks", "frame_seconds"):
+        place = table.column_names.index(name)
+        table = table.set_column(place, name, frames.cast(table.schema.field(name).type))
+    mixing = replace(MIXING, min_sources=2, num_sources=4, segment_samples=5 * RATE, pictures_per_source=pictures)
+    pool = usable_clips(replace(manifest, table=table), mixing, "train[:30%]")
+    with pytest.raises(UsageError, match=r"gives no test mixture .* 0 of them whole"):
+        plan_test(pool, Evaluation(whole_groups=True, num_mixtures=None))
+
+
 def test_clips_that_were_not_released_together_are_left_out(tmp_path):
     row = IndexRow(
         clip_id="alone", recording="alone", media_path="", labels=("bell",), split="train", nominal_seconds=SECONDS

@@ -200,13 +200,13 @@ def test_the_picture_is_the_one_nearest_to_the_middle_of_the_crop_and_boxes_are_
     assert batch.truth is not None
     assert batch.truth.all()
     boxes = [box for box in boxed.table["boxes"].to_pylist()[0] if box["picture"] == 5]
-    truth = truth_of_boxes(boxes, CLASSES.index("bell"), 20)
+    truth = truth_of_boxes(boxes, [CLASSES.index("bell")], 20)
     assert truth is not None
     expected = np.zeros((20, 20), bool)
     expected[10:20, 5:15] = True  # int(20 x) to int(20 x) - 1
     expected[:2, :2] = True  # a box of nobody's class counts for all, the harp's does not
     np.testing.assert_array_equal(truth, expected)
-    assert truth_of_boxes(boxes[2:], CLASSES.index("bell"), 20) is None
+    assert truth_of_boxes(boxes[2:], [CLASSES.index("bell")], 20) is None
 
 
 def test_several_pictures_are_spread_over_the_crop(boxed):
