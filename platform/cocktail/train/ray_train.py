@@ -30,10 +30,11 @@ from cocktail.tracking.spool import MetricSpool
 from cocktail.train.checkpoint import CheckpointStore, require_identity
 from cocktail.train.initial_weights import load_initial
 from cocktail.train.look import Look
-from cocktail.train.loop import FirstBatches, train
+from cocktail.train.batches import FirstBatches
+from cocktail.train.loop import train
 from cocktail.train.update import NonFiniteLossError
 from cocktail.train.validation import Validation
-from cocktail.train.worker import Place
+from cocktail.train.worker import Worker
 from cocktail.types import BatchSource, MixtureBatch, UsageError
 
 ReadBatches = Callable[[], tuple[MixtureBatch, ...]]
@@ -193,13 +194,13 @@ def _train_here(
     """What each training process runs. `trials_a_node` is of the sweep that this is part of, if it is."""
     quiet_ray()
     context = ray.train.get_context()
-    place = Place(device=get_device(), rank=context.get_world_rank(), world_size=context.get_world_size())
-    if place.device.type == "cpu":
+    worker = Worker(device=get_device(), rank=context.get_world_rank(), world_size=context.get_world_size())
+    if worker.device.type == "cpu":
         # Ray sets one thread for a fraction of a CPU; the processes of a node share its cores instead.
         processes = context.get_local_world_size() * (trials_a_node or 1)
         torch.set_num_threads(max(len(os.sched_getaffinity(0)) // processes, 1))
-    if place.rank == 0:
-        print(f"training on {place.device}, from {checkpoints.newest() or 'the first step'}", flush=True)
+    if worker.rank == 0:
+        print(f"training on {worker.device}, from {checkpoints.newest() or 'the first step'}", flush=True)
 
     def on_log(step: int, num_steps: int, metrics: dict[str, float]) -> None:
         if spool is not None:
@@ -224,13 +225,13 @@ def _train_here(
     if initial is not None and checkpoints.newest() is None:
         load_initial(model, read_bytes(initial), initial)
     validation = None if validate_on is None else Validation(batches=validate_on(), every=training.validate_every)
-    with MetricSpool(tracked, run_folder) if place.rank == 0 else nullcontext() as spool:
+    with MetricSpool(tracked, run_folder) if worker.rank == 0 else nullcontext() as spool:
         train(
             model,
             source,
             training,
             seed=experiment.seed,
-            place=place,
+            worker=worker,
             checkpoints=checkpoints,
             identity=identity,
             on_log=on_log,
