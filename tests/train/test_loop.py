@@ -9,8 +9,8 @@ import torch
 from torch import nn
 
 from cocktail.config.training import Training
-from cocktail.train.checkpoint import CheckpointStore, load_checkpoint
 from cocktail.train.batches import FirstBatches
+from cocktail.train.checkpoint import CheckpointStore, load_checkpoint
 from cocktail.train.loop import train
 from cocktail.train.update import NonFiniteLossError
 from cocktail.train.validation import Validation

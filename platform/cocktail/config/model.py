@@ -64,7 +64,7 @@ class ModelConfig(ABC):
         """Raise UsageError if the model cannot learn from such mixtures: if it cannot be tested on them."""
         self.require_test_mixing(mixing)
 
-    def require_test_mixing(self, mixing: Mixing) -> None:  # noqa: B027 - most models have something to refuse
+    def require_test_mixing(self, mixing: Mixing) -> None:  # noqa: B027 (a model may refuse nothing)
         """Raise UsageError if the model cannot be tested on such mixtures: none is refused."""
 
     def parameter_groups(self, model: nn.Module) -> Sequence[ParameterGroup]:

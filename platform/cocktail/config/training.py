@@ -50,7 +50,7 @@ class Training:
     lr_decay_factor: float = 0.9
     """Factor that the learning rate is multiplied by at each decay."""
     lr_cosine: bool = False
-    """Lower the learning rate along half a cosine, from the end of the warm-up to the last step, where it would be 0."""
+    """Lower the learning rate along half a cosine, from all of it after the warm-up to 0 after the last step."""
     precision: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
     """Precision of the network's matrix products; auto is bfloat16 on a GPU that has it and float32 elsewhere. With
     float16 the loss is scaled, and updates whose gradients overflow are left out."""
@@ -88,8 +88,8 @@ class Training:
     def __post_init__(self) -> None:
         for name in ("epochs", "batch_size", "checkpoint_every", "keep_checkpoints", "log_every", "accumulate"):
             require(getattr(self, name) >= 1, f"{name} must be at least 1, not {getattr(self, name)}")
-        optional = ("max_steps", "validation_mixtures", "validate_every", "patience", "overfit_batches", "lr_decay_every")
-        for name in optional:
+        positive = ("max_steps", "validation_mixtures", "validate_every", "patience", "overfit_batches")
+        for name in (*positive, "lr_decay_every"):
             value = getattr(self, name)
             require(value is None or value >= 1, f"{name} must be positive, not {value}")
         require(

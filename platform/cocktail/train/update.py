@@ -110,8 +110,8 @@ class Update:
         self.optimizers = make_optimizers(model, groups, settings, self._fused)
         if settings.precision == "float16" and len(self.optimizers) > 1:
             raise UsageError(
-                "training.precision float16 leaves an update out where gradients overflow, for each optimizer by itself, "
-                "and this model has several: choose bfloat16 or float32"
+                "training.precision float16 leaves updates out where gradients overflow, for each optimizer by itself; "
+                "this model has several: choose bfloat16 or float32"
             )
         # float16 has so small a range that gradients are scaled into it; a scale that proves too large is lowered, and
         # that one update is left out. Below 1 it would shrink them, until it were zero and ruined the weights.
