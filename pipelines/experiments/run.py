@@ -12,12 +12,12 @@ from cocktail.cluster.placement import require_place
 from cocktail.config.experiment import Experiment
 from cocktail.config.settings import flatten
 from cocktail.inference.registry import register
-from cocktail.inference.trained import about, load_trained
+from cocktail.inference.trained import load_trained
 from cocktail.storage import join, write_atomic
 from cocktail.tracking.run import TrackedRun
 from cocktail.train.checkpoint import step_of
 from cocktail.train.ray_train import fit, require_continuable
-from pipelines.experiments.locations import FINISHED, initial_folder
+from pipelines.experiments.locations import FINISHED
 from pipelines.experiments.planned import PlannedRun
 from pipelines.experiments.provenance import ENVIRONMENT, TEST_DATA, TEST_MANIFEST_HASH, environment, provenance
 from pipelines.experiments.scoring import Scoring
@@ -37,7 +37,7 @@ def run(experiment: Experiment, part_of: PartOf | None = None) -> TrackedRun:
     """Train, evaluate and report; print where everything is."""
     clock = Clock()
     planned = PlannedRun.of(experiment)
-    experiment, manifest, source = planned.experiment, planned.manifest, planned.source
+    experiment, manifest = planned.experiment, planned.manifest
     evaluation, test_list = experiment.evaluation, planned.test_list
     test_mixing = evaluation.test_mixing(experiment.mixing)
     clock.lap("data")
@@ -62,26 +62,14 @@ def run(experiment: Experiment, part_of: PartOf | None = None) -> TrackedRun:
             {
                 **provenance(manifest, test_list),
                 **tests,
-                "initial_weights": planned.initial.told,
+                "initial_weights": planned.initial.description,
                 TEST_DATA: planned.test_manifest.folder,
                 TEST_MANIFEST_HASH: planned.test_manifest.root_hash,
             }
         )  # tags: they may change when the job starts again
         tracked.store_json(ENVIRONMENT, environment())
         print(f"training {planned.num_steps} steps in {planned.folder}", flush=True)
-        checkpoint = fit(
-            experiment,
-            source,
-            num_classes=len(manifest.classes),
-            identity=planned.identity,
-            about=about(experiment, manifest.classes, manifest.folder, planned.untaught),
-            run_folder=planned.folder,
-            tracked=tracked,
-            gpus=planned.gpus,
-            look_at=planned.reading_looks(),
-            validate_on=planned.reading_validation(),
-            initial=planned.initial.keep(initial_folder(experiment)),
-        )
+        checkpoint = fit(planned.training_run(tracked))
         tracked.tag({"checkpoint": checkpoint})
         clock.lap("training")
         test = Scoring(
@@ -96,7 +84,7 @@ def run(experiment: Experiment, part_of: PartOf | None = None) -> TrackedRun:
         results = test.score()
         clock.lap("evaluation")
         num_steps = step_of(checkpoint)  # early stopping may have ended training before its last one
-        report = test.report(results, tracked, num_steps, source.batches_per_epoch)
+        report = test.report(results, tracked, num_steps, planned.batches_per_epoch)
         model_uri = register(tracked, checkpoint, report.headline)
         clock.lap("report")
         rates = speeds(tracked, len(test_list) / clock.seconds["evaluation"])
@@ -109,7 +97,7 @@ def run(experiment: Experiment, part_of: PartOf | None = None) -> TrackedRun:
         f"time: {', '.join(f'{name} {seconds:.1f} s' for name, seconds in clock.seconds.items())}\n"
         f"speed: {', '.join(f'{value:.2f} {name}' for name, value in rates.items())}\n"
         f"MLflow: {planned.tracking_uri} (mlflow ui --backend-store-uri {planned.tracking_uri})\n"
-        f"started from: {planned.initial.told}\n"
+        f"started from: {planned.initial.description}\n"
         f"checkpoint: {checkpoint}\n"
         f"model: {model_uri}\n"
         f"table, figures and sounds: {tracked.artifacts}"

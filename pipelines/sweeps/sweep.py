@@ -25,7 +25,7 @@ from cocktail.train.ray_tune import ENDED, EarlyStopping, Trial, run_trials, tri
 from cocktail.types import UsageError
 from pipelines.embedded.stand_in import open_data
 from pipelines.experiments.locations import FINISHED, initial_folder, with_whole_paths
-from pipelines.experiments.planned import initial_weights, require_fit
+from pipelines.experiments.planned import initial_weights
 from pipelines.experiments.resources import test_demands, training_demands
 from pipelines.experiments.run import PartOf, run
 from pipelines.mixtures.stream import MixtureStream
@@ -114,8 +114,7 @@ class _Sweep:
                 manifests[needs] = open_data(experiment, tracking_uri)
             given = replace(experiment, data=manifests[needs].folder, tracking_uri=tracking_uri)
             trials.append(replace(trial, experiment=given))
-            initial = initial_weights(given)
-            require_fit(given, initial, len(manifests[needs].classes))
+            initial = initial_weights(given, manifests[needs].classes)
             initial.keep(initial_folder(given))  # trials on other nodes find what this machine has
             keys[trial.label] = run_key(given, manifests[needs].root_hash, initial.sha256)
         key = key_of(trials, keys, options)

@@ -10,7 +10,7 @@ from torch import nn
 from cocktail.config.training import Training
 from cocktail.train.checkpoint import CheckpointStore, load_checkpoint
 from cocktail.train.loop import train
-from cocktail.train.worker import Place
+from cocktail.train.worker import Worker
 from cocktail.types import MixtureBatch
 
 SETTINGS = Training(
@@ -66,7 +66,7 @@ def run(folder, settings=SETTINGS, source=None, model=None, identity=None):
         source or Noise(),
         settings,
         seed=3,
-        place=HERE,
+        worker=HERE,
         checkpoints=CheckpointStore(str(folder)),
         identity=identity or {"manifest": "m"},
         on_log=lambda *record: logs.append(record),
@@ -82,4 +82,4 @@ def weights_hash(folder) -> str:
     return hashlib.sha256(b"".join(parts)).hexdigest()
 
 
-HERE = Place(device=torch.device("cpu"))
+HERE = Worker(device=torch.device("cpu"))

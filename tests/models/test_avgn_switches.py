@@ -159,12 +159,16 @@ def test_ez_vsls_loss_is_written_out_pair_by_pair():
 
 def test_an_object_prior_is_imagenets_mean_feature_blended_in_and_is_never_trained():
     torch.manual_seed(0)
-    model = replace(SMALL, resnet_width=64, token_init_std=1.0, ogl_alpha=0.3).build(C)
+    config = replace(SMALL, resnet_width=64, token_init_std=1.0, ogl_alpha=0.3)
+    model = config.build(C)
     theirs = ResNet18()
     with torch.no_grad():
         for buffer in theirs.buffers():
             buffer.add_((0.01 * torch.rand_like(buffer.float())).to(buffer.dtype))
-    model.load_initial({**theirs.state_dict(), "fc.weight": torch.zeros(2)})
+    assert config.start().needed_for == "ogl_alpha"
+    for module in config.start().modules:
+        given: Any = model.get_submodule(module)
+        given.load_torchvision({**theirs.state_dict(), "fc.weight": torch.zeros(2)})
     model.train()(BATCH)["total"].backward()
     model.localize(superpose(BATCH), Query.of(BATCH))  # would change batch statistics
     assert model.object_prior is not None

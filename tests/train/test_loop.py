@@ -9,8 +9,9 @@ import torch
 from torch import nn
 
 from cocktail.config.training import Training
+from cocktail.train.batches import FirstBatches
 from cocktail.train.checkpoint import CheckpointStore, load_checkpoint
-from cocktail.train.loop import FirstBatches, train
+from cocktail.train.loop import train
 from cocktail.train.update import NonFiniteLossError
 from cocktail.train.validation import Validation
 from cocktail.types import MixtureBatch, Reading, UsageError
@@ -226,7 +227,7 @@ def validated(folder, settings, every=None, model=None, **changes):
         Noise(),
         settings,
         seed=3,
-        place=HERE,
+        worker=HERE,
         checkpoints=CheckpointStore(str(folder)),
         identity={"manifest": "m"},
         on_log=lambda *record: logs.append(record),
@@ -350,7 +351,7 @@ def test_a_compiled_model_learns_the_same(tmp_path):
             Noise(),
             settings,
             seed=3,
-            place=HERE,
+            worker=HERE,
             checkpoints=CheckpointStore(str(tmp_path / str(compiled))),
             identity={"manifest": "m"},
             on_log=lambda *record: None,

@@ -11,9 +11,9 @@ from torch import nn
 
 from cocktail.config.training import Training
 from cocktail.train.update import NonFiniteLossError, Update
-from cocktail.train.worker import Place
+from cocktail.train.worker import Worker
 
-HERE = Place(device=torch.device("cpu"))
+HERE = Worker(device=torch.device("cpu"))
 SGD = Training(optimizer="sgd", learning_rate=0.1, weight_decay=0.0)
 ADAMW = replace(SGD, optimizer="adamw")
 

@@ -42,7 +42,13 @@ class Experiment(Generic[ModelT]):
     evaluation: Evaluation = field(default_factory=Evaluation)
     resources: Resources = field(default_factory=Resources)
     seed: int = 0
-    """Decides initial weights, mixtures and stochastic depth."""
+    """Seed of the initial weights, of the mixtures and of stochastic depth."""
+    start_from: str | None = None
+    """Checkpoint whose weights training starts from: its folder or URI, or a run's folder, whose selected checkpoint is
+    taken. None starts from random weights, or from those that the model names."""
+    start_parts: tuple[str, ...] = ()
+    """Parts of the model that start_from gives, by the names of their modules (unet, visual_encoder.resnet); the rest
+    starts as it would without. Empty is the whole model."""
     data: str | None = None
     """Folder or URI of shards; None makes a small corpus of sampled instruments on first use."""
     output: str = field(default_factory=default_output)
@@ -50,7 +56,7 @@ class Experiment(Generic[ModelT]):
     tracking_uri: str | None = field(default_factory=given_tracking_uri)
     """MLflow server or database (MLFLOW_TRACKING_URI sets the default); None is mlflow.db in the output folder."""
     tracking_wait_minutes: float = 10.0
-    """How long a job that has to wait for MLflow does so while it does not answer. Training itself never waits."""
+    """Minutes that a job waits for MLflow where it has to and MLflow does not answer. Training itself never waits."""
     run_name: str | None = None
     """Name of the run's folder; None derives it from the settings. A run of the same name goes on where it stood,
     a finished one is scored again."""
@@ -76,6 +82,14 @@ class Experiment(Generic[ModelT]):
             f"training.validation_split {held_out} is what the model is tested on",
         )
         self.model.require_mixing(self.mixing)
+        require(
+            not self.start_parts or self.start_from is not None,
+            f"start_parts {', '.join(self.start_parts)} are parts of what? Give a checkpoint with start_from, too",
+        )
+        require(
+            self.start_from is None or self.model.trains,
+            "start_from gives weights to start training from, but this model is not trained: leave it out",
+        )
         require(
             self.tracking_wait_minutes >= 0,
             f"tracking_wait_minutes must not be negative, not {self.tracking_wait_minutes}",

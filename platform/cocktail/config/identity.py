@@ -18,6 +18,8 @@ _DOES_NOT_DECIDE_WEIGHTS = (
     "tracking_uri",
     "tracking_wait_minutes",
     "run_name",
+    "start_from",  # the hash of what is taken does
+    "start_parts",
     "training.log_every",
     "training.checkpoint_every",
     "training.keep_checkpoints",

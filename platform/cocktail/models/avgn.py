@@ -10,7 +10,6 @@ C classes, T samples, P locations of a view, Q vectors of a sound, D width, H an
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import ClassVar, Literal
 
@@ -21,6 +20,7 @@ from torch.nn import functional as F
 from cocktail.audio.mixing import superpose
 from cocktail.audio.power_spectrum import LogPowerSpectrum, PowerSpectrumConfig
 from cocktail.config.mixing import Mixing
+from cocktail.config.model import ModelConfig, Start
 from cocktail.layers.classes import classes_among, most_probable
 from cocktail.layers.encoders import AudioEncoder, VisualEncoder, unit
 from cocktail.layers.grouping import CategoryGrouping, GroupViTGrouping
@@ -36,7 +36,7 @@ PREDICTED_CLASSES, WITH_OBJECT_PRIOR = "predicted classes", "with object prior"
 
 
 @dataclass(frozen=True, kw_only=True)
-class AVGNConfig:
+class AVGNConfig(ModelConfig):
     """The paper's network; where paper and code differ, the paper unless said otherwise."""
 
     fewest_mixtures: ClassVar[int] = 2
@@ -68,7 +68,7 @@ class AVGNConfig:
     """Each location divides itself among the classes, or belongs to one (Table 4): Gumbel noise and straight-through
     gradients in training, the best class in testing."""
     gumbel_temperature: float = 1.0
-    """Of the hard assignment's gradient."""
+    """Temperature of the hard assignment's gradient."""
     visual_eps: float | None = None
     """Added to the sum of an assignment's column in eq. 8. None is 1e-6, or 1 if hard: a class without locations would
     otherwise get gradients of 1/eps."""
@@ -91,12 +91,12 @@ class AVGNConfig:
     mask_same_class: bool = False
     """Leave pictures and sounds of a source's own class out of its negatives."""
     temperature: float = 0.03
-    """Of the localization loss."""
+    """Temperature of the localization loss."""
     token_init_std: float = 0.0
     """Standard deviation of the class tokens at the start; the code starts them at zero, where all are alike. Free
     queries start at 0.02 at least."""
     group_reduction: Literal["mean", "sum"] = "mean"
-    """Over the classes in eq. 9, which prints a sum; the code takes means."""
+    """Reduction over the classes in eq. 9, which prints a sum; the code takes means."""
     localization_loss_weight: float = 1.0
     """Weight of the localization loss."""
     token_loss_weight: float = 1.0
@@ -104,8 +104,8 @@ class AVGNConfig:
     presence_loss_weight: float = 1.0
     """Weight of the presence losses, of what is heard and of what is seen."""
     initial_weights: str = "auto"
-    """Of the visual encoder: file or URI of torchvision's ResNet-18 weights; `auto` takes ImageNet's where torchvision
-    keeps them and random ones otherwise, and says which; `none` are random ones."""
+    """Weights that the visual encoder starts from: file or URI of torchvision's of ResNet-18; `auto` takes ImageNet's
+    where torchvision keeps them and random ones otherwise, and says which; `none` are random ones."""
     ogl_alpha: float | None = None
     """Test maps also blended with what looks like an object to ImageNet's ResNet-18 (EZ-VSL's object-guided
     localization): the maps' share, 0.4 there and 0.3 in AVGN's code. None leaves this out. Needs initial_weights."""
@@ -178,6 +178,16 @@ class AVGNConfig:
         require_pictures(mixing, self.spectrum, self.visual_stages if self.ogl_alpha is None else 4)
         if self.has_classes:
             mixing.require_one_class("AVGN")
+
+    def start(self) -> Start:
+        """ImageNet's weights, of the visual encoder and of the object prior, which needs them."""
+        prior = self.ogl_alpha is not None
+        return Start(
+            setting="initial_weights",
+            chosen=self.initial_weights,
+            modules=("visual_encoder.resnet", "object_prior.resnet") if prior else ("visual_encoder.resnet",),
+            needed_for="ogl_alpha" if prior else None,
+        )
 
     def build(self, num_classes: int) -> AVGN:
         """The network for a list of classes, freshly initialised from torch's random state."""
@@ -279,12 +289,6 @@ class AVGN(nn.Module):
             self.token_classifier = nn.Linear(D, num_classes).apply(initialize)
         self.object_prior = None if config.ogl_alpha is None else ObjectPrior()
         self.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
-
-    def load_initial(self, state: Mapping[str, Tensor]) -> None:
-        """Start the visual encoder from torchvision's weights of a ResNet-18; an object prior keeps them."""
-        self.visual_encoder.resnet.load_torchvision(state)
-        if self.object_prior is not None:
-            self.object_prior.resnet.load_torchvision(state)
 
     def hear(self, mixture: Tensor) -> Vectors:
         """What is heard in mixtures [B, T]."""

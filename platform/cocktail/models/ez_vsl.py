@@ -13,12 +13,13 @@ from typing import ClassVar, Literal
 
 from cocktail.audio.power_spectrum import PowerSpectrumConfig
 from cocktail.config.mixing import Mixing
+from cocktail.config.model import ModelConfig, Start
 from cocktail.layers.views import View
 from cocktail.models.avgn import AVGN, AVGNConfig
 
 
 @dataclass(frozen=True, kw_only=True)
-class EZVSLConfig:
+class EZVSLConfig(ModelConfig):
     """The paper's network, on the sound of mixtures."""
 
     fewest_mixtures: ClassVar[int] = AVGNConfig.fewest_mixtures
@@ -31,13 +32,13 @@ class EZVSLConfig:
     """Stages of the visual encoder; the paper's and torchvision's have four. A location of four sees the whole picture,
     and only learns from ImageNet's weights to speak of what lies there; of two it sees 99 pixels."""
     temperature: float = 0.03
-    """Of the contrast."""
+    """Temperature of the contrast."""
     view: View = "wide"
     """The pictures of a mixture side by side as one; or each by itself, as a pair of its own with the mixture's sound.
     Both are scored."""
     initial_weights: str = "auto"
-    """Of the visual encoder: file or URI of torchvision's ResNet-18 weights; `auto` takes ImageNet's where torchvision
-    keeps them and random ones otherwise, and says which; `none` are random ones."""
+    """Weights that the visual encoder starts from: file or URI of torchvision's of ResNet-18; `auto` takes ImageNet's
+    where torchvision keeps them and random ones otherwise, and says which; `none` are random ones."""
     ogl_alpha: float | None = None
     """Test maps also blended with what looks like an object to ImageNet's ResNet-18 (object-guided localization): the
     maps' share, the paper's 0.4. None leaves this out. Needs initial_weights."""
@@ -57,6 +58,10 @@ class EZVSLConfig:
     def require_test_mixing(self, mixing: Mixing) -> None:
         """Raise UsageError for mixtures without pictures, or of another rate."""
         self._network().require_test_mixing(mixing)
+
+    def start(self) -> Start:
+        """ImageNet's weights, as AVGN's."""
+        return self._network().start()
 
     def build(self, num_classes: int) -> AVGN:
         """The network, freshly initialised from torch's random state; it knows no classes."""

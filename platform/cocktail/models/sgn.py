@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import itertools
 from dataclasses import dataclass, field
-from typing import ClassVar, Literal
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -23,6 +23,7 @@ from cocktail.audio.masks import ideal_binary_mask, ideal_ratio_mask
 from cocktail.audio.mixing import mix
 from cocktail.audio.stft import FrontEnd, FrontEndConfig
 from cocktail.config.mixing import Mixing
+from cocktail.config.model import ModelConfig
 from cocktail.layers.classes import classes_among, most_probable
 from cocktail.layers.grouping import CategoryGrouping, GroupViTGrouping
 from cocktail.layers.mask_head import MaskHead
@@ -39,10 +40,8 @@ ROOM_FOR_SOURCES = 4
 
 
 @dataclass(frozen=True, kw_only=True)
-class SGNConfig:
+class SGNConfig(ModelConfig):
     """The paper's network; where the paper is silent, Sound of Pixels' recipe, on which its numbers rest."""
-
-    fewest_mixtures: ClassVar[int] = 1
 
     width: int = 256
     """Width of patches, class tokens and source vectors, and the number of U-Net feature maps."""
@@ -74,7 +73,7 @@ class SGNConfig:
     """Each patch divides itself among the classes, or belongs to one: Gumbel noise and straight-through gradients in
     training, the best class in testing (Table IV)."""
     gumbel_temperature: float = 1.0
-    """Of the hard assignment's gradient."""
+    """Temperature of the hard assignment's gradient."""
     softmax_axis: Literal["classes", "patches"] = "classes"
     """What eq. 5 normalises over; it does not say. Only over classes does eq. 6's denominator differ from 1."""
     grouping_eps: float | None = None
@@ -93,7 +92,8 @@ class SGNConfig:
     weighted_loss: bool = True
     """Weigh the mask loss of a bin by the loudness of the mixture there, clamp(ln(1 + |W_mix|), 1e-3, 10)."""
     group_reduction: Literal["mean", "sum"] = "mean"
-    """Over the classes in eq. 7, which prints a sum; with hundreds of classes it would drown the reconstruction."""
+    """Reduction over the classes in eq. 7, which prints a sum; with hundreds of classes it would drown the
+    reconstruction."""
     token_loss_weight: float = 1.0
     """Weight of the class constraint on the tokens."""
     presence_loss_weight: float = 1.0

@@ -85,6 +85,11 @@ class CheckpointStore:
         return [name for name in list_names(self.folder) if name.startswith("step-")]
 
 
+def checkpoint_store(run_folder: str) -> CheckpointStore:
+    """Where a run keeps its checkpoints."""
+    return CheckpointStore(join(run_folder, "checkpoints"))
+
+
 class CheckpointWriter:
     """Saves checkpoints while training goes on: one at a time, each whole before the next is begun.
 

@@ -11,7 +11,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from cocktail.train.worker import Place
+from cocktail.train.worker import Worker
 from cocktail.types import Reading
 
 _READING = [field.name for field in fields(Reading)]
@@ -47,7 +47,7 @@ class Meter:
         finally:
             self.seconds[what] = self.seconds.get(what, 0.0) + time.perf_counter() - begun
 
-    def read(self, batch_size: int, place: Place) -> dict[str, float]:
+    def read(self, batch_size: int, worker: Worker) -> dict[str, float]:
         """Means over steps and workers, the speed, and what was read on all workers.
 
         `outside_step_share` is the share of the time that went into data, logging and checkpoints, not into steps.
@@ -55,10 +55,10 @@ class Meter:
         names = sorted(self.losses)
         means = torch.stack([self.losses[name].float() for name in names]) / self.steps
         norms = torch.stack(self.norms).float()
-        reading = torch.tensor(list(self.reading.values()), dtype=torch.float64, device=place.device)
-        if place.world_size > 1:
+        reading = torch.tensor(list(self.reading.values()), dtype=torch.float64, device=worker.device)
+        if worker.world_size > 1:
             dist.all_reduce(means)
-            means /= place.world_size
+            means /= worker.world_size
             dist.all_reduce(reading)
         applied = norms[norms.isfinite()]  # in float16 some overflow: their updates were left out
         elapsed = time.perf_counter() - self.started
