@@ -73,8 +73,8 @@ def key_of(trials: Sequence[PlannedTrial], keys: Mapping[str, str], options: Swe
     """Eight hexadecimal digits that name what a sweep comes to."""
     tests = {trial.label: asdict(trial.experiment.evaluation) for trial in trials}
     asha = (options.asha, options.asha_metric, options.asha_grace_steps, options.asha_reduction_factor)
-    told = json.dumps([keys, tests, asha if options.asha else None], sort_keys=True)
-    return hashlib.sha256(told.encode()).hexdigest()[:8]
+    canonical = json.dumps([keys, tests, asha if options.asha else None], sort_keys=True)
+    return hashlib.sha256(canonical.encode()).hexdigest()[:8]
 
 
 def require_same(folder: str, key: str, keys: Mapping[str, str]) -> None:

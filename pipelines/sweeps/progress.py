@@ -38,12 +38,12 @@ class _Column:
     @classmethod
     def all_of(cls, trials: Sequence[Trial]) -> list[_Column]:
         """Those that any of the trials has, by number of sources."""
-        found = set()
+        columns = set()
         for name in {name for trial in trials for name in trial.metrics}:
             if match := _NAME.fullmatch(name):
                 kind, number = match[1], int(match[2] or 0)
-                found.add(cls(number, list(_TITLES).index(kind), kind, name.removeprefix(kind)))
-        return sorted(found)
+                columns.add(cls(number, list(_TITLES).index(kind), kind, name.removeprefix(kind)))
+        return sorted(columns)
 
     def title(self, evaluations: Sequence[Evaluation]) -> str:
         """With the threshold of what counts as found, if all tests have the same."""

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import tempfile
 from pathlib import Path
 
 from cocktail.inference.trained import load_trained
 from cocktail.report.page import PAGE_NAME
+from cocktail.studies.paper import PAPER_NAME, Paper
 from cocktail.studies.scored_run import RESULTS_NAME, ScoredRun
 from cocktail.studies.sweep import Sweep
 from cocktail.studies.sweep_report import report_sweep
@@ -33,5 +35,13 @@ def report(parent: TrackedRun, folder: Path, data: str | None, examples: int) ->
     def scored(trial: TrackedRun) -> ScoredRun | None:
         return scored_run(trial, data) if RESULTS_NAME in trial.stored else None
 
-    sweep = Sweep.of(parent, parent.children, scored)
+    sweep = Sweep.of(parent, parent.children, scored, recorded_paper(parent))
     report_sweep(folder, sweep, examples, load_trained, read_scored_mixtures)
+
+
+def recorded_paper(parent: TrackedRun) -> Paper | None:
+    """The paper that a sweep recorded; None of sweeps that did not."""
+    if PAPER_NAME not in parent.stored:
+        return None
+    with tempfile.TemporaryDirectory() as folder:
+        return Paper.of_record(json.loads(parent.fetch(PAPER_NAME, Path(folder)).read_text()))

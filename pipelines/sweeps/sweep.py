@@ -18,6 +18,7 @@ from cocktail.config.experiment import Experiment
 from cocktail.config.identity import run_key
 from cocktail.config.settings import flatten
 from cocktail.storage import exists, join, write_atomic
+from cocktail.studies.paper import PAPER_NAME, Paper
 from cocktail.tracking.outages import OutageError
 from cocktail.tracking.run import TrackedRun, default_tracking_uri
 from cocktail.train.ray_train import uses_gpus
@@ -44,8 +45,11 @@ _AT_ONCE_SECONDS = 10.0
 """How long MLflow is waited for while trials train."""
 
 
-def sweep(experiment_type: Any, base: Experiment, grids: Sequence[Grid], options: SweepOptions) -> None:
-    """Run what is left of a sweep and report on it. Exits with status 1 if a trial failed, with 130 if stopped.
+def sweep(
+    experiment_type: Any, base: Experiment, grids: Sequence[Grid], options: SweepOptions, paper: Paper | None = None
+) -> None:
+    """Run what is left of a sweep and report on it, beside the paper that it is recorded with. Exits with status 1 if a
+    trial failed, with 130 if stopped.
 
     Raises UsageError, before anything is recorded, for what no trial could do.
     """
@@ -71,12 +75,14 @@ def sweep(experiment_type: Any, base: Experiment, grids: Sequence[Grid], options
             whole.tracked.tag(
                 {"sweep.grid": json.dumps(varied), "sweep.trials": len(planned), "command": " ".join(sys.argv)}
             )
+            if paper is not None:
+                whole.tracked.store_json(PAPER_NAME, paper.to_record())
             whole.run(at_once, options)
             whole.report(grids, rows)
             failed = [f"{trial.label} ({trial.error})" for trial in whole.states if trial.status == "failed"]
             if failed:
-                told = f"{len(failed)} of {len(planned)} trials failed: {'; '.join(failed)}"
-                print(f"error: {told}. The same command tries them again", file=sys.stderr)
+                message = f"{len(failed)} of {len(planned)} trials failed: {'; '.join(failed)}"
+                print(f"error: {message}. The same command tries them again", file=sys.stderr)
                 sys.exit(1)
         whole.mark_finished()
     except KeyboardInterrupt:
@@ -143,8 +149,8 @@ class _Sweep:
     @property
     def children(self) -> dict[str, TrackedRun]:
         """The trials' MLflow runs, by label: of those that have one and could say so before they were killed."""
-        told = [(part.tags, part) for part in self.tracked.children]
-        return {tags[LABEL_TAG]: part for tags, part in told if LABEL_TAG in tags}
+        tagged = [(child.tags, child) for child in self.tracked.children]
+        return {tags[LABEL_TAG]: child for tags, child in tagged if LABEL_TAG in tags}
 
     def recall(self) -> None:
         """Bring the states up to what is recorded, what is finished and what was stopped early, and say so of them."""
@@ -288,10 +294,10 @@ def tags_of(trial: PlannedTrial) -> dict[str, str]:
 def recorded(tracked: TrackedRun, system: str) -> dict[str, float]:
     """What a run's MLflow run holds of what a sweep shows: its last step and loss, and the scores of its system."""
     losses = tracked.history("loss/total")
-    told = {"step": losses[-1][0], "num_steps": losses[-1][0], "loss/total": losses[-1][1]} if losses else {}
+    last = {"step": losses[-1][0], "num_steps": losses[-1][0], "loss/total": losses[-1][1]} if losses else {}
     prefix = f"test/{system}/"
     scores = tracked.histories((prefix,))
-    return told | {name.removeprefix(prefix): history[-1][1] for name, history in scores.items()}
+    return last | {name.removeprefix(prefix): history[-1][1] for name, history in scores.items()}
 
 
 class _Board:

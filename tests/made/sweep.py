@@ -9,6 +9,7 @@ from typing import Any
 
 import pyarrow as pa
 
+from cocktail.studies.paper import Paper
 from cocktail.studies.scored_run import ScoredRun
 from cocktail.studies.sweep import Sweep
 from cocktail.tasks.localization.results import LOCALIZATION_RESULTS
@@ -121,8 +122,8 @@ def localized_trial(
     return trial
 
 
-def made_sweep(grids: list[list[str]], trials: Sequence[MadeRun], **tags: str) -> Sweep:
-    """A sweep of these trials."""
+def made_sweep(grids: list[list[str]], trials: Sequence[MadeRun], paper: Paper | None = None, **tags: str) -> Sweep:
+    """A sweep of these trials, with the paper that it recorded."""
     parent = MadeRun("parent id", "made", {"sweep.grid": json.dumps(grids), "sweep.trials": str(len(trials)), **tags})
 
     def scored(run: MadeRun) -> ScoredRun | None:
@@ -131,7 +132,7 @@ def made_sweep(grids: list[list[str]], trials: Sequence[MadeRun], **tags: str) -
             return None
         return ScoredRun(results=results, name=run.name, stored="nowhere", tags=run.tags, params=run.params)
 
-    return Sweep.of(parent, trials, scored)
+    return Sweep.of(parent, trials, scored, paper)
 
 
 def never(*_: Any) -> Any:

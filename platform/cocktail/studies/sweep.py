@@ -20,7 +20,7 @@ import numpy as np
 
 from cocktail.metrics.bootstrap import Interval, crossed_bootstrap, paired_bootstrap
 from cocktail.report.learning import History
-from cocktail.studies.paper import Paper, paper_with
+from cocktail.studies.paper import Paper
 from cocktail.studies.scored_run import ScoredRun
 from cocktail.tasks.choice import together
 from cocktail.tasks.scores import Scoreboard, ScoreGroup
@@ -158,12 +158,12 @@ class Setting:
     def summaries(self) -> dict[str, Summary]:
         """By score; without those that no mixture has, and empty if no seed has finished."""
         trials = list(self.seeds.values())
-        found = {}
+        summaries = {}
         for score in dict.fromkeys(name for trial in trials for name in trial.scores):
             _, values = score_matrix(trials, score)
             if values.size:
-                found[score] = Summary.of(values)
-        return found
+                summaries[score] = Summary.of(values)
+        return summaries
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -194,8 +194,8 @@ class Summary:
 
 def score_matrix(trials: Sequence[Trial], score: str) -> tuple[list[str], np.ndarray]:
     """The mixtures that all trials have a score of, sorted, and the scores [trials, M] in their unit."""
-    found = [set(trial.scores.get(score, ())) for trial in trials]
-    names = sorted(set.intersection(*found)) if found else []
+    scored = [set(trial.scores.get(score, ())) for trial in trials]
+    names = sorted(set.intersection(*scored)) if scored else []
     values = np.array([[trial.scores[score][name] for name in names] for trial in trials], np.float64)
     return names, values.reshape(len(trials), len(names))
 
@@ -255,10 +255,19 @@ class Sweep:
     """Trials that there were to be."""
     trials: list[Trial]
     """In the order in which they were started."""
+    recorded_paper: Paper | None = None
+    """The paper whose tables the sweep was made for, if it recorded one."""
 
     @classmethod
-    def of(cls, parent: Tracked, children: Sequence[RunT], scored: Callable[[RunT], ScoredRun | None]) -> Sweep:
-        """A sweep out of its runs; `scored` gives a run's results, or None if it has none.
+    def of(
+        cls,
+        parent: Tracked,
+        children: Sequence[RunT],
+        scored: Callable[[RunT], ScoredRun | None],
+        paper: Paper | None = None,
+    ) -> Sweep:
+        """A sweep out of its runs, with the paper that it recorded; `scored` gives a run's results, or None if it has
+        none.
 
         The parent's tags are `sweep.grid`, a JSON list of lists of dotted paths, and `sweep.trials`; a trial's are
         `trial.label`, `trial.overrides`, a JSON object of what it changes by dotted path, and, once it has ended,
@@ -277,6 +286,7 @@ class Sweep:
             grids=json.loads(tags["sweep.grid"]),
             num_planned=int(tags["sweep.trials"]) if "sweep.trials" in tags else None,
             trials=trials,
+            recorded_paper=paper,
         )
 
     @cached_property
@@ -320,8 +330,10 @@ class Sweep:
 
     @property
     def paper(self) -> Paper | None:
-        """The paper that prints scores as these."""
-        return paper_with([score.name for group in self.groups for score in group.scores])
+        """The recorded paper, if it prints scores as these."""
+        names = {score.name for group in self.groups for score in group.scores}
+        paper = self.recorded_paper
+        return None if paper is None or names.isdisjoint(paper.printed) else paper
 
     def is_papers(self, setting: Setting) -> bool:
         """Whether a setting is the paper's own."""

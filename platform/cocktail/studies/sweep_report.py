@@ -83,9 +83,9 @@ def report_sweep(folder: Path, sweep: Sweep, num_examples: int, load: LoadTraine
 def summary_parts(sweep: Sweep) -> list[Part]:
     """What was swept, of what, and what became of it."""
     became = Counter(kind_of(trial) for trial in sweep.trials)
-    told = [f"{number} {kind}" for kind, number in became.items()]
+    counts = [f"{number} {kind}" for kind, number in became.items()]
     if sweep.num_planned is not None and sweep.num_planned > len(sweep.trials):
-        told.append(f"{sweep.num_planned - len(sweep.trials)} of {sweep.num_planned} planned not begun")
+        counts.append(f"{sweep.num_planned - len(sweep.trials)} of {sweep.num_planned} planned not begun")
     seeds = sorted({trial.seed for trial in sweep.trials if trial.seed}, key=lambda seed: (len(seed), seed))
     varied = {path for trial in sweep.trials for path in trial.changes} | {"seed"}
     common = _common_params(sweep.trials)
@@ -97,7 +97,7 @@ def summary_parts(sweep: Sweep) -> list[Part]:
         ["swept", grids],
         ["settings", str(len(sweep.settings))],
         ["seeds", ", ".join(seeds)],
-        ["trials", ", ".join(told)],
+        ["trials", ", ".join(counts)],
         ["base settings", short],
     ]
     for tag, name in MADE_OF.items():
@@ -151,6 +151,8 @@ def score_parts(sweep: Sweep) -> list[Part]:
                 "not values."
             )
         )
+    if sweep.recorded_paper is None:
+        parts.append(Text("No paper's tables are recorded with this sweep: none stand beside its scores."))
     for number, layout in enumerate(all_layouts):
         parts.append(Heading(layout.title, 3))
         for group in sweep.groups or (None,):
@@ -170,7 +172,7 @@ def score_parts(sweep: Sweep) -> list[Part]:
 
 def _figures(number: int, layout: Layout, headline: Score, controls: Sequence[Control]) -> list[Part]:
     """A score by setting, and over each number that was swept, of a main table."""
-    name, told = headline.name, f"{headline.label} in {headline.unit}"
+    name, what = headline.name, f"{headline.label} in {headline.unit}"
     if not any(name in setting.summaries for setting in layout.settings):
         return []
     printed = {
@@ -181,7 +183,7 @@ def _figures(number: int, layout: Layout, headline: Score, controls: Sequence[Co
         Picture(
             f"{name}-{number}.png",
             to_png(settings_figure(layout.settings, headline, lines, printed)),
-            f"{told} by setting: mean over seeds, 95 % interval over mixtures, and a dot for each seed.",
+            f"{what} by setting: mean over seeds, 95 % interval over mixtures, and a dot for each seed.",
         )
     ]
     for path in numeric_paths(layout.settings, headline, [column.path for column in layout.columns]):
@@ -189,7 +191,7 @@ def _figures(number: int, layout: Layout, headline: Score, controls: Sequence[Co
             Picture(
                 f"{name}-{number}-{path}.png",
                 to_png(path_figure(layout.settings, headline, path, printed)),
-                f"{told} over {path}: means with 95 % intervals over mixtures, and a dot for each seed.",
+                f"{what} over {path}: means with 95 % intervals over mixtures, and a dot for each seed.",
             )
         )
     return parts

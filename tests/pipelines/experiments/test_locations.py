@@ -11,11 +11,13 @@ from cocktail.config.experiment import Experiment
 from cocktail.models.ez_vsl import EZVSLConfig
 from cocktail.train.initial_weights import InitialWeights
 from cocktail.types import UsageError
-from jobs.ez_vsl_vggsound import PAPER
+from pipelines.experiments.benchmarks import ADAM, LOCALIZE_VGGSOUND
 from pipelines.experiments.locations import with_whole_paths
 from pipelines.sweeps import sweep as sweeping
 from pipelines.sweeps.grids import PlannedTrial
 from pipelines.sweeps.options import SweepOptions
+
+PAPER = LOCALIZE_VGGSOUND.paper("ez_vsl_vggsound", EZVSLConfig(), ADAM)
 
 
 def experiment(

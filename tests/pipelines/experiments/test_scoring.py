@@ -15,8 +15,8 @@ from cocktail.studies.scored_run import ScoredRun
 from cocktail.tasks.separation.report import metrics_of, tables_by_number
 from cocktail.tasks.separation.results import RESULTS
 from cocktail.types import UsageError
-from jobs import sgn_musdb18
 from pipelines.datasets.index import IndexRow, make_index
+from pipelines.experiments.benchmarks import SEPARATE_MUSDB18
 from pipelines.experiments.scoring import Scoring, rules_of
 from pipelines.mixtures.evaluation import in_classes_of, make_test_list
 from tests.made.left_half import LeftHalf
@@ -130,7 +130,7 @@ def test_the_musdb18_recipe_finds_its_test_mixtures(tmp_path):
         for stem in stems
     ]
     manifest = write_shards(tmp_path, {"test-00000": samples}, stems)
-    mixing = replace(sgn_musdb18.PAPER.mixing, sample_rate_hz=RATE, segment_samples=6 * RATE)
+    mixing = replace(SEPARATE_MUSDB18.mixing, sample_rate_hz=RATE, segment_samples=6 * RATE)
     for number in (2, 4):
-        found = make_test_list(manifest, replace(mixing, num_sources=number), sgn_musdb18.PAPER.evaluation)
+        found = make_test_list(manifest, replace(mixing, num_sources=number), SEPARATE_MUSDB18.evaluation)
         assert len(found) == 1000
