@@ -33,6 +33,7 @@ from cocktail.types import UsageError
 from pipelines.bad_clips import Reason
 from pipelines.index import Box, IndexRow, Picture, make_index
 from pipelines.layouts import Folder, read_csv, read_json, read_text
+from pipelines.media import ANY_TITLE
 from pipelines.music_boxes import Truth, read_truths
 
 SOUND_ENDINGS = (".mp3", ".wav", ".m4a")
@@ -255,7 +256,7 @@ def sound_seconds(location: str) -> float | None:
     """Length of a sound by its header; None for a file that is gone, is no sound or does not tell."""
     options = {"protocol_whitelist": "file", "format_whitelist": _SOUND_FORMATS}
     try:
-        with local_copy(location) as path, av.open(str(path), options=options, metadata_errors="replace") as container:
+        with local_copy(location) as path, av.open(str(path), options=options, **ANY_TITLE) as container:
             return None if container.duration is None else container.duration / av.time_base
     except (FFmpegError, FileNotFoundError):
         return None

@@ -16,7 +16,6 @@ import ray.train
 import torch
 from ray.train import FailureConfig, RunConfig, ScalingConfig
 from ray.train.torch import TorchTrainer, get_device
-from ray.train.v2._internal.constants import ENV_VARS_TO_PROPAGATE
 from ray.train.v2.api.exceptions import TrainingFailedError
 from ray.tune.integration.ray_train import TuneReportCallback
 
@@ -87,11 +86,6 @@ def fit(
     verdict = Verdict(join(run_folder, "ray", f"{start}.failed"))
     checkpoints = dataclasses.replace(checkpoint_store(run_folder), about=about)
     per_worker = {"CPU": resources.cpus_per_worker, **({"GPU": 1} if gpus else {})}
-    # Train's cleaner asks the state API without an address. That finds the last `ray start` on this machine, and if
-    # it is another cluster, this run's controller looks dead there and its workers lose their resources.
-    was_set = os.environ.get("RAY_ADDRESS")
-    os.environ["RAY_ADDRESS"] = ray.get_runtime_context().gcs_address
-    ENV_VARS_TO_PROPAGATE.add("RAY_ADDRESS")
     at_once = trials_at_once()
     trials_a_node = None if at_once is None else math.ceil(at_once / num_nodes())
 
@@ -136,10 +130,6 @@ def fit(
     except TrainingFailedError as error:
         verdict.raise_any(error)
         raise
-    finally:
-        del os.environ["RAY_ADDRESS"]
-        if was_set is not None:
-            os.environ["RAY_ADDRESS"] = was_set
     verdict.raise_any()
     selected = checkpoints.selected()
     assert selected is not None, "training ended without its last checkpoint"
