@@ -35,10 +35,11 @@ lock: $(INSTALLED)  ## make the lock files fit pyproject.toml; with UPGRADE=--up
 	$(RESOLVE) 3.11 $(LOCK) $(UPGRADE) pyproject.toml --output-file requirements/python3.11.txt
 	$(RESOLVE) 3.13 $(LOCK) $(UPGRADE) pyproject.toml --output-file requirements/python3.13.txt
 
-resolve: $(INSTALLED)  ## whether each Python has wheels for what pyproject.toml allows, and for what is locked
-	for python in 3.11 3.12 3.13; do $(RESOLVE) $$python --only-binary :all: --all-extras pyproject.toml || exit; done
-	for python in 3.11 3.12; do $(RESOLVE) $$python --only-binary :all: requirements/python3.11.txt || exit; done
-	$(RESOLVE) 3.13 --only-binary :all: requirements/python3.13.txt
+resolve: $(INSTALLED)  ## whether each Python has wheels for the newest and oldest allowed, and for what is locked
+	for python in 3.11 3.12 3.13; do for which in highest lowest-direct; do \
+	    $(RESOLVE) $$python --only-binary :all: --all-extras --resolution $$which pyproject.toml > /dev/null || exit; done; done
+	for python in 3.11 3.12; do $(RESOLVE) $$python --only-binary :all: requirements/python3.11.txt > /dev/null || exit; done
+	$(RESOLVE) 3.13 --only-binary :all: requirements/python3.13.txt > /dev/null
 
 $(INSTALLED): pyproject.toml $(wildcard requirements/*)
 	$(PYTHON) requirements/install.py $(VENV)
