@@ -22,7 +22,7 @@ class Starter:
 def test_every_process_knows_its_cluster_and_keeps_quiet_about_cpus(local_ray):
     runtime_env = {"env_vars": {"OF_ITS_OWN": "1"}}
     controller: Any = ray.remote(num_cpus=0, runtime_env=runtime_env)(Starter)
-    told = ray.get(controller.remote().told.remote())
+    told: Any = ray.get(controller.remote().told.remote())
     assert told["OF_ITS_OWN"] == "1"
     assert told["RAY_ADDRESS"] == ray.get_runtime_context().gcs_address
     assert told["RAY_DATA_STARVATION_WARNING_DELAY_S"] == "inf"
