@@ -29,6 +29,7 @@ import pyarrow as pa
 from av.error import FFmpegError
 
 from cocktail.media.bad_clips import Reason
+from cocktail.media.clips import ANY_TITLE
 from cocktail.storage import absolute, join, local_copy
 from cocktail.types import UsageError
 from pipelines.datasets.index import Box, IndexRow, Picture, make_index
@@ -255,7 +256,7 @@ def sound_seconds(location: str) -> float | None:
     """Length of a sound by its header; None for a file that is gone, is no sound or does not tell."""
     options = {"protocol_whitelist": "file", "format_whitelist": _SOUND_FORMATS}
     try:
-        with local_copy(location) as path, av.open(str(path), options=options, metadata_errors="replace") as container:
+        with local_copy(location) as path, av.open(str(path), options=options, **ANY_TITLE) as container:
             return None if container.duration is None else container.duration / av.time_base
     except (FFmpegError, FileNotFoundError):
         return None

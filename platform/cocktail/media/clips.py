@@ -43,6 +43,8 @@ _STREAMED_RIFF_BYTES = 0x7FFF0000
 # Playlists and scripts (hls, dash, concat ...) are left out: they make FFmpeg open other files and URLs.
 _CONTAINERS = "mov,mp4,m4a,3gp,matroska,webm,avi,flv,asf,mpegts,mpeg,wav,w64,aiff,au,flac,ogg,mp3,aac"
 _MAGIC = (b"RIFF", b"\x1aE\xdf\xa3", b"OggS", b"fLaC", b"ID3", b"FLV", b"FORM", b"\x30\x26\xb2\x75")
+ANY_TITLE: dict[str, Any] = {"metadata_errors": "replace"} if int(av.__version__.split(".")[0]) < 19 else {}
+"""For `av.open`: a title may be no UTF-8. From PyAV 19 on it always may, and there is no such argument."""
 _MP4_BOXES = (b"ftyp", b"moov", b"mdat", b"free", b"skip", b"wide")
 
 
@@ -124,7 +126,7 @@ def _open(file: IO[bytes], head: bytes) -> InputContainer:
     options = {"protocol_whitelist": "file", "format_whitelist": _CONTAINERS}
     file.seek(0)
     try:
-        return av.open(file, "r", options=options, metadata_errors="replace")
+        return av.open(file, "r", options=options, **ANY_TITLE)
     except FFmpegError as error:
         if head[4:8] in _MP4_BOXES or head.startswith(_MAGIC):
             raise BadClip("truncated", f"the file starts as media but {_describe(error)}") from error

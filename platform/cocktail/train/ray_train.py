@@ -16,7 +16,6 @@ import ray.train
 import torch
 from ray.train import FailureConfig, RunConfig, ScalingConfig
 from ray.train.torch import TorchTrainer, get_device
-from ray.train.v2._internal.constants import ENV_VARS_TO_PROPAGATE
 from ray.train.v2.api.exceptions import TrainingFailedError
 from ray.tune.integration.ray_train import TuneReportCallback
 from torch import nn
@@ -116,11 +115,6 @@ def _train_on_cluster(run: TrainingRun) -> None:
     start = f"start-{time.time_ns()}"
     verdict = Verdict(join(run.folder, "ray", f"{start}.failed"))
     per_worker = {"CPU": resources.cpus_per_worker, **({"GPU": 1} if run.gpus else {})}
-    # Train's cleaner asks the state API without an address. That finds the last `ray start` on this machine, and if
-    # it is another cluster, this run's controller looks dead there and its workers lose their resources.
-    was_set = os.environ.get("RAY_ADDRESS")
-    os.environ["RAY_ADDRESS"] = ray.get_runtime_context().gcs_address
-    ENV_VARS_TO_PROPAGATE.add("RAY_ADDRESS")
     at_once = trials_at_once()
     trials_a_node = None if at_once is None else math.ceil(at_once / num_nodes())
 
@@ -153,10 +147,6 @@ def _train_on_cluster(run: TrainingRun) -> None:
     except TrainingFailedError as error:
         verdict.raise_any(error)
         raise
-    finally:
-        del os.environ["RAY_ADDRESS"]
-        if was_set is not None:
-            os.environ["RAY_ADDRESS"] = was_set
     verdict.raise_any()
 
 

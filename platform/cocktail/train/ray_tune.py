@@ -168,18 +168,15 @@ class _StopsEarly(ASHAScheduler):
             grace_period=settings.grace_steps,
             reduction_factor=settings.reduction_factor,
         )
-        self._earlier = settings.earlier
-        for label in self._earlier.keys() - set(left):
-            self._pass_rungs(SimpleNamespace(trial_id=label), label)
-
-    def _pass_rungs(self, trial: Any, label: str) -> None:
-        (bracket,) = self._brackets
-        for step, value in self._earlier.get(label, ()):
-            bracket.on_result(trial, step, -value)
+        self.settings = settings
+        for label in settings.earlier.keys() - set(left):
+            self.on_trial_add(None, SimpleNamespace(trial_id=label, config={"label": label}))
 
     def on_trial_add(self, tune_controller: Any, trial: Any) -> None:
         super().on_trial_add(tune_controller, trial)
-        self._pass_rungs(trial, trial.config["label"])
+        for step, value in self.settings.earlier.get(trial.config["label"], ()):
+            # What it answers was done then: a trial that it stops here was stopped, or had done its last step.
+            super().on_trial_result(tune_controller, trial, {"step": step, self.settings.metric: value})
 
     def on_trial_result(self, tune_controller: Any, trial: Any, result: dict) -> str:
         if result.get("step", 0) >= result.get("num_steps", math.inf):
