@@ -194,7 +194,12 @@ def test_torchvisions_weights_are_not_asked_for_where_the_checkpoint_gives_what_
             ("audio_encoder",),
             r"audio_encoder\.\S+ has the shape \[8\S*.*the model's \[16",
         ),
-        (SMALL, (*CLASSES, "tuba"), ("class_tokens",), r"class_tokens is of other classes\. Of the checkpoint, the parts"),
+        (
+            SMALL,
+            (*CLASSES, "tuba"),
+            ("class_tokens",),
+            r"class_tokens is of other classes\. Of the checkpoint, the parts",
+        ),
         (SMALL, CLASSES[::-1], (), r"class_tokens is of other classes; token_classifier\.bias is of other classes"),
     ],
 )
