@@ -58,7 +58,7 @@ class Noise:
             )
 
 
-def run(folder, settings=SETTINGS, source=None, model=None, identity=None):
+def run(folder, settings=SETTINGS, source=None, model=None, identity=None, **others):
     torch.manual_seed(7)
     logs: list[tuple[int, int, dict]] = []
     train(
@@ -70,6 +70,7 @@ def run(folder, settings=SETTINGS, source=None, model=None, identity=None):
         checkpoints=CheckpointStore(str(folder)),
         identity=identity or {"manifest": "m"},
         on_log=lambda *record: logs.append(record),
+        **others,
     )
     return logs
 

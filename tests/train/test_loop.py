@@ -3,11 +3,13 @@
 import shutil
 import time
 from dataclasses import replace
+from typing import Any
 
 import pytest
 import torch
 from torch import nn
 
+from cocktail.config.model import ParameterGroup
 from cocktail.config.training import Training
 from cocktail.train.batches import FirstBatches
 from cocktail.train.checkpoint import CheckpointStore, load_checkpoint
@@ -40,6 +42,35 @@ def test_stopped_anywhere_and_started_again_gives_the_same_weights(tmp_path, sto
     last_saved = stopped_at // 4 * 4
     assert resumed.served == [divmod(step, 5) for step in range(last_saved, 15)]
     assert weights_hash(tmp_path / "cut") == weights_hash(tmp_path / "whole")
+
+
+def test_groups_and_a_schedule_by_steps_go_on_after_a_restart_as_if_there_had_been_none(tmp_path):
+    settings = replace(SETTINGS, lr_drop_epochs=(), lr_warm_up_steps=6, lr_cosine=True, sync_batch_norm=True)
+
+    def groups(model):
+        """Made of the layers that are trained: synchronised BatchNorm is another than the model was built with."""
+        first, norm, _, last = model.net
+        return (
+            ParameterGroup(parameters=tuple(first.parameters()), rate_factor=0.1, optimizer="sgd"),
+            ParameterGroup(parameters=tuple(norm.parameters()), rate_factor=0.0),
+            ParameterGroup(parameters=tuple(last.parameters()), weight_decay=0.5),
+        )
+
+    torch.manual_seed(7)  # as the other runs are
+    model = Regressor()
+    logs = run(tmp_path / "whole", settings, model=model, parameter_groups=groups)
+    rates = {step: metrics["learning_rate"] for step, _, metrics in logs}
+    assert [rates[2], rates[6]] == pytest.approx([1e-3 * 2 / 6, 1e-3])  # the rate of the step that was taken last
+    assert 0 < rates[15] < rates[14] < 2e-4
+    norm: Any = model.net[1]
+    assert torch.equal(norm.weight, torch.ones(16)) and torch.equal(norm.bias, torch.zeros(16))
+    run(tmp_path / "cut", settings, parameter_groups=groups)
+    for step in (15, 12, 8):
+        shutil.rmtree(tmp_path / "cut" / f"step-{step:08d}")
+    run(tmp_path / "cut", settings, parameter_groups=groups)
+    assert weights_hash(tmp_path / "cut") == weights_hash(tmp_path / "whole")
+    run(tmp_path / "alike", replace(settings, sync_batch_norm=False))
+    assert weights_hash(tmp_path / "alike") != weights_hash(tmp_path / "whole")
 
 
 def test_a_finished_run_is_left_alone(tmp_path):

@@ -19,20 +19,20 @@ class Evaluation:
     split: str = "test"
     """Split of the data set to test on (FUSS: eval; MUSIC split in two: val)."""
     num_sources: tuple[int, ...] | None = None
-    """Numbers of sources to test on, one table each; None: those of training."""
+    """Numbers of sources to test on, one table each; None takes those of training."""
     arrangement: Literal["remixed", "released", "whole"] | None = None
-    """How test mixtures come about, as mixing.arrangement; None: as those of training."""
+    """Arrangement of test mixtures, as mixing.arrangement; None takes that of training."""
     num_mixtures: int | None = 1000
-    """Test mixtures of each number of sources. Drawn ones are as many; clips are used again, in other pairs, if there
-    are fewer. Of those that can be counted (official pairs, whole released mixtures, single sources, whole clips,
-    annotated pictures) at most as many are taken, and all with None."""
+    """Test mixtures of each number of sources. So many are drawn; clips are used again, in other pairs, if there are
+    fewer. Of those that are given (official pairs, whole released mixtures, single sources, whole clips, annotated
+    pictures) at most so many are taken, and all with None."""
     pairs: Literal["drawn", "official"] = "drawn"
-    """Pairs of sources are drawn, or are those of the data set's own test list (VGGSound-Duet)."""
+    """Where pairs of sources come from: drawn, or as the data set's own test list has them (VGGSound-Duet)."""
     whole_groups: bool = False
-    """Of released mixtures, test those with as many sources as asked for, whole (FUSS); otherwise draw sources of each
+    """Test released mixtures whole, those with as many sources as asked for (FUSS); otherwise draw sources of each
     (stems of MUSDB18)."""
     crop: Literal["middle", "random", "annotated"] = "middle"
-    """Where test clips are cut. A middle that is silent is replaced by the loudest second. Annotated cuts single
+    """Place where test clips are cut. A middle that is silent is replaced by the loudest second. Annotated cuts single
     sources and whole clips around each of their pictures that has boxes or a mask, which is then shown."""
     test_list: str | None = None
     """File of a list made by jobs/freeze_test_list.py; the settings above, but num_sources, are then not used."""
@@ -41,9 +41,9 @@ class Evaluation:
     num_examples: int = 3
     """Mixtures of which figures and wavs are stored."""
     num_looks: int = 32
-    """Test mixtures on which training looks now and then how well classes are recognised. Nothing is decided by it."""
+    """Test mixtures on which training looks now and then, to see how well classes are recognised. It decides nothing."""
     metrics: Annotated[Literal["batched", "reference"], tyro.conf.arg(aliases=["--metrics"])] = "batched"
-    """Who computes SDR, SIR and SAR: our batched BSS Eval, or mir_eval, the field's reference, far slower."""
+    """What computes SDR, SIR and SAR: our batched BSS Eval, or mir_eval, the field's reference, far slower."""
     peak_share: float = 0.5
     """A map's pixel belongs to the object above this share of the way from its lowest value to its highest. Tables
     have the rule of the brighter half beside this one."""
@@ -56,7 +56,7 @@ class Evaluation:
     data: str | None = None
     """Folder or URI of other shards to test on (VGG-SS); None tests on those that are trained on."""
     seed: int = 1
-    """Draws the pairs of the test list; not the training's seed, so runs with other seeds share the list."""
+    """Seed by which test mixtures are drawn; not the training's, so that runs with other seeds share the list."""
 
     def __post_init__(self) -> None:
         require(self.batch_size >= 1, f"batch_size must be at least 1, not {self.batch_size}")

@@ -21,12 +21,12 @@ from cocktail.types import require
 
 
 def default_output() -> str:
-    """Folder or URI of what jobs write, unless they are told."""
+    """Folder or URI of what jobs write where no other is given."""
     return os.environ.get("COCKTAIL_OUTPUT", "~/cocktail")
 
 
 def given_tracking_uri() -> str | None:
-    """The MLflow server or database that the environment names."""
+    """MLflow server or database that the environment names."""
     return os.environ.get("MLFLOW_TRACKING_URI")
 
 
@@ -35,7 +35,7 @@ class Experiment(Generic[ModelT]):
     """Everything that decides a run."""
 
     name: str
-    """The MLflow experiment that the run belongs to."""
+    """Name of the MLflow experiment that the run belongs to."""
     model: ModelT
     mixing: Mixing = field(default_factory=Mixing)
     training: Training = field(default_factory=Training)
@@ -44,13 +44,13 @@ class Experiment(Generic[ModelT]):
     seed: int = 0
     """Seed of the initial weights, of the mixtures and of stochastic depth."""
     start_from: str | None = None
-    """Checkpoint whose weights training starts from: its folder or URI, or a run's folder, whose selected checkpoint is
-    taken. None starts from random weights, or from those that the model names."""
+    """Checkpoint whose weights training starts from: its folder or URI, or that of a run, whose last or best checkpoint
+    is taken, as that run was to select. None starts from random weights, or from those that the model names."""
     start_parts: tuple[str, ...] = ()
-    """Parts of the model that start_from gives, by the names of their modules (unet, visual_encoder.resnet); the rest
-    starts as it would without. Empty is the whole model."""
+    """Parts of the model that are taken from start_from, by the names of their modules (unet, visual_encoder.resnet);
+    the others start as they would without it. Empty takes the whole model."""
     data: str | None = None
-    """Folder or URI of shards; None makes a small corpus of sampled instruments on first use."""
+    """Folder or URI of the shards to train on; None makes a small corpus of sampled instruments on first use."""
     output: str = field(default_factory=default_output)
     """Folder or URI for runs, checkpoints and made data (COCKTAIL_OUTPUT sets the default)."""
     tracking_uri: str | None = field(default_factory=given_tracking_uri)

@@ -23,7 +23,7 @@ class Training:
     epochs: int = 100
     """Passes over the plan of mixtures."""
     max_steps: int | None = None
-    """Stop after this many steps, even within an epoch; None trains all epochs."""
+    """Steps after which training stops, even within an epoch; None trains all epochs."""
     batch_size: int = 80
     """Mixtures in a step, over all workers together."""
     optimizer: OptimizerName = "sgd"
@@ -37,7 +37,7 @@ class Training:
     weight_decay: float = 1e-4
     """Weight decay of all parameters but those for which the model names another."""
     lr_warm_up_steps: int = 0
-    """Steps in which the learning rate rises evenly, from a first small part of learning_rate to all of it."""
+    """Steps in which the learning rate rises evenly, and in the last of which it is whole."""
     lr_drop_epochs: tuple[int, ...] = (40, 80)
     """Epochs at whose start the learning rate is multiplied by lr_drop_factor."""
     lr_drop_steps: tuple[int, ...] = ()
@@ -68,8 +68,8 @@ class Training:
     log_every: int = 20
     """Steps between lines in the log and points in MLflow; each checkpoint and validation is another."""
     validation_split: str | None = None
-    """Split of the data set on which the loss is computed now and then (MUSIC: val; FUSS: validation), or what training
-    leaves out, as in 'train[:5%]'. Not the test split."""
+    """Split of the data set on which the loss is computed now and then (MUSIC: val; FUSS: validation), or the part that
+    training leaves out, as in 'train[:5%]'. Not the test split. None leaves validation out."""
     validation_mixtures: int = 64
     """Mixtures of the validation split on which the loss is computed, always the same."""
     validate_every: int | None = None
@@ -79,8 +79,8 @@ class Training:
     select: Literal["last", "best"] = "last"
     """Checkpoint that is tested and kept as the model: the last, or that of the lowest validation loss."""
     overfit_batches: Annotated[int | None, tyro.conf.arg(aliases=["--overfit-batches"])] = None
-    """Batches to train on, the first so many, over and over: a model that works learns them by heart. None trains on
-    all."""
+    """Batches, the first ones, to train on over and over: a model that works learns them by heart. None trains on all
+    that there are."""
     max_dropped_share: float = 0.001
     """Share of the mixtures of the epochs begun that may be dropped because a clip in the shards is damaged. Over it,
     the run fails."""

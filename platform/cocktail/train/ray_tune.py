@@ -108,15 +108,7 @@ def run_trials(
     left = [trial.label for trial in trials if trial.status not in ENDED]
     if not left:
         return
-    # What the table says is not said again, and no event files beside MLflow.
-    os.environ.setdefault("TUNE_DISABLE_AUTO_CALLBACK_LOGGERS", "1")
-    os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")  # which is said even if it is told to be silent
-    logging.getLogger("ray.tune").setLevel(logging.ERROR)
-    os.environ.setdefault("TUNE_WARN_EXCESSIVE_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S", "0")
-    # Not each report has the metric that trials are compared by.
-    os.environ.setdefault("TUNE_DISABLE_STRICT_METRIC_CHECKING", "1")
-    # An interrupt is for the caller, at once; there is nothing of Tune's to save.
-    os.environ.setdefault("TUNE_DISABLE_SIGINT_HANDLER", "1")
+    _quiet_tune()
 
     def trial(config: dict[str, Any]) -> None:
         os.environ[TRIALS_AT_ONCE] = str(at_once)
@@ -154,6 +146,19 @@ def run_trials(
     except KeyboardInterrupt:
         ray.shutdown()  # the trials' processes end now: what is said of them afterwards stays true
         raise
+
+
+def _quiet_tune() -> None:
+    """Leave what is said of trials, and what is done at an interrupt, to the caller."""
+    # What the table says is not said again, and no event files beside MLflow.
+    os.environ.setdefault("TUNE_DISABLE_AUTO_CALLBACK_LOGGERS", "1")
+    os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")  # which is said even if it is told to be silent
+    logging.getLogger("ray.tune").setLevel(logging.ERROR)
+    os.environ.setdefault("TUNE_WARN_EXCESSIVE_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S", "0")
+    # Not each report has the metric that trials are compared by.
+    os.environ.setdefault("TUNE_DISABLE_STRICT_METRIC_CHECKING", "1")
+    # An interrupt is for the caller, at once; there is nothing of Tune's to save.
+    os.environ.setdefault("TUNE_DISABLE_SIGINT_HANDLER", "1")
 
 
 class _StopsEarly(ASHAScheduler):
