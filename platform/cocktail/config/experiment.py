@@ -35,22 +35,22 @@ class Experiment(Generic[ModelT]):
     """Everything that decides a run."""
 
     name: str
-    """The MLflow experiment that the run belongs to."""
+    """MLflow experiment that the run belongs to."""
     model: ModelT
     mixing: Mixing = field(default_factory=Mixing)
     training: Training = field(default_factory=Training)
     evaluation: Evaluation = field(default_factory=Evaluation)
     resources: Resources = field(default_factory=Resources)
     seed: int = 0
-    """Decides initial weights, mixtures and stochastic depth."""
+    """Seed of initial weights, mixtures and stochastic depth."""
     data: str | None = None
-    """Folder or URI of shards; None makes a small corpus of sampled instruments on first use."""
+    """Folder or URI of shards; None is a small corpus of sampled instruments, made on first use, where a job has it."""
     output: str = field(default_factory=default_output)
     """Folder or URI for runs, checkpoints and made data (COCKTAIL_OUTPUT sets the default)."""
     tracking_uri: str | None = field(default_factory=given_tracking_uri)
     """MLflow server or database (MLFLOW_TRACKING_URI sets the default); None is mlflow.db in the output folder."""
     tracking_wait_minutes: float = 10.0
-    """How long a job that has to wait for MLflow does so while it does not answer. Training itself never waits."""
+    """Minutes that a job waits for MLflow where it has to, while it does not answer. Training itself never waits."""
     run_name: str | None = None
     """Name of the run's folder; None derives it from the settings. A run of the same name goes on where it stood,
     a finished one is scored again."""

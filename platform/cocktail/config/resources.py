@@ -23,13 +23,13 @@ class Resources:
     gpu: Literal["auto", "yes", "no"] = "auto"
     """Train on GPUs; auto does if the cluster has one."""
     executor: Literal["ray", "inline"] = "ray"
-    """Mixtures are rendered by a Ray Data pipeline (on any node) or in the training process itself."""
+    """Place where mixtures are rendered: a Ray Data pipeline (on any node), or inline, the training process itself."""
     prefetch_batches: int = 2
     """Batches rendered ahead of the step that uses them."""
     cache_gb: float = 50.0
     """Disk on each node for shards of an object store, in GB."""
     cache_folder: str | None = None
-    """Where that is, on each node; None is COCKTAIL_CACHE, or a folder among the node's temporary files."""
+    """Folder of these shards on each node; None is COCKTAIL_CACHE, or a folder among the node's temporary files."""
     max_failures: int = 3
     """Times that training goes on from the last checkpoint by itself after a worker has died."""
 

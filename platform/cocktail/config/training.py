@@ -24,37 +24,37 @@ class Training:
     batch_size: int = 80
     """Mixtures in a step, over all workers together."""
     optimizer: Literal["sgd", "adamw"] = "sgd"
-    """Of all parameters; SGD is the paper's."""
+    """Optimizer of all parameters; AdamW without weight decay is Adam."""
     learning_rate: float = 1e-3
-    """At the start."""
+    """Learning rate at the start."""
     momentum: float = 0.9
     """Momentum of SGD; AdamW does not read it."""
     weight_decay: float = 1e-4
-    """Of all parameters."""
+    """Weight decay of all parameters."""
     lr_drop_epochs: tuple[int, ...] = (40, 80)
     """Epochs at whose start the learning rate is multiplied by lr_drop_factor."""
     lr_drop_factor: float = 0.1
-    """What the learning rate is multiplied by at each drop."""
+    """Factor of the learning rate at each drop."""
     precision: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
-    """Of the network's matrix products; auto is bfloat16 on a GPU that has it and float32 elsewhere. With float16 the
-    loss is scaled, and updates whose gradients overflow are left out."""
+    """Precision of the network's matrix products; auto is bfloat16 on a GPU that has it and float32 elsewhere. With
+    float16 the loss is scaled, and updates whose gradients overflow are left out."""
     accumulate: int = 1
     """Parts that each worker's share of a batch is computed in, one after the other, for less memory."""
     clip_gradient_norm: float | None = None
-    """Gradients of a larger norm, over all parameters, are scaled down to it."""
+    """Norm, over all parameters, that larger gradients are scaled down to; None leaves them as they are."""
     sync_batch_norm: bool = False
     """BatchNorm over the mixtures of all workers, so that what is learned does not depend on their number."""
     checkpoint_every: int = 500
     """Steps between checkpoints; the last step always writes one."""
     keep_checkpoints: int = 2
-    """Older checkpoints are deleted."""
+    """Checkpoints that are kept, the newest; older ones are deleted."""
     log_every: int = 20
     """Steps between lines in the log and points in MLflow; each checkpoint and validation is another."""
     validation_split: str | None = None
     """Split of the data set whose loss is computed now and then (MUSIC: val; FUSS: validation), or what training leaves
     out, as in 'train[:5%]'. Not the test split."""
     validation_mixtures: int = 64
-    """Mixtures that this is done on, always the same."""
+    """Mixtures that the validation loss is computed on, always the same."""
     validate_every: int | None = None
     """Steps between validations; None validates after each epoch."""
     patience: int | None = None
