@@ -25,7 +25,9 @@ from pipelines.experiments.scored_runs import read_scored_mixtures, scored_run
 @dataclass(frozen=True, kw_only=True)
 class Compare:
     run_a: tyro.conf.Positional[str]
+    """Run A: name or id in MLflow, file of results, or folder that holds one."""
     run_b: tyro.conf.Positional[str]
+    """Run B, the same."""
     tracking_uri: str | None = field(default_factory=given_tracking_uri)
     """MLflow server or database (MLFLOW_TRACKING_URI); None is mlflow.db in COCKTAIL_OUTPUT, or in ~/cocktail."""
     output: str = "compared"
@@ -35,8 +37,9 @@ class Compare:
     separation; ap_1_sources, iou_1_sources, auc_1_sources, cap_2_sources, piap_2_sources, ciou_2_sources or
     auc_2_sources of localization. None is sdr, or auc of the most sources."""
     system_a: str | None = None
-    """As results name it: "NAME, soft masks", "mixture"; None is the run's own system."""
+    """System of A as its results name it, such as "NAME, soft masks" or "mixture"; None is the run's own."""
     system_b: str | None = None
+    """System of B, the same."""
     examples: int = 3
     """Mixtures to look at, of the largest differences and of the smallest."""
     data: str | None = None
@@ -44,7 +47,7 @@ class Compare:
 
 
 def open_run(name: str, job: Compare) -> ScoredRun:
-    """That of a file if it is one's name, else of MLflow."""
+    """The run of a file, if the name is a file's, or else the one of MLflow."""
     if "/" in name or exists(join(name, RESULTS_NAME)) or name.endswith(".parquet"):
         return ScoredRun.read(absolute(name, "RUN"))
     return scored_run(find_run(job.tracking_uri or default_tracking_uri(default_output()), name), job.data)

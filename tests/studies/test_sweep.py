@@ -81,6 +81,7 @@ def test_differences_are_of_common_seeds_and_mixtures():
             made_trial("one", {DEPTH: 1, "seed": 2}, [50.0, 50.0, 50.0, 50.0]),
             made_trial("three", {DEPTH: 3, "seed": 3}, [5.0, 5.0, 5.0, 5.0]),
         ],
+        SGN,
     )
     one, three, six = sweep.settings
     assert sweep.reference is six

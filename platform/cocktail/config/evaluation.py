@@ -45,14 +45,14 @@ class Evaluation:
     metrics: Annotated[Literal["batched", "reference"], tyro.conf.arg(aliases=["--metrics"])] = "batched"
     """What computes SDR, SIR and SAR: our batched BSS Eval, or mir_eval, the field's reference, far slower."""
     peak_share: float = 0.5
-    """A map's pixel belongs to the object above this share of the way from its lowest value to its highest. Tables
-    have the rule of the brighter half beside this one."""
+    """Share of the way from a map's lowest value to its highest above which a pixel belongs to the object. Tables have
+    the rule of the brighter half beside this one."""
     fixed_threshold: float | None = None
-    """One value for all maps above which a pixel belongs to the object; None leaves that rule out."""
+    """Value, the same for all maps, above which a pixel belongs to the object; None leaves that rule out."""
     single_threshold: float = 0.5
-    """A map of a single source succeeds from this IoU with the object on."""
+    """IoU with the object from which on the map of a single source succeeds."""
     multi_threshold: float = 0.3
-    """The maps of several sources succeed from this mean IoU on."""
+    """Mean IoU from which on the maps of several sources succeed."""
     data: str | None = None
     """Folder or URI of other shards to test on (VGG-SS); None tests on those that are trained on."""
     seed: int = 1

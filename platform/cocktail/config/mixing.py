@@ -17,10 +17,10 @@ class Mixing:
     min_sources: int | None = None
     """Fewest sources in a mixture: their number is drawn evenly from here to num_sources. None is num_sources."""
     arrangement: Literal["remixed", "released", "whole"] = "remixed"
-    """Remixed mixtures are of any clips, cut anywhere; released ones of what was released together (a mixture of FUSS,
-    a song of MUSDB18), cut at one time for all sources, at the levels that they were released with. Whole ones are
-    clips as they are, with as many sources as they have classes: one sound, and pictures that show all of them (a
-    duet of MUSIC)."""
+    """How mixtures come about. Remixed ones are of any clips, cut anywhere; released ones of what was released together
+    (a mixture of FUSS, a song of MUSDB18), cut at one time for all sources, at the levels that they were released with.
+    Whole ones are clips as they are, with as many sources as they have classes: one sound, and pictures that show all
+    of them (a duet of MUSIC)."""
     distinct_classes: bool = True
     """The sources of a mixture share no class. If not, they may be of any, of several or of none."""
     several_classes: bool = False
@@ -43,14 +43,14 @@ class Mixing:
     window_shards: int = 8
     """Shards that the mixtures of a batch are drawn from together, so that reading stays local."""
     silence_dbfs: float = -60.0
-    """A second below this level counts as silent; every crop holds a whole second above it. In dB full scale."""
+    """Level in dB full scale below which a second counts as silent; every crop holds a whole second above it."""
     pictures_per_source: int = 0
     """Pictures that come with each source: those nearest to the middles of as many equal parts of the crop, in training
     to a random time in each part."""
     picture_side: int = 224
     """Height and width of a picture as the network sees it, in pixels."""
     picture_margin: float = 1.1
-    """In training a picture's short side is picture_side times this, and a square of picture_side is cut anywhere and
+    """Short side of a training picture, in picture_sides: a square of picture_side is cut out of it anywhere, and
     mirrored half of the time. In testing the whole picture is resized."""
 
     def __post_init__(self) -> None:
