@@ -26,8 +26,8 @@ from pipelines.embedded.stand_in import open_data
 from pipelines.experiments.locations import initial_folder, run_folder, with_whole_paths
 from pipelines.experiments.resources import test_demands, training_demands
 from pipelines.mixtures.batches import read_mixtures
-from pipelines.mixtures.evaluation import classes_without_clips, in_classes_of, make_test_list, told_untaught
-from pipelines.mixtures.plan import describe
+from pipelines.mixtures.evaluation import classes_without_clips, in_classes_of, make_test_list, untaught_in_words
+from pipelines.mixtures.plan import mixtures_in_words
 from pipelines.mixtures.pool import list_array
 from pipelines.mixtures.stream import MixtureStream
 from pipelines.shards.cache import ShardCache
@@ -85,9 +85,9 @@ class PlannedRun:
             prefetch_batches=resources.prefetch_batches,
             cache=ShardCache(max_bytes=int(resources.cache_gb * 1e9), chosen_folder=resources.cache_folder),
         )
-        print(describe(source.pool), flush=True)
+        print(mixtures_in_words(source.pool), flush=True)
         untaught = classes_without_clips(source.pool)
-        if told := told_untaught(untaught, manifest.classes, test_list):
+        if told := untaught_in_words(untaught, manifest.classes, test_list):
             print(told, flush=True)
         initial = initial_weights(experiment)
         print(f"starting from {initial.told}", flush=True)

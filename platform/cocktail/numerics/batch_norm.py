@@ -18,7 +18,8 @@ from cocktail.numerics.precision import at_least_float32
 
 
 class _Normalize(torch.autograd.Function):
-    """(x - mean) / sqrt(var + eps) * weight + bias with the mean and the biased variance over all processes."""
+    """Normalization (x - mean) / sqrt(var + eps) * weight + bias with the mean and the biased variance over all
+    processes."""
 
     @staticmethod
     def forward(

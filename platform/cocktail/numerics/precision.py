@@ -1,4 +1,4 @@
-"""What must not be computed in half precision."""
+"""Precision of what must not be computed in half of it."""
 
 from __future__ import annotations
 

@@ -91,7 +91,7 @@ def train(
                 dropped += batch.dropped
                 losses, norm = steps.take(step, batch, update)
                 step += 1
-                meter.add(losses, norm, batch.reading)
+                meter.add(losses, norm, batch.read_statistics)
                 validated: dict[str, float] = {}
                 if validation is not None and validation.is_due(step, num_steps, source.batches_per_epoch):
                     with meter.timing("validation"):
