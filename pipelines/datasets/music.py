@@ -77,7 +77,7 @@ class MusicSettings:
     frames_per_second: float = 8.0
     """Rate at which the frames were extracted; 8 by Sound of Pixels' scripts."""
     seconds_between_pictures: float = 1.0
-    """Seconds from one picture that is taken of the frames to the next."""
+    """Distance of pictures: of the frames, one in so many seconds is taken."""
     boxes: tuple[str, ...] = ()
     """JSON files of DSOL's or AVGN's boxes."""
     box_frames: str | None = None

@@ -33,7 +33,7 @@ _NAMES = """
     piano saxophone sitar snare_drum steel_guitar tabla timbales trumpet ukulele vibraphone violin xylophone zither
 """.split()  # noqa: SIM905 - as a list it takes a line a name
 CLASSES = {name: _RENAMED.get(name, f"playing {name.replace('_', ' ')}") for name in _NAMES}
-"""Classes, sorted, as AVGN's lists name it, and its label in VGG-Sound."""
+"""Classes, sorted, as AVGN's lists name them, with their labels in VGG-Sound."""
 
 _CONVERTED = (".png", ".npy")
 """Endings of masks that are taken before others of the same sample: pickles that someone converted."""

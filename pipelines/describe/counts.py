@@ -1,4 +1,4 @@
-"""Clips that a finished data set holds and that were set aside, counted by split, class and cause; how loud it is."""
+"""Clips that a finished data set holds and that were set aside, counted by split, class and cause; and their levels."""
 
 from __future__ import annotations
 

@@ -154,7 +154,7 @@ class ClipReader:
             return read()
 
     def damaged(self, clip: Mapping[str, Any], damage: str) -> DamagedMemberError:
-        """The error to raise for what was damage in a clip."""
+        """The error to raise for damage to a clip."""
         return DamagedMemberError(join(self.source.folder, clip["shard"]), clip["clip_id"], damage)
 
     def _read(self, shard: str, offset: int, buffer: Any) -> int:

@@ -50,8 +50,7 @@ class _Correlations(NamedTuple):
     auto: Tensor
     """Correlations of references [B, N, N, 2 L - 1]: entry (i, j, L - 1 + l) is the sum over t of s_i(t) s_j(t + l)."""
     cross: Tensor
-    """Correlations of estimates with references [B, K, N, L]: entry (k, i, l) is the sum over t of s_i(t) x_k(t +
-    l)."""
+    """Correlations with estimates [B, K, N, L]: entry (k, i, l) is the sum over t of s_i(t) x_k(t + l)."""
     energy: Tensor
     """Energy of the estimates [B, K]: |x_k|^2."""
 

@@ -104,7 +104,7 @@ def auc(ious: Tensor) -> float:
 
 
 def areas(ious: Tensor) -> Tensor:
-    """Share of each IoU [M] in `auc`, which is the mean of them, float64 [M]."""
+    """Contribution of each IoU [M] to `auc`, float64 [M]: `auc` is the mean of them."""
     thresholds = torch.arange(NUM_STEPS + 1, dtype=torch.float64, device=ious.device) / NUM_STEPS
     return torch.trapezoid((ious[:, None] >= thresholds.to(ious.dtype)).double(), dx=1 / NUM_STEPS)
 

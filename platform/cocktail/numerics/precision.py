@@ -1,4 +1,4 @@
-"""Precision of what must not be computed in half of it."""
+"""Full precision for what must not be computed in half precision."""
 
 from __future__ import annotations
 

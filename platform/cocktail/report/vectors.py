@@ -27,9 +27,9 @@ from cocktail.report.figures import shorten
 from cocktail.types import NO_CLASS
 
 FEWEST_VECTORS = 10
-"""Number of vectors without which there is neither a picture nor a score."""
+"""Fewest vectors of which there are a picture and a score."""
 MOST_DRAWN = 2000
-"""Number of vectors that are drawn, by chance, of more; scores are of all."""
+"""Most vectors that are drawn: of more, so many are chosen by chance; scores are of all."""
 NUM_NEIGHBOURS = 5
 MOST_COLOURED, COLOURED_OF_MORE = 40, 20
 """Numbers of classes: up to the first each has a colour and a marker; of more, the second number of most frequent."""
