@@ -27,8 +27,8 @@ from pipelines.embedded.stand_in import open_data
 from pipelines.experiments.locations import initial_folder, run_folder, with_whole_paths
 from pipelines.experiments.resources import test_demands, training_demands
 from pipelines.mixtures.batches import read_mixtures
-from pipelines.mixtures.evaluation import classes_without_clips, in_classes_of, make_test_list, told_untaught
-from pipelines.mixtures.plan import describe
+from pipelines.mixtures.evaluation import classes_without_clips, in_classes_of, make_test_list, untaught_in_words
+from pipelines.mixtures.plan import mixtures_in_words
 from pipelines.mixtures.pool import list_array
 from pipelines.mixtures.stream import MixtureStream
 from pipelines.shards.cache import ShardCache
@@ -88,9 +88,9 @@ class PlannedRun:
         )
         untaught = ()
         if trains:
-            print(describe(source.pool), flush=True)
+            print(mixtures_in_words(source.pool), flush=True)
             untaught = classes_without_clips(source.pool)
-        if message := told_untaught(untaught, manifest.classes, test_list):
+        if message := untaught_in_words(untaught, manifest.classes, test_list):
             print(message, flush=True)
         initial = initial_weights(experiment, manifest.classes)
         print(f"starting from {initial.description}", flush=True)

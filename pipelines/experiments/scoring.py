@@ -34,7 +34,7 @@ from cocktail.types import MixtureBatch
 from pipelines.experiments.provenance import ENVIRONMENT, environment, provenance
 from pipelines.experiments.resources import test_demands
 from pipelines.mixtures.batches import read_mixtures
-from pipelines.mixtures.evaluation import in_classes_of, make_test_list, told_untaught
+from pipelines.mixtures.evaluation import in_classes_of, make_test_list, untaught_in_words
 from pipelines.mixtures.plan import plan_hash
 from pipelines.progress import ClipProgress
 from pipelines.shards.cache import ShardCache
@@ -142,7 +142,7 @@ class Scoring:
         return report
 
     def _untaught(self) -> str | None:
-        return told_untaught(self.trained.untaught, self.trained.classes, self.mixtures)
+        return untaught_in_words(self.trained.untaught, self.trained.classes, self.mixtures)
 
     def _examples(self) -> MixtureBatch | None:
         """The first test mixtures of each number of sources, of which figures and sounds are stored."""

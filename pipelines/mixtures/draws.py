@@ -1,4 +1,4 @@
-"""Which clips sound together, and where they are cut: the draws that plans are made of.
+"""Draws that plans are made of: clips that sound together, and the places where they are cut.
 
 Shape letters: R mixtures, N most sources of a mixture.
 """
@@ -18,7 +18,7 @@ from pipelines.mixtures.random_numbers import draw
 NOBODY = -1
 CROP_ATTEMPTS = 8
 # What a stream of random numbers is for; the last parts of its key.
-SHARD_ORDER, CLIP_ORDER, PARTNER, CROP, GAIN, COUNT, BALANCE, MEMBER, PICTURE, VIEW = range(1, 11)
+SHARD_ORDER, CLIP_ORDER, PARTNER, CROP, GAIN, COUNT, BALANCE, MEMBER, PICTURE, SQUARE = range(1, 11)
 
 
 @dataclass(frozen=True)
@@ -26,9 +26,9 @@ class Draws:
     """Sources of mixtures, as numbers of a pool."""
 
     chosen: np.ndarray
-    """int64 [R, N]: clips, NOBODY after the last source."""
+    """Clips, int64 [R, N], NOBODY after the last source."""
     starts: np.ndarray
-    """int64 [R, N]: first sample of each crop."""
+    """First sample of each crop, int64 [R, N]."""
 
     def __len__(self) -> int:
         return len(self.chosen)
@@ -47,7 +47,7 @@ class Draws:
         return Draws(np.concatenate([self.chosen, more.chosen]), np.concatenate([self.starts, more.starts]))
 
     def unordered(self) -> np.ndarray:
-        """int64 [R, 2N]: the same for mixtures of the same crops, in whatever order."""
+        """Keys of mixtures, int64 [R, 2N], equal for those of the same crops, in whatever order."""
         order = np.argsort(self.chosen, axis=1, kind="stable")
         return np.concatenate([np.take_along_axis(a, order, axis=1) for a in (self.chosen, self.starts)], axis=1)
 
@@ -66,7 +66,7 @@ def middle_crops(pool: ClipPool, chosen: np.ndarray) -> Draws:
 
 
 def official_pairs(pool: ClipPool) -> tuple[Draws, dict[str, list[str]]]:
-    """Each clip with the partner that its data set names, in the order of clip ids, and the clips whose pairs are left
+    """Clips with the partners that their data set names, in the order of clip ids, and the clips whose pairs are left
     out, by reason.
 
     Raises UsageError if the data set names none.
@@ -98,7 +98,7 @@ def official_pairs(pool: ClipPool) -> tuple[Draws, dict[str, list[str]]]:
 
 
 def window_order(shard: np.ndarray, key: tuple[int, ...], window_shards: int) -> tuple[np.ndarray, np.ndarray]:
-    """(order, window): rows, each in a shard, by windows of shards in random order, shuffled within each."""
+    """Order and window of rows, each in a shard: by windows of shards in random order, shuffled within each."""
     num_shards = int(shard.max()) + 1
     rank = np.empty(num_shards, np.int64)
     rank[np.argsort(draw(np.arange(num_shards), *key, SHARD_ORDER), kind="stable")] = np.arange(num_shards)
@@ -129,7 +129,8 @@ def _choose(pool: ClipPool, key: tuple[int, ...], window_shards: int) -> np.ndar
 
 
 def _balanced(kinds: np.ndarray, leaders: np.ndarray, rows: np.ndarray, key: tuple[int, ...]) -> np.ndarray:
-    """As many leaders, as many of each class as of any other, give or take one, each class's clips in turn."""
+    """Leaders, as many as given and as many of each class as of any other, give or take one, each class's clips in
+    turn."""
     by_class = leaders[np.argsort(kinds[leaders], kind="stable")]
     classes, begins, counts = np.unique(kinds[by_class], return_index=True, return_counts=True)
     # Row r takes the (r // C)-th clip of the (r % C)-th class, round and round, from a random class on, so that no
@@ -199,9 +200,9 @@ def _require_partners(pool: ClipPool, alone: np.ndarray) -> None:
         return
     clips = pool.table.select(["clip_id", "class_ids"]).take(pa.array(alone[0])).to_pylist()
     names = (" + ".join(pool.manifest.classes[class_id] for class_id in clip["class_ids"]) for clip in clips)
-    told = " and ".join(f"{clip['clip_id']} ({name})" for clip, name in zip(clips, names, strict=True))
+    named = " and ".join(f"{clip['clip_id']} ({name})" for clip, name in zip(clips, names, strict=True))
     raise UsageError(
-        f"a window of {pool.mixing.window_shards} shards holds no clip that shares no class with {told}: raise "
+        f"a window of {pool.mixing.window_shards} shards holds no clip that shares no class with {named}: raise "
         "--mixing.window-shards, lower --mixing.num-sources, or give --mixing.no-distinct-classes"
     )
 

@@ -12,7 +12,7 @@ from cocktail.config.mixing import Mixing
 from cocktail.storage import absolute
 from cocktail.types import NO_CLASS, UsageError
 from pipelines.mixtures.frozen_list import read_test_list, split_of
-from pipelines.mixtures.plan import describe, plan_test, with_class_ids
+from pipelines.mixtures.plan import mixtures_in_words, plan_test, with_class_ids
 from pipelines.mixtures.pool import ClipPool, list_array, usable_clips
 from pipelines.shards.manifest import Manifest
 
@@ -27,7 +27,7 @@ def make_test_list(manifest: Manifest, mixing: Mixing, evaluation: Evaluation) -
         location = absolute(evaluation.test_list, "--evaluation.test-list")
         return read_test_list(location, usable_clips(manifest, mixing, split_of(location)))
     pool = usable_clips(manifest, mixing, evaluation.split)
-    print(describe(pool, evaluation), flush=True)
+    print(mixtures_in_words(pool, evaluation), flush=True)
     return plan_test(pool, evaluation)
 
 
@@ -58,8 +58,8 @@ def _classes(mixtures: pa.Table) -> Iterator[set[int]]:
             yield set(class_ids) - {NO_CLASS}
 
 
-def told_untaught(untaught: tuple[str, ...], classes: tuple[str, ...], mixtures: pa.Table) -> str | None:
-    """Which classes are tested that no training clip has, and in how many mixtures: no model can know them."""
+def untaught_in_words(untaught: tuple[str, ...], classes: tuple[str, ...], mixtures: pa.Table) -> str | None:
+    """A line on the tested classes that no training clip has, and in how many mixtures: no model can know them."""
     sought = {classes.index(name): 0 for name in untaught}
     for class_ids in _classes(mixtures):
         for class_id in sought.keys() & class_ids:
@@ -67,8 +67,8 @@ def told_untaught(untaught: tuple[str, ...], classes: tuple[str, ...], mixtures:
     tested = {classes[class_id]: count for class_id, count in sought.items() if count}
     if not tested:
         return None
-    told = ", ".join(f"{name} ({count})" for name, count in tested.items())
-    return f"{len(tested)} classes are tested that no training clip has (test mixtures): {told}"
+    counts = ", ".join(f"{name} ({count})" for name, count in tested.items())
+    return f"{len(tested)} classes are tested that no training clip has (test mixtures): {counts}"
 
 
 def classes_without_clips(pool: ClipPool) -> tuple[str, ...]:

@@ -30,40 +30,40 @@ class ClipPool:
     manifest: Manifest
     mixing: Mixing
     split: str
-    """Or a part of one: see `cocktail.config.splits`."""
+    """Name of the split, or of a part of one: see `cocktail.config.splits`."""
     table: pa.Table
     """Their rows of the manifest."""
     left_out: Mapping[str, int]
     """Clips of the split that cannot be used, by reason; those without any are not named."""
     shard: np.ndarray
-    """[clips]: shards counted from 0 in the order of their names."""
+    """Shard of each clip, [clips], counted from 0 in the order of their names."""
     class_id: np.ndarray
-    """[clips]: the class of a clip of one class, NO_CLASS for one of none or of several."""
+    """Class of each clip of one class, [clips]; NO_CLASS for one of none or of several."""
     num_samples: np.ndarray
     next_loud: np.ndarray
-    """int32 [clips, seconds + 1]: the first second at or after this one that sounds, NEVER if none."""
+    """First second at or after this one that sounds, int32 [clips, seconds + 1]; NEVER if there is none."""
     loudest: np.ndarray
-    """[clips]: the loudest second."""
+    """Loudest second of each clip, [clips]."""
 
     def __len__(self) -> int:
         return len(self.table)
 
     @functools.cached_property
     def kinds(self) -> np.ndarray:
-        """[clips]: what the sources of one mixture must differ in: the class, or else only the clip; numbers of sets
-        of classes where clips may have several, which must then not overlap."""
+        """Kind of each clip, [clips], in which the sources of one mixture must differ: its class, or else only the
+        clip; the number of its set of classes where clips may have several, and then the sets must not overlap."""
         if self.mixing.distinct_classes and self.mixing.several_classes:
             return self._sets_of_classes[1]
         return self.class_id if self.mixing.distinct_classes else np.arange(len(self))
 
     @property
     def class_sets(self) -> np.ndarray | None:
-        """bool [kinds, C]: the classes of each kind; None unless kinds are sets of classes."""
+        """Classes of each kind, bool [kinds, C]; None unless kinds are sets of classes."""
         return self._sets_of_classes[0] if self.mixing.distinct_classes and self.mixing.several_classes else None
 
     @functools.cached_property
     def _sets_of_classes(self) -> tuple[np.ndarray, np.ndarray]:
-        """(bool [sets, C], int64 [clips]): the different sets of classes in the order of their ids, and each clip's."""
+        """The different sets of classes bool [sets, C] in the order of their ids, and each clip's int64 [clips]."""
         of_clips = [tuple(sorted(ids)) for ids in self.table["class_ids"].to_pylist()]
         number_of = {ids: number for number, ids in enumerate(sorted(set(of_clips)))}
         sets = np.zeros((len(number_of), len(self.manifest.classes)), bool)
@@ -81,14 +81,14 @@ class ClipPool:
 
     @functools.cached_property
     def name_hashes(self) -> np.ndarray:
-        """uint64 [clips]: XXH3 of each clip id."""
+        """XXH3 of each clip id, uint64 [clips]."""
         return np.array(
             [xxhash.xxh3_64_intdigest(name.encode()) for name in self.table["clip_id"].to_pylist()], np.uint64
         )
 
     @functools.cached_property
     def picture_times(self) -> tuple[np.ndarray, np.ndarray]:
-        """(int64 [clips + 1], float64): where each clip's pictures begin in the list of all, and their seconds."""
+        """Begin of each clip's pictures in the list of all, int64 [clips + 1], and the pictures' seconds, float64."""
         seconds = list_array(self.table["frame_seconds"])
         return seconds.offsets.to_numpy().astype(np.int64), seconds.flatten().to_numpy()
 
@@ -109,7 +109,7 @@ class ClipPool:
         middle = self.loudest[chosen] * rate + rate // 2
         return np.clip(middle - self.mixing.segment_samples // 2, 0, self.last_starts(chosen))
 
-    def describe(self) -> str:
+    def in_words(self) -> str:
         """One line: how many clips and classes, and what is left out."""
         left_out = ", ".join(f"{count} {reason}" for reason, count in self.left_out.items())
         num_classes = len(list_array(self.table["class_ids"]).flatten().unique())
@@ -159,7 +159,7 @@ def usable_clips(manifest: Manifest, mixing: Mixing, split: str) -> ClipPool:
     if num_kinds < mixing.clips_per_mixture:
         needed = f"{mixing.num_sources} {'classes' if mixing.distinct_classes else 'clips'}"
         raise UsageError(
-            f"{manifest.folder} gives too few sources, {pool.describe()}: mixtures of {mixing.num_sources} sources "
+            f"{manifest.folder} gives too few sources, {pool.in_words()}: mixtures of {mixing.num_sources} sources "
             f"need at least {'one such clip' if mixing.arrangement == 'whole' else needed}"
         )
     return pool
@@ -180,7 +180,7 @@ def _clips_of(manifest: Manifest, split: str) -> pa.Table:
 
 
 def _conditions(table: pa.Table, loud: np.ndarray, mixing: Mixing) -> dict[str, np.ndarray]:
-    """bool [clips] each: what clips must fulfil to be a source, by what is said of those that do not."""
+    """Conditions on a source, bool [clips] each, by what is said of clips that do not fulfil them."""
     class_counts, picture_counts = (
         np.diff(list_array(table[name]).offsets.to_numpy()) for name in ("class_ids", "frame_seconds")
     )
@@ -198,7 +198,7 @@ def _conditions(table: pa.Table, loud: np.ndarray, mixing: Mixing) -> dict[str, 
 
 
 def _only_classes(table: pa.Table) -> np.ndarray:
-    """int64 [clips]: the class of a clip of one class, otherwise NO_CLASS."""
+    """Class of each clip of one class, int64 [clips]; otherwise NO_CLASS."""
     classes = list_array(table["class_ids"])
     begins, counts = classes.offsets.to_numpy()[:-1], np.diff(classes.offsets.to_numpy())
     class_id = np.full(len(table), NO_CLASS, np.int64)
@@ -207,7 +207,7 @@ def _only_classes(table: pa.Table) -> np.ndarray:
 
 
 def _next_loud(loud: np.ndarray) -> np.ndarray:
-    """int32 [clips, seconds + 1]: the first second at or after this one that sounds, NEVER if none."""
+    """First second at or after this one that sounds, int32 [clips, seconds + 1]; NEVER if there is none."""
     seconds = np.arange(loud.shape[1], dtype=np.int32)
     next_loud = np.full((len(loud), len(seconds) + 1), NEVER, np.int32)
     next_loud[:, :-1] = np.where(loud, seconds, NEVER)
@@ -215,7 +215,7 @@ def _next_loud(loud: np.ndarray) -> np.ndarray:
 
 
 def _levels(table: pa.Table, sample_rate_hz: int) -> np.ndarray:
-    """float32 [clips, seconds]: the level of each whole second, full scale 1.
+    """Level of each whole second, float32 [clips, seconds], full scale 1.
 
     What is left after the last whole second, often a few milliseconds of codec padding, counts as silent.
     """

@@ -1,4 +1,4 @@
-"""From rows of a plan to the bytes of mixtures: a pure function, whoever runs it. It needs no torch.
+"""Rendering of the bytes of mixtures from rows of a plan: a pure function, whoever runs it. It needs no torch.
 
 Shape letters: B mixtures, N sources, C classes, T samples, K pictures of a mixture, P times, S side of a picture.
 """
@@ -66,8 +66,8 @@ def render(rows: pa.Table, source: ClipSource, mixing: Mixing, new_array: NewArr
                     if P:
                         _pictures(reader, clip, mixing, columns["pictures"][b, n])
                     if "truth" in columns:
-                        for shown in range(counts[b]) if whole else (n,):
-                            _truth(reader, clip, mixing, columns, (b, shown))
+                        for source_number in range(counts[b]) if whole else (n,):
+                            _truth(reader, clip, mixing, columns, (b, source_number))
             except DamagedMemberError as error:
                 columns["problem"][b] = str(error)
             for name, was in zip(COUNTERS, before, strict=True):
@@ -84,7 +84,7 @@ def _padded(column: pa.ChunkedArray, counts: np.ndarray, width: int, padding: An
 
 
 def _labels(rows: pa.Table, width: int) -> np.ndarray:
-    """bool [B, width, C]: all classes of each source."""
+    """All classes of each source, bool [B, width, C]."""
     num_classes = max(rows["num_classes"].to_pylist(), default=0)
     labels = np.zeros((len(rows), width, num_classes), bool)
     for b, sources in enumerate(rows["label_ids"].to_pylist()):
@@ -120,15 +120,15 @@ def _pictures(reader: ClipReader, clip: dict[str, Any], mixing: Mixing, into: np
     members = zip(clip["picture"], clip["frame_offsets"], clip["frame_sizes"], clip["frame_checks"], strict=True)
     for p, (number, offset, size, check) in enumerate(members):
         jpeg = reader.file(clip, offset, size, check, f"picture {number}")
-        view = tuple(clip["view"]) if "view" in clip else None
+        square = tuple(clip["square"]) if "square" in clip else None
         try:
-            into[p] = square_picture(jpeg, mixing.picture_side, mixing.picture_margin, view)
+            into[p] = square_picture(jpeg, mixing.picture_side, mixing.picture_margin, square)
         except UndecodableError as error:
             raise reader.damaged(clip, f"picture {number} {error}; it was written so: make its shard again") from error
 
 
 def _truth(reader: ClipReader, clip: dict[str, Any], mixing: Mixing, columns: Columns, at: tuple[int, int]) -> None:
-    """Where in its clip's picture the source `at` (mixture, source) is, if anybody said so."""
+    """Write the place of the source `at` (mixture, source) in its clip's picture, if anybody said it."""
     truth = None
     if clip["mask_offset"] is not None and clip["picture"][0] == 0:
         png = reader.file(clip, clip["mask_offset"], clip["mask_bytes"], clip["mask_check"], "mask")

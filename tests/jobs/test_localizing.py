@@ -12,7 +12,7 @@ from cocktail.models.ez_vsl import SMALL_EZ_VSL, EZVSLConfig
 from cocktail.types import NO_CLASS
 from pipelines.experiments.benchmarks import ADAM, LOCALIZATION, LOCALIZE_MUSIC
 from pipelines.experiments.planned import PlannedRun
-from pipelines.mixtures.evaluation import classes_without_clips, told_untaught
+from pipelines.mixtures.evaluation import classes_without_clips, untaught_in_words
 from pipelines.mixtures.pool import usable_clips
 from tests.made.small_experiment import SMALL
 from tests.made.toy_duets import WHOLE, make_toy_duets
@@ -64,9 +64,9 @@ def test_classes_that_no_training_clip_has_are_named_with_their_test_mixtures(tm
     plan = pa.table({"class_id": [[int(taught[0]), other], [int(taught[1])], [other, int(taught[1])]]})
     untaught = classes_without_clips(pool)
     assert set(untaught) == set(CLASSES) - {CLASSES[class_id] for class_id in taught}
-    told = told_untaught(untaught, CLASSES, plan)
+    told = untaught_in_words(untaught, CLASSES, plan)
     assert told == f"1 classes are tested that no training clip has (test mixtures): {CLASSES[other]} (2)"
-    assert told_untaught(untaught, CLASSES, plan.slice(1, 1)) is None
+    assert untaught_in_words(untaught, CLASSES, plan.slice(1, 1)) is None
 
 
 def test_duets_teach_both_of_their_classes(tmp_path):

@@ -165,10 +165,10 @@ def test_slots_refuse_another_number_of_sources_than_theirs():
 
 
 def test_sources_that_no_one_class_names_are_refused_where_classes_name_them():
-    for change, option in (({"distinct_classes": False}, "no-distinct"), ({"several_classes": True}, "several")):
+    for mixing, option in ((Mixing(distinct_classes=False), "no-distinct"), (Mixing(several_classes=True), "several")):
         with pytest.raises(UsageError, match=f"leave out --mixing.{option}-classes"):
-            SGNConfig().require_test_mixing(Mixing(**change))
-        SGNConfig(source_vectors="pooled_slots").require_test_mixing(Mixing(**change))
+            SGNConfig().require_test_mixing(mixing)
+        SGNConfig(source_vectors="pooled_slots").require_test_mixing(mixing)
 
 
 @pytest.mark.parametrize("config", [SGNConfig(), SGNConfig(source_vectors="pooled_slots")])

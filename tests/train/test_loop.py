@@ -16,7 +16,7 @@ from cocktail.train.checkpoint import CheckpointStore, load_checkpoint
 from cocktail.train.loop import train
 from cocktail.train.update import NonFiniteLossError
 from cocktail.train.validation import Validation
-from cocktail.types import MixtureBatch, Reading, UsageError
+from cocktail.types import MixtureBatch, ReadStatistics, UsageError
 from tests.made.small_training import HERE, SETTINGS, Noise, Regressor, run, weights_hash
 
 
@@ -238,7 +238,10 @@ def test_what_was_read_is_logged(tmp_path):
     class Read(Noise):
         def batches(self, epoch, first, rank, world_size):
             for batch in super().batches(epoch, first, rank, world_size):
-                yield replace(batch, reading=Reading(bytes_read=1000, bytes_fetched=10, cache_hits=3, cache_misses=1))
+                yield replace(
+                    batch,
+                    read_statistics=ReadStatistics(bytes_read=1000, bytes_fetched=10, cache_hits=3, cache_misses=1),
+                )
 
     metrics = run(tmp_path, source=Read())[0][2]
     assert metrics["cache_hit_share"] == 0.75

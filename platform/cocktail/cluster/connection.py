@@ -72,7 +72,7 @@ def _start(show_workers: bool) -> None:
 
 
 def prepare_train() -> None:
-    """What Ray Train is to know of in the process that starts it, before it is used."""
+    """Set what Ray Train has to know in the process that starts it, before it is used."""
     # How soon the end of training, or of a worker, is noticed.
     os.environ.setdefault("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", "0.5")
     # Otherwise what a worker prints is shown twice.
@@ -97,9 +97,9 @@ def num_nodes() -> int:
 
 
 def trials_at_once() -> int | None:
-    """How many trials of a sweep share the cluster with this process's; None if it is no trial's."""
-    told = os.environ.get(TRIALS_AT_ONCE)
-    return None if told is None else int(told)
+    """Number of trials of a sweep that share the cluster with this process's; None if it is no trial's."""
+    number = os.environ.get(TRIALS_AT_ONCE)
+    return None if number is None else int(number)
 
 
 @contextmanager

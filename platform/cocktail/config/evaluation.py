@@ -41,7 +41,7 @@ class Evaluation:
     num_examples: int = 3
     """Mixtures of which figures and wavs are stored."""
     num_looks: int = 32
-    """Test mixtures on which training looks now and then, to see how well classes are recognised. It decides nothing."""
+    """Test mixtures on which training looks now and then at how well classes are recognised; it decides nothing."""
     metrics: Annotated[Literal["batched", "reference"], tyro.conf.arg(aliases=["--metrics"])] = "batched"
     """What computes SDR, SIR and SAR: our batched BSS Eval, or mir_eval, the field's reference, far slower."""
     peak_share: float = 0.5

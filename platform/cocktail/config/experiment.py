@@ -50,8 +50,8 @@ class Experiment(Generic[ModelT]):
     """Parts of the model that are taken from start_from, by the names of their modules (unet, visual_encoder.resnet);
     the others start as they would without it. Empty takes the whole model."""
     data: str | None = None
-    """Folder or URI of the shards to train on; None is a small corpus of sampled instruments, made on first use, where a job
-    has it."""
+    """Folder or URI of the shards to train on; None is a small corpus of sampled instruments, made on first use, where
+    a job has it."""
     output: str = field(default_factory=default_output)
     """Folder or URI for runs, checkpoints and made data (COCKTAIL_OUTPUT sets the default)."""
     tracking_uri: str | None = field(default_factory=given_tracking_uri)

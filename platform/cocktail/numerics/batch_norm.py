@@ -20,7 +20,8 @@ _PLAIN = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
 
 
 class _Normalize(torch.autograd.Function):
-    """(x - mean) / sqrt(var + eps) * weight + bias with the mean and the biased variance over all processes."""
+    """Normalization (x - mean) / sqrt(var + eps) * weight + bias with the mean and the biased variance over all
+    processes."""
 
     @staticmethod
     def forward(

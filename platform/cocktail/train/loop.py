@@ -187,7 +187,7 @@ class _Loop:
         self.update.set_learning_rate(self.settings.learning_rate_at(self.step, self.batches_per_epoch))
         losses, norm = steps.take(self.step, batch, self.update)
         self.step += 1
-        self.meter.add(losses, norm, batch.reading)
+        self.meter.add(losses, norm, batch.read_statistics)
 
     def _validate(self) -> dict[str, float]:
         """Validation losses by name, if it is time for them."""

@@ -12,9 +12,8 @@ import torch.distributed as dist
 from torch import Tensor
 
 from cocktail.train.worker import Worker
-from cocktail.types import Reading
 
-_READING = [field.name for field in fields(Reading)]
+_STATISTICS = [field.name for field in fields(ReadStatistics)]
 OUTSIDE = ("data", "log", "checkpoint")
 """What takes time beside the steps. Looks and validation are counted apart: one chooses how often they are."""
 
@@ -27,16 +26,16 @@ class Meter:
     norms: list[Tensor] = field(default_factory=list)
     steps: int = 0
     seconds: dict[str, float] = field(default_factory=dict)
-    reading: dict[str, int] = field(default_factory=lambda: dict.fromkeys(_READING, 0))
+    read_statistics: dict[str, int] = field(default_factory=lambda: dict.fromkeys(_STATISTICS, 0))
     started: float = field(default_factory=time.perf_counter)
 
-    def add(self, losses: dict[str, Tensor], norm: Tensor, reading: Reading) -> None:
+    def add(self, losses: dict[str, Tensor], norm: Tensor, read_statistics: ReadStatistics) -> None:
         for name, loss in losses.items():
             self.losses[name] = self.losses.get(name, 0.0) + loss.detach()
         self.norms.append(norm)
         self.steps += 1
-        for name in _READING:
-            self.reading[name] += getattr(reading, name)
+        for name in _STATISTICS:
+            self.read_statistics[name] += getattr(read_statistics, name)
 
     @contextmanager
     def timing(self, what: str) -> Iterator[None]:
@@ -55,15 +54,15 @@ class Meter:
         names = sorted(self.losses)
         means = torch.stack([self.losses[name].float() for name in names]) / self.steps
         norms = torch.stack(self.norms).float()
-        reading = torch.tensor(list(self.reading.values()), dtype=torch.float64, device=worker.device)
+        read_statistics = torch.tensor(list(self.read_statistics.values()), dtype=torch.float64, device=worker.device)
         if worker.world_size > 1:
             dist.all_reduce(means)
             means /= worker.world_size
-            dist.all_reduce(reading)
+            dist.all_reduce(read_statistics)
         applied = norms[norms.isfinite()]  # in float16 some overflow: their updates were left out
         elapsed = time.perf_counter() - self.started
         training = elapsed - self.seconds.get("look", 0.0) - self.seconds.get("validation", 0.0)
-        bytes_read, bytes_fetched, hits, misses = reading.tolist()
+        bytes_read, bytes_fetched, hits, misses = read_statistics.tolist()
         return {
             **{f"loss/{name}": value for name, value in zip(names, means.tolist(), strict=True)},
             **(

@@ -12,7 +12,7 @@ from cocktail.config.evaluation import Evaluation
 from cocktail.config.mixing import Mixing
 from cocktail.types import UsageError
 from pipelines.datasets.index import IndexRow, make_index
-from pipelines.mixtures.plan import describe, mixtures_per_epoch, plan_epoch, plan_test
+from pipelines.mixtures.plan import mixtures_in_words, mixtures_per_epoch, plan_epoch, plan_test
 from pipelines.mixtures.pool import usable_clips
 from tests.made.toy_shards import CLASSES, RATE, toy_clip, write_shards
 
@@ -115,7 +115,7 @@ def test_drawn_test_mixtures_of_stems_sound_and_occur_once(manifest):
 def test_what_cannot_be_used_is_counted(manifest):
     pool = usable_clips(manifest, MIXING, "train")
     assert pool.left_out == {"of no class": 1}
-    told = describe(pool, Evaluation(whole_groups=True))
+    told = mixtures_in_words(pool, Evaluation(whole_groups=True))
     assert told == (
         "train: 29 clips of 4 classes; left out 1 of no class; 7 released mixtures, 1 cannot be used, 0 of them whole "
         "and of as many sources as asked for"

@@ -16,9 +16,9 @@ from cocktail.media.pictures import to_jpeg
 from cocktail.types import NO_CLASS, MixtureBatch, UsageError
 from pipelines.datasets.index import Box, IndexRow, make_index
 from pipelines.mixtures.batches import read_mixtures
-from pipelines.mixtures.evaluation import classes_without_clips, in_classes_of, told_untaught
+from pipelines.mixtures.evaluation import classes_without_clips, in_classes_of, untaught_in_words
 from pipelines.mixtures.frozen_list import read_test_list, write_test_list
-from pipelines.mixtures.plan import describe, plan_epoch, plan_test
+from pipelines.mixtures.plan import mixtures_in_words, plan_epoch, plan_test
 from pipelines.mixtures.pool import usable_clips
 from pipelines.mixtures.replay import write_mixture
 from pipelines.mixtures.stream import MixtureStream
@@ -122,10 +122,10 @@ def test_partners_are_drawn_evenly_among_clips_of_other_classes(manifest):
 
 
 def test_without_the_setting_clips_of_several_classes_are_left_out_and_counted(manifest):
-    assert describe(usable_clips(manifest, ONE, "train")) == (
+    assert mixtures_in_words(usable_clips(manifest, ONE, "train")) == (
         "train: 12 clips of 3 classes; left out 12 of several classes"
     )
-    assert describe(usable_clips(manifest, SEVERAL, "train")) == "train: 24 clips of 5 classes, 12 of several"
+    assert mixtures_in_words(usable_clips(manifest, SEVERAL, "train")) == "train: 24 clips of 5 classes, 12 of several"
 
 
 def test_released_sources_and_official_pairs_share_no_class_either(manifest):
@@ -190,6 +190,7 @@ def test_executors_and_ranks_give_the_same_labels(manifest, local_ray):
         other = replace(stream, executor=executor)
         parts = [list(other.batches(0, 0, rank, world_size)) for rank in range(world_size)]
         for number, batch in enumerate(whole):
+            assert batch.labels is not None
             labels = [part[number].labels for part in parts]
             assert torch.equal(torch.cat([each for each in labels if each is not None]), batch.labels)
 
@@ -213,7 +214,7 @@ def test_classes_that_only_clips_of_several_have_are_counted_as_tested(manifest)
     plan = plan_test(usable_clips(manifest, mixing, "train"), Evaluation(split="train", num_mixtures=None))
     untaught = classes_without_clips(usable_clips(manifest, ONE, "train"))
     assert untaught == ("drum", "horn")
-    assert str(told_untaught(untaught, CLASSES, plan)).endswith("(test mixtures): drum (4), horn (4)")
+    assert str(untaught_in_words(untaught, CLASSES, plan)).endswith("(test mixtures): drum (4), horn (4)")
 
 
 def test_a_frozen_list_keeps_its_labels(manifest, tmp_path):

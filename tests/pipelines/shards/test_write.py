@@ -22,7 +22,7 @@ from webdataset.compat import WebDataset
 from cocktail.media.clips import decode_clip
 from cocktail.storage import read_bytes, write_atomic
 from cocktail.types import UsageError
-from pipelines.datasets.index import IndexRow, Picture, make_index
+from pipelines.datasets.index import IndexRow, PictureFile, make_index
 from pipelines.datasets.vggsound import index_vggsound
 from pipelines.shards.manifest import QUARANTINE_COLUMNS, open_manifest
 from pipelines.shards.plan import ShardSettings, plan_shards
@@ -321,7 +321,7 @@ def late(corpus, tmp_path):
             clip_id=f"clip{number}",
             recording=f"video{number}",
             media_path=str(tmp_path / "media" / f"{number}.mp4"),
-            pictures=(Picture(str(tmp_path / "media" / "5.png"), 0.5),) if number == 5 else None,
+            pictures=(PictureFile(str(tmp_path / "media" / "5.png"), 0.5),) if number == 5 else None,
             labels=("thunder",),
             split="train",
             nominal_seconds=10.0,
