@@ -12,6 +12,7 @@ import torch.distributed as dist
 from torch import Tensor
 
 from cocktail.train.worker import Worker
+from cocktail.types import ReadStatistics
 
 _STATISTICS = [field.name for field in fields(ReadStatistics)]
 OUTSIDE = ("data", "log", "checkpoint")
