@@ -1,4 +1,4 @@
-"""Which classes there are: in the sources of mixtures, and in what a model finds probable.
+"""Classes that there are: in the sources of mixtures, and in what a model finds probable.
 
 Shape letters: B batch, V views, N sources, C classes, D width.
 """
@@ -15,7 +15,7 @@ PREDICTED_CLASSES = "predicted classes"
 
 
 def classes_among(class_ids: Tensor, present: Tensor, num_classes: int, labels: Tensor | None = None) -> Tensor:
-    """y, bool [..., C]: which classes sources have, of those that are present.
+    """Truth y, bool [..., C]: which classes sources have, of those that are present.
 
     A source [..., N] has the class of its id, or none; given `labels` bool [..., N, C], those of its labels.
     """
@@ -37,8 +37,8 @@ def most_probable(presence: Tensor, counts: Tensor | None, room: int) -> Tensor:
 
 
 def of_classes(vectors: Tensor, class_ids: Tensor, views: Tensor | None = None) -> Tensor:
-    """[B, N, D] of the named classes [B, N], out of vectors of all classes [B, C, D], or [B, V, C, D] and the view of
-    each source [N]. Of NO_CLASS, some that mean nothing."""
+    """Vectors [B, N, D] of the named classes [B, N], out of those of all classes [B, C, D], or [B, V, C, D] and the
+    view of each source [N]. Those of NO_CLASS mean nothing."""
     rows = torch.arange(len(class_ids), device=class_ids.device)[:, None]
     chosen = class_ids.clamp(min=0)
     return vectors[rows, chosen] if views is None else vectors[rows, views, chosen]

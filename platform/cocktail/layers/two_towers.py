@@ -97,7 +97,7 @@ class TwoTowers(nn.Module):
             self.object_prior.resnet.load_torchvision(state)
 
     def sounds(self, mixture: Tensor) -> Tensor:
-        """f^a [B, Q, D] of mixtures [B, T]."""
+        """Unit vectors f^a [B, Q, D] of mixtures [B, T]."""
         return self.audio_encoder(self.spectrum(mixture))
 
     def maps(self, similarity: Tensor, pictures: Tensor) -> Tensor:
@@ -105,7 +105,7 @@ class TwoTowers(nn.Module):
         return to_pictures(similarity, pictures.shape[2], self.visual_encoder.resnet.stride)
 
     def with_object_prior(self, own: Localization, pictures: Tensor, view: View) -> dict[str, Localization]:
-        """The same blended with the object prior, by its name, if the model has one."""
+        """Maps blended with the object prior, under the name of that reading, if the model has one."""
         if self.object_prior is None or self.ogl_alpha is None:
             return {}
         blended = self.object_prior.blend(own.maps, views_of(pictures, view), own.class_ids, self.ogl_alpha)
@@ -123,7 +123,7 @@ class SingleMapLocalizer(TwoTowers):
         self.complete()
 
     def locations(self, pictures: Tensor, view: View) -> Tensor:
-        """f^v [B, V, P, D] of the views of pictures uint8 [B, K, H, W, 3]."""
+        """Unit vectors f^v [B, V, P, D] of the views of pictures uint8 [B, K, H, W, 3]."""
         views = views_of(pictures, view)
         return self.visual_encoder(views.flatten(0, 1)).unflatten(0, views.shape[:2])
 
@@ -139,7 +139,7 @@ class SingleMapLocalizer(TwoTowers):
         return sounds.expand(-1, present.shape[1], -1), locations, present
 
     def similarity(self, sounds: Tensor, locations: Tensor) -> Tensor:
-        """How likely each location is [B, N, P] to sound, of sounds [B, N, D] and locations [B, N, P, D]: cosines."""
+        """Likelihood [B, N, P] of each location to sound, of sounds [B, N, D] and locations [B, N, P, D]: cosines."""
         return torch.einsum("bnd,bnpd->bnp", sounds, locations)
 
     @torch.no_grad()

@@ -1,4 +1,4 @@
-"""What class tokens and class vectors learn from beside the task: which class a token is, and which classes are there
+"""The losses of class tokens and class vectors beside the task: which class a token is, and which classes are there
 (SGN eq. 7 and 9; AVGN eq. 9).
 
 Shape letters: C classes.
@@ -15,7 +15,7 @@ from torch.nn import functional as F
 from cocktail.numerics.precision import at_least_float32
 
 Reduction = Literal["mean", "sum"]
-"""What is made of the classes' losses; the papers print a sum, the authors' code takes means."""
+"""Mean or sum of the classes' losses; the papers print a sum, the authors' code takes means."""
 
 
 def token_loss(logits: Tensor, reduction: Reduction = "mean") -> Tensor:

@@ -1,4 +1,4 @@
-"""What masks are learned from: ideal masks of the references, and how far the predicted ones are from them.
+"""Losses of masks: ideal masks of the references as targets, and the distance of the predicted ones from them.
 
 Magnitudes and masks are on one grid. Shape letters: B batch, N sources, R rows, M frames.
 """

@@ -29,7 +29,7 @@ def permutation_invariant_loss(pairs: Tensor, present: Tensor | None = None) -> 
 
 @torch.no_grad()
 def best_order(pairs: Tensor) -> Tensor:
-    """Which estimate is each source's, int64 [B, N], in the order of the least sum of losses `pairs` [B, N, N]."""
+    """The estimate of each source, int64 [B, N], in the order of the least sum of losses `pairs` [B, N, N]."""
     N = pairs.shape[1]
     if N > MOST_COUNTED_OUT:
         # A loss that is not finite stops the training by itself; the solver would raise an error that names no cause.

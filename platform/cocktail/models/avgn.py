@@ -38,7 +38,7 @@ class AVGNConfig(TowersConfig, ClassTransformerConfig):
     depth: int = 3
     """Transformer layers of each modality (Table 4)."""
     source_vectors: Literal["grouped_tokens", "tokens", "grouped_queries", "pooled"] = "grouped_tokens"
-    """What stands for a class. Rows of Table 3: grouped_tokens is both, tokens only AVCT (class tokens that went
+    """Vectors that stand for classes. Rows of Table 3: grouped_tokens is both, tokens only AVCT (class tokens that went
     through the transformer), grouped_queries only AVG (free queries a class that did not), pooled neither: the sound's
     own vector and the bare locations, one map for all classes."""
     visual_eps: float | None = None
@@ -55,8 +55,8 @@ class AVGNConfig(TowersConfig, ClassTransformerConfig):
     gate: Literal["product", "residual"] = "product"
     """A location f meets what its class gathered, g, as f g (eq. 10), or as f (1 + g), which no zero in g deletes."""
     negative_gate: Literal["own", "asked"] = "own"
-    """What gates the pictures of other mixtures, which eq. 10 leaves open: each its own source's class, by whose name
-    mixtures can be told apart without looking; or the class of the sound that looks for itself there."""
+    """Gate of the pictures of other mixtures, which eq. 10 leaves open: each its own source's class, by whose name
+    mixtures can be recognised without looking; or the class of the sound that looks for itself there."""
     mask_same_class: bool = False
     """Leave pictures and sounds of a source's own class out of its negatives."""
     temperature: float = 0.03
@@ -101,7 +101,7 @@ class AVGNConfig(TowersConfig, ClassTransformerConfig):
 
     @property
     def groups(self) -> bool:
-        """Whether locations are gathered by category-aware grouping."""
+        """True where locations are gathered by category-aware grouping."""
         return self.source_vectors in ("grouped_tokens", "grouped_queries")
 
     @property
@@ -113,7 +113,7 @@ class AVGNConfig(TowersConfig, ClassTransformerConfig):
 
     @property
     def has_classes(self) -> bool:
-        """Whether there is a vector a class."""
+        """True where there is a vector a class."""
         return self.source_vectors != "pooled"
 
     def require_test_mixing(self, mixing: Mixing) -> None:
@@ -143,26 +143,26 @@ of the picture, classes differ from the start, and the localization loss, over i
 
 @dataclass(frozen=True, kw_only=True)
 class Vectors:
-    """What is heard, or seen, in mixtures; named, to be looked at. What is seen has an axis of V views behind the
-    batch's."""
+    """Vectors of what is heard, or seen, in mixtures; named, to be looked at. Those of what is seen have an axis of V
+    views behind the batch's."""
 
     features: Tensor
     """Unit vectors as the encoder gives them: f^v [B, V, P, D] or f^a [B, Q, D]."""
     classes: Tensor
-    """g [..., C, D], one a class."""
+    """Vectors g [..., C, D], one a class."""
     presence_logits: Tensor
-    """[..., C]: is the class there?"""
+    """Logits [..., C] of each class being there."""
     assignment: Tensor | None
-    """[..., P or Q, C]: each feature's division among the classes, where there is grouping."""
+    """Division [..., P or Q, C] of each feature among the classes, where there is grouping."""
 
     def unflatten(self, shape: tuple[int, ...]) -> Vectors:
-        """The first axis as several."""
+        """Split the first axis into several."""
         parts = {name: None if value is None else value.unflatten(0, shape) for name, value in vars(self).items()}
         return Vectors(**parts)
 
 
 class ClassVectors(nn.Module):
-    """One modality's transformer and grouping: vectors g of all classes from features and the shared class tokens."""
+    """Transformer and grouping of one modality: vectors g of all classes from features and the shared class tokens."""
 
     def __init__(self, config: AVGNConfig, num_classes: int, eps: float) -> None:
         super().__init__()
@@ -203,17 +203,17 @@ class AVGN(TwoTowers):
         self.complete()
 
     def hear(self, mixture: Tensor) -> Vectors:
-        """What is heard in mixtures [B, T]."""
+        """Vectors of what is heard in mixtures [B, T]."""
         return self.audio_branch(self.sounds(mixture), self.class_tokens)
 
     def see(self, pictures: Tensor, view: View) -> Vectors:
-        """What is seen in the views of pictures uint8 [B, K, H, W, 3]."""
+        """Vectors of what is seen in the views of pictures uint8 [B, K, H, W, 3]."""
         views = views_of(pictures, view)
         seen = self.visual_branch(self.visual_encoder(views.flatten(0, 1)), self.class_tokens)
         return seen.unflatten(views.shape[:2])
 
     def compared(self, heard: Vectors, seen: Vectors, class_ids: Tensor) -> tuple[Tensor, Tensor]:
-        """What the sounds of sources [B, N] are [B, N, D], and the locations that they are compared with [B, N, P, D].
+        """Sounds [B, N, D] of the sources [B, N], and the locations [B, N, P, D] that they are compared with.
 
         Of NO_CLASS both mean nothing.
         """

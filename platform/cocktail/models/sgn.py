@@ -56,9 +56,9 @@ class SGNConfig(ClassTransformerConfig):
     source_vectors: Literal["grouped_tokens", "tokens", "grouped_queries", "pooled_slots", "static_class"] = (
         "grouped_tokens"
     )
-    """What picks a source's mask. Rows of Table III: grouped_tokens is both, tokens only SCT (class tokens that went
-    through the transformer), grouped_queries only CAG (free queries a class that did not), pooled_slots neither (one
-    linear map of the mean patch a source, no classes). static_class is a control: a constant a class."""
+    """Vectors that pick the sources' masks. Rows of Table III: grouped_tokens is both, tokens only SCT (class tokens
+    that went through the transformer), grouped_queries only CAG (free queries a class that did not), pooled_slots
+    neither (one linear map of the mean patch a source, no classes). static_class is a control: a constant a class."""
     num_slots: int = 2
     """Sources that pooled_slots separates; nothing else reads it."""
     softmax_axis: Literal["classes", "patches"] = "classes"
@@ -105,7 +105,7 @@ class SGNConfig(ClassTransformerConfig):
 
     @property
     def groups(self) -> bool:
-        """Whether patches are gathered by category-aware grouping."""
+        """True where patches are gathered by category-aware grouping."""
         return self.source_vectors in ("grouped_tokens", "grouped_queries")
 
     @property
@@ -159,18 +159,18 @@ SMALL_SGN = SGNConfig(width=64, depth=2, unet_width=16, conv_init_std=0.02)
 
 @dataclass(frozen=True, kw_only=True)
 class Prediction:
-    """What a pass through the network makes of mixtures before any mask is chosen; named, to be looked at."""
+    """Outcome of a pass through the network, before any mask is chosen; named, to be looked at."""
 
     features: Tensor
     """Feature maps of the U-Net, [B, channels, R / 2, M / 2]."""
     vectors: Tensor
-    """g [B, C, D]: one a class, or one a slot."""
+    """Vectors g [B, C, D], one a class, or one a slot."""
     presence_logits: Tensor | None
-    """[B, C]: is the class in the mixture?"""
+    """Logits [B, C] of each class being in the mixture."""
     tokens: Tensor | None
     """Class tokens behind the transformer [B, C, D], before the grouping."""
     assignment: Tensor | None
-    """[B, P, C]: each patch's division among the classes."""
+    """Division [B, P, C] of each patch among the classes."""
 
 
 class SourceVectors(nn.Module):
@@ -193,7 +193,7 @@ class SourceVectors(nn.Module):
         self.grouping = class_grouping(config, num_classes, config.eps, config.softmax_axis) if groups else None
 
     def forward(self, spectrogram: Tensor) -> tuple[Tensor, Tensor | None, Tensor | None]:
-        """(vectors, tokens behind the transformer, assignment), the latter two where there are any."""
+        """Vectors, tokens behind the transformer, and assignment, the latter two where there are any."""
         if self.kind == "static_class":
             return self.class_tokens.expand(len(spectrogram), -1, -1), None, None
         x = self.patch_embedding(spectrogram).flatten(2).transpose(1, 2)
@@ -233,7 +233,7 @@ class SGN(nn.Module):
         self.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
 
     def predict(self, magnitude: Tensor) -> Prediction:
-        """What there is in mixtures of log-frequency magnitudes [B, 1, R, M]."""
+        """Pass log-frequency magnitudes [B, 1, R, M] of mixtures through the network."""
         spectrogram = _to_spectrogram(magnitude)
         vectors, tokens, assignment = self.branch(spectrogram)
         return Prediction(
@@ -249,7 +249,7 @@ class SGN(nn.Module):
         return at_least_float32(self.mask_head(prediction.features, self.select(prediction, class_ids)))
 
     def select(self, prediction: Prediction, class_ids: Tensor) -> Tensor:
-        """g [B, N, D] of the named classes, or of the slots one after the other."""
+        """Vectors g [B, N, D] of the named classes, or of the slots one after the other."""
         if self.config.source_vectors == "pooled_slots":
             return prediction.vectors
         return of_classes(prediction.vectors, class_ids)
@@ -288,7 +288,7 @@ class SGN(nn.Module):
         return magnitudes[:, :1], ideal_masks(magnitudes[:, 1:], magnitudes[:, :1], self.config.masks)
 
     def _heard(self, batch: MixtureBatch) -> Tensor:
-        """y, bool [B, C]: which classes are in the mixtures."""
+        """Truth y, bool [B, C]: which classes are in the mixtures."""
         return classes_among(batch.class_ids, batch.present, self.num_classes)
 
     @torch.no_grad()
