@@ -1,4 +1,4 @@
-"""Which reading of AVGN's eq. 10 places what it learns, where only the objects tell pictures apart.
+"""Readings of AVGN's eq. 10: which of them place what they learn, where only the objects tell pictures apart.
 
     python tests/benchmarks/gating_losses.py [--steps 300]
 
@@ -61,7 +61,7 @@ READINGS = {
 @dataclass(frozen=True, kw_only=True)
 class Arguments:
     steps: int = 300
-    """Of ten pairs."""
+    """Training steps, of ten pairs each."""
 
 
 def main(arguments: Arguments) -> None:
@@ -76,9 +76,10 @@ def main(arguments: Arguments) -> None:
             optimizer.zero_grad()
             losses["total"].backward()
             optimizer.step()
-        found, chance = score(model.eval(), scenes(PAIRS, seed=10**6))
+        precision, chance = score(model.eval(), scenes(PAIRS, seed=10**6))
         print(
-            f"{name:30}AP {found:5.1f} %, chance {chance:.1f} %, loss {losses['localization'].item():.3f}", flush=True
+            f"{name:30}AP {precision:5.1f} %, chance {chance:.1f} %, loss {losses['localization'].item():.3f}",
+            flush=True,
         )
 
 

@@ -1,4 +1,4 @@
-"""What mixing channels before upsamples saves: in U-Net and mask head alone, and in SGN's whole training step.
+"""Time that mixing channels before upsamples saves: in U-Net and mask head alone, and in SGN's whole training step.
 
     python tests/benchmarks/train_step.py                                      # on this machine's CPUs
     python tests/benchmarks/train_step.py --device cuda --batch-size 80 --precisions float32 bfloat16 --compiled
@@ -60,9 +60,9 @@ class Settings:
     layouts: tuple[Literal["channels_last", "contiguous"], ...] = ("channels_last",)
     forms: tuple[Form, ...] = ("plain", "folded", "mixed")
     compiled: bool = False
-    """Also with torch.compile."""
+    """Measure with torch.compile, too."""
     threads: int | None = None
-    """On a CPU; None leaves torch's choice."""
+    """Threads on a CPU; None leaves torch's choice."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -125,7 +125,7 @@ class Runner:
         self.steps.take(0, self.batch, self.update)
 
     def seconds(self, run: Callable[[], None]) -> float:
-        """Of one call, all of it done."""
+        """Seconds of one call, all of it done."""
         begin = time.perf_counter()
         run()
         if self.device.type == "cuda":
@@ -139,7 +139,7 @@ class Runner:
         return counter.get_total_flops()
 
     def bytes_moved(self) -> int:
-        """What the operators of a training step read and write."""
+        """Bytes that the operators of a training step read and write."""
         with BytesMoved() as counter:
             self.step()
         return counter.total

@@ -16,9 +16,9 @@ HERE = torch.ones(4, 2, dtype=torch.bool)
 
 def test_the_best_location_counts():
     audio, visual = unit(3, 8), unit(2, 5, 8)
-    found = best_similarity(audio, visual)
-    assert found.shape == (2, 3)
-    torch.testing.assert_close(found[1, 2], max(visual[1, p] @ audio[2] for p in range(5)))
+    similarity = best_similarity(audio, visual)
+    assert similarity.shape == (2, 3)
+    torch.testing.assert_close(similarity[1, 2], max(visual[1, p] @ audio[2] for p in range(5)))
 
 
 def test_a_perfect_match_costs_nothing_and_chance_two_logarithms():
@@ -46,19 +46,19 @@ def test_sources_of_one_class_can_be_left_out_of_each_others_negatives():
     without = audio_visual_contrast(audio, visual, HERE[:, :1], 0.1, class_ids=class_ids, mask_same_class=True)
     similarity = best_similarity(audio[:, 0], visual[:, 0]) / 0.1
     similarity[0, 2] = similarity[2, 0] = -torch.inf
-    found = similarity.log_softmax(0).diagonal() + similarity.log_softmax(1).diagonal()
-    torch.testing.assert_close(without, -found.mean())
+    expected = similarity.log_softmax(0).diagonal() + similarity.log_softmax(1).diagonal()
+    torch.testing.assert_close(without, -expected.mean())
     assert without < audio_visual_contrast(audio, visual, HERE[:, :1], 0.1, class_ids=class_ids)
 
 
 def test_a_picture_can_be_gated_by_the_class_that_is_looked_for_in_it():
     audio, visual, gates = unit(3, 1, 8), unit(3, 1, 4, 8), unit(3, 1, 5, 8)
     class_ids = torch.tensor([[4], [0], [4]])
-    found = audio_visual_contrast(audio, visual, HERE[:3, :1], 0.1, class_ids=class_ids, gates=gates)
+    loss = audio_visual_contrast(audio, visual, HERE[:3, :1], 0.1, class_ids=class_ids, gates=gates)
     similarity = torch.empty(3, 3)
     for m in range(3):
         for r in range(3):
             gated = torch.nn.functional.normalize(visual[m, 0] * gates[m, 0, class_ids[r, 0]], dim=-1)
             similarity[m, r] = (gated @ audio[r, 0]).max() / 0.1
     expected = similarity.log_softmax(0).diagonal() + similarity.log_softmax(1).diagonal()
-    torch.testing.assert_close(found, -expected.mean())
+    torch.testing.assert_close(loss, -expected.mean())

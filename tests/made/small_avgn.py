@@ -28,6 +28,6 @@ MIXING = Mixing(sample_rate_hz=RATE, segment_samples=2 * RATE, pictures_per_sour
 
 
 def pictures_of(batch: MixtureBatch) -> torch.Tensor:
-    """uint8 [B, K, H, W, 3]."""
+    """The first picture of each source, uint8 [B, K, H, W, 3]."""
     assert batch.pictures is not None
     return batch.pictures[:, :, 0]

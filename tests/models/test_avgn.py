@@ -7,10 +7,10 @@ import torch
 from torch.nn import functional as F
 
 from cocktail.audio.mixing import superpose
-from cocktail.metrics.localization import average_precision
-from cocktail.models.avgn import AVGN, PREDICTED_CLASSES
-from cocktail.models.ez_vsl import EZVSLConfig
-from cocktail.types import NO_CLASS, Classifier, Localizer, Query, Separator, UsageError
+from cocktail.layers.classes import PREDICTED_CLASSES
+from cocktail.models.avgn import AVGN
+from cocktail.types import Classifier, Localizer, Query, Separator, UsageError
+from tests.made.learned_maps import assert_maps_learn_to_point, learned, with_locations_that_see_themselves_alone
 from tests.made.shapes_and_tones import SIDE, scenes
 from tests.made.small_avgn import MIXING, SMALL, C, pictures_of
 
@@ -20,7 +20,7 @@ BATCH = scenes([[0, 3], [2, 1], [4, 0]])
 @pytest.fixture
 def model() -> AVGN:
     torch.manual_seed(0)
-    return SMALL.build(C)
+    return AVGN(SMALL, C)
 
 
 def test_it_localizes_and_classifies_and_does_not_separate(model):
@@ -48,8 +48,8 @@ def test_losses_are_the_papers_written_out_source_by_source(model):
     present = torch.tensor([[1.0, 0, 0, 1, 0], [0, 1, 1, 0, 0], [1, 0, 0, 0, 1]])
     for name, logits in (("presence", heard.presence_logits), ("visual_presence", seen.presence_logits[:, 0])):
         torch.testing.assert_close(losses[name], F.binary_cross_entropy(logits.sigmoid(), present))
-    told = model.token_classifier(model.class_tokens).log_softmax(-1)
-    torch.testing.assert_close(losses["token"], -told.diagonal().mean())
+    classified = model.token_classifier(model.class_tokens).log_softmax(-1)
+    torch.testing.assert_close(losses["token"], -classified.diagonal().mean())
     parts = [losses[name] for name in ("localization", "token", "presence", "visual_presence")]
     torch.testing.assert_close(losses["total"], sum(parts))
 
@@ -78,17 +78,14 @@ def test_as_eps_goes_to_zero_every_class_gathers_the_same_from_one_sound():
     gathered = {}
     for eps in (0.0, 1.0):
         torch.manual_seed(0)
-        model = replace(SMALL, audio_eps=eps).build(C).eval()
-        assert model.class_tokens is not None and model.audio_branch is not None
+        model = AVGN(replace(SMALL, audio_eps=eps), C).eval()
         torch.nn.init.trunc_normal_(model.class_tokens, std=1.0)
         features = model.audio_encoder(model.spectrum(superpose(BATCH)))
         branch = model.audio_branch
-        x = torch.cat([features, model.class_tokens.expand(3, -1, -1)], dim=1)
-        for layer in branch.layers:
-            x = layer(x)
+        features, tokens = branch.layers.with_tokens(features, model.class_tokens.expand(3, -1, -1))
         assert branch.grouping is not None
-        vectors, _ = branch.grouping(x[:, :1], x[:, 1:])
-        gathered[eps] = vectors - x[:, 1:]
+        vectors, _ = branch.grouping(features, tokens)
+        gathered[eps] = vectors - tokens
     same = gathered[0.0]
     torch.testing.assert_close(same, same[:, :1].expand_as(same), rtol=1e-4, atol=1e-6)
     acts = gathered[1.0]
@@ -98,80 +95,44 @@ def test_as_eps_goes_to_zero_every_class_gathers_the_same_from_one_sound():
 def test_maps_are_cosines_at_the_pictures_size_in_the_order_of_the_classes(model):
     model.eval()
     mixture, pictures = superpose(BATCH), pictures_of(BATCH)
-    found = model.localize(mixture, Query.naming(BATCH.class_ids, pictures[:, :, None]))
-    assert found.maps.shape == (3, 2, SIDE, 2 * SIDE)
-    assert found.maps.abs().max() <= 1 + 1e-6
+    localization = model.localize(mixture, Query.naming(BATCH.class_ids, pictures[:, :, None]))
+    assert localization.maps.shape == (3, 2, SIDE, 2 * SIDE)
+    assert localization.maps.abs().max() <= 1 + 1e-6
     swapped = model.localize(mixture, Query.naming(BATCH.class_ids.flip(1), pictures[:, :, None]))
-    torch.testing.assert_close(found.maps, swapped.maps.flip(1))
-    assert found.alternatives["split"].maps.shape == (3, 2, SIDE, SIDE)
-    predicted = found.alternatives[PREDICTED_CLASSES]
+    torch.testing.assert_close(localization.maps, swapped.maps.flip(1))
+    assert localization.alternatives["split"].maps.shape == (3, 2, SIDE, SIDE)
+    predicted = localization.alternatives[PREDICTED_CLASSES]
     assert predicted.maps.shape == (3, 2, SIDE, 2 * SIDE)
-    assert predicted.class_ids.tolist() == found.intermediates["presence"].topk(2).indices.tolist()
+    assert predicted.class_ids.tolist() == localization.intermediates["presence"].topk(2).indices.tolist()
 
 
 def test_one_picture_of_all_sources_has_a_map_for_each(model):
     batch = scenes([[0, 3], [2, 1]], together=True)
-    found = model.eval().localize(superpose(batch), Query.of(batch))
-    assert found.maps.shape == (2, 2, SIDE, SIDE)
-    assert "split" not in found.alternatives
+    localization = model.eval().localize(superpose(batch), Query.of(batch))
+    assert localization.maps.shape == (2, 2, SIDE, SIDE)
+    assert "split" not in localization.alternatives
     assert model.train()(batch)["total"].isfinite()
 
 
 @pytest.mark.parametrize("number", [1, 3])
 def test_a_model_of_two_sources_localizes_any_number(model, number):
     batch = scenes([[0, 3, 4][:number], [2, 1, 0][:number]])
-    found = model.eval().localize(superpose(batch), Query.of(batch))
-    assert found.maps.shape == (2, number, SIDE, number * SIDE)
-    assert found.class_ids.equal(batch.class_ids)
-
-
-def test_without_classes_one_map_serves_all():
-    torch.manual_seed(0)
-    model = replace(SMALL, source_vectors="pooled").build(C).eval()
-    found = model.localize(superpose(BATCH), Query.of(BATCH))
-    assert found.maps[:, 0].equal(found.maps[:, 1])
-    assert (found.class_ids == NO_CLASS).all()
-    assert set(model(BATCH)) == {"localization", "total"}
-
-
-def learned(model: AVGN, class_ids: list[list[int]], steps: int, lr: float, fresh: bool) -> dict[str, torch.Tensor]:
-    """The losses of the last step, on the same scenes again and again or on fresh ones of these classes."""
-    optimizer = torch.optim.AdamW(model.parameters(), lr)
-    losses = {}
-    for step in range(steps):
-        losses = model(scenes(class_ids, seed=step if fresh else 0))
-        optimizer.zero_grad()
-        losses["total"].backward()
-        optimizer.step()
-    return losses
+    localization = model.eval().localize(superpose(batch), Query.of(batch))
+    assert localization.maps.shape == (2, number, SIDE, number * SIDE)
+    assert localization.class_ids.equal(batch.class_ids)
 
 
 def test_sounds_and_pictures_of_one_batch_find_each_other():
     """By what is heard and seen: every first source is of one class, whose name tells no mixture from another."""
     torch.manual_seed(0)
-    losses = learned(SMALL.build(C), [[0, 1], [0, 2], [0, 3], [0, 4]], steps=60, lr=3e-3, fresh=False)
+    losses = learned(AVGN(SMALL, C), [[0, 1], [0, 2], [0, 3], [0, 4]], steps=60, lr=3e-3, fresh=False)
     assert losses["localization"] < 0.1  # by names alone, ln 4
 
 
-@pytest.mark.parametrize(
-    ("config", "steps", "lr"),
-    [
-        pytest.param(EZVSLConfig(width=16, resnet_width=8, visual_stages=2, initial_weights="none"), 60, 1e-3, id="EZ"),
-        pytest.param(
-            replace(SMALL, width=32, visual_stages=2, localization_loss_weight=0.3, gate="residual"), 100, 3e-3, id="AV"
-        ),
-    ],
-)
-def test_maps_learn_to_point_at_what_sounds(config, steps, lr):
+def test_maps_learn_to_point_at_what_sounds():
     torch.manual_seed(0)
-    classes = [[0], [1], [2], [3], [4]] * 2
-    model = replace(config, spectrum=SMALL.spectrum).build(C)
-    learned(model, classes, steps, lr, fresh=True)
-    unseen = scenes(classes, seed=10**6)
-    assert unseen.truth is not None
-    found = model.eval().localize(superpose(unseen), Query.of(unseen))
-    chance = unseen.truth.float().mean()
-    assert average_precision(found.maps, unseen.truth).mean() > 2.5 * chance
+    config = replace(SMALL, width=32, gate="residual", temperature=0.3)
+    assert_maps_learn_to_point(with_locations_that_see_themselves_alone(AVGN(config, C)), C)
 
 
 def test_gradients_of_all_losses_are_exact_in_double_precision():

@@ -1,4 +1,4 @@
-"""Each switch of AVGN changes the computation that it names and nothing else; EZ-VSL is AVGN with all of them off."""
+"""Each switch of AVGN changes the computation that it names and nothing else."""
 
 from __future__ import annotations
 
@@ -13,17 +13,16 @@ from torch.nn import functional as F
 from cocktail.audio.mixing import superpose
 from cocktail.audio.power_spectrum import PowerSpectrumConfig
 from cocktail.layers.resnet import ResNet18
-from cocktail.layers.views import View
-from cocktail.models.avgn import AVGN, WITH_OBJECT_PRIOR, AVGNConfig
-from cocktail.models.ez_vsl import EZVSLConfig
-from cocktail.types import NO_CLASS, Localization, Query, UsageError
+from cocktail.layers.two_towers import WITH_OBJECT_PRIOR
+from cocktail.models.avgn import AVGNConfig
+from cocktail.types import NO_CLASS, Query, UsageError
 from tests.made.shapes_and_tones import RATE, scenes
 from tests.made.small_avgn import MIXING, SMALL, C, pictures_of
 
 BATCH = scenes([[0, 3], [2, 1], [0, 4]])
 
 
-def build(**switches: Any) -> AVGN:
+def build(**switches: Any) -> Any:
     """A network with a switch thrown, which shares every weight that it has with the network without."""
     torch.manual_seed(0)
     plain = SMALL.build(C)
@@ -40,15 +39,15 @@ def build(**switches: Any) -> AVGN:
     return model
 
 
-def observe(model: AVGN) -> dict[str, Tensor]:
+def observe(model: Any) -> dict[str, Tensor]:
     """What there is to see of a training step and of maps."""
     model.eval()
     own = model.localize(superpose(BATCH), Query.of(BATCH))
     torch.manual_seed(1)
     model.train()  # from here on BatchNorm's running statistics change
     losses = {f"loss {name}": value.detach() for name, value in model(BATCH).items() if name != "total"}
-    found = {model.config.view: own, **own.alternatives}
-    maps = {view: found[view].maps for view in ("wide", "split")}
+    readings = {model.config.view: own, **own.alternatives}
+    maps = {view: readings[view].maps for view in ("wide", "split")}
     return {**losses, **maps, **own.intermediates}
 
 
@@ -115,7 +114,6 @@ def test_weights_of_losses_weigh_them():
 def test_the_codes_maps_are_inner_products_over_the_temperature_without_a_gate():
     model = build(localization_loss="code").eval()
     heard, seen = model.hear(superpose(BATCH)), model.see(pictures_of(BATCH), "wide")
-    assert heard.classes is not None
     sound = heard.classes[0, 3]
     similarity = seen.features[0, 0] @ sound / model.config.temperature
     maps = model.localize(superpose(BATCH), Query.of(BATCH)).maps
@@ -123,38 +121,22 @@ def test_the_codes_maps_are_inner_products_over_the_temperature_without_a_gate()
 
 
 def test_a_hard_assignment_gives_each_location_to_one_class():
-    found = build(assignment="hard").eval().localize(superpose(BATCH), Query.of(BATCH))
-    assignment = found.intermediates["assignment"]
+    localization = build(assignment="hard").eval().localize(superpose(BATCH), Query.of(BATCH))
+    assignment = localization.intermediates["assignment"]
     assert assignment.sum(dim=-1).eq(1).all() and assignment.amax(dim=-1).eq(1).all()
 
 
-@pytest.mark.parametrize("view", ["wide", "split"])
-def test_without_tokens_and_grouping_it_is_ez_vsl(view: View):
-    model = build(source_vectors="pooled", view=view)
-    other = EZVSLConfig(width=SMALL.width, resnet_width=SMALL.resnet_width, view=view, spectrum=SMALL.spectrum).build(C)
-    other.load_state_dict(model.state_dict())
-    torch.testing.assert_close(other(BATCH), model(BATCH))
-    found = other.eval().localize(superpose(BATCH), Query.of(BATCH))
-    other_view: View = "split" if view == "wide" else "wide"
-    assert set(found.alternatives) == {other_view}
-    sound = other.hear(superpose(BATCH)).features
-    views: list[tuple[View, Localization]] = [(view, found), (other_view, found.alternatives[other_view])]
-    for shown, told in views:
-        assert told.class_ids.eq(NO_CLASS).all()
-        locations = other.see(pictures_of(BATCH), shown).features
-        for n, v in ((0, 0), (1, 0 if shown == "wide" else 1)):
-            # in the corner nothing is interpolated
-            torch.testing.assert_close(told.maps[:, n, 0, 0], (locations[:, v, 0] * sound[:, 0]).sum(-1))
+def test_without_classes_one_map_serves_all():
+    model = build(source_vectors="pooled").eval()
+    localization = model.localize(superpose(BATCH), Query.of(BATCH))
+    assert localization.maps[:, 0].equal(localization.maps[:, 1])
+    assert (localization.class_ids == NO_CLASS).all()
 
 
-def test_ez_vsls_loss_is_written_out_pair_by_pair():
-    model = EZVSLConfig(width=16, resnet_width=8, spectrum=SMALL.spectrum, initial_weights="none").build(C).eval()
-    sounds = model.hear(superpose(BATCH)).features[:, 0]
-    locations = model.see(pictures_of(BATCH), "wide").features[:, 0]
-    similarity = torch.stack([torch.stack([(v @ a).max() for a in sounds]) for v in locations]) / 0.03
-    own = torch.arange(3)
-    expected = F.cross_entropy(similarity, own) + F.cross_entropy(similarity.T, own)
-    torch.testing.assert_close(model(BATCH)["total"], expected)
+def test_the_bare_contrast_is_weighed_too():
+    losses = build(source_vectors="pooled", localization_loss_weight=2.0)(BATCH)
+    assert set(losses) == {"localization", "total"}
+    torch.testing.assert_close(losses["total"], 2 * losses["localization"])
 
 
 def test_an_object_prior_is_imagenets_mean_feature_blended_in_and_is_never_trained():
@@ -176,15 +158,15 @@ def test_an_object_prior_is_imagenets_mean_feature_blended_in_and_is_never_train
         torch.testing.assert_close(value, theirs.state_dict()[name], rtol=0, atol=0)
     assert all(p.grad is None for p in model.object_prior.parameters())
 
-    found = model.eval().localize(superpose(BATCH), Query.of(BATCH))
-    blended = found.alternatives[WITH_OBJECT_PRIOR]
-    assert blended.class_ids.equal(found.class_ids)
+    own = model.eval().localize(superpose(BATCH), Query.of(BATCH))
+    blended = own.alternatives[WITH_OBJECT_PRIOR]
+    assert blended.class_ids.equal(own.class_ids)
     mean, std = torch.tensor([0.485, 0.456, 0.406]), torch.tensor([0.229, 0.224, 0.225])
     wide = torch.cat([pictures_of(BATCH)[0, 0], pictures_of(BATCH)[0, 1]], dim=1)
     image = ((wide / 255 - mean) / std).permute(2, 0, 1)[None]
     features = theirs.eval()(image).abs().mean(dim=1, keepdim=True)
     prior = F.interpolate(features, size=wide.shape[:2], mode="bilinear", align_corners=False)[0, 0]
-    scaled = [(m - m.min()) / (m.max() - m.min()) for m in (found.maps[0, 1], prior)]
+    scaled = [(m - m.min()) / (m.max() - m.min()) for m in (own.maps[0, 1], prior)]
     torch.testing.assert_close(blended.maps[0, 1], 0.3 * scaled[0] + 0.7 * scaled[1], rtol=1e-4, atol=1e-5)
 
 
@@ -207,12 +189,7 @@ def test_settings_that_mean_nothing_are_refused():
     ):
         with pytest.raises(UsageError, match=message):
             replace(SMALL, **change)
-    with pytest.raises(UsageError, match="temperature must be positive"):
-        EZVSLConfig(temperature=-1.0)
-    plain = EZVSLConfig(spectrum=PowerSpectrumConfig(sample_rate_hz=RATE))
-    plain.require_mixing(replace(MIXING, distinct_classes=False))
-    with pytest.raises(UsageError, match="one number of sources"):
-        plain.require_mixing(replace(MIXING, min_sources=1))
+    replace(SMALL, source_vectors="pooled").require_mixing(replace(MIXING, distinct_classes=False))
 
 
 def test_the_papers_network_is_the_default():

@@ -1,4 +1,7 @@
-"""Which classes there are: in the sources of mixtures, and in what a model finds probable."""
+"""Classes that there are: in the sources of mixtures, and in what a model finds probable.
+
+Shape letters: B batch, V views, N sources, C classes, D width.
+"""
 
 from __future__ import annotations
 
@@ -7,12 +10,18 @@ from torch import Tensor
 
 from cocktail.types import NO_CLASS
 
+PREDICTED_CLASSES = "predicted classes"
+"""The name of a model's alternative for the classes that it predicts itself."""
 
-def classes_among(class_ids: Tensor, present: Tensor, num_classes: int) -> Tensor:
-    """y, bool [B, C]: which classes the sources [B, N] of mixtures have, of those that are present and of a class."""
-    counts = torch.zeros(len(class_ids), num_classes, device=class_ids.device)
-    named = present & (class_ids >= 0)
-    return counts.scatter_add_(1, class_ids.clamp(min=0), named.float()) > 0
+
+def classes_among(class_ids: Tensor, present: Tensor, num_classes: int, labels: Tensor | None = None) -> Tensor:
+    """Truth y, bool [..., C]: which classes sources have, of those that are present.
+
+    A source [..., N] has the class of its id, or none; given `labels` bool [..., N, C], those of its labels.
+    """
+    if labels is None:
+        labels = class_ids[..., None] == torch.arange(num_classes, device=class_ids.device)
+    return (labels & present[..., None]).any(dim=-2)
 
 
 def most_probable(presence: Tensor, counts: Tensor | None, room: int) -> Tensor:
@@ -20,8 +29,16 @@ def most_probable(presence: Tensor, counts: Tensor | None, room: int) -> Tensor:
 
     As many as `counts` [B], or those above 0.5, and one at least (SGN section III-C names neither rule).
     """
-    values, found = presence.topk(min(room, presence.shape[1]), dim=1)
-    places = torch.arange(found.shape[1], device=found.device)
+    values, class_ids = presence.topk(min(room, presence.shape[1]), dim=1)
+    places = torch.arange(class_ids.shape[1], device=class_ids.device)
     if counts is not None:
-        return found.where(places < counts[:, None], NO_CLASS)
-    return found.where((values > 0.5) | (places == 0), NO_CLASS)
+        return class_ids.where(places < counts[:, None], NO_CLASS)
+    return class_ids.where((values > 0.5) | (places == 0), NO_CLASS)
+
+
+def of_classes(vectors: Tensor, class_ids: Tensor, views: Tensor | None = None) -> Tensor:
+    """Vectors [B, N, D] of the named classes [B, N], out of those of all classes [B, C, D], or [B, V, C, D] and the
+    view of each source [N]. Those of NO_CLASS mean nothing."""
+    rows = torch.arange(len(class_ids), device=class_ids.device)[:, None]
+    chosen = class_ids.clamp(min=0)
+    return vectors[rows, chosen] if views is None else vectors[rows, views, chosen]

@@ -1,4 +1,4 @@
-"""What sees and what hears: ResNet-18 encoders into one space of unit vectors (AVGN section 3.1; EZ-VSL).
+"""Encoders that see and that hear: ResNet-18s into one space of unit vectors (AVGN section 3.1; EZ-VSL).
 
 Shape letters: B batch, D width, P locations in a picture, Q vectors of a sound, F bins, M frames, H and W height and
 width of a picture.

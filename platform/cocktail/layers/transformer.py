@@ -76,7 +76,7 @@ class CrossAttentionBlock(nn.Module):
 
 
 class LiteralAttention(nn.Module):
-    """softmax(X X^T / sqrt(D)) X as SGN's eq. 3 prints it: no weights, heads, residual or norm; [B, L, D] -> same."""
+    """Attention softmax(X X^T / sqrt(D)) X as SGN's eq. 3 prints it, [B, L, D] -> same: no weights, heads or norm."""
 
     def forward(self, x: Tensor) -> Tensor:
         return F.scaled_dot_product_attention(x, x, x)

@@ -16,7 +16,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 SMALLEST_SIDE = 16
-"""Below it a plain convolution is as fast (measured on CPUs, tests/benchmarks/train_step.py)."""
+"""Side below which a plain convolution is as fast (measured on CPUs, tests/benchmarks/train_step.py)."""
 
 
 def upsample_conv(x: Tensor, weight: Tensor) -> Tensor:
@@ -31,12 +31,12 @@ def upsample_conv(x: Tensor, weight: Tensor) -> Tensor:
 
 
 def plain_upsample_conv(x: Tensor, weight: Tensor) -> Tensor:
-    """`upsample_conv`, as one writes it."""
+    """The same convolution, as one writes it."""
     return F.conv2d(F.interpolate(x, scale_factor=2, mode="bilinear", align_corners=True), weight, padding=1)
 
 
 def mixed_upsample_conv(x: Tensor, weight: Tensor) -> Tensor:
-    """`upsample_conv`, channels first."""
+    """The same convolution, channels first."""
     (B, D, H, W), E = x.shape, weight.shape[0]
     rows, columns = shifted_upsamples(H, x.dtype, x.device), shifted_upsamples(W, x.dtype, x.device)
     kernels = weight.permute(3, 0, 2, 1).reshape(9 * E, D)  # by column of the kernel, E, row
@@ -50,7 +50,7 @@ def mixed_upsample_conv(x: Tensor, weight: Tensor) -> Tensor:
 
 @functools.lru_cache(maxsize=32)
 def shifted_upsamples(size: int, dtype: torch.dtype, device: torch.device) -> Tensor:
-    """[3, 2 S, S]: linear interpolation of S samples to 2 S, as each tap of a padded kernel of three sees it."""
+    """Matrices [3, 2 S, S] that interpolate S samples to 2 S, as each tap of a padded kernel of three sees them."""
     with torch.inference_mode(False), torch.no_grad():
         identity = torch.eye(size, dtype=torch.float64)[None]
         upsample = F.interpolate(identity, size=2 * size, mode="linear", align_corners=True)[0].T

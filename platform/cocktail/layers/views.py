@@ -1,4 +1,4 @@
-"""How the pictures of a mixture are looked at: side by side as one wide picture, or each by itself.
+"""Views of the pictures of a mixture: side by side as one wide picture, or each by itself.
 
 Shape letters: B batch, K pictures of a mixture, V views of it, N sources, P locations of a view, H and W height and
 width of a picture.
@@ -27,7 +27,7 @@ def views_of(pictures: Tensor, view: View) -> Tensor:
 
 
 def view_of(class_ids: Tensor, views: Tensor) -> Tensor:
-    """int64 [N]: in which of the views [B, V, ...] each of the sources [B, N] is looked for."""
+    """Index, int64 [N], of the view among [B, V, ...] in which each of the sources [B, N] is looked for."""
     return torch.arange(class_ids.shape[1], device=class_ids.device).clamp(max=views.shape[1] - 1)
 
 

@@ -27,7 +27,7 @@ def audio_visual_contrast(
     mask_same_class: bool = False,
     gates: Tensor | None = None,
 ) -> Tensor:
-    """How well each sound finds its own picture among the batch's, and each picture its own sound: a scalar.
+    """The loss, a scalar, of each sound finding its own picture among the batch's, and each picture its own sound.
 
     `audio` is [B, S, D], `visual` [B, S, P, D], `present` bool [B, S]: whether there is such a source. Source s of a
     mixture is compared with source s of the others, by the maximum over locations of their inner product, over
@@ -52,8 +52,8 @@ def audio_visual_contrast(
             if mask_same_class and ids is not None:
                 compared &= ids[:, None] != ids[None, :]
             similarity = similarity.masked_fill(~(compared | own), -torch.inf)
-            found = F.log_softmax(similarity, dim=0).diagonal() + F.log_softmax(similarity, dim=1).diagonal()
-            total = total - (found * here).sum()
+            log_share = F.log_softmax(similarity, dim=0).diagonal() + F.log_softmax(similarity, dim=1).diagonal()
+            total = total - (log_share * here).sum()
             count = count + here.sum()
     return total / count.clamp(min=1)
 

@@ -10,84 +10,53 @@ C classes, T samples, P locations of a view, Q vectors of a sound, D width, H an
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
-from typing import ClassVar, Literal
+from dataclasses import dataclass, replace
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from cocktail.audio.mixing import superpose
-from cocktail.audio.power_spectrum import LogPowerSpectrum, PowerSpectrumConfig
 from cocktail.config.mixing import Mixing
-from cocktail.config.model import ModelConfig, Start
-from cocktail.layers.classes import classes_among, most_probable
-from cocktail.layers.encoders import AudioEncoder, VisualEncoder, unit
-from cocktail.layers.grouping import CategoryGrouping, GroupViTGrouping
-from cocktail.layers.object_prior import ObjectPrior
-from cocktail.layers.transformer import LiteralAttention, TransformerBlock, initialize
-from cocktail.layers.views import View, require_pictures, to_pictures, view_names, view_of, views_of
+from cocktail.layers.class_transformer import ClassTransformer, ClassTransformerConfig, class_grouping
+from cocktail.layers.classes import PREDICTED_CLASSES, classes_among, most_probable, of_classes
+from cocktail.layers.encoders import unit
+from cocktail.layers.transformer import initialize
+from cocktail.layers.two_towers import SingleMapLocalizer, TowersConfig, TwoTowers
+from cocktail.layers.views import View, view_names, view_of, views_of
+from cocktail.losses.class_constraint import Reduction, presence_loss, token_loss
 from cocktail.losses.contrast import audio_visual_contrast
 from cocktail.metrics.classification import confusion_counts, token_counts
 from cocktail.numerics.precision import at_least_float32
-from cocktail.types import NO_CLASS, Localization, MixtureBatch, Query, UsageError
-
-PREDICTED_CLASSES, WITH_OBJECT_PRIOR = "predicted classes", "with object prior"
+from cocktail.types import Localization, MixtureBatch, Query, UsageError, require
 
 
 @dataclass(frozen=True, kw_only=True)
-class AVGNConfig(ModelConfig):
+class AVGNConfig(TowersConfig, ClassTransformerConfig):
     """The paper's network; where paper and code differ, the paper unless said otherwise."""
 
-    fewest_mixtures: ClassVar[int] = 2
-
-    width: int = 512
-    """Width of locations, sounds and class tokens."""
-    resnet_width: int = 64
-    """Channels of the first stage of both encoders, which are ResNet-18s; torchvision's weights have 64."""
-    visual_stages: Literal[2, 3, 4] = 4
-    """Stages of the visual encoder; the paper's and torchvision's have four. A location of four sees the whole picture,
-    and only learns from ImageNet's weights to speak of what lies there; of two it sees 99 pixels."""
     depth: int = 3
     """Transformer layers of each modality (Table 4)."""
-    attention: Literal["block", "literal"] = "block"
-    """A transformer layer is a block with heads, MLP and residuals, or eq. 4-5 as printed, without weights."""
-    num_heads: int = 8
-    """Attention heads a block."""
-    mlp_ratio: float = 4.0
-    """Hidden width of a block's MLP over its width."""
-    stochastic_depth: float = 0.1
-    """Probability of dropping a residual branch in training, the same in every block."""
     source_vectors: Literal["grouped_tokens", "tokens", "grouped_queries", "pooled"] = "grouped_tokens"
-    """What stands for a class. Rows of Table 3: grouped_tokens is both, tokens only AVCT (class tokens that went
+    """Vectors that stand for classes. Rows of Table 3: grouped_tokens is both, tokens only AVCT (class tokens that went
     through the transformer), grouped_queries only AVG (free queries a class that did not), pooled neither: the sound's
     own vector and the bare locations, one map for all classes."""
-    grouping: Literal["paper", "groupvit"] = "paper"
-    """Eq. 6-8, or with token mixing, cross-attention and an MLP around them as in the authors' code."""
-    assignment: Literal["soft", "hard"] = "soft"
-    """Each location divides itself among the classes, or belongs to one (Table 4): Gumbel noise and straight-through
-    gradients in training, the best class in testing."""
-    gumbel_temperature: float = 1.0
-    """Temperature of the hard assignment's gradient."""
     visual_eps: float | None = None
-    """Added to the sum of an assignment's column in eq. 8. None is 1e-6, or 1 if hard: a class without locations would
-    otherwise get gradients of 1/eps."""
+    """Constant added to the sum of an assignment's column in eq. 8. None is 1e-6, or 1 if hard: a class without
+    locations would otherwise get gradients of 1/eps."""
     audio_eps: float = 1.0
-    """The same for the sound. Where that is one vector, its assignment cancels out of eq. 8 as eps goes to 0, and every
-    class gathers the same; with the code's 1 the assignment acts, as a gate up to a half."""
+    """Constant added there for the sound. Where that is one vector, its assignment cancels out of eq. 8 as eps goes to
+    0, and every class gathers the same; with the code's 1 the assignment acts, as a gate up to a half."""
     audio_tokens: Literal["pooled", "map"] = "pooled"
     """A sound is one vector, or one a cell of the audio encoder's map, so that there is something to group."""
-    view: View = "wide"
-    """The pictures of a mixture side by side as one, in which every class has to be found (the paper); or each by
-    itself, beside which the other class is hidden (the code, a different and easier task). Both are scored."""
     localization_loss: Literal["paper", "code"] = "paper"
     """Cosines of a class's sound with the picture gated by what its class gathered there (eq. 10); or inner products of
     its sound, not normalised, with the bare locations. Both learn in both directions, as the code does."""
     gate: Literal["product", "residual"] = "product"
     """A location f meets what its class gathered, g, as f g (eq. 10), or as f (1 + g), which no zero in g deletes."""
     negative_gate: Literal["own", "asked"] = "own"
-    """What gates the pictures of other mixtures, which eq. 10 leaves open: each its own source's class, by whose name
-    mixtures can be told apart without looking; or the class of the sound that looks for itself there."""
+    """Gate of the pictures of other mixtures, which eq. 10 leaves open: each its own source's class, by whose name
+    mixtures can be recognised without looking; or the class of the sound that looks for itself there."""
     mask_same_class: bool = False
     """Leave pictures and sounds of a source's own class out of its negatives."""
     temperature: float = 0.03
@@ -95,38 +64,22 @@ class AVGNConfig(ModelConfig):
     token_init_std: float = 0.0
     """Standard deviation of the class tokens at the start; the code starts them at zero, where all are alike. Free
     queries start at 0.02 at least."""
-    group_reduction: Literal["mean", "sum"] = "mean"
-    """Reduction over the classes in eq. 9, which prints a sum; the code takes means."""
+    group_reduction: Reduction = "mean"
+    """Mean or sum over the classes in eq. 9, which prints a sum; the code takes means."""
     localization_loss_weight: float = 1.0
     """Weight of the localization loss."""
     token_loss_weight: float = 1.0
     """Weight of the class constraint on the tokens."""
     presence_loss_weight: float = 1.0
     """Weight of the presence losses, of what is heard and of what is seen."""
-    initial_weights: str = "auto"
-    """Weights that the visual encoder starts from: file or URI of torchvision's of ResNet-18; `auto` takes ImageNet's
-    where torchvision keeps them and random ones otherwise, and says which; `none` are random ones."""
-    ogl_alpha: float | None = None
-    """Test maps also blended with what looks like an object to ImageNet's ResNet-18 (EZ-VSL's object-guided
-    localization): the maps' share, 0.4 there and 0.3 in AVGN's code. None leaves this out. Needs initial_weights."""
-    spectrum: PowerSpectrumConfig = field(default_factory=PowerSpectrumConfig)
 
     def __post_init__(self) -> None:
-        for name in ("temperature", "gumbel_temperature"):
-            if getattr(self, name) <= 0:
-                raise UsageError(f"{name} must be positive, not {getattr(self, name)}")
+        super().__post_init__()
+        require(self.temperature > 0, f"temperature must be positive, not {self.temperature}")
         for name in ("visual_eps", "audio_eps", "token_init_std"):
-            if (getattr(self, name) or 0) < 0:
-                raise UsageError(f"{name} must not be negative, not {getattr(self, name)}")
-        if self.has_classes and (self.depth < 1 or self.num_heads < 1 or self.width % self.num_heads):
-            raise UsageError(
-                f"depth {self.depth} and num_heads {self.num_heads} must be at least 1, and num_heads divide width "
-                f"{self.width}"
-            )
-        if not 0 <= self.stochastic_depth < 1:
-            raise UsageError(f"stochastic_depth must be in [0, 1), not {self.stochastic_depth}")
-        if self.ogl_alpha is not None and not 0 <= self.ogl_alpha <= 1:
-            raise UsageError(f"ogl_alpha must be in [0, 1], not {self.ogl_alpha}")
+            require((getattr(self, name) or 0) >= 0, f"{name} must not be negative, not {getattr(self, name)}")
+        if self.has_classes:
+            self.require_transformer()
         self._refuse_what_would_do_nothing()
 
     def _refuse_what_would_do_nothing(self) -> None:
@@ -148,7 +101,7 @@ class AVGNConfig(ModelConfig):
 
     @property
     def groups(self) -> bool:
-        """Whether locations are gathered by category-aware grouping."""
+        """True where locations are gathered by category-aware grouping."""
         return self.source_vectors in ("grouped_tokens", "grouped_queries")
 
     @property
@@ -160,38 +113,18 @@ class AVGNConfig(ModelConfig):
 
     @property
     def has_classes(self) -> bool:
-        """Whether there is a vector a class."""
+        """True where there is a vector a class."""
         return self.source_vectors != "pooled"
-
-    def require_mixing(self, mixing: Mixing) -> None:
-        """Raise UsageError for mixtures that cannot be learned from: as `require_test_mixing`, or of several numbers
-        of sources."""
-        if mixing.fewest_sources != mixing.num_sources:
-            raise UsageError(
-                f"localization learns from mixtures of one number of sources, not of {mixing.fewest_sources} to "
-                f"{mixing.num_sources}: leave out --mixing.min-sources"
-            )
-        self.require_test_mixing(mixing)
 
     def require_test_mixing(self, mixing: Mixing) -> None:
         """Raise UsageError for mixtures without pictures, of another rate, or of sources that no class names."""
-        require_pictures(mixing, self.spectrum, self.visual_stages if self.ogl_alpha is None else 4)
+        super().require_test_mixing(mixing)
         if self.has_classes:
             mixing.require_one_class("AVGN")
 
-    def start(self) -> Start:
-        """ImageNet's weights, of the visual encoder and of the object prior, which needs them."""
-        prior = self.ogl_alpha is not None
-        return Start(
-            setting="initial_weights",
-            chosen=self.initial_weights,
-            modules=("visual_encoder.resnet", "object_prior.resnet") if prior else ("visual_encoder.resnet",),
-            needed_for="ogl_alpha" if prior else None,
-        )
-
-    def build(self, num_classes: int) -> AVGN:
+    def build(self, num_classes: int) -> AVGN | PooledAVGN:
         """The network for a list of classes, freshly initialised from torch's random state."""
-        return AVGN(self, num_classes)
+        return AVGN(self, num_classes) if self.has_classes else PooledAVGN(self)
 
 
 SMALL_AVGN = AVGNConfig(
@@ -210,110 +143,82 @@ of the picture, classes differ from the start, and the localization loss, over i
 
 @dataclass(frozen=True, kw_only=True)
 class Vectors:
-    """What one modality finds; named, to be looked at. Of pictures, each has an axis of V views behind the batch's."""
+    """Vectors of what is heard, or seen, in mixtures; named, to be looked at. Those of what is seen have an axis of V
+    views behind the batch's."""
 
     features: Tensor
     """Unit vectors as the encoder gives them: f^v [B, V, P, D] or f^a [B, Q, D]."""
-    classes: Tensor | None = None
-    """g [..., C, D], one a class, where there are classes."""
-    presence_logits: Tensor | None = None
-    """[..., C]: is the class there?"""
-    assignment: Tensor | None = None
-    """[..., P or Q, C]: each feature's division among the classes."""
+    classes: Tensor
+    """Vectors g [..., C, D], one a class."""
+    presence_logits: Tensor
+    """Logits [..., C] of each class being there."""
+    assignment: Tensor | None
+    """Division [..., P or Q, C] of each feature among the classes, where there is grouping."""
 
-    def unflatten(self, shape: tuple[int, int]) -> Vectors:
-        """The first axis as two."""
-        parts = {name: value for name, value in vars(self).items() if value is not None}
-        return Vectors(**{name: value.unflatten(0, shape) for name, value in parts.items()})
+    def unflatten(self, shape: tuple[int, ...]) -> Vectors:
+        """Split the first axis into several."""
+        parts = {name: None if value is None else value.unflatten(0, shape) for name, value in vars(self).items()}
+        return Vectors(**parts)
 
 
 class ClassVectors(nn.Module):
-    """One modality's transformer and grouping: vectors g of all classes from features and the shared class tokens."""
+    """Transformer and grouping of one modality: vectors g of all classes from features and the shared class tokens."""
 
     def __init__(self, config: AVGNConfig, num_classes: int, eps: float) -> None:
         super().__init__()
-        D = config.width
         self.in_transformer = config.source_vectors in ("grouped_tokens", "tokens")
-        self.layers = nn.ModuleList(
-            TransformerBlock(D, config.num_heads, config.mlp_ratio, config.stochastic_depth)
-            if config.attention == "block"
-            else LiteralAttention()
-            for _ in range(config.depth)
-        )
-        self.grouping = None
-        if config.groups:
-            settings = {"eps": eps, "assignment": config.assignment, "temperature": config.gumbel_temperature}
-            self.grouping = (
-                CategoryGrouping(D, **settings)
-                if config.grouping == "paper"
-                else GroupViTGrouping(
-                    D, num_classes, num_heads=config.num_heads, mlp_ratio=config.mlp_ratio, **settings
-                )
-            )
-        self.presence_head = nn.Linear(D, 1).apply(initialize)
+        self.layers = ClassTransformer(config)
+        self.grouping = class_grouping(config, num_classes, eps) if config.groups else None
+        self.presence_head = nn.Linear(config.width, 1).apply(initialize)
 
     def forward(self, features: Tensor, class_tokens: Tensor) -> Vectors:
-        tokens, x = class_tokens.expand(len(features), -1, -1).to(features.dtype), features
+        x, tokens, assignment = features, class_tokens.expand(len(features), -1, -1), None
         if self.in_transformer:
-            x = torch.cat([features, tokens], dim=1)
-        for layer in self.layers:
-            x = layer(x)
-        if self.in_transformer:
-            x, tokens = x[:, : features.shape[1]], x[:, features.shape[1] :]
-        assignment = None
+            x, tokens = self.layers.with_tokens(x, tokens)
+        else:
+            x = self.layers(x)
         if self.grouping is not None:
             tokens, assignment = self.grouping(x, tokens)
         logits = at_least_float32(self.presence_head(tokens).squeeze(-1))
         return Vectors(features=features, classes=tokens, presence_logits=logits, assignment=assignment)
 
 
-class AVGN(nn.Module):
-    """A `cocktail.types.Localizer`, and a `Classifier` unless one map serves all classes."""
+class AVGN(TwoTowers):
+    """A `cocktail.types.Localizer` and `Classifier`."""
 
     def __init__(self, config: AVGNConfig, num_classes: int) -> None:
-        super().__init__()
+        super().__init__(config, config.audio_tokens)
         self.config = config
         self.num_classes = num_classes
         D = config.width
-        self.spectrum = LogPowerSpectrum(config.spectrum)
-        self.visual_encoder = VisualEncoder(D, config.resnet_width, config.visual_stages)
-        self.audio_encoder = AudioEncoder(D, config.audio_tokens, config.resnet_width)
-        self.class_tokens = self.token_classifier = self.visual_branch = self.audio_branch = None
-        if config.has_classes:
-            # Nothing but their start tells free queries apart.
-            std = max(config.token_init_std, 0.02 if config.source_vectors == "grouped_queries" else 0.0)
-            self.class_tokens = nn.Parameter(std * torch.randn(num_classes, D))
-            self.visual_branch = ClassVectors(config, num_classes, config.visual_eps_or_default)
-            self.audio_branch = ClassVectors(config, num_classes, config.audio_eps)
-        if config.source_vectors in ("grouped_tokens", "tokens"):
-            self.token_classifier = nn.Linear(D, num_classes).apply(initialize)
-        self.object_prior = None if config.ogl_alpha is None else ObjectPrior()
-        self.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
+        # Nothing but their start tells free queries apart.
+        std = max(config.token_init_std, 0.02 if config.source_vectors == "grouped_queries" else 0.0)
+        self.class_tokens = nn.Parameter(std * torch.randn(num_classes, D))
+        self.visual_branch = ClassVectors(config, num_classes, config.visual_eps_or_default)
+        self.audio_branch = ClassVectors(config, num_classes, config.audio_eps)
+        # The class constraint is one of class tokens: free queries have none.
+        self.token_classifier = (
+            nn.Linear(D, num_classes).apply(initialize) if config.source_vectors != "grouped_queries" else None
+        )
+        self.complete()
 
     def hear(self, mixture: Tensor) -> Vectors:
-        """What is heard in mixtures [B, T]."""
-        return self._vectors(self.audio_encoder(self.spectrum(mixture)), self.audio_branch)
+        """Vectors of what is heard in mixtures [B, T]."""
+        return self.audio_branch(self.sounds(mixture), self.class_tokens)
 
     def see(self, pictures: Tensor, view: View) -> Vectors:
-        """What is seen in the views of pictures uint8 [B, K, H, W, 3]."""
+        """Vectors of what is seen in the views of pictures uint8 [B, K, H, W, 3]."""
         views = views_of(pictures, view)
-        seen = self._vectors(self.visual_encoder(views.flatten(0, 1)), self.visual_branch)
-        return seen.unflatten((views.shape[0], views.shape[1]))
-
-    def _vectors(self, features: Tensor, branch: ClassVectors | None) -> Vectors:
-        if branch is None or self.class_tokens is None:
-            return Vectors(features=features)
-        return branch(features, self.class_tokens)
+        seen = self.visual_branch(self.visual_encoder(views.flatten(0, 1)), self.class_tokens)
+        return seen.unflatten(views.shape[:2])
 
     def compared(self, heard: Vectors, seen: Vectors, class_ids: Tensor) -> tuple[Tensor, Tensor]:
-        """What the sounds of sources [B, N] are [B, N, D], and the locations that they are compared with [B, N, P, D].
+        """Sounds [B, N, D] of the sources [B, N], and the locations [B, N, P, D] that they are compared with.
 
         Of NO_CLASS both mean nothing.
         """
         locations = seen.features[:, view_of(class_ids, seen.features)]
-        if heard.classes is None:
-            return heard.features.expand(-1, class_ids.shape[1], -1), locations
-        sounds = at_least_float32(_of_classes(heard.classes, class_ids))
+        sounds = at_least_float32(of_classes(heard.classes, class_ids))
         if self.config.localization_loss == "code":
             return sounds, locations
         return unit(sounds), unit(locations * self._gate(self.gathered(seen, class_ids))[:, :, None])
@@ -324,53 +229,45 @@ class AVGN(nn.Module):
 
     def gathered(self, seen: Vectors, class_ids: Tensor) -> Tensor:
         """g^v [B, N, D] of the named classes [B, N], each of its source's view."""
-        assert seen.classes is not None
-        return _of_classes(seen.classes, class_ids, view_of(class_ids, seen.features))
+        return of_classes(seen.classes, class_ids, view_of(class_ids, seen.features))
 
     def forward(self, batch: MixtureBatch) -> dict[str, Tensor]:
         """Losses (AVGN eq. 9-11): localization, tokens, and presence of what is heard and of what is seen."""
         assert batch.pictures is not None
         config = self.config
         heard, seen = self.hear(superpose(batch)), self.see(batch.pictures[:, :, 0], config.view)
-        class_ids, present = batch.class_ids, batch.present
-        if heard.classes is None and seen.features.shape[1] == 1:  # one sound, one picture
-            class_ids, present = class_ids[:, :1], present[:, :1]
-        sounds, locations = self.compared(heard, seen, class_ids)
-        gates = None
-        if config.negative_gate == "asked" and seen.classes is not None:
-            views = view_of(class_ids, seen.features)
-            locations, gates = seen.features[:, views], self._gate(seen.classes)[:, views]
-        losses = {
-            "localization": audio_visual_contrast(
-                sounds,
-                locations,
-                present,
-                config.temperature,
-                class_ids=class_ids,
-                mask_same_class=config.mask_same_class,
-                gates=gates,
-            )
-        }
+        losses = {"localization": self._localization_loss(batch, heard, seen)}
         total = config.localization_loss_weight * losses["localization"]
-        scale = 1 if config.group_reduction == "mean" else self.num_classes
         if self.token_classifier is not None:
-            token_logits = at_least_float32(self.token_classifier(self.class_tokens))
-            token_ids = torch.arange(self.num_classes, device=token_logits.device)
-            losses["token"] = F.cross_entropy(token_logits, token_ids) * scale
+            losses["token"] = token_loss(self.token_classifier(self.class_tokens), config.group_reduction)
             total = total + config.token_loss_weight * losses["token"]
-        for name, found in (("presence", heard), ("visual_presence", seen)):
-            if found.presence_logits is not None:
-                labels = self._labels(batch, found.presence_logits).to(found.presence_logits.dtype)
-                losses[name] = F.binary_cross_entropy_with_logits(found.presence_logits, labels) * scale
-                total = total + config.presence_loss_weight * losses[name]
+        for name, vectors in (("presence", heard), ("visual_presence", seen)):
+            logits = vectors.presence_logits
+            losses[name] = presence_loss(logits, self._truth(batch, logits), config.group_reduction)
+            total = total + config.presence_loss_weight * losses[name]
         return {**losses, "total": total}
 
-    def _labels(self, batch: MixtureBatch, logits: Tensor) -> Tensor:
+    def _localization_loss(self, batch: MixtureBatch, heard: Vectors, seen: Vectors) -> Tensor:
+        config, gates = self.config, None
+        sounds, locations = self.compared(heard, seen, batch.class_ids)
+        if config.negative_gate == "asked":
+            views = view_of(batch.class_ids, seen.features)
+            locations, gates = seen.features[:, views], self._gate(seen.classes)[:, views]
+        return audio_visual_contrast(
+            sounds,
+            locations,
+            batch.present,
+            config.temperature,
+            class_ids=batch.class_ids,
+            mask_same_class=config.mask_same_class,
+            gates=gates,
+        )
+
+    def _truth(self, batch: MixtureBatch, logits: Tensor) -> Tensor:
         """y, bool, of the form of presence logits: the classes of all sources [B, C] or [B, 1, C], or the class that
         each of several views shows [B, V, C]."""
         if logits.ndim == 3 and logits.shape[1] > 1:
-            own, there = batch.class_ids[..., None], batch.present[..., None]
-            return classes_among(own.flatten(0, 1), there.flatten(0, 1), self.num_classes).view(logits.shape)
+            return classes_among(batch.class_ids[..., None], batch.present[..., None], self.num_classes)
         return classes_among(batch.class_ids, batch.present, self.num_classes).view(logits.shape)
 
     @torch.no_grad()
@@ -379,12 +276,12 @@ class AVGN(nn.Module):
         counts = {}
         if self.token_classifier is not None:
             counts["token"] = token_counts(self.token_classifier(self.class_tokens))
-        if self.config.has_classes and batch is not None:
+        if batch is not None:
             assert batch.pictures is not None
             seen = self.see(batch.pictures[:, :, 0], self.config.view)
-            for name, found in (("presence", self.hear(superpose(batch))), ("visual_presence", seen)):
-                assert found.presence_logits is not None
-                counts[name] = confusion_counts(found.presence_logits > 0, self._labels(batch, found.presence_logits))
+            for name, vectors in (("presence", self.hear(superpose(batch))), ("visual_presence", seen)):
+                logits = vectors.presence_logits
+                counts[name] = confusion_counts(logits > 0, self._truth(batch, logits))
         return counts
 
     @torch.no_grad()
@@ -398,44 +295,41 @@ class AVGN(nn.Module):
         """
         pictures, class_ids = query.shown[:, :, 0], query.named
         heard = self.hear(mixture)
-        views = view_names(pictures, self.config.view)
+        view, *others = views = view_names(pictures, self.config.view)
         seen = {view: self.see(pictures, view) for view in views}
-        height = pictures.shape[2]
-        found = {view: self._localization(heard, seen[view], class_ids, height) for view in views}
-        own, alternatives = found.pop(views[0]), dict(found)
-        if self.object_prior is not None and self.config.ogl_alpha is not None:
-            shown = views_of(pictures, views[0])
-            blended = self.object_prior.blend(own.maps, shown, class_ids, self.config.ogl_alpha)
-            alternatives[WITH_OBJECT_PRIOR] = replace(own, maps=blended)
-        if heard.presence_logits is None:
-            return replace(own, alternatives=alternatives)
+        own = self._localization(heard, seen[view], class_ids, pictures)
+        alternatives = {other: self._localization(heard, seen[other], class_ids, pictures) for other in others}
+        alternatives |= self.with_object_prior(own, pictures, view)
         presence = heard.presence_logits.sigmoid()
         if "wide" in seen:
             predicted = most_probable(presence, (class_ids >= 0).sum(dim=1), class_ids.shape[1])
-            alternatives[PREDICTED_CLASSES] = self._localization(heard, seen["wide"], predicted, height)
-        sights = seen[views[0]]
-        assert sights.presence_logits is not None and heard.classes is not None
+            alternatives[PREDICTED_CLASSES] = self._localization(heard, seen["wide"], predicted, pictures)
         intermediates = {
             "presence": presence,
-            "visual_presence": sights.presence_logits.sigmoid().amax(dim=1),
-            "audio_vectors": _of_classes(heard.classes, class_ids),
-            "visual_vectors": self.gathered(sights, class_ids),
+            "visual_presence": seen[view].presence_logits.sigmoid().amax(dim=1),
+            "audio_vectors": of_classes(heard.classes, class_ids),
+            "visual_vectors": self.gathered(seen[view], class_ids),
         }
-        if sights.assignment is not None:
-            intermediates["assignment"] = sights.assignment
+        if (assignment := seen[view].assignment) is not None:
+            intermediates["assignment"] = assignment
         return replace(own, alternatives=alternatives, intermediates=intermediates)
 
-    def _localization(self, heard: Vectors, seen: Vectors, class_ids: Tensor, height: int) -> Localization:
+    def _localization(self, heard: Vectors, seen: Vectors, class_ids: Tensor, pictures: Tensor) -> Localization:
         sounds, locations = self.compared(heard, seen, class_ids)
         similarity = torch.einsum("bnd,bnpd->bnp", sounds, locations)
-        if self.config.localization_loss == "code" and self.config.has_classes:
+        if self.config.localization_loss == "code":
             similarity = similarity / self.config.temperature
-        named = class_ids if self.config.has_classes else torch.full_like(class_ids, NO_CLASS)
-        return Localization(maps=to_pictures(similarity, height, self.visual_encoder.resnet.stride), class_ids=named)
+        return Localization(maps=self.maps(similarity, pictures), class_ids=class_ids)
 
 
-def _of_classes(vectors: Tensor, class_ids: Tensor, views: Tensor | None = None) -> Tensor:
-    """[B, N, D] of the vectors of all classes [B, C, D], or [B, V, C, D] and the view of each source [N]."""
-    rows = torch.arange(len(class_ids), device=class_ids.device)[:, None]
-    chosen = class_ids.clamp(min=0)
-    return vectors[rows, chosen] if views is None else vectors[rows, views, chosen]
+class PooledAVGN(SingleMapLocalizer):
+    """The row of Table 3 without tokens and grouping: a `cocktail.types.Localizer` with one map for all classes."""
+
+    def __init__(self, config: AVGNConfig) -> None:
+        super().__init__(config)
+        self.config = config
+
+    def forward(self, batch: MixtureBatch) -> dict[str, Tensor]:
+        """Loss: localization, by the sound's own vector and the bare locations."""
+        loss = audio_visual_contrast(*self.pairs(batch), self.config.temperature)
+        return {"localization": loss, "total": self.config.localization_loss_weight * loss}

@@ -11,50 +11,43 @@ P patches, D width (also the number of feature maps).
 
 from __future__ import annotations
 
-import itertools
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from cocktail.audio.masks import ideal_binary_mask, ideal_ratio_mask
 from cocktail.audio.mixing import mix
 from cocktail.audio.stft import FrontEnd, FrontEndConfig
 from cocktail.config.mixing import Mixing
 from cocktail.config.model import ModelConfig
-from cocktail.layers.classes import classes_among, most_probable
-from cocktail.layers.grouping import CategoryGrouping, GroupViTGrouping
+from cocktail.layers.class_transformer import ClassTransformer, ClassTransformerConfig, class_grouping
+from cocktail.layers.classes import PREDICTED_CLASSES, classes_among, most_probable, of_classes
 from cocktail.layers.mask_head import MaskHead
-from cocktail.layers.transformer import LiteralAttention, TransformerBlock, initialize
+from cocktail.layers.transformer import initialize
 from cocktail.layers.unet import UNet
+from cocktail.losses.class_constraint import Reduction, presence_loss, token_loss
+from cocktail.losses.mask_loss import MaskKind, ideal_masks, loudness_weights, mask_loss, pairwise_mask_loss
+from cocktail.losses.permutation import permutation_invariant_loss
 from cocktail.metrics.classification import confusion_counts, token_counts
 from cocktail.numerics.precision import at_least_float32
-from cocktail.types import NO_CLASS, MixtureBatch, Query, Separation, UsageError
+from cocktail.types import NO_CLASS, MixtureBatch, Query, Separation, require
 
 IDEAL_BINARY_MASK, IDEAL_RATIO_MASK = "ideal binary mask", "ideal ratio mask"
-SOFT_MASKS, PREDICTED_CLASSES, PREDICTED_NUMBER = "soft masks", "predicted classes", "predicted classes and number"
+SOFT_MASKS, PREDICTED_NUMBER = "soft masks", "predicted classes and number"
 ROOM_FOR_SOURCES = 4
 """Sources that a model may find in a mixture by itself, at least."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class SGNConfig(ModelConfig):
+class SGNConfig(ClassTransformerConfig, ModelConfig):
     """The paper's network; where the paper is silent, Sound of Pixels' recipe, on which its numbers rest."""
 
     width: int = 256
     """Width of patches, class tokens and source vectors, and the number of U-Net feature maps."""
     depth: int = 6
     """Transformer layers (Table IV)."""
-    attention: Literal["block", "literal"] = "block"
-    """A transformer layer is a block with heads, MLP and residuals, or eq. 3 as printed, without weights."""
-    num_heads: int = 8
-    """Attention heads a block."""
-    mlp_ratio: float = 4.0
-    """Hidden width of a block's MLP over its width."""
-    stochastic_depth: float = 0.1
-    """Probability of dropping a residual branch in training, the same in every block."""
     patch_size: int = 16
     """Side of a square patch, in rows and frames."""
     pos_embed: Literal["learned", "none"] = "learned"
@@ -62,23 +55,16 @@ class SGNConfig(ModelConfig):
     source_vectors: Literal["grouped_tokens", "tokens", "grouped_queries", "pooled_slots", "static_class"] = (
         "grouped_tokens"
     )
-    """What picks a source's mask. Rows of Table III: grouped_tokens is both, tokens only SCT (class tokens that went
-    through the transformer), grouped_queries only CAG (free queries a class that did not), pooled_slots neither (one
-    linear map of the mean patch a source, no classes). static_class is a control: a constant a class."""
+    """Vectors that pick the sources' masks. Rows of Table III: grouped_tokens is both, tokens only SCT (class tokens
+    that went through the transformer), grouped_queries only CAG (free queries a class that did not), pooled_slots
+    neither (one linear map of the mean patch a source, no classes). static_class is a control: a constant a class."""
     num_slots: int = 2
     """Sources that pooled_slots separates; nothing else reads it."""
-    grouping: Literal["paper", "groupvit"] = "paper"
-    """Eq. 4-6, or with token mixing, cross-attention and an MLP around them as in the authors' sibling system."""
-    assignment: Literal["soft", "hard"] = "soft"
-    """Each patch divides itself among the classes, or belongs to one: Gumbel noise and straight-through gradients in
-    training, the best class in testing (Table IV)."""
-    gumbel_temperature: float = 1.0
-    """Temperature of the hard assignment's gradient."""
     softmax_axis: Literal["classes", "patches"] = "classes"
-    """What eq. 5 normalises over; it does not say. Only over classes does eq. 6's denominator differ from 1."""
+    """Axis that eq. 5 normalises over; it does not say. Only over classes does eq. 6's denominator differ from 1."""
     grouping_eps: float | None = None
-    """Added to the sum of an assignment's column in eq. 6. None is 1e-6, or 1 if hard: a class without patches would
-    otherwise get gradients of 1/eps."""
+    """Constant added to the sum of an assignment's column in eq. 6. None is 1e-6, or 1 if hard: a class without patches
+    would otherwise get gradients of 1/eps."""
     unet_width: int = 64
     """Channels of the U-Net's first level; the deepest has eight times as many."""
     unet_depth: int = 7
@@ -87,13 +73,12 @@ class SGNConfig(ModelConfig):
     """Standard deviation of the U-Net's convolution weights at the start; AdamW learns faster from 0.02."""
     num_frames: int = 256
     """Frames in time that the position table covers: 1 + segment samples // hop length."""
-    masks: Literal["binary", "ratio"] = "binary"
+    masks: MaskKind = "binary"
     """Targets, and how masks are used: cut at 0.5 or as they are. Binary models are scored with soft masks, too."""
     weighted_loss: bool = True
     """Weigh the mask loss of a bin by the loudness of the mixture there, clamp(ln(1 + |W_mix|), 1e-3, 10)."""
-    group_reduction: Literal["mean", "sum"] = "mean"
-    """Reduction over the classes in eq. 7, which prints a sum; with hundreds of classes it would drown the
-    reconstruction."""
+    group_reduction: Reduction = "mean"
+    """Mean or sum over the classes in eq. 7, which prints a sum; with hundreds it would drown the reconstruction."""
     token_loss_weight: float = 1.0
     """Weight of the class constraint on the tokens."""
     presence_loss_weight: float = 1.0
@@ -101,23 +86,25 @@ class SGNConfig(ModelConfig):
     front_end: FrontEndConfig = field(default_factory=FrontEndConfig)
 
     def __post_init__(self) -> None:
-        rows, side = self.front_end.num_rows, self.patch_size
-        if rows % side or self.num_frames % side:
-            raise ValueError(f"patch_size {side} must divide the {rows} rows and the {self.num_frames} frames")
-        if rows % 2**self.unet_depth or self.num_frames % 2**self.unet_depth:
-            raise ValueError(f"unet_depth {self.unet_depth} halves {rows} rows and {self.num_frames} frames unevenly")
-        if self.assignment == "hard" and self.softmax_axis == "patches":
-            raise ValueError("a hard assignment gives each patch to a class: set softmax_axis classes")
+        rows, frames, side = self.front_end.num_rows, self.num_frames, self.patch_size
+        patches = rows % side == frames % side == 0
+        halves = rows % 2**self.unet_depth == frames % 2**self.unet_depth == 0
+        require(patches, f"patch_size {side} must divide the {rows} rows and the {frames} frames")
+        require(halves, f"unet_depth {self.unet_depth} halves {rows} rows and {frames} frames unevenly")
+        by_class = self.assignment == "soft" or self.softmax_axis == "classes"
+        require(by_class, "a hard assignment gives each patch to a class: set softmax_axis classes")
         grouping = (self.grouping, self.assignment, self.softmax_axis, self.grouping_eps)
-        if not self.groups and grouping != ("paper", "soft", "classes", None):
-            raise ValueError(
-                f"source_vectors {self.source_vectors} does no grouping: leave grouping, assignment, softmax_axis and "
-                "grouping_eps as they are"
-            )
+        require(
+            self.groups or grouping == ("paper", "soft", "classes", None),
+            f"source_vectors {self.source_vectors} does no grouping: leave grouping, assignment, softmax_axis and "
+            "grouping_eps as they are",
+        )
+        if self.source_vectors != "static_class":
+            self.require_transformer()
 
     @property
     def groups(self) -> bool:
-        """Whether patches are gathered by category-aware grouping."""
+        """True where patches are gathered by category-aware grouping."""
         return self.source_vectors in ("grouped_tokens", "grouped_queries")
 
     @property
@@ -129,10 +116,10 @@ class SGNConfig(ModelConfig):
 
     def require_mixing(self, mixing: Mixing) -> None:
         """Raise UsageError for mixtures that cannot be learned from: as `require_test_mixing`, or of one source."""
-        if mixing.fewest_sources < 2:
-            raise UsageError(
-                "a mixture of one source has nothing to separate: SGN takes --mixing.min-sources 2 or more"
-            )
+        require(
+            mixing.fewest_sources >= 2,
+            "a mixture of one source has nothing to separate: SGN takes --mixing.min-sources 2 or more",
+        )
         self.require_test_mixing(mixing)
 
     def require_test_mixing(self, mixing: Mixing) -> None:
@@ -141,25 +128,24 @@ class SGNConfig(ModelConfig):
         The number of sources must be that of the slots if there are no classes to choose by.
         """
         slots = self.source_vectors == "pooled_slots"
-        if slots and not mixing.fewest_sources == mixing.num_sources == self.num_slots:
-            raise UsageError(
-                f"pooled_slots separates model.num_slots {self.num_slots} sources, the mixtures have "
-                f"{mixing.fewest_sources} to {mixing.num_sources}: set one to fit the other"
-            )
-        if mixing.arrangement == "whole":
-            raise UsageError(
-                "whole clips are one sound, with no reference for each source, which SGN learns and is scored by: "
-                "leave --mixing.arrangement at remixed or released"
-            )
+        require(
+            not slots or mixing.fewest_sources == mixing.num_sources == self.num_slots,
+            f"pooled_slots separates model.num_slots {self.num_slots} sources, the mixtures have "
+            f"{mixing.fewest_sources} to {mixing.num_sources}: set one to fit the other",
+        )
+        require(
+            mixing.arrangement != "whole",
+            "whole clips are one sound, with no reference for each source, which SGN learns and is scored by: leave "
+            "--mixing.arrangement at remixed or released",
+        )
         if not slots:
             mixing.require_one_class("SGN")
-        segment_samples = mixing.segment_samples
-        frames = 1 + segment_samples // self.front_end.hop_length
-        if frames != self.num_frames:
-            raise UsageError(
-                f"mixing.segment_samples {segment_samples} gives {frames} frames, but model.num_frames is "
-                f"{self.num_frames}: set one to fit the other"
-            )
+        frames = 1 + mixing.segment_samples // self.front_end.hop_length
+        require(
+            frames == self.num_frames,
+            f"mixing.segment_samples {mixing.segment_samples} gives {frames} frames, but model.num_frames is "
+            f"{self.num_frames}: set one to fit the other",
+        )
 
     def build(self, num_classes: int) -> SGN:
         """The network for a list of classes, freshly initialised from torch's random state."""
@@ -172,18 +158,18 @@ SMALL_SGN = SGNConfig(width=64, depth=2, unet_width=16, conv_init_std=0.02)
 
 @dataclass(frozen=True, kw_only=True)
 class Prediction:
-    """What a pass through the network finds in mixtures before any mask is chosen; named, to be looked at."""
+    """Outcome of a pass through the network, before any mask is chosen; named, to be looked at."""
 
     features: Tensor
-    """Of the U-Net, [B, channels, R / 2, M / 2]."""
+    """Feature maps of the U-Net, [B, channels, R / 2, M / 2]."""
     vectors: Tensor
-    """g [B, C, D]: one a class, or one a slot."""
+    """Vectors g [B, C, D], one a class, or one a slot."""
     presence_logits: Tensor | None
-    """[B, C]: is the class in the mixture?"""
+    """Logits [B, C] of each class being in the mixture."""
     tokens: Tensor | None
     """Class tokens behind the transformer [B, C, D], before the grouping."""
     assignment: Tensor | None
-    """[B, P, C]: each patch's division among the classes."""
+    """Division [B, P, C] of each patch among the classes."""
 
 
 class SourceVectors(nn.Module):
@@ -197,50 +183,31 @@ class SourceVectors(nn.Module):
         if self.kind != "static_class":
             self.patch_embedding = nn.Conv2d(1, D, config.patch_size, stride=config.patch_size)
             self.position = nn.Parameter(torch.zeros(num_patches, D)) if config.pos_embed == "learned" else None
-            self.layers = nn.ModuleList(
-                TransformerBlock(D, config.num_heads, config.mlp_ratio, config.stochastic_depth)
-                if config.attention == "block"
-                else LiteralAttention()
-                for _ in range(config.depth)
-            )
+            self.layers = ClassTransformer(config)
         if self.kind == "pooled_slots":
             self.slots = nn.Linear(D, config.num_slots * D).apply(initialize)
         else:
             self.class_tokens = nn.Parameter(nn.init.trunc_normal_(torch.empty(num_classes, D), std=0.02))
-        if config.groups:
-            settings = {
-                "eps": config.eps,
-                "assignment": config.assignment,
-                "axis": config.softmax_axis,
-                "temperature": config.gumbel_temperature,
-            }
-            self.grouping = (
-                CategoryGrouping(D, **settings)
-                if config.grouping == "paper"
-                else GroupViTGrouping(
-                    D, num_classes, num_heads=config.num_heads, mlp_ratio=config.mlp_ratio, **settings
-                )
-            )
+        groups = config.groups
+        self.grouping = class_grouping(config, num_classes, config.eps, config.softmax_axis) if groups else None
 
     def forward(self, spectrogram: Tensor) -> tuple[Tensor, Tensor | None, Tensor | None]:
-        """(vectors, tokens behind the transformer, assignment), the latter two where there are any."""
+        """Vectors, tokens behind the transformer, and assignment, the latter two where there are any."""
         if self.kind == "static_class":
             return self.class_tokens.expand(len(spectrogram), -1, -1), None, None
         x = self.patch_embedding(spectrogram).flatten(2).transpose(1, 2)
-        P = x.shape[1]
         if self.position is not None:
             x = x + self.position
-        in_transformer = self.kind in ("grouped_tokens", "tokens")
-        if in_transformer:
-            x = torch.cat([x, self.class_tokens.expand(len(x), -1, -1).to(x.dtype)], dim=1)
-        for layer in self.layers:
-            x = layer(x)
         if self.kind == "pooled_slots":
-            return self.slots(x.mean(dim=1)).unflatten(1, (-1, x.shape[-1])), None, None
-        tokens = x[:, P:] if in_transformer else self.class_tokens.expand(len(x), -1, -1)
-        if self.kind == "tokens":
+            return self.slots(self.layers(x).mean(dim=1)).unflatten(1, (-1, x.shape[-1])), None, None
+        tokens = self.class_tokens.expand(len(x), -1, -1)
+        if self.kind in ("grouped_tokens", "tokens"):
+            x, tokens = self.layers.with_tokens(x, tokens)
+        else:
+            x = self.layers(x)
+        if self.grouping is None:
             return tokens, tokens, None
-        vectors, assignment = self.grouping(x[:, :P], tokens)
+        vectors, assignment = self.grouping(x, tokens)
         return vectors, tokens, assignment
 
 
@@ -255,18 +222,17 @@ class SGN(nn.Module):
         self.front_end = FrontEnd(config.front_end)
         self.branch = SourceVectors(config, num_classes)
         # The class constraint is one of class tokens, presence is heard: queries have no constraint, constants no ears.
-        self.token_classifier = (
-            nn.Linear(D, num_classes).apply(initialize) if kind in ("grouped_tokens", "tokens") else None
-        )
-        self.presence_head = (
-            nn.Linear(D, 1).apply(initialize) if kind in ("grouped_tokens", "tokens", "grouped_queries") else None
-        )
+        self.token_classifier = self.presence_head = None
+        if kind in ("grouped_tokens", "tokens"):
+            self.token_classifier = nn.Linear(D, num_classes).apply(initialize)
+        if kind in ("grouped_tokens", "tokens", "grouped_queries"):
+            self.presence_head = nn.Linear(D, 1).apply(initialize)
         self.unet = UNet(config.unet_width, config.unet_depth, config.conv_init_std)
         self.mask_head = MaskHead(self.unet.out_channels, D, config.conv_init_std)
         self.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
 
     def predict(self, magnitude: Tensor) -> Prediction:
-        """What there is in mixtures of log-frequency magnitudes [B, 1, R, M]."""
+        """Pass log-frequency magnitudes [B, 1, R, M] of mixtures through the network."""
         spectrogram = _to_spectrogram(magnitude)
         vectors, tokens, assignment = self.branch(spectrogram)
         return Prediction(
@@ -282,58 +248,46 @@ class SGN(nn.Module):
         return at_least_float32(self.mask_head(prediction.features, self.select(prediction, class_ids)))
 
     def select(self, prediction: Prediction, class_ids: Tensor) -> Tensor:
-        """g [B, N, D] of the named classes, or of the slots one after the other."""
+        """Vectors g [B, N, D] of the named classes, or of the slots one after the other."""
         if self.config.source_vectors == "pooled_slots":
             return prediction.vectors
-        rows = torch.arange(len(class_ids), device=class_ids.device)[:, None]
-        return prediction.vectors[rows, class_ids.clamp(min=0)]
+        return of_classes(prediction.vectors, class_ids)
 
     def forward(self, batch: MixtureBatch) -> dict[str, Tensor]:
         """Losses (SGN eq. 7-9): reconstruction (mean over bins, sum over sources), tokens and presence.
 
         Mixtures may have different numbers of sources. Slots take sources in the order of the least loss.
         """
-        with torch.no_grad():
-            magnitude, targets = self._targets(batch)
-            weights = torch.log1p(magnitude).clamp(1e-3, 10.0) if self.config.weighted_loss else None
+        config = self.config
+        magnitude, targets = self._targets(batch)
+        weights = loudness_weights(magnitude) if config.weighted_loss else None
         prediction = self.predict(magnitude)
         logits = self.mask_logits(prediction, batch.class_ids)
-
-        def mask_loss(logits: Tensor, targets: Tensor) -> Tensor:
-            bins = F.binary_cross_entropy_with_logits(logits, targets, weight=weights, reduction="none")
-            return bins.mean(dim=(2, 3))
-
-        if self.config.source_vectors == "pooled_slots":
-            N = logits.shape[1]
-            pairs = torch.stack([mask_loss(logits, targets[:, [n]].expand_as(logits)) for n in range(N)], dim=2)
-            orders = [pairs[:, range(N), order].sum(dim=1) for order in itertools.permutations(range(N))]
-            losses = {"reconstruction": torch.stack(orders).amin(dim=0).mean()}
+        if config.source_vectors == "pooled_slots":
+            reconstruction = permutation_invariant_loss(pairwise_mask_loss(logits, targets, weights))
         else:
-            losses = {"reconstruction": (mask_loss(logits, targets) * batch.present).sum(dim=1).mean()}
+            reconstruction = (mask_loss(logits, targets, weights) * batch.present).sum(dim=1)
+        losses = {"reconstruction": reconstruction.mean()}
         total = losses["reconstruction"]
-        scale = 1 if self.config.group_reduction == "mean" else self.num_classes
         if self.token_classifier is not None:
-            token_logits = at_least_float32(self.token_classifier(self.branch.class_tokens))
-            token_ids = torch.arange(self.num_classes, device=token_logits.device)
-            losses["token"] = F.cross_entropy(token_logits, token_ids) * scale
-            total = total + self.config.token_loss_weight * losses["token"]
+            losses["token"] = token_loss(self.token_classifier(self.branch.class_tokens), config.group_reduction)
+            total = total + config.token_loss_weight * losses["token"]
         if prediction.presence_logits is not None:
-            presence_logits = at_least_float32(prediction.presence_logits)
-            heard = self._heard(batch).to(presence_logits.dtype)
-            losses["presence"] = F.binary_cross_entropy_with_logits(presence_logits, heard) * scale
-            total = total + self.config.presence_loss_weight * losses["presence"]
+            heard = self._heard(batch)
+            losses["presence"] = presence_loss(prediction.presence_logits, heard, config.group_reduction)
+            total = total + config.presence_loss_weight * losses["presence"]
         return {**losses, "total": total}
 
+    @torch.no_grad()
     def _targets(self, batch: MixtureBatch) -> tuple[Tensor, Tensor]:
         """The mixtures' log-frequency magnitudes [B, 1, R, M] and the masks to learn [B, N, R, M]."""
         mixture, references = mix(batch)
         magnitudes = self.front_end.stft(torch.cat([mixture[:, None], references], dim=1)).abs()
         magnitudes = self.front_end.warp(magnitudes)
-        ideal = ideal_binary_mask if self.config.masks == "binary" else ideal_ratio_mask
-        return magnitudes[:, :1], ideal(magnitudes[:, 1:], magnitudes[:, :1])
+        return magnitudes[:, :1], ideal_masks(magnitudes[:, 1:], magnitudes[:, :1], self.config.masks)
 
     def _heard(self, batch: MixtureBatch) -> Tensor:
-        """y, bool [B, C]: which classes are in the mixtures."""
+        """Truth y, bool [B, C]: which classes are in the mixtures."""
         return classes_among(batch.class_ids, batch.present, self.num_classes)
 
     @torch.no_grad()
@@ -344,8 +298,8 @@ class SGN(nn.Module):
             counts["token"] = token_counts(self.token_classifier(self.branch.class_tokens))
         if self.presence_head is not None and batch is not None:
             magnitude = self.front_end.warp(self.front_end.stft(mix(batch)[0]).abs())[:, None]
-            vectors, _, _ = self.branch(_to_spectrogram(magnitude))
-            counts["presence"] = confusion_counts(self.presence_head(vectors).squeeze(-1) > 0, self._heard(batch))
+            logits = self.presence_head(self.branch(_to_spectrogram(magnitude))[0]).squeeze(-1)
+            counts["presence"] = confusion_counts(logits > 0, self._heard(batch))
         return counts
 
     @torch.no_grad()
@@ -356,48 +310,37 @@ class SGN(nn.Module):
         """
         class_ids = query.named
         if self.config.source_vectors == "pooled_slots":
-            if class_ids.shape[1] != self.config.num_slots or (class_ids < 0).any():
-                raise UsageError(
-                    f"pooled_slots separates {self.config.num_slots} sources, no other number: test it on such mixtures"
-                )
+            require(
+                class_ids.shape[1] == self.config.num_slots and bool((class_ids >= 0).all()),
+                f"pooled_slots separates {self.config.num_slots} sources, no other number: test it on such mixtures",
+            )
             class_ids = torch.full_like(class_ids, NO_CLASS)
         transform = self.front_end.stft(mixture)
         prediction = self.predict(self.front_end.warp(transform.abs())[:, None])
-        masks = self._masks(prediction, class_ids)
-        binary = self.config.masks == "binary"
+        own = self._reading(transform, prediction, class_ids)
         alternatives = {}
-        if binary:
-            soft = self.front_end.apply_soft_mask(transform, masks)
-            alternatives[SOFT_MASKS] = Separation(estimates=soft, masks=masks, class_ids=class_ids)
-        apply = self.front_end.apply_binary_mask if binary else self.front_end.apply_soft_mask
+        if self.config.masks == "binary" and own.masks is not None:
+            alternatives[SOFT_MASKS] = replace(own, estimates=self.front_end.apply_soft_mask(transform, own.masks))
         intermediates = {"vectors": prediction.vectors, "source_vectors": self.select(prediction, class_ids)}
-        if prediction.tokens is not None:
-            intermediates["tokens"] = prediction.tokens
-        if prediction.assignment is not None:
-            intermediates["assignment"] = prediction.assignment
+        for name in ("tokens", "assignment"):
+            if (value := getattr(prediction, name)) is not None:
+                intermediates[name] = value
         if prediction.presence_logits is not None:
-            presence = prediction.presence_logits.float().sigmoid()
-            intermediates["presence"] = presence
-            for name, found in (
-                (PREDICTED_CLASSES, most_probable(presence, (class_ids >= 0).sum(dim=1), class_ids.shape[1])),
-                (PREDICTED_NUMBER, most_probable(presence, None, max(class_ids.shape[1], ROOM_FOR_SOURCES))),
-            ):
-                found_masks = self._masks(prediction, found)
-                estimates = apply(transform, found_masks)
-                alternatives[name] = Separation(estimates=estimates, masks=found_masks, class_ids=found)
-        return Separation(
-            estimates=apply(transform, masks),
-            masks=masks,
-            class_ids=class_ids,
-            intermediates=intermediates,
-            alternatives=alternatives,
-        )
+            presence = intermediates["presence"] = prediction.presence_logits.float().sigmoid()
+            as_many = most_probable(presence, (class_ids >= 0).sum(dim=1), class_ids.shape[1])
+            any_number = most_probable(presence, None, max(class_ids.shape[1], ROOM_FOR_SOURCES))
+            for name, predicted in ((PREDICTED_CLASSES, as_many), (PREDICTED_NUMBER, any_number)):
+                alternatives[name] = self._reading(transform, prediction, predicted)
+        return replace(own, intermediates=intermediates, alternatives=alternatives)
 
-    def _masks(self, prediction: Prediction, class_ids: Tensor) -> Tensor:
-        """Masks [B, N, R, M]; zeros for NO_CLASS, where classes choose."""
+    def _reading(self, transform: Tensor, prediction: Prediction, class_ids: Tensor) -> Separation:
+        """The separation into classes [B, N]; masks are zeros for NO_CLASS, where classes choose."""
         masks = self.mask_logits(prediction, class_ids).sigmoid()
-        chosen = self.config.source_vectors == "pooled_slots"
-        return masks if chosen else masks * (class_ids >= 0)[..., None, None]
+        if self.config.source_vectors != "pooled_slots":
+            masks = masks * (class_ids >= 0)[..., None, None]
+        binary = self.config.masks == "binary"
+        apply = self.front_end.apply_binary_mask if binary else self.front_end.apply_soft_mask
+        return Separation(estimates=apply(transform, masks), masks=masks, class_ids=class_ids)
 
     @torch.no_grad()
     def oracle(self, mixture: Tensor, references: Tensor) -> dict[str, Separation]:

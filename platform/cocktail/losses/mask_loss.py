@@ -1,0 +1,41 @@
+"""Losses of masks: ideal masks of the references as targets, and the distance of the predicted ones from them.
+
+Magnitudes and masks are on one grid. Shape letters: B batch, N sources, R rows, M frames.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from cocktail.audio.masks import ideal_binary_mask, ideal_ratio_mask
+
+MaskKind = Literal["binary", "ratio"]
+
+
+def ideal_masks(sources: Tensor, mixture: Tensor, kind: MaskKind) -> Tensor:
+    """The masks [B, N, R, M] to learn, of magnitudes [B, N, R, M] of sources and [B, 1, R, M] of their mixture."""
+    return ideal_binary_mask(sources, mixture) if kind == "binary" else ideal_ratio_mask(sources, mixture)
+
+
+def loudness_weights(mixture: Tensor) -> Tensor:
+    """Weights of bins by the mixture's magnitude there, clamp(ln(1 + |W|), 1e-3, 10), as Sound of Pixels has them."""
+    return torch.log1p(mixture).clamp(1e-3, 10.0)
+
+
+def mask_loss(logits: Tensor, targets: Tensor, weights: Tensor | None = None) -> Tensor:
+    """The cross-entropy [B, N] of mask logits [B, N, R, M] with targets in [0, 1], the mean over bins.
+
+    Given `weights` [B, 1, R, M], bins are weighed by them; the mean still divides by the number of bins.
+    """
+    bins = F.binary_cross_entropy_with_logits(logits, targets, weight=weights, reduction="none")
+    return bins.mean(dim=(2, 3))
+
+
+def pairwise_mask_loss(logits: Tensor, targets: Tensor, weights: Tensor | None = None) -> Tensor:
+    """`mask_loss` [B, N, N] of each mask with each target, masks along the second axis and targets along the third."""
+    each = [mask_loss(logits, target.expand_as(logits), weights) for target in targets.split(1, dim=1)]
+    return torch.stack(each, dim=2)
