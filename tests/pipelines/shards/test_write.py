@@ -244,7 +244,7 @@ def test_the_sidecar_is_written_after_the_tar(index, tmp_path, monkeypatch):
             raise KeyboardInterrupt
         write_atomic(location, data)
 
-    monkeypatch.setattr("pipelines.shards.write_atomic", die_at_the_sidecar)
+    monkeypatch.setattr("pipelines.shards.write.write_atomic", die_at_the_sidecar)
     with pytest.raises(KeyboardInterrupt):
         write_shard(row, SETTINGS, str(tmp_path))
     assert [path.name for path in tmp_path.iterdir()] == [row["shard"] + ".tar"]
@@ -262,7 +262,7 @@ def test_a_mended_shard_whose_writer_was_killed_counts_as_written_for_no_plan(in
     def die(location, data):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("pipelines.shards.write_atomic", die)
+    monkeypatch.setattr("pipelines.shards.write.write_atomic", die)
     with pytest.raises(KeyboardInterrupt):
         write_shard(mended, SETTINGS, str(tmp_path))
     assert [path.name for path in tmp_path.iterdir()] == [f"{shard}.tar"]
