@@ -27,9 +27,9 @@ class Evaluation:
     fewer. Of those that are given (official pairs, whole released mixtures, single sources, whole clips, annotated
     pictures) at most so many are taken, and all with None."""
     pairs: Literal["drawn", "official"] = "drawn"
-    """Where pairs of sources come from: drawn, or as the data set's own test list has them (VGGSound-Duet)."""
+    """Origin of pairs of sources: drawn, or official, those of the data set's own test list (VGGSound-Duet)."""
     whole_groups: bool = False
-    """Test released mixtures whole, those with as many sources as asked for (FUSS); otherwise draw sources of each
+    """Test the released mixtures that have as many sources as asked for, whole (FUSS); otherwise draw sources of each
     (stems of MUSDB18)."""
     crop: Literal["middle", "random", "annotated"] = "middle"
     """Place where test clips are cut. A middle that is silent is replaced by the loudest second. Annotated cuts single
@@ -41,22 +41,22 @@ class Evaluation:
     num_examples: int = 3
     """Mixtures of which figures and wavs are stored."""
     num_looks: int = 32
-    """Test mixtures on which training looks now and then, to see how well classes are recognised. It decides nothing."""
+    """Test mixtures on which training looks now and then how well classes are recognised. Nothing is decided by it."""
     metrics: Annotated[Literal["batched", "reference"], tyro.conf.arg(aliases=["--metrics"])] = "batched"
     """What computes SDR, SIR and SAR: our batched BSS Eval, or mir_eval, the field's reference, far slower."""
     peak_share: float = 0.5
-    """A map's pixel belongs to the object above this share of the way from its lowest value to its highest. Tables
-    have the rule of the brighter half beside this one."""
+    """Share of the way from a map's lowest value to its highest above which a pixel belongs to the object. Tables have
+    the rule of the brighter half beside this one."""
     fixed_threshold: float | None = None
-    """One value for all maps above which a pixel belongs to the object; None leaves that rule out."""
+    """Value, the same for all maps, above which a pixel belongs to the object; None leaves that rule out."""
     single_threshold: float = 0.5
-    """A map of a single source succeeds from this IoU with the object on."""
+    """IoU with the object from which on the map of a single source succeeds."""
     multi_threshold: float = 0.3
-    """The maps of several sources succeed from this mean IoU on."""
+    """Mean IoU from which on the maps of several sources succeed."""
     data: str | None = None
     """Folder or URI of other shards to test on (VGG-SS); None tests on those that are trained on."""
     seed: int = 1
-    """Seed by which test mixtures are drawn; not the training's, so that runs with other seeds share the list."""
+    """Seed of the test list's pairs; not the training's, so that runs with other seeds share the list."""
 
     def __post_init__(self) -> None:
         require(self.batch_size >= 1, f"batch_size must be at least 1, not {self.batch_size}")

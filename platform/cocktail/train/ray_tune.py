@@ -36,7 +36,7 @@ _NO_LAST_STEP = 10**9
 
 
 @dataclass(kw_only=True)
-class Trial:
+class TrialState:
     """How far a trial is."""
 
     label: str
@@ -89,13 +89,13 @@ def trials_that_fit(phases: Sequence[Sequence[Demand]], *, most: int | None = No
 
 
 def run_trials(
-    trials: Sequence[Trial],
+    trials: Sequence[TrialState],
     run_one: Callable[[str], Mapping[str, float]],
     *,
     folder: str,
     at_once: int,
     early_stopping: EarlyStopping | None,
-    on_change: Callable[[Trial], None],
+    on_change: Callable[[TrialState], None],
     on_step: Callable[[], None],
 ) -> None:
     """Run the trials that have not ended, up to `at_once` at a time, in their order.
@@ -196,7 +196,7 @@ class _Watch(Callback):
     """Keeps the trials up to date."""
 
     def __init__(
-        self, trials: Sequence[Trial], on_change: Callable[[Trial], None], on_step: Callable[[], None]
+        self, trials: Sequence[TrialState], on_change: Callable[[TrialState], None], on_step: Callable[[], None]
     ) -> None:
         self._trials = {trial.label: trial for trial in trials}
         self._on_change = on_change
