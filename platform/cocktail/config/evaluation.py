@@ -1,4 +1,4 @@
-"""What a model is tested on."""
+"""Tests of a model: their mixtures, and what is kept of them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Where and how a run runs."""
+"""Resources that a run takes: processes, GPUs, disk."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from cocktail.types import require
 
 @dataclass(frozen=True, kw_only=True)
 class Resources:
-    """Where and how a run runs. It changes nothing but rounding, batch statistics and, with a GPU, the precision."""
+    """Resources that a run takes. They change nothing but rounding, batch statistics and, with a GPU, the precision."""
 
     num_workers: int = 1
     """Training processes; with GPUs, one GPU each."""
