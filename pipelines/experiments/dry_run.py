@@ -12,7 +12,7 @@ from pipelines.experiments.planned import PlannedRun
 
 
 def tell(planned: PlannedRun) -> str:
-    """What a run would do, on what, where, for how long, by a few steps that are taken and forgotten.
+    """Text of what a run would do, on what, where, for how long, by a few steps that are taken and forgotten.
 
     Raises UsageError, with the numbers, if the cluster has no place for it.
     """

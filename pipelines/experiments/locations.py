@@ -1,4 +1,4 @@
-"""Where the things of a run are: whole paths, its folder, and what it starts from."""
+"""Places of the things of a run: whole paths, its folder, and what it starts from."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ FINISHED = "finished.json"
 
 
 def initial_folder(experiment: Experiment) -> str:
-    """Where runs keep the weights that they start from."""
+    """Folder or URI where runs keep the weights that they start from."""
     return join(experiment.output, "initial")
 
 

@@ -1,4 +1,4 @@
-"""What a run will be: its data, its mixtures, its folder, and what it needs of the cluster."""
+"""Plan of a run: its data, its mixtures, its folder, and what it needs of the cluster."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ class PlannedRun:
     """An experiment with all that follows from it, on the cluster that is connected."""
 
     experiment: Experiment
-    """With whole paths."""
+    """Settings, with whole paths."""
     tracking_uri: str
     manifest: Manifest
     test_manifest: Manifest
@@ -54,7 +54,7 @@ class PlannedRun:
     """Folder of the unfinished run of these settings, or of a new one."""
     gpus: bool
     initial: InitialWeights
-    """What the model starts from."""
+    """Weights that the model starts from."""
     untaught: tuple[str, ...]
     """Names of classes that no training clip has."""
 
@@ -177,12 +177,12 @@ class PlannedRun:
 
     @property
     def training_demands(self) -> list[Demand]:
-        """What training needs at once."""
+        """Demands of the training, all at once."""
         return training_demands(self.experiment.resources, self.gpus) if self.experiment.model.trains else []
 
     @property
     def test_demands(self) -> list[Demand]:
-        """What the evaluation after it needs at once."""
+        """Demands of the evaluation after it, all at once."""
         return test_demands(self.experiment.resources.num_workers if self.gpus else 0)
 
 
@@ -194,5 +194,5 @@ def read_batches(
 
 
 def initial_weights(experiment: Experiment, classes: Sequence[str]) -> InitialWeights:
-    """What the model starts from. Raises UsageError if that is not there, or does not fit."""
+    """Weights that the model starts from. Raises UsageError if that is not there, or does not fit."""
     return InitialWeights.find(experiment, classes, initial_folder(experiment))

@@ -22,7 +22,7 @@ from cocktail.studies.paper import PAPER_NAME, Paper
 from cocktail.tracking.outages import OutageError
 from cocktail.tracking.run import TrackedRun, default_tracking_uri
 from cocktail.train.ray_train import uses_gpus
-from cocktail.train.ray_tune import ENDED, EarlyStopping, Trial, run_trials, trials_that_fit
+from cocktail.train.ray_tune import ENDED, EarlyStopping, TrialState, run_trials, trials_that_fit
 from cocktail.types import UsageError
 from pipelines.embedded.stand_in import open_data
 from pipelines.experiments.locations import FINISHED, initial_folder, with_whole_paths
@@ -101,7 +101,7 @@ class _Sweep:
     """By label; their experiments have run names and data."""
     keys: dict[str, str]
     """Of their runs, by label (`cocktail.config.identity.run_key`)."""
-    states: list[Trial]
+    states: list[TrialState]
 
     @classmethod
     def open(
@@ -143,7 +143,7 @@ class _Sweep:
             tracked=tracked,
             planned={trial.label: trial for trial in named(trials, name)},
             keys=keys,
-            states=[Trial(label=trial.label) for trial in trials],
+            states=[TrialState(label=trial.label) for trial in trials],
         )
 
     @property
@@ -177,7 +177,7 @@ class _Sweep:
         here = {"command": " ".join(sys.argv), "ray_job": os.environ.get("RAY_JOB_ID", "none")}
         board = _Board(self.states, {label: trial.overrides for label, trial in self.planned.items()})
 
-        def on_change(state: Trial) -> None:
+        def on_change(state: TrialState) -> None:
             board.is_due = True
             if state.status in ENDED:
                 self.settle_at_once(state)
@@ -211,7 +211,7 @@ class _Sweep:
             earlier={label: child.history(metric) for label, child in self.children.items()},
         )
 
-    def settle(self, states: Sequence[Trial]) -> None:
+    def settle(self, states: Sequence[TrialState]) -> None:
         """Say in MLflow how trials stand: what was stopped could not. One that has not ended is KILLED, to go on."""
         children = self.children
         for state in states:
@@ -226,7 +226,7 @@ class _Sweep:
             if state.status != "finished":
                 child.finish("FAILED" if state.status == "failed" else "KILLED")
 
-    def settle_at_once(self, state: Trial) -> None:
+    def settle_at_once(self, state: TrialState) -> None:
         """Settle a trial while others train: an outage may neither hold these up nor end them. In the end all are."""
         seconds = min(self.tracked.wait_seconds, _AT_ONCE_SECONDS)
         try:
@@ -303,7 +303,7 @@ def recorded(tracked: TrackedRun, system: str) -> dict[str, float]:
 class _Board:
     """Shows the table of trials, when there is something new and now and then."""
 
-    def __init__(self, states: Sequence[Trial], overrides: Mapping[str, Mapping[str, Any]]) -> None:
+    def __init__(self, states: Sequence[TrialState], overrides: Mapping[str, Mapping[str, Any]]) -> None:
         self.is_due = False
         self._states = states
         self._overrides = overrides

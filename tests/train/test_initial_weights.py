@@ -184,8 +184,8 @@ def test_torchvisions_weights_are_not_asked_for_where_the_checkpoint_gives_what_
             replace(SMALL, depth=2),
             CLASSES,
             (),
-            r"the whole model of .* does not fit this model: it has no audio_branch\.layers\.1\..* and \d+ more\. Of "
-            r"the checkpoint, the parts that fit are class_tokens, visual_encoder, audio_encoder, token_classifier "
+            r"the whole model of .* does not fit this model: it has no audio_branch\.layers\.1\..* and \d+ more\. "
+            r"Of the checkpoint, the parts that fit are class_tokens, visual_encoder, audio_encoder, token_classifier "
             r"\(--start-parts\)",
         ),
         (

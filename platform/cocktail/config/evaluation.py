@@ -1,4 +1,4 @@
-"""What a model is tested on."""
+"""Tests of a model: their mixtures, and what is kept of them."""
 
 from __future__ import annotations
 
@@ -27,9 +27,9 @@ class Evaluation:
     fewer. Of those that are given (official pairs, whole released mixtures, single sources, whole clips, annotated
     pictures) at most so many are taken, and all with None."""
     pairs: Literal["drawn", "official"] = "drawn"
-    """Where pairs of sources come from: drawn, or as the data set's own test list has them (VGGSound-Duet)."""
+    """Origin of pairs of sources: drawn, or official, those of the data set's own test list (VGGSound-Duet)."""
     whole_groups: bool = False
-    """Test released mixtures whole, those with as many sources as asked for (FUSS); otherwise draw sources of each
+    """Test the released mixtures that have as many sources as asked for, whole (FUSS); otherwise draw sources of each
     (stems of MUSDB18)."""
     crop: Literal["middle", "random", "annotated"] = "middle"
     """Place where test clips are cut. A middle that is silent is replaced by the loudest second. Annotated cuts single
@@ -56,7 +56,7 @@ class Evaluation:
     data: str | None = None
     """Folder or URI of other shards to test on (VGG-SS); None tests on those that are trained on."""
     seed: int = 1
-    """Seed by which test mixtures are drawn; not the training's, so that runs with other seeds share the list."""
+    """Seed of the test list's pairs; not the training's, so that runs with other seeds share the list."""
 
     def __post_init__(self) -> None:
         require(self.batch_size >= 1, f"batch_size must be at least 1, not {self.batch_size}")

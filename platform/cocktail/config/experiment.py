@@ -35,14 +35,14 @@ class Experiment(Generic[ModelT]):
     """Everything that decides a run."""
 
     name: str
-    """Name of the MLflow experiment that the run belongs to."""
+    """MLflow experiment that the run belongs to."""
     model: ModelT
     mixing: Mixing = field(default_factory=Mixing)
     training: Training = field(default_factory=Training)
     evaluation: Evaluation = field(default_factory=Evaluation)
     resources: Resources = field(default_factory=Resources)
     seed: int = 0
-    """Seed of the initial weights, of the mixtures and of stochastic depth."""
+    """Seed of initial weights, mixtures and stochastic depth."""
     start_from: str | None = None
     """Checkpoint whose weights training starts from: its folder or URI, or that of a run, whose last or best checkpoint
     is taken, as that run was to select. None starts from random weights, or from those that the model names."""
@@ -50,14 +50,13 @@ class Experiment(Generic[ModelT]):
     """Parts of the model that are taken from start_from, by the names of their modules (unet, visual_encoder.resnet);
     the others start as they would without it. Empty takes the whole model."""
     data: str | None = None
-    """Folder or URI of the shards to train on; None is a small corpus of sampled instruments, made on first use, where
-    a job has it."""
+    """Folder or URI of shards; None is a small corpus of sampled instruments, made on first use, where a job has it."""
     output: str = field(default_factory=default_output)
     """Folder or URI for runs, checkpoints and made data (COCKTAIL_OUTPUT sets the default)."""
     tracking_uri: str | None = field(default_factory=given_tracking_uri)
     """MLflow server or database (MLFLOW_TRACKING_URI sets the default); None is mlflow.db in the output folder."""
     tracking_wait_minutes: float = 10.0
-    """Minutes that a job waits for MLflow where it has to and MLflow does not answer. Training itself never waits."""
+    """Minutes that a job waits for MLflow where it has to, while it does not answer. Training itself never waits."""
     run_name: str | None = None
     """Name of the run's folder; None derives it from the settings. A run of the same name goes on where it stood,
     a finished one is scored again."""

@@ -1,4 +1,4 @@
-"""What decides the weights of a run, and the name that it gets from that."""
+"""Identity of a run: what decides its weights, and the name that it gets from that."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a model's configuration says of it beside its settings."""
+"""Base of models' configurations: what one says of its model beside its settings."""
 
 from __future__ import annotations
 

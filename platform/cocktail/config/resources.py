@@ -1,4 +1,4 @@
-"""Where and how a run runs."""
+"""Resources that a run takes: processes, GPUs, disk."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from cocktail.types import require
 
 @dataclass(frozen=True, kw_only=True)
 class Resources:
-    """Where and how a run runs. It changes nothing but rounding, batch statistics and, with a GPU, the precision."""
+    """Resources that a run takes. They change nothing but rounding, batch statistics and, with a GPU, the precision."""
 
     num_workers: int = 1
     """Training processes; with GPUs, one GPU each."""
@@ -23,14 +23,13 @@ class Resources:
     gpu: Literal["auto", "yes", "no"] = "auto"
     """Whether to train and test on GPUs; auto does if the cluster has one."""
     executor: Literal["ray", "inline"] = "ray"
-    """What renders mixtures: a Ray Data pipeline, on any node, or the training process itself (inline)."""
+    """Place where mixtures are rendered: a Ray Data pipeline (on any node), or inline, the training process itself."""
     prefetch_batches: int = 2
     """Batches rendered ahead of the step that uses them."""
     cache_gb: float = 50.0
     """Disk space on each node for shards of an object store, in GB."""
     cache_folder: str | None = None
-    """Folder on each node for shards of an object store; None is COCKTAIL_CACHE, or one among the node's temporary
-    files."""
+    """Folder of these shards on each node; None is COCKTAIL_CACHE, or a folder among the node's temporary files."""
     max_failures: int = 3
     """Times that training goes on by itself from the last checkpoint after a worker has died."""
 

@@ -29,7 +29,7 @@ class Split:
 
     @classmethod
     def of(cls, text: str) -> Split:
-        """What `train`, `train[5%:]`, `train[:5%]` or `train[5%:10%]` say. Raises UsageError for anything else."""
+        """The split that `train`, `train[5%:]`, `train[:5%]` or `train[5%:10%]` says. Raises UsageError for others."""
         matched = _FORM.fullmatch(text)
         part = matched and cls(matched["name"], float(matched["first"] or 0) / 100, float(matched["last"] or 100) / 100)
         if not part or not 0 <= part.first < part.last <= 1:

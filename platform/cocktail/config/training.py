@@ -43,7 +43,7 @@ class Training:
     lr_drop_steps: tuple[int, ...] = ()
     """Steps after which the learning rate is multiplied by lr_drop_factor."""
     lr_drop_factor: float = 0.1
-    """Factor that the learning rate is multiplied by at each drop."""
+    """Factor of the learning rate at each drop."""
     lr_decay_every: int | None = None
     """Steps after each of which the learning rate is multiplied by lr_decay_factor, to the end of training; 1 is an
     exponential decay. None leaves this out."""
@@ -64,14 +64,14 @@ class Training:
     checkpoint_every: int = 500
     """Steps between checkpoints; the last step always writes one."""
     keep_checkpoints: int = 2
-    """Checkpoints to keep, the newest ones; older ones are deleted."""
+    """Checkpoints that are kept, the newest; older ones are deleted."""
     log_every: int = 20
     """Steps between lines in the log and points in MLflow; each checkpoint and validation is another."""
     validation_split: str | None = None
     """Split of the data set on which the loss is computed now and then (MUSIC: val; FUSS: validation), or the part that
     training leaves out, as in 'train[:5%]'. Not the test split. None leaves validation out."""
     validation_mixtures: int = 64
-    """Mixtures of the validation split on which the loss is computed, always the same."""
+    """Mixtures that the validation loss is computed on, always the same."""
     validate_every: int | None = None
     """Steps between validations; None validates after each epoch."""
     patience: int | None = None

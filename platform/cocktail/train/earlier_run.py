@@ -84,7 +84,7 @@ def weights_hash(weights: Weights) -> str:
 
 
 def parts_text(parts: Sequence[str]) -> str:
-    """What is taken of a model, for people."""
+    """Names of what is taken of a model, for people."""
     return ", ".join(parts) if parts else "the whole model"
 
 

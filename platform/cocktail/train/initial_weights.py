@@ -63,10 +63,10 @@ class KeptWeights:
 
 @dataclass(frozen=True, kw_only=True)
 class InitialWeights:
-    """What a run starts from: random weights, and over them those of files, one after the other."""
+    """Weights that a run starts from: random ones, and over them those of files, one after the other."""
 
     description: str
-    """What it is, for people."""
+    """Names of the files and of what lies below, for people."""
     files: tuple[WeightsFile, ...] = ()
 
     @classmethod
@@ -76,7 +76,7 @@ class InitialWeights:
 
     @classmethod
     def find(cls, experiment: Experiment, classes: Sequence[str], kept: str) -> InitialWeights:
-        """What an experiment on these classes starts from, which fits its model: see `Start` and
+        """The weights that an experiment on these classes starts from, which fit its model: see `Start` and
         `Experiment.start_from`. `kept` is the folder or URI where runs keep such files.
 
         Raises UsageError if weights are not there, do not fit, or are needed and not given.
@@ -150,7 +150,7 @@ def _require_fit(start: Start, initial: InitialWeights, build: Callable[[], nn.M
 
 
 def _earlier_run(experiment: Experiment, model: nn.Module, classes: Sequence[str]) -> WeightsFile:
-    """What `Experiment.start_from` takes."""
+    """The weights that `Experiment.start_from` takes."""
     assert experiment.start_from is not None
     config = experiment.model
     checkpoint, weights = take_weights(experiment.start_from, experiment.start_parts, model, config.build, classes)

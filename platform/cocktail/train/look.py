@@ -14,9 +14,9 @@ from cocktail.train.worker import Worker, share_buffers
 from cocktail.types import Classifier, MixtureBatch
 
 FIRST_LOOKS = 256
-"""Recognition is learned early: up to this step there is a look after each power of two."""
+"""Step up to which there is a look after each power of two: recognition is learned early."""
 FIRST_STEPS = 200
-"""Up to this one, each step is followed by a look at what can be seen without a mixture."""
+"""Step up to which each is followed by a look at what can be seen without a mixture."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,7 +24,7 @@ class Look:
     """A look, now and then, at how well a `Classifier` recognises what is in held-out mixtures. It decides nothing."""
 
     batches: tuple[MixtureBatch, ...]
-    """The same every time and on every worker; each worker looks at its share."""
+    """Held-out mixtures, the same every time and on every worker; each worker looks at its share."""
     on_look: Callable[[int, dict[str, float]], None]
     """`on_look(step, scores)`, called on every rank."""
 

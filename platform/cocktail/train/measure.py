@@ -1,4 +1,4 @@
-"""What a training step takes, measured before a training is begun."""
+"""Time and memory of a training step, measured before a training is begun."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class Measured:
     checkpoint_bytes: int
     """Weights and optimizer, as a checkpoint holds them."""
     peak_bytes: int
-    """Of the GPU's memory, or of the process's own."""
+    """Most bytes in use, of the GPU's memory or else of the process's own."""
 
 
 def measure_steps(experiment: Experiment, source: BatchSource, num_classes: int, gpus: bool) -> Measured:

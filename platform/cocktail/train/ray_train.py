@@ -40,7 +40,7 @@ from cocktail.types import BatchSource, MixtureBatch, UsageError
 ReadBatches = Callable[[], tuple[MixtureBatch, ...]]
 
 _LASTING = {kind.__name__: kind for kind in (NonFiniteLossError, OutageError, UsageError)}
-"""What no restart mends, the narrower kind first. MLflow has been waited for by then."""
+"""Errors that no restart mends, the narrower kind first. MLflow has been waited for by then."""
 
 
 def uses_gpus(resources: Resources) -> bool:
@@ -65,7 +65,7 @@ class TrainingRun:
     num_classes: int
     identity: dict[str, Any]
     about: dict[str, Any]
-    """What each checkpoint carries (`cocktail.inference.trained.about`)."""
+    """Values that each checkpoint carries (`cocktail.inference.trained.about`)."""
     folder: str
     """Folder or URI of the run."""
     tracked: TrackedRun
@@ -76,7 +76,7 @@ class TrainingRun:
     validate_on: ReadBatches | None = None
     """Reads those that it validates on."""
     initial: tuple[KeptWeights, ...] = ()
-    """What the model starts from where there is no checkpoint, one over the other; random weights lie below."""
+    """Weights that the model starts from where there is no checkpoint, one over the other, and all over random ones."""
 
     @property
     def checkpoints(self) -> CheckpointStore:
@@ -178,7 +178,7 @@ class Verdict:
 
 
 def _train_here(run: TrainingRun, trials_a_node: int | None) -> None:
-    """What each training process runs. `trials_a_node` is of the sweep that this is part of, if it is."""
+    """Train in this process, one of the run's. `trials_a_node` is of the sweep that this is part of, if it is."""
     quiet_ray()
     worker = _this_worker(trials_a_node or 1)
     experiment, checkpoints, source = run.experiment, run.checkpoints, run.source

@@ -36,8 +36,8 @@ _NO_LAST_STEP = 10**9
 
 
 @dataclass(kw_only=True)
-class Trial:
-    """How far a trial is."""
+class TrialState:
+    """State of a trial: how far it is."""
 
     label: str
     status: Status = "waiting"
@@ -60,17 +60,17 @@ class EarlyStopping:
     """ASHA: at rungs of the training, the worst of the trials that came so far are stopped."""
 
     metric: str
-    """What is compared, lower is better: a metric that training reports."""
+    """Metric that is compared, lower is better: one that training reports."""
     grace_steps: int
     """The first rung, in steps; each further one is reduction_factor times the one before."""
     reduction_factor: int = 3
-    """Of the trials at a rung, one in so many goes on."""
+    """Trials at a rung of which one goes on."""
     earlier: Mapping[str, Sequence[tuple[int, float]]] = field(default_factory=dict)
-    """What trials have reported before this start, by label: (step, value), by step."""
+    """Values that trials have reported before this start, by label: (step, value), by step."""
 
 
 def trials_that_fit(phases: Sequence[Sequence[Demand]], *, most: int | None = None) -> int:
-    """How many trials run at a time: as many as the cluster holds at once, and no more than `most`.
+    """Number of trials that run at a time: as many as the cluster holds at once, and no more than `most`.
 
     `phases` are what a trial needs at once, one after the other. Raises UsageError, with the numbers, if the cluster
     does not grow and does not hold one, or not as many as asked for.
@@ -89,13 +89,13 @@ def trials_that_fit(phases: Sequence[Sequence[Demand]], *, most: int | None = No
 
 
 def run_trials(
-    trials: Sequence[Trial],
+    trials: Sequence[TrialState],
     run_one: Callable[[str], Mapping[str, float]],
     *,
     folder: str,
     at_once: int,
     early_stopping: EarlyStopping | None,
-    on_change: Callable[[Trial], None],
+    on_change: Callable[[TrialState], None],
     on_step: Callable[[], None],
 ) -> None:
     """Run the trials that have not ended, up to `at_once` at a time, in their order.
@@ -193,7 +193,7 @@ class _Watch(Callback):
     """Keeps the trials up to date."""
 
     def __init__(
-        self, trials: Sequence[Trial], on_change: Callable[[Trial], None], on_step: Callable[[], None]
+        self, trials: Sequence[TrialState], on_change: Callable[[TrialState], None], on_step: Callable[[], None]
     ) -> None:
         self._trials = {trial.label: trial for trial in trials}
         self._on_change = on_change

@@ -21,7 +21,7 @@ from cocktail.train.worker import Worker
 from cocktail.types import UsageError
 
 STEPS_LATER = 2
-"""How far the guard stays behind a GPU; so far may the host run ahead of it, too."""
+"""Steps that the guard stays behind a GPU; so far may the host run ahead of it, too."""
 
 
 class NonFiniteLossError(RuntimeError):
@@ -71,7 +71,7 @@ def _require_each_once(model: nn.Module, groups: Sequence[ParameterGroup]) -> No
 
 @dataclass(frozen=True)
 class _Seen:
-    """What a step was like: on the device until `copied`."""
+    """Losses of a step, and whether they were numbers: on the device until `copied`."""
 
     step: int
     losses: dict[str, Tensor]
@@ -190,7 +190,7 @@ class Update:
                 raise NonFiniteLossError(_describe(seen.step, everyones))
 
     def state(self) -> dict[str, Any]:
-        """What a checkpoint holds."""
+        """State of optimizers and scale, as a checkpoint holds it."""
         return {
             "optimizers": [optimizer.state_dict() for optimizer in self.optimizers],
             "scaler": self.scaler.state_dict(),

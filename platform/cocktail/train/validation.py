@@ -56,14 +56,14 @@ class Validation:
 
 @dataclass
 class BestValidation:
-    """Where the validation loss was lowest, and whether it has not fallen for `patience` validations in a row; with
-    None that never stops training."""
+    """Lowest validation loss so far, and whether it has not fallen for `patience` validations in a row; with None that
+    never stops training."""
 
     patience: int | None
     loss: float = float("inf")
     step: int | None = None
     since: int = 0
-    """Validations since then."""
+    """Validations since the lowest loss."""
 
     def update(self, loss: float, step: int) -> None:
         if loss < self.loss:
@@ -76,7 +76,7 @@ class BestValidation:
         return self.patience is not None and self.since >= self.patience
 
     def state(self) -> dict[str, Any]:
-        """What a checkpoint holds."""
+        """State as a checkpoint holds it."""
         return {"best": self.loss, "best_step": self.step, "since": self.since}
 
     def load(self, state: dict[str, Any]) -> None:
