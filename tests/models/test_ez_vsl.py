@@ -8,7 +8,7 @@ from torch.nn import functional as F
 
 from cocktail.audio.mixing import superpose
 from cocktail.layers.views import View
-from cocktail.models.ez_vsl import EZVSL, EZVSLConfig
+from cocktail.models.ez_vsl import EZVSL
 from cocktail.types import NO_CLASS, Classifier, Localization, Localizer, Query, Separator, UsageError
 from tests.made.learned_maps import assert_maps_learn_to_point, with_locations_that_see_themselves_alone
 from tests.made.shapes_and_tones import scenes
@@ -88,7 +88,7 @@ def test_settings_and_mixtures_that_it_cannot_learn_from_are_refused():
         ({"ogl_alpha": 1.5}, "ogl_alpha must be in"),
     ):
         with pytest.raises(UsageError, match=message):
-            EZVSLConfig(**change)
+            replace(SMALL, **change)
     SMALL.require_mixing(replace(MIXING, distinct_classes=False))
     with pytest.raises(UsageError, match="one number of sources"):
         SMALL.require_mixing(replace(MIXING, min_sources=1))

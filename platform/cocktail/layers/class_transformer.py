@@ -26,7 +26,7 @@ class ClassTransformerConfig:
     depth: int
     """Transformer layers."""
     attention: Literal["block", "literal"] = "block"
-    """A transformer layer is a block with heads, MLP and residuals, or as the papers print it, without weights."""
+    """Transformer layers that are blocks with heads, MLP and residuals, or as the papers print them, without weights."""
     num_heads: int = 8
     """Attention heads a block."""
     mlp_ratio: float = 4.0
@@ -37,7 +37,7 @@ class ClassTransformerConfig:
     """Grouping as the papers print it, or with token mixing, cross-attention and an MLP around it as in the authors'
     code."""
     assignment: Assignment = "soft"
-    """Each feature divides itself among the classes, or belongs to one: Gumbel noise and straight-through gradients in
+    """Division of each feature among the classes, or one class for each: Gumbel noise and straight-through gradients in
     training, the best class in testing."""
     gumbel_temperature: float = 1.0
     """Temperature of the hard assignment's gradient."""

@@ -45,15 +45,15 @@ class AVGNConfig(TowersConfig, ClassTransformerConfig):
     """Constant added to the sum of an assignment's column in eq. 8. None is 1e-6, or 1 if hard: a class without
     locations would otherwise get gradients of 1/eps."""
     audio_eps: float = 1.0
-    """Constant added there for the sound. Where that is one vector, its assignment cancels out of eq. 8 as eps goes to
-    0, and every class gathers the same; with the code's 1 the assignment acts, as a gate up to a half."""
+    """Constant added to that sum for the sound. Where a sound is one vector, its assignment cancels out of eq. 8 as eps
+    goes to 0, and every class gathers the same; with the code's 1 the assignment acts, as a gate up to a half."""
     audio_tokens: Literal["pooled", "map"] = "pooled"
-    """A sound is one vector, or one a cell of the audio encoder's map, so that there is something to group."""
+    """Vectors of a sound: one, or one a cell of the audio encoder's map, so that there is something to group."""
     localization_loss: Literal["paper", "code"] = "paper"
-    """Cosines of a class's sound with the picture gated by what its class gathered there (eq. 10); or inner products of
+    """Cosines of a class's sound with the picture gated by what the class gathered there (eq. 10); or inner products of
     its sound, not normalised, with the bare locations. Both learn in both directions, as the code does."""
     gate: Literal["product", "residual"] = "product"
-    """A location f meets what its class gathered, g, as f g (eq. 10), or as f (1 + g), which no zero in g deletes."""
+    """Gate of a location f by what its class gathered, g: f g (eq. 10), or f (1 + g), which no zero in g deletes."""
     negative_gate: Literal["own", "asked"] = "own"
     """Gate of the pictures of other mixtures, which eq. 10 leaves open: each its own source's class, by whose name
     mixtures can be recognised without looking; or the class of the sound that looks for itself there."""
@@ -157,8 +157,8 @@ class Vectors:
 
     def unflatten(self, shape: tuple[int, ...]) -> Vectors:
         """Split the first axis into several."""
-        parts = {name: None if value is None else value.unflatten(0, shape) for name, value in vars(self).items()}
-        return Vectors(**parts)
+        parts = {name: value.unflatten(0, shape) for name, value in vars(self).items() if value is not None}
+        return replace(self, **parts)
 
 
 class ClassVectors(nn.Module):
