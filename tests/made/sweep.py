@@ -12,9 +12,11 @@ import pyarrow as pa
 from cocktail.studies.scored_run import ScoredRun
 from cocktail.studies.sweep import Sweep
 from cocktail.tasks.localization.results import LOCALIZATION_RESULTS
+from cocktail.tasks.localization.rules import ScoringRules
 from cocktail.tasks.separation.results import RESULTS
 from cocktail.tasks.separation.tables import SCORES
 from cocktail.types import UsageError
+from tests.made.systems import columns_of
 
 PAPERS_PARAMS = {
     "model.depth": "6", "model.assignment": "soft", "model.source_vectors": "grouped_tokens", "seed": "0",
@@ -24,7 +26,7 @@ PAPERS_PARAMS = {
 
 @dataclass
 class MadeRun:
-    """What `cocktail.studies.sweep.Tracked` asks for."""
+    """What `cocktail.studies.trial.Tracked` asks for."""
 
     run_id: str
     name: str
@@ -69,7 +71,7 @@ def made_results(model: str, scores: Sequence[float | None]) -> pa.Table:
                 rows.append(
                     {
                         "mixture_id": f"{place:016x}",
-                        "system": system,
+                        **columns_of(system),
                         "source": source,
                         "num_sources": 2,
                         "class_id": source,
@@ -95,7 +97,7 @@ def made_localization(ious: Mapping[int, Sequence[float | None]]) -> pa.Table:
                 rows += [
                     {
                         "mixture_id": f"{number}{place:015x}",
-                        "system": system,
+                        **columns_of(system),
                         "source": source,
                         "num_sources": number,
                         "class_id": source,
@@ -107,7 +109,7 @@ def made_localization(ious: Mapping[int, Sequence[float | None]]) -> pa.Table:
                     }
                     for source in range(number)
                 ]
-    return pa.Table.from_pylist(rows, schema=LOCALIZATION_RESULTS)
+    return ScoringRules().written_to(pa.Table.from_pylist(rows, schema=LOCALIZATION_RESULTS))
 
 
 def localized_trial(
@@ -116,7 +118,6 @@ def localized_trial(
     """A trial of a model that localizes."""
     status = "finished" if ious else "failed: OutOfMemoryError"
     trial = made_trial(label, overrides, None, status=status, metrics={"loss/total": [(1, 2.0), (10, 1.0)]})
-    trial.params = {"evaluation.peak_share": "0.5", **trial.params}
     trial.results = made_localization(ious) if ious else None
     return trial
 

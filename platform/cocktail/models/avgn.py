@@ -401,7 +401,7 @@ class AVGN(nn.Module):
         own, alternatives = found.pop(views[0]), dict(found)
         if self.object_prior is not None and self.config.ogl_alpha is not None:
             shown = views_of(pictures, views[0])
-            blended = self.object_prior.blend(own.maps, shown, class_ids, self.config.ogl_alpha)
+            blended = self.object_prior.blend(own.maps, shown, own.class_ids, self.config.ogl_alpha)
             alternatives[WITH_OBJECT_PRIOR] = replace(own, maps=blended)
         if heard.presence_logits is None:
             return replace(own, alternatives=alternatives)
@@ -426,8 +426,12 @@ class AVGN(nn.Module):
         similarity = torch.einsum("bnd,bnpd->bnp", sounds, locations)
         if self.config.localization_loss == "code" and self.config.has_classes:
             similarity = similarity / self.config.temperature
-        named = class_ids if self.config.has_classes else torch.full_like(class_ids, NO_CLASS)
-        return Localization(maps=to_pictures(similarity, height, self.visual_encoder.resnet.stride), class_ids=named)
+        if not self.config.has_classes:
+            class_ids = torch.full_like(class_ids, NO_CLASS)
+            if seen.features.shape[1] == 1:  # of one view, one map serves for all that is heard
+                similarity, class_ids = similarity[:, :1], class_ids[:, :1]
+        maps = to_pictures(similarity, height, self.visual_encoder.resnet.stride)
+        return Localization(maps=maps, class_ids=class_ids)
 
 
 def _of_classes(vectors: Tensor, class_ids: Tensor, views: Tensor | None = None) -> Tensor:
