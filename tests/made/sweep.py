@@ -83,7 +83,7 @@ def made_results(model: str, scores: Sequence[float | None]) -> pa.Table:
     return pa.Table.from_pylist(rows, schema=RESULTS)
 
 
-def made_localization(ious: Mapping[int, Sequence[float | None]]) -> pa.Table:
+def made_localization(ious: Mapping[int, Sequence[float | None]], rules: ScoringRules | None = None) -> pa.Table:
     """Results by number of sources of a model, its split reading and the constant map, which has AP 0.25 and IoU 0.125.
 
     An IoU a mixture; a reading's is half of the model's; AP is half of the IoU. None has no truth.
@@ -109,16 +109,19 @@ def made_localization(ious: Mapping[int, Sequence[float | None]]) -> pa.Table:
                     }
                     for source in range(number)
                 ]
-    return ScoringRules().written_to(pa.Table.from_pylist(rows, schema=LOCALIZATION_RESULTS))
+    return (rules or ScoringRules()).written_to(pa.Table.from_pylist(rows, schema=LOCALIZATION_RESULTS))
 
 
 def localized_trial(
-    label: str, overrides: Mapping[str, Any], ious: Mapping[int, Sequence[float | None]] | None
+    label: str,
+    overrides: Mapping[str, Any],
+    ious: Mapping[int, Sequence[float | None]] | None,
+    rules: ScoringRules | None = None,
 ) -> MadeRun:
     """A trial of a model that localizes."""
     status = "finished" if ious else "failed: OutOfMemoryError"
     trial = made_trial(label, overrides, None, status=status, metrics={"loss/total": [(1, 2.0), (10, 1.0)]})
-    trial.results = made_localization(ious) if ious else None
+    trial.results = made_localization(ious, rules) if ious else None
     return trial
 
 

@@ -323,5 +323,5 @@ def test_runs_of_several_tasks_are_compared_by_the_first_that_both_have_or_the_o
     assert of_one_task(both, both) == (both[0], both[0])
     assert of_one_task(both, both, "localization") == (both[1], both[1])
     assert of_one_task(both, alone) == (both[1], alone[0])
-    with pytest.raises(UsageError, match="no results of separation of both .*maps.parquet has localization"):
+    with pytest.raises(UsageError, match=r"no results of separation of both .*maps.parquet has localization"):
         of_one_task(both, alone, "separation")
