@@ -9,11 +9,11 @@ from pathlib import Path
 from cocktail.inference.trained import load_trained
 from cocktail.report.page import PAGE_NAME
 from cocktail.studies.paper import PAPER_NAME, Paper
-from cocktail.studies.scored_run import RESULTS_NAME, ScoredRun
+from cocktail.studies.scored_run import ScoredRun, are_results
 from cocktail.studies.sweep import Sweep
 from cocktail.studies.sweep_report import report_sweep
 from cocktail.tracking.run import TrackedRun, find_run
-from pipelines.experiments.scored_runs import read_scored_mixtures, scored_run
+from pipelines.experiments.scored_runs import read_scored_mixtures, scored_runs
 
 DEFAULT_EXAMPLES = 2
 
@@ -33,7 +33,8 @@ def report(parent: TrackedRun, folder: Path, data: str | None, examples: int) ->
     """Write the report of a sweep into a folder."""
 
     def scored(trial: TrackedRun) -> ScoredRun | None:
-        return scored_run(trial, data) if RESULTS_NAME in trial.stored else None
+        """The trial's results; of several tasks those of the first, which stands for the others."""
+        return scored_runs(trial, data)[0] if any(map(are_results, trial.stored)) else None
 
     sweep = Sweep.of(parent, parent.children, scored, recorded_paper(parent))
     report_sweep(folder, sweep, examples, load_trained, read_scored_mixtures)

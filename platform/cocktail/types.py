@@ -212,10 +212,6 @@ class Separator(Protocol):
         """
         ...
 
-    def oracle(self, mixture: Tensor, references: Tensor) -> Mapping[str, Separation]:
-        """The ceilings by name: separation by ideal masks of `references` [B, N, T] on the model's own grid."""
-        ...
-
 
 @dataclass(frozen=True, kw_only=True)
 class Localization:
@@ -225,7 +221,8 @@ class Localization:
     """float32 [B, N, H, K W] over the K pictures of a mixture side by side, or [B, N, H, W] over each source's own
     picture alone; higher is likelier, on any scale."""
     class_ids: Tensor
-    """int64 [B, N]: the class that each map is of; NO_CLASS where one map serves for all that is heard."""
+    """int64 [B, N]: the class that each map is of; NO_CLASS where the model cannot say. Then a single map, [B, 1, ...],
+    serves for all that is heard; as many as there are sources are taken in the order that suits these best."""
     intermediates: Mapping[str, Tensor] = field(default_factory=dict)
     """Named tensors worth looking at, each model's own. Where a model has them, they are called `presence` [B, C] and
     `visual_presence` [B, C], the probability that each class is heard and seen, `audio_vectors` and `visual_vectors`

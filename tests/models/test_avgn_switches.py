@@ -129,7 +129,8 @@ def test_a_hard_assignment_gives_each_location_to_one_class():
 def test_without_classes_one_map_serves_all():
     model = build(source_vectors="pooled").eval()
     localization = model.localize(superpose(BATCH), Query.of(BATCH))
-    assert localization.maps[:, 0].equal(localization.maps[:, 1])
+    assert localization.maps.shape[:2] == localization.class_ids.shape == (len(BATCH), 1)
+    assert localization.alternatives["split"].maps.shape[1] == 2  # one for each picture
     assert (localization.class_ids == NO_CLASS).all()
 
 

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from cocktail.audio.ideal_masks import IDEAL_BINARY_MASK, grid_of, ideal_separations
 from cocktail.audio.mixing import mix
 from cocktail.config.mixing import Mixing
 from cocktail.layers.classes import PREDICTED_CLASSES
@@ -64,7 +65,7 @@ def observe(model: SGN) -> dict[str, Tensor]:
         "features": predict(model).features.detach(),
         "masks": separation.masks,
         "estimates": separation.estimates,
-        "ceiling": model.oracle(mixture, references)["ideal binary mask"].estimates,
+        "ceiling": ideal_separations(grid_of(model, mixture.device), mixture, references)[IDEAL_BINARY_MASK].estimates,
     }
     return seen | {
         name: separation.intermediates[name]

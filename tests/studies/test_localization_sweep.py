@@ -14,6 +14,7 @@ from cocktail.studies.sweep import Sweep, difference
 from cocktail.studies.sweep_examples import example_parts
 from cocktail.studies.sweep_report import report_sweep
 from cocktail.studies.sweep_tables import layouts
+from cocktail.tasks.localization.rules import ScoringRules
 from cocktail.types import MixtureBatch
 from pipelines.papers.avgn import AVGN
 from tests.made.left_half import LeftHalf
@@ -107,9 +108,9 @@ def test_the_papers_numbers_stand_beside_ours_in_a_table_of_each_number(text):
 
 
 def test_the_papers_numbers_keep_their_thresholds_where_ours_are_others(tmp_path):
-    overrides = {DEPTH: 3, "evaluation.single_threshold": 0.3, "evaluation.multi_threshold": 0.1}
-    trial = localized_trial("ours", {DEPTH: 3}, {1: [0.4], 2: [0.2]})
-    trial.params |= {path: str(value) for path, value in overrides.items()}
+    rules = ScoringRules(single_threshold=0.3, multi_threshold=0.1)
+    trial = localized_trial("ours", {DEPTH: 3}, {1: [0.4], 2: [0.2]}, rules)
+    trial.params[DEPTH] = "3"
     report_sweep(tmp_path, made_sweep([[DEPTH]], [trial], AVGN), 0, never, never)
     text = (tmp_path / "report.md").read_text()
     single, double = (cells(text[text.index(f"Mixtures of {number} source") :], "setting", "|") for number in (1, 2))
@@ -176,6 +177,9 @@ def test_an_example_is_an_overlay_of_both_settings_and_sounds():
 
 
 def test_trials_that_were_scored_by_other_rules_are_said(tmp_path):
-    trials = [localized_trial(str(share), {"evaluation.peak_share": share}, {1: [0.5, 0.25]}) for share in (0.1, 0.5)]
+    trials = [
+        localized_trial(str(share), {"evaluation.peak_share": share}, {1: [0.5, 0.25]}, ScoringRules(peak_share=share))
+        for share in (0.1, 0.5)
+    ]
     report_sweep(tmp_path, made_sweep([["evaluation.peak_share"]], trials, AVGN), 0, never, never)
     assert "Trials were scored by different rules" in (tmp_path / "report.md").read_text()

@@ -157,7 +157,8 @@ class SingleMapLocalizer(TwoTowers):
         def reading(view: View) -> Localization:
             locations = self.locations(pictures, view)
             similarity = self.similarity(sounds, locations[:, view_of(unnamed, locations)])
-            return Localization(maps=self.maps(similarity, pictures), class_ids=unnamed)
+            count = 1 if locations.shape[1] == 1 else similarity.shape[1]  # of one view, one map serves for all
+            return Localization(maps=self.maps(similarity[:, :count], pictures), class_ids=unnamed[:, :count])
 
         view, *others = view_names(pictures, self.view)
         own = reading(view)

@@ -5,6 +5,7 @@ Shape letters: N sources, T samples, F linear bins, R rows of a model's grid, M 
 
 from __future__ import annotations
 
+import io
 import math
 import re
 import textwrap
@@ -15,12 +16,14 @@ from typing import Any
 import numpy as np
 import soundfile
 from matplotlib.figure import Figure
+from PIL import Image
 
 RANGE_DB = 80.0
 """Distance from the mixture's loudest bin down to black."""
 WINDOW_SECONDS = 0.09
 """Window of the spectrograms, about: long enough to part the harmonics of low notes."""
 LOWEST_HZ = 50.0
+LONGEST_LABEL = 40
 NUM_ROWS = 256
 """Log-frequency rows of the spectrograms."""
 NUM_BARS = 10
@@ -225,3 +228,19 @@ def write_sounds(
         soundfile.write(folder / f"reference-{n}-{safe}.wav", references[n], sample_rate_hz, subtype="PCM_16")
         if estimates is not None:
             soundfile.write(folder / f"estimate-{n}-{safe}.wav", estimates[n], sample_rate_hz, subtype="PCM_16")
+
+
+def unmathed(text: str) -> str:
+    """A label as it is: dollars would begin a formula."""
+    return shorten(text, LONGEST_LABEL).replace("$", r"\$")
+
+
+def to_png(figure: Figure, dpi: int = 110, colours: int | None = None) -> bytes:
+    """A figure's PNG; of few colours it is a fraction of the size."""
+    data = io.BytesIO()
+    figure.savefig(data, dpi=dpi, format="png")
+    if colours is None:
+        return data.getvalue()
+    small = io.BytesIO()
+    Image.open(data).convert("RGB").quantize(colours).save(small, format="PNG", optimize=True)
+    return small.getvalue()

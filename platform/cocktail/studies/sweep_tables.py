@@ -12,8 +12,9 @@ import pyarrow as pa
 from cocktail.metrics.bootstrap import Interval
 from cocktail.report.page import Table
 from cocktail.studies.paper import Column, Paper, PaperTable
-from cocktail.studies.sweep import SEED, Setting, Summary, Sweep, difference, first_seed
-from cocktail.tasks.choice import is_control
+from cocktail.studies.sweep import Setting, Summary, Sweep, difference, first_seed
+from cocktail.studies.trial import SEED
+from cocktail.tasks.rows import CONTROL, readings_of, systems_of
 from cocktail.tasks.scores import Score, Scoreboard, ScoreGroup
 
 
@@ -66,8 +67,8 @@ def layouts(sweep: Sweep) -> list[Layout]:
             by_title[table.title] = Layout(
                 title=table.title, columns=table.columns, settings=ordered, paper=sweep.paper, table=table
             )
-    shown = [setting for layout in by_title.values() for setting in layout.settings]
-    if left := [setting for setting in sweep.settings if setting not in shown]:
+    placed = [setting for layout in by_title.values() for setting in layout.settings]
+    if left := [setting for setting in sweep.settings if setting not in placed]:
         by_title["others"] = Layout(title="other settings", columns=[], settings=left)
     return list(by_title.values())
 
@@ -115,8 +116,7 @@ def controls_of(reference: Setting, board: Scoreboard) -> list[Control]:
     """The controls among the results of the reference's first seed."""
     run = first_seed(reference).run
     assert run is not None
-    systems = [system for system in run.results["system"].unique().to_pylist() if is_control(system)]
-    return [_control(run.results, system, board) for system in systems]
+    return [_control(run.results, system, board) for system in systems_of(run.results, CONTROL)]
 
 
 def _control(results: pa.Table, system: str, board: Scoreboard) -> Control:
@@ -219,19 +219,18 @@ def reading_table(sweep: Sweep, headline: Score) -> Table | None:
 
 def _means_by_reading(setting: Setting, score: Score) -> dict[str, float]:
     """Over seeds, of those that have it."""
-    by_seed: dict[str, list[float]] = {}
+    means: dict[str, list[float]] = {}
     for trial in setting.seeds.values():
         assert trial.run is not None
-        own, board = trial.run.own_system, trial.run.board
-        for system in trial.run.results["system"].unique().to_pylist():
-            mixtures = board.mixtures(trial.run.results, system)
-            if system.startswith(f"{own}, ") and score.name in mixtures.column_names:
-                by_seed.setdefault(system.removeprefix(f"{own}, "), []).extend(_mean(mixtures[score.name]))
-    return {reading: float(np.mean(values)) for reading, values in by_seed.items() if values}
+        for system, reading in readings_of(trial.run.results).items():
+            mixtures = trial.run.board.mixtures(trial.run.results, system)
+            if score.name in mixtures.column_names:
+                means.setdefault(reading, []).extend(_mean(mixtures[score.name]))
+    return {reading: float(np.mean(values)) for reading, values in means.items() if values}
 
 
 def _mean(values: pa.ChunkedArray) -> list[float]:
-    """Of what is there; nothing if nothing is."""
+    """The mean of what is there; nothing if nothing is."""
     there = values.drop_null().to_numpy()
     return [float(there.mean())] if len(there) else []
 
@@ -242,17 +241,17 @@ def difference_table(sweep: Sweep, reference: Setting, group: ScoreGroup) -> Tab
     for setting in sweep.settings:
         if setting is reference:
             continue
-        less = difference(setting, reference, group)
+        apart = difference(setting, reference, group)
         name = "\n".join([setting.label, *_beside_its_grid(setting, reference)])
-        if less.problem:
-            rows.append([f"{name}\n{less.problem}", *("" for _ in group.scores), str(len(less.seeds)), "", ""])
+        if apart.problem:
+            rows.append([f"{name}\n{apart.problem}", *("" for _ in group.scores), str(len(apart.seeds)), "", ""])
             continue
         cells = []
         for score in group.scores:
-            interval = less.intervals.get(score.name)
+            interval = apart.intervals.get(score.name)
             lines = [] if interval is None else [score.signed(interval.mean), *format_bounds(score, interval)]
             cells.append("\n".join(lines))
-        counts = [str(len(less.seeds)), str(less.num_mixtures), f"{less.share_better:.0%}"]
+        counts = [str(len(apart.seeds)), str(apart.num_mixtures), f"{apart.share_better:.0%}"]
         rows.append([name, *cells, *counts])
     header = ["setting", *(score.title for score in group.scores), "seeds", "mixtures"]
     return Table([*header, f"above in {group.headline.title}"], rows, group.title.capitalize())
