@@ -122,8 +122,9 @@ def test_optimizer_and_scale_go_on_from_their_state_with_or_without_a_guard_that
 
 def groups_of(model: nn.Linear) -> tuple[ParameterGroup, ParameterGroup]:
     """The weight at a tenth of the rate and without decay, the bias as the training says."""
-    slow = ParameterGroup(parameters=(model.weight,), rate_factor=0.1, weight_decay=0.0)
-    return slow, ParameterGroup(parameters=(model.bias,))
+    weight, bias = model.parameters()
+    slow = ParameterGroup(parameters=(weight,), rate_factor=0.1, weight_decay=0.0)
+    return slow, ParameterGroup(parameters=(bias,))
 
 
 def test_each_group_moves_at_its_rate_with_its_decay():
@@ -142,9 +143,9 @@ def test_a_group_may_have_an_optimizer_of_its_own():
     """Adam's first step is the learning rate, whatever the gradient; SGD's is in proportion to it."""
     torch.manual_seed(0)
     model = nn.Linear(4, 1)
-    by_adam = ParameterGroup(parameters=(model.weight,), optimizer="adam")
-    settings = replace(SGD, momentum=0.0)
-    update = Update(model, settings, HERE, groups=(by_adam, ParameterGroup(parameters=(model.bias,))))
+    first, second = groups_of(model)
+    by_adam = replace(first, rate_factor=1.0, optimizer="adam")
+    update = Update(model, replace(SGD, momentum=0.0), HERE, groups=(by_adam, second))
     weight, bias = model.weight.detach().clone(), model.bias.detach().clone()
     update.backward((model.weight.sum() + model.bias.sum()) * 3)
     update.apply(1, {"total": torch.zeros(())}, ())
@@ -158,8 +159,9 @@ def test_several_optimizers_are_each_withheld_an_update_that_is_no_number():
     for _ in range(2):
         torch.manual_seed(0)
         model = nn.Linear(4, 1)
-        groups = (ParameterGroup(parameters=(model.weight,), optimizer="adamw"), groups_of(model)[1])
+        by_adamw, by_sgd = groups_of(model)
         models.append(model)
+        groups = (replace(by_adamw, optimizer="adamw"), by_sgd)
         updates.append(Update(model, SGD, HERE, groups=groups, steps_later=2))
     take_step(models[0], updates[0], 1)
     take_step(models[1], updates[1], 1)
@@ -174,11 +176,11 @@ def test_adams_decay_is_a_part_of_the_gradient_and_adamws_is_not():
     for name in ("adam", "adamw"):
         model = nn.Linear(1, 1, bias=False)
         nn.init.constant_(model.weight, 2.0)
-        update = Update(model, replace(SGD, optimizer=name, weight_decay=0.5), HERE)
+        update = Update(model, replace(SGD, optimizer=name, weight_decay=0.2), HERE)
         update.backward(model.weight.sum() * 0)
         update.apply(1, {"total": torch.zeros(())}, ())
         moved[name] = model.weight.item()
-    assert moved == pytest.approx({"adam": 2 - 0.1, "adamw": 2 - 0.1 * 0.5 * 2})
+    assert moved == pytest.approx({"adam": 2 - 0.1, "adamw": 2 - 0.1 * 0.2 * 2})
 
 
 def test_groups_and_optimizers_go_on_from_their_state():
