@@ -31,7 +31,7 @@ from tests.made.toy_shards import CLASSES, make_toy_shards
 PLAN = pa.table(
     {"mixture_id": ["a", "b", "c"], "class_id": [[0, 1], [2, 3], [4, 1]], "clip_id": [["x", "y"]] * 3},
     schema=pa.schema(
-        [("mixture_id", pa.string()), ("class_id", pa.list_(pa.int32())), ("clip_id", pa.list_("string"))]
+        [("mixture_id", pa.string()), ("class_id", pa.list_(pa.int32())), ("clip_id", pa.list_(pa.string()))]
     ),
 )
 
