@@ -106,6 +106,7 @@ def test_mlflow_loads_it_and_it_gives_the_answers_of_both_tasks(tested, tmp_path
     uri = register(tested.tracked, tested.checkpoint, {})
     mlflow.set_tracking_uri(tested.tracked.tracking_uri)
     model = mlflow.pyfunc.load_model(uri)
+    assert model.metadata.metadata is not None
     assert model.metadata.metadata["tasks"] == ["separation", "localization"]
     batch = read_scenes(PLAN, None, MIXING)
     assert batch.pictures is not None
