@@ -31,7 +31,7 @@ from tests.made.toy_shards import CLASSES, make_toy_shards
 PLAN = pa.table(
     {"mixture_id": ["a", "b", "c"], "class_id": [[0, 1], [2, 3], [4, 1]], "clip_id": [["x", "y"]] * 3},
     schema=pa.schema(
-        [("mixture_id", pa.string()), ("class_id", pa.list_(pa.int32())), ("clip_id", pa.list_("string"))]
+        [("mixture_id", pa.string()), ("class_id", pa.list_(pa.int32())), ("clip_id", pa.list_(pa.string()))]
     ),
 )
 
@@ -106,6 +106,7 @@ def test_mlflow_loads_it_and_it_gives_the_answers_of_both_tasks(tested, tmp_path
     uri = register(tested.tracked, tested.checkpoint, {})
     mlflow.set_tracking_uri(tested.tracked.tracking_uri)
     model = mlflow.pyfunc.load_model(uri)
+    assert model.metadata.metadata is not None
     assert model.metadata.metadata["tasks"] == ["separation", "localization"]
     batch = read_scenes(PLAN, None, MIXING)
     assert batch.pictures is not None

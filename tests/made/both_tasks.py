@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import sys
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, ClassVar
 
 import pyarrow as pa
 import torch
@@ -56,6 +56,8 @@ def read_scenes(rows: pa.Table, source: Any, mixing: Mixing) -> MixtureBatch:
 @dataclass(frozen=True, kw_only=True)
 class BothConfig:
     """Its settings."""
+
+    fewest_mixtures: ClassVar[int] = 1
 
     missing: int = 0
     """Samples of the mixture that estimates lack."""

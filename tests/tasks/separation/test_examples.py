@@ -168,6 +168,7 @@ def test_a_class_decides_before_sound_and_what_is_silent_goes_last():
     def order(of_estimates):
         separation = Separation(estimates=estimates, masks=masks, class_ids=torch.tensor([of_estimates]))
         aligned = align(separation, 0, references, torch.tensor([5, 6, 7]))
+        assert aligned.masks is not None
         np.testing.assert_array_equal(aligned.estimates, estimates[0, aligned.masks[:, 0, 0].astype(int)].numpy())
         return aligned.masks[:, 0, 0].tolist(), aligned.class_ids.tolist(), aligned.mark
 
