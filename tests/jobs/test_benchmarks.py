@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
+import json
 import re
 import runpy
 import sys
@@ -12,7 +14,7 @@ import pytest
 
 from cocktail.config.evaluation import Evaluation
 from cocktail.config.experiment import Experiment
-from cocktail.config.identity import run_key
+from cocktail.config.identity import identity
 from cocktail.config.resources import Resources
 from pipelines.experiments import command_line
 from pipelines.experiments.benchmarks import LOCALIZATION, SEPARATION
@@ -55,8 +57,17 @@ EXPERIMENTS = {
         *("8b92575f", dataclasses.replace(DRAWN, **MUSIC)),
     ),
 }
-"""By job and benchmark, of the paper's recipe and of the demo: the key of the run on a manifest of zeros, which all
-settings that decide its weights go into, and the test. Earlier runs are found by these."""
+"""By job and benchmark, of the paper's recipe and of the demo: a hash of all settings that decide the weights and were
+there when it was written down, and the test."""
+ADDED = {
+    "mixing.several_classes": False,
+    "training.lr_warm_up_steps": 0,
+    "training.lr_drop_steps": [],
+    "training.lr_decay_every": None,
+    "training.lr_decay_factor": 0.9,
+    "training.lr_cosine": False,
+}
+"""Settings that came after, at the values by which nothing changes."""
 
 
 @pytest.fixture
@@ -86,7 +97,9 @@ def test_a_job_and_a_word_are_the_experiment_of_before(job, command):
     for preset, end, key, test in (("paper", "", paper_key, paper_test), ("demo", "_demo", demo_key, demo_test)):
         experiment = job(model, word, "--data", "/shards", "--preset", preset)
         assert experiment.name == f"{model}_{word}{end}"
-        assert run_key(experiment, "0" * 64) == key
+        settings = identity(experiment, "0" * 64)
+        assert {path: settings.pop(path) for path in ADDED} == ADDED
+        assert hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:8] == key
         assert experiment.evaluation == test
         assert experiment.resources == Resources()
 
