@@ -49,14 +49,14 @@ def main() -> None:
     job = tyro.cli(Replay, description=__doc__)
     if job.checkpoint is not None:
         settings = read_about(absolute(job.checkpoint, "--checkpoint"))["settings"]
-        told = dataclasses.replace(
+        of_checkpoint = dataclasses.replace(
             job,
             seed=settings["seed"],
             mixing=part_of(Mixing, settings, "mixing."),
             split=settings["training.split"],
             evaluation=part_of(Evaluation, settings, "evaluation."),
         )
-        job = tyro.cli(Replay, default=told, description=__doc__)  # what is given here wins
+        job = tyro.cli(Replay, default=of_checkpoint, description=__doc__)  # what is given here wins
     if job.evaluation.test_list is not None:
         listed = absolute(job.evaluation.test_list, "--evaluation.test-list")
         job = dataclasses.replace(job, evaluation=dataclasses.replace(job.evaluation, test_list=listed))
