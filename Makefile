@@ -1,10 +1,12 @@
-# `make demo` and `make test` need nothing but Python 3.11+, make and a package index.
+# `make demo` and `make test` need nothing but Python 3.11 to 3.13, make and a package index.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
+RESOLVE := $(BIN)/uv pip compile --quiet --python-version
+LOCK := --universal --all-extras --generate-hashes --no-annotate --custom-compile-command "make lock"
 
-.PHONY: demo test test-slow lint types imports format clean
+.PHONY: demo test test-slow lint types imports format lock resolve clean
 
 demo: $(INSTALLED)  ## train and score SGN on the embedded corpus
 	$(BIN)/python jobs/sgn_vggsound.py --output outputs
@@ -29,10 +31,18 @@ format: $(INSTALLED)
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-$(INSTALLED): pyproject.toml
-	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Cocktail needs Python 3.11 or newer: make PYTHON=python3.11 ...")'
-	$(PYTHON) -m venv $(VENV)
-	$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[dev,demo]'
+lock: $(INSTALLED)  ## make the lock files fit pyproject.toml; with UPGRADE=--upgrade, of the newest releases
+	$(RESOLVE) 3.11 $(LOCK) $(UPGRADE) pyproject.toml --output-file requirements/python3.11.txt
+	$(RESOLVE) 3.13 $(LOCK) $(UPGRADE) pyproject.toml --output-file requirements/python3.13.txt
+
+resolve: $(INSTALLED)  ## whether each Python has wheels for the newest and oldest allowed, and for what is locked
+	for python in 3.11 3.12 3.13; do for which in highest lowest-direct; do \
+	    $(RESOLVE) $$python --only-binary :all: --all-extras --resolution $$which pyproject.toml > /dev/null || exit; done; done
+	for python in 3.11 3.12; do $(RESOLVE) $$python --only-binary :all: requirements/python3.11.txt > /dev/null || exit; done
+	$(RESOLVE) 3.13 --only-binary :all: requirements/python3.13.txt > /dev/null
+
+$(INSTALLED): pyproject.toml $(wildcard requirements/*)
+	$(PYTHON) requirements/install.py $(VENV)
 	touch $@
 
 clean:

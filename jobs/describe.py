@@ -26,7 +26,7 @@ class Describe:
     num_clips: int = 12
     """Clips drawn at random for pictures and for spectrograms, at most; 0: none."""
     seed: int = 0
-    """Decides which clips are drawn."""
+    """Seed that the clips are drawn with."""
 
 
 def main() -> None:

@@ -30,13 +30,13 @@ from pipelines.shards.manifest import open_manifest
 @dataclass(frozen=True, kw_only=True)
 class Arguments:
     checkpoint: tyro.conf.Positional[str]
-    """Folder or URI: step-... of a run's checkpoints."""
+    """Folder or URI step-... among a run's checkpoints."""
     data: str | None = None
-    """Folder or URI of shards; None takes those of its own run's test."""
+    """Folder or URI of shards; None takes those that its own run was tested on."""
     mixing: Mixing = field(default_factory=Mixing)
     evaluation: Evaluation = field(default_factory=Evaluation)
     resources: Resources = field(default_factory=Resources)
-    """Only num_workers and gpu (how many GPUs separate) and the cache are used."""
+    """Place of the evaluation: only num_workers and gpu, how many GPUs the model is on, and the cache are used."""
     output: str = field(default_factory=default_output)
     """Folder or URI for artifacts (COCKTAIL_OUTPUT sets the default)."""
     tracking_uri: str | None = field(default_factory=given_tracking_uri)

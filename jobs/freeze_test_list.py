@@ -18,7 +18,7 @@ from cocktail.config.evaluation import Evaluation
 from cocktail.config.mixing import Mixing
 from cocktail.storage import absolute
 from pipelines.mixtures.frozen_list import write_test_list
-from pipelines.mixtures.plan import describe, plan_test
+from pipelines.mixtures.plan import mixtures_in_words, plan_test
 from pipelines.mixtures.pool import usable_clips
 from pipelines.shards.manifest import open_manifest
 
@@ -43,4 +43,4 @@ if __name__ == "__main__":
         plan = plan_test(pool, arguments.evaluation)
         location = absolute(arguments.test_list, "LIST")
         frozen = write_test_list(location, plan, pool)
-        print(f"{describe(pool, arguments.evaluation)}\n{len(plan)} mixtures in {location}\nhash {frozen}")
+        print(f"{mixtures_in_words(pool, arguments.evaluation)}\n{len(plan)} mixtures in {location}\nhash {frozen}")

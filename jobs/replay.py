@@ -32,11 +32,11 @@ class Replay:
     names: tyro.conf.Positional[tuple[str, ...]]
     """Mixture ids, or EPOCH:ROW."""
     checkpoint: str | None = None
-    """Of the run that showed the ids: its settings are taken."""
+    """Checkpoint of the run that showed the ids, whose settings are taken; None takes those given here."""
     output: str = "replayed"
     """Folder to write to, one folder a mixture in it."""
     seed: int = 0
-    """Of the training run."""
+    """Seed of the training run."""
     epochs: int = 100
     """Epochs to look through, from the first on."""
     split: str = "train"
@@ -49,14 +49,14 @@ def main() -> None:
     job = tyro.cli(Replay, description=__doc__)
     if job.checkpoint is not None:
         settings = read_about(absolute(job.checkpoint, "--checkpoint"))["settings"]
-        told = dataclasses.replace(
+        defaults = dataclasses.replace(
             job,
             seed=settings["seed"],
             mixing=part_of(Mixing, settings, "mixing."),
             split=settings["training.split"],
             evaluation=part_of(Evaluation, settings, "evaluation."),
         )
-        job = tyro.cli(Replay, default=told, description=__doc__)  # what is given here wins
+        job = tyro.cli(Replay, default=defaults, description=__doc__)  # what is given here wins
     if job.evaluation.test_list is not None:
         listed = absolute(job.evaluation.test_list, "--evaluation.test-list")
         job = dataclasses.replace(job, evaluation=dataclasses.replace(job.evaluation, test_list=listed))

@@ -25,6 +25,7 @@ from pipelines.sweeps.report import DEFAULT_EXAMPLES, report
 @dataclass(frozen=True, kw_only=True)
 class ReportSweep:
     parent: tyro.conf.Positional[str]
+    """Name or id of the sweep's run in MLflow."""
     tracking_uri: str | None = field(default_factory=given_tracking_uri)
     """MLflow server or database (MLFLOW_TRACKING_URI); None is mlflow.db in COCKTAIL_OUTPUT, or in ~/cocktail."""
     output: str = "report"

@@ -12,22 +12,9 @@ from pathlib import Path
 
 sys.path[:0] = [str(Path(__file__).resolve().parents[1] / part) for part in (".", "platform")]
 
-from cocktail.config.evaluation import Evaluation
-from cocktail.config.experiment import Experiment
-from cocktail.config.mixing import Mixing
-from cocktail.config.training import Training
 from cocktail.models.sgn import SMALL_SGN, SGNConfig
-from pipelines.experiments.benchmarks import demo_of
+from pipelines.experiments.benchmarks import SEPARATE_VGGSOUND, SGD
 from pipelines.experiments.command_line import main
 
-# SGN section IV: two sources, batch 80, 100 epochs of SGD, on binary masks; the rest is Sound of Pixels' recipe.
-PAPER = Experiment[SGNConfig](
-    name="sgn_vggsound",
-    model=SGNConfig(width=256, depth=6),
-    mixing=Mixing(num_sources=2),
-    training=Training(epochs=100, batch_size=80, optimizer="sgd", learning_rate=1e-3, lr_drop_epochs=(40, 80)),
-    evaluation=Evaluation(num_mixtures=1000),
-)
-
 if __name__ == "__main__":
-    main(Experiment[SGNConfig], paper=PAPER, demo=demo_of(PAPER, SMALL_SGN), embedded=True, description=__doc__)
+    main("sgn", SGNConfig(), small=SMALL_SGN, training=SGD, benchmarks=(SEPARATE_VGGSOUND,), description=__doc__)

@@ -20,15 +20,15 @@ from pipelines.shards.write import ShardSettings
 @dataclass(frozen=True, kw_only=True)
 class ShardFUSS(ShardJob):
     root: str
-    """The released ssdata or ssdata_reverb."""
+    """Folder of the released ssdata or ssdata_reverb."""
     dry: str | None = None
-    """The released ssdata, if root is ssdata_reverb: its .jams name the sources' recordings."""
+    """Folder of the released ssdata, if root is ssdata_reverb: its .jams name the sources' recordings."""
     fsd50k: str | None = None
-    """FSD50K's folder, with FSD50K.metadata/collection/: labels of the recordings."""
+    """Folder of FSD50K, with FSD50K.metadata/collection/, which has the recordings' labels."""
     ontology: str | None = None
-    """AudioSet's ontology.json: of several labels, drop ancestors of the others."""
+    """File ontology.json of AudioSet: of several labels, ancestors of the others are dropped."""
     labels: str | None = None
-    """Other labels instead: JSON, {Freesound id: label}."""
+    """JSON file of labels to take in their place: {Freesound id: label}."""
     settings: tyro.conf.OmitArgPrefixes[ShardSettings] = ShardSettings(
         dataset="fuss", sample_rate_hz=16000, num_frames=0, keep_silent=True, min_seconds=0.1
     )

@@ -24,9 +24,9 @@ class ShardMUSIC(ShardJob):
     root: str
     """Folder of audio/<class>/<id>.mp3 and frames/<class>/<id>.mp4/<six digits>.jpg."""
     solo: str | None = None
-    """The released MUSIC_solo_videos.json."""
+    """File MUSIC_solo_videos.json as released; None leaves solos out."""
     duet: str | None = None
-    """The released MUSIC_duet_videos.json."""
+    """File MUSIC_duet_videos.json as released; None leaves duets out."""
     music: tyro.conf.OmitArgPrefixes[MusicSettings]
     settings: tyro.conf.OmitArgPrefixes[ShardSettings] = ShardSettings(
         dataset="music", min_seconds=20.0, max_seconds=1800.0

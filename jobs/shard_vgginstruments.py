@@ -20,15 +20,15 @@ from pipelines.shards.write import ShardSettings
 @dataclass(frozen=True, kw_only=True)
 class ShardVGGInstruments(ShardJob):
     csv: str
-    """The released vggsound.csv: id, start second, label, split."""
+    """File vggsound.csv as released: id, start second, label, split."""
     videos: str
     """Folder of <id>_<start, six digits>.mp4, on a disk that every node sees, or in an object store."""
     test: str | None = None
     """Folder of the marked frames: frames/<sample>.jpg, audio/<sample>.wav, masks/<sample>."""
     test_list: str | None = None
-    """AVGN's list sample, class."""
+    """File of AVGN's list: sample, class."""
     multi: str | None = None
-    """AVGN's list sample, class, partner, partner's class: what to mix each sample with."""
+    """File of AVGN's list of what to mix each sample with: sample, class, partner, partner's class."""
     exclude: str | None = None
     """Text file with a clip id a line: train clips to leave out, as those that the marked frames were drawn from."""
     settings: tyro.conf.OmitArgPrefixes[ShardSettings] = ShardSettings(dataset="vgginstruments")

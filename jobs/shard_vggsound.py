@@ -22,11 +22,11 @@ from pipelines.shards.write import ShardSettings
 @dataclass(frozen=True, kw_only=True)
 class ShardVGGSound(ShardJob):
     csv: str
-    """The released vggsound.csv: id, start second, label, split."""
+    """File vggsound.csv as released: id, start second, label, split."""
     videos: str
     """Folder of <id>_<start, six digits>.mp4, on a disk that every node sees, or in an object store."""
     vggss: str | None = None
-    """The released vggss.json: only the classes that occur in it are taken, the 221 of SGN and AVGN."""
+    """File vggss.json as released: only the classes that occur in it are taken, the 221 of SGN and AVGN."""
     settings: tyro.conf.OmitArgPrefixes[ShardSettings] = ShardSettings(dataset="vggsound")
 
 

@@ -20,17 +20,17 @@ from pipelines.shards.write import ShardSettings
 @dataclass(frozen=True, kw_only=True)
 class ShardVGGSS(ShardJob):
     vggss: str
-    """The released vggss.json."""
+    """File vggss.json as released."""
     videos: str
     """Folder of <id>_<start, six digits>.mp4, on a disk that every node sees, or in an object store."""
     csv: str | None = None
-    """The released vggsound.csv, to check that all items are test clips of the same class."""
+    """File vggsound.csv as released, to check that all items are test clips of the same class."""
     masks: str | None = None
     """Folder of <id>_<start, six digits>.png, exact masks of the middle frames; not released."""
     single: str | None = None
-    """AVGN's list item, class: only the items on it are taken."""
+    """File of AVGN's list, item and class: only the items on it are taken."""
     duet: str | None = None
-    """AVGN's list item, class, partner, partner's class: what to mix each item with."""
+    """File of AVGN's list of what to mix each item with: item, class, partner, partner's class."""
     settings: tyro.conf.OmitArgPrefixes[ShardSettings] = ShardSettings(dataset="vggss", num_frames=1)
 
 

@@ -68,8 +68,8 @@ def test_a_batch_is_separated_by_every_reading_and_control():
     torch.manual_seed(0)
     model = SMALL_MODEL.build(5).eval()
     batch = tones([[0, 3], [2, -1]])
-    columns = separate_batch("net", model, batch)
-    systems = [name.removeprefix("estimates/") for name in columns if name.startswith("estimates/")]
+    separated = separate_batch("net", model, batch)
+    systems = [system.name for system in separated.systems]
     assert systems == [
         "net",
         "net, soft masks",
@@ -79,13 +79,15 @@ def test_a_batch_is_separated_by_every_reading_and_control():
         "ideal ratio mask",
         "mixture",
     ]
-    assert columns["num_sources"].tolist() == [2, 1]
-    assert columns["presence"].shape == (2, 5)
-    assert columns["vectors"].shape == (2, 2, 32)
-    assert {columns[f"estimates/{name}"].shape[-1] for name in systems} == {63 * 64}
-    assert columns["references"].shape == (2, 2, 63 * 64)
-    np.testing.assert_allclose(columns["references"].sum(axis=1), columns["mixture"], atol=1e-6)
-    assert [name for name in systems if f"classes/{name}" in columns] == systems[:4]
+    assert separated.num_sources.tolist() == [2, 1]
+    assert separated.presence is not None and separated.presence.shape == (2, 5)
+    assert separated.vectors is not None and separated.vectors.shape == (2, 2, 32)
+    assert {system.estimates.shape[-1] for system in separated.systems} == {63 * 64}
+    assert separated.references.shape == (2, 2, 63 * 64)
+    np.testing.assert_allclose(separated.references.sum(axis=1), separated.mixture, atol=1e-6)
+    assert [system.name for system in separated.systems if system.class_ids is not None] == systems[:4]
+    kinds = [(system.kind, system.reading) for system in separated.systems]
+    assert kinds == [("model", None), *(("reading", name[5:]) for name in systems[1:4]), *[("control", None)] * 3]
 
 
 def test_gpus_can_be_asked_for(local_ray):
@@ -95,5 +97,5 @@ def test_gpus_can_be_asked_for(local_ray):
     def read(rows: pa.Table) -> MixtureBatch:
         raise AssertionError
 
-    pipeline = scoring_pipeline("nowhere", plan, read, Separating(), batch_size=2, num_gpus=1)
+    pipeline = scoring_pipeline("nowhere", plan, read, (Separating(),), batch_size=2, num_gpus=1)
     assert "MapBatches" in repr(pipeline)

@@ -59,7 +59,7 @@ def index_audioset_singlesource(root: str) -> pa.Table:
         "left out, not media": not_media,
         "left out, beside the label folders": beside,
     }
-    notes = [f"{told}: {len(found)}, as {found[0]!r}" for told, found in counted.items() if found]
+    notes = [f"{sentence}: {len(names)}, as {names[0]!r}" for sentence, names in counted.items() if names]
     if num_undecodable:
         notes.append(f"left out, the name is not UTF-8 (rename it): {num_undecodable}")
     if not rows:
@@ -87,5 +87,5 @@ def _clip_then_pictures(row: IndexRow) -> tuple[str, bool]:
 
 
 def _ending(name: str) -> str:
-    """In lower case; none for hidden files, which macOS leaves beside what it copies."""
+    """The ending of a file's name, in lower case; none for hidden files, which macOS leaves beside what it copies."""
     return "" if name.startswith(".") else name.rpartition(".")[2].lower()

@@ -20,7 +20,7 @@ _Said = TypeVar("_Said")
 
 
 class Pair(NamedTuple):
-    """What a list of pairs says of an item. Class names are as `listed_name` makes them."""
+    """An item as a list of pairs has it. Class names are as `listed_name` makes them."""
 
     name: str
     partner: str
@@ -28,7 +28,7 @@ class Pair(NamedTuple):
 
 
 def listed_name(label: str) -> str:
-    """How the lists write a class of VGG-Sound."""
+    """A class of VGG-Sound as the lists write it."""
     return label.replace(",", "").replace(" ", "_")
 
 
@@ -43,32 +43,32 @@ def read_singles(location: str) -> dict[str, str]:
 
 
 def read_pairs(location: str) -> dict[str, Pair]:
-    """What is said of each item, in the order of the list. Raises UsageError as `read_singles` does."""
+    """The pairs by item, in the order of the list. Raises UsageError as `read_singles` does."""
     lines = read_csv(location, PAIRS_EXPECTED, num_columns=4)
     said = ((line.where, line.fields[0], Pair(*line.fields[1:])) for line in lines)
     return _by_item(said, location, PAIRS_EXPECTED)
 
 
 def _by_item(lines: Iterable[tuple[str, str, _Said]], location: str, expected: str) -> dict[str, _Said]:
-    found: dict[str, _Said] = {}
+    items: dict[str, _Said] = {}
     for where, item, said in lines:
-        if found.setdefault(item, said) != said:
+        if items.setdefault(item, said) != said:
             raise UsageError(f"{where}: {item} is listed before, but with something else. Leave one of the two")
-    if not found:
+    if not items:
         raise UsageError(f"{location} is empty. Expected {expected}")
-    return found
+    return items
 
 
 def check_singles(listed: Mapping[str, str], names: Mapping[str, str], location: str) -> list[str]:
-    """What there is to tell of a list of single sources, given the class name of each item of the data set.
+    """Notes on a list of single sources, given the class name of each item of the data set.
 
     Raises UsageError for a list that names no item with its class: it belongs to another data set.
     """
     misnamed = [_misnaming(item, name, names) for item, name in listed.items() if names.get(item, name) != name]
     if sum(item in names for item in listed) == len(misnamed):
-        found = f": {misnamed[0]}" if misnamed else ""
+        example = f": {misnamed[0]}" if misnamed else ""
         raise UsageError(
-            f"{location} names no item of this data set with its class{found}. Expected {SINGLES_EXPECTED}"
+            f"{location} names no item of this data set with its class{example}. Expected {SINGLES_EXPECTED}"
         )
     absent = [item for item in listed if item not in names]
     listing = base_name(location)
@@ -79,7 +79,7 @@ def check_singles(listed: Mapping[str, str], names: Mapping[str, str], location:
 
 
 def check_pairs(pairs: Mapping[str, Pair], names: Mapping[str, str], location: str) -> list[str]:
-    """The same of a list of pairs. Raises UsageError as `check_singles` does."""
+    """Notes on a list of pairs. Raises UsageError as `check_singles` does."""
     notes = check_singles({item: pair.name for item, pair in pairs.items()}, names, location)
     present = {item: pair for item, pair in pairs.items() if item in names}
     misnamed = [
@@ -108,6 +108,6 @@ def base_name(location: str) -> str:
     return location.rstrip("/").rpartition("/")[2]
 
 
-def count(found: Sequence[str], sentence: str) -> list[str]:
-    """A note with the number of what was found and the first of it; none if nothing was."""
-    return [f"{len(found)} {sentence}; the first: {found[0]}"] if found else []
+def count(items: Sequence[str], sentence: str) -> list[str]:
+    """A note with the number of items and the first of them; none if there are none."""
+    return [f"{len(items)} {sentence}; the first: {items[0]}"] if items else []

@@ -27,12 +27,12 @@ EXPECTED_TABLE = 'a table of labels, {"<Freesound id>": "<label>"} or {"<Freesou
 
 
 class SourceLabels(NamedTuple):
-    """What Freesound recordings are labelled."""
+    """Labels of Freesound recordings."""
 
     by_id: Mapping[str, Sequence[str]]
     """Labels of a Freesound id, the one to take first. An id without a label is not in it."""
     notes: tuple[str, ...] = ()
-    """What else there is to tell, a sentence each."""
+    """Sentences on what else a reader should know."""
 
 
 class Word(NamedTuple):
@@ -40,7 +40,7 @@ class Word(NamedTuple):
 
     place: int
     mid: str
-    """Its id in AudioSet's ontology."""
+    """Id in AudioSet's ontology."""
 
 
 def read_labels(
@@ -124,7 +124,7 @@ def read_vocabulary(csv: str) -> dict[str, Word]:
 
 
 def read_ancestors(ontology: str) -> dict[str, frozenset[str]]:
-    """All ancestors of each id of AudioSet's ontology, in which a class can have several parents."""
+    """Ancestors of each id of AudioSet's ontology, in which a class can have several parents."""
     items = read_json(ontology, EXPECTED_ONTOLOGY)
     if not isinstance(items, list) or not all(_is_ontology_item(item) for item in items):
         raise UsageError(f"{ontology} is something else. Expected {EXPECTED_ONTOLOGY}")
@@ -140,13 +140,13 @@ def _is_ontology_item(item: object) -> bool:
 
 
 def _closure(mid: str, parents: Mapping[str, set[str]]) -> frozenset[str]:
-    found: set[str] = set()
+    ancestors: set[str] = set()
     waiting = [mid]
     while waiting:
-        new = parents[waiting.pop()] - found
-        found |= new
+        new = parents[waiting.pop()] - ancestors
+        ancestors |= new
         waiting += new
-    return frozenset(found - {mid})
+    return frozenset(ancestors - {mid})
 
 
 def drop_ancestors(

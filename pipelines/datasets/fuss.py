@@ -42,7 +42,7 @@ SPLITS = ("train", "validation", "eval")
 CLIP_SECONDS = 10.0
 
 MAX_SOURCES = 4
-"""Of a mixture: a background and up to three foregrounds."""
+"""Most sources of a mixture: a background and up to three foregrounds."""
 
 AMBIGUOUS_SECONDS = 1e-3
 """Two ways to match files with annotations whose errors differ by less cannot be told apart."""
@@ -81,7 +81,7 @@ class Example(NamedTuple):
     mixture: str
     """Location, as of the sources."""
     sources: dict[str, str]
-    """By role: background0, foreground0 ..."""
+    """Files of the sources by role: background0, foreground0 ..."""
 
     @property
     def key(self) -> str:
@@ -90,31 +90,31 @@ class Example(NamedTuple):
 
 
 class Event(NamedTuple):
-    """What a .jams tells of a source."""
+    """A source as a .jams has it."""
 
     freesound_id: str
     role: str
-    """background or foreground."""
+    """Role of the source: background or foreground."""
     onset_seconds: float
     offset_seconds: float
 
 
 class Match(NamedTuple):
-    """Which event each of some files is."""
+    """An assignment of events to files."""
 
     events: tuple[int, ...]
-    """By file."""
+    """Number of the event that each file is."""
     error_seconds: tuple[float, ...]
-    """By file: how far the event's onset and offset are from the file's, together. 0 for a silent file."""
+    """Distance of each event's onset and offset from the file's, added up. 0 for a silent file."""
     lead_seconds: float
-    """How much worse is the best other match that gives some file another recording; inf if there is none."""
+    """Seconds by which the best other match that gives some file another recording is worse; inf if there is none."""
 
 
 class Traced(NamedTuple):
     """The Freesound recordings of an example's sources."""
 
     ids: dict[str, str]
-    """By role, as far as found."""
+    """Freesound ids by role, as far as they are known."""
     obstacle: str | None = None
     """Why the others were not."""
     num_ambiguous: int = 0
@@ -205,31 +205,31 @@ def _label(
     causes: Counter[str] = Counter()
     num_several = 0
     for example in examples:
-        found = traced.get(example.key, Traced({}, NO_JAMS))
+        trace = traced.get(example.key, Traced({}, NO_JAMS))
         for role in example.sources:
-            freesound_id = found.ids.get(role)
+            freesound_id = trace.ids.get(role)
             names = () if freesound_id is None else labels.by_id.get(freesound_id, ())
             if names:
                 label_of[f"{example.key}-{role}"] = names[0]
                 num_several += len(names) > 1
             else:
-                causes[NO_LABEL if freesound_id is not None else found.obstacle or NO_JAMS] += 1
+                causes[NO_LABEL if freesound_id is not None else trace.obstacle or NO_JAMS] += 1
     num_sources = len(label_of) + causes.total()
-    told = "; ".join(f"{cause}: {count}" for cause, count in causes.items())
+    counts = "; ".join(f"{cause}: {count}" for cause, count in causes.items())
     if not label_of:
         raise UsageError(
-            f"none of the {num_sources} sources got a label. {told}. "
+            f"none of the {num_sources} sources got a label. {counts}. "
             "The .jams are those of the dry set, ssdata, and labels are looked up by the Freesound ids in them"
         )
     notes = [f"{len(label_of)} of {num_sources} sources have a label", *labels.notes]
-    if told:
-        notes.append(f"{causes.total()} sources have no label. {told}")
+    if counts:
+        notes.append(f"{causes.total()} sources have no label. {counts}")
     if num_several:
         notes.append(f"{num_several} sources are of recordings with several labels, the first of which was taken")
-    num_ambiguous = sum(found.num_ambiguous for found in traced.values())
+    num_ambiguous = sum(trace.num_ambiguous for trace in traced.values())
     if num_ambiguous:
         notes.append(f"{num_ambiguous} mixtures have foregrounds that begin and end alike: their labels may be swapped")
-    num_far = sum(found.num_far for found in traced.values())
+    num_far = sum(trace.num_far for trace in traced.values())
     if num_far:
         notes.append(
             f"{num_far} foregrounds begin and end, together, over {FAR_SECONDS:g} s from where their .jams says"
@@ -255,9 +255,9 @@ def trace_sources(dry_examples: Iterable[Example], keys: Collection[str]) -> dic
         ThreadPoolExecutor(_NUM_READERS) as threads,
         ClipProgress(sum(len(example.sources) for example in chosen), "traced to Freesound") as progress,
     ):
-        for example, found in zip(chosen, threads.map(trace_example, chosen), strict=True):
-            traced[example.key] = found
-            progress.advance(len(found.ids), len(example.sources) - len(found.ids))
+        for example, trace in zip(chosen, threads.map(trace_example, chosen), strict=True):
+            traced[example.key] = trace
+            progress.advance(len(trace.ids), len(example.sources) - len(trace.ids))
     return traced
 
 
@@ -283,7 +283,7 @@ def trace_example(example: Example) -> Traced:
 
 
 def read_events(location: str) -> list[Event] | None:
-    """What a .jams tells of each source, in its order; None if there is no such file or it is another."""
+    """The sources of a .jams, in its order; None if there is no such file or it is another."""
     try:
         data = read_bytes(location)
     except FileNotFoundError:
@@ -304,7 +304,7 @@ def _event(observation: Mapping[str, Any]) -> Event:
 
 
 def sounding_span(wav: bytes) -> tuple[float, float] | None:
-    """When the first sample that is not zero begins and the last one ends, in seconds; None if all are zero."""
+    """Seconds at which the first sample that is not zero begins and the last one ends; None if all are zero."""
     samples, sample_rate_hz = soundfile.read(io.BytesIO(wav), dtype="int16", always_2d=True)
     sounding = np.flatnonzero(samples.any(axis=1))
     return (sounding[0] / sample_rate_hz, (sounding[-1] + 1) / sample_rate_hz) if len(sounding) else None

@@ -2,7 +2,7 @@
 
 A clip is one sound with one rate and, in audio-visual sets, its pictures. What sounds together as released, the
 stems of a song or the sources of a FUSS mixture, are clips of one `group`. What was cut out of one video, song or
-field recording are clips of one `recording`: parts of splits (`cocktail.splits`) hold out whole ones.
+field recording are clips of one `recording`: parts of splits (`cocktail.config.splits`) hold out whole ones.
 """
 
 from __future__ import annotations
@@ -46,19 +46,19 @@ INDEX_SCHEMA = pa.schema(
 )
 
 
-class Picture(NamedTuple):
+class PictureFile(NamedTuple):
     """A picture that lies beside the sound as a file of its own."""
 
     path: str
     seconds: float
-    """When it is shown, counted from the first sample of the sound."""
+    """Time at which the picture is shown, counted from the first sample of the sound."""
 
 
 class Box(NamedTuple):
     """A rectangle around an object: corners as shares of the picture's width and height, x1 > x0, y1 > y0."""
 
     picture: int
-    """Which of the clip's pictures, in time order."""
+    """Number of the picture among the clip's, in time order."""
     label: str | None
     x0: float
     y0: float
@@ -72,32 +72,33 @@ class IndexRow:
 
     clip_id: str
     recording: str
-    """What it was cut out of: clips with the same one are never on both sides of a part of a split."""
+    """Name of what the clip was cut out of: clips with the same one are never on both sides of a part of a split."""
     media_path: str
     """File that holds the sound, and the moving picture unless `pictures` are given. A local path or a URI."""
     labels: tuple[str, ...]
-    """What sounds. Empty if unknown; several if they sound together (a duet)."""
+    """Names of what sounds. Empty if unknown; several if they sound together (a duet)."""
     split: str
     nominal_seconds: float
     """Length as far as the layout tells it. Sizes shards, no more."""
     nominal_pictures: int | None = None
-    """The same of `pictures`, where their number is known from the files alone. None: as many as there are."""
+    """Expected number of `pictures`, where their number is known from the files alone. None: as many as there are."""
     audio_track: int = 0
-    """Which of the file's sound tracks."""
-    pictures: tuple[Picture, ...] | None = None
+    """Number of the sound track among the file's."""
+    pictures: tuple[PictureFile, ...] | None = None
     """Files to store, in time order. None: frames of the media file, chosen by the shard settings."""
     group: str | None = None
     """Clips with the same one sound together as released; they share a shard, and are good or bad together."""
     role: str | None = None
-    """What it is in its group: a stem's name, background or foreground."""
+    """Part that the clip has in its group: a stem's name, background or foreground."""
     partner: str | None = None
     """Clip id that an official test list mixes it with."""
     boxes: tuple[Box, ...] | None = None
-    """Where in the pictures the sounding objects are; None if nobody said."""
+    """Places of the sounding objects in the pictures; None if nobody said."""
     mask_path: str | None = None
-    """Where in the first picture they are, as a file: .png, .npy or a pickled array; what is not 0 sounds."""
+    """Mask of the sounding objects in the first picture, as a file: .png, .npy or a pickled array; what is not 0
+    sounds."""
     problem: Reason | None = None
-    """What is already known to be wrong with it."""
+    """Defect that is known before the clip is read."""
 
 
 def make_index(rows: Iterable[IndexRow], classes: Sequence[str], notes: Sequence[str] = ()) -> pa.Table:

@@ -72,17 +72,17 @@ class Folder:
         self.location = location
         names = _list_remote(location, expected) if is_remote(location) else _list_local(location, expected)
         self.names = sorted(name.decode() for name in names if _is_utf8(name))
-        """Those that are text."""
+        """Names that are text."""
         self._present = set(self.names)
         self._undecodable = sorted(name for name in names if not _is_utf8(name))
 
     @property
     def num_undecodable(self) -> int:
-        """How many names are no text."""
+        """Number of names that are no text."""
         return len(self._undecodable)
 
     def path(self, name: str) -> str:
-        """Where a file of this name lies, if it is there."""
+        """Location of the file of this name, if it is there."""
         return join(self.location, name)
 
     def problem(self, name: str) -> Reason | None:
@@ -97,7 +97,7 @@ class Folder:
 
 
 def _list_local(location: str, expected: str) -> list[bytes]:
-    """As bytes: a name that is no text is seen, too."""
+    """Names as bytes: one that is no text is listed, too."""
     if not _is_utf8(os.fsencode(location)):
         raise UsageError(f"{os.fsencode(location)!r}: the path is not UTF-8. Move or link the folder to one that is")
     try:

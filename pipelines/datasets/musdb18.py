@@ -21,12 +21,12 @@ from pipelines.datasets.index import IndexRow, make_index
 from pipelines.datasets.layouts import Folder
 
 STEMS = ("drums", "bass", "other", "vocals")
-"""In the order of the tracks of a .stem.mp4, where track 0 is the mixture."""
+"""Stems in the order of the tracks of a .stem.mp4, where track 0 is the mixture."""
 
 SONGS_RELEASED = {"train": 100, "test": 50}
 
 TYPICAL_SECONDS = 240.0
-"""What a song is taken to last where no wav header tells."""
+"""Length of a song where no wav header says it."""
 
 EXPECTED = "train/ and test/ of MUSDB18, with folders <artist - title>/ of wav files or files <artist - title>.stem.mp4"
 
@@ -34,7 +34,7 @@ _CODED = ".stem.mp4"
 _HEADER_BYTES = 4096
 _LOWEST_BYTES_PER_SECOND = 8000
 _STREAMED_RIFF_BYTES = 0x7FFF0000
-"""From here on a RIFF header's length means that its writer did not know it."""
+"""Length in a RIFF header from which on it means that its writer did not know it."""
 
 
 class Song(NamedTuple):
@@ -44,7 +44,7 @@ class Song(NamedTuple):
     """Artist and title."""
     split: str
     folder: Folder | None
-    """Of the wav files; None for a .stem.mp4."""
+    """Folder of the wav files; None for a .stem.mp4."""
     coded: str
     """Location of the .stem.mp4."""
 

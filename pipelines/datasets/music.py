@@ -29,20 +29,21 @@ import pyarrow as pa
 from av.error import FFmpegError
 
 from cocktail.media.bad_clips import Reason
+from cocktail.media.clips import ANY_TITLE
 from cocktail.storage import absolute, join, local_copy
 from cocktail.types import UsageError
-from pipelines.datasets.index import Box, IndexRow, Picture, make_index
+from pipelines.datasets.index import Box, IndexRow, PictureFile, make_index
 from pipelines.datasets.layouts import Folder, read_csv, read_json, read_text
 from pipelines.datasets.music_boxes import Truth, read_truths
 
 SOUND_ENDINGS = (".mp3", ".wav", ".m4a")
 
 NOMINAL_SECONDS = 120.0
-"""Of every video, since most last a few minutes. A length told by the frames that are here would change when more of
-them come, and with it which clips share a shard: the shards that are written could not be kept."""
+"""Length taken for every video, since most last a few minutes. One read off the frames that are here would change when
+more of them come, and with it which clips share a shard: the shards that are written could not be kept."""
 
 CHECKED_CLIPS = 5
-"""Whose frames are compared with the length of their sound."""
+"""Number of clips whose frames are compared with the length of their sound."""
 FARTHEST_RATE = 1.2
 """Frames that last more times longer, or shorter, than the sound were extracted at another rate."""
 
@@ -61,7 +62,7 @@ _SOUND_FORMATS = "mp3,wav,mov"
 
 @dataclass(frozen=True, kw_only=True)
 class MusicSettings:
-    """Which clips are for what, which pictures they have, and where the objects in them are."""
+    """Split of the clips, choice of their pictures, and files of the objects in them."""
 
     split: Literal["stratified", "first-second", "csv", "lists"] = "stratified"
     """80 and 20 percent of each class as released, drawn; the first clip of a class for val, the second for test; the
@@ -77,7 +78,7 @@ class MusicSettings:
     frames_per_second: float = 8.0
     """Rate at which the frames were extracted; 8 by Sound of Pixels' scripts."""
     seconds_between_pictures: float = 1.0
-    """Of the frames, one in so many seconds is taken."""
+    """Distance of pictures: of the frames, one in so many seconds is taken."""
     boxes: tuple[str, ...] = ()
     """JSON files of DSOL's or AVGN's boxes."""
     box_frames: str | None = None
@@ -96,7 +97,7 @@ class MusicSettings:
             raise UsageError("--box-frames is given, but no --boxes that lie in them")
 
     def located(self) -> MusicSettings:
-        """The same with locations that mean the same in every process. Raises UsageError as `absolute` does."""
+        """These settings with locations that mean the same in every process. Raises UsageError as `absolute` does."""
         lists = {
             name: tuple(absolute(location, "--" + name.replace("_", "-")) for location in getattr(self, name))
             for name in ("train_list", "val_list", "test_list", "boxes")
@@ -108,7 +109,7 @@ class Video(NamedTuple):
     """An entry of the released JSON."""
 
     category: str
-    """What the JSON files it under, and the name of its folder: an instrument, or two with a space between."""
+    """Class that the JSON files it under, and the name of its folder: an instrument, or two with a space between."""
     youtube_id: str
 
     @property
@@ -117,13 +118,13 @@ class Video(NamedTuple):
         return tuple(self.category.split(" "))
 
 
-class Clip(NamedTuple):
-    """A video as found on the disk."""
+class LocatedVideo(NamedTuple):
+    """A video as it lies on the disk."""
 
     video: Video
     media_path: str
-    frames: Sequence[Picture]
-    """All of them, in time order."""
+    frames: Sequence[PictureFile]
+    """Pictures of the whole video, in time order."""
     problem: Reason | None
 
 
@@ -184,29 +185,29 @@ def read_videos(location: str) -> list[Video]:
     return videos
 
 
-def find_clips(root: str, videos: Sequence[Video], frames_per_second: float) -> list[Clip]:
+def find_clips(root: str, videos: Sequence[Video], frames_per_second: float) -> list[LocatedVideo]:
     """Sound and frames of each video, with what is missing as its problem. Raises UsageError without the folders."""
     categories = {video.category for video in videos}
     sounds, frames = (_category_folders(join(root, part), categories) for part in ("audio", "frames"))
 
-    def find(video: Video) -> Clip:
+    def find(video: Video) -> LocatedVideo:
         names = [video.youtube_id + ending for ending in SOUND_ENDINGS]
         name = next((name for name in names if _problem(sounds, video, name) is None), names[0])
         folder = f"{video.youtube_id}.mp4"
         problem = _problem(frames, video, folder)
-        found = []
+        pictures = []
         if problem is None:
-            found = read_frames(Folder(frames[video.category].path(folder), EXPECTED_LAYOUT), frames_per_second)
-            problem = None if found else "missing file"
+            pictures = read_frames(Folder(frames[video.category].path(folder), EXPECTED_LAYOUT), frames_per_second)
+            problem = None if pictures else "missing file"
         path = join(root, "audio", video.category, name)
-        return Clip(video, path, found, _problem(sounds, video, name) or problem)
+        return LocatedVideo(video, path, pictures, _problem(sounds, video, name) or problem)
 
     with ThreadPoolExecutor(16) as threads:  # an object store answers slowly, but many at once
         return list(threads.map(find, videos))
 
 
 def _category_folders(location: str, categories: Collection[str]) -> dict[str, Folder]:
-    """Those that are there."""
+    """Folders of the categories that are there."""
     present = [name for name in Folder(location, EXPECTED_LAYOUT).names if name in categories]
     return {category: Folder(join(location, category), EXPECTED_LAYOUT) for category in present}
 
@@ -216,15 +217,15 @@ def _problem(folders: Mapping[str, Folder], video: Video, name: str) -> Reason |
     return "missing file" if folder is None else folder.problem(name)
 
 
-def read_frames(folder: Folder, frames_per_second: float) -> list[Picture]:
+def read_frames(folder: Folder, frames_per_second: float) -> list[PictureFile]:
     """The frames in a folder, in time order. Other files in it are none."""
     numbered = sorted((int(match[1]), name) for name in folder.names if (match := _FRAME.fullmatch(name)))
     if numbered and numbered[0][0] == 0:
         raise UsageError(f"{folder.path(numbered[0][1])}: frames are numbered from 1. Rename them all, by one")
-    return [Picture(folder.path(name), (number - 1) / frames_per_second) for number, name in numbered]
+    return [PictureFile(folder.path(name), (number - 1) / frames_per_second) for number, name in numbered]
 
 
-def require_frame_rate(clips: Sequence[Clip], frames_per_second: float) -> None:
+def require_frame_rate(clips: Sequence[LocatedVideo], frames_per_second: float) -> None:
     """Raise UsageError if the frames of a few clips, spread over all, do not last as long as their sound.
 
     Clips whose sound does not tell its length are passed over: sharding finds out what is wrong with them.
@@ -244,10 +245,10 @@ def require_frame_rate(clips: Sequence[Clip], frames_per_second: float) -> None:
         return
     rate = statistics.median(num_frames / seconds for num_frames, seconds in compared)
     if max(rate / frames_per_second, frames_per_second / rate) > FARTHEST_RATE:
-        told = ", ".join(f"{num_frames:.0f} in {seconds:.1f} s" for num_frames, seconds in compared)
+        rates = ", ".join(f"{num_frames:.0f} in {seconds:.1f} s" for num_frames, seconds in compared)
         raise UsageError(
             f"--frames-per-second is {frames_per_second:g}, but by the sound there are about {rate:.2g} frames a "
-            f"second: {told}. Give the rate at which they were extracted"
+            f"second: {rates}. Give the rate at which they were extracted"
         )
 
 
@@ -255,14 +256,15 @@ def sound_seconds(location: str) -> float | None:
     """Length of a sound by its header; None for a file that is gone, is no sound or does not tell."""
     options = {"protocol_whitelist": "file", "format_whitelist": _SOUND_FORMATS}
     try:
-        with local_copy(location) as path, av.open(str(path), options=options, metadata_errors="replace") as container:
+        with local_copy(location) as path, av.open(str(path), options=options, **ANY_TITLE) as container:
             return None if container.duration is None else container.duration / av.time_base
     except (FFmpegError, FileNotFoundError):
         return None
 
 
 def split_stratified(videos: Sequence[Video], seed: int) -> list[str]:
-    """train for the first floor(0.8 n) of the n videos of each class in an order drawn by the seed, val for the rest.
+    """Splits of videos: train for the first floor(0.8 n) of the n videos of each class in an order drawn by the seed,
+    val for the rest.
 
     All released videos count, also those that are not here or too short: whatever of them can still be had, a video
     is in the same split everywhere. Their order does not matter.
@@ -276,7 +278,8 @@ def split_stratified(videos: Sequence[Video], seed: int) -> list[str]:
 
 
 def split_first_second(videos: Iterable[Video]) -> list[str]:
-    """val for the first video of each class, test for the second, train for the rest, whether or not it is there."""
+    """Splits of videos: val for the first video of each class, test for the second, train for the rest, whether or not
+    it is there."""
     seen: Counter[str] = Counter()
     splits = []
     for video in videos:
@@ -305,7 +308,7 @@ def read_split(settings: MusicSettings, released: Iterable[Video]) -> dict[str, 
 
 
 def _read_sop_csv(location: str) -> Iterator[tuple[str, str, str | None]]:
-    """Where, id and class of each row. Its paths start wherever its author stood: only their ends count."""
+    """Place, id and class of each row. Its paths start wherever its author stood: only their ends count."""
     for where, (sound, frames, _) in read_csv(location, EXPECTED_CSV, num_columns=3):
         category, name = ["", *sound.split("/")][-2:]
         youtube_id = name.rpartition(".")[0]
@@ -317,7 +320,7 @@ def _read_sop_csv(location: str) -> Iterator[tuple[str, str, str | None]]:
 
 
 def _read_ids(location: str) -> Iterator[tuple[str, str, None]]:
-    """Where and id of each line. What AVGN gives as classes the JSON files say, too."""
+    """Place and id of each line. What AVGN gives as classes the JSON files say, too."""
     for number, line in enumerate(read_text(location, EXPECTED_LIST).splitlines(), start=1):
         names = line.partition(",")[0].split()
         ids = {match and match[1] for match in (_PIECE.fullmatch(name.partition(".")[0]) for name in names)}
@@ -328,7 +331,7 @@ def _read_ids(location: str) -> Iterator[tuple[str, str, None]]:
             raise UsageError(f"{location}, line {number}: {line!r}. Expected {EXPECTED_LIST}")
 
 
-def index_row(clip: Clip, split: str, truths: Sequence[Truth] | None, settings: MusicSettings) -> IndexRow:
+def index_row(clip: LocatedVideo, split: str, truths: Sequence[Truth] | None, settings: MusicSettings) -> IndexRow:
     """The index row of a clip: its regular pictures and those with boxes, in time order."""
     regular = {math.floor(p.seconds / settings.seconds_between_pictures + 1e-6): p for p in reversed(clip.frames)}
     annotated = {truth.picture for truth in truths or ()}

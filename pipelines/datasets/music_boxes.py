@@ -20,11 +20,11 @@ from typing import Any, NamedTuple
 from cocktail.storage import join, list_names
 from cocktail.types import UsageError
 from pipelines.datasets.avgn_lists import count
-from pipelines.datasets.index import Picture
+from pipelines.datasets.index import PictureFile
 from pipelines.datasets.layouts import read_json
 
 FRAMES_PER_SECOND = 30
-"""Of the videos that were annotated, by both files' names: second and frame."""
+"""Rate of the videos that were annotated, by both files' names: second and frame."""
 CATEGORIES = {
     1: "cello",
     3: "acoustic_guitar",
@@ -43,14 +43,14 @@ EXPECTED = "DSOL's solotest.json or duettest.json, or AVGN's music_solo.json or 
 _LABELS: dict[int | str, str] = {**CATEGORIES, **{label: label for label in CATEGORIES.values()}}
 _FRAME = re.compile(r"([A-Za-z0-9_-]{11})(?:_\d+_\d+/frame)?_(\d+)[/_](\d+)\.jpg", re.ASCII)
 
-Place = tuple[float, float, float, float]
+LeftTopSize = tuple[float, float, float, float]
 """Left, top, width, height; shares of the picture's width and height."""
 Corners = tuple[float, float, float, float]
-"""Left, top, right, bottom; the same shares."""
+"""Left, top, right, bottom; shares of the picture's width and height."""
 
 
 class Annotation(NamedTuple):
-    """What a file says of one frame of a video."""
+    """One frame of a video as a file annotates it."""
 
     youtube_id: str
     second: int
@@ -58,20 +58,20 @@ class Annotation(NamedTuple):
     frame: int
     """Counted from 0."""
     path: str
-    """Where the frame lies in the folder of annotated pictures."""
-    boxes: Sequence[tuple[str, Place]]
+    """Location of the frame in the folder of annotated pictures."""
+    boxes: Sequence[tuple[str, LeftTopSize]]
     """Label and place of each object."""
 
     @property
     def seconds(self) -> float:
-        """When it is shown."""
+        """Time at which the frame is shown."""
         return self.frame / FRAMES_PER_SECOND
 
 
 class Truth(NamedTuple):
     """The boxes of one picture."""
 
-    picture: Picture
+    picture: PictureFile
     boxes: Sequence[tuple[str, Corners]]
     """Label and corners of each object."""
 
@@ -83,7 +83,10 @@ Marked = tuple[Annotation, list[tuple[str, Corners]]]
 
 
 def read_truths(
-    locations: Sequence[str], box_frames: str | None, clips: Mapping[str, Sequence[Picture]], frames_per_second: float
+    locations: Sequence[str],
+    box_frames: str | None,
+    clips: Mapping[str, Sequence[PictureFile]],
+    frames_per_second: float,
 ) -> tuple[dict[str, list[Truth]], list[str]]:
     """The pictures with boxes of each clip, by its id, and what was left out or cut: sentences that name
     the first such annotated picture.
@@ -101,10 +104,10 @@ def read_truths(
     truths: dict[str, list[Truth]] = {annotation.youtube_id: [] for annotation, boxes in cut if not boxes}
     marked = [(annotation, boxes) for annotation, boxes in cut if boxes]
     if box_frames is None:
-        found = _nearest_frames(marked, clips, 1 / frames_per_second, left_out)
+        of_frames = _nearest_frames(marked, clips, 1 / frames_per_second, left_out)
     else:
-        found = _annotated_frames(marked, box_frames, left_out)
-    for youtube_id, truth in found:
+        of_frames = _annotated_frames(marked, box_frames, left_out)
+    for youtube_id, truth in of_frames:
         truths.setdefault(youtube_id, []).append(truth)
     return truths, [note for cause, paths in sorted(left_out.items()) for note in count(paths, cause)]
 
@@ -127,27 +130,27 @@ def read_annotations(location: str) -> Iterator[Annotation]:
         yield Annotation(match[1], int(match[2]), int(match[3]), path, labelled)
 
 
-def _dsol_frames(content: dict[str, Any]) -> Iterator[tuple[str, list[tuple[int | str, Place]]]]:
+def _dsol_frames(content: dict[str, Any]) -> Iterator[tuple[str, list[tuple[int | str, LeftTopSize]]]]:
     for path, frame in content.items():
         yield path, [(box["category_id"], _place(box["normbox"])) for box in frame["bbox"]]
 
 
-def _avgn_frames(content: Any) -> Iterator[tuple[str, list[tuple[int | str, Place]]]]:
+def _avgn_frames(content: Any) -> Iterator[tuple[str, list[tuple[int | str, LeftTopSize]]]]:
     for frame in content:
         sources = ("",) if "class" in frame else ("_src1", "_src2")
         boxes = [(frame["class" + source], _place(frame["bbox" + source])) for source in sources]
         yield frame["file"] + ".jpg", boxes
 
 
-def _place(numbers: Any) -> Place:
+def _place(numbers: Any) -> LeftTopSize:
     x, y, width, height = (float(number) for number in numbers)
     return x, y, width, height
 
 
 def _usable(
-    annotations: Iterable[Annotation], clips: Mapping[str, Sequence[Picture]], left_out: LeftOut
+    annotations: Iterable[Annotation], clips: Mapping[str, Sequence[PictureFile]], left_out: LeftOut
 ) -> list[Annotation]:
-    """Those of a clip, at a time that is sure, each frame once."""
+    """Annotations of a clip, at a time that is sure, each frame once."""
     usable: dict[tuple[str, int], Annotation] = {}
     for annotation in annotations:
         key = (annotation.youtube_id, annotation.frame)
@@ -191,19 +194,19 @@ def _annotated_frames(marked: Sequence[Marked], box_frames: str, left_out: LeftO
         raise UsageError(f"{box_frames} holds none of the {len(paths)} annotated pictures, as {paths[0]}")
     for (annotation, boxes), path, is_there in zip(marked, paths, present, strict=True):
         if is_there:
-            yield annotation.youtube_id, Truth(Picture(path, annotation.seconds), boxes)
+            yield annotation.youtube_id, Truth(PictureFile(path, annotation.seconds), boxes)
         else:
             left_out["annotated pictures are missing: left out"].append(annotation.path)
 
 
 def _nearest_frames(
     marked: Iterable[Marked],
-    clips: Mapping[str, Sequence[Picture]],
+    clips: Mapping[str, Sequence[PictureFile]],
     farthest_seconds: float,
     left_out: LeftOut,
 ) -> Iterator[tuple[str, Truth]]:
     """The frames of the clips that stand in for them."""
-    nearest: dict[tuple[str, Picture], tuple[float, list[tuple[str, Corners]]]] = {}
+    nearest: dict[tuple[str, PictureFile], tuple[float, list[tuple[str, Corners]]]] = {}
     for annotation, boxes in marked:
         frames = clips[annotation.youtube_id]
         place = bisect.bisect_left(frames, annotation.seconds, key=lambda frame: frame.seconds)

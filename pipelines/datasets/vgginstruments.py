@@ -18,9 +18,9 @@ import pyarrow as pa
 from cocktail.storage import join
 from cocktail.types import UsageError
 from pipelines.datasets.avgn_lists import base_name, check_pairs, count, read_pairs, read_singles
-from pipelines.datasets.index import IndexRow, Picture, make_index
+from pipelines.datasets.index import IndexRow, PictureFile, make_index
 from pipelines.datasets.layouts import Folder, read_text
-from pipelines.datasets.vggsound import CLIP_SECONDS, Clip, clip_row, read_clips
+from pipelines.datasets.vggsound import CLIP_SECONDS, ListedClip, clip_row, read_clips
 
 _RENAMED = {
     "steel_guitar": "playing steel guitar, slide guitar",
@@ -33,7 +33,7 @@ _NAMES = """
     piano saxophone sitar snare_drum steel_guitar tabla timbales trumpet ukulele vibraphone violin xylophone zither
 """.split()  # noqa: SIM905 - as a list it takes a line a name
 CLASSES = {name: _RENAMED.get(name, f"playing {name.replace('_', ' ')}") for name in _NAMES}
-"""Each class, sorted, as AVGN's lists name it, and its label in VGG-Sound."""
+"""Classes, sorted, as AVGN's lists name them, with their labels in VGG-Sound."""
 
 _CONVERTED = (".png", ".npy")
 """Endings of masks that are taken before others of the same sample: pickles that someone converted."""
@@ -82,7 +82,7 @@ def _read_ids(location: str, known: set[str], csv: str) -> set[str]:
     return ids - {""}
 
 
-def _train_notes(clips: list[Clip], taken: list[Clip], excluded: set[str], csv: str) -> list[str]:
+def _train_notes(clips: list[ListedClip], taken: list[ListedClip], excluded: set[str], csv: str) -> list[str]:
     absent = [name for name in CLASSES if name not in {clip.label for clip in taken}]
     tested = [clip.clip_id for clip in clips if clip.split != "train"]
     return [
@@ -113,7 +113,7 @@ def sample_rows(test: str, test_list: str, multi: str | None = None) -> tuple[li
             clip_id=sample,
             recording=sample,  # which clip it is of was not released
             media_path=audio.path(f"{sample}.wav"),
-            pictures=(Picture(frames.path(f"{sample}.jpg"), 0.0),),
+            pictures=(PictureFile(frames.path(f"{sample}.jpg"), 0.0),),
             mask_path=masks.path(mask_names[sample]) if sample in mask_names else None,
             labels=(name,),
             split="test",

@@ -25,11 +25,11 @@ CLIP_SECONDS = 10.0
 EXPECTED = 'the released vggsound.csv: id, start second, label, split, as in: ---g-f_I2yQ,1,"people marching",test'
 
 
-class Clip(NamedTuple):
-    """A row of the csv."""
+class ListedClip(NamedTuple):
+    """A clip as a row of the csv lists it."""
 
     clip_id: str
-    """Also the name of the media file, without its ending."""
+    """Id of the clip, and the name of its media file without the ending."""
     label: str
     split: str
 
@@ -64,7 +64,7 @@ def index_vggsound(csv: str, videos: str, vggss: str | None = None) -> pa.Table:
     return make_index(rows, sorted(kept), notes)
 
 
-def clip_row(clip: Clip, folder: Folder) -> IndexRow:
+def clip_row(clip: ListedClip, folder: Folder) -> IndexRow:
     """The index row of a clip whose media lie in a folder."""
     name = f"{clip.clip_id}.mp4"
     return IndexRow(
@@ -78,7 +78,7 @@ def clip_row(clip: Clip, folder: Folder) -> IndexRow:
     )
 
 
-def read_clips(csv: str) -> Iterator[Clip]:
+def read_clips(csv: str) -> Iterator[ListedClip]:
     """The rows of vggsound.csv."""
     for where, fields in read_csv(csv, EXPECTED, num_columns=4):
         youtube_id, start, label, split = fields
@@ -88,7 +88,7 @@ def read_clips(csv: str) -> Iterator[Clip]:
             raise UsageError(f"{where}: split {split!r}. Expected one of {', '.join(SPLITS)}")
         if not youtube_id or not label:
             raise UsageError(f"{where}: no {'label' if youtube_id else 'id'}: {fields}. Expected {EXPECTED}")
-        yield Clip(f"{youtube_id}_{int(start):06d}", label, split)
+        yield ListedClip(f"{youtube_id}_{int(start):06d}", label, split)
 
 
 def vggss_classes(vggss_json: str) -> list[str]:

@@ -31,7 +31,7 @@ from pipelines.datasets.avgn_lists import (
 )
 from pipelines.datasets.index import Box, IndexRow, box_values, make_index
 from pipelines.datasets.layouts import Folder, read_json
-from pipelines.datasets.vggsound import Clip, clip_row, read_clips
+from pipelines.datasets.vggsound import ListedClip, clip_row, read_clips
 
 SPLIT = "test"
 
@@ -105,13 +105,13 @@ def with_boxes(index: pa.Table, vggss: str) -> pa.Table:
     """
     items = {item.clip_id: item for item in read_items(vggss)}
     names = index["clip_id"].to_pylist()
-    found = [items[name] for name in names if name in items]
-    if not found:
+    own = [items[name] for name in names if name in items]
+    if not own:
         raise UsageError(f"{vggss} has no item that is among the {len(names)} clips of the csv")
     metadata = dict(index.schema.metadata)
     places = {label: place for place, label in enumerate(json.loads(metadata[b"cocktail.classes"]))}
     boxes = [[box_values(box, places) for box in items[name].boxes] if name in items else None for name in names]
-    notes = json.loads(metadata[b"cocktail.notes"]) + _box_notes(found, "have an empty list")
+    notes = json.loads(metadata[b"cocktail.notes"]) + _box_notes(own, "have an empty list")
     place = index.schema.get_field_index("boxes")
     marked = index.set_column(place, index.schema.field(place), pa.array(boxes, index.schema.field(place).type))
     return marked.replace_schema_metadata({**metadata, b"cocktail.notes": json.dumps(notes, ensure_ascii=False)})
@@ -119,7 +119,7 @@ def with_boxes(index: pa.Table, vggss: str) -> pa.Table:
 
 def item_row(item: Item, folder: Folder) -> IndexRow:
     """The index row of an item whose clip lies in a folder."""
-    row = clip_row(Clip(item.clip_id, item.label, SPLIT), folder)
+    row = clip_row(ListedClip(item.clip_id, item.label, SPLIT), folder)
     return replace(row, boxes=item.boxes, problem=row.problem if item.boxes else "empty truth")
 
 
@@ -134,7 +134,7 @@ def _names(items: Iterable[Item]) -> dict[str, str]:
 
 
 def _box_notes(items: list[Item], without: str = "are set aside") -> list[str]:
-    """What is to be told of boxes; `without` says what becomes of items without one."""
+    """Notes on boxes; `without` says what becomes of items without one."""
     cut = [item.clip_id for item in items for _ in range(item.num_cut)]
     flat = [item.clip_id for item in items for _ in range(item.num_left_out)]
     empty = [item.clip_id for item in items if not item.boxes]

@@ -1,4 +1,4 @@
-"""What a finished data set holds and what was set aside, counted by split, class and cause; how loud it is."""
+"""Clips that a finished data set holds and that were set aside, counted by split, class and cause; and their levels."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class Count:
     num_good: int = 0
     num_bad: int = 0
     seconds: float = 0.0
-    """Of the good ones."""
+    """Length of the good clips."""
 
     @property
     def num_planned(self) -> int:
@@ -37,14 +37,14 @@ class Count:
 
 
 class Levels(NamedTuple):
-    """How loud clips are, from the manifest's values for each second; full scale is 1."""
+    """Loudness of clips, from the manifest's values for each second; full scale is 1."""
 
     clip_rms: np.ndarray
-    """[clips], over the whole clip."""
+    """Level of each whole clip, [clips]."""
     second_rms: np.ndarray
-    """[seconds] of all clips one after the other, whole seconds only."""
+    """Level of each whole second of all clips, one after the other, [seconds]."""
     clip_of_second: np.ndarray
-    """[seconds], the row of the manifest."""
+    """Row of the manifest that each second is of, [seconds]."""
 
 
 def count_splits(manifest: Manifest, quarantine: pa.Table) -> dict[str, Count]:
@@ -111,7 +111,7 @@ def most_first(counts: Counter) -> list:
 
 
 def classes_csv(manifest: Manifest, classes: Mapping[tuple[str, str], Count]) -> bytes:
-    """All classes and splits."""
+    """Table of all classes and splits, as csv."""
     class_ids = {label: class_id for class_id, label in enumerate(manifest.classes)}
     labels = {label: number for number, label in enumerate(by_size(classes))}
     header = ("class", "class_id", "split", "planned", "good", "quarantined", "hours")
@@ -123,7 +123,7 @@ def classes_csv(manifest: Manifest, classes: Mapping[tuple[str, str], Count]) ->
 
 
 def quarantine_csv(quarantine: pa.Table) -> bytes:
-    """All classes and causes."""
+    """Table of all classes and causes, as csv."""
     rows = ((*key, count) for key, count in most_first(count_causes(quarantine)))
     return _csv(("class", "cause", "clips"), rows)
 

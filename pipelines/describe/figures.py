@@ -37,12 +37,12 @@ from pipelines.shards.reader import read_audio, read_frame, read_mask_png
 DPI = 100
 SPLIT_COLOURS = ("#4477aa", "#ee7733", "#228833", "#aa3377", "#888888")
 TRUTH_COLOURS = ("#00ff00", "#ff00ff", "#00ffff", "#ffff00")
-"""Of boxes, one a label of the clip."""
+"""Colours of boxes, one a label of the clip."""
 MASK_COLOUR = "#ff3300"
 
 LOWEST_DBFS, STEP_DB = -80.0, 2.0
 RANGE_DB = 80.0
-"""From the loudest bin of a spectrogram down to what is black."""
+"""Range from the loudest bin of a spectrogram down to black."""
 
 _CLASSES_A_COLUMN = 52
 _FRAMES_A_SPECTROGRAM = 1000
@@ -68,10 +68,10 @@ def draw_all(manifest: Manifest, quarantine: pa.Table, num_clips: int, seed: int
     has_truth = np.array([bool(b) for b in boxes]) | manifest.table["mask_offset"].is_valid().to_numpy()
     for name, eligible in (("frames.png", has_picture), ("truth.png", has_picture & has_truth)):
         if eligible.any() and num_clips:
-            yield name, contact_sheet(manifest, draw_rows(manifest, eligible, num_clips, seed))
+            yield name, contact_sheet(manifest, choose_rows(manifest, eligible, num_clips, seed))
     if num_clips:
         everything = np.ones(len(manifest.table), bool)
-        yield "spectrograms.png", spectrogram_figure(manifest, draw_rows(manifest, everything, num_clips, seed))
+        yield "spectrograms.png", spectrogram_figure(manifest, choose_rows(manifest, everything, num_clips, seed))
 
 
 def to_png(figure: Figure) -> bytes:
@@ -84,8 +84,8 @@ def to_png(figure: Figure) -> bytes:
     return buffer.getvalue()
 
 
-def draw_rows(manifest: Manifest, eligible: np.ndarray, num_clips: int, seed: int) -> list[dict[str, Any]]:
-    """At most `num_clips` different rows of the manifest, drawn evenly among the eligible [clips], in its order."""
+def choose_rows(manifest: Manifest, eligible: np.ndarray, num_clips: int, seed: int) -> list[dict[str, Any]]:
+    """Different rows, `num_clips` at most, of the manifest, drawn evenly among the eligible [clips], in its order."""
     numbers = np.flatnonzero(eligible)
     drawn = np.random.default_rng(seed).choice(numbers, min(num_clips, len(numbers)), replace=False)
     return manifest.table.take(np.sort(drawn)).to_pylist()
@@ -100,13 +100,13 @@ def class_figure(classes: Mapping[tuple[str, str], Count], splits: Sequence[str]
     figure.suptitle("Good clips by class", x=0.01, ha="left")
     axes = figure.subplots(1, num_columns, sharex=True, squeeze=False)[0]
     for axis, first in zip(axes, range(0, len(labels) or 1, num_lines), strict=False):
-        shown = labels[first : first + num_lines]
-        left = np.zeros(len(shown))
+        names = labels[first : first + num_lines]
+        left = np.zeros(len(names))
         for number, split in enumerate(splits):
-            width = np.array([classes[label, split].num_good if (label, split) in classes else 0 for label in shown])
-            axis.barh(np.arange(len(shown)), width, left=left, color=_colour(number), label=split)
+            width = np.array([classes[label, split].num_good if (label, split) in classes else 0 for label in names])
+            axis.barh(np.arange(len(names)), width, left=left, color=_colour(number), label=split)
             left += width
-        axis.set_yticks(np.arange(len(shown)), [_shortened(label, 32) for label in shown], fontsize=8)
+        axis.set_yticks(np.arange(len(names)), [_shortened(label, 32) for label in names], fontsize=8)
         axis.set(ylim=(num_lines - 0.4, -0.6), xlabel="clips")
         axis.xaxis.set_major_locator(MaxNLocator("auto", integer=True))
         _plain_text(axis)
@@ -236,7 +236,7 @@ def spectrogram_figure(manifest: Manifest, rows: Sequence[Mapping[str, Any]]) ->
     loudest_db = 10 * math.ceil(max(level.max() for level in levels) / 10)
     figure, axes = _grid(len(rows), _SPECTROGRAMS_A_LINE, size=(4.6, 2.6))
     for axis, row, level in zip(axes, rows, levels, strict=True):
-        shown = axis.imshow(
+        image = axis.imshow(
             level,
             origin="lower",
             aspect="auto",
@@ -249,7 +249,7 @@ def spectrogram_figure(manifest: Manifest, rows: Sequence[Mapping[str, Any]]) ->
         axis.set_title(_title(row, row["split"], 48), fontsize=8)
         _plain_text(axis)
         if row is rows[-1]:
-            figure.colorbar(shown, ax=figure.axes, label="dB, 0 is a sine of full scale", fraction=0.02, aspect=40)
+            figure.colorbar(image, ax=figure.axes, label="dB, 0 is a sine of full scale", fraction=0.02, aspect=40)
     return figure
 
 
@@ -269,7 +269,7 @@ def _single() -> tuple[Figure, Axes]:
 
 
 def _grid(count: int, most_a_line: int, size: tuple[float, float]) -> tuple[Figure, list[Axes]]:
-    """As many axes as wanted, in lines, each of (width, height) inches."""
+    """Axes, as many as wanted, in lines, each of (width, height) inches."""
     num_columns = min(count, most_a_line)
     num_lines = math.ceil(count / num_columns)
     figure = Figure(figsize=(size[0] * num_columns + 0.8, size[1] * num_lines), layout="constrained")

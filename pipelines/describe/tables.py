@@ -1,4 +1,4 @@
-"""What a finished data set holds, in tables: how much of what, how long, how loud, and what was set aside and why."""
+"""Tables of what a finished data set holds: how much of what, how long, how loud, and what was set aside and why."""
 
 from __future__ import annotations
 
@@ -28,13 +28,13 @@ from pipelines.describe.figures import draw_all, to_png
 from pipelines.shards.manifest import Manifest, open_manifest, read_quarantine
 
 LINES_SHOWN = 20
-"""Of tables by class; the whole ones are written as csv."""
+"""Lines printed of tables by class; the whole tables are written as csv."""
 
 _QUANTILES = {"min": 0.0, "5 %": 0.05, "median": 0.5, "95 %": 0.95, "max": 1.0}
 _MOST_BOXES = 10
 
 
-class Table(NamedTuple):
+class TextTable(NamedTuple):
     """A table to print."""
 
     title: str
@@ -67,8 +67,8 @@ def describe(folder: str, output: str | None, num_clips: int, seed: int) -> None
         print(join(output, name), flush=True)
 
 
-def tables(manifest: Manifest, quarantine: pa.Table) -> Iterator[Table]:
-    """All tables, in the order in which one asks."""
+def tables(manifest: Manifest, quarantine: pa.Table) -> Iterator[TextTable]:
+    """The tables, in the order in which one asks."""
     splits = count_splits(manifest, quarantine)
     classes = count_classes(manifest, quarantine)
     yield dataset_table(manifest)
@@ -86,9 +86,10 @@ def tables(manifest: Manifest, quarantine: pa.Table) -> Iterator[Table]:
         yield box_table(manifest)
 
 
-def dataset_table(manifest: Manifest) -> Table:
+def dataset_table(manifest: Manifest) -> TextTable:
     """The data set as a whole, with the notes of its index."""
-    told = manifest.metadata
+    totals = manifest.metadata
+    share = _percent(int(totals["quarantined"]), int(totals["planned"]))
     sounds, masks = (sum(filter(None, column(manifest.table, name))) for name in ("audio_bytes", "mask_bytes"))
     pictures = sum(map(sum, column(manifest.table, "frame_sizes")))
     rows = {
@@ -96,20 +97,20 @@ def dataset_table(manifest: Manifest) -> Table:
         "root hash": manifest.root_hash,
         "sound": f"{manifest.sample_rate_hz} Hz, mono, 16 bits, {manifest.audio_format}",
         "classes": str(len(manifest.classes)),
-        "clips planned": told["planned"],
-        "clips good": told["good"],
-        "clips quarantined": f"{told['quarantined']} ({_percent(int(told['quarantined']), int(told['planned']))})",
+        "clips planned": totals["planned"],
+        "clips good": totals["good"],
+        "clips quarantined": f"{totals['quarantined']} ({share})",
         "hours": f"{sum(column(manifest.table, 'duration')) / 3600:.3f}",
         "shards with clips": str(len(manifest.table["shard"].unique())),
-        "MB": f"{int(told['bytes']) / 1e6:.1f}",
+        "MB": f"{int(totals['bytes']) / 1e6:.1f}",
         "MB of sound, pictures, masks": f"{sounds / 1e6:.1f}, {pictures / 1e6:.1f}, {masks / 1e6:.1f}",
     }
     remark = "\n".join(f"note: {note}" for note in manifest.notes)
-    return Table("Data set", ("what", "value"), list(rows.items()), remark, num_text_columns=2)
+    return TextTable("Data set", ("what", "value"), list(rows.items()), remark, num_text_columns=2)
 
 
-def split_table(splits: Mapping[str, Count]) -> Table:
-    """What became of the planned clips."""
+def split_table(splits: Mapping[str, Count]) -> TextTable:
+    """Numbers of planned, good and quarantined clips."""
     total = Count()
     for count in splits.values():
         total = Count(total.num_good + count.num_good, total.num_bad + count.num_bad, total.seconds + count.seconds)
@@ -118,10 +119,10 @@ def split_table(splits: Mapping[str, Count]) -> Table:
          _percent(count.num_bad, count.num_planned), f"{count.hours:.3f}")
         for name, count in [*splits.items(), ("all", total)]
     ]  # fmt: skip
-    return Table("Clips by split", ("split", "planned", "good", "quarantined", "share", "hours of good"), rows)
+    return TextTable("Clips by split", ("split", "planned", "good", "quarantined", "share", "hours of good"), rows)
 
 
-def class_table(classes: Mapping[tuple[str, str], Count], splits: Sequence[str], num_clips: int) -> Table:
+def class_table(classes: Mapping[tuple[str, str], Count], splits: Sequence[str], num_clips: int) -> TextTable:
     """The good clips, `num_clips` in all, by class and split, the largest classes first."""
     header = ("class", *(f"{split} {unit}" for split in splits for unit in ("clips", "h")), "quarantined")
     rows = []
@@ -135,17 +136,17 @@ def class_table(classes: Mapping[tuple[str, str], Count], splits: Sequence[str],
     return table._replace(remark="\n".join(filter(None, remarks)))
 
 
-def cause_table(quarantine: pa.Table, splits: Sequence[str]) -> Table:
+def cause_table(quarantine: pa.Table, splits: Sequence[str]) -> TextTable:
     """Why clips were set aside."""
     counts = Counter(zip(column(quarantine, "reason"), column(quarantine, "split"), strict=True))
     totals = Counter(column(quarantine, "reason"))
     rows = [
         (reason, *(str(counts[reason, split]) for split in splits), str(total)) for reason, total in most_first(totals)
     ]
-    return Table("Quarantined clips by cause", ("cause", *splits, "all"), rows)
+    return TextTable("Quarantined clips by cause", ("cause", *splits, "all"), rows)
 
 
-def class_cause_table(quarantine: pa.Table) -> Table:
+def class_cause_table(quarantine: pa.Table) -> TextTable:
     """Why clips of which classes were set aside."""
     counts = count_causes(quarantine)
     rows = [(label, reason, str(count)) for (label, reason), count in most_first(counts)]
@@ -153,18 +154,18 @@ def class_cause_table(quarantine: pa.Table) -> Table:
     return _first_lines(title, ("class", "cause", "clips"), rows, "quarantine.csv", num_text_columns=2)
 
 
-def duration_table(manifest: Manifest, splits: Sequence[str]) -> Table:
-    """How long the good clips are."""
+def duration_table(manifest: Manifest, splits: Sequence[str]) -> TextTable:
+    """Lengths of the good clips."""
     seconds, split = manifest.table["duration"].to_numpy(), np.array(column(manifest.table, "split"))
     rows = [
         (name, str(int(chosen.sum())), *_quantiles(seconds[chosen]))
         for name, chosen in _choices(split, splits)
     ]  # fmt: skip
-    return Table("Duration of clips, in s", ("split", "clips", *_QUANTILES), rows)
+    return TextTable("Duration of clips, in s", ("split", "clips", *_QUANTILES), rows)
 
 
-def loudness_table(manifest: Manifest, splits: Sequence[str]) -> Table:
-    """How loud the seconds of the good clips are."""
+def loudness_table(manifest: Manifest, splits: Sequence[str]) -> TextTable:
+    """Levels of the seconds of the good clips."""
     levels, split = measure_levels(manifest), np.array(column(manifest.table, "split"))
     threshold_dbfs = Mixing.silence_dbfs
     sounding = levels.second_rms >= 10 ** (threshold_dbfs / 20)
@@ -175,41 +176,41 @@ def loudness_table(manifest: Manifest, splits: Sequence[str]) -> Table:
         rows.append((name, str(int(chosen.sum())), str(silent), _percent(silent, chosen.sum()), *_quantiles(level_db)))
     header = ("split", "whole seconds", "silent", "share", *_QUANTILES)
     remark = f"A second is silent below {threshold_dbfs:g} dBFS; 0 dBFS is an rms of full scale."
-    return Table("Level (rms) of the seconds that sound, in dBFS", header, rows, remark)
+    return TextTable("Level (rms) of the seconds that sound, in dBFS", header, rows, remark)
 
 
-def picture_table(manifest: Manifest) -> Table:
-    """How many pictures clips have, and what is known of where the sound comes from."""
+def picture_table(manifest: Manifest) -> TextTable:
+    """Numbers of pictures a clip, and of clips whose sound has a known place."""
     num_pictures = map(len, column(manifest.table, "frame_sizes"))
     rows = [(f"with {number} picture{'s' * (number != 1)}", str(count)) for number, count in _histogram(num_pictures)]
     rows.append(("with a mask", str(len(manifest.table) - manifest.table["mask_offset"].null_count)))
     rows.append(("with boxes", str(sum(bool(boxes) for boxes in column(manifest.table, "boxes")))))
     rows.append(("with a given partner", str(len(manifest.table) - manifest.table["partner"].null_count)))
-    return Table("Pictures and truth", ("clips", "number"), rows)
+    return TextTable("Pictures and truth", ("clips", "number"), rows)
 
 
-def group_tables(manifest: Manifest) -> Iterator[Table]:
-    """How many sources sound together as released, and what they are in their groups; nothing if there are none."""
+def group_tables(manifest: Manifest) -> Iterator[TextTable]:
+    """Numbers of sources that sound together as released, and their parts in that; nothing if there are none."""
     sizes = Counter(group for group in column(manifest.table, "group") if group is not None)
     if not sizes:
         return
     rows = [(str(size), str(count)) for size, count in _histogram(sizes.values())]
-    yield Table(f"Groups: {len(sizes)}", ("sources in a group", "groups"), rows)
+    yield TextTable(f"Groups: {len(sizes)}", ("sources in a group", "groups"), rows)
     roles = Counter(role for role in column(manifest.table, "role") if role is not None)
     if roles:
-        yield Table("Roles", ("role", "clips"), [(role, str(count)) for role, count in most_first(roles)])
+        yield TextTable("Roles", ("role", "clips"), [(role, str(count)) for role, count in most_first(roles)])
 
 
-def box_table(manifest: Manifest) -> Table:
-    """How many boxes clips have."""
+def box_table(manifest: Manifest) -> TextTable:
+    """Numbers of boxes a clip."""
     known = [boxes for boxes in column(manifest.table, "boxes") if boxes is not None]
     counts = _histogram(min(len(boxes), _MOST_BOXES) for boxes in known)
     rows = [(f"{number}{' or more' * (number == _MOST_BOXES)}", str(count)) for number, count in counts]
     unknown = len(manifest.table) - len(known)
-    return Table("Boxes", ("boxes in a clip", "clips"), [*rows, ("nobody said", str(unknown))])
+    return TextTable("Boxes", ("boxes in a clip", "clips"), [*rows, ("nobody said", str(unknown))])
 
 
-def to_text(table: Table) -> str:
+def to_text(table: TextTable) -> str:
     """A table as Markdown with aligned columns, its title above and its remark below."""
     lines = [table.header, *table.rows]
     widths = [max(len(line[column]) for line in lines) for column in range(len(table.header))]
@@ -229,14 +230,14 @@ def to_text(table: Table) -> str:
 
 def _first_lines(
     title: str, header: tuple[str, ...], rows: list[tuple[str, ...]], file: str, num_text_columns: int = 1
-) -> Table:
+) -> TextTable:
     more = len(rows) - LINES_SHOWN
     remark = f"{more} lines more: all are in {file}" if more > 0 else ""
-    return Table(title, header, rows[:LINES_SHOWN], remark, num_text_columns)
+    return TextTable(title, header, rows[:LINES_SHOWN], remark, num_text_columns)
 
 
 def _choices(values: np.ndarray, splits: Sequence[str]) -> Iterator[tuple[str, np.ndarray]]:
-    """Each split and which values are its own; then all, if there are several splits."""
+    """Splits with their own values; then all, if there are several splits."""
     chosen = [(split, values == split) for split in splits]
     yield from ((split, own) for split, own in chosen if own.any())
     if len(chosen) > 1:

@@ -41,18 +41,18 @@ from pipelines.embedded.music import (
     perform,
     prepare_soundfont,
 )
-from pipelines.embedded.pictures import BACKGROUNDS, FRAMES_PER_SECOND, HEIGHT, WIDTH, Box, draw_frames
+from pipelines.embedded.pictures import BACKGROUNDS, FRAMES_PER_SECOND, HEIGHT, WIDTH, Corners, draw_frames
 from pipelines.progress import ClipProgress
 
 _RECIPE_VERSION = 1
-"""To be raised when the same settings give other clips than before."""
+"""Version to be raised when the same settings give other clips than before."""
 _MARKER = "corpus.json"
 _SPLITS = ("train", "test")
 
 
 @dataclass(frozen=True, kw_only=True)
 class EmbeddedCorpus:
-    """Which corpus. A clip depends on the seed, its class, its split and its number alone."""
+    """Choice of a corpus. A clip depends on the seed, its class, its split and its number alone."""
 
     seed: int
     train_clips_per_class: int
@@ -70,12 +70,12 @@ class EmbeddedCorpus:
 
 @dataclass(frozen=True, kw_only=True)
 class ClipPlan:
-    """All that is decided about one clip before it is played and drawn."""
+    """Decisions about one clip, taken before it is played and drawn."""
 
     clip_id: str
     """11 characters, like a YouTube id."""
     start_second: int
-    """Where the clip is said to begin in a longer video."""
+    """Second of a longer video at which the clip is said to begin."""
     label: str
     split: str
     music: Music
@@ -87,7 +87,7 @@ class ClipPlan:
 
     @property
     def name(self) -> str:
-        """What VGG-Sound calls the clip's file, without extension."""
+        """Name that VGG-Sound gives the clip's file, without extension."""
         return f"{self.clip_id}_{self.start_second:06d}"
 
     def rng(self, purpose: Literal["sound", "picture"]) -> np.random.Generator:
@@ -173,12 +173,12 @@ def _require_marker(folder: Path, marker: dict[str, object]) -> None:
     """Raise UsageError unless the folder holds the corpus that a marker describes."""
     mend = "give a folder that does not exist yet, or remove this one"
     try:
-        found = json.loads((folder / _MARKER).read_text(encoding="utf-8"))
+        present = json.loads((folder / _MARKER).read_text(encoding="utf-8"))
     except (FileNotFoundError, NotADirectoryError):
         raise UsageError(f"{folder} is not an embedded corpus (it has no {_MARKER}): {mend}") from None
     except ValueError as error:
         raise UsageError(f"{folder / _MARKER} cannot be read: {error}; {mend}") from error
-    different = [name for name, value in marker.items() if not isinstance(found, dict) or found.get(name) != value]
+    different = [name for name, value in marker.items() if not isinstance(present, dict) or present.get(name) != value]
     if different:
         raise UsageError(f"{folder} holds an embedded corpus with another {', '.join(different)}: {mend}")
 
@@ -209,7 +209,7 @@ def _write_json(path: Path, content: object) -> None:
     path.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
 
 
-def _write_clip(path: Path, plan: ClipPlan, soundfont: Path) -> Box:
+def _write_clip(path: Path, plan: ClipPlan, soundfont: Path) -> Corners:
     """Play, draw and encode one clip; returns the box of its sounding object."""
     sound = perform(plan.label, plan.music, soundfont, plan.rng("sound"))
     num_frames = CLIP_SECONDS * FRAMES_PER_SECOND

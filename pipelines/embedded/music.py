@@ -25,9 +25,9 @@ _LEAD_IN_SECONDS = 0.5
 _LEVEL_DBFS = (-23.0, -17.0)
 _NOISE_DBFS = (-60.0, -50.0)
 _PEAK = 0.8
-"""Of what goes to the encoder. Noise and AAC add to it; decoded peaks stay under 0.95."""
+"""Peak of the samples that go to the encoder. Noise and AAC add to it; decoded peaks stay under 0.95."""
 _INTERPOLATION = 4
-"""symusic's `quality`; from 5 on it plays some instruments as silence."""
+"""Value of symusic's `quality`; from 5 on it plays some instruments as silence."""
 
 # Records of a SoundFont's instruments: where a zone's generators begin, generators, sample headers.
 _BAG = np.dtype([("generator", "<u2"), ("modulator", "<u2")])
@@ -38,7 +38,7 @@ _SAMPLE, _ROOT_KEY = 53, 58
 
 @dataclass(frozen=True, kw_only=True)
 class Instrument:
-    """How a class plays."""
+    """Manner in which a class plays."""
 
     programs: tuple[int, ...]
     """General MIDI programs, counted from 0; the clips of a class take them in turn."""
@@ -72,7 +72,7 @@ trained for minutes must be able to tell them apart."""
 
 @dataclass(frozen=True, kw_only=True)
 class Pool:
-    """What the music of one split is drawn from."""
+    """Choices that the music of one split is drawn from."""
 
     scales: tuple[tuple[int, ...], ...]
     """Semitones over the tonic."""
@@ -102,12 +102,12 @@ POOLS = {
         reverb_seconds=((0.45, 0.6),),
     ),
 }
-"""By split. The splits share nothing of a pool."""
+"""Pools by split, which share nothing."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Music:
-    """What one clip plays, and where; the notes follow from it and a random generator."""
+    """Music of one clip, and its room; the notes follow from it and a random generator."""
 
     program: int
     scale: tuple[int, ...]
@@ -127,7 +127,7 @@ class PlayedNote:
 
 
 def draw_music(label: str, split: str, index: int, rng: np.random.Generator) -> Music:
-    """What clip number `index` of a class and split plays, from the split's pool."""
+    """Music of clip number `index` of a class and split, from the split's pool."""
     pool, programs = POOLS[split], INSTRUMENTS[label].programs
     return Music(
         program=programs[index % len(programs)],
@@ -219,7 +219,7 @@ def move_root_keys(soundfont: bytes) -> bytes:
 
 
 def _chunks(riff: bytes, start: int, stop: int) -> Iterator[tuple[int, int]]:
-    """Where the contents of the chunks between two offsets of a RIFF file begin and end."""
+    """Beginning and end of the contents of each chunk between two offsets of a RIFF file."""
     while start < stop:
         size = int.from_bytes(riff[start + 4 : start + 8], "little")
         yield start + 8, start + 8 + size

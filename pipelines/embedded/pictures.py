@@ -18,8 +18,8 @@ BACKGROUNDS = {"train": ("gradient", "stripes", "clouds"), "test": ("rings", "ti
 """Kinds of background by split; no kind is in both."""
 
 Colour = tuple[int, int, int]
-Box = tuple[float, float, float, float]
-"""x0, y0, x1, y1: corners as fractions of the picture's width and height."""
+Corners = tuple[float, float, float, float]
+"""Corners x0, y0, x1, y1 as fractions of the picture's width and height."""
 
 _CANVAS = 400
 """Drawings are made this many pixels wide and high, then shrunk: that smooths their edges."""
@@ -172,7 +172,7 @@ _DRAWINGS: dict[str, tuple[Callable[[ImageDraw.ImageDraw, Colour, Colour], None]
     "playing trumpet": (_trumpet, (0.58, 0.80, 0.95)),
     "playing violin, fiddle": (_violin, (0.04, 0.90, 0.50)),
 }
-"""What draws a class, and its colour as hue, saturation, value in [0, 1]."""
+"""Function that draws a class, and its colour as hue, saturation, value in [0, 1]."""
 
 
 def class_colour(label: str) -> Colour:
@@ -229,7 +229,7 @@ def draw_background(kind: str, rng: np.random.Generator) -> Image.Image:
 
 def draw_frames(
     label: str, distractor: str | None, background: str, num_frames: int, rng: np.random.Generator
-) -> tuple[list[Image.Image], Box]:
+) -> tuple[list[Image.Image], Corners]:
     """The frames of one clip and the box of its sounding object.
 
     The sounding object sways by up to two pixels; in the middle frame, `num_frames // 2`, it rests exactly

@@ -1,25 +1,84 @@
-"""What the jobs of models that localize have in common: scenes to see and hear, and the recipe."""
+"""The data sets that models train and are tested on, each said once for each task, and the papers' recipes."""
 
 from __future__ import annotations
 
 import dataclasses
-from typing import Any
+from dataclasses import dataclass
 
+from cocktail.config.evaluation import Evaluation
 from cocktail.config.experiment import Experiment
 from cocktail.config.mixing import Mixing
+from cocktail.config.model import ModelConfig
 from cocktail.config.training import Training
 
-# AVGN section 4: three seconds and one frame a clip, sounds added as they are.
-SCENES = Mixing(
-    num_sources=2,
-    sample_rate_hz=22050,
-    segment_samples=66150,
-    min_gain=1.0,
-    max_gain=1.0,
-    pictures_per_source=1,
-)
-# Adam at 1e-4 without decay, 128 mixtures a step, 100 epochs. Without decay AdamW is Adam. The authors choose their
-# checkpoint by its score on the test set; ours is chosen by its loss on recordings that training leaves out.
+
+@dataclass(frozen=True, kw_only=True)
+class Benchmark:
+    """A data set as models of one task train and are tested on it."""
+
+    word: str
+    """Name on a job's command line, and the end of an experiment's name."""
+    trains_on: str
+    tests_on: str
+    shards: str
+    """Jobs that make its shards, with the options that this task needs."""
+    mixing: Mixing
+    evaluation: Evaluation
+    embedded: bool = False
+    """Whether the embedded corpus stands in for data that is not given."""
+    demo_mixtures: int | None = 40
+    """Test mixtures of the demo, of each number of sources; None tests all."""
+
+    def paper(self, name: str, model: ModelConfig, training: Training) -> Experiment:
+        """A model's experiment as its paper does it."""
+        return Experiment(name=name, model=model, mixing=self.mixing, training=training, evaluation=self.evaluation)
+
+    def demo(self, paper: Experiment, small: ModelConfig) -> Experiment:
+        """Some minutes on two cores in place of the paper's recipe: a small model, few steps, few test mixtures.
+
+        All recordings are trained on, as there are few, the last checkpoint is tested, and test pairs are drawn, since
+        the small corpus has no official ones.
+        """
+        pictures = {"picture_side": 128} if paper.mixing.pictures_per_source else {}
+        return dataclasses.replace(
+            paper,
+            name=f"{paper.name}_demo",
+            model=small,
+            mixing=dataclasses.replace(paper.mixing, passes_per_epoch=40, **pictures),
+            training=dataclasses.replace(
+                paper.training,
+                split="train",
+                validation_split=None,
+                select="last",
+                max_steps=300,
+                # A loss that compares mixtures needs others to compare with.
+                batch_size=16 if small.fewest_mixtures > 1 else 8,
+                optimizer="adamw",
+                learning_rate=1e-3,
+                lr_drop_epochs=(),
+                checkpoint_every=100,
+                log_every=20,
+            ),
+            evaluation=dataclasses.replace(paper.evaluation, pairs="drawn", num_mixtures=self.demo_mixtures),
+        )
+
+    def describe(self) -> str:
+        """What its name on a command line stands for."""
+        without = "a small corpus of sampled instruments, made on first use" if self.embedded else "does not run"
+        parts = {
+            "trains on": self.trains_on,
+            "tests on": self.tests_on,
+            "shards": self.shards,
+            "without --data": without,
+        }
+        return "\n".join([self.word, *(f"    {name:16}{text}" for name, text in parts.items())])
+
+
+# SGN section IV: two sources, batch 80, 100 epochs of SGD, on binary masks; the rest is Sound of Pixels' recipe.
+SGD = Training(epochs=100, batch_size=80, optimizer="sgd", learning_rate=1e-3, lr_drop_epochs=(40, 80))
+# AVGN section 4: Adam at 1e-4 without decay, 128 mixtures a step, 100 epochs. Without decay AdamW is Adam. The authors
+# choose their checkpoint by its score on the test set; ours is chosen by its loss on recordings that training leaves
+# out.
 ADAM = Training(
     split="train[5%:]",
     epochs=100,
@@ -33,41 +92,86 @@ ADAM = Training(
     select="best",
 )
 
+PAIRS = Mixing(num_sources=2)
+SEPARATE_VGGSOUND = Benchmark(
+    word="vggsound",
+    trains_on="mixtures of two clips of VGG-Sound, of different classes",
+    tests_on="1000 pairs of its test clips",
+    shards="jobs/shard_vggsound.py",
+    mixing=PAIRS,
+    evaluation=Evaluation(num_mixtures=1000),
+    embedded=True,
+)
+SEPARATE_MUSIC = Benchmark(
+    word="music",
+    trains_on="mixtures of two solos of MUSIC, of different instruments",
+    tests_on="1000 pairs of its val split, the solos that are not trained on, as in the paper",
+    shards="jobs/shard_music.py --solo JSON",
+    # An epoch lists every solo a hundred times, as Sound of Pixels does; without that an epoch would be four steps.
+    mixing=dataclasses.replace(PAIRS, passes_per_epoch=100),
+    evaluation=Evaluation(split="val", num_mixtures=1000),
+)
+SEPARATE_FUSS = Benchmark(
+    word="fuss",
+    # The paper says "two sources"; FUSS mixtures have one to four.
+    trains_on="two sources of a mixture of FUSS that has two or more, summed again",
+    tests_on="all eval mixtures that were released with two",
+    shards="jobs/shard_fuss.py --fsd50k FOLDER --sample-rate-hz 11025",
+    mixing=dataclasses.replace(PAIRS, arrangement="released"),
+    evaluation=Evaluation(split="eval", whole_groups=True, num_mixtures=None),
+    demo_mixtures=None,
+)
+SEPARATE_MUSDB18 = Benchmark(
+    word="musdb18",
+    trains_on="two stems of a song of MUSDB18; --mixing.num-sources 4 takes all four",
+    tests_on="1000 pairs of stems of its test songs",
+    shards="jobs/shard_musdb18.py",
+    # The paper gives one SI-SDR and no protocol. A song leads a hundred mixtures an epoch, as a solo of MUSIC does. Of
+    # 50 songs the middles alone would give 300 different pairs.
+    mixing=dataclasses.replace(PAIRS, arrangement="released", passes_per_epoch=100),
+    evaluation=Evaluation(split="test", num_mixtures=1000, crop="random"),
+)
+SEPARATION = (SEPARATE_VGGSOUND, SEPARATE_MUSIC, SEPARATE_FUSS, SEPARATE_MUSDB18)
 
-def localizing_demo_of(paper: Experiment, small_model: Any) -> Experiment:
-    """`demo_of` on small pictures, tested on pairs that are drawn, since the small corpus has no official ones.
-
-    Batches are larger: a contrast needs others to compare with. All recordings are trained on, as there are few, and
-    the last checkpoint is tested.
-    """
-    demo = demo_of(paper, small_model)
-    return dataclasses.replace(
-        demo,
-        mixing=dataclasses.replace(demo.mixing, picture_side=128),
-        training=dataclasses.replace(
-            demo.training, batch_size=16, learning_rate=1e-3, split="train", validation_split=None, select="last"
-        ),
-        evaluation=dataclasses.replace(demo.evaluation, pairs="drawn", num_mixtures=40, split="test"),
-    )
-
-
-def demo_of(paper: Experiment, small_model: Any) -> Experiment:
-    """Some minutes on two cores in place of the paper's recipe: a small model, few steps, few test mixtures."""
-    return dataclasses.replace(
-        paper,
-        name=f"{paper.name}_demo",
-        model=small_model,
-        mixing=dataclasses.replace(paper.mixing, passes_per_epoch=40),
-        training=dataclasses.replace(
-            paper.training,
-            max_steps=300,
-            batch_size=8,
-            optimizer="adamw",
-            lr_drop_epochs=(),
-            checkpoint_every=100,
-            log_every=20,
-        ),
-        evaluation=dataclasses.replace(
-            paper.evaluation, num_mixtures=None if paper.evaluation.num_mixtures is None else 40
-        ),
-    )
+# AVGN section 4: three seconds and one frame a clip, sounds added as they are.
+SCENES = Mixing(
+    num_sources=2,
+    sample_rate_hz=22050,
+    segment_samples=66150,
+    min_gain=1.0,
+    max_gain=1.0,
+    pictures_per_source=1,
+)
+# Success from which IoU and CIoU on is AVGN's Tables 1 and 2.
+LOCALIZE_VGGSOUND = Benchmark(
+    word="vggsound",
+    trains_on="two clips of VGG-Sound: their pictures side by side, their sounds added",
+    tests_on="VGG-SS, single and in AVGN's pairs, with --evaluation.data TEST",
+    shards="jobs/shard_vggsound.py --sample-rate-hz 22050; TEST: jobs/shard_vggss.py --duet LIST "
+    "--sample-rate-hz 22050",
+    mixing=SCENES,
+    evaluation=Evaluation(num_sources=(1, 2), num_mixtures=None, pairs="official"),
+    embedded=True,
+)
+LOCALIZE_INSTRUMENTS = Benchmark(
+    word="instruments",
+    trains_on="two clips of VGGSound-Instruments (37 instruments), as of VGG-Sound",
+    tests_on="frames with segmentation masks, single and in AVGN's pairs",
+    shards="jobs/shard_vgginstruments.py --test FOLDER --test-list LIST --multi LIST --sample-rate-hz 22050",
+    mixing=SCENES,
+    evaluation=Evaluation(
+        num_sources=(1, 2), num_mixtures=None, pairs="official", single_threshold=0.3, multi_threshold=0.1
+    ),
+)
+LOCALIZE_MUSIC = Benchmark(
+    word="music",
+    # A duet is one clip with one picture of both instruments. Boxes are of the videos on DSOL's or AVGN's test lists.
+    trains_on="two solos of MUSIC, as of VGG-Sound; --mixing.arrangement whole takes its duets",
+    tests_on="annotated frames of solos by themselves and of duets as they are",
+    shards="jobs/shard_music.py --solo JSON --duet JSON --boxes JSON --split lists --train-list LIST --test-list LIST "
+    "--sample-rate-hz 22050",
+    # An epoch lists every solo a hundred times, as SGN's does.
+    mixing=dataclasses.replace(SCENES, passes_per_epoch=100),
+    evaluation=Evaluation(arrangement="whole", num_sources=(1, 2), num_mixtures=None, crop="annotated"),
+)
+LOCALIZATION = (LOCALIZE_VGGSOUND, LOCALIZE_INSTRUMENTS, LOCALIZE_MUSIC)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,10 @@ import tyro
 
 from cocktail.cluster.connection import one_line_errors
 from cocktail.config.experiment import Experiment
+from cocktail.config.model import ModelConfig
+from cocktail.config.training import Training
 from cocktail.types import UsageError
+from pipelines.experiments.benchmarks import Benchmark
 from pipelines.experiments.dry_run import tell
 from pipelines.experiments.planned import PlannedRun
 from pipelines.experiments.run import run
@@ -20,29 +24,76 @@ DRY_RUN = "--dry-run"
 
 
 def main(
-    experiment_type: Any,
+    model_name: str,
+    model: ModelConfig,
     *,
-    paper: Experiment,
-    demo: Experiment,
+    small: ModelConfig,
+    training: Training,
+    benchmarks: Sequence[Benchmark],
     description: str | None,
-    embedded: bool = False,
 ) -> None:
-    """Parse the command line over a preset, run the experiment, and turn a user's mistake into one line.
+    """Train a model and score it on the benchmark that the command line's first word names, and turn a user's mistake
+    into one line.
 
-    `embedded` says that the embedded corpus stands in for data that is not given.
+    With one benchmark there is no first word. `model` and `training` are the paper's, `small` is the demo's network.
     """
     with one_line_errors():
-        arguments = [argument for argument in sys.argv[1:] if argument != DRY_RUN]
-        experiment = parse(experiment_type, arguments, paper=paper, demo=demo, description=description)
-        if experiment.data is None and not embedded:
-            raise UsageError(f"no data: give --data SHARDS ({Path(sys.argv[0]).name} --help says what makes them)")
-        if len(arguments) < len(sys.argv[1:]):
+        benchmark, arguments = choose(benchmarks, sys.argv[1:], Path(sys.argv[0]).name, description)
+        program, about = sys.argv[0], f"{description}"
+        if len(benchmarks) > 1:
+            program, about = f"{program} {benchmark.word}", f"{about}\n{benchmark.describe()}\n"
+        paper = benchmark.paper(f"{model_name}_{benchmark.word}", model, training)
+        experiment = parse(
+            Experiment[type(model)],
+            [argument for argument in arguments if argument != DRY_RUN],
+            paper=paper,
+            demo=benchmark.demo(paper, small),
+            description=f"{about}\n{DRY_RUN} takes a few steps, says what the run would do, need and take, and ends.",
+            program=program,
+        )
+        if experiment.data is None and not benchmark.embedded:
+            raise UsageError(f"no data: give --data SHARDS, which are made by {benchmark.shards}")
+        if DRY_RUN in arguments:
             print(tell(PlannedRun.of(experiment)))
         else:
             run(experiment)
 
 
-def parse(experiment_type: Any, arguments: list[str], *, paper: Any, demo: Any, description: str | None) -> Any:
+def choose(
+    benchmarks: Sequence[Benchmark], arguments: Sequence[str], job: str, description: str | None
+) -> tuple[Benchmark, list[str]]:
+    """The benchmark that the first of a job's arguments names, and the other arguments; of one benchmark, that, and all
+    of them.
+
+    Ends with a list of the benchmarks when the first asks for help. Raises UsageError if it names none.
+    """
+    if len(benchmarks) == 1:
+        return benchmarks[0], list(arguments)
+    first = arguments[0] if arguments else ""
+    if first in ("-h", "--help"):
+        listed = "\n\n".join(benchmark.describe() for benchmark in benchmarks)
+        print(
+            f"usage: {job} BENCHMARK [OPTIONS]\n\n{description}\nBENCHMARK is one of these:\n\n{listed}\n\n"
+            f"{job} BENCHMARK --help lists the settings of its experiment."
+        )
+        sys.exit(0)
+    for benchmark in benchmarks:
+        if benchmark.word == first:
+            return benchmark, list(arguments[1:])
+    words = ", ".join(benchmark.word for benchmark in benchmarks)
+    given = f"not {first}" if first else "and there is none"
+    raise UsageError(f"the first word names the benchmark, one of {words}, {given} ({job} --help says what each is)")
+
+
+def parse(
+    experiment_type: Any,
+    arguments: list[str],
+    *,
+    paper: Any,
+    demo: Any,
+    description: str | None,
+    program: str | None = None,
+) -> Any:
     """The experiment that a command line asks for: the paper's recipe if it names data, the demo's if not.
 
     `experiment_type` is the type of both: an Experiment, or what holds one.
@@ -54,9 +105,9 @@ def parse(experiment_type: Any, arguments: list[str], *, paper: Any, demo: Any, 
     preset = chosen.preset or ("paper" if has_data else "demo")
     return tyro.cli(
         experiment_type,
+        prog=program,
         args=rest,
         default={"paper": paper, "demo": demo}[preset],
         description=f"{description}\n--preset paper|demo chooses the recipe; the defaults below are those of "
-        f"the {preset} preset (paper with --data, demo without).\n{DRY_RUN} takes a few steps, says what the run would "
-        "do, need and take, and ends.",
+        f"the {preset} preset (paper with --data, demo without).",
     )

@@ -1,36 +1,38 @@
-"""The whole plan of a run, told before anything is trained or recorded."""
+"""The whole plan of a run, for people, before anything is trained or recorded."""
 
 from __future__ import annotations
 
 import dataclasses
 
 from cocktail.cluster.placement import cluster_nodes, grows, place, require_place
-from cocktail.train.checkpoint import step_of
+from cocktail.train.checkpoint import checkpoint_store, step_of
 from cocktail.train.measure import Measured, measure_steps
-from cocktail.train.ray_train import checkpoint_store, require_continuable
+from cocktail.train.ray_train import require_continuable
 from pipelines.experiments.planned import PlannedRun
 
 
 def tell(planned: PlannedRun) -> str:
-    """What a run would do, on what, where, for how long, by a few steps that are taken and forgotten.
+    """Text of what a run would do, on what, where, for how long, by a few steps that are taken and forgotten.
 
     Raises UsageError, with the numbers, if the cluster has no place for it.
     """
     require_continuable(planned.folder, planned.identity)
     require_place(planned.training_demands)
     require_place(planned.test_demands)
-    inline = dataclasses.replace(planned.source, executor="inline")
-    num_classes = len(planned.manifest.classes)
-    measured = measure_steps(planned.experiment, inline, num_classes, planned.gpus)
-    told = {
-        "run": f"{planned.name}, in {planned.folder}",
-        "data": _data(planned),
-        "training": _training(planned),
-        "place": _places(planned),
-        "memory": _memory(planned, measured),
-        "time": _time(planned, measured),
-    }
-    return "\n".join(["", *(f"{name:10}{text}" for name, text in told.items()), "nothing was trained or recorded"])
+    lines = {"run": f"{planned.name}, in {planned.folder}", "data": _data(planned)}
+    if planned.batches_per_epoch is None:
+        lines |= {"training": "none, this model is not trained: the evaluation alone", "place": _places(planned)}
+    else:
+        inline = dataclasses.replace(planned.source, executor="inline")
+        measured = measure_steps(planned.experiment, inline, len(planned.manifest.classes), planned.gpus)
+        lines |= {
+            "start": planned.initial.description,
+            "training": _training(planned, planned.batches_per_epoch),
+            "place": _places(planned),
+            "memory": _memory(planned, measured),
+            "time": _time(planned, measured),
+        }
+    return "\n".join(["", *(f"{name:10}{text}" for name, text in lines.items()), "nothing was trained or recorded"])
 
 
 def _data(planned: PlannedRun) -> str:
@@ -46,8 +48,8 @@ def _steps_done(planned: PlannedRun) -> int:
     return 0 if newest is None else step_of(newest)
 
 
-def _training(planned: PlannedRun) -> str:
-    training, per_epoch, steps = planned.experiment.training, planned.source.batches_per_epoch, planned.num_steps
+def _training(planned: PlannedRun, per_epoch: int) -> str:
+    training, steps = planned.experiment.training, planned.num_steps
     done = _steps_done(planned)
     begins = f"from step {done}" if done else "from the first step"
     epochs = f"{steps / per_epoch:.2f} epochs of {per_epoch} steps"
@@ -55,7 +57,7 @@ def _training(planned: PlannedRun) -> str:
 
 
 def _places(planned: PlannedRun) -> str:
-    nodes, demands = cluster_nodes(), planned.training_demands
+    nodes, demands = cluster_nodes(), planned.training_demands or planned.test_demands
     needs = " and ".join(map(str, demands))
     if grows():
         return f"{needs}, on nodes that the cluster starts"

@@ -1,4 +1,4 @@
-"""Where the things of a run are: whole paths, its folder, and what it starts from."""
+"""Places of the things of a run: whole paths, its folder, and what it starts from."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ FINISHED = "finished.json"
 
 
 def initial_folder(experiment: Experiment) -> str:
-    """Where runs keep the weights that they start from."""
+    """Folder or URI where runs keep the weights that they start from."""
     return join(experiment.output, "initial")
 
 
@@ -30,9 +30,10 @@ def with_whole_paths(experiment: Experiment) -> Experiment:
         return None if location is None else absolute(location, option)
 
     evaluation, model = experiment.evaluation, experiment.model
-    weights = getattr(model, "initial_weights", "none")
-    if weights not in ("auto", "none"):
-        model = dataclasses.replace(model, initial_weights=absolute(weights, "--model.initial-weights"))
+    start = model.start()
+    if start is not None and start.chosen not in ("auto", "none"):
+        chosen = absolute(start.chosen, f"--model.{start.setting.replace('_', '-')}")
+        model = dataclasses.replace(model, **{start.setting: chosen})
     return dataclasses.replace(
         experiment,
         model=model,
@@ -42,6 +43,7 @@ def with_whole_paths(experiment: Experiment) -> Experiment:
             data=whole(evaluation.data, "--evaluation.data"),
         ),
         data=whole(experiment.data, "--data"),
+        start_from=whole(experiment.start_from, "--start-from"),
         output=absolute(experiment.output, "--output"),
     )
 

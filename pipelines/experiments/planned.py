@@ -1,10 +1,10 @@
-"""What a run will be: its data, its mixtures, its folder, and what it needs of the cluster."""
+"""Plan of a run: its data, its mixtures, its folder, and what it needs of the cluster."""
 
 from __future__ import annotations
 
 import dataclasses
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,17 +17,18 @@ from cocktail.config.evaluation import Evaluation
 from cocktail.config.experiment import Experiment
 from cocktail.config.identity import identity, run_key
 from cocktail.config.mixing import Mixing
+from cocktail.inference.trained import about
 from cocktail.storage import absolute
-from cocktail.tracking.run import default_tracking_uri
-from cocktail.train.initial_weights import InitialWeights, load_initial
-from cocktail.train.ray_train import ReadBatches, uses_gpus
-from cocktail.types import MixtureBatch, UsageError
+from cocktail.tracking.run import TrackedRun, default_tracking_uri
+from cocktail.train.initial_weights import InitialWeights
+from cocktail.train.ray_train import ReadBatches, TrainingRun, uses_gpus
+from cocktail.types import MixtureBatch
 from pipelines.embedded.stand_in import open_data
 from pipelines.experiments.locations import initial_folder, run_folder, with_whole_paths
 from pipelines.experiments.resources import test_demands, training_demands
 from pipelines.mixtures.batches import read_mixtures
-from pipelines.mixtures.evaluation import classes_without_clips, in_classes_of, make_test_list, told_untaught
-from pipelines.mixtures.plan import describe
+from pipelines.mixtures.evaluation import classes_without_clips, in_classes_of, make_test_list, untaught_in_words
+from pipelines.mixtures.plan import mixtures_in_words
 from pipelines.mixtures.pool import list_array
 from pipelines.mixtures.stream import MixtureStream
 from pipelines.shards.cache import ShardCache
@@ -40,20 +41,20 @@ class PlannedRun:
     """An experiment with all that follows from it, on the cluster that is connected."""
 
     experiment: Experiment
-    """With whole paths."""
+    """Settings, with whole paths."""
     tracking_uri: str
     manifest: Manifest
     test_manifest: Manifest
-    """Of the shards that are tested on: the same, or others."""
+    """Manifest of the shards that are tested on: the same, or others."""
     test_list: pa.Table
-    """In the class ids of the shards that are trained on."""
+    """Test mixtures, in the class ids of the shards that are trained on."""
     validation_list: pa.Table | None
     source: MixtureStream
     folder: str
-    """Of the unfinished run of these settings, or of a new one."""
+    """Folder of the unfinished run of these settings, or of a new one."""
     gpus: bool
     initial: InitialWeights
-    """What the model starts from."""
+    """Weights that the model starts from."""
     untaught: tuple[str, ...]
     """Names of classes that no training clip has."""
 
@@ -71,8 +72,8 @@ class PlannedRun:
             test_manifest = open_manifest(absolute(evaluation.data, "--evaluation.data"))
         test_list = make_test_list(test_manifest, mixing, evaluation)
         test_list = in_classes_of(manifest.classes, test_manifest, test_list)
-        validation_list = None
-        if training.validation_split is not None:
+        trains, validation_list = experiment.model.trains, None
+        if trains and training.validation_split is not None:
             drawn = Evaluation(split=training.validation_split, num_mixtures=training.validation_mixtures)
             validation_list = make_test_list(manifest, mixing, drawn)
         source = MixtureStream(
@@ -85,13 +86,14 @@ class PlannedRun:
             prefetch_batches=resources.prefetch_batches,
             cache=ShardCache(max_bytes=int(resources.cache_gb * 1e9), chosen_folder=resources.cache_folder),
         )
-        print(describe(source.pool), flush=True)
-        untaught = classes_without_clips(source.pool)
-        if told := told_untaught(untaught, manifest.classes, test_list):
-            print(told, flush=True)
-        initial = initial_weights(experiment)
-        print(f"starting from {initial.told}", flush=True)
-        require_fit(experiment, initial, len(manifest.classes))
+        untaught = ()
+        if trains:
+            print(mixtures_in_words(source.pool), flush=True)
+            untaught = classes_without_clips(source.pool)
+        if message := untaught_in_words(untaught, manifest.classes, test_list):
+            print(message, flush=True)
+        initial = initial_weights(experiment, manifest.classes)
+        print(f"starting from {initial.description}", flush=True)
         connect(tracking_uri)
         gpus = uses_gpus(resources)
         return cls(
@@ -113,8 +115,14 @@ class PlannedRun:
         return self.folder.rsplit("/", 1)[-1]
 
     @property
+    def batches_per_epoch(self) -> int | None:
+        """Steps of an epoch; None if the model is not trained, for which there need not be anything to train on."""
+        return self.source.batches_per_epoch if self.experiment.model.trains else None
+
+    @property
     def num_steps(self) -> int:
-        return self.experiment.training.num_steps(self.source.batches_per_epoch)
+        """Steps of the whole training."""
+        return 0 if self.batches_per_epoch is None else self.experiment.training.num_steps(self.batches_per_epoch)
 
     @functools.cached_property
     def identity(self) -> dict[str, Any]:
@@ -123,6 +131,23 @@ class PlannedRun:
     @property
     def key(self) -> str:
         return run_key(self.experiment, self.manifest.root_hash, self.initial.sha256)
+
+    def training_run(self, tracked: TrackedRun) -> TrainingRun:
+        """The training, with what it starts from where its workers find it."""
+        experiment, manifest = self.experiment, self.manifest
+        return TrainingRun(
+            experiment=experiment,
+            source=self.source,
+            num_classes=len(manifest.classes),
+            identity=self.identity,
+            about=about(experiment, manifest.classes, manifest.folder, self.untaught),
+            folder=self.folder,
+            tracked=tracked,
+            gpus=self.gpus,
+            look_at=self.reading_looks(),
+            validate_on=self.reading_validation(),
+            initial=self.initial.keep(initial_folder(experiment)),
+        )
 
     @property
     def looked_at(self) -> pa.Table:
@@ -152,12 +177,12 @@ class PlannedRun:
 
     @property
     def training_demands(self) -> list[Demand]:
-        """What training needs at once."""
-        return training_demands(self.experiment.resources, self.gpus)
+        """Demands of the training, all at once."""
+        return training_demands(self.experiment.resources, self.gpus) if self.experiment.model.trains else []
 
     @property
     def test_demands(self) -> list[Demand]:
-        """What the evaluation after it needs at once."""
+        """Demands of the evaluation after it, all at once."""
         return test_demands(self.experiment.resources.num_workers if self.gpus else 0)
 
 
@@ -168,20 +193,6 @@ def read_batches(
     return tuple(read(rows.slice(start, batch_size)) for start in range(0, len(rows), batch_size))
 
 
-def initial_weights(experiment: Experiment) -> InitialWeights:
-    """What the model starts from: a setting of models that can start from something learned elsewhere."""
-    setting = getattr(experiment.model, "initial_weights", None)
-    if setting is None:
-        return InitialWeights.random()
-    return InitialWeights.find(setting, initial_folder(experiment))
-
-
-def require_fit(experiment: Experiment, initial: InitialWeights, num_classes: int) -> None:
-    """Raise UsageError if a model cannot start from these weights, or needs some and there are none."""
-    if initial.data is not None:
-        load_initial(experiment.model.build(num_classes), initial.data, initial.told)
-    elif getattr(experiment.model, "ogl_alpha", None) is not None:
-        raise UsageError(
-            f"--model.ogl-alpha needs what ImageNet teaches, but the weights are {initial.told}: give torchvision's "
-            "file of ResNet-18 with --model.initial-weights"
-        )
+def initial_weights(experiment: Experiment, classes: Sequence[str]) -> InitialWeights:
+    """Weights that the model starts from. Raises UsageError if that is not there, or does not fit."""
+    return InitialWeights.find(experiment, classes, initial_folder(experiment))

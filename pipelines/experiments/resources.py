@@ -1,4 +1,4 @@
-"""What a run needs of the cluster."""
+"""Demands of a run on the cluster."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pipelines.mixtures.stream import RENDER_CPUS
 
 
 def training_demands(resources: Resources, gpus: bool) -> list[Demand]:
-    """What a training needs at once."""
+    """Demands of a training, all at once."""
     workers = resources.min_workers or resources.num_workers
     each = {"CPU": resources.cpus_per_worker, "GPU": 1.0 if gpus else 0.0}
     rendering = [Demand("rendering task", workers, {"CPU": RENDER_CPUS})] if resources.executor == "ray" else []
@@ -17,7 +17,7 @@ def training_demands(resources: Resources, gpus: bool) -> list[Demand]:
 
 
 def test_demands(num_gpus: int) -> list[Demand]:
-    """What an evaluation needs at once."""
+    """Demands of an evaluation, all at once."""
     testing = {"CPU": APPLYING_CPUS, "GPU": 1.0 if num_gpus else 0.0}
     return [
         Demand("testing process", max(num_gpus, 1), testing),

@@ -1,4 +1,4 @@
-"""The steps that every training job takes: command line, data, training, scores, report."""
+"""The steps that every training job takes: data, training, scores, report."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from cocktail.cluster.placement import require_place
 from cocktail.config.experiment import Experiment
 from cocktail.config.settings import flatten
 from cocktail.inference.registry import register
-from cocktail.inference.trained import about, load_trained
+from cocktail.inference.trained import load_trained
 from cocktail.storage import join, write_atomic
 from cocktail.tracking.run import TrackedRun
 from cocktail.train.checkpoint import step_of
 from cocktail.train.ray_train import fit, require_continuable
-from pipelines.experiments.locations import FINISHED, initial_folder
+from pipelines.experiments.locations import FINISHED
 from pipelines.experiments.planned import PlannedRun
 from pipelines.experiments.provenance import ENVIRONMENT, TEST_DATA, TEST_MANIFEST_HASH, environment, provenance
 from pipelines.experiments.scoring import Scoring
@@ -37,69 +37,25 @@ def run(experiment: Experiment, part_of: PartOf | None = None) -> TrackedRun:
     """Train, evaluate and report; print where everything is."""
     clock = Clock()
     planned = PlannedRun.of(experiment)
-    experiment, manifest, source = planned.experiment, planned.manifest, planned.source
-    evaluation, test_list = experiment.evaluation, planned.test_list
-    test_mixing = evaluation.test_mixing(experiment.mixing)
     clock.lap("data")
     require_continuable(planned.folder, planned.identity)
     require_place(planned.training_demands)
     require_place(planned.test_demands)
-    settings = flatten(dataclasses.asdict(experiment))
-    tracked = TrackedRun.open(
-        planned.tracking_uri,
-        join(experiment.output, "artifacts"),
-        experiment=experiment.name,
-        name=planned.name,
-        key=planned.key,
-        params={path: value for path, value in settings.items() if not path.startswith("evaluation.")},
-        parent=part_of.parent if part_of else None,
-        wait_seconds=60 * experiment.tracking_wait_minutes,
-    )
-    tests = {path: value for path, value in settings.items() if path.startswith("evaluation.")}
-    tests |= part_of.tags if part_of else {}
+    tracked = open_run(planned, part_of)
     with tracked.closing():
-        tracked.tag(
-            {
-                **provenance(manifest, test_list),
-                **tests,
-                "initial_weights": planned.initial.told,
-                TEST_DATA: planned.test_manifest.folder,
-                TEST_MANIFEST_HASH: planned.test_manifest.root_hash,
-            }
-        )  # tags: they may change when the job starts again
-        tracked.store_json(ENVIRONMENT, environment())
+        tag_origin(planned, tracked, part_of)
         print(f"training {planned.num_steps} steps in {planned.folder}", flush=True)
-        checkpoint = fit(
-            experiment,
-            source,
-            num_classes=len(manifest.classes),
-            identity=planned.identity,
-            about=about(experiment, manifest.classes, manifest.folder, planned.untaught),
-            run_folder=planned.folder,
-            tracked=tracked,
-            gpus=planned.gpus,
-            look_at=planned.reading_looks(),
-            validate_on=planned.reading_validation(),
-            initial=planned.initial.keep(initial_folder(experiment)),
-        )
+        checkpoint = fit(planned.training_run(tracked))
         tracked.tag({"checkpoint": checkpoint})
         clock.lap("training")
-        test = Scoring(
-            checkpoint=checkpoint,
-            trained=load_trained(checkpoint),
-            manifest=planned.test_manifest,
-            mixtures=test_list,
-            mixing=test_mixing,
-            evaluation=evaluation,
-            resources=experiment.resources,
-        )
+        test = test_of(planned, checkpoint)
         results = test.score()
         clock.lap("evaluation")
         num_steps = step_of(checkpoint)  # early stopping may have ended training before its last one
-        report = test.report(results, tracked, num_steps, source.batches_per_epoch)
+        report = test.report(results, tracked, num_steps, planned.batches_per_epoch)
         model_uri = register(tracked, checkpoint, report.headline)
         clock.lap("report")
-        rates = speeds(tracked, len(test_list) / clock.seconds["evaluation"])
+        rates = speeds(tracked, len(planned.test_list) / clock.seconds["evaluation"])
         times = {f"seconds/{name}": value for name, value in clock.seconds.items()}
         tracked.log({**times, **rates}, num_steps, once=True)
     finished = {"mlflow_run": tracked.run_id, "checkpoint": checkpoint}
@@ -109,12 +65,59 @@ def run(experiment: Experiment, part_of: PartOf | None = None) -> TrackedRun:
         f"time: {', '.join(f'{name} {seconds:.1f} s' for name, seconds in clock.seconds.items())}\n"
         f"speed: {', '.join(f'{value:.2f} {name}' for name, value in rates.items())}\n"
         f"MLflow: {planned.tracking_uri} (mlflow ui --backend-store-uri {planned.tracking_uri})\n"
-        f"started from: {planned.initial.told}\n"
+        f"started from: {planned.initial.description}\n"
         f"checkpoint: {checkpoint}\n"
         f"model: {model_uri}\n"
         f"table, figures and sounds: {tracked.artifacts}"
     )
     return tracked
+
+
+def open_run(planned: PlannedRun, part_of: PartOf | None) -> TrackedRun:
+    """The MLflow run of a planned run, with the settings of its training for parameters."""
+    experiment = planned.experiment
+    settings = flatten(dataclasses.asdict(experiment))
+    return TrackedRun.open(
+        planned.tracking_uri,
+        join(experiment.output, "artifacts"),
+        experiment=experiment.name,
+        name=planned.name,
+        key=planned.key,
+        params={path: value for path, value in settings.items() if not path.startswith("evaluation.")},
+        parent=part_of.parent if part_of else None,
+        wait_seconds=60 * experiment.tracking_wait_minutes,
+    )
+
+
+def tag_origin(planned: PlannedRun, tracked: TrackedRun, part_of: PartOf | None) -> None:
+    """Record what a run is made of and tested on, and where it runs; as tags, which may change when the job starts
+    again."""
+    tests = flatten({"evaluation": dataclasses.asdict(planned.experiment.evaluation)})
+    tracked.tag(
+        {
+            **provenance(planned.manifest, planned.test_list),
+            **tests,
+            **(part_of.tags if part_of else {}),
+            "initial_weights": planned.initial.description,
+            TEST_DATA: planned.test_manifest.folder,
+            TEST_MANIFEST_HASH: planned.test_manifest.root_hash,
+        }
+    )
+    tracked.store_json(ENVIRONMENT, environment())
+
+
+def test_of(planned: PlannedRun, checkpoint: str) -> Scoring:
+    """The test of a planned run's checkpoint."""
+    experiment = planned.experiment
+    return Scoring(
+        checkpoint=checkpoint,
+        trained=load_trained(checkpoint),
+        manifest=planned.test_manifest,
+        mixtures=planned.test_list,
+        mixing=experiment.evaluation.test_mixing(experiment.mixing),
+        evaluation=experiment.evaluation,
+        resources=experiment.resources,
+    )
 
 
 def speeds(tracked: TrackedRun, evaluation_mixtures_per_second: float) -> dict[str, float]:

@@ -6,7 +6,8 @@ import functools
 import hashlib
 import json
 import tempfile
-from dataclasses import asdict, dataclass, fields
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -21,12 +22,9 @@ from cocktail.config.settings import flatten
 from cocktail.evaluate import evaluate
 from cocktail.inference.trained import Trained
 from cocktail.storage import join
-from cocktail.tasks.choice import task_of
-from cocktail.tasks.localization.report import localization_report
-from cocktail.tasks.localization.rules import ScoringRules
-from cocktail.tasks.localization.task import Localizing
+from cocktail.studies.scored_run import report_folder, results_names
+from cocktail.tasks.choice import tasks_of
 from cocktail.tasks.report import Report, Subject
-from cocktail.tasks.separation.report import separation_report
 from cocktail.tasks.task import Task
 from cocktail.tracking.run import TrackedRun
 from cocktail.train.ray_train import uses_gpus
@@ -34,7 +32,7 @@ from cocktail.types import MixtureBatch
 from pipelines.experiments.provenance import ENVIRONMENT, environment, provenance
 from pipelines.experiments.resources import test_demands
 from pipelines.mixtures.batches import read_mixtures
-from pipelines.mixtures.evaluation import in_classes_of, make_test_list, told_untaught
+from pipelines.mixtures.evaluation import in_classes_of, make_test_list, untaught_in_words
 from pipelines.mixtures.plan import plan_hash
 from pipelines.progress import ClipProgress
 from pipelines.shards.cache import ShardCache
@@ -88,18 +86,19 @@ class Scoring:
         return ClipSource.of(self.manifest, cache)
 
     @functools.cached_property
-    def task(self) -> Task:
-        """What the model is for."""
+    def tasks(self) -> tuple[Task, ...]:
+        """What the model is tested on."""
         several = len({len(class_ids) for class_ids in self.mixtures["class_id"].to_pylist()}) > 1
-        return task_of(self.trained.model, self.evaluation, several)
+        return tasks_of(self.trained.model, self.evaluation, self.mixing, several)
 
-    def score(self) -> pa.Table:
-        """The task's table of results; progress is subject."""
+    def score(self) -> tuple[pa.Table, ...]:
+        """The results of each task; progress counts by the first."""
         read = functools.partial(read_mixtures, source=self._clips(), mixing=self.mixing)
         with ClipProgress(len(self.mixtures), "scored", "mixtures") as progress:
 
-            def count(rows: pa.Table) -> None:
-                excluded = rows.filter(pa.array(~self.task.is_scored(rows)))
+            def count(results: tuple[pa.Table, ...]) -> None:
+                rows = results[0]
+                excluded = rows.filter(pa.array(~self.tasks[0].is_scored(rows)))
                 num_bad = len(excluded["mixture_id"].unique())
                 progress.advance(len(rows["mixture_id"].unique()) - num_bad, num_bad)
 
@@ -107,16 +106,49 @@ class Scoring:
                 self.checkpoint,
                 self.mixtures,
                 read,
-                self.task,
+                self.tasks,
                 batch_size=self.evaluation.batch_size,
                 num_gpus=self.resources.num_workers if uses_gpus(self.resources) else 0,
                 on_scored=count,
             )
 
-    def report(self, results: pa.Table, tracked: TrackedRun, step: int, steps_per_epoch: int | None = None) -> Report:
+    def report(
+        self, results: tuple[pa.Table, ...], tracked: TrackedRun, step: int, steps_per_epoch: int | None = None
+    ) -> Report:
         """Store scores, tables, figures and sounds in MLflow: results.parquet, test_list.parquet, table.md, and what
-        the report of such a model holds besides."""
-        subject = Subject(
+        the report of such a model holds besides.
+
+        A model of several tasks has a results_<task>.parquet, a folder for what else there is, and a section of the
+        table for each; the names of its metrics, in MLflow, begin with test/<task>/ and not with test/ alone.
+        """
+        with tempfile.TemporaryDirectory() as temporary:
+            folder = Path(temporary)
+            reports = self._write_reports(folder, results, self._subject(tracked, steps_per_epoch))
+            report = _together(reports)
+            (folder / "table.md").write_text(report.text + "\n")
+            pq.write_table(self.mixtures, folder / "test_list.parquet")
+            tracked.store(folder)
+        tracked.log(report.metrics, step)
+        return report
+
+    def _write_reports(self, folder: Path, results: tuple[pa.Table, ...], subject: Subject) -> dict[str, Report]:
+        """The report of each task, by name; their files, and the results, are written to a folder."""
+        reports: dict[str, Report] = {}
+        names = results_names([task.name for task in self.tasks])
+        for task, table, name in zip(self.tasks, results, names, strict=True):
+            pq.write_table(table, folder / name)
+            if not task.is_scored(table).any():
+                why = f"None of the {len(self.mixtures)} test mixtures can be scored: {task.why_not(table)}."
+                reports[task.name] = Report(text=why, metrics={}, headline={})
+                continue
+            own = Path(report_folder(str(folder), name))
+            own.mkdir(exist_ok=True)
+            reports[task.name] = task.report(table, subject, own)
+        return reports
+
+    def _subject(self, tracked: TrackedRun, steps_per_epoch: int | None) -> Subject:
+        untaught = self._untaught()
+        return Subject(
             name=self.trained.name,
             model=self.trained.model,
             classes=self.trained.classes,
@@ -124,25 +156,11 @@ class Scoring:
             sample_rate_hz=self.mixing.sample_rate_hz,
             histories=tracked.histories(("look/", "loss/", "validation/")),
             steps_per_epoch=steps_per_epoch,
-            notes=() if (told := self._untaught()) is None else (told,),
+            notes=() if untaught is None else (untaught,),
         )
-        with tempfile.TemporaryDirectory() as temporary:
-            folder = Path(temporary)
-            if isinstance(self.task, Localizing):
-                rules = rules_of(self.evaluation)
-                report = localization_report(results, subject, folder, rules)
-                results = rules.written_to(results)  # the file may be compared without its run
-            else:
-                report = separation_report(results, subject, folder)
-            (folder / "table.md").write_text(report.text + "\n")
-            pq.write_table(results, folder / "results.parquet")
-            pq.write_table(self.mixtures, folder / "test_list.parquet")
-            tracked.store(folder)
-        tracked.log(report.metrics, step)
-        return report
 
     def _untaught(self) -> str | None:
-        return told_untaught(self.trained.untaught, self.trained.classes, self.mixtures)
+        return untaught_in_words(self.trained.untaught, self.trained.classes, self.mixtures)
 
     def _examples(self) -> MixtureBatch | None:
         """The first test mixtures of each number of sources, of which figures and sounds are stored."""
@@ -152,10 +170,18 @@ class Scoring:
         return read_mixtures(self.mixtures.take(rows), self._clips(), self.mixing) if len(rows) else None
 
 
-def rules_of(evaluation: Evaluation) -> ScoringRules:
-    """How maps are scored, as settings say."""
-    names = [field.name for field in fields(ScoringRules)]
-    return ScoringRules(**{name: getattr(evaluation, name) for name in names})
+def _together(reports: Mapping[str, Report]) -> Report:
+    """One report of all tasks, with a section for each where there are several; metrics are named as in MLflow."""
+    if len(reports) == 1:
+        (report,) = reports.values()
+        return replace(report, metrics={f"test/{name}": value for name, value in report.metrics.items()})
+    return Report(
+        text="\n\n".join(f"## {task.capitalize()}\n\n{report.text}" for task, report in reports.items()),
+        metrics={
+            f"test/{task}/{name}": value for task, report in reports.items() for name, value in report.metrics.items()
+        },
+        headline={name: value for report in reports.values() for name, value in report.headline.items()},
+    )
 
 
 def score_and_track(test: Scoring, tracking_uri: str, output: str) -> str:

@@ -1,1 +1,1 @@
-"""From a manifest to a plan of mixtures, and from its rows to batches."""
+"""Plans of mixtures, made of a manifest, and batches, made of their rows."""

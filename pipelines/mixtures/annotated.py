@@ -16,7 +16,7 @@ from pipelines.mixtures.pool import ClipPool, list_array
 
 
 def annotated_pictures(pool: ClipPool) -> tuple[Draws, np.ndarray, dict[str, list[str]]]:
-    """Each clip of a pool, cut around each of its pictures that has a box or a mask, by clip id, then time.
+    """Clips of a pool, each cut around each of its pictures that has a box or a mask, by clip id, then time.
 
     Draws of one clip each, the numbers of their pictures int64 [R, 1, 1], and the clips of what is left out, by
     reason. A crop has its picture in its middle where the clip is long enough to both sides; crops that are silent are

@@ -8,7 +8,7 @@ import pyarrow as pa
 import torch
 
 from cocktail.config.mixing import Mixing
-from cocktail.types import MixtureBatch, Reading, UsageError
+from cocktail.types import MixtureBatch, ReadStatistics, UsageError
 from pipelines.mixtures.render import COUNTERS, Columns, render
 from pipelines.shards.reader import ClipSource
 
@@ -32,7 +32,7 @@ def to_batch(columns: Columns) -> MixtureBatch:
             warnings.filterwarnings("ignore", "The given NumPy array is not writable")
             return torch.from_numpy(values)
 
-    optional = {name: tensor(name) for name in ("pictures", "truth", "has_truth") if name in columns}
+    optional = {name: tensor(name) for name in ("labels", "pictures", "truth", "has_truth") if name in columns}
     return MixtureBatch(
         mixture_ids=tuple(str(name) for name in columns["mixture_id"][whole]),
         sources=tensor("sources"),
@@ -41,7 +41,7 @@ def to_batch(columns: Columns) -> MixtureBatch:
         present=tensor("present"),
         dropped=dropped,
         dropped_rows=tuple((~whole).nonzero()[0].tolist()),
-        reading=Reading(**{name: int(columns[name].sum()) for name in COUNTERS}),
+        read_statistics=ReadStatistics(**{name: int(columns[name].sum()) for name in COUNTERS}),
         **optional,
     )
 

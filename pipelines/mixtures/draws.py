@@ -1,4 +1,4 @@
-"""Which clips sound together, and where they are cut: the draws that plans are made of.
+"""Draws that plans are made of: clips that sound together, and the places where they are cut.
 
 Shape letters: R mixtures, N most sources of a mixture.
 """
@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 import numpy as np
+import pyarrow as pa
 
 from cocktail.types import UsageError
 from pipelines.mixtures.pool import ClipPool
@@ -17,7 +18,7 @@ from pipelines.mixtures.random_numbers import draw
 NOBODY = -1
 CROP_ATTEMPTS = 8
 # What a stream of random numbers is for; the last parts of its key.
-SHARD_ORDER, CLIP_ORDER, PARTNER, CROP, GAIN, COUNT, BALANCE, MEMBER, PICTURE, VIEW = range(1, 11)
+SHARD_ORDER, CLIP_ORDER, PARTNER, CROP, GAIN, COUNT, BALANCE, MEMBER, PICTURE, SQUARE = range(1, 11)
 
 
 @dataclass(frozen=True)
@@ -25,9 +26,9 @@ class Draws:
     """Sources of mixtures, as numbers of a pool."""
 
     chosen: np.ndarray
-    """int64 [R, N]: clips, NOBODY after the last source."""
+    """Clips, int64 [R, N], NOBODY after the last source."""
     starts: np.ndarray
-    """int64 [R, N]: first sample of each crop."""
+    """First sample of each crop, int64 [R, N]."""
 
     def __len__(self) -> int:
         return len(self.chosen)
@@ -46,7 +47,7 @@ class Draws:
         return Draws(np.concatenate([self.chosen, more.chosen]), np.concatenate([self.starts, more.starts]))
 
     def unordered(self) -> np.ndarray:
-        """int64 [R, 2N]: the same for mixtures of the same crops, in whatever order."""
+        """Keys of mixtures, int64 [R, 2N], equal for those of the same crops, in whatever order."""
         order = np.argsort(self.chosen, axis=1, kind="stable")
         return np.concatenate([np.take_along_axis(a, order, axis=1) for a in (self.chosen, self.starts)], axis=1)
 
@@ -65,7 +66,7 @@ def middle_crops(pool: ClipPool, chosen: np.ndarray) -> Draws:
 
 
 def official_pairs(pool: ClipPool) -> tuple[Draws, dict[str, list[str]]]:
-    """Each clip with the partner that its data set names, in the order of clip ids, and the clips whose pairs are left
+    """Clips with the partners that their data set names, in the order of clip ids, and the clips whose pairs are left
     out, by reason.
 
     Raises UsageError if the data set names none.
@@ -84,7 +85,7 @@ def official_pairs(pool: ClipPool) -> tuple[Draws, dict[str, list[str]]]:
             left_out["without their partner"].append(name)
             continue
         pair = number_of[name], number_of[partner]
-        if pool.kinds[pair[0]] == pool.kinds[pair[1]]:
+        if pool.alike(*pair):
             left_out["of one class"].append(name)
         else:
             pairs.append(pair)
@@ -97,7 +98,7 @@ def official_pairs(pool: ClipPool) -> tuple[Draws, dict[str, list[str]]]:
 
 
 def window_order(shard: np.ndarray, key: tuple[int, ...], window_shards: int) -> tuple[np.ndarray, np.ndarray]:
-    """(order, window): rows, each in a shard, by windows of shards in random order, shuffled within each."""
+    """Order and window of rows, each in a shard: by windows of shards in random order, shuffled within each."""
     num_shards = int(shard.max()) + 1
     rank = np.empty(num_shards, np.int64)
     rank[np.argsort(draw(np.arange(num_shards), *key, SHARD_ORDER), kind="stable")] = np.arange(num_shards)
@@ -108,9 +109,10 @@ def window_order(shard: np.ndarray, key: tuple[int, ...], window_shards: int) ->
 
 
 def _choose(pool: ClipPool, key: tuple[int, ...], window_shards: int) -> np.ndarray:
-    """Clips [R, N]: each leads one row, partners are of other kinds and lie in its window."""
+    """Clips [R, N]: each leads one row, partners are unlike it and each other and lie in its window."""
     order, window = window_order(pool.shard, key, window_shards)
     ends = np.searchsorted(window, np.arange(int(window[-1]) + 2))
+    add_partners = _add_partners if pool.class_sets is None else _add_partners_of_several_classes
     chosen = []
     for first, last in pairwise(ends):
         leaders = order[first:last]
@@ -118,7 +120,7 @@ def _choose(pool: ClipPool, key: tuple[int, ...], window_shards: int) -> np.ndar
         by_kind = leaders[np.lexsort((leaders, pool.kinds[leaders]))]
         if pool.mixing.balance == "classes":
             leaders = _balanced(pool.kinds, leaders, rows, key)
-        chosen.append(_add_partners(pool, by_kind, leaders, rows, key))
+        chosen.append(add_partners(pool, by_kind, leaders, rows, key))
     together = np.concatenate(chosen)
     most = pool.mixing.clips_per_mixture
     least = min(pool.mixing.fewest_sources, most)
@@ -127,7 +129,8 @@ def _choose(pool: ClipPool, key: tuple[int, ...], window_shards: int) -> np.ndar
 
 
 def _balanced(kinds: np.ndarray, leaders: np.ndarray, rows: np.ndarray, key: tuple[int, ...]) -> np.ndarray:
-    """As many leaders, as many of each class as of any other, give or take one, each class's clips in turn."""
+    """Leaders, as many as given and as many of each class as of any other, give or take one, each class's clips in
+    turn."""
     by_class = leaders[np.argsort(kinds[leaders], kind="stable")]
     classes, begins, counts = np.unique(kinds[by_class], return_index=True, return_counts=True)
     # Row r takes the (r // C)-th clip of the (r % C)-th class, round and round, from a random class on, so that no
@@ -164,6 +167,44 @@ def _add_partners(
             position = begins[position] + (draw(rows, *key, BALANCE, n) * counts[position]).astype(np.int64)
         columns.append(by_kind[position])
     return np.stack(columns, axis=1)
+
+
+def _add_partners_of_several_classes(
+    pool: ClipPool, by_kind: np.ndarray, leaders: np.ndarray, rows: np.ndarray, key: tuple[int, ...]
+) -> np.ndarray:
+    """Leaders with partners [rows, N] that share no class, drawn evenly among such clips of a window.
+
+    Where all clips have one class, these are the partners that `_add_partners` draws.
+    """
+    assert pool.class_sets is not None
+    kinds, begins, counts = np.unique(pool.kinds[by_kind], return_index=True, return_counts=True)
+    sets = pool.class_sets[kinds]
+    taken = pool.class_sets[pool.kinds[leaders]]
+    columns = [leaders]
+    for n in range(1, pool.mixing.clips_per_mixture):
+        free = taken.astype(np.float32) @ sets.T.astype(np.float32) == 0
+        # Where the clips of each free kind end in the list of all that are free.
+        ends = np.cumsum(np.where(free, counts, 0), axis=1)
+        _require_partners(pool, np.stack(columns, axis=1)[ends[:, -1] == 0])
+        position = (draw(rows, *key, PARTNER, n) * ends[:, -1]).astype(np.int64)
+        kind = (ends <= position[:, None]).sum(axis=1)
+        before = ends[np.arange(len(rows)), kind] - counts[kind]
+        columns.append(by_kind[begins[kind] + position - before])
+        taken = taken | sets[kind]
+    return np.stack(columns, axis=1)
+
+
+def _require_partners(pool: ClipPool, alone: np.ndarray) -> None:
+    """Raise UsageError if there are mixtures [R, n] that nothing in their window can join."""
+    if not len(alone):
+        return
+    clips = pool.table.select(["clip_id", "class_ids"]).take(pa.array(alone[0])).to_pylist()
+    names = (" + ".join(pool.manifest.classes[class_id] for class_id in clip["class_ids"]) for clip in clips)
+    named = " and ".join(f"{clip['clip_id']} ({name})" for clip, name in zip(clips, names, strict=True))
+    raise UsageError(
+        f"a window of {pool.mixing.window_shards} shards holds no clip that shares no class with {named}: raise "
+        "--mixing.window-shards, lower --mixing.num-sources, or give --mixing.no-distinct-classes"
+    )
 
 
 def _random_crops(pool: ClipPool, chosen: np.ndarray, key: tuple[int, ...]) -> np.ndarray:

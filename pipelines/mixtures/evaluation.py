@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import numpy as np
 import pyarrow as pa
 
@@ -10,7 +12,7 @@ from cocktail.config.mixing import Mixing
 from cocktail.storage import absolute
 from cocktail.types import NO_CLASS, UsageError
 from pipelines.mixtures.frozen_list import read_test_list, split_of
-from pipelines.mixtures.plan import describe, plan_test, with_class_ids
+from pipelines.mixtures.plan import mixtures_in_words, plan_test, with_class_ids
 from pipelines.mixtures.pool import ClipPool, list_array, usable_clips
 from pipelines.shards.manifest import Manifest
 
@@ -25,7 +27,7 @@ def make_test_list(manifest: Manifest, mixing: Mixing, evaluation: Evaluation) -
         location = absolute(evaluation.test_list, "--evaluation.test-list")
         return read_test_list(location, usable_clips(manifest, mixing, split_of(location)))
     pool = usable_clips(manifest, mixing, evaluation.split)
-    print(describe(pool, evaluation), flush=True)
+    print(mixtures_in_words(pool, evaluation), flush=True)
     return plan_test(pool, evaluation)
 
 
@@ -36,27 +38,37 @@ def in_classes_of(classes: tuple[str, ...], manifest: Manifest, test_list: pa.Ta
     """
     places = {name: number for number, name in enumerate(classes)}
     own = np.array([places.get(name, NO_CLASS) for name in manifest.classes], np.int32)
-    ids = np.unique(list_array(test_list["class_id"]).flatten().to_numpy())
-    unknown = sorted(manifest.classes[class_id] for class_id in ids[ids != NO_CLASS] if own[class_id] == NO_CLASS)
+    ids = set[int]().union(*_classes(test_list))
+    unknown = sorted(manifest.classes[class_id] for class_id in ids if own[class_id] == NO_CLASS)
     if unknown:
         raise UsageError(
             f"the model does not know {len(unknown)} classes of {manifest.folder}, among them {', '.join(unknown[:5])}:"
             " test it on mixtures of the classes that it was trained on"
         )
-    return with_class_ids(test_list, own)
+    return with_class_ids(test_list, own, len(classes))
 
 
-def told_untaught(untaught: tuple[str, ...], classes: tuple[str, ...], mixtures: pa.Table) -> str | None:
-    """Which classes are tested that no training clip has, and in how many mixtures: no model can know them."""
+def _classes(mixtures: pa.Table) -> Iterator[set[int]]:
+    """The classes of each mixture's sources."""
+    if "label_ids" in mixtures.column_names:
+        for sources in mixtures["label_ids"].to_pylist():
+            yield {class_id for class_ids in sources for class_id in class_ids}
+    else:
+        for class_ids in mixtures["class_id"].to_pylist():
+            yield set(class_ids) - {NO_CLASS}
+
+
+def untaught_in_words(untaught: tuple[str, ...], classes: tuple[str, ...], mixtures: pa.Table) -> str | None:
+    """A line on the tested classes that no training clip has, and in how many mixtures: no model can know them."""
     sought = {classes.index(name): 0 for name in untaught}
-    for class_ids in mixtures["class_id"].to_pylist():
-        for class_id in sought.keys() & set(class_ids):
+    for class_ids in _classes(mixtures):
+        for class_id in sought.keys() & class_ids:
             sought[class_id] += 1
     tested = {classes[class_id]: count for class_id, count in sought.items() if count}
     if not tested:
         return None
-    told = ", ".join(f"{name} ({count})" for name, count in tested.items())
-    return f"{len(tested)} classes are tested that no training clip has (test mixtures): {told}"
+    counts = ", ".join(f"{name} ({count})" for name, count in tested.items())
+    return f"{len(tested)} classes are tested that no training clip has (test mixtures): {counts}"
 
 
 def classes_without_clips(pool: ClipPool) -> tuple[str, ...]:

@@ -20,7 +20,7 @@ from pipelines.mixtures.pool import ClipPool, list_array
 from pipelines.shards.signed_json import digest
 
 SCHEMA = "cocktail-test-list/1"
-_TOLD = ("hash", "content", "dataset", "split", "manifest", "mixing")
+_METADATA = ("hash", "content", "dataset", "split", "manifest", "mixing")
 _COLUMNS = ("mixture_id", "clip_id", "start", "gain", "picture")
 
 
@@ -45,15 +45,16 @@ def write_test_list(location: str, plan: pa.Table, pool: ClipPool) -> str:
 
 def read_test_list(location: str, pool: ClipPool) -> pa.Table:
     """The plan of a frozen list. Raises UsageError if it belongs to other data or other settings, or is damaged."""
-    table, told = _open(location)
-    if told["cocktail.manifest"] != pool.manifest.root_hash:
+    table, metadata = _open(location)
+    if metadata["cocktail.manifest"] != pool.manifest.root_hash:
         raise UsageError(
-            f"{location} lists mixtures of {told['cocktail.dataset']} with root hash {told['cocktail.manifest']}, "
-            f"{pool.manifest.folder} is {pool.manifest.dataset} with {pool.manifest.root_hash}"
+            f"{location} lists mixtures of {metadata['cocktail.dataset']} with root hash "
+            f"{metadata['cocktail.manifest']}, {pool.manifest.folder} is {pool.manifest.dataset} with "
+            f"{pool.manifest.root_hash}"
         )
-    if told["cocktail.split"] != pool.split:
-        raise UsageError(f"{location} lists mixtures of the split {told['cocktail.split']}, not of {pool.split}")
-    was, now = json.loads(told["cocktail.mixing"]), _deciding(pool)
+    if metadata["cocktail.split"] != pool.split:
+        raise UsageError(f"{location} lists mixtures of the split {metadata['cocktail.split']}, not of {pool.split}")
+    was, now = json.loads(metadata["cocktail.mixing"]), _deciding(pool)
     was.setdefault("whole_clips", False)  # lists of older versions do not say so
     differing = [f"mixing.{name} {was.get(name)} (here {now[name]})" for name in now if was.get(name) != now[name]]
     if differing:
@@ -62,7 +63,7 @@ def read_test_list(location: str, pool: ClipPool) -> pa.Table:
             "--evaluation.num-sources, whole clips with --mixing.arrangement whole"
         )
     plan = _rows(table, pool, location)
-    if plan["mixture_id"] != table["mixture_id"] or plan_hash(plan) != told["cocktail.hash"]:
+    if plan["mixture_id"] != table["mixture_id"] or plan_hash(plan) != metadata["cocktail.hash"]:
         raise _damaged(location)
     return plan
 
@@ -81,16 +82,16 @@ def _open(location: str) -> tuple[pa.Table, dict[str, str]]:
         raise UsageError(f"{location} is not a test list")
     try:
         table = pq.ParquetFile(pa.BufferReader(data)).read(use_threads=False)
-        told = {name.decode(): value.decode() for name, value in (table.schema.metadata or {}).items()}
-        json.loads(told.get("cocktail.mixing", "{}"))
+        metadata = {name.decode(): value.decode() for name, value in (table.schema.metadata or {}).items()}
+        json.loads(metadata.get("cocktail.mixing", "{}"))
         content = digest(table.to_pylist())
     except (OSError, ValueError, pa.ArrowException) as error:
         raise _damaged(location) from error
-    if told.get("cocktail.schema") != SCHEMA or not {f"cocktail.{name}" for name in _TOLD} <= told.keys():
+    if metadata.get("cocktail.schema") != SCHEMA or not {f"cocktail.{name}" for name in _METADATA} <= metadata.keys():
         raise UsageError(f"{location} is not a test list of this version ({SCHEMA}), or damaged")
-    if content != told["cocktail.content"]:
+    if content != metadata["cocktail.content"]:
         raise _damaged(location)
-    return table, told
+    return table, metadata
 
 
 def _damaged(location: str) -> UsageError:
@@ -98,7 +99,7 @@ def _damaged(location: str) -> UsageError:
 
 
 def _deciding(pool: ClipPool) -> dict[str, int | bool]:
-    """What settings make the content of test mixtures."""
+    """Settings that make the content of test mixtures."""
     names = ("num_sources", "sample_rate_hz", "segment_samples", "pictures_per_source", "picture_side")
     decided = {name: getattr(pool.mixing, name) for name in names}
     return {**decided, "whole_clips": pool.mixing.arrangement == "whole"}
@@ -111,8 +112,9 @@ def _rows(table: pa.Table, pool: ClipPool, location: str) -> pa.Table:
     absent = sorted(set(names.flatten().to_pylist()) - number_of.keys())
     if absent:
         raise UsageError(
-            f"{location} names {len(absent)} clips that cannot be used here, as {absent[0]} ({pool.describe()}): it "
-            "was frozen with another --mixing.silence-dbfs or --mixing.no-distinct-classes, or is damaged"
+            f"{location} names {len(absent)} clips that cannot be used here, as {absent[0]} ({pool.in_words()}): it "
+            "was frozen with another --mixing.silence-dbfs, with --mixing.no-distinct-classes or "
+            "--mixing.several-classes, or is damaged"
         )
     N, P = pool.mixing.clips_per_mixture, pool.mixing.pictures_per_source
     present = np.arange(N) < counts[:, None]

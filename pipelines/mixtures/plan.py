@@ -19,7 +19,7 @@ from cocktail.config.evaluation import Evaluation
 from cocktail.types import NO_CLASS, UsageError
 from pipelines.mixtures.annotated import annotated_pictures
 from pipelines.mixtures.boxes import boxes_of_pictures, in_class_ids
-from pipelines.mixtures.draws import GAIN, NOBODY, PICTURE, VIEW, Draws, draw_remixed, middle_crops, official_pairs
+from pipelines.mixtures.draws import GAIN, NOBODY, PICTURE, SQUARE, Draws, draw_remixed, middle_crops, official_pairs
 from pipelines.mixtures.pool import ClipPool, list_array, usable_clips
 from pipelines.mixtures.random_numbers import draw, fold
 from pipelines.mixtures.released import draw_released, middle_together, released_mixtures, whole_mixtures
@@ -35,35 +35,35 @@ def mixtures_per_epoch(pool: ClipPool) -> int:
     return pool.mixing.mixtures_per_epoch or pool.mixing.passes_per_epoch * leaders
 
 
-def describe(pool: ClipPool, evaluation: Evaluation | None = None) -> str:
-    """What mixtures are drawn from, and what is left out of it, counted; of test mixtures if settings are given."""
-    told = pool.describe()
+def mixtures_in_words(pool: ClipPool, evaluation: Evaluation | None = None) -> str:
+    """A line that counts what mixtures are drawn from and what is left out; of test mixtures if settings are given."""
+    text = pool.in_words()
     if pool.mixing.arrangement == "released":
         released = released_mixtures(pool)
-        told += f"; {len(released)} released mixtures"
-        told += f", {released.left_out} cannot be used" if released.left_out else ""
+        text += f"; {len(released)} released mixtures"
+        text += f", {released.left_out} cannot be used" if released.left_out else ""
     if evaluation is None:
-        return told
+        return text
     if evaluation.num_sources is None:
-        return told + _describe_test(pool, evaluation)
+        return text + _test_in_words(pool, evaluation)
     for each in _by_number(pool, evaluation):
         number = each.mixing.num_sources
-        told += f"; of {number} source{'s' * (number > 1)}: {describe(each)}{_describe_test(each, evaluation)}"
-    return told
+        text += f"; of {number} source{'s' * (number > 1)}: {mixtures_in_words(each)}{_test_in_words(each, evaluation)}"
+    return text
 
 
-def _describe_test(pool: ClipPool, evaluation: Evaluation) -> str:
-    """What can be counted of the test mixtures of a pool's number of sources, and what is left out of them."""
+def _test_in_words(pool: ClipPool, evaluation: Evaluation) -> str:
+    """A text that counts test mixtures of a pool's number of sources, where they can be, and what is left out."""
     if evaluation.whole_groups and pool.mixing.arrangement == "released":
         return f", {len(whole_mixtures(pool))} of them whole and of as many sources as asked for"
-    found, left_out = "", dict[str, list[str]]()
+    text, left_out = "", dict[str, list[str]]()
     if _of_official_pairs(pool, evaluation):
         draws, left_out = official_pairs(pool)
-        found = f"; {len(draws)} official pairs"
+        text = f"; {len(draws)} official pairs"
     elif evaluation.crop == "annotated":
         draws, _, left_out = annotated_pictures(pool)
-        found = f"; {len(draws)} annotated pictures of {len(np.unique(draws.chosen))} clips"
-    return found + "".join(f", {len(clips)} {why} (as {clips[0]})" for why, clips in left_out.items() if clips)
+        text = f"; {len(draws)} annotated pictures of {len(np.unique(draws.chosen))} clips"
+    return text + "".join(f", {len(clips)} {why} (as {clips[0]})" for why, clips in left_out.items() if clips)
 
 
 def plan_epoch(pool: ClipPool, *, seed: int, epoch: int) -> pa.Table:
@@ -71,7 +71,8 @@ def plan_epoch(pool: ClipPool, *, seed: int, epoch: int) -> pa.Table:
 
     A pass over the pool gives each clip, or released mixture, one mixture to lead (or each class as many as any
     other); partners are drawn evenly among what else there is in the same window of shards. Crops, gains and the
-    views of pictures are random; no crop is silent. Raises UsageError where the data cannot give such mixtures.
+    squares cut out of pictures are random; no crop is silent. Raises UsageError where the data cannot give such
+    mixtures.
     """
     mixing = pool.mixing
     draw_pass = draw_released if mixing.arrangement == "released" else draw_remixed
@@ -87,8 +88,8 @@ def plan_epoch(pool: ClipPool, *, seed: int, epoch: int) -> pa.Table:
             uniform = np.stack([draw(rows, *key, GAIN, n) for n in range(shape[1])], axis=1)
             gains = mixing.min_gain + (mixing.max_gain - mixing.min_gain) * uniform
         moments = _uniform(shape, mixing.pictures_per_source, (*key, PICTURE))
-        views = _uniform(shape, 3 if mixing.pictures_per_source else 0, (*key, VIEW))
-        passes.append(rows_of(pool, draws, gains, _nearest_pictures(pool, draws, moments), views))
+        squares = _uniform(shape, 3 if mixing.pictures_per_source else 0, (*key, SQUARE))
+        passes.append(rows_of(pool, draws, gains, _nearest_pictures(pool, draws, moments), squares))
     return pa.concat_tables(passes).combine_chunks()
 
 
@@ -116,7 +117,7 @@ def _by_number(pool: ClipPool, evaluation: Evaluation) -> list[ClipPool]:
 
 
 def _of_official_pairs(pool: ClipPool, evaluation: Evaluation) -> bool:
-    """Of several numbers of sources, only two are pairs."""
+    """Whether a pool's test mixtures are official pairs: of several numbers of sources, only two are pairs."""
     return evaluation.pairs == "official" and (evaluation.num_sources is None or pool.mixing.num_sources == 2)
 
 
@@ -129,12 +130,12 @@ def _plan_number(pool: ClipPool, evaluation: Evaluation) -> pa.Table:
     else:
         draws = _test_draws(pool, evaluation)
         moments = np.full((*draws.chosen.shape, pool.mixing.pictures_per_source), 0.5)
-        pictures = _nearest_pictures(pool, draws, moments)
+        pictures = _nearest_pictures(pool, draws, moments) if len(draws) else np.empty(moments.shape, np.int64)
     if not len(draws):
         raise UsageError(
             f"the {pool.split} split of {pool.manifest.folder} gives no test mixture "
-            f"({describe(pool)}{_describe_test(pool, evaluation)}): choose another --evaluation.split, or another rule "
-            "for what is tested"
+            f"({mixtures_in_words(pool)}{_test_in_words(pool, evaluation)}): choose another --evaluation.split, or "
+            "another rule for what is tested"
         )
     return rows_of(pool, draws, np.ones(draws.chosen.shape), pictures, None)
 
@@ -145,14 +146,14 @@ def plan_hash(plan: pa.Table) -> str:
 
 
 def _uniform(shape: tuple[int, ...], count: int, key: tuple[int, ...]) -> np.ndarray:
-    """[R, N, count] random numbers."""
+    """Random numbers [R, N, count]."""
     rows = np.arange(shape[0])
     columns = [draw(rows, *key, n, k) for n in range(shape[1]) for k in range(count)]
     return np.stack(columns, axis=1).reshape(*shape, count) if columns else np.empty((*shape, 0))
 
 
 def _test_draws(pool: ClipPool, evaluation: Evaluation) -> Draws:
-    """As `plan_test` says; none if the data give none."""
+    """Draws of the test mixtures as `plan_test` says; none if the data give none."""
     wanted = evaluation.num_mixtures
     if evaluation.whole_groups and pool.mixing.arrangement != "released":
         raise UsageError("--evaluation.whole-groups is for released mixtures: add --mixing.arrangement released")
@@ -171,13 +172,13 @@ def _test_draws(pool: ClipPool, evaluation: Evaluation) -> Draws:
     if 0 < len(draws) < wanted:
         raise UsageError(
             f"the {pool.split} split of {pool.manifest.folder} gives only {len(draws)} different mixtures "
-            f"({describe(pool)}): lower --evaluation.num-mixtures, which is {wanted}"
+            f"({mixtures_in_words(pool)}): lower --evaluation.num-mixtures, which is {wanted}"
         )
     return draws
 
 
 def _drawn(pool: ClipPool, evaluation: Evaluation, wanted: int) -> Draws:
-    """As many different mixtures as wanted, from as many passes as it takes; fewer if no more are found."""
+    """Draws of as many different mixtures as wanted, from as many passes as it takes; fewer if there are no more."""
     all_shards = int(pool.shard.max()) + 1
     drawn = Draws.none(pool.mixing.clips_per_mixture)
     number = idle = 0
@@ -199,7 +200,7 @@ def _drawn(pool: ClipPool, evaluation: Evaluation, wanted: int) -> Draws:
 
 
 def _nearest_pictures(pool: ClipPool, draws: Draws, moments: np.ndarray) -> np.ndarray:
-    """int64 [R, N, P]: the clips' pictures nearest to `moments` [R, N, P] within the P equal parts of each crop."""
+    """The clips' pictures int64 [R, N, P] nearest to `moments` [R, N, P] within the P equal parts of each crop."""
     P = moments.shape[-1]
     if not P:
         return np.empty(moments.shape, np.int64)
@@ -218,22 +219,23 @@ def _nearest_pictures(pool: ClipPool, draws: Draws, moments: np.ndarray) -> np.n
 
 
 def rows_of(
-    pool: ClipPool, draws: Draws, gains: np.ndarray, pictures: np.ndarray, views: np.ndarray | None
+    pool: ClipPool, draws: Draws, gains: np.ndarray, pictures: np.ndarray, squares: np.ndarray | None
 ) -> pa.Table:
     """The rows of a plan: draws with all that `render` needs to know of their clips.
 
-    A row has a list for each column, of a value a clip; a whole clip has its classes in `class_id`, one or more.
-    `gains` is [R, N], `pictures` [R, N, P], `views` [R, N, 3]: the corner of the square that is cut out, as a share of
-    what it can move right and down, and whether it is mirrored (below 0.5); None shows whole pictures, with truth.
+    A row has a list for each column, of a value a clip; a whole clip has its classes in `class_id`, one or more. Where
+    sources may have several classes, `label_ids` lists them all, out of `num_classes`.
+    `gains` is [R, N], `pictures` [R, N, P], `squares` [R, N, 3]: the corner of the square that is cut out, as a share
+    of what it can move right and down, and whether it is mirrored (below 0.5); None shows whole pictures, with truth.
     """
     present = draws.chosen != NOBODY
     clips = draws.chosen[present]
     starts, gains = draws.starts[present], gains.astype(np.float32)
     whole = pool.mixing.arrangement == "whole"
     wanted = ["clip_id", "shard", "audio_offset", "audio_bytes", "num_samples"]
-    wanted += ["class_ids"] if whole else []
+    wanted += ["class_ids"] if whole or pool.mixing.several_classes else []
     P = pictures.shape[-1]
-    masks = ["mask_offset", "mask_bytes", "mask_check"] if P == 1 and views is None else []
+    masks = ["mask_offset", "mask_bytes", "mask_check"] if P == 1 and squares is None else []
     flat = pool.table.select(wanted + masks).take(pa.array(clips))
     offsets = pa.array(np.concatenate([[0], np.cumsum(present.sum(axis=1))]), pa.int32())
 
@@ -243,7 +245,7 @@ def rows_of(
         return pa.ListArray.from_arrays(offsets, values if isinstance(values, pa.Array) else list_array(values))
 
     columns = {
-        "mixture_id": _mixture_ids(pool, draws, gains, pictures, views),
+        "mixture_id": _mixture_ids(pool, draws, gains, pictures, squares),
         "clip_id": per_source(flat["clip_id"]),
         "class_id": list_array(flat["class_ids"]) if whole else per_source(pool.class_id[clips].astype(np.int32)),
         **{name: per_source(flat[name]) for name in ("shard", "audio_offset", "audio_bytes", "num_samples")},
@@ -251,6 +253,9 @@ def rows_of(
         "gain": per_source(gains[present]),
         "checks": per_source(_checks(pool, clips, starts)),
     }
+    if pool.mixing.several_classes:
+        columns["label_ids"] = per_source(flat["class_ids"])
+        columns["num_classes"] = pa.array(np.full(len(draws), len(pool.manifest.classes), np.int32))
     if P:
         chosen = pictures[present]
         columns["picture"] = per_source(_lists(chosen))
@@ -259,8 +264,8 @@ def rows_of(
         for name in ("frame_offsets", "frame_sizes", "frame_checks"):
             values = list_array(pool.table[name]).flatten().take(pa.array(places.ravel()))
             columns[name] = per_source(_lists(values, P))
-        if views is not None:
-            columns["view"] = per_source(_lists(views[present].astype(np.float32)))
+        if squares is not None:
+            columns["square"] = per_source(_lists(squares[present].astype(np.float32)))
     if masks:
         columns["boxes"] = per_source(
             boxes_of_pictures(list_array(pool.table["boxes"]), clips, pictures[present][:, 0])
@@ -269,21 +274,30 @@ def rows_of(
     return pa.table(columns)
 
 
-def with_class_ids(plan: pa.Table, own: np.ndarray) -> pa.Table:
-    """A plan in other class ids, also those of its boxes: class c becomes `own[c]`, NO_CLASS stays.
+def with_class_ids(plan: pa.Table, own: np.ndarray, num_classes: int) -> pa.Table:
+    """A plan in other class ids, out of `num_classes`, also those of its boxes: class c becomes `own[c]`, NO_CLASS
+    stays.
 
-    Boxes of a class that has none, NO_CLASS in `own`, are then of no source.
+    Boxes of a class that has none, NO_CLASS in `own`, are then of no source, and labels of it are left out.
     """
-    if np.array_equal(own, np.arange(len(own))):
+    if np.array_equal(own, np.arange(num_classes)):
         return plan
     ids = np.append(own, NO_CLASS).astype(np.int32)  # what the id NO_CLASS points to
     column = list_array(plan["class_id"])
     mapped = pa.ListArray.from_arrays(column.offsets, pa.array(ids[column.flatten().to_numpy()]))
-    plan = plan.set_column(plan.column_names.index("class_id"), "class_id", mapped)
-    if "boxes" not in plan.column_names:
-        return plan
-    boxes = in_class_ids(plan["boxes"], own)
-    return plan.set_column(plan.column_names.index("boxes"), "boxes", boxes)
+    changed: dict[str, pa.Array] = {"class_id": mapped}
+    if "label_ids" in plan.column_names:
+        labels = [
+            [[own[class_id] for class_id in class_ids if own[class_id] != NO_CLASS] for class_ids in sources]
+            for sources in plan["label_ids"].to_pylist()
+        ]
+        changed["label_ids"] = pa.array(labels, plan["label_ids"].type)
+        changed["num_classes"] = pa.array(np.full(len(plan), num_classes, np.int32))
+    if "boxes" in plan.column_names:
+        changed["boxes"] = in_class_ids(plan["boxes"], own)
+    for name, values in changed.items():
+        plan = plan.set_column(plan.column_names.index(name), name, values)
+    return plan
 
 
 def _lists(values: np.ndarray | pa.Array, length: int | None = None) -> pa.Array:
@@ -294,7 +308,7 @@ def _lists(values: np.ndarray | pa.Array, length: int | None = None) -> pa.Array
 
 
 def _mixture_ids(
-    pool: ClipPool, draws: Draws, gains: np.ndarray, pictures: np.ndarray, views: np.ndarray | None
+    pool: ClipPool, draws: Draws, gains: np.ndarray, pictures: np.ndarray, squares: np.ndarray | None
 ) -> pa.Array:
     """16 hexadecimal digits a mixture: what its sources are, folded into what all of the data set's have in common."""
     mixing = pool.mixing
@@ -306,8 +320,8 @@ def _mixture_ids(
         clips = draws.chosen[:, n]
         parts = [pool.name_hashes[np.maximum(clips, 0)], draws.starts[:, n], gains[:, n].view(np.uint32)]
         parts += list(pictures[:, n].T)
-        if views is not None:
-            parts += list(views[:, n].astype(np.float32).view(np.uint32).T)
+        if squares is not None:
+            parts += list(squares[:, n].astype(np.float32).view(np.uint32).T)
         folded = fold(state, *(part.astype(np.uint64) for part in parts))
         state = np.where(clips == NOBODY, state, folded)
     nibbles = np.stack([(state >> np.uint64(shift)) & np.uint64(15) for shift in range(60, -1, -4)], axis=1)

@@ -30,39 +30,65 @@ class ClipPool:
     manifest: Manifest
     mixing: Mixing
     split: str
-    """Or a part of one: see `cocktail.config.splits`."""
+    """Name of the split, or of a part of one: see `cocktail.config.splits`."""
     table: pa.Table
     """Their rows of the manifest."""
     left_out: Mapping[str, int]
     """Clips of the split that cannot be used, by reason; those without any are not named."""
     shard: np.ndarray
-    """[clips]: shards counted from 0 in the order of their names."""
+    """Shard of each clip, [clips], counted from 0 in the order of their names."""
     class_id: np.ndarray
-    """[clips]: NO_CLASS for a clip of none or of several, which only mixtures of any classes and whole clips use."""
+    """Class of each clip of one class, [clips]; NO_CLASS for one of none or of several."""
     num_samples: np.ndarray
     next_loud: np.ndarray
-    """int32 [clips, seconds + 1]: the first second at or after this one that sounds, NEVER if none."""
+    """First second at or after this one that sounds, int32 [clips, seconds + 1]; NEVER if there is none."""
     loudest: np.ndarray
-    """[clips]: the loudest second."""
+    """Loudest second of each clip, [clips]."""
 
     def __len__(self) -> int:
         return len(self.table)
 
     @functools.cached_property
     def kinds(self) -> np.ndarray:
-        """[clips]: what the sources of one mixture must differ in: the class, or else only the clip."""
+        """Kind of each clip, [clips], in which the sources of one mixture must differ: its class, or else only the
+        clip; the number of its set of classes where clips may have several, and then the sets must not overlap."""
+        if self.mixing.distinct_classes and self.mixing.several_classes:
+            return self._sets_of_classes[1]
         return self.class_id if self.mixing.distinct_classes else np.arange(len(self))
+
+    @property
+    def class_sets(self) -> np.ndarray | None:
+        """Classes of each kind, bool [kinds, C]; None unless kinds are sets of classes."""
+        return self._sets_of_classes[0] if self.mixing.distinct_classes and self.mixing.several_classes else None
+
+    @functools.cached_property
+    def _sets_of_classes(self) -> tuple[np.ndarray, np.ndarray]:
+        """The different sets of classes bool [sets, C] in the order of their ids, and each clip's int64 [clips]."""
+        of_clips = [tuple(sorted(ids)) for ids in self.table["class_ids"].to_pylist()]
+        number_of = {ids: number for number, ids in enumerate(sorted(set(of_clips)))}
+        sets = np.zeros((len(number_of), len(self.manifest.classes)), bool)
+        for ids, number in number_of.items():
+            sets[number, list(ids)] = True
+        return sets, np.array([number_of[ids] for ids in of_clips], np.int64)
+
+    def alike(self, clips: np.ndarray | int, others: np.ndarray | int) -> np.ndarray | np.bool:
+        """Whether clips and others, one by one, cannot be sources of one mixture: they are of one kind, or share a
+        class."""
+        kinds, other_kinds = self.kinds[clips], self.kinds[others]
+        if self.class_sets is None:
+            return kinds == other_kinds
+        return (self.class_sets[kinds] & self.class_sets[other_kinds]).any(axis=-1)
 
     @functools.cached_property
     def name_hashes(self) -> np.ndarray:
-        """uint64 [clips]: XXH3 of each clip id."""
+        """XXH3 of each clip id, uint64 [clips]."""
         return np.array(
             [xxhash.xxh3_64_intdigest(name.encode()) for name in self.table["clip_id"].to_pylist()], np.uint64
         )
 
     @functools.cached_property
     def picture_times(self) -> tuple[np.ndarray, np.ndarray]:
-        """(int64 [clips + 1], float64): where each clip's pictures begin in the list of all, and their seconds."""
+        """Begin of each clip's pictures in the list of all, int64 [clips + 1], and the pictures' seconds, float64."""
         seconds = list_array(self.table["frame_seconds"])
         return seconds.offsets.to_numpy().astype(np.int64), seconds.flatten().to_numpy()
 
@@ -83,64 +109,40 @@ class ClipPool:
         middle = self.loudest[chosen] * rate + rate // 2
         return np.clip(middle - self.mixing.segment_samples // 2, 0, self.last_starts(chosen))
 
-    def describe(self) -> str:
+    def in_words(self) -> str:
         """One line: how many clips and classes, and what is left out."""
         left_out = ", ".join(f"{count} {reason}" for reason, count in self.left_out.items())
         num_classes = len(list_array(self.table["class_ids"]).flatten().unique())
-        return f"{self.split}: {len(self)} clips of {num_classes} classes" + (f"; left out {left_out}" * bool(left_out))
+        several = int((np.diff(list_array(self.table["class_ids"]).offsets.to_numpy()) > 1).sum())
+        return (
+            f"{self.split}: {len(self)} clips of {num_classes} classes"
+            + f", {several} of several" * self.mixing.several_classes
+            + f"; left out {left_out}" * bool(left_out)
+        )
 
 
 def usable_clips(manifest: Manifest, mixing: Mixing, split: str) -> ClipPool:
     """The clips of a split that can be a source.
 
     Those hold a second that sounds, a picture if pictures are wanted, and have exactly one class if the sources of a
-    mixture are to be of different ones; whole clips have as many classes as there are to be sources. Raises UsageError
-    if the shards hold another rate or give no mixture.
+    mixture are to share none, unless several are asked for; whole clips have as many classes as there are to be
+    sources. Raises UsageError if the shards hold another rate or give no mixture.
     """
     if manifest.sample_rate_hz != mixing.sample_rate_hz:
         raise UsageError(
             f"{manifest.folder} holds audio at {manifest.sample_rate_hz} Hz, but mixing.sample_rate_hz is "
             f"{mixing.sample_rate_hz}: set it, or shard again with --sample-rate-hz {mixing.sample_rate_hz}"
         )
-    part = Split.of(split)
-    of_split = pc.equal(manifest.table["split"], part.name)  # pyright: ignore[reportAttributeAccessIssue]
-    table = manifest.table.select(_NEEDED).filter(of_split)
-    if not len(table):
-        counts = pc.value_counts(manifest.table["split"]).to_pylist()  # pyright: ignore[reportAttributeAccessIssue]
-        told = ", ".join(f"{count['values']} ({count['counts']} clips)" for count in counts)
-        raise UsageError(f"{manifest.folder} has no split {part.name}, but {told or 'no clips'}")
-    if not part.is_whole:
-        table = table.filter(pa.array(part.holds(table["recording"].to_pylist())))
-    table = table.combine_chunks()
-    classes = list_array(table["class_ids"])
-    class_counts = np.diff(classes.offsets.to_numpy())
-    class_id = np.full(len(table), NO_CLASS, np.int64)
-    class_id[class_counts == 1] = classes.flatten().to_numpy()[classes.offsets.to_numpy()[:-1][class_counts == 1]]
+    table = _clips_of(manifest, split)
     level = _levels(table, manifest.sample_rate_hz)
     loud = level >= 10 ** (mixing.silence_dbfs / 20)
-    fewest, most, whole = mixing.fewest_sources, mixing.num_sources, mixing.arrangement == "whole"
-    conditions = {
-        "silent": loud.any(axis=1),
-        "without a picture": np.diff(list_array(table["frame_seconds"]).offsets.to_numpy()) > 0
-        if mixing.pictures_per_source
-        else np.ones(len(table), bool),
-        "of no class": (class_counts > 0) | (not mixing.distinct_classes),
-        "of several classes": (class_counts < 2) | (not mixing.distinct_classes) | whole,
-        f"of fewer than {fewest} classes": (class_counts >= fewest) | (not whole),
-        f"of more than {most} classes": (class_counts <= most) | (not whole),
-        "not part of a mixture": table["group"].is_valid().to_numpy() | (mixing.arrangement != "released"),
-    }
-    usable = np.ones(len(table), bool)
-    left_out: dict[str, int] = {}
-    for reason, holds in conditions.items():
+    usable, left_out = np.ones(len(table), bool), dict[str, int]()
+    for reason, holds in _conditions(table, loud, mixing).items():
         if (usable & ~holds).any():
             left_out[reason] = int((usable & ~holds).sum())
         usable &= holds
     table = table.drop_columns(["rms", "recording"])
     table = table if usable.all() else table.filter(pa.array(usable))
-    seconds = np.arange(level.shape[1], dtype=np.int32)
-    next_loud = np.full((len(table), len(seconds) + 1), NEVER, np.int32)
-    next_loud[:, :-1] = np.where(loud[usable], seconds, NEVER)
     pool = ClipPool(
         manifest=manifest,
         mixing=mixing,
@@ -148,23 +150,72 @@ def usable_clips(manifest: Manifest, mixing: Mixing, split: str) -> ClipPool:
         table=table,
         left_out=left_out,
         shard=table["shard"].combine_chunks().dictionary_encode().indices.to_numpy(),
-        class_id=class_id[usable],
+        class_id=_only_classes(table),
         num_samples=table["num_samples"].to_numpy().astype(np.int64),
-        next_loud=np.minimum.accumulate(next_loud[:, ::-1], axis=1)[:, ::-1],
+        next_loud=_next_loud(loud[usable]),
         loudest=level[usable].argmax(axis=1) if len(table) else np.empty(0, np.int64),
     )
     num_kinds = len(np.unique(pool.kinds))
     if num_kinds < mixing.clips_per_mixture:
         needed = f"{mixing.num_sources} {'classes' if mixing.distinct_classes else 'clips'}"
         raise UsageError(
-            f"{manifest.folder} gives too few sources, {pool.describe()}: mixtures of {mixing.num_sources} sources "
-            f"need at least {'one such clip' if whole else needed}"
+            f"{manifest.folder} gives too few sources, {pool.in_words()}: mixtures of {mixing.num_sources} sources "
+            f"need at least {'one such clip' if mixing.arrangement == 'whole' else needed}"
         )
     return pool
 
 
+def _clips_of(manifest: Manifest, split: str) -> pa.Table:
+    """The rows of a split, or a part of one. Raises UsageError if there is no such split."""
+    part = Split.of(split)
+    of_split = pc.equal(manifest.table["split"], part.name)  # pyright: ignore[reportAttributeAccessIssue]
+    table = manifest.table.select(_NEEDED).filter(of_split)
+    if not len(table):
+        counts = pc.value_counts(manifest.table["split"]).to_pylist()  # pyright: ignore[reportAttributeAccessIssue]
+        splits = ", ".join(f"{count['values']} ({count['counts']} clips)" for count in counts)
+        raise UsageError(f"{manifest.folder} has no split {part.name}, but {splits or 'no clips'}")
+    if not part.is_whole:
+        table = table.filter(pa.array(part.holds(table["recording"].to_pylist())))
+    return table.combine_chunks()
+
+
+def _conditions(table: pa.Table, loud: np.ndarray, mixing: Mixing) -> dict[str, np.ndarray]:
+    """Conditions on a source, bool [clips] each, by what is said of clips that do not fulfil them."""
+    class_counts, picture_counts = (
+        np.diff(list_array(table[name]).offsets.to_numpy()) for name in ("class_ids", "frame_seconds")
+    )
+    fewest, most, whole = mixing.fewest_sources, mixing.num_sources, mixing.arrangement == "whole"
+    any_number = whole or mixing.several_classes or not mixing.distinct_classes
+    return {
+        "silent": loud.sum(axis=1) > 0,
+        "without a picture": (picture_counts > 0) | (not mixing.pictures_per_source),
+        "of no class": (class_counts > 0) | (not mixing.distinct_classes),
+        "of several classes": (class_counts < 2) | any_number,
+        f"of fewer than {fewest} classes": (class_counts >= fewest) | (not whole),
+        f"of more than {most} classes": (class_counts <= most) | (not whole),
+        "not part of a mixture": table["group"].is_valid().to_numpy() | (mixing.arrangement != "released"),
+    }
+
+
+def _only_classes(table: pa.Table) -> np.ndarray:
+    """Class of each clip of one class, int64 [clips]; otherwise NO_CLASS."""
+    classes = list_array(table["class_ids"])
+    begins, counts = classes.offsets.to_numpy()[:-1], np.diff(classes.offsets.to_numpy())
+    class_id = np.full(len(table), NO_CLASS, np.int64)
+    class_id[counts == 1] = classes.flatten().to_numpy()[begins[counts == 1]]
+    return class_id
+
+
+def _next_loud(loud: np.ndarray) -> np.ndarray:
+    """First second at or after this one that sounds, int32 [clips, seconds + 1]; NEVER if there is none."""
+    seconds = np.arange(loud.shape[1], dtype=np.int32)
+    next_loud = np.full((len(loud), len(seconds) + 1), NEVER, np.int32)
+    next_loud[:, :-1] = np.where(loud, seconds, NEVER)
+    return np.minimum.accumulate(next_loud[:, ::-1], axis=1)[:, ::-1]
+
+
 def _levels(table: pa.Table, sample_rate_hz: int) -> np.ndarray:
-    """float32 [clips, seconds]: the level of each whole second, full scale 1.
+    """Level of each whole second, float32 [clips, seconds], full scale 1.
 
     What is left after the last whole second, often a few milliseconds of codec padding, counts as silent.
     """

@@ -20,7 +20,7 @@ def draw(counter: np.ndarray, *key: int) -> np.ndarray:
 
 
 def fold(state: int | np.ndarray, *parts: int | np.ndarray) -> np.ndarray:
-    """uint64: a state with parts, whole numbers modulo 2^64 or uint64 arrays of one shape, folded in one by one."""
+    """A state, uint64, with parts, whole numbers modulo 2^64 or uint64 arrays of one shape, folded in one by one."""
     state = np.asarray(state, np.uint64)
     with np.errstate(over="ignore"):
         for part in parts:

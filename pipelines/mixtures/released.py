@@ -24,9 +24,9 @@ class ReleasedMixtures:
     """The released mixtures of a pool in which enough sources of different kinds sound at one time, by name."""
 
     members: np.ndarray
-    """int64 [G, M]: clips in the order of their roles, NOBODY after the last."""
+    """Clips in the order of their roles, int64 [G, M], NOBODY after the last."""
     complete: np.ndarray
-    """bool [G]: all that was released of it is usable and in the pool's part of the split."""
+    """Whether all that was released of it is usable and in the pool's part of the split, bool [G]."""
     left_out: int
     """Released mixtures that cannot be used."""
 
@@ -52,7 +52,7 @@ def released_mixtures(pool: ClipPool) -> ReleasedMixtures:
     if not suits.any():
         raise UsageError(
             f"in no released mixture of {pool.manifest.folder} do {pool.mixing.fewest_sources} sources of different "
-            f"classes sound at one time ({pool.describe()}): lower --mixing.num-sources or --mixing.silence-dbfs, "
+            f"classes sound at one time ({pool.in_words()}): lower --mixing.num-sources or --mixing.silence-dbfs, "
             "or give --mixing.no-distinct-classes"
         )
     return ReleasedMixtures(members[suits], complete[suits], int((~suits).sum()))
@@ -113,7 +113,7 @@ def middle_together(pool: ClipPool, chosen: np.ndarray) -> Draws:
 
 
 def common_last_starts(pool: ClipPool, chosen: np.ndarray) -> np.ndarray:
-    """[R]: the last sample that a crop of all sources of a row can start at."""
+    """Last sample [R] that a crop of all sources of a row can start at."""
     lengths = np.where(chosen == NOBODY, np.iinfo(np.int64).max, pool.num_samples[np.maximum(chosen, 0)])
     return np.maximum(lengths.min(axis=1, initial=np.iinfo(np.int64).max) - pool.mixing.segment_samples, 0)
 
@@ -126,12 +126,11 @@ def _whole_seconds(pool: ClipPool, members: np.ndarray) -> list[np.ndarray]:
 
 
 def _take(pool: ClipPool, members: np.ndarray, starts: np.ndarray) -> np.ndarray:
-    """[R, N]: the first members of different kinds that sound in the crop from `starts` [R] on."""
+    """The first members [R, N] of different kinds that sound in the crop from `starts` [R] on."""
     clips = np.maximum(members, 0)
     suits = (members != NOBODY) & pool.sounds(clips, starts[:, None])
-    kinds = pool.kinds[clips]
     for earlier, later in combinations(range(members.shape[1]), 2):
-        suits[:, later] &= ~(suits[:, earlier] & (kinds[:, later] == kinds[:, earlier]))
+        suits[:, later] &= ~(suits[:, earlier] & pool.alike(clips[:, later], clips[:, earlier]))
     place = np.cumsum(suits, axis=1) - 1
     taken = np.full((len(members), pool.mixing.num_sources), NOBODY, np.int64)
     row, column = np.nonzero(suits & (place < pool.mixing.num_sources))

@@ -1,6 +1,6 @@
-"""From rows of a plan to the bytes of mixtures: a pure function, whoever runs it. It needs no torch.
+"""Rendering of the bytes of mixtures from rows of a plan: a pure function, whoever runs it. It needs no torch.
 
-Shape letters: B mixtures, N sources, T samples, K pictures of a mixture, P times, S side of a picture.
+Shape letters: B mixtures, N sources, C classes, T samples, K pictures of a mixture, P times, S side of a picture.
 """
 
 from __future__ import annotations
@@ -27,6 +27,7 @@ def render(rows: pa.Table, source: ClipSource, mixing: Mixing, new_array: NewArr
     """Read what the rows of a plan name: columns of B rows, ready for any executor.
 
     `mixture_id`, `sources` int16 [B, N, T], `gains` float32 [B, N], `class_ids` int64 [B, N], `present` bool [B, N];
+    from plans that list the sources' classes `labels` bool [B, N, C];
     with pictures `pictures` uint8 [B, K, P, S, S, 3]; from test plans of one picture `truth` bool [B, N, S, S] and
     `has_truth` bool [B, N]; `problem`, what is damaged in a mixture or nothing; and what it took to read.
     A clip shorter than T is repeated to fill it (Sound of Pixels). K is N, or 1 where clips are whole: then source 0
@@ -48,6 +49,8 @@ def render(rows: pa.Table, source: ClipSource, mixing: Mixing, new_array: NewArr
         "problem": np.full(B, "", dtype=object),
         **{name: np.zeros(B, np.int64) for name in COUNTERS},
     }
+    if "label_ids" in rows.column_names:
+        columns["labels"] = _labels(rows, N)
     if P:
         columns["pictures"] = new_array((B, 1 if whole else N, P, S, S, 3), np.uint8)
     if "boxes" in rows.column_names:
@@ -63,8 +66,8 @@ def render(rows: pa.Table, source: ClipSource, mixing: Mixing, new_array: NewArr
                     if P:
                         _pictures(reader, clip, mixing, columns["pictures"][b, n])
                     if "truth" in columns:
-                        for shown in range(counts[b]) if whole else (n,):
-                            _truth(reader, clip, mixing, columns, (b, shown))
+                        for source_number in range(counts[b]) if whole else (n,):
+                            _truth(reader, clip, mixing, columns, (b, source_number))
             except DamagedMemberError as error:
                 columns["problem"][b] = str(error)
             for name, was in zip(COUNTERS, before, strict=True):
@@ -78,6 +81,16 @@ def _padded(column: pa.ChunkedArray, counts: np.ndarray, width: int, padding: An
     values = np.full((len(counts), width), padding, dtype)
     values[np.arange(width) < counts[:, None]] = list_array(column).flatten().to_numpy()
     return values
+
+
+def _labels(rows: pa.Table, width: int) -> np.ndarray:
+    """All classes of each source, bool [B, width, C]."""
+    num_classes = max(rows["num_classes"].to_pylist(), default=0)
+    labels = np.zeros((len(rows), width, num_classes), bool)
+    for b, sources in enumerate(rows["label_ids"].to_pylist()):
+        for n, class_ids in enumerate(sources):
+            labels[b, n, class_ids] = True
+    return labels
 
 
 def _clips(rows: pa.Table) -> list[dict[str, Any]]:
@@ -107,15 +120,15 @@ def _pictures(reader: ClipReader, clip: dict[str, Any], mixing: Mixing, into: np
     members = zip(clip["picture"], clip["frame_offsets"], clip["frame_sizes"], clip["frame_checks"], strict=True)
     for p, (number, offset, size, check) in enumerate(members):
         jpeg = reader.file(clip, offset, size, check, f"picture {number}")
-        view = tuple(clip["view"]) if "view" in clip else None
+        square = tuple(clip["square"]) if "square" in clip else None
         try:
-            into[p] = square_picture(jpeg, mixing.picture_side, mixing.picture_margin, view)
+            into[p] = square_picture(jpeg, mixing.picture_side, mixing.picture_margin, square)
         except UndecodableError as error:
             raise reader.damaged(clip, f"picture {number} {error}; it was written so: make its shard again") from error
 
 
 def _truth(reader: ClipReader, clip: dict[str, Any], mixing: Mixing, columns: Columns, at: tuple[int, int]) -> None:
-    """Where in its clip's picture the source `at` (mixture, source) is, if anybody said so."""
+    """Write the place of the source `at` (mixture, source) in its clip's picture, if anybody said it."""
     truth = None
     if clip["mask_offset"] is not None and clip["picture"][0] == 0:
         png = reader.file(clip, clip["mask_offset"], clip["mask_bytes"], clip["mask_check"], "mask")
@@ -124,7 +137,7 @@ def _truth(reader: ClipReader, clip: dict[str, Any], mixing: Mixing, columns: Co
         except UndecodableError as error:
             raise reader.damaged(clip, f"its mask {error}; it was written so: make its shard again") from error
     elif clip["boxes"] is not None:
-        class_id = int(columns["class_ids"][at])
-        truth = truth_of_boxes(clip["boxes"], class_id, mixing.picture_side)
+        class_ids = clip["label_ids"] if "label_ids" in clip else [int(columns["class_ids"][at])]
+        truth = truth_of_boxes(clip["boxes"], class_ids, mixing.picture_side)
     if truth is not None:
         columns["truth"][at], columns["has_truth"][at] = truth, True

@@ -17,7 +17,7 @@ from cocktail.audio.mixing import mix, superpose
 from cocktail.config.evaluation import Evaluation
 from cocktail.config.mixing import Mixing
 from cocktail.config.splits import Split
-from cocktail.types import NO_CLASS, UsageError
+from cocktail.types import NO_CLASS, MixtureBatch, UsageError
 from pipelines.mixtures.batches import read_mixtures
 from pipelines.mixtures.frozen_list import read_test_list, split_of
 from pipelines.mixtures.plan import plan_epoch, plan_test
@@ -49,22 +49,22 @@ def find_mixtures(
         if not _ROW.fullmatch(name) and not _ID.fullmatch(name):
             raise UsageError(f"{name} is neither a mixture id, 16 hexadecimal digits, nor EPOCH:ROW")
     train = functools.cache(lambda: usable_clips(manifest, mixing, split))
-    found: dict[str, pa.Table] = {}
+    rows: dict[str, pa.Table] = {}
     missing = {name for name in names if _ID.fullmatch(name)}
     splits = set(manifest.table["split"].unique().to_pylist())
     sought = []
     if missing and evaluation.test_list is not None:
         location = evaluation.test_list
         pool = usable_clips(manifest, evaluation.test_mixing(mixing), split_of(location))
-        _take(read_test_list(location, pool), missing, found)
+        _take(read_test_list(location, pool), missing, rows)
         sought.append(location)
     elif missing and Split.of(evaluation.split).name in splits:
         pool = usable_clips(manifest, evaluation.test_mixing(mixing), evaluation.split)
-        _take(plan_test(pool, evaluation), missing, found)
+        _take(plan_test(pool, evaluation), missing, rows)
         sought.append(f"the test mixtures of split {evaluation.split}")
     if missing and Split.of(split).name in splits:
         for epoch in range(epochs):
-            _take(plan_epoch(train(), seed=seed, epoch=epoch), missing, found)
+            _take(plan_epoch(train(), seed=seed, epoch=epoch), missing, rows)
             if not missing:
                 break
         sought.append(f"epochs 0 to {epochs - 1} of split {split} with seed {seed}")
@@ -79,15 +79,15 @@ def find_mixtures(
             plan = plan_epoch(train(), seed=seed, epoch=epoch)
             if number >= len(plan):
                 raise UsageError(f"{name}: an epoch has {len(plan)} rows, from 0 on")
-            found[name] = plan.slice(number, 1)
-    return {name: found[name] for name in names}
+            rows[name] = plan.slice(number, 1)
+    return {name: rows[name] for name in names}
 
 
-def _take(plan: pa.Table, missing: set[str], found: dict[str, pa.Table]) -> None:
-    """Move what a plan holds from the missing to the found."""
+def _take(plan: pa.Table, missing: set[str], rows: dict[str, pa.Table]) -> None:
+    """Move the mixtures that a plan holds from `missing` to `rows`."""
     place = {mixture_id: number for number, mixture_id in enumerate(plan["mixture_id"].to_pylist())}
     for name in missing & place.keys():
-        found[name] = plan.slice(place[name], 1)
+        rows[name] = plan.slice(place[name], 1)
     missing.difference_update(place)
 
 
@@ -100,17 +100,17 @@ def write_mixture(folder: Path, row: pa.Table, manifest: Manifest, mixing: Mixin
     num_sources = len(row["class_id"][0])
     mixing = replace(mixing, num_sources=num_sources, min_sources=None)
     if len(row["clip_id"][0]) < num_sources:  # tests may be arranged otherwise than training
-        mixing = replace(mixing, arrangement="whole")
+        mixing = mixing.arranged("whole")
     batch = read_mixtures(row, ClipSource.of(manifest), mixing)
     target = folder / batch.mixture_ids[0]
     target.mkdir(parents=True, exist_ok=True)
     if mixing.arrangement == "whole":
-        sounds, shown = {"mixture": superpose(batch)[0]}, ["mixture"]
+        sounds, stems = {"mixture": superpose(batch)[0]}, ["mixture"]
     else:
         mixture, references = mix(batch)
-        shown = [f"source-{n}-{_plain(class_id, manifest)}" for n, class_id in enumerate(batch.class_ids[0].tolist())]
-        sounds = {"mixture": mixture[0], **dict(zip(shown, references[0], strict=True))}
-    for stem, pictures in zip(shown, batch.pictures[0] if batch.pictures is not None else (), strict=False):
+        stems = [f"source-{n}-{_plain(class_ids, manifest)}" for n, class_ids in enumerate(_classes(batch))]
+        sounds = {"mixture": mixture[0], **dict(zip(stems, references[0], strict=True))}
+    for stem, pictures in zip(stems, batch.pictures[0] if batch.pictures is not None else (), strict=False):
         for p, picture in enumerate(pictures):
             Image.fromarray(picture.numpy()).save(target / f"{stem}-{p}.png")
     for name, sound in sounds.items():
@@ -119,7 +119,14 @@ def write_mixture(folder: Path, row: pa.Table, manifest: Manifest, mixing: Mixin
     return target
 
 
-def _plain(class_id: int, manifest: Manifest) -> str:
-    """A class as file names take it."""
-    label = "unlabelled" if class_id == NO_CLASS else manifest.classes[class_id]
+def _classes(batch: MixtureBatch) -> list[list[int]]:
+    """The classes of each source of a batch's only mixture."""
+    if batch.labels is not None:
+        return [labels.nonzero()[:, 0].tolist() for labels in batch.labels[0]]
+    return [[class_id] * (class_id != NO_CLASS) for class_id in batch.class_ids[0].tolist()]
+
+
+def _plain(class_ids: list[int], manifest: Manifest) -> str:
+    """Classes as file names take them."""
+    label = " ".join(manifest.classes[class_id] for class_id in class_ids) or "unlabelled"
     return re.sub("[^a-z0-9]+", "-", label.lower()).strip("-")

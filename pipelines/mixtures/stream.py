@@ -33,7 +33,7 @@ from pipelines.shards.reader import ClipSource
 RENDER_CPUS = 0.5
 """CPUs that Ray reserves for one rendering task."""
 BATCHES_AHEAD = 50
-"""How far ahead of rendering the inline executor fetches shards out of an object store."""
+"""Number of batches by which, ahead of rendering, the inline executor fetches shards out of an object store."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,7 +79,7 @@ class MixtureStream:
         return rows // self.batch_size
 
     def state(self, step: int) -> dict[str, Any]:
-        """Where the mixtures of a step lie, and in what; a checkpoint holds it."""
+        """Place of a step's mixtures, and the data set that it is in; a checkpoint holds it."""
         epoch, batch = divmod(step, self.batches_per_epoch)
         return {
             "epoch": epoch,
@@ -91,7 +91,7 @@ class MixtureStream:
         }
 
     def batches(self, epoch: int, first: int, rank: int, world_size: int) -> Iterator[MixtureBatch]:
-        """This rank's part of the batches of an epoch, from batch `first` on, in order."""
+        """Batches of this rank: its part of the batches of an epoch, from batch `first` on, in order."""
         begin, share = share_of(self.batch_size, rank, world_size)
         plan = plan_epoch(self.pool, seed=self.seed, epoch=epoch)
         starts = [g * self.batch_size + begin for g in range(first, self.batches_per_epoch)]
@@ -146,7 +146,7 @@ class FetchAhead:
     turns: threading.Semaphore
     stopped: threading.Event
     fetched: queue.SimpleQueue[int]
-    """Bytes of each shard that the thread has fetched and no batch has been told of."""
+    """Bytes of each shard that the thread has fetched and no batch has counted yet."""
 
     @classmethod
     @contextmanager

@@ -25,7 +25,7 @@ from cocktail.types import UsageError
 _FETCH_BYTES = 8 << 20
 _WAIT_SECONDS = 0.05
 _fetched: set[tuple[str, str]] = set()
-"""What this process has fetched, to tell a cache that is too small."""
+"""Shards that this process has fetched, to notice a cache that is too small."""
 _warned: set[str] = set()
 
 
@@ -40,15 +40,15 @@ class ShardCache:
 
     max_bytes: int
     chosen_folder: str | None = None
-    """None: what `default_cache_folder` says on the node."""
+    """Folder that the user chose; None is `default_cache_folder` of the node."""
 
     @property
     def folder(self) -> str:
-        """Where this node keeps its shards."""
+        """Folder in which this node keeps its shards."""
         return self.chosen_folder or default_cache_folder()
 
     def open(self, location: str, sha256: str, num_bytes: int) -> tuple[int, bool]:
-        """(descriptor, hit): a shard open for reading, and whether it came here without this call fetching it.
+        """Descriptor of a shard open for reading, and whether it came here without this call fetching it.
 
         The caller closes the descriptor. Whoever asks for a shard that another process or thread is fetching waits
         for it. A shard whose bytes differ from its hash, twice, is kept as it is: each read of a clip is checked, and

@@ -1,4 +1,4 @@
-"""What the jobs that shard a data set share: the options that they have in common, and the run."""
+"""Command line of the jobs that shard a data set: the options that they have in common, and the run."""
 
 from __future__ import annotations
 

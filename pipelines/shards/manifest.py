@@ -22,7 +22,7 @@ from pipelines.shards.signed_json import claims, parse_signed, schema_of, sign
 
 MANIFEST_SCHEMA = "cocktail-manifest/3"
 _WITHOUT_RECORDINGS = "cocktail-manifest/2"
-"""Of shards as this version's, but without the column `recording`: the sharding job writes the manifest anew."""
+"""Schema of shards as this version's, but without the column `recording`: the sharding job writes the manifest anew."""
 MANIFEST_NAME = "manifest.json"
 CLIPS_NAME = "manifest.parquet"
 QUARANTINE_NAME = "quarantine.parquet"
@@ -76,7 +76,7 @@ class Manifest:
     table: pa.Table
     """One row a clip, in the order of (shard, audio_offset), with MANIFEST_COLUMNS."""
     metadata: Mapping[str, str]
-    """All that manifest.json says of the data set as a whole."""
+    """Entries of manifest.json on the data set as a whole."""
     quarantine_sha256: str
 
     @property
@@ -85,7 +85,7 @@ class Manifest:
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """What the index had to tell, a line each."""
+        """Notes of the index, a line each."""
         return tuple(json.loads(self.metadata["notes"]))
 
     @property
@@ -94,12 +94,12 @@ class Manifest:
 
     @property
     def audio_format(self) -> str:
-        """wav or flac."""
+        """Format of the stored sound: wav or flac."""
         return self.metadata["audio_format"]
 
     @property
     def root_hash(self) -> str:
-        """sha256 over the shards' names and hashes: data sets with the same one hold the same bytes."""
+        """SHA-256 over the shards' names and hashes: data sets with the same one hold the same bytes."""
         return self.metadata["root_hash"]
 
     @functools.cached_property

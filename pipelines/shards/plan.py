@@ -1,4 +1,4 @@
-"""Which clips go into which shard: a pure function of the index and the settings."""
+"""Plan of which clips go into which shard: a pure function of the index and the settings."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from pipelines.shards.tars import AudioFormat
 SHARD_SCHEMA = "cocktail-shard/2"
 
 _IDENTITY = ("clip_id", "labels", "class_ids", "split", "group", "role", "partner")
-"""What names a clip whether or not its files are in order."""
+"""Columns that name a clip whether or not its files are in order."""
 
 # For an estimate of a shard's size before anything is decoded.
 _HEADERS_BYTES = 4096
@@ -32,14 +32,14 @@ _FLAC_RATIO = 0.6
 
 @dataclass(frozen=True, kw_only=True)
 class ShardSettings:
-    """What a data set's shards hold. All but `max_bad_share` and `num_tasks` decide their bytes."""
+    """Settings of what a data set's shards hold. All but `max_bad_share` and `num_tasks` decide their bytes."""
 
     dataset: str
     """Name that the manifest carries."""
     sample_rate_hz: int = 11025
     """Rate at which sound is stored, in Hz."""
     audio_format: AudioFormat = "wav"
-    """How sound is stored: 16-bit PCM, or FLAC, which is smaller and slower to read."""
+    """Format of stored sound: 16-bit PCM, or FLAC, which is smaller and slower to read."""
     num_frames: Annotated[int, tyro.conf.arg(name="frames")] = 1
     """Pictures a clip, at the centres of as many equal parts of it; 0 also takes clips without a video track.
     Data sets whose pictures are files of their own have their own choice."""
@@ -141,7 +141,7 @@ def planned_clip_ids(plan: pa.Table) -> list[list[str]]:
 
 
 def planned_recordings(plan: pa.Table) -> list[list[str]]:
-    """What the clips of each shard were cut out of, in the order of `planned_clip_ids`."""
+    """Recordings that the clips of each shard were cut out of, in the order of `planned_clip_ids`."""
     return _by_shard(plan, "recording")
 
 
@@ -171,7 +171,7 @@ def _dealt_order(index: pa.Table, settings: ShardSettings) -> tuple[pa.Table, li
 
 
 def _ends(names: list[str], sizes: np.ndarray, target_bytes: float) -> list[int]:
-    """Where each shard of a split ends: shards of about equal size, units whole."""
+    """Ends of the shards of a split: shards of about equal size, units whole."""
     starts = np.array([number for number, name in enumerate(names) if number == 0 or name != names[number - 1]])
     unit_sizes = np.add.reduceat(sizes, starts)
     total = float(sizes.sum())
@@ -198,7 +198,7 @@ def _estimated_bytes(table: pa.Table, settings: ShardSettings) -> np.ndarray:
 
 
 def _states(table: pa.Table) -> list[tuple[Any, ...]]:
-    """What decides each clip's bytes beside its identity and the media."""
+    """Data that decide each clip's bytes beside its identity and the media."""
     seconds = [pictures and [picture["seconds"] for picture in pictures] for pictures in table["pictures"].to_pylist()]
     has_mask = [path is not None for path in table["mask_path"].to_pylist()]
     others = (table[name].to_pylist() for name in ("audio_track", "boxes", "problem"))

@@ -24,12 +24,12 @@ from pipelines.shards.tars import checksum
 class DamagedMemberError(UsageError):
     """A member of a shard whose bytes are not those that were written."""
 
-    def __init__(self, shard: str, clip_id: str, found: str) -> None:
+    def __init__(self, shard: str, clip_id: str, damage: str) -> None:
         super().__init__(
-            f"{shard}: clip {clip_id} is damaged: {found}. python jobs/verify.py FOLDER names all that is damaged "
+            f"{shard}: clip {clip_id} is damaged: {damage}. python jobs/verify.py FOLDER names all that is damaged "
             "and says how to mend it"
         )
-        self._parts = (shard, clip_id, found)
+        self._parts = (shard, clip_id, damage)
 
     def __reduce__(self) -> tuple[type[DamagedMemberError], tuple[str, str, str]]:
         return type(self), self._parts
@@ -37,7 +37,7 @@ class DamagedMemberError(UsageError):
 
 @dataclass(frozen=True, kw_only=True)
 class ClipSource:
-    """Where the clips of a data set lie, and how they are stored. Small: travels to any worker."""
+    """Location of the clips of a data set, and their format. Small: travels to any worker."""
 
     folder: str
     sample_rate_hz: int
@@ -45,11 +45,11 @@ class ClipSource:
     shards: Mapping[str, tuple[str, int]]
     """SHA-256 and size of each tar, by its name."""
     cache: ShardCache | None = None
-    """For shards in an object store; None reads what is needed from there each time."""
+    """Cache of shards in an object store; None reads what is needed from there each time."""
 
     @classmethod
     def of(cls, manifest: Manifest, cache: ShardCache | None = None) -> ClipSource:
-        """That of a finished data set. A cache is only used for one in an object store."""
+        """The source of a finished data set. A cache is only used for one in an object store."""
         return cls(
             folder=manifest.folder,
             sample_rate_hz=manifest.sample_rate_hz,
@@ -98,7 +98,7 @@ class ClipReader:
         self._descriptors, self._remote = {}, {}
 
     def sound(self, clip: Mapping[str, Any], start: int, count: int, checks: Sequence[int]) -> np.ndarray:
-        """int16 [count]: samples of a clip from `start` on, good until the next call.
+        """Samples int16 [count] of a clip from `start` on, good until the next call.
 
         `clip` has `shard`, `clip_id`, `audio_offset`, `audio_bytes` and `num_samples` of its manifest row, and
         `checks` are the checksums of the seconds that the samples touch: those seconds are read whole and checked.
@@ -137,7 +137,8 @@ class ClipReader:
         return bytes(data)
 
     def _checked(self, shard: str, read: Callable[[], Read]) -> Read:
-        """What is read; if it is damaged, and came out of the cache, once more after fetching the shard anew."""
+        """Bytes that are read; if they are damaged, and came out of the cache, once more after fetching the shard
+        anew."""
         try:
             return read()
         except DamagedMemberError:
@@ -152,9 +153,9 @@ class ClipReader:
                     cache.discard(sha256)
             return read()
 
-    def damaged(self, clip: Mapping[str, Any], found: str) -> DamagedMemberError:
-        """The error to raise for what was found in a clip."""
-        return DamagedMemberError(join(self.source.folder, clip["shard"]), clip["clip_id"], found)
+    def damaged(self, clip: Mapping[str, Any], damage: str) -> DamagedMemberError:
+        """The error to raise for damage to a clip."""
+        return DamagedMemberError(join(self.source.folder, clip["shard"]), clip["clip_id"], damage)
 
     def _read(self, shard: str, offset: int, buffer: Any) -> int:
         """Fill a buffer from a shard's offset on; how many bytes there were."""
@@ -193,7 +194,7 @@ class ClipReader:
 
 
 def _decode_flac(data: bytes | bytearray, begin: int, end: int) -> np.ndarray:
-    """What can be decoded of samples begin to end; fewer, or none, if the file is damaged."""
+    """Samples begin to end, as far as they can be decoded; fewer, or none, if the file is damaged."""
     try:
         return soundfile.read(io.BytesIO(data), start=begin, stop=end, dtype="int16")[0]
     except soundfile.LibsndfileError:
@@ -201,7 +202,7 @@ def _decode_flac(data: bytes | bytearray, begin: int, end: int) -> np.ndarray:
 
 
 def read_audio(manifest: Manifest, row: Mapping[str, Any]) -> np.ndarray:
-    """int16 [T]: all sound of a manifest row. Raises DamagedMemberError."""
+    """All sound of a manifest row, int16 [T]. Raises DamagedMemberError."""
     with ClipReader(ClipSource.of(manifest)) as reader:
         return reader.sound(row, 0, row["num_samples"], row["checks"])
 

@@ -69,7 +69,7 @@ def manifest_rows(sidecar: Mapping[str, Any], recordings: Mapping[str, str]) -> 
 
 
 def quarantine_rows(sidecars: Iterable[Mapping[str, Any]]) -> Iterator[pa.Table]:
-    """What was set aside of each shard, as quarantine.parquet holds it."""
+    """Rows of quarantine.parquet: the clips of each shard that were set aside."""
     for sidecar in sidecars:
         rows = [{**item, "shard": sidecar["name"] + ".tar"} for item in sidecar["quarantined"]]
         yield pa.Table.from_pylist(rows, QUARANTINE_COLUMNS)
@@ -77,7 +77,7 @@ def quarantine_rows(sidecars: Iterable[Mapping[str, Any]]) -> Iterator[pa.Table]
 
 @dataclass
 class ShardTotals:
-    """What a manifest says of a data set as a whole and its shards know; the index adds `classes` and `notes`."""
+    """Entries of a manifest on a data set as a whole that its shards know; the index adds `classes` and `notes`."""
 
     settings: Mapping[str, Any] = field(default_factory=dict)
     shards: dict[str, tuple[str, int]] = field(default_factory=dict)
@@ -92,7 +92,7 @@ class ShardTotals:
         self.num_good += len(sidecar["samples"])
         self.num_bad += len(sidecar["quarantined"])
 
-    def describe(self) -> dict[str, str]:
+    def metadata(self) -> dict[str, str]:
         """The manifest's metadata."""
         return {
             "dataset": self.settings["dataset"],

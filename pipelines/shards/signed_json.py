@@ -16,7 +16,7 @@ def canonical_json(value: Any) -> bytes:
 
 
 def digest(value: Any) -> str:
-    """sha256 of a value's canonical JSON."""
+    """SHA-256 of a value's canonical JSON."""
     return hashlib.sha256(canonical_json(value)).hexdigest()
 
 
@@ -39,7 +39,7 @@ def claims(data: bytes, schema: str) -> bool:
 
 
 def parse_signed(data: bytes) -> dict[str, Any] | None:
-    """What `sign` was given; None if so much as a bit has changed since."""
+    """The document that `sign` was given; None if so much as a bit has changed since."""
     try:
         document = json.loads(data)
         claimed = document.pop(_HASH)

@@ -25,7 +25,7 @@ AudioFormat = Literal["wav", "flac"]
 
 WAV_HEADER_BYTES = 44
 DESCRIBED = ("clip_id", "labels", "class_ids", "split", "group", "role", "partner", "boxes")
-"""What a sample is told to be by its index row."""
+"""Columns of the index row that describe a sample."""
 
 _MAX_KEY_LENGTH = 80
 
@@ -51,7 +51,7 @@ class SampleTar:
             "rms": rms_per_second(clip.audio, self._sample_rate_hz),
             "frame_seconds": list(clip.picture_seconds),
         }
-        told = {
+        description = {
             **described,
             **measured,
             "sample_rate_hz": self._sample_rate_hz,
@@ -63,7 +63,7 @@ class SampleTar:
         files |= {f"{number}.jpg": picture for number, picture in enumerate(clip.pictures)}
         if clip.mask is not None:
             files["mask.png"] = clip.mask
-        files["json"] = canonical_json(told)
+        files["json"] = canonical_json(description)
         members = {ending: self._append(f"{key}.{ending}", data) for ending, data in files.items()}
         header_bytes = WAV_HEADER_BYTES if self._audio_format == "wav" else 0
         frames = [members[f"{number}.jpg"] for number in range(len(clip.pictures))]
@@ -114,7 +114,7 @@ def member_header(name: str, size: int) -> bytes:
 
 
 def archive_end(num_bytes: int) -> bytes:
-    """What follows the last member of a tar that is so far `num_bytes` long: zeros up to a whole record."""
+    """Bytes that follow the last member of a tar that is so far `num_bytes` long: zeros up to a whole record."""
     end = 2 * tarfile.BLOCKSIZE
     return bytes(end + -(num_bytes + end) % tarfile.RECORDSIZE)
 
@@ -149,7 +149,7 @@ def checksum(audio: np.ndarray) -> int:
 
 
 def encode_audio(audio: np.ndarray, sample_rate_hz: int, audio_format: AudioFormat) -> bytes:
-    """int16 [T] as a mono WAV or FLAC file, of 16 bits either way."""
+    """Samples int16 [T] as a mono WAV or FLAC file, of 16 bits either way."""
     buffer = io.BytesIO()
     if audio_format == "flac":
         soundfile.write(buffer, audio, sample_rate_hz, "PCM_16", format="FLAC")

@@ -26,7 +26,7 @@ from pipelines.shards.plan import SHARD_SCHEMA, shard_family
 from pipelines.shards.sidecars import iterate_sidecars, read_sidecar
 from pipelines.shards.signed_json import claims
 from pipelines.shards.tars import archive_end, member_header
-from pipelines.shards.write import describe_shards, map_on_cluster
+from pipelines.shards.write import map_on_cluster, shards_metadata
 
 
 class Damage(NamedTuple):
@@ -34,11 +34,11 @@ class Damage(NamedTuple):
 
     file: str
     member: str
-    """Of a tar: the member whose header, bytes or padding it is, or "end of archive". Else empty."""
-    found: str
+    """Member of a tar whose header, bytes or padding it is, or "end of archive". Else empty."""
+    what: str
 
     def __str__(self) -> str:
-        return f"{self.file}{self.member and f': {self.member}'}: {self.found}"
+        return f"{self.file}{self.member and f': {self.member}'}: {self.what}"
 
 
 def verify_shard(row: Mapping[str, str], folder: str) -> dict[str, Any]:
@@ -50,28 +50,28 @@ def verify_shard(row: Mapping[str, str], folder: str) -> dict[str, Any]:
     try:
         sidecar = read_sidecar(join(folder, shard + SIDECAR_SUFFIX))
     except FileNotFoundError:
-        found = [Damage(f"{shard}.tar", "", "there is no sidecar beside it, so it was never finished")]
-        return {"shard": shard, "members": 0, "bytes": 0, "damage": [tuple(damage) for damage in found]}
+        damage = [Damage(f"{shard}.tar", "", "there is no sidecar beside it, so it was never finished")]
+        return {"shard": shard, "members": 0, "bytes": 0, "damage": [tuple(part) for part in damage]}
     except UsageError as error:
-        found = [Damage(shard + SIDECAR_SUFFIX, "", str(error).rpartition(SIDECAR_SUFFIX)[2].strip())]
-        return {"shard": shard, "members": 0, "bytes": 0, "damage": [tuple(damage) for damage in found]}
+        damage = [Damage(shard + SIDECAR_SUFFIX, "", str(error).rpartition(SIDECAR_SUFFIX)[2].strip())]
+        return {"shard": shard, "members": 0, "bytes": 0, "damage": [tuple(part) for part in damage]}
     members = [member for sample in sidecar["samples"] for member in sample["members"]]
     try:
         with open_reader(join(folder, f"{shard}.tar")) as file:
-            found = [Damage(f"{shard}.tar", *damage) for damage in _check_tar(file, members)]
+            damage = [Damage(f"{shard}.tar", *difference) for difference in _check_tar(file, members)]
             read = file.tell()
     except FileNotFoundError:
-        found, read = [Damage(f"{shard}.tar", "", "it is not there")], 0
+        damage, read = [Damage(f"{shard}.tar", "", "it is not there")], 0
     return {
         "shard": shard,
         "members": len(members),
         "bytes": read,
-        "damage": [tuple(damage) for damage in found],
+        "damage": [tuple(part) for part in damage],
     }
 
 
 def _check_tar(file: pa.NativeFile, members: list[tuple[str, int, str]]) -> Iterator[tuple[str, str]]:
-    """What differs, as (member, what), reading the tar once from its start to its end."""
+    """Differences, as (member, what), reading the tar once from its start to its end."""
     num_bytes = 0
     for name, size, sha256 in members:
         expected = member_header(name, size)
@@ -125,8 +125,8 @@ def verify_dataset(folder: str, num_tasks: int | None = None) -> Iterator[dict[s
         damaged |= bool(result["damage"])
         yield result
     readable = not damaged or all(_is_readable(folder, shard) for shard in shards)
-    found = list(_check_tables(folder, shards)) if readable else []
-    yield {"shard": "", "members": 0, "bytes": 0, "damage": [tuple(damage) for damage in found]}
+    damage = list(_check_tables(folder, shards)) if readable else []
+    yield {"shard": "", "members": 0, "bytes": 0, "damage": [tuple(part) for part in damage]}
 
 
 def delete_damaged(folder: str, damage: list[Damage]) -> list[str]:
@@ -155,7 +155,7 @@ def _is_readable(folder: str, shard: str) -> bool:
 
 
 def _check_tables(folder: str, shards: list[str]) -> Iterator[Damage]:
-    """What the manifest and the quarantine say against what the sidecars say. All sidecars are sound."""
+    """Differences of the manifest and the quarantine from the sidecars. All sidecars are sound."""
     try:
         manifest = open_manifest(folder)
     except UsageError as error:
@@ -164,7 +164,7 @@ def _check_tables(folder: str, shards: list[str]) -> Iterator[Damage]:
     gone = sorted(set(manifest.table["shard"].to_pylist()) - {f"{shard}.tar" for shard in shards})
     yield from (Damage(shard, "", "neither it nor its sidecar is there") for shard in gone)
     if not gone:
-        described = describe_shards(iterate_sidecars(folder, [shard + SIDECAR_SUFFIX for shard in shards]))
+        described = shards_metadata(iterate_sidecars(folder, [shard + SIDECAR_SUFFIX for shard in shards]))
         differing = [name for name in described if manifest.metadata.get(name) != described[name]]
         if differing:
             yield Damage(MANIFEST_NAME, "", f"its {', '.join(differing)} is not what the sidecars say")

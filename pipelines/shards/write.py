@@ -194,8 +194,8 @@ def find_committed(plan: pa.Table, settings: ShardSettings, folder: str) -> set[
     return committed
 
 
-def _other_plan(folder: str, found: str) -> UsageError:
-    return UsageError(f"{folder} holds shards of another plan: {found}. Give another --shards folder or delete it")
+def _other_plan(folder: str, difference: str) -> UsageError:
+    return UsageError(f"{folder} holds shards of another plan: {difference}. Give another --shards folder or delete it")
 
 
 def finish(plan: pa.Table, settings: ShardSettings, folder: str) -> Manifest:
@@ -223,7 +223,7 @@ def finish(plan: pa.Table, settings: ShardSettings, folder: str) -> Manifest:
         write_quarantine(folder, quarantined)
     _check_bad_share(sum(map(len, wanted_ids)), pa.concat_tables(quarantined), settings, MANIFEST_NAME in present)
     index_says = {name: plan.schema.metadata[f"cocktail.{name}".encode()].decode() for name in ("classes", "notes")}
-    manifest = commit_manifest(folder, clips, quarantined, {**totals.describe(), **index_says})
+    manifest = commit_manifest(folder, clips, quarantined, {**totals.metadata(), **index_says})
     delete_temporary(folder)
     return manifest
 
@@ -237,12 +237,12 @@ def _require_accounted(sidecar: Mapping[str, Any], plan_hash: str, wanted: list[
         )
 
 
-def describe_shards(sidecars: Iterable[Mapping[str, Any]]) -> dict[str, str]:
-    """What the manifest of a data set of these shards says; the index adds `classes` and `notes`."""
+def shards_metadata(sidecars: Iterable[Mapping[str, Any]]) -> dict[str, str]:
+    """Entries of the manifest of a data set of these shards; the index adds `classes` and `notes`."""
     totals = ShardTotals()
     for sidecar in sidecars:
         totals.add(sidecar)
-    return totals.describe()
+    return totals.metadata()
 
 
 def shard_dataset(
@@ -322,7 +322,7 @@ def _tables(quarantined: pa.Table) -> str:
     causes = Counter(quarantined["reason"].to_pylist())
     classes = Counter(" + ".join(labels) or "(no label)" for labels in quarantined["labels"].to_pylist())
     by_cause = "".join(f"{count:8d}  {cause}\n" for cause, count in causes.most_common())
-    shown = classes.most_common(CLASSES_SHOWN)
-    by_class = "".join(f"{count:8d}  {label}\n" for label, count in shown)
-    more = len(classes) - len(shown)
+    most = classes.most_common(CLASSES_SHOWN)
+    by_class = "".join(f"{count:8d}  {label}\n" for label, count in most)
+    more = len(classes) - len(most)
     return f"{by_cause}of these classes{f' and {more} more' if more > 0 else ''}:\n{by_class}"

@@ -106,8 +106,8 @@ def plan_trials(
         (row, apply(experiment_type, base, row.settings, f"trial {row.label}")) for grid in grids for row in grid.rows
     ]
     trials: dict[Experiment, PlannedTrial] = {}
-    for experiment in dict.fromkeys(found for _, found in rows):
-        same = [row for row, found in rows if found == experiment]
+    for experiment in dict.fromkeys(planned for _, planned in rows):
+        same = [row for row, planned in rows if planned == experiment]
         values = flatten(asdict(experiment))
         trials[experiment] = PlannedTrial(
             label=" = ".join(dict.fromkeys(row.label for row in same)),
@@ -136,7 +136,7 @@ def apply(experiment_type: Any, base: Experiment, settings: Mapping[str, str], w
         with contextlib.redirect_stderr(shown), contextlib.redirect_stdout(shown):
             return tyro.cli(experiment_type, args=arguments, default=base)
     except SystemExit as error:
-        raise UsageError(f"{where}: {_told(shown.getvalue())}") from error
+        raise UsageError(f"{where}: {_message_in(shown.getvalue())}") from error
 
 
 def _as_arguments(path: str, value: str, present: Any) -> list[str]:
@@ -149,7 +149,7 @@ def _as_arguments(path: str, value: str, present: Any) -> list[str]:
     return [f"--{option}", *value.split()]
 
 
-def _told(box: str) -> str:
+def _message_in(box: str) -> str:
     """What the parser says inside the first part of its box, as one line."""
     parts = re.split(r"\n[^\w\n]*(?:-{8,}|─{8,})[^\w\n]*\n", box)
     text = parts[1] if len(parts) > 1 else box

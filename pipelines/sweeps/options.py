@@ -26,18 +26,18 @@ class SweepOptions:
     """What a sweep is, beside its experiment and its grid."""
 
     over: Annotated[tuple[str, ...], tyro.conf.UseAppendAction] = ()
-    """PATH=V1,V2,...: one trial for each value of a setting, times those of other grids; may be given again."""
+    """Grid PATH=V1,V2,...: one trial for each value of a setting, times those of other grids; may be given again."""
     seeds: tuple[int, ...] = ()
-    """Each trial once with each of these seeds."""
+    """Seeds of training: each trial is run once with each of them. None given is the experiment's own."""
     asha: bool = False
     """Stop the trials early that are worst after equally many steps."""
     asha_metric: str | None = None
-    """What ASHA compares, lower is better. None is validation/total if there is a validation split, else loss/total,
-    the mean since the last log line."""
+    """Metric that ASHA compares, lower is better. None is validation/total if there is a validation split, else
+    loss/total, the mean since the last log line."""
     asha_grace_steps: int | None = None
     """Steps that each trial does before ASHA compares it for the first time; None is a ninth of the training."""
     asha_reduction_factor: int = 3
-    """Of the trials that ASHA compares, one in so many goes on; the next time is after so many times the steps."""
+    """Trials of which one goes on each time that ASHA compares them; the next time is after so many times the steps."""
     max_concurrent: int | None = None
     """Trials at a time; None is as many as the cluster holds. Give it on a cluster that grows."""
     sweep_name: str | None = None
@@ -73,8 +73,8 @@ def key_of(trials: Sequence[PlannedTrial], keys: Mapping[str, str], options: Swe
     """Eight hexadecimal digits that name what a sweep comes to."""
     tests = {trial.label: asdict(trial.experiment.evaluation) for trial in trials}
     asha = (options.asha, options.asha_metric, options.asha_grace_steps, options.asha_reduction_factor)
-    told = json.dumps([keys, tests, asha if options.asha else None], sort_keys=True)
-    return hashlib.sha256(told.encode()).hexdigest()[:8]
+    canonical = json.dumps([keys, tests, asha if options.asha else None], sort_keys=True)
+    return hashlib.sha256(canonical.encode()).hexdigest()[:8]
 
 
 def require_same(folder: str, key: str, keys: Mapping[str, str]) -> None:

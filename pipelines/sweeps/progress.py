@@ -11,7 +11,7 @@ from typing import Any
 from cocktail.config.evaluation import Evaluation
 from cocktail.report.markdown import format_cell, markdown_table
 from cocktail.tasks.localization.tables import percent
-from cocktail.train.ray_tune import Trial
+from cocktail.train.ray_tune import TrialState
 
 _TITLES = {
     "sdr": "SDR", "sir": "SIR", "sar": "SAR",
@@ -36,14 +36,14 @@ class _Column:
     """What its name has behind the kind."""
 
     @classmethod
-    def all_of(cls, trials: Sequence[Trial]) -> list[_Column]:
+    def all_of(cls, trials: Sequence[TrialState]) -> list[_Column]:
         """Those that any of the trials has, by number of sources."""
-        found = set()
+        columns = set()
         for name in {name for trial in trials for name in trial.metrics}:
             if match := _NAME.fullmatch(name):
                 kind, number = match[1], int(match[2] or 0)
-                found.add(cls(number, list(_TITLES).index(kind), kind, name.removeprefix(kind)))
-        return sorted(found)
+                columns.add(cls(number, list(_TITLES).index(kind), kind, name.removeprefix(kind)))
+        return sorted(columns)
 
     def title(self, evaluations: Sequence[Evaluation]) -> str:
         """With the threshold of what counts as found, if all tests have the same."""
@@ -55,13 +55,13 @@ class _Column:
             at = f"@{thresholds.pop():g}" if len(thresholds) == 1 else "@t"
         return _TITLES[self.kind] + at + of
 
-    def cell(self, trial: Trial) -> str:
+    def cell(self, trial: TrialState) -> str:
         return self._shown(trial.metrics.get(f"{self.kind}{self.end}"))
 
-    def has_interval(self, trials: Sequence[Trial]) -> bool:
+    def has_interval(self, trials: Sequence[TrialState]) -> bool:
         return any(f"{self.kind}_low{self.end}" in trial.metrics for trial in trials)
 
-    def interval(self, trial: Trial) -> str:
+    def interval(self, trial: TrialState) -> str:
         ends = [self._shown(trial.metrics.get(f"{self.kind}_{end}{self.end}")) for end in ("low", "high")]
         return " to ".join(ends) if all(ends) else ""
 
@@ -69,7 +69,7 @@ class _Column:
         return format_cell(value) if self.kind in _IN_DB else percent(value)
 
 
-def progress_table(trials: Sequence[Trial], overrides: Mapping[str, Mapping[str, Any]]) -> str:
+def progress_table(trials: Sequence[TrialState], overrides: Mapping[str, Mapping[str, Any]]) -> str:
     """A row a trial: what it sets, how far it is, its last loss, and its SDR in dB, or AUC in percent, once any is
     scored."""
     scores = [column for column in _Column.all_of(trials) if column.kind in _HEADLINES]
@@ -98,7 +98,7 @@ def _shown(value: Any) -> str:
     return value if isinstance(value, str) else json.dumps(value)
 
 
-def score_table(labels: Sequence[str], trials: Sequence[Trial], evaluations: Sequence[Evaluation]) -> str:
+def score_table(labels: Sequence[str], trials: Sequence[TrialState], evaluations: Sequence[Evaluation]) -> str:
     """A row a trial, under these labels: scores in dB or percent, with 95 % bootstrap intervals where there are any.
     `evaluations` say how they were tested."""
     columns = _Column.all_of(trials)

@@ -18,14 +18,15 @@ from cocktail.config.experiment import Experiment
 from cocktail.config.identity import run_key
 from cocktail.config.settings import flatten
 from cocktail.storage import exists, join, write_atomic
+from cocktail.studies.paper import PAPER_NAME, Paper
 from cocktail.tracking.outages import OutageError
 from cocktail.tracking.run import TrackedRun, default_tracking_uri
 from cocktail.train.ray_train import uses_gpus
-from cocktail.train.ray_tune import ENDED, EarlyStopping, Trial, run_trials, trials_that_fit
+from cocktail.train.ray_tune import ENDED, EarlyStopping, TrialState, run_trials, trials_that_fit
 from cocktail.types import UsageError
 from pipelines.embedded.stand_in import open_data
 from pipelines.experiments.locations import FINISHED, initial_folder, with_whole_paths
-from pipelines.experiments.planned import initial_weights, require_fit
+from pipelines.experiments.planned import initial_weights
 from pipelines.experiments.resources import test_demands, training_demands
 from pipelines.experiments.run import PartOf, run
 from pipelines.mixtures.stream import MixtureStream
@@ -44,8 +45,11 @@ _AT_ONCE_SECONDS = 10.0
 """How long MLflow is waited for while trials train."""
 
 
-def sweep(experiment_type: Any, base: Experiment, grids: Sequence[Grid], options: SweepOptions) -> None:
-    """Run what is left of a sweep and report on it. Exits with status 1 if a trial failed, with 130 if stopped.
+def sweep(
+    experiment_type: Any, base: Experiment, grids: Sequence[Grid], options: SweepOptions, paper: Paper | None = None
+) -> None:
+    """Run what is left of a sweep and report on it, beside the paper that it is recorded with. Exits with status 1 if a
+    trial failed, with 130 if stopped.
 
     Raises UsageError, before anything is recorded, for what no trial could do.
     """
@@ -71,12 +75,14 @@ def sweep(experiment_type: Any, base: Experiment, grids: Sequence[Grid], options
             whole.tracked.tag(
                 {"sweep.grid": json.dumps(varied), "sweep.trials": len(planned), "command": " ".join(sys.argv)}
             )
+            if paper is not None:
+                whole.tracked.store_json(PAPER_NAME, paper.to_record())
             whole.run(at_once, options)
             whole.report(grids, rows)
             failed = [f"{trial.label} ({trial.error})" for trial in whole.states if trial.status == "failed"]
             if failed:
-                told = f"{len(failed)} of {len(planned)} trials failed: {'; '.join(failed)}"
-                print(f"error: {told}. The same command tries them again", file=sys.stderr)
+                message = f"{len(failed)} of {len(planned)} trials failed: {'; '.join(failed)}"
+                print(f"error: {message}. The same command tries them again", file=sys.stderr)
                 sys.exit(1)
         whole.mark_finished()
     except KeyboardInterrupt:
@@ -95,7 +101,7 @@ class _Sweep:
     """By label; their experiments have run names and data."""
     keys: dict[str, str]
     """Of their runs, by label (`cocktail.config.identity.run_key`)."""
-    states: list[Trial]
+    states: list[TrialState]
 
     @classmethod
     def open(
@@ -114,8 +120,7 @@ class _Sweep:
                 manifests[needs] = open_data(experiment, tracking_uri)
             given = replace(experiment, data=manifests[needs].folder, tracking_uri=tracking_uri)
             trials.append(replace(trial, experiment=given))
-            initial = initial_weights(given)
-            require_fit(given, initial, len(manifests[needs].classes))
+            initial = initial_weights(given, manifests[needs].classes)
             initial.keep(initial_folder(given))  # trials on other nodes find what this machine has
             keys[trial.label] = run_key(given, manifests[needs].root_hash, initial.sha256)
         key = key_of(trials, keys, options)
@@ -138,14 +143,14 @@ class _Sweep:
             tracked=tracked,
             planned={trial.label: trial for trial in named(trials, name)},
             keys=keys,
-            states=[Trial(label=trial.label) for trial in trials],
+            states=[TrialState(label=trial.label) for trial in trials],
         )
 
     @property
     def children(self) -> dict[str, TrackedRun]:
         """The trials' MLflow runs, by label: of those that have one and could say so before they were killed."""
-        told = [(part.tags, part) for part in self.tracked.children]
-        return {tags[LABEL_TAG]: part for tags, part in told if LABEL_TAG in tags}
+        tagged = [(child.tags, child) for child in self.tracked.children]
+        return {tags[LABEL_TAG]: child for tags, child in tagged if LABEL_TAG in tags}
 
     def recall(self) -> None:
         """Bring the states up to what is recorded, what is finished and what was stopped early, and say so of them."""
@@ -172,7 +177,7 @@ class _Sweep:
         here = {"command": " ".join(sys.argv), "ray_job": os.environ.get("RAY_JOB_ID", "none")}
         board = _Board(self.states, {label: trial.overrides for label, trial in self.planned.items()})
 
-        def on_change(state: Trial) -> None:
+        def on_change(state: TrialState) -> None:
             board.is_due = True
             if state.status in ENDED:
                 self.settle_at_once(state)
@@ -206,7 +211,7 @@ class _Sweep:
             earlier={label: child.history(metric) for label, child in self.children.items()},
         )
 
-    def settle(self, states: Sequence[Trial]) -> None:
+    def settle(self, states: Sequence[TrialState]) -> None:
         """Say in MLflow how trials stand: what was stopped could not. One that has not ended is KILLED, to go on."""
         children = self.children
         for state in states:
@@ -221,7 +226,7 @@ class _Sweep:
             if state.status != "finished":
                 child.finish("FAILED" if state.status == "failed" else "KILLED")
 
-    def settle_at_once(self, state: Trial) -> None:
+    def settle_at_once(self, state: TrialState) -> None:
         """Settle a trial while others train: an outage may neither hold these up nor end them. In the end all are."""
         seconds = min(self.tracked.wait_seconds, _AT_ONCE_SECONDS)
         try:
@@ -289,16 +294,16 @@ def tags_of(trial: PlannedTrial) -> dict[str, str]:
 def recorded(tracked: TrackedRun, system: str) -> dict[str, float]:
     """What a run's MLflow run holds of what a sweep shows: its last step and loss, and the scores of its system."""
     losses = tracked.history("loss/total")
-    told = {"step": losses[-1][0], "num_steps": losses[-1][0], "loss/total": losses[-1][1]} if losses else {}
-    prefix = f"test/{system}/"
-    scores = tracked.histories((prefix,))
-    return told | {name.removeprefix(prefix): history[-1][1] for name, history in scores.items()}
+    last = {"step": losses[-1][0], "num_steps": losses[-1][0], "loss/total": losses[-1][1]} if losses else {}
+    own = f"/{system}/"  # behind test/, or test/<task>/ of a model that has several
+    scores = {name.partition(own)[2]: history for name, history in tracked.histories(("test/",)).items() if own in name}
+    return last | {name: history[-1][1] for name, history in scores.items()}
 
 
 class _Board:
     """Shows the table of trials, when there is something new and now and then."""
 
-    def __init__(self, states: Sequence[Trial], overrides: Mapping[str, Mapping[str, Any]]) -> None:
+    def __init__(self, states: Sequence[TrialState], overrides: Mapping[str, Mapping[str, Any]]) -> None:
         self.is_due = False
         self._states = states
         self._overrides = overrides

@@ -1,11 +1,13 @@
 """Scoring a trained model on a frozen list of test mixtures, through Ray: actors apply it, tasks score its answers.
 
-What is asked of a model, and how its answers are scored, is a `cocktail.tasks.task.Task`.
+What is asked of a model, and how its answers are scored, is a `cocktail.tasks.task.Task`; a model may have several.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import functools
+import pickle
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -18,68 +20,90 @@ from cocktail.types import MixtureBatch, UsageError
 
 SCORING_CPUS = 0.5
 APPLYING_CPUS = 0.5
+_PACKED = "packed"
+"""The one column of what travels from the actors."""
 
 
 class _Apply:
-    """The actor: reads the rows of a plan and applies the model to them."""
+    """The actor: reads the rows of a plan once, and puts the model to all tasks."""
 
     def __init__(
         self,
         checkpoint: str,
         read: Callable[[pa.Table], MixtureBatch],
-        task: Task,
+        tasks: tuple[Task, ...],
         gpu: bool,
     ) -> None:
         trained = load_trained(checkpoint)
+        self.device = "cuda" if gpu else "cpu"
         self.name = trained.name
-        self.model = trained.model.to("cuda" if gpu else "cpu")
+        self.model = trained.model.to(self.device)
         self.read = read
-        self.task = task
+        self.tasks = tasks
 
-    def __call__(self, rows: pa.Table) -> Any:
-        with torch.inference_mode():
-            return self.task.apply(self.name, self.model, self.read(rows))
+    def __call__(self, rows: pa.Table) -> pa.Table:
+        batch = self.read(rows).to(self.device)
+        with torch.no_grad():  # not inference_mode: a model may take gradients of its own for its answers (Grad-CAM)
+            return _packed([task.apply(self.name, self.model, batch) for task in self.tasks])
+
+
+def _score(rows: pa.Table, tasks: tuple[Task, ...]) -> pa.Table:
+    """The results by each task of the answers of a batch."""
+    (answers,) = _unpacked(rows)
+    return _packed([task.score(each).cast(task.results) for task, each in zip(tasks, answers, strict=True)])
+
+
+def _packed(values: Sequence[Any]) -> pa.Table:
+    """One row of a Ray dataset: what tasks give has no columns in common."""
+    return pa.table({_PACKED: pa.array([pickle.dumps(values)], pa.large_binary())})
+
+
+def _unpacked(rows: pa.Table) -> list[list[Any]]:
+    """What was packed into each row. Only this module's actors have written it."""
+    return [pickle.loads(row.as_buffer()) for row in rows[_PACKED]]
 
 
 def evaluate(
     checkpoint: str,
     plan: pa.Table,
     read: Callable[[pa.Table], MixtureBatch],
-    task: Task,
+    tasks: tuple[Task, ...],
     *,
     batch_size: int,
     num_gpus: int,
-    on_scored: Callable[[pa.Table], None] = lambda rows: None,
-) -> pa.Table:
-    """Apply a model to the mixtures of a plan and score it, on the cluster: the task's results, in the plan's order.
+    on_scored: Callable[[tuple[pa.Table, ...]], None] = lambda results: None,
+) -> tuple[pa.Table, ...]:
+    """Apply a model to the mixtures of a plan and score it, on the cluster: each task's results, in the plan's order.
 
     The checkpoint's model is named after its experiment; its classes are those of the plan. `read` turns rows of the
     plan into a batch, on any node. One actor a GPU applies the model; without, one for four CPUs (in a trial of a
-    sweep, of its share: the actors of many trials must not take what their scoring needs). `on_scored` gets the rows
-    of each batch as it is done. Raises UsageError if no mixture can be scored.
+    sweep, of its share: the actors of many trials must not take what their scoring needs). `on_scored` gets the
+    results of each batch as it is done. Raises UsageError if no mixture can be scored by any task.
     """
-    scored = scoring_pipeline(checkpoint, plan, read, task, batch_size=batch_size, num_gpus=num_gpus)
+    scored = scoring_pipeline(checkpoint, plan, read, tasks, batch_size=batch_size, num_gpus=num_gpus)
     blocks: Any = scored.iter_batches(batch_size=None, batch_format="pyarrow")
-    tables = []
+    batches: list[tuple[pa.Table, ...]] = []
     for block in blocks:
-        tables.append(block.cast(task.results))
-        on_scored(tables[-1])
-    results = _in_plan_order(pa.concat_tables(tables), plan)
-    if not task.is_scored(results).any():
-        raise UsageError(f"none of the {len(plan)} test mixtures can be scored: {task.why_not(results)}")
-    return results
+        for results in _unpacked(block):
+            batches.append(tuple(results))
+            on_scored(batches[-1])
+    tables = tuple(_in_plan_order(pa.concat_tables(of_task), plan) for of_task in zip(*batches, strict=True))
+    if not any(task.is_scored(results).any() for task, results in zip(tasks, tables, strict=True)):
+        reasons = "; ".join(task.why_not(results) for task, results in zip(tasks, tables, strict=True))
+        raise UsageError(f"none of the {len(plan)} test mixtures can be scored: {reasons}")
+    return tables
 
 
 def scoring_pipeline(
     checkpoint: str,
     plan: pa.Table,
     read: Callable[[pa.Table], MixtureBatch],
-    task: Task,
+    tasks: tuple[Task, ...],
     *,
     batch_size: int,
     num_gpus: int,
 ) -> Any:
-    """The Ray dataset of `evaluate`: a block of results for each batch of the plan. Nothing runs before it is read."""
+    """The Ray dataset of `evaluate`: a row, packed, for each batch of the plan. Nothing runs before it is read."""
     import ray
     import ray.data
 
@@ -95,14 +119,16 @@ def scoring_pipeline(
         ray.data.from_arrow(slices)
         .map_batches(
             _Apply,
-            fn_constructor_args=(checkpoint, read, task, num_gpus > 0),
+            fn_constructor_args=(checkpoint, read, tasks, num_gpus > 0),
             batch_size=batch_size,  # as the blocks are; Ray wants it said for GPUs
             batch_format="pyarrow",
             compute=ray.data.ActorPoolStrategy(size=num_gpus or max(cpus // 4, 1)),
             num_cpus=APPLYING_CPUS,
             num_gpus=1 if num_gpus else 0,
         )
-        .map_batches(task.score, batch_size=None, batch_format=task.answers_format, num_cpus=SCORING_CPUS)
+        .map_batches(
+            functools.partial(_score, tasks=tasks), batch_size=1, batch_format="pyarrow", num_cpus=SCORING_CPUS
+        )
     )
 
 

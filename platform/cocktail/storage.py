@@ -38,11 +38,11 @@ _CONNECT_SECONDS = 5.0
 _COPY_BYTES = 8 << 20
 _TEMPORARY_SUFFIX = ".cocktail-tmp"
 _ABANDONED_SECONDS = 24 * 3600.0
-"""Nothing was written for so long to a temporary file whose writer is not known to live: it has none."""
+"""Time without a write after which a temporary file whose writer is not known to live is taken to have none."""
 
 _SCHEMES = ("s3", "gs", "gcs", "abfs", "abfss", "hdfs", "file", "http", "https")
 _NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)
-"""What systems say of a place that cannot hold a file."""
+"""Error numbers of places that cannot hold a file."""
 
 
 class StorageError(UsageError):

@@ -1,7 +1,7 @@
 """What the parts of Cocktail hand to each other.
 
-Shape letters: B batch, N sources, T samples, F frequency rows, M frames in time, K pictures of a mixture, H and W
-height and width of a picture.
+Shape letters: B batch, N sources, C classes, T samples, F frequency rows, M frames in time, K pictures of a mixture,
+H and W height and width of a picture.
 """
 
 from __future__ import annotations
@@ -47,20 +47,20 @@ def class_ids_of(names: Sequence[str], known: Sequence[str]) -> list[int]:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Reading:
-    """What it took to read a batch."""
+class ReadStatistics:
+    """Costs of reading a batch."""
 
     bytes_read: int = 0
-    """Out of shards."""
+    """Bytes read out of shards."""
     bytes_fetched: int = 0
-    """Over the network."""
+    """Bytes that came over the network."""
     cache_hits: int = 0
     """Shards that were opened from the node's cache."""
     cache_misses: int = 0
     """Shards that were fetched into it."""
 
 
-_TENSORS = ("sources", "gains", "class_ids", "present", "pictures", "truth", "has_truth")
+_TENSORS = ("sources", "gains", "class_ids", "present", "labels", "pictures", "truth", "has_truth")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,35 +72,38 @@ class MixtureBatch:
     """
 
     mixture_ids: tuple[str, ...]
-    """B names, each derived from what the mixture holds (clips, crops, gains, views of pictures)."""
+    """B names, each derived from what the mixture holds (clips, crops, gains, squares of pictures)."""
     sources: Tensor
-    """int16 [B, N, T], full scale 32768; zeros where no source is present."""
+    """Sounds of the sources, int16 [B, N, T], full scale 32768; zeros where no source is present."""
     gains: Tensor
-    """float32 [B, N], linear."""
+    """Factors of the sources' samples, float32 [B, N], linear."""
     class_ids: Tensor
-    """int64 [B, N], rows of the data set's class list, distinct within a mixture; NO_CLASS where there is none."""
+    """Classes of the sources, int64 [B, N], rows of the data set's class list, distinct within a mixture; NO_CLASS
+    where there is none, or where there are several."""
     present: Tensor
-    """bool [B, N]: whether there is such a source; a mixture's sources come first."""
+    """Whether there is such a source, bool [B, N]; a mixture's sources come first."""
+    labels: Tensor | None = None
+    """All classes of each source, bool [B, N, C]; None unless sources may have several (`Mixing.several_classes`)."""
     pictures: Tensor | None = None
-    """uint8 [B, K, P, H, W, 3]: P pictures of each source (K is N), or of all of them together (K is 1: who is heard is
-    seen in one picture), RGB; None if none were asked for."""
+    """RGB pictures, uint8 [B, K, P, H, W, 3]: P of each source (K is N), or of all of them together (K is 1: who is
+    heard is seen in one picture); None if none were asked for."""
     truth: Tensor | None = None
-    """bool [B, N, H, W]: where in its picture the source is, in test batches of one picture a source."""
+    """Place of the source in its picture, bool [B, N, H, W], in test batches of one picture a source."""
     has_truth: Tensor | None = None
-    """bool [B, N]: whether anybody said so."""
+    """Whether anybody said where the source is, bool [B, N]."""
     dropped: tuple[str, ...] = ()
-    """Why mixtures that the plan has here are not: a line each, with the mixture's id."""
+    """Reasons why mixtures that the plan has here are not: a line each, with the mixture's id."""
     dropped_rows: tuple[int, ...] = ()
-    """Which rows of the plan's part they were, so that the others keep their places in the whole batch."""
-    reading: Reading = Reading()
+    """Rows of the plan's part that they were, so that the others keep their places in the whole batch."""
+    read_statistics: ReadStatistics = ReadStatistics()
 
     def __len__(self) -> int:
         return len(self.mixture_ids)
 
     def rows(self, start: int, stop: int) -> MixtureBatch:
-        """Its mixtures from `start` to before `stop`; what was dropped and read is told of the first of them."""
-        told = self if start == 0 else replace(self, dropped=(), dropped_rows=(), reading=Reading())
-        return replace(told._each(lambda tensor: tensor[start:stop]), mixture_ids=self.mixture_ids[start:stop])
+        """Its mixtures from `start` to before `stop`; what was dropped and read goes with the first of them."""
+        part = self if start == 0 else replace(self, dropped=(), dropped_rows=(), read_statistics=ReadStatistics())
+        return replace(part._each(lambda tensor: tensor[start:stop]), mixture_ids=self.mixture_ids[start:stop])
 
     def to(self, device: torch.device | str) -> MixtureBatch:
         """The same batch on another device; ids stay where they are."""
@@ -209,10 +212,6 @@ class Separator(Protocol):
         """
         ...
 
-    def oracle(self, mixture: Tensor, references: Tensor) -> Mapping[str, Separation]:
-        """The ceilings by name: separation by ideal masks of `references` [B, N, T] on the model's own grid."""
-        ...
-
 
 @dataclass(frozen=True, kw_only=True)
 class Localization:
@@ -222,7 +221,8 @@ class Localization:
     """float32 [B, N, H, K W] over the K pictures of a mixture side by side, or [B, N, H, W] over each source's own
     picture alone; higher is likelier, on any scale."""
     class_ids: Tensor
-    """int64 [B, N]: the class that each map is of; NO_CLASS where one map serves for all that is heard."""
+    """int64 [B, N]: the class that each map is of; NO_CLASS where the model cannot say. Then a single map, [B, 1, ...],
+    serves for all that is heard; as many as there are sources are taken in the order that suits these best."""
     intermediates: Mapping[str, Tensor] = field(default_factory=dict)
     """Named tensors worth looking at, each model's own. Where a model has them, they are called `presence` [B, C] and
     `visual_presence` [B, C], the probability that each class is heard and seen, `audio_vectors` and `visual_vectors`

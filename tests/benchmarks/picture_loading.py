@@ -105,7 +105,7 @@ def bare(rows: list[dict[str, Any]], folder: Path, mixing: Mixing, batch_size: i
                 sources[b, n] = sound if len(sound) == T else np.resize(sound, T)
                 with Image.open(folder / f"{clip_id}.{row['picture'][n][0]}.jpg") as file:
                     picture = file.convert("RGB")
-                x, y, mirror = row["view"][n]
+                x, y, mirror = row["square"][n]
                 size = min(picture.size) * side / int(mixing.picture_margin * side)
                 left, top = x * (picture.width - size), y * (picture.height - size)
                 box = (left, top, left + size, top + size)

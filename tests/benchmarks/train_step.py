@@ -37,7 +37,7 @@ from cocktail.layers.upsampling import plain_upsample_conv
 from cocktail.models.sgn import SGN, SGNConfig
 from cocktail.train.loop import Steps
 from cocktail.train.update import Update
-from cocktail.train.worker import Place
+from cocktail.train.worker import Worker
 from cocktail.types import MixtureBatch
 from tests.made.plain_head import PlainMaskHead
 
@@ -93,11 +93,11 @@ class Runner:
         layout = getattr(torch, "channels_last" if variant.layout == "channels_last" else "contiguous_format")
         self.model.to(self.device).to(memory_format=layout)  # pyright: ignore[reportCallIssue]
         self.model.train()
-        place = Place(device=self.device)
+        worker = Worker(device=self.device)
         training = Training(batch_size=settings.batch_size)
         dtype = torch.bfloat16 if variant.precision == "bfloat16" else None
-        self.update = Update(self.model, training, place)
-        self.steps = Steps(self.model, training, place, dtype, 0)
+        self.update = Update(self.model, training, worker)
+        self.steps = Steps(self.model, training, worker, dtype, 0)
         self.batch = noise(settings)
         B, N, K = settings.batch_size, settings.num_sources, settings.width
         self.spectrogram = torch.randn(B, 1, 256, 256, device=self.device).contiguous(memory_format=layout)

@@ -1,12 +1,13 @@
 """cluster.yaml without AWS: its limits, its machines, and what its commands do when a shell runs them.
 
-Ray's own validation misses a type's min > max, unknown machines and absent files. The commands run in a bash as
+Ray's own schema misses a type's min > max, unknown machines and absent files. The commands run in a bash as
 `ray up` starts it, with stand-ins for `ray`, `uv`, `mlflow`, `curl` and `ip` that write down how they were called.
 """
 
 from __future__ import annotations
 
 import copy
+import json
 import re
 import shlex
 import sqlite3
@@ -18,10 +19,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import jsonschema
 import pytest
+import ray.autoscaler
 import yaml
-from ray.autoscaler._private.command_runner import _with_interactive
-from ray.autoscaler._private.util import prepare_config, validate_config, with_envs
+from ray.autoscaler.sdk import fillout_defaults
 
 ROOT = Path(__file__).resolve().parents[2]
 PRIVATE_ADDRESS = "10.1.2.3"
@@ -91,7 +93,11 @@ def edited(config: dict[str, Any], edit: Callable[[dict[str, Any]], Any]) -> dic
 
 
 def ray_accepts(config: dict[str, Any]) -> bool:
-    validate_config(prepare_config(copy.deepcopy(config)))
+    schema = Path(ray.autoscaler.__file__).parent / "ray-schema.json"
+    try:
+        jsonschema.validate(fillout_defaults(copy.deepcopy(config)), json.loads(schema.read_text()))
+    except jsonschema.ValidationError:
+        return False
     return True
 
 
@@ -99,6 +105,7 @@ def test_the_file_is_valid(config):
     assert ray_accepts(config)
     assert scaling_errors(config) == []
     assert machine_errors(config) == []
+    assert not ray_accepts(edited(config, lambda c: c.update(max_nodes=3)))
 
 
 def test_a_minimum_above_the_maximum_gets_past_ray_but_not_past_this_check(config):
@@ -216,8 +223,10 @@ class Node:
         program.chmod(0o755)
 
     def run(self, commands: list[str], **environment: str) -> None:
-        for command in with_envs(commands, environment):
-            ssh = " ".join(_with_interactive(command))
+        exports = "".join(f"export {name}={value}; " for name, value in environment.items())
+        for command in commands:
+            inner = f"source ~/.bashrc; export OMP_NUM_THREADS=1 PYTHONWARNINGS=ignore && ({exports}{command})"
+            ssh = f"bash --login -c -i {shlex.quote(inner)}"
             home = {"HOME": str(self.home), "PATH": "/usr/bin:/bin", "COPY_EVERY_SECONDS": "0.1"}
             done = subprocess.run(
                 ["bash", "-c", ssh],
@@ -257,7 +266,7 @@ def output_in(config: dict[str, Any]) -> str:
 
 def set_up(node: Node, config: dict[str, Any], role: str, output: str | None = None) -> None:
     """What `ray up` (or the head, for a worker) runs on a new node, and again on an old one."""
-    commands = prepare_config(copy.deepcopy(config))[f"{role}_setup_commands"]
+    commands = config["setup_commands"] + config.get(f"{role}_setup_commands", [])
     for _ in range(2):
         node.run([command.replace(output_in(config), output or output_in(config)) for command in commands])
 

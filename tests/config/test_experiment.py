@@ -71,11 +71,16 @@ def test_an_identity_is_dotted_paths():
     assert not any(path.startswith("resources") for path in settings)
 
 
-def test_steps_and_learning_rate_follow_the_epochs():
-    training = Training(epochs=3, lr_drop_epochs=(1, 2), learning_rate=1.0)
+def test_steps_follow_the_epochs_up_to_a_limit():
+    training = Training(epochs=3)
     assert training.num_steps(10) == 30
     assert replace(training, max_steps=12).num_steps(10) == 12
-    assert [training.learning_rate_at(epoch) for epoch in range(3)] == pytest.approx([1.0, 0.1, 0.01])
+
+
+def test_where_a_run_starts_from_is_told_by_the_hash_of_what_it_takes():
+    elsewhere = replace(EXPERIMENT, start_from="/runs/a", start_parts=("unet",))
+    assert run_key(elsewhere, "m", "hash") == run_key(EXPERIMENT, "m", "hash")
+    assert len({run_key(elsewhere, "m", weights) for weights in (None, "hash", "other")}) == 3
 
 
 @pytest.mark.parametrize(

@@ -20,8 +20,11 @@ from mlflow.entities import Run
 from mlflow.tracking import MlflowClient
 
 from cocktail.config.experiment import Experiment
+from cocktail.tracking.run import find_run
 from cocktail.train.checkpoint import CheckpointStore, load_checkpoint
 from pipelines.experiments.run import run
+from pipelines.papers.sgn import SGN
+from pipelines.sweeps.report import recorded_paper
 from tests.made.toy_shards import make_toy_shards
 from tests.services.small_sweep import base
 
@@ -141,6 +144,7 @@ def test_a_killed_sweep_goes_on_and_each_trial_is_what_it_would_have_been_alone(
     assert {path: path.stat().st_mtime_ns for path in before} == before
     assert children["seed 0"].info.end_time == ended
     table = (output / "sweeps" / "ours" / "sweep.md").read_text()
+    assert recorded_paper(find_run(f"sqlite:///{output / 'mlflow.db'}", "ours")) == SGN
     assert [line.split("|")[1].strip() for line in table.splitlines() if "finished" in line] == sorted(children)
 
     alone: Experiment = base(shards, str(tmp_path / "alone"))

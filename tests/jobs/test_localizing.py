@@ -7,32 +7,24 @@ import pyarrow as pa
 import pytest
 
 from cocktail.audio.power_spectrum import PowerSpectrumConfig
-from cocktail.models.avgn import SMALL_AVGN
+from cocktail.models.avgn import SMALL_AVGN, AVGNConfig
 from cocktail.models.ez_vsl import SMALL_EZ_VSL, EZVSLConfig
 from cocktail.types import NO_CLASS
-from jobs import (
-    avgn_instruments,
-    avgn_music,
-    avgn_vggsound,
-    ez_vsl_instruments,
-    ez_vsl_music,
-    ez_vsl_vggsound,
-)
-from pipelines.experiments.benchmarks import localizing_demo_of
+from pipelines.experiments.benchmarks import ADAM, LOCALIZATION, LOCALIZE_MUSIC
 from pipelines.experiments.planned import PlannedRun
-from pipelines.mixtures.evaluation import classes_without_clips, told_untaught
+from pipelines.mixtures.evaluation import classes_without_clips, untaught_in_words
 from pipelines.mixtures.pool import usable_clips
 from tests.made.small_experiment import SMALL
 from tests.made.toy_duets import WHOLE, make_toy_duets
 from tests.made.toy_shards import CLASSES, RATE, make_toy_shards
 
-AVGN = (avgn_vggsound, avgn_instruments, avgn_music)
-EZ_VSL = (ez_vsl_vggsound, ez_vsl_instruments, ez_vsl_music)
+AVGN = [benchmark.paper(f"avgn_{benchmark.word}", AVGNConfig(), ADAM) for benchmark in LOCALIZATION]
+EZ_VSL = [benchmark.paper(f"ez_vsl_{benchmark.word}", EZVSLConfig(), ADAM) for benchmark in LOCALIZATION]
 
 
 def test_training_is_the_papers():
-    for job in AVGN:
-        training, mixing = job.PAPER.training, job.PAPER.mixing
+    for paper in AVGN:
+        training, mixing = paper.training, paper.mixing
         assert (training.epochs, training.batch_size, training.learning_rate) == (100, 128, 1e-4)
         assert (training.optimizer, training.weight_decay, training.lr_drop_epochs) == ("adamw", 0.0, ())
         assert mixing.segment_samples == 3 * mixing.sample_rate_hz == 66150
@@ -40,28 +32,27 @@ def test_training_is_the_papers():
 
 
 def test_tests_are_those_of_tables_one_and_two():
-    thresholds = [(job.PAPER.evaluation.single_threshold, job.PAPER.evaluation.multi_threshold) for job in AVGN]
+    vggsound, instruments, music = (benchmark.evaluation for benchmark in LOCALIZATION)
+    thresholds = [(test.single_threshold, test.multi_threshold) for test in (vggsound, instruments, music)]
     assert thresholds == [(0.5, 0.3), (0.3, 0.1), (0.5, 0.3)]
-    assert all(job.PAPER.evaluation.num_sources == (1, 2) for job in AVGN)
-    assert avgn_vggsound.PAPER.evaluation.pairs == "official"
-    music = avgn_music.PAPER.evaluation
+    assert vggsound.num_sources == instruments.num_sources == music.num_sources == (1, 2)
+    assert vggsound.pairs == instruments.pairs == "official"
     assert (music.arrangement, music.crop) == ("whole", "annotated")
-    assert music.test_mixing(avgn_music.PAPER.mixing).clips_per_mixture == 1
+    assert music.test_mixing(LOCALIZE_MUSIC.mixing).clips_per_mixture == 1
 
 
 def test_ez_vsl_is_trained_and_tested_as_avgn_is():
-    for ours, theirs in zip(EZ_VSL, AVGN, strict=True):
-        assert ours.PAPER.model == EZVSLConfig()
+    for benchmark, ours, theirs in zip(LOCALIZATION, EZ_VSL, AVGN, strict=True):
+        one, two = benchmark.demo(ours, SMALL_EZ_VSL), benchmark.demo(theirs, SMALL_AVGN)
         for part in ("mixing", "training", "evaluation", "seed"):
-            assert getattr(ours.PAPER, part) == getattr(theirs.PAPER, part)
-        one, two = (localizing_demo_of(job.PAPER, small) for job, small in ((ours, SMALL_EZ_VSL), (theirs, SMALL_AVGN)))
-        assert (one.mixing, one.training, one.evaluation) == (two.mixing, two.training, two.evaluation)
+            assert getattr(ours, part) == getattr(theirs, part)
+            assert getattr(one, part) == getattr(two, part)
 
 
-@pytest.mark.parametrize("job", [*AVGN, *EZ_VSL])
-def test_what_the_model_cannot_take_is_refused_by_the_recipe(job):
-    job.PAPER.model.require_mixing(job.PAPER.mixing)
-    job.PAPER.model.require_test_mixing(job.PAPER.evaluation.test_mixing(job.PAPER.mixing))
+@pytest.mark.parametrize("paper", [*AVGN, *EZ_VSL])
+def test_what_the_model_cannot_take_is_refused_by_the_recipe(paper):
+    paper.model.require_mixing(paper.mixing)
+    paper.model.require_test_mixing(paper.evaluation.test_mixing(paper.mixing))
 
 
 def test_classes_that_no_training_clip_has_are_named_with_their_test_mixtures(tmp_path):
@@ -73,9 +64,9 @@ def test_classes_that_no_training_clip_has_are_named_with_their_test_mixtures(tm
     plan = pa.table({"class_id": [[int(taught[0]), other], [int(taught[1])], [other, int(taught[1])]]})
     untaught = classes_without_clips(pool)
     assert set(untaught) == set(CLASSES) - {CLASSES[class_id] for class_id in taught}
-    told = told_untaught(untaught, CLASSES, plan)
+    told = untaught_in_words(untaught, CLASSES, plan)
     assert told == f"1 classes are tested that no training clip has (test mixtures): {CLASSES[other]} (2)"
-    assert told_untaught(untaught, CLASSES, plan.slice(1, 1)) is None
+    assert untaught_in_words(untaught, CLASSES, plan.slice(1, 1)) is None
 
 
 def test_duets_teach_both_of_their_classes(tmp_path):
@@ -86,7 +77,7 @@ def test_duets_teach_both_of_their_classes(tmp_path):
 
 def test_training_looks_at_test_mixtures_as_they_are_tested(tmp_path, local_ray):
     """Training remixes solos; duets are tested as they are, with one picture of both."""
-    recipe = avgn_music.PAPER
+    recipe = LOCALIZE_MUSIC.paper("avgn_music", AVGNConfig(), ADAM)
     size = {"sample_rate_hz": RATE, "segment_samples": 3000, "picture_side": 32, "window_shards": 4}
     experiment = replace(
         recipe,

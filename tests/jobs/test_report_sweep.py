@@ -15,13 +15,15 @@ import pytest
 from cocktail.config.evaluation import Evaluation
 from cocktail.config.settings import flatten
 from cocktail.inference.trained import about
-from cocktail.tracking.run import TrackedRun
+from cocktail.studies.paper import PAPER_NAME
+from cocktail.tracking.run import TrackedRun, find_run
 from cocktail.train.checkpoint import CheckpointStore
 from cocktail.types import UsageError
 from jobs import report_sweep
 from pipelines.mixtures.plan import plan_hash, plan_test
 from pipelines.mixtures.pool import usable_clips
-from pipelines.sweeps.report import store_sweep_report
+from pipelines.papers.sgn import SGN
+from pipelines.sweeps.report import recorded_paper, store_sweep_report
 from tests.made.scored_runs import results
 from tests.made.small_experiment import SMALL
 from tests.made.toy_shards import CLASSES, toy_clip, toy_row, write_shards
@@ -85,6 +87,7 @@ def database(tmp_path_factory) -> str:
     known = {"data": manifest.folder, "manifest_hash": manifest.root_hash, "test_list_hash": plan_hash(test_list)}
     sweep = {"sweep.grid": json.dumps([["model.depth"]]), "sweep.trials": "3"}
     parent, other = run("wanted", sweep), run("other", sweep)
+    other.store_json(PAPER_NAME, SGN.to_record())
     names, class_ids = test_list["mixture_id"].to_pylist(), test_list["class_id"].to_pylist()
     for depth, scores in ((1, [4.0, 6.0, 1.0]), (3, [1.0, 9.0, 3.0]), (6, None)):
         tags = {
@@ -146,6 +149,12 @@ def test_the_report_is_stored_with_the_sweeps_run(database):
     assert "Sweep other</h1>" in Path(place).read_text()
     assert "not ended: MLflow says RUNNING" in Path(place).read_text()
     assert (Path(place).parent / "report.md").exists()
+
+
+def test_the_papers_tables_are_those_that_the_sweep_recorded(database, report):
+    assert recorded_paper(find_run(database, "other")) == SGN
+    assert recorded_paper(find_run(database, "wanted")) is None
+    assert "No paper's tables are recorded with this sweep" in (report / "report.md").read_text()
 
 
 def test_a_run_that_is_no_sweep_is_refused_before_anything_is_written(database, tmp_path, monkeypatch):

@@ -10,13 +10,12 @@ import pytest
 from cocktail.config.experiment import Experiment
 from cocktail.config.settings import flatten
 from cocktail.models.sgn import SMALL_SGN, SGNConfig
-from jobs import sgn_fuss, sgn_musdb18, sgn_music
-from jobs.sgn_vggsound import PAPER
-from pipelines.experiments.benchmarks import demo_of
-from pipelines.experiments.command_line import main, parse
+from pipelines.experiments.benchmarks import SEPARATE_VGGSOUND, SGD
+from pipelines.experiments.command_line import parse
 from tests.made.toy_shards import make_toy_shards
 
-DEMO = demo_of(PAPER, SMALL_SGN)
+PAPER = SEPARATE_VGGSOUND.paper("sgn_vggsound", SGNConfig(), SGD)
+DEMO = SEPARATE_VGGSOUND.demo(PAPER, SMALL_SGN)
 JOB = Path(__file__).parents[2] / "jobs" / "sgn_vggsound.py"
 
 
@@ -39,26 +38,6 @@ def test_the_papers_recipe_is_the_papers():
     assert (recipe.optimizer, recipe.learning_rate, recipe.momentum) == ("sgd", 1e-3, 0.9)
     assert (recipe.batch_size, recipe.epochs, recipe.max_steps) == (80, 100, None)
     assert (PAPER.mixing.num_sources, PAPER.mixing.sample_rate_hz, PAPER.mixing.segment_samples) == (2, 11025, 65535)
-
-
-def test_the_other_data_sets_differ_in_their_mixtures_and_tests_only():
-    for job in (sgn_music, sgn_fuss, sgn_musdb18):
-        other = job.PAPER
-        assert (other.model, other.training, other.seed) == (PAPER.model, PAPER.training, PAPER.seed)
-        assert (other.mixing.num_sources, other.mixing.sample_rate_hz) == (2, 11025)
-        assert demo_of(other, SMALL_SGN).model == SMALL_SGN
-    assert (sgn_music.PAPER.mixing.passes_per_epoch, sgn_music.PAPER.evaluation.split) == (100, "val")
-    fuss = sgn_fuss.PAPER
-    assert (fuss.mixing.arrangement, fuss.evaluation.split, fuss.evaluation.whole_groups) == ("released", "eval", True)
-    assert sgn_musdb18.PAPER.mixing.arrangement == "released"
-
-
-def test_a_job_without_a_corpus_of_its_own_asks_for_data(monkeypatch, capsys):
-    monkeypatch.setattr(sys, "argv", ["jobs/sgn_music.py"])
-    with pytest.raises(SystemExit) as ended:
-        main(Experiment[SGNConfig], paper=sgn_music.PAPER, demo=DEMO, description="")
-    assert ended.value.code == 2
-    assert capsys.readouterr().err == "error: no data: give --data SHARDS (sgn_music.py --help says what makes them)\n"
 
 
 def test_any_setting_is_overridden_by_its_path():

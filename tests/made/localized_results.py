@@ -5,6 +5,8 @@ from __future__ import annotations
 import pyarrow as pa
 
 from cocktail.tasks.localization.results import LOCALIZATION_RESULTS
+from cocktail.tasks.localization.rules import ScoringRules
+from tests.made.systems import columns_of
 
 
 def mixture(mixture_id: str, *sources: dict, system: str = "model", **told) -> list[dict]:
@@ -12,7 +14,7 @@ def mixture(mixture_id: str, *sources: dict, system: str = "model", **told) -> l
     return [
         {
             "mixture_id": mixture_id,
-            "system": system,
+            **columns_of(system),
             "source": n,
             "num_sources": len(sources),
             "class_id": n,
@@ -27,7 +29,9 @@ def mixture(mixture_id: str, *sources: dict, system: str = "model", **told) -> l
 
 
 def table(*mixtures: list[dict]) -> pa.Table:
-    return pa.Table.from_pylist([row for rows in mixtures for row in rows], schema=LOCALIZATION_RESULTS)
+    """Results by the common rules."""
+    rows = [row for rows in mixtures for row in rows]
+    return ScoringRules().written_to(pa.Table.from_pylist(rows, schema=LOCALIZATION_RESULTS))
 
 
 def source(ap: float | None = None, best: float | None = None, iou: float | None = None, **more) -> dict:

@@ -8,6 +8,7 @@ import pyarrow as pa
 
 from cocktail.tasks.separation.results import RESULTS
 from cocktail.tasks.separation.tables import SCORES
+from tests.made.systems import columns_of
 
 
 def results(
@@ -17,7 +18,7 @@ def results(
     rows = [
         {
             "mixture_id": name,
-            "system": system,
+            **columns_of(system),
             "source": n,
             "num_sources": 2,
             "class_id": ids[n],

@@ -8,6 +8,7 @@ from cocktail.studies.comparison import Side
 from cocktail.studies.scored_run import ScoredRun
 from cocktail.tasks.separation.results import RESULTS
 from cocktail.tasks.separation.tables import SCORES
+from tests.made.systems import columns_of
 
 Scores = dict[str, tuple[float | None, ...]]
 """By mixture id, a score in dB of each source; None: its reference is silent."""
@@ -22,7 +23,7 @@ def results(system: str, scores: Scores) -> pa.Table:
     rows = [
         {
             "mixture_id": mixture_id,
-            "system": system,
+            **columns_of(system),
             "source": n,
             "class_id": n,
             **dict.fromkeys(SCORES, None if None in values else value),

@@ -10,7 +10,7 @@ from torch import nn
 from cocktail.config.training import Training
 from cocktail.train.checkpoint import CheckpointStore, load_checkpoint
 from cocktail.train.loop import train
-from cocktail.train.worker import Place
+from cocktail.train.worker import Worker
 from cocktail.types import MixtureBatch
 
 SETTINGS = Training(
@@ -58,7 +58,7 @@ class Noise:
             )
 
 
-def run(folder, settings=SETTINGS, source=None, model=None, identity=None):
+def run(folder, settings=SETTINGS, source=None, model=None, identity=None, **others):
     torch.manual_seed(7)
     logs: list[tuple[int, int, dict]] = []
     train(
@@ -66,10 +66,11 @@ def run(folder, settings=SETTINGS, source=None, model=None, identity=None):
         source or Noise(),
         settings,
         seed=3,
-        place=HERE,
+        worker=HERE,
         checkpoints=CheckpointStore(str(folder)),
         identity=identity or {"manifest": "m"},
         on_log=lambda *record: logs.append(record),
+        **others,
     )
     return logs
 
@@ -82,4 +83,4 @@ def weights_hash(folder) -> str:
     return hashlib.sha256(b"".join(parts)).hexdigest()
 
 
-HERE = Place(device=torch.device("cpu"))
+HERE = Worker(device=torch.device("cpu"))

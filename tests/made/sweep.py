@@ -9,12 +9,15 @@ from typing import Any
 
 import pyarrow as pa
 
+from cocktail.studies.paper import Paper
 from cocktail.studies.scored_run import ScoredRun
 from cocktail.studies.sweep import Sweep
 from cocktail.tasks.localization.results import LOCALIZATION_RESULTS
+from cocktail.tasks.localization.rules import ScoringRules
 from cocktail.tasks.separation.results import RESULTS
 from cocktail.tasks.separation.tables import SCORES
 from cocktail.types import UsageError
+from tests.made.systems import columns_of
 
 PAPERS_PARAMS = {
     "model.depth": "6", "model.assignment": "soft", "model.source_vectors": "grouped_tokens", "seed": "0",
@@ -24,7 +27,7 @@ PAPERS_PARAMS = {
 
 @dataclass
 class MadeRun:
-    """What `cocktail.studies.sweep.Tracked` asks for."""
+    """What `cocktail.studies.trial.Tracked` asks for."""
 
     run_id: str
     name: str
@@ -69,7 +72,7 @@ def made_results(model: str, scores: Sequence[float | None]) -> pa.Table:
                 rows.append(
                     {
                         "mixture_id": f"{place:016x}",
-                        "system": system,
+                        **columns_of(system),
                         "source": source,
                         "num_sources": 2,
                         "class_id": source,
@@ -81,7 +84,7 @@ def made_results(model: str, scores: Sequence[float | None]) -> pa.Table:
     return pa.Table.from_pylist(rows, schema=RESULTS)
 
 
-def made_localization(ious: Mapping[int, Sequence[float | None]]) -> pa.Table:
+def made_localization(ious: Mapping[int, Sequence[float | None]], rules: ScoringRules | None = None) -> pa.Table:
     """Results by number of sources of a model, its split reading and the constant map, which has AP 0.25 and IoU 0.125.
 
     An IoU a mixture; a reading's is half of the model's; AP is half of the IoU. None has no truth.
@@ -95,7 +98,7 @@ def made_localization(ious: Mapping[int, Sequence[float | None]]) -> pa.Table:
                 rows += [
                     {
                         "mixture_id": f"{number}{place:015x}",
-                        "system": system,
+                        **columns_of(system),
                         "source": source,
                         "num_sources": number,
                         "class_id": source,
@@ -107,22 +110,24 @@ def made_localization(ious: Mapping[int, Sequence[float | None]]) -> pa.Table:
                     }
                     for source in range(number)
                 ]
-    return pa.Table.from_pylist(rows, schema=LOCALIZATION_RESULTS)
+    return (rules or ScoringRules()).written_to(pa.Table.from_pylist(rows, schema=LOCALIZATION_RESULTS))
 
 
 def localized_trial(
-    label: str, overrides: Mapping[str, Any], ious: Mapping[int, Sequence[float | None]] | None
+    label: str,
+    overrides: Mapping[str, Any],
+    ious: Mapping[int, Sequence[float | None]] | None,
+    rules: ScoringRules | None = None,
 ) -> MadeRun:
     """A trial of a model that localizes."""
     status = "finished" if ious else "failed: OutOfMemoryError"
     trial = made_trial(label, overrides, None, status=status, metrics={"loss/total": [(1, 2.0), (10, 1.0)]})
-    trial.params = {"evaluation.peak_share": "0.5", **trial.params}
-    trial.results = made_localization(ious) if ious else None
+    trial.results = made_localization(ious, rules) if ious else None
     return trial
 
 
-def made_sweep(grids: list[list[str]], trials: Sequence[MadeRun], **tags: str) -> Sweep:
-    """A sweep of these trials."""
+def made_sweep(grids: list[list[str]], trials: Sequence[MadeRun], paper: Paper | None = None, **tags: str) -> Sweep:
+    """A sweep of these trials, with the paper that it recorded."""
     parent = MadeRun("parent id", "made", {"sweep.grid": json.dumps(grids), "sweep.trials": str(len(trials)), **tags})
 
     def scored(run: MadeRun) -> ScoredRun | None:
@@ -131,7 +136,7 @@ def made_sweep(grids: list[list[str]], trials: Sequence[MadeRun], **tags: str) -
             return None
         return ScoredRun(results=results, name=run.name, stored="nowhere", tags=run.tags, params=run.params)
 
-    return Sweep.of(parent, trials, scored)
+    return Sweep.of(parent, trials, scored, paper)
 
 
 def never(*_: Any) -> Any:

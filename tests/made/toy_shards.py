@@ -18,7 +18,7 @@ from pipelines.shards.manifest import SIDECAR_SUFFIX, Manifest, commit_manifest
 from pipelines.shards.plan import SHARD_SCHEMA, ShardSettings
 from pipelines.shards.signed_json import canonical_json, sign
 from pipelines.shards.tars import AudioFormat, SampleTar
-from pipelines.shards.write import describe_shards, manifest_rows
+from pipelines.shards.write import manifest_rows, shards_metadata
 
 RATE = 1000
 CLASSES = ("bell", "drum", "harp", "horn", "lute")
@@ -86,7 +86,7 @@ def write_shards(
         write_atomic(str(folder / f"{name}{SIDECAR_SUFFIX}"), sign(sidecar))
     index_says = {"classes": canonical_json(list(classes)).decode(), "notes": "[]"}
     tables = [manifest_rows(sidecar, recordings) for sidecar in sidecars]
-    return commit_manifest(str(folder), tables, [], describe_shards(sidecars) | index_says)
+    return commit_manifest(str(folder), tables, [], shards_metadata(sidecars) | index_says)
 
 
 def make_noise_shards(folder: Path, *, num_shards: int = 8, clips_per_shard: int = 64) -> Manifest:

@@ -164,6 +164,7 @@ def test_mixtures_that_it_cannot_learn_from_are_refused_with_the_option_to_chang
         ({"sample_rate_hz": 8000, "segment_samples": 16000}, r"--mixing\.sample-rate-hz is 8000"),
         ({"min_sources": 1}, "one number of sources"),
         ({"distinct_classes": False}, "--mixing.no-distinct-classes"),
+        ({"several_classes": True}, "--mixing.several-classes"),
     ):
         with pytest.raises(UsageError, match=message):
             SMALL.require_mixing(replace(MIXING, **change))

@@ -129,7 +129,8 @@ def test_a_hard_assignment_gives_each_location_to_one_class():
 def test_without_classes_one_map_serves_all():
     model = build(source_vectors="pooled").eval()
     localization = model.localize(superpose(BATCH), Query.of(BATCH))
-    assert localization.maps[:, 0].equal(localization.maps[:, 1])
+    assert localization.maps.shape[:2] == localization.class_ids.shape == (len(BATCH), 1)
+    assert localization.alternatives["split"].maps.shape[1] == 2  # one for each picture
     assert (localization.class_ids == NO_CLASS).all()
 
 
@@ -141,12 +142,16 @@ def test_the_bare_contrast_is_weighed_too():
 
 def test_an_object_prior_is_imagenets_mean_feature_blended_in_and_is_never_trained():
     torch.manual_seed(0)
-    model = replace(SMALL, resnet_width=64, token_init_std=1.0, ogl_alpha=0.3).build(C)
+    config = replace(SMALL, resnet_width=64, token_init_std=1.0, ogl_alpha=0.3)
+    model = config.build(C)
     theirs = ResNet18()
     with torch.no_grad():
         for buffer in theirs.buffers():
             buffer.add_((0.01 * torch.rand_like(buffer.float())).to(buffer.dtype))
-    model.load_initial({**theirs.state_dict(), "fc.weight": torch.zeros(2)})
+    assert config.start().needed_for == "ogl_alpha"
+    for module in config.start().modules:
+        given: Any = model.get_submodule(module)
+        given.load_torchvision({**theirs.state_dict(), "fc.weight": torch.zeros(2)})
     model.train()(BATCH)["total"].backward()
     model.localize(superpose(BATCH), Query.of(BATCH))  # would change batch statistics
     assert model.object_prior is not None

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from cocktail.audio.ideal_masks import IDEAL_BINARY_MASK, grid_of, ideal_separations
 from cocktail.audio.mixing import mix
 from cocktail.config.mixing import Mixing
 from cocktail.layers.classes import PREDICTED_CLASSES
@@ -28,7 +29,7 @@ BATCH = tones([[0, 3], [2, 1]])
 
 def build(**switches: Any) -> SGN:
     """A network with a switch thrown, which shares every weight that it has with the network without."""
-    torch.manual_seed(0)
+    torch.manual_seed(1)
     plain = SMALL.build(C)
     with torch.no_grad():  # at the start some weights are zero, and would hide what is done with them
         for name, parameter in plain.named_parameters():
@@ -64,7 +65,7 @@ def observe(model: SGN) -> dict[str, Tensor]:
         "features": predict(model).features.detach(),
         "masks": separation.masks,
         "estimates": separation.estimates,
-        "ceiling": model.oracle(mixture, references)["ideal binary mask"].estimates,
+        "ceiling": ideal_separations(grid_of(model, mixture.device), mixture, references)[IDEAL_BINARY_MASK].estimates,
     }
     return seen | {
         name: separation.intermediates[name]
@@ -169,6 +170,13 @@ def test_slots_refuse_another_number_of_sources_than_theirs():
     config.require_mixing(Mixing())
     with pytest.raises(UsageError, match="num_slots 2"):
         config.require_mixing(Mixing(num_sources=3))
+
+
+def test_sources_that_no_one_class_names_are_refused_where_classes_name_them():
+    for mixing, option in ((Mixing(distinct_classes=False), "no-distinct"), (Mixing(several_classes=True), "several")):
+        with pytest.raises(UsageError, match=f"leave out --mixing.{option}-classes"):
+            SGNConfig().require_test_mixing(mixing)
+        SGNConfig(source_vectors="pooled_slots").require_test_mixing(mixing)
 
 
 @pytest.mark.parametrize("config", [SGNConfig(), SGNConfig(source_vectors="pooled_slots")])

@@ -16,7 +16,7 @@ from cocktail.config.mixing import Mixing
 from cocktail.config.training import Training
 from cocktail.train.checkpoint import CheckpointStore
 from cocktail.train.loop import train
-from cocktail.train.worker import Place
+from cocktail.train.worker import Worker
 from cocktail.types import MixtureBatch
 from pipelines.mixtures.stream import MixtureStream
 from tests.made.toy_shards import RATE
@@ -76,7 +76,7 @@ def train_noting(shards: str, folder: str, pause: float) -> None:
         Noting(stream, Path(folder, "notes"), pause),
         SETTINGS,
         seed=0,
-        place=Place(device=torch.device("cpu")),
+        worker=Worker(device=torch.device("cpu")),
         checkpoints=CheckpointStore(f"{folder}/checkpoints"),
         identity={},
         on_log=lambda step, num_steps, metrics: None,

@@ -20,7 +20,7 @@ from cocktail.cluster.connection import connect
 from cocktail.config.experiment import Experiment
 from cocktail.config.resources import Resources
 from cocktail.tracking.run import TrackedRun
-from cocktail.train.ray_train import fit
+from cocktail.train.ray_train import TrainingRun, fit
 from cocktail.types import MixtureBatch
 from pipelines.mixtures.stream import MixtureStream
 from tests.made.small_experiment import SMALL
@@ -124,15 +124,17 @@ def train_noting(
         params={},
     )
     return fit(
-        experiment,
-        Noting(stream, str(notes), pause, stops_at, stops_with),
-        num_classes=5,
-        identity={},
-        about={},
-        run_folder=str(folder),
-        tracked=tracked,
-        gpus=False,
-        look_at=lambda: (),
+        TrainingRun(
+            experiment=experiment,
+            source=Noting(stream, str(notes), pause, stops_at, stops_with),
+            num_classes=5,
+            identity={},
+            about={},
+            folder=str(folder),
+            tracked=tracked,
+            gpus=False,
+            look_at=lambda: (),
+        )
     )
 
 

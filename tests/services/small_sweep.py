@@ -9,6 +9,7 @@ from cocktail.cluster.connection import one_line_errors
 from cocktail.config.experiment import Experiment
 from cocktail.config.resources import Resources
 from cocktail.models.sgn import SGNConfig
+from pipelines.papers.sgn import SGN
 from pipelines.sweeps.options import SweepOptions
 from pipelines.sweeps.sweep import sweep
 from tests.made.small_experiment import SMALL
@@ -30,4 +31,4 @@ def base(shards: str, output: str) -> Experiment:
 if __name__ == "__main__":
     with one_line_errors():
         options = tyro.cli(SweepOptions, args=sys.argv[3:])
-        sweep(Experiment[SGNConfig], base(*sys.argv[1:3]), [], options)
+        sweep(Experiment[SGNConfig], base(*sys.argv[1:3]), [], options, SGN)

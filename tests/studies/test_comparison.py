@@ -16,19 +16,13 @@ from matplotlib.patches import Rectangle
 
 from cocktail.config.mixing import Mixing
 from cocktail.metrics.bootstrap import paired_bootstrap
-from cocktail.studies.comparison import (
-    Comparison,
-    Reading,
-    Side,
-    compare,
-    comparison_figure,
-    describe,
-    replay_command,
-    store_comparison,
-)
-from cocktail.studies.scored_run import ScoredRun
+from cocktail.studies.comparison import Comparison, Side, compare
+from cocktail.studies.comparison_report import comparison_figure, replay_command, store_comparison, to_markdown
+from cocktail.studies.scored_run import ScoredRun, of_one_task, read_runs
 from cocktail.tasks.separation.tables import SCORES
-from cocktail.types import MixtureBatch, Query, Separation, UsageError
+from cocktail.types import MixtureBatch, Separation, UsageError
+from tests.made.localized_results import mixture, source
+from tests.made.localized_results import table as localized
 from tests.made.sides import Scores, results, side
 
 
@@ -122,7 +116,7 @@ def test_a_runs_own_system_is_neither_a_control_nor_another_reading():
 
 def test_the_report_names_what_is_compared_and_how_many_mixtures_are_left_out():
     a = side("A", {"m1": (1.0, 3.0), "m2": (8.0,), "m3": (None,), "x": (0.0,)})
-    text = describe(compare(a, side("B", {"m1": (4.0, 4.0), "m2": (2.0,), "m3": (1.0,)}, "other")), "sdr", 1)
+    text = to_markdown(compare(a, side("B", {"m1": (4.0, 4.0), "m2": (2.0,), "m3": (1.0,)}, "other")), "sdr", 1)
     assert text.startswith(
         "# model against other\n\n- A: `model` of run-A, stored in x\n- B: `other` of run-B, stored in x\n"
     )
@@ -164,9 +158,6 @@ class Tones:
         soft = self._constant(mixture, class_ids, 0.5)
         return replace(self._constant(mixture, class_ids, 0.25), alternatives={"soft masks": soft})
 
-    def oracle(self, mixture, references):
-        return {"ideal binary mask": self._constant(mixture, references[..., 0].long(), 1.0)}
-
     def _constant(self, mixture, class_ids, value: float):
         shape = class_ids.shape
         return Separation(
@@ -176,12 +167,6 @@ class Tones:
         )
 
 
-def test_a_reading_is_the_separator_as_it_is_or_by_the_alternative_that_results_name():
-    signal, ids = torch.zeros(1, 100), torch.zeros(1, 2, dtype=torch.int64)
-    assert Reading(Tones(), "tones").separate(signal, Query.naming(ids)).estimates[0, 0, 0] == 0.25
-    assert Reading(Tones(), "tones, soft masks").separate(signal, Query.naming(ids)).estimates[0, 0, 0] == 0.5
-
-
 MIXTURES: Scores = {"m1": (1.0, 3.0), "m2": (8.0, 8.0), "m3": (0.0, 0.0)}
 TEST_LIST = pa.table({"mixture_id": ["m1", "m2", "m3", "m4"], "clip_id": [["a", "b"]] * 4})
 KNOWN = {"checkpoint": "runs/step-1", "data": "/shards"}
@@ -189,7 +174,9 @@ KNOWN = {"checkpoint": "runs/step-1", "data": "/shards"}
 
 def load(checkpoint: str):
     assert checkpoint == KNOWN["checkpoint"]
-    return SimpleNamespace(model=Tones(), mixing=Mixing(num_sources=4, min_sources=3), classes=("bell", "drum"))
+    return SimpleNamespace(
+        name="tones", model=Tones(), mixing=Mixing(num_sources=4, min_sources=3), classes=("bell", "drum")
+    )
 
 
 def read(run: ScoredRun, rows: pa.Table, mixing: Mixing) -> MixtureBatch:
@@ -309,18 +296,32 @@ def test_the_replay_command_has_what_is_known_in_a_form_that_a_shell_takes():
 def test_results_are_read_with_the_test_list_beside_them_and_other_files_are_refused(tmp_path):
     table = results("model", MIXTURES)
     pq.write_table(table, tmp_path / "results.parquet")
-    alone = ScoredRun.read(str(tmp_path))
+    (alone,) = read_runs(str(tmp_path))
     assert (alone.results, alone.test_list, alone.stored) == (table, None, str(tmp_path))
     pq.write_table(TEST_LIST, tmp_path / "test_list.parquet")
     assert ScoredRun.read(f"{tmp_path}/results.parquet").test_list == TEST_LIST
-    with pytest.raises(
-        UsageError, match=r"test_list.parquet holds no results: it has no columns system, class_id, sdr,"
-    ):
+    with pytest.raises(UsageError, match=r"test_list.parquet: it is no table of results .*again with jobs/evaluate.py"):
         ScoredRun.read(f"{tmp_path}/test_list.parquet")
     with pytest.raises(
         UsageError, match=r"there is no .*other/results.parquet: give an MLflow run, or a file of results"
     ):
-        ScoredRun.read(f"{tmp_path}/other")
+        read_runs(f"{tmp_path}/other")
     (tmp_path / "text.parquet").write_text("a,b")
     with pytest.raises(UsageError, match=r"text.parquet is no Parquet file"):
         ScoredRun.read(f"{tmp_path}/text.parquet")
+
+
+def test_runs_of_several_tasks_are_compared_by_the_first_that_both_have_or_the_one_asked_for(tmp_path):
+    maps = localized(mixture("m1", source(0.5, iou=0.5)))
+    (tmp_path / "both").mkdir()
+    for name, table in (("separation", results("model", MIXTURES)), ("localization", maps)):
+        pq.write_table(table, tmp_path / "both" / f"results_{name}.parquet")
+    pq.write_table(maps, tmp_path / "maps.parquet")
+    both, alone = read_runs(f"{tmp_path}/both"), read_runs(f"{tmp_path}/maps.parquet")
+    assert [run.task.name for run in both] == ["separation", "localization"]
+    assert [run.stored for run in both] == [f"{tmp_path}/both/separation", f"{tmp_path}/both/localization"]
+    assert of_one_task(both, both) == (both[0], both[0])
+    assert of_one_task(both, both, "localization") == (both[1], both[1])
+    assert of_one_task(both, alone) == (both[1], alone[0])
+    with pytest.raises(UsageError, match=r"no results of separation of both .*maps.parquet has localization"):
+        of_one_task(both, alone, "separation")

@@ -11,10 +11,10 @@ import pytest
 import torch
 
 from cocktail.config.mixing import Mixing
-from cocktail.studies.comparison import Side, compare, comparison_figure, describe, store_comparison
+from cocktail.studies.comparison import Side, compare
+from cocktail.studies.comparison_report import comparison_figure, store_comparison, to_markdown
 from cocktail.studies.scored_run import ScoredRun
-from cocktail.tasks.choice import is_control, own_systems, scoreboard
-from cocktail.tasks.localization.results import CENTRED_BOX, CONSTANT_MAP, IDEAL_MAP, SAME_CLASS
+from cocktail.tasks.localization.results import LOCALIZATION_RESULTS, SAME_CLASS
 from cocktail.tasks.localization.rules import ScoringRules
 from cocktail.tasks.localization.scores import LocalizationScores
 from cocktail.tasks.localization.tables import summarise
@@ -72,7 +72,7 @@ def test_each_number_of_sources_is_compared_by_itself_in_percent(compared):
 def test_mixtures_that_differ_most_are_of_the_score_asked_for(compared):
     most, least = compared.extremes("auc_2_sources", 9)
     assert (most["mixture_id"].to_pylist(), least["mixture_id"].to_pylist()) == (["d1", "d2"], [])
-    text = describe(compared, "auc_2_sources", 1)
+    text = to_markdown(compared, "auc_2_sources", 1)
     assert "## Largest A - B of AUC, 2 sources, in percent" in text
     assert "| d1 | class 0 + class 1 | 42.5 | 22.5 | +20.0 |" in " ".join(text.split())
     assert "| percent, higher is better | A | B |" in " ".join(text.split())
@@ -92,7 +92,7 @@ def test_where_only_one_run_has_pairs_the_headline_is_of_single_sources():
         assert found.num_only_a + found.num_only_b == 1
 
 
-def test_results_of_other_kinds_or_rules_are_refused():
+def test_results_of_other_tasks_or_rules_are_refused():
     a = side("A", results(ONE, {}))
     with pytest.raises(UsageError, match="they are run-A of localization and run-B of separation"):
         compare(a, separated("B", {"s1": (1.0,)}))
@@ -110,17 +110,16 @@ def test_files_of_results_say_by_what_rules_they_came_about(tmp_path):
         pq.write_table(scored(results(ONE, {"d": (0.2, 0.2)}), **rules), tmp_path / f"{name}.parquet")
     a, b, c = (side_of_file(tmp_path / f"{name}.parquet") for name in "abc")
     assert [score.title for score in compare(c, c).board.groups[0].scores] == ["AP", "IoU@0.3", "AUC"]
-    assert "by peak(0.2)" in compare(b, b).board.told
+    assert "by peak(0.2)" in compare(b, b).board.about
     for other in (b, c):
         with pytest.raises(UsageError, match="by different rules cannot be compared"):
             compare(a, other)
 
 
 def test_a_file_that_does_not_say_its_rules_is_refused_with_what_to_do(tmp_path):
-    pq.write_table(results(ONE, {}).replace_schema_metadata(None), tmp_path / "old.parquet")
-    old = side_of_file(tmp_path / "old.parquet")
-    with pytest.raises(UsageError, match=r"old.parquet: nothing says by which rules .*give its MLflow run, or score"):
-        compare(old, old)
+    pq.write_table(results(ONE, {}).replace_schema_metadata(LOCALIZATION_RESULTS.metadata), tmp_path / "old.parquet")
+    with pytest.raises(UsageError, match=r"old.parquet: nothing says by which rules .*: score the checkpoint again"):
+        side_of_file(tmp_path / "old.parquet")
 
 
 def side_of_file(path) -> Side:
@@ -157,29 +156,6 @@ def test_what_rounds_to_nothing_has_no_minus():
     assert (score.interval(-1e-9, 2), score.cell(None), score.cell(float("nan"))) == ("0.0 to 2.0", "", "")
 
 
-def test_rules_are_those_of_the_runs_settings():
-    told = {"evaluation.peak_share": "0.2", "evaluation.multi_threshold": "0.1", "evaluation.fixed_threshold": "None"}
-    board = scoreboard(results(ONE, {"d": (0.1, 0.1)}).replace_schema_metadata(None), told)
-    assert board.rules == ScoringRules(peak_share=0.2, multi_threshold=0.1)
-    assert [score.title for score in board.groups[1].scores] == ["CAP", "PIAP", "CIoU@0.1", "AUC"]
-    assert "by peak(0.2)" in board.told
-
-
-def test_maps_that_hear_and_see_nothing_are_controls():
-    names = [
-        "model",
-        "model, split",
-        CONSTANT_MAP,
-        CENTRED_BOX,
-        IDEAL_MAP,
-        f"{CONSTANT_MAP}, split",
-        f"{IDEAL_MAP}, split",
-    ]
-    found = table(*(mixture("a", source(0.5, iou=0.5), system=name) for name in names))
-    assert own_systems(found) == ["model"]
-    assert [is_control(name) for name in names] == [False, False, *[True] * 5]
-
-
 def test_overlays_of_the_mixtures_that_differ_most_are_stored(tmp_path):
     """Whole clips: one clip, and one picture, shows both sources."""
     test_list = pa.table({"mixture_id": ["d1", "d2"], "clip_id": [["a"], ["b"]], "class_id": [[0, 1]] * 2})
@@ -189,7 +165,7 @@ def test_overlays_of_the_mixtures_that_differ_most_are_stored(tmp_path):
     }
 
     def load(checkpoint):
-        return SimpleNamespace(model=LeftHalf(), mixing=Mixing(num_sources=1), classes=("bell", "drum"))
+        return SimpleNamespace(name="model", model=LeftHalf(), mixing=Mixing(num_sources=1), classes=("bell", "drum"))
 
     def read(run, rows, mixing):
         assert (mixing.arrangement, mixing.num_sources, rows["mixture_id"].to_pylist()) == ("whole", 2, ["d1"])

@@ -14,7 +14,9 @@ from cocktail.studies.sweep import Sweep, difference
 from cocktail.studies.sweep_examples import example_parts
 from cocktail.studies.sweep_report import report_sweep
 from cocktail.studies.sweep_tables import layouts
+from cocktail.tasks.localization.rules import ScoringRules
 from cocktail.types import MixtureBatch
+from pipelines.papers.avgn import AVGN
 from tests.made.left_half import LeftHalf
 from tests.made.sweep import cells, localized_trial, made_sweep, never
 
@@ -37,6 +39,7 @@ def sweep() -> Sweep:
             soft(3, {1: [0.75, 0.0, None], 2: [0.25, 0.75]}, seed=1),
             soft(12, None),
         ],
+        AVGN,
     )
 
 
@@ -105,10 +108,10 @@ def test_the_papers_numbers_stand_beside_ours_in_a_table_of_each_number(text):
 
 
 def test_the_papers_numbers_keep_their_thresholds_where_ours_are_others(tmp_path):
-    overrides = {DEPTH: 3, "evaluation.single_threshold": 0.3, "evaluation.multi_threshold": 0.1}
-    trial = localized_trial("ours", {DEPTH: 3}, {1: [0.4], 2: [0.2]})
-    trial.params |= {path: str(value) for path, value in overrides.items()}
-    report_sweep(tmp_path, made_sweep([[DEPTH]], [trial]), 0, never, never)
+    rules = ScoringRules(single_threshold=0.3, multi_threshold=0.1)
+    trial = localized_trial("ours", {DEPTH: 3}, {1: [0.4], 2: [0.2]}, rules)
+    trial.params[DEPTH] = "3"
+    report_sweep(tmp_path, made_sweep([[DEPTH]], [trial], AVGN), 0, never, never)
     text = (tmp_path / "report.md").read_text()
     single, double = (cells(text[text.index(f"Mixtures of {number} source") :], "setting", "|") for number in (1, 2))
     assert single[5:7] == ["IoU@0.3", "paper IoU@0.5"]
@@ -127,7 +130,7 @@ def test_switches_stand_beside_table_3_at_the_depth_of_the_small_network():
     trials = [localized_trial(vectors, {VECTORS: vectors}, {2: [0.5, 0.25]}) for vectors in ("pooled", "tokens")]
     for trial in trials:
         trial.params[DEPTH] = "1"
-    (layout,) = layouts(made_sweep([[VECTORS]], trials))
+    (layout,) = layouts(made_sweep([[VECTORS]], trials, AVGN))
     assert layout.title.startswith("AVGN Table 3")
     assert [[column.cell(setting.value(VECTORS)) for column in layout.columns] for setting in layout.settings] == [
         ["no", "no"],
@@ -137,7 +140,7 @@ def test_switches_stand_beside_table_3_at_the_depth_of_the_small_network():
 
 
 def test_an_example_is_an_overlay_of_both_settings_and_sounds():
-    sweep = made_sweep([[DEPTH]], [localized_trial(str(depth), {DEPTH: depth}, {2: [0.5]}) for depth in (1, 3)])
+    sweep = made_sweep([[DEPTH]], [localized_trial(str(depth), {DEPTH: depth}, {2: [0.5]}) for depth in (1, 3)], AVGN)
     name = "2" + "0" * 15
     test_list = pa.table({"mixture_id": [name], "clip_id": [["a", "b"]], "class_id": [[0, 1]]})
     for trial in sweep.trials:
@@ -174,6 +177,9 @@ def test_an_example_is_an_overlay_of_both_settings_and_sounds():
 
 
 def test_trials_that_were_scored_by_other_rules_are_said(tmp_path):
-    trials = [localized_trial(str(share), {"evaluation.peak_share": share}, {1: [0.5, 0.25]}) for share in (0.1, 0.5)]
-    report_sweep(tmp_path, made_sweep([["evaluation.peak_share"]], trials), 0, never, never)
+    trials = [
+        localized_trial(str(share), {"evaluation.peak_share": share}, {1: [0.5, 0.25]}, ScoringRules(peak_share=share))
+        for share in (0.1, 0.5)
+    ]
+    report_sweep(tmp_path, made_sweep([["evaluation.peak_share"]], trials, AVGN), 0, never, never)
     assert "Trials were scored by different rules" in (tmp_path / "report.md").read_text()

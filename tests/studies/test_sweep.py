@@ -4,6 +4,7 @@ import pytest
 
 from cocktail.studies.sweep import Sweep, difference
 from cocktail.types import UsageError
+from pipelines.papers.sgn import SGN
 from tests.made.sweep import MadeRun, made_sweep, made_trial
 
 DEPTH, VECTORS, RATE = "model.depth", "model.source_vectors", "training.learning_rate"
@@ -80,6 +81,7 @@ def test_differences_are_of_common_seeds_and_mixtures():
             made_trial("one", {DEPTH: 1, "seed": 2}, [50.0, 50.0, 50.0, 50.0]),
             made_trial("three", {DEPTH: 3, "seed": 3}, [5.0, 5.0, 5.0, 5.0]),
         ],
+        SGN,
     )
     one, three, six = sweep.settings
     assert sweep.reference is six
@@ -121,7 +123,7 @@ def test_the_reference_is_the_papers_setting_or_the_first_that_has_scores():
     failed = made_trial("one", {DEPTH: 1}, None, status="failed: x")
     six, three = (made_trial(str(depth), {DEPTH: depth}, [1.0, 2.0]) for depth in (6, 3))
     for trials, label in (([failed, six, three], "6"), ([failed, three], "3")):
-        reference = made_sweep([[DEPTH]], trials).reference
+        reference = made_sweep([[DEPTH]], trials, SGN).reference
         assert reference is not None
         assert reference.label == label
     assert made_sweep([[DEPTH]], [failed]).reference is None

@@ -12,6 +12,7 @@ from cocktail.studies import sweep_report
 from cocktail.studies.sweep import Sweep
 from cocktail.studies.sweep_report import report_sweep
 from cocktail.studies.sweep_tables import layouts
+from pipelines.papers.sgn import SGN
 from tests.made.html_page import EVIL, read_page
 from tests.made.sweep import cells, made_sweep, made_trial, never
 
@@ -39,7 +40,7 @@ def papers() -> Sweep:
             label = f"depth {depth}, {assignment}, seed {seed}"
             trials.append(made_trial(label, overrides, scores, status=status, metrics={"loss/total": CURVE}))
     trials.append(made_trial("static class", {VECTORS: "static_class", "seed": 0}, [1.0, 1.0, None]))
-    return made_sweep([[DEPTH, ASSIGNMENT], [VECTORS]], trials, command="python jobs/ablate.py")
+    return made_sweep([[DEPTH, ASSIGNMENT], [VECTORS]], trials, SGN, command="python jobs/ablate.py")
 
 
 @pytest.fixture(scope="module")
@@ -75,7 +76,7 @@ def test_switches_of_one_depth_are_not_beside_a_setting_of_another_and_differenc
     trials += [made_trial(vectors, {VECTORS: vectors}, [3.0, 3.0, None]) for vectors in ("tokens", "grouped_tokens")]
     for trial in trials[2:]:
         trial.params[DEPTH] = "2"  # as on the small corpus
-    sweep = made_sweep([[DEPTH, ASSIGNMENT], [VECTORS]], trials)
+    sweep = made_sweep([[DEPTH, ASSIGNMENT], [VECTORS]], trials, SGN)
     by_depth, by_switches = layouts(sweep)
     assert [setting.label for setting in by_depth.settings] == ["depth 1", "depth 6"]
     assert by_switches.title.startswith("SGN Table III")
@@ -137,9 +138,21 @@ def test_examples_that_cannot_be_shown_are_said(told):
     assert "### Best: mixture 0000000000000001" in text
 
 
+def test_a_sweep_that_recorded_no_paper_is_reported_without_its_columns_and_says_so(tmp_path, told):
+    trials = [made_trial(f"depth {depth}", {DEPTH: depth, ASSIGNMENT: "soft"}, [4.0, 5.0]) for depth in (1, 6)]
+    text, _ = report(made_sweep([[DEPTH, ASSIGNMENT]], trials), tmp_path)
+    line = "No paper's tables are recorded with this sweep: none stand beside its scores."
+    assert line in text
+    assert line not in told[0]
+    heading = f"### {DEPTH} x {ASSIGNMENT}"
+    assert cells(text, "setting", heading)[:5] == ["setting", "depth", "assignment", "SDR", "SIR"]
+    assert cells(text, "depth 6", heading)[3] == "4.50 (4.00 to 5.00)"
+    assert "(the first that has scores)" in text
+
+
 def test_a_grid_of_ones_own_has_no_papers_columns_and_a_line_over_its_numbers(tmp_path):
     trials = [made_trial(f"rate {rate}", {RATE: rate}, [rate * 10, 1.0]) for rate in (0.1, 0.001)]
-    text, page = report(made_sweep([[RATE]], trials), tmp_path, examples=0)
+    text, page = report(made_sweep([[RATE]], trials, SGN), tmp_path, examples=0)
     assert "paper" not in text[text.index("## Scores") : text.index("## Paired")]
     assert cells(text, "setting", f"### {RATE}")[:3] == ["setting", "learning_rate", "SDR"]
     assert cells(text, "rate 0.001", f"### {RATE}")[1] == "0.001"

@@ -1,17 +1,25 @@
 """What a model is for, and how its answers on a batch become rows of results."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
 
 from cocktail.config.evaluation import Evaluation
-from cocktail.tasks.choice import task_of
+from cocktail.tasks.choice import task_of_results, tasks_of
 from cocktail.tasks.localization.results import LOCALIZATION_RESULTS
+from cocktail.tasks.localization.rules import ScoringRules
 from cocktail.tasks.localization.task import Localizing
+from cocktail.tasks.rows import systems_of
 from cocktail.tasks.separation.task import Separating
-from cocktail.types import Localization, MixtureBatch
+from cocktail.types import Localization, MixtureBatch, UsageError
+from tests.made.both_tasks import Both
+from tests.made.localized_results import mixture, source
+from tests.made.localized_results import table as localized
+from tests.made.scored_runs import results
 from tests.made.shapes_and_tones import SIDE, scenes
-from tests.made.small_avgn import SMALL, C
+from tests.made.small_avgn import MIXING, SMALL, C
 from tests.made.small_sgn import SMALL as SMALL_SGN
 
 
@@ -21,9 +29,6 @@ class Knowing:
     def __init__(self, batch: MixtureBatch) -> None:
         self.batch = batch
         self.asked: list[tuple[int, ...]] = []
-
-    def parameters(self):
-        yield torch.zeros(1)
 
     def localize(self, mixture, query):
         pictures, class_ids = query.shown[:, :, 0], query.named
@@ -41,8 +46,44 @@ class Knowing:
 
 def test_a_model_is_for_what_it_can_do():
     evaluation = Evaluation(peak_share=0.3, fixed_threshold=0.2, metrics="reference")
-    assert task_of(SMALL.build(C), evaluation, False) == Localizing(peak_share=0.3, fixed_threshold=0.2)
-    assert task_of(SMALL_SGN.build(C), evaluation, True) == Separating(metrics="reference", by_fuss_rule=True)
+    localizing = Localizing(rules=ScoringRules(peak_share=0.3, fixed_threshold=0.2))
+    separating = Separating(metrics="reference", by_fuss_rule=True)
+    assert tasks_of(SMALL.build(C), evaluation, MIXING) == (localizing,)
+    assert tasks_of(SMALL_SGN.build(C), evaluation, MIXING, True) == (separating,)
+
+
+def test_a_model_that_can_do_several_tasks_is_tested_on_those_that_the_mixtures_can_test():
+    both, evaluation = Both(), Evaluation()
+    assert [task.name for task in tasks_of(both, evaluation, MIXING)] == ["separation", "localization"]
+    unseen, whole = replace(MIXING, pictures_per_source=0), replace(MIXING, arrangement="whole")
+    assert tasks_of(both, evaluation, unseen) == (Separating(),)
+    assert tasks_of(both, evaluation, whole) == (Localizing(),)
+    with pytest.raises(UsageError, match="a Both does nothing that such mixtures test: separating takes a reference"):
+        tasks_of(both, evaluation, replace(whole, pictures_per_source=0))
+
+
+@pytest.mark.parametrize("table", [localized(mixture("a", source(0.5))), results({"m": [1.0]}, ["a"], [[0, 1]])])
+def test_a_table_names_its_task_and_one_that_does_not_is_refused_with_what_to_do(table):
+    assert task_of_results(table).scoreboard(table).task == task_of_results(table).name
+    for old in (table.replace_schema_metadata(None), table.drop_columns(["kind"])):
+        with pytest.raises(UsageError, match=r"no table of results of this version.*again with jobs/evaluate\.py"):
+            task_of_results(old)
+
+
+def test_a_model_without_parameters_is_asked_where_the_batch_lies(batch):
+    separated = Separating().apply("both", Both(), batch)
+    assert [system.name for system in separated.systems] == [
+        *("both", "ideal binary mask", "ideal ratio mask", "mixture")
+    ]
+    table = Separating().score(separated)
+    assert Separating().is_scored(table).all() and systems_of(table, "model") == ["both"]
+
+
+def test_estimates_that_are_shorter_than_what_ideal_masks_give_cut_everything(batch):
+    separated = Separating().apply("both", Both(missing=700), batch)
+    T = batch.sources.shape[-1] - 700
+    lengths = {system.estimates.shape[-1] for system in separated.systems}
+    assert lengths == {separated.mixture.shape[-1]} == {separated.references.shape[-1]} == {T}
 
 
 @pytest.fixture

@@ -29,7 +29,7 @@ from cocktail.train.look import Look
 from cocktail.train.loop import train
 from cocktail.train.update import NonFiniteLossError
 from cocktail.train.validation import Validation
-from cocktail.train.worker import Place
+from cocktail.train.worker import Worker
 from cocktail.types import MixtureBatch, share_of
 
 SETTINGS = Training(
@@ -256,7 +256,7 @@ def run(
             Batches(case.settings.batch_size, case.num_samples, case.dropped, case.poison, case.picture_side),
             replace(case.settings, max_steps=max_steps),
             seed=0,
-            place=Place(device=torch.device("cpu"), rank=rank, world_size=world_size),
+            worker=Worker(device=torch.device("cpu"), rank=rank, world_size=world_size),
             checkpoints=store(str(folder / "checkpoints")),
             identity={},
             on_log=lambda step, num_steps, metrics: logs.append({"step": step, **metrics}),

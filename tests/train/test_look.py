@@ -9,7 +9,7 @@ from torch import nn
 from cocktail.train.checkpoint import CheckpointStore
 from cocktail.train.look import Look
 from cocktail.train.loop import train
-from cocktail.train.worker import Place
+from cocktail.train.worker import Worker
 from tests.made.small_training import SETTINGS, Noise, Regressor, run, weights_hash
 
 
@@ -55,7 +55,7 @@ def test_scores_are_of_all_batches_and_the_weights_are_those_without_looks(tmp_p
         Noise(),
         SETTINGS,
         seed=3,
-        place=Place(device=torch.device("cpu")),
+        worker=Worker(device=torch.device("cpu")),
         checkpoints=CheckpointStore(str(tmp_path / "looked")),
         identity={"manifest": "m"},
         on_log=lambda *record: None,
@@ -84,7 +84,7 @@ def test_a_run_that_goes_on_does_not_look_at_its_beginning_again(tmp_path):
         Noise(),
         SETTINGS,
         seed=3,
-        place=Place(device=torch.device("cpu")),
+        worker=Worker(device=torch.device("cpu")),
         checkpoints=CheckpointStore(str(tmp_path)),
         identity={"manifest": "m"},
         on_log=lambda *record: None,

@@ -3,17 +3,20 @@
 import shutil
 import time
 from dataclasses import replace
+from typing import Any
 
 import pytest
 import torch
 from torch import nn
 
+from cocktail.config.model import ParameterGroup
 from cocktail.config.training import Training
+from cocktail.train.batches import FirstBatches
 from cocktail.train.checkpoint import CheckpointStore, load_checkpoint
-from cocktail.train.loop import FirstBatches, train
+from cocktail.train.loop import train
 from cocktail.train.update import NonFiniteLossError
 from cocktail.train.validation import Validation
-from cocktail.types import MixtureBatch, Reading, UsageError
+from cocktail.types import MixtureBatch, ReadStatistics, UsageError
 from tests.made.small_training import HERE, SETTINGS, Noise, Regressor, run, weights_hash
 
 
@@ -39,6 +42,35 @@ def test_stopped_anywhere_and_started_again_gives_the_same_weights(tmp_path, sto
     last_saved = stopped_at // 4 * 4
     assert resumed.served == [divmod(step, 5) for step in range(last_saved, 15)]
     assert weights_hash(tmp_path / "cut") == weights_hash(tmp_path / "whole")
+
+
+def test_groups_and_a_schedule_by_steps_go_on_after_a_restart_as_if_there_had_been_none(tmp_path):
+    settings = replace(SETTINGS, lr_drop_epochs=(), lr_warm_up_steps=6, lr_cosine=True, sync_batch_norm=True)
+
+    def groups(model):
+        """Made of the layers that are trained: synchronised BatchNorm is another than the model was built with."""
+        first, norm, _, last = model.net
+        return (
+            ParameterGroup(parameters=tuple(first.parameters()), rate_factor=0.1, optimizer="sgd"),
+            ParameterGroup(parameters=tuple(norm.parameters()), rate_factor=0.0),
+            ParameterGroup(parameters=tuple(last.parameters()), weight_decay=0.5),
+        )
+
+    torch.manual_seed(7)  # as the other runs are
+    model = Regressor()
+    logs = run(tmp_path / "whole", settings, model=model, parameter_groups=groups)
+    rates = {step: metrics["learning_rate"] for step, _, metrics in logs}
+    assert [rates[2], rates[6]] == pytest.approx([1e-3 * 2 / 6, 1e-3])  # the rate of the step that was taken last
+    assert 0 < rates[15] < rates[14] < 2e-4
+    norm: Any = model.net[1]
+    assert torch.equal(norm.weight, torch.ones(16)) and torch.equal(norm.bias, torch.zeros(16))
+    run(tmp_path / "cut", settings, parameter_groups=groups)
+    for step in (15, 12, 8):
+        shutil.rmtree(tmp_path / "cut" / f"step-{step:08d}")
+    run(tmp_path / "cut", settings, parameter_groups=groups)
+    assert weights_hash(tmp_path / "cut") == weights_hash(tmp_path / "whole")
+    run(tmp_path / "alike", replace(settings, sync_batch_norm=False))
+    assert weights_hash(tmp_path / "alike") != weights_hash(tmp_path / "whole")
 
 
 def test_a_finished_run_is_left_alone(tmp_path):
@@ -186,11 +218,30 @@ def test_a_step_without_any_mixture_changes_nothing_but_the_count(tmp_path):
     assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
 
 
+def test_the_silence_in_place_of_a_batch_without_any_mixture_has_labels_where_batches_have(tmp_path):
+    class Labelled(Noise):
+        def batches(self, epoch, first, rank, world_size):
+            for batch in super().batches(epoch, first, rank, world_size):
+                lost = replace(batch.rows(0, 0), dropped=("gone",) * 4, dropped_rows=(0, 1, 2, 3))
+                yield replace(lost, labels=torch.zeros(0, 2, 3, dtype=torch.bool))
+
+    class Seeing(Regressor):
+        def forward(self, batch):
+            assert batch.labels is not None
+            assert torch.equal(batch.labels, nn.functional.one_hot(batch.class_ids, 3).bool())
+            return super().forward(batch)
+
+    run(tmp_path, replace(SETTINGS, max_steps=1, max_dropped_share=1.0), source=Labelled(), model=Seeing())
+
+
 def test_what_was_read_is_logged(tmp_path):
     class Read(Noise):
         def batches(self, epoch, first, rank, world_size):
             for batch in super().batches(epoch, first, rank, world_size):
-                yield replace(batch, reading=Reading(bytes_read=1000, bytes_fetched=10, cache_hits=3, cache_misses=1))
+                yield replace(
+                    batch,
+                    read_statistics=ReadStatistics(bytes_read=1000, bytes_fetched=10, cache_hits=3, cache_misses=1),
+                )
 
     metrics = run(tmp_path, source=Read())[0][2]
     assert metrics["cache_hit_share"] == 0.75
@@ -210,7 +261,7 @@ def validated(folder, settings, every=None, model=None, **changes):
         Noise(),
         settings,
         seed=3,
-        place=HERE,
+        worker=HERE,
         checkpoints=CheckpointStore(str(folder)),
         identity={"manifest": "m"},
         on_log=lambda *record: logs.append(record),
@@ -334,7 +385,7 @@ def test_a_compiled_model_learns_the_same(tmp_path):
             Noise(),
             settings,
             seed=3,
-            place=HERE,
+            worker=HERE,
             checkpoints=CheckpointStore(str(tmp_path / str(compiled))),
             identity={"manifest": "m"},
             on_log=lambda *record: None,

@@ -7,7 +7,7 @@ import pytest
 import ray
 
 from cocktail.cluster.placement import Demand
-from cocktail.train.ray_tune import EarlyStopping, Trial, _first_line, _StopsEarly, _Watch, trials_that_fit
+from cocktail.train.ray_tune import EarlyStopping, TrialState, _first_line, _StopsEarly, _Watch, trials_that_fit
 from cocktail.types import UsageError
 
 
@@ -106,7 +106,7 @@ def test_asha_stops_no_trial_after_its_last_step():
 
 def test_a_trials_status_follows_what_it_reports():
     changes: list[tuple[str, str]] = []
-    trials = [Trial(label=label) for label in ("a", "b", "c")]
+    trials = [TrialState(label=label) for label in ("a", "b", "c")]
     watch = _Watch(trials, lambda trial: changes.append((trial.label, trial.status)), lambda: None)
     a, b, c = (SimpleNamespace(config={"label": label}) for label in ("a", "b", "c"))
     for trial in (a, b, c):

@@ -9,11 +9,13 @@ import pytest
 import torch
 from torch import nn
 
+from cocktail.config.model import ParameterGroup
 from cocktail.config.training import Training
 from cocktail.train.update import NonFiniteLossError, Update
-from cocktail.train.worker import Place
+from cocktail.train.worker import Worker
+from cocktail.types import UsageError
 
-HERE = Place(device=torch.device("cpu"))
+HERE = Worker(device=torch.device("cpu"))
 SGD = Training(optimizer="sgd", learning_rate=0.1, weight_decay=0.0)
 ADAMW = replace(SGD, optimizer="adamw")
 
@@ -116,3 +118,100 @@ def test_optimizer_and_scale_go_on_from_their_state_with_or_without_a_guard_that
     take_step(other, restored, 3)
     torch.testing.assert_close(other.weight, model.weight)
     assert restored.scaler.get_scale() == update.scaler.get_scale()
+
+
+def groups_of(model: nn.Linear) -> tuple[ParameterGroup, ParameterGroup]:
+    """The weight at a tenth of the rate and without decay, the bias as the training says."""
+    slow = ParameterGroup(parameters=(model.weight,), rate_factor=0.1, weight_decay=0.0)
+    return slow, ParameterGroup(parameters=(model.bias,))
+
+
+def test_each_group_moves_at_its_rate_with_its_decay():
+    torch.manual_seed(0)
+    model = nn.Linear(4, 1)
+    update = Update(model, replace(SGD, momentum=0.0, weight_decay=0.5), HERE, groups=groups_of(model))
+    weight, bias = model.weight.detach().clone(), model.bias.detach().clone()
+    update.set_learning_rate(0.2)
+    update.backward((model.weight.sum() + model.bias.sum()) * 3)  # all gradients are 3
+    update.apply(1, {"total": torch.zeros(())}, ())
+    torch.testing.assert_close(model.weight.detach(), weight - 0.2 * 0.1 * 3)
+    torch.testing.assert_close(model.bias.detach(), bias - 0.2 * (3 + 0.5 * bias))
+
+
+def test_a_group_may_have_an_optimizer_of_its_own():
+    """Adam's first step is the learning rate, whatever the gradient; SGD's is in proportion to it."""
+    torch.manual_seed(0)
+    model = nn.Linear(4, 1)
+    by_adam = ParameterGroup(parameters=(model.weight,), optimizer="adam")
+    settings = replace(SGD, momentum=0.0)
+    update = Update(model, settings, HERE, groups=(by_adam, ParameterGroup(parameters=(model.bias,))))
+    weight, bias = model.weight.detach().clone(), model.bias.detach().clone()
+    update.backward((model.weight.sum() + model.bias.sum()) * 3)
+    update.apply(1, {"total": torch.zeros(())}, ())
+    torch.testing.assert_close(model.weight.detach(), weight - 0.1)
+    torch.testing.assert_close(model.bias.detach(), bias - 0.1 * 3)
+    assert all(parameter.grad is None for parameter in model.parameters())
+
+
+def test_several_optimizers_are_each_withheld_an_update_that_is_no_number():
+    models, updates = [], []
+    for _ in range(2):
+        torch.manual_seed(0)
+        model = nn.Linear(4, 1)
+        groups = (ParameterGroup(parameters=(model.weight,), optimizer="adamw"), groups_of(model)[1])
+        models.append(model)
+        updates.append(Update(model, SGD, HERE, groups=groups, steps_later=2))
+    take_step(models[0], updates[0], 1)
+    take_step(models[1], updates[1], 1)
+    take_step(models[1], updates[1], 2, scale=float("nan"))
+    for ours, theirs in zip(models[0].parameters(), models[1].parameters(), strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=0, atol=0)
+
+
+def test_adams_decay_is_a_part_of_the_gradient_and_adamws_is_not():
+    """Without a gradient but the decay's, Adam takes a whole step, and AdamW shrinks the weight by rate times decay."""
+    moved = {}
+    for name in ("adam", "adamw"):
+        model = nn.Linear(1, 1, bias=False)
+        nn.init.constant_(model.weight, 2.0)
+        update = Update(model, replace(SGD, optimizer=name, weight_decay=0.5), HERE)
+        update.backward(model.weight.sum() * 0)
+        update.apply(1, {"total": torch.zeros(())}, ())
+        moved[name] = model.weight.item()
+    assert moved == pytest.approx({"adam": 2 - 0.1, "adamw": 2 - 0.1 * 0.5 * 2})
+
+
+def test_groups_and_optimizers_go_on_from_their_state():
+    def make() -> tuple[nn.Linear, Update]:
+        torch.manual_seed(0)
+        model = nn.Linear(4, 1)
+        slow, rest = groups_of(model)
+        return model, Update(model, SGD, HERE, groups=(replace(slow, optimizer="adam"), rest))
+
+    model, update = make()
+    take_step(model, update, 1)
+    other, restored = make()
+    other.load_state_dict(model.state_dict())
+    restored.load(copy.deepcopy(update.state()))
+    for each, its_update in ((model, update), (other, restored)):
+        its_update.set_learning_rate(0.05)
+        take_step(each, its_update, 2)
+    assert torch.equal(other.weight, model.weight) and torch.equal(other.bias, model.bias)
+
+
+def test_a_parameter_in_no_group_or_in_two_is_refused_by_name():
+    model = nn.Linear(4, 1)
+    slow, _ = groups_of(model)
+    with pytest.raises(ValueError, match="each parameter into one group: bias is in 0"):
+        Update(model, SGD, HERE, groups=(slow,))
+    with pytest.raises(ValueError, match="weight is in 2, bias is in 0"):
+        Update(model, SGD, HERE, groups=(slow, slow))
+    model.bias.requires_grad_(False)
+    Update(model, SGD, HERE, groups=(slow,))
+
+
+def test_float16_with_several_optimizers_is_refused():
+    model = nn.Linear(4, 1)
+    slow, rest = groups_of(model)
+    with pytest.raises(UsageError, match="this model has several: choose bfloat16 or float32"):
+        Update(model, replace(SGD, precision="float16"), HERE, groups=(replace(slow, optimizer="adam"), rest))

@@ -9,7 +9,7 @@ from torch import Tensor
 
 
 def ideal_binary_mask(sources: Tensor, mixture: Tensor) -> Tensor:
-    """Where a source is the dominant component: m_i = [|W_i| > 0.5 |W_mix|] (SGN section III-C).
+    """Mask of where a source is the dominant component: m_i = [|W_i| > 0.5 |W_mix|] (SGN section III-C).
 
     Masks of one mixture are not complementary: where phases cancel, both sources or neither can be set.
     """

@@ -1,4 +1,4 @@
-"""From stored sources to a mixture, and to its references where they are wanted."""
+"""Mixtures of stored sources, and their references where they are wanted."""
 
 from __future__ import annotations
 

@@ -29,7 +29,7 @@ _HOPS = {"paper300": 219, "code238": 238}
 
 @dataclass(frozen=True, kw_only=True)
 class PowerSpectrumConfig:
-    """How sound becomes a picture."""
+    """Settings by which sound becomes a picture."""
 
     hop: Literal["paper300", "code238"] = "paper300"
     """219 samples, which give the paper's 300 frames for 3 s at 22050 Hz, or the code's 238, which give 276."""
@@ -43,7 +43,8 @@ class PowerSpectrumConfig:
 
 
 class LogPowerSpectrum(nn.Module):
-    """ln(S + 1e-7) / 12, float32 [B, 1, F, M], of waveforms [B, T] in full scale 1; S is one-sided, per Hz."""
+    """Scaled log power ln(S + 1e-7) / 12, float32 [B, 1, F, M], of waveforms [B, T] in full scale 1; S is one-sided,
+    per Hz."""
 
     def __init__(self, config: PowerSpectrumConfig) -> None:
         super().__init__()

@@ -16,6 +16,10 @@ from cocktail.types import UsageError
 
 PROJECT = Path(__file__).resolve().parents[3]
 _RAY_ADVICE = "Failed to apply UDF transform"
+_STARVATION_WARNING = "RAY_DATA_STARVATION_WARNING_DELAY_S"
+"""After how long Ray Data warns that a pipeline may hang for want of CPUs. Never: it deals the CPUs that are left to
+the training processes in whole numbers, so where there are fewer than processes, each is told that it gets none; but
+one task of an idle pipeline always runs, and what it needs was required before the start."""
 TRIALS_AT_ONCE = "COCKTAIL_TRIALS_AT_ONCE"
 """Set in the process of a sweep's trial: with how many trials, itself among them, it shares the cluster."""
 SHIPPED = "working_dir_files" in PROJECT.parts
@@ -47,19 +51,28 @@ def _start(show_workers: bool) -> None:
             file=sys.stderr,
         )
     prepare_train()
+
+    def know_the_cluster() -> None:
+        # Train's cleaner asks the state API without an address. That finds the last `ray start` on this machine, and
+        # if it is another cluster, this run's controller looks dead there and its workers lose their resources.
+        os.environ["RAY_ADDRESS"] = ray.get_runtime_context().gcs_address
+
     # A shipped working directory may lie elsewhere on each node; Ray adds it to the path and starts workers in it.
     python_path = "platform" if SHIPPED else os.pathsep.join([str(PROJECT), str(PROJECT / "platform")])
     ray.init(
         # Not Ray's own default, which first looks for the last cluster started here and waits minutes for a dead one.
         address=os.environ.get("RAY_ADDRESS", "local"),
-        runtime_env={"env_vars": {"PYTHONPATH": python_path}},
+        runtime_env={
+            "env_vars": {"PYTHONPATH": python_path, _STARVATION_WARNING: "inf"},
+            "worker_process_setup_hook": know_the_cluster,
+        },
         logging_level=logging.WARNING,
         log_to_driver=show_workers,
     )
 
 
 def prepare_train() -> None:
-    """What Ray Train is to know of in the process that starts it, before it is used."""
+    """Set what Ray Train has to know in the process that starts it, before it is used."""
     # How soon the end of training, or of a worker, is noticed.
     os.environ.setdefault("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", "0.5")
     # Otherwise what a worker prints is shown twice.
@@ -71,10 +84,6 @@ def quiet_ray() -> None:
     """Keep Ray's own progress out of this process's log: what a user follows are our lines."""
     for name in ("ray.data", "ray.train"):
         logging.getLogger(name).setLevel(logging.WARNING)
-    # Ray Data deals the CPUs that are left to the training processes in whole numbers. Where there are fewer than
-    # processes, each gets none and warns that it may hang; but one task of an idle pipeline always runs, and what it
-    # needs was required before the start.
-    logging.getLogger("ray.data._internal.execution.resource_manager").setLevel(logging.ERROR)
 
 
 def _relative(argument: str) -> str:
@@ -88,9 +97,9 @@ def num_nodes() -> int:
 
 
 def trials_at_once() -> int | None:
-    """How many trials of a sweep share the cluster with this process's; None if it is no trial's."""
-    told = os.environ.get(TRIALS_AT_ONCE)
-    return None if told is None else int(told)
+    """Number of trials of a sweep that share the cluster with this process's; None if it is no trial's."""
+    number = os.environ.get(TRIALS_AT_ONCE)
+    return None if number is None else int(number)
 
 
 @contextmanager

@@ -1,4 +1,4 @@
-"""Which node of a cluster takes what: whether a run fits, told with the numbers, before anything starts."""
+"""Placement of processes on the nodes of a cluster: whether a run fits, with the numbers, before it starts."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def cluster_nodes() -> list[Node]:
 
 
 def place(nodes: Sequence[Node], demands: Sequence[Demand]) -> list[list[str]]:
-    """What each node takes, each process where it fits first, as Ray packs them. The nodes are taken as idle.
+    """Processes that each node takes, each process where it fits first, as Ray packs them. The nodes are taken as idle.
 
     Raises UsageError, with the numbers, if there is no place for all of it.
     """
@@ -70,7 +70,7 @@ def place(nodes: Sequence[Node], demands: Sequence[Demand]) -> list[list[str]]:
 
 
 def copies_that_fit(nodes: Sequence[Node], demands: Sequence[Demand]) -> int:
-    """How many times there is a place for all of it at once, on idle nodes."""
+    """Number of times that there is a place for all of it at once, on idle nodes."""
     for copies in itertools.count(1):
         try:
             place(nodes, [*demands] * copies)

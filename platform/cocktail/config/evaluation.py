@@ -1,4 +1,4 @@
-"""What a model is tested on."""
+"""Tests of a model: their mixtures, and what is kept of them."""
 
 from __future__ import annotations
 
@@ -19,20 +19,20 @@ class Evaluation:
     split: str = "test"
     """Split of the data set to test on (FUSS: eval; MUSIC split in two: val)."""
     num_sources: tuple[int, ...] | None = None
-    """Numbers of sources to test on, one table each; None: those of training."""
+    """Numbers of sources to test on, one table each; None takes those of training."""
     arrangement: Literal["remixed", "released", "whole"] | None = None
-    """How test mixtures come about, as mixing.arrangement; None: as those of training."""
+    """Arrangement of test mixtures, as mixing.arrangement; None takes that of training."""
     num_mixtures: int | None = 1000
-    """Test mixtures of each number of sources. Drawn ones are as many; clips are used again, in other pairs, if there
-    are fewer. Of those that can be counted (official pairs, whole released mixtures, single sources, whole clips,
-    annotated pictures) at most as many are taken, and all with None."""
+    """Test mixtures of each number of sources. So many are drawn; clips are used again, in other pairs, if there are
+    fewer. Of those that are given (official pairs, whole released mixtures, single sources, whole clips, annotated
+    pictures) at most so many are taken, and all with None."""
     pairs: Literal["drawn", "official"] = "drawn"
-    """Pairs of sources are drawn, or are those of the data set's own test list (VGGSound-Duet)."""
+    """Origin of pairs of sources: drawn, or official, those of the data set's own test list (VGGSound-Duet)."""
     whole_groups: bool = False
-    """Of released mixtures, test those with as many sources as asked for, whole (FUSS); otherwise draw sources of each
+    """Test the released mixtures that have as many sources as asked for, whole (FUSS); otherwise draw sources of each
     (stems of MUSDB18)."""
     crop: Literal["middle", "random", "annotated"] = "middle"
-    """Where test clips are cut. A middle that is silent is replaced by the loudest second. Annotated cuts single
+    """Place where test clips are cut. A middle that is silent is replaced by the loudest second. Annotated cuts single
     sources and whole clips around each of their pictures that has boxes or a mask, which is then shown."""
     test_list: str | None = None
     """File of a list made by jobs/freeze_test_list.py; the settings above, but num_sources, are then not used."""
@@ -41,22 +41,22 @@ class Evaluation:
     num_examples: int = 3
     """Mixtures of which figures and wavs are stored."""
     num_looks: int = 32
-    """Test mixtures on which training looks now and then how well classes are recognised. Nothing is decided by it."""
+    """Test mixtures on which training looks now and then at how well classes are recognised; it decides nothing."""
     metrics: Annotated[Literal["batched", "reference"], tyro.conf.arg(aliases=["--metrics"])] = "batched"
-    """Who computes SDR, SIR and SAR: our batched BSS Eval, or mir_eval, the field's reference, far slower."""
+    """What computes SDR, SIR and SAR: our batched BSS Eval, or mir_eval, the field's reference, far slower."""
     peak_share: float = 0.5
-    """A map's pixel belongs to the object above this share of the way from its lowest value to its highest. Tables
-    have the rule of the brighter half beside this one."""
+    """Share of the way from a map's lowest value to its highest above which a pixel belongs to the object. Tables have
+    the rule of the brighter half beside this one."""
     fixed_threshold: float | None = None
-    """One value for all maps above which a pixel belongs to the object; None leaves that rule out."""
+    """Value, the same for all maps, above which a pixel belongs to the object; None leaves that rule out."""
     single_threshold: float = 0.5
-    """A map of a single source succeeds from this IoU with the object on."""
+    """IoU with the object from which on the map of a single source succeeds."""
     multi_threshold: float = 0.3
-    """The maps of several sources succeed from this mean IoU on."""
+    """Mean IoU from which on the maps of several sources succeed."""
     data: str | None = None
     """Folder or URI of other shards to test on (VGG-SS); None tests on those that are trained on."""
     seed: int = 1
-    """Draws the pairs of the test list; not the training's seed, so runs with other seeds share the list."""
+    """Seed of the test list's pairs; not the training's, so that runs with other seeds share the list."""
 
     def __post_init__(self) -> None:
         require(self.batch_size >= 1, f"batch_size must be at least 1, not {self.batch_size}")
@@ -85,7 +85,7 @@ class Evaluation:
     def test_mixing(self, mixing: Mixing) -> Mixing:
         """How test mixtures are made where training's are made by `mixing`: of all numbers of sources tested on."""
         if self.arrangement is not None:
-            mixing = dataclasses.replace(mixing, arrangement=self.arrangement)
+            mixing = mixing.arranged(self.arrangement)
         if self.num_sources is None:
             return mixing
         return dataclasses.replace(mixing, num_sources=max(self.num_sources), min_sources=min(self.num_sources))

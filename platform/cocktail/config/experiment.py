@@ -21,12 +21,12 @@ from cocktail.types import require
 
 
 def default_output() -> str:
-    """Folder or URI of what jobs write, unless they are told."""
+    """Folder or URI of what jobs write where no other is given."""
     return os.environ.get("COCKTAIL_OUTPUT", "~/cocktail")
 
 
 def given_tracking_uri() -> str | None:
-    """The MLflow server or database that the environment names."""
+    """MLflow server or database that the environment names."""
     return os.environ.get("MLFLOW_TRACKING_URI")
 
 
@@ -35,22 +35,28 @@ class Experiment(Generic[ModelT]):
     """Everything that decides a run."""
 
     name: str
-    """The MLflow experiment that the run belongs to."""
+    """MLflow experiment that the run belongs to."""
     model: ModelT
     mixing: Mixing = field(default_factory=Mixing)
     training: Training = field(default_factory=Training)
     evaluation: Evaluation = field(default_factory=Evaluation)
     resources: Resources = field(default_factory=Resources)
     seed: int = 0
-    """Decides initial weights, mixtures and stochastic depth."""
+    """Seed of initial weights, mixtures and stochastic depth."""
+    start_from: str | None = None
+    """Checkpoint whose weights training starts from: its folder or URI, or that of a run, whose last or best checkpoint
+    is taken, as that run was to select. None starts from random weights, or from those that the model names."""
+    start_parts: tuple[str, ...] = ()
+    """Parts of the model that are taken from start_from, by the names of their modules (unet, visual_encoder.resnet);
+    the others start as they would without it. Empty takes the whole model."""
     data: str | None = None
-    """Folder or URI of shards; None makes a small corpus of sampled instruments on first use."""
+    """Folder or URI of shards; None is a small corpus of sampled instruments, made on first use, where a job has it."""
     output: str = field(default_factory=default_output)
     """Folder or URI for runs, checkpoints and made data (COCKTAIL_OUTPUT sets the default)."""
     tracking_uri: str | None = field(default_factory=given_tracking_uri)
     """MLflow server or database (MLFLOW_TRACKING_URI sets the default); None is mlflow.db in the output folder."""
     tracking_wait_minutes: float = 10.0
-    """How long a job that has to wait for MLflow does so while it does not answer. Training itself never waits."""
+    """Minutes that a job waits for MLflow where it has to, while it does not answer. Training itself never waits."""
     run_name: str | None = None
     """Name of the run's folder; None derives it from the settings. A run of the same name goes on where it stood,
     a finished one is scored again."""
@@ -76,6 +82,14 @@ class Experiment(Generic[ModelT]):
             f"training.validation_split {held_out} is what the model is tested on",
         )
         self.model.require_mixing(self.mixing)
+        require(
+            not self.start_parts or self.start_from is not None,
+            f"start_parts {', '.join(self.start_parts)} are parts of what? Give a checkpoint with start_from, too",
+        )
+        require(
+            self.start_from is None or self.model.trains,
+            "start_from gives weights to start training from, but this model is not trained: leave it out",
+        )
         require(
             self.tracking_wait_minutes >= 0,
             f"tracking_wait_minutes must not be negative, not {self.tracking_wait_minutes}",

@@ -1,4 +1,4 @@
-"""What decides the weights of a run, and the name that it gets from that."""
+"""Identity of a run: what decides its weights, and the name that it gets from that."""
 
 from __future__ import annotations
 
@@ -18,6 +18,8 @@ _DOES_NOT_DECIDE_WEIGHTS = (
     "tracking_uri",
     "tracking_wait_minutes",
     "run_name",
+    "start_from",  # the hash of what is taken does
+    "start_parts",
     "training.log_every",
     "training.checkpoint_every",
     "training.keep_checkpoints",

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
-from cocktail.types import require
+from cocktail.types import UsageError, require
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -17,12 +17,15 @@ class Mixing:
     min_sources: int | None = None
     """Fewest sources in a mixture: their number is drawn evenly from here to num_sources. None is num_sources."""
     arrangement: Literal["remixed", "released", "whole"] = "remixed"
-    """Remixed mixtures are of any clips, cut anywhere; released ones of what was released together (a mixture of FUSS,
-    a song of MUSDB18), cut at one time for all sources, at the levels that they were released with. Whole ones are
-    clips as they are, with as many sources as they have classes: one sound, and pictures that show all of them (a
-    duet of MUSIC)."""
+    """How mixtures come about. Remixed ones are of any clips, cut anywhere; released ones of what was released together
+    (a mixture of FUSS, a song of MUSDB18), cut at one time for all sources, at the levels that they were released with.
+    Whole ones are clips as they are, with as many sources as they have classes: one sound, and pictures that show all
+    of them (a duet of MUSIC)."""
     distinct_classes: bool = True
-    """The sources of a mixture are of different classes. If not, they may be of any, of several or of none."""
+    """The sources of a mixture share no class. If not, they may be of any, of several or of none."""
+    several_classes: bool = False
+    """Clips of several classes are sources, too, one each (a duet of MUSIC beside a solo), and batches say all classes
+    of each source. If not, sources that share no class are of one class each."""
     balance: Literal["clips", "classes"] = "clips"
     """What takes part equally often: clips, or classes, however many clips each has."""
     sample_rate_hz: int = 11025
@@ -40,14 +43,14 @@ class Mixing:
     window_shards: int = 8
     """Shards that the mixtures of a batch are drawn from together, so that reading stays local."""
     silence_dbfs: float = -60.0
-    """A second below this level counts as silent; every crop holds a whole second above it. In dB full scale."""
+    """Level in dB full scale below which a second counts as silent; every crop holds a whole second above it."""
     pictures_per_source: int = 0
     """Pictures that come with each source: those nearest to the middles of as many equal parts of the crop, in training
     to a random time in each part."""
     picture_side: int = 224
     """Height and width of a picture as the network sees it, in pixels."""
     picture_margin: float = 1.1
-    """In training a picture's short side is picture_side times this, and a square of picture_side is cut anywhere and
+    """Short side of a training picture, in picture_sides: a square of picture_side is cut out of it anywhere, and
     mirrored half of the time. In testing the whole picture is resized."""
 
     def __post_init__(self) -> None:
@@ -81,6 +84,14 @@ class Mixing:
             self.arrangement != "whole" or self.distinct_classes,
             "arrangement whole takes a clip's classes for its sources: leave out no-distinct-classes",
         )
+        require(
+            self.arrangement != "whole" or not self.several_classes,
+            "arrangement whole takes each class of a clip for a source of its own: leave out several-classes",
+        )
+        require(
+            self.balance == "clips" or not self.several_classes,
+            "balance classes counts clips by their only class: leave out several-classes, or leave balance at clips",
+        )
 
     @property
     def fewest_sources(self) -> int:
@@ -91,3 +102,14 @@ class Mixing:
     def clips_per_mixture(self) -> int:
         """Clips in a mixture, at most. A whole clip is one, however many sources it has."""
         return 1 if self.arrangement == "whole" else self.num_sources
+
+    def arranged(self, arrangement: Literal["remixed", "released", "whole"]) -> Mixing:
+        """The same mixing in another arrangement; of whole clips without `several_classes`, as each is a source."""
+        return replace(self, arrangement=arrangement, several_classes=self.several_classes and arrangement != "whole")
+
+    def require_one_class(self, model: str) -> None:
+        """Raise UsageError unless each source has exactly one class, for a model that names sources by it."""
+        if not self.distinct_classes:
+            raise UsageError(f"{model} names sources by their class: leave out --mixing.no-distinct-classes")
+        if self.several_classes:
+            raise UsageError(f"{model} names sources by their only class: leave out --mixing.several-classes")

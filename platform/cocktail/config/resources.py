@@ -1,4 +1,4 @@
-"""Where and how a run runs."""
+"""Resources that a run takes: processes, GPUs, disk."""
 
 from __future__ import annotations
 
@@ -10,28 +10,28 @@ from cocktail.types import require
 
 @dataclass(frozen=True, kw_only=True)
 class Resources:
-    """Where and how it runs. It changes nothing but rounding, batch statistics and, with a GPU, the precision."""
+    """Resources that a run takes. They change nothing but rounding, batch statistics and, with a GPU, the precision."""
 
     num_workers: int = 1
     """Training processes; with GPUs, one GPU each."""
     min_workers: int | None = None
-    """Go on with as few as this when nodes are lost, and with more when they come back; None waits for num_workers."""
+    """Fewest training processes to go on with when nodes are lost, until they come back; None waits for num_workers."""
     compile: bool = False
     """Compile the network (torch.compile): minutes at the start, then faster steps on a GPU."""
     cpus_per_worker: float = 0.5
-    """CPUs that Ray reserves for a training process; the rest feeds it."""
+    """CPUs that Ray reserves for each training process; the rest of the cluster's feed it."""
     gpu: Literal["auto", "yes", "no"] = "auto"
-    """Train on GPUs; auto does if the cluster has one."""
+    """Whether to train and test on GPUs; auto does if the cluster has one."""
     executor: Literal["ray", "inline"] = "ray"
-    """Mixtures are rendered by a Ray Data pipeline (on any node) or in the training process itself."""
+    """Place where mixtures are rendered: a Ray Data pipeline (on any node), or inline, the training process itself."""
     prefetch_batches: int = 2
     """Batches rendered ahead of the step that uses them."""
     cache_gb: float = 50.0
-    """Disk on each node for shards of an object store, in GB."""
+    """Disk space on each node for shards of an object store, in GB."""
     cache_folder: str | None = None
-    """Where that is, on each node; None is COCKTAIL_CACHE, or a folder among the node's temporary files."""
+    """Folder of these shards on each node; None is COCKTAIL_CACHE, or a folder among the node's temporary files."""
     max_failures: int = 3
-    """Times that training goes on from the last checkpoint by itself after a worker has died."""
+    """Times that training goes on by itself from the last checkpoint after a worker has died."""
 
     def __post_init__(self) -> None:
         require(self.num_workers >= 1, f"num_workers must be at least 1, not {self.num_workers}")

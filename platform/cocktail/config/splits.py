@@ -29,9 +29,9 @@ class Split:
 
     @classmethod
     def of(cls, text: str) -> Split:
-        """What `train`, `train[5%:]`, `train[:5%]` or `train[5%:10%]` say. Raises UsageError for anything else."""
-        found = _FORM.fullmatch(text)
-        part = found and cls(found["name"], float(found["first"] or 0) / 100, float(found["last"] or 100) / 100)
+        """The split that `train`, `train[5%:]`, `train[:5%]` or `train[5%:10%]` says. Raises UsageError for others."""
+        matched = _FORM.fullmatch(text)
+        part = matched and cls(matched["name"], float(matched["first"] or 0) / 100, float(matched["last"] or 100) / 100)
         if not part or not 0 <= part.first < part.last <= 1:
             raise UsageError(
                 f"{text!r} is no split: give its name, or a part of its recordings as 'train[5%:]' or 'train[:5%]'"

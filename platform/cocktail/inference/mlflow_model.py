@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -9,35 +10,47 @@ import torch
 from mlflow.models import set_model
 from mlflow.pyfunc.model import PythonModel, PythonModelContext
 
+from cocktail.inference.signature import signature_of
 from cocktail.inference.trained import load_trained
-from cocktail.types import Query, class_ids_of
+from cocktail.tasks.choice import tasks_of
+from cocktail.tasks.task import MIXTURE, PICTURES
+from cocktail.types import Query, UsageError, class_ids_of
 
 
-class SeparatorModel(PythonModel):
-    """A trained separator. It separates on the CPU, or on a GPU if there is one."""
+class TrainedModel(PythonModel):
+    """A trained model. It works on the CPU, or on a GPU if there is one."""
 
     def load_context(self, context: PythonModelContext) -> None:
         """Open the checkpoint that was stored with the model."""
         self.device = "cuda" if torch.cuda.is_available() else "cpu"
         self.trained = load_trained(context.artifacts["checkpoint"])
         self.trained.model.to(self.device)
+        self.tasks = tasks_of(self.trained.model, self.trained.evaluation, self.trained.mixing)
+        self.signature = signature_of(self.trained)
 
-    def predict(self, context: Any, model_input: np.ndarray, params: dict[str, Any] | None = None) -> np.ndarray:
-        """Estimates float32 [B, N, T'] of N named classes out of mixtures float32 [B, T] at the model's rate.
+    # MLflow would take an annotation of `model_input` for a promise to check, and knows none for named tensors.
+    def predict(self, context: Any, model_input, params: dict[str, Any] | None = None) -> Any:
+        """What the model answers for N named classes, the same for all mixtures, that `params["classes"]` names.
 
-        `params["classes"]` names them, the same for all mixtures. Raises UsageError for names that the model does not
-        know, or that come twice.
+        Inputs and outputs are those of the model's signature: an array where there is one, and a dictionary of arrays
+        by name where there are several. Raises UsageError for names that the model does not know, or that come twice,
+        and for inputs of different numbers of mixtures; MLflow refuses other shapes.
         """
-        named = class_ids_of(list((params or {}).get("classes", [])), self.trained.classes)
-        class_ids = torch.tensor([named] * len(model_input))
-        with torch.inference_mode():
-            mixtures = torch.as_tensor(model_input, dtype=torch.float32, device=self.device)
-            return (
-                self.trained.model.separate(mixtures, Query.naming(class_ids.to(self.device)))
-                .estimates.float()
-                .cpu()
-                .numpy()
-            )
+        class_ids = class_ids_of(list((params or {}).get("classes", [])), self.trained.classes)
+        given = model_input if isinstance(model_input, Mapping) else {MIXTURE: model_input}
+        sizes = {name: len(given[name]) for name in self.signature.inputs}
+        if len(set(sizes.values())) > 1:
+            raise UsageError(f"there are {sizes}: give as many of each, one a mixture")
+        mixture = torch.as_tensor(given[MIXTURE], dtype=torch.float32, device=self.device)
+        pictures = None
+        if PICTURES in self.signature.inputs:
+            pictures = torch.as_tensor(given[PICTURES], dtype=torch.uint8, device=self.device)[:, :, None]
+        query = Query.naming(torch.tensor([class_ids] * len(mixture), device=self.device), pictures)
+        answers: dict[str, np.ndarray] = {}
+        with torch.no_grad():
+            for task, name in zip(self.tasks, self.signature.outputs, strict=True):
+                answers[name] = task.answer(self.trained.model, mixture, query).float().cpu().numpy()
+        return answers if len(answers) > 1 else next(iter(answers.values()))
 
 
-set_model(SeparatorModel())
+set_model(TrainedModel())

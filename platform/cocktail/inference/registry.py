@@ -17,13 +17,14 @@ from mlflow.models import ModelSignature
 from mlflow.tracking import MlflowClient
 from mlflow.types import ColSpec, ParamSchema, ParamSpec, Schema, TensorSpec
 
+from cocktail.inference.signature import signature_of
 from cocktail.inference.trained import Trained, load_trained
+from cocktail.tasks.task import TensorForm
 from cocktail.tracking.run import TrackedRun
 from cocktail.train.checkpoint import CheckpointStore, load_checkpoint, read_about, read_identity
-from cocktail.types import Localizer
 
 FOLDER = "model"
-"""Among the run's artifacts."""
+"""Folder among the run's artifacts."""
 WEIGHTS_TAG = "weights_sha256"
 RUN_TAG = "run_name"
 _NEEDED = ("mlflow", "torch", "numpy", "scipy", "pyarrow", "tyro")
@@ -52,38 +53,39 @@ def weights_hash(trained: Trained) -> str:
 def save_model(checkpoint: str, folder: Path) -> None:
     """Write a checkpoint as an MLflow pyfunc model: our code, the weights, no pickle.
 
-    A separator takes mixtures float32 [B, T] in [-1, 1] at `sample_rate_hz` (in the model's metadata), and the names of
-    the classes to separate as the parameter `classes`; it gives estimates float32 [B, N, T'] in the order of the names.
-    A localizer takes `mixture`, the same but a plain sum, and `pictures` uint8 [B, K, H, W, 3] of `picture_side`; it
-    gives maps float32 [B, N, H, K W].
+    It takes what `signature_of` says, and the names of the classes that are meant as the parameter `classes`, and gives
+    answers in the order of the names: an array where the model has one input or output, several by name. Mixtures are
+    float32 [B, T] at `sample_rate_hz` (in the model's metadata).
     """
     trained = load_trained(checkpoint)
     library = Path(__file__).parents[1]
-    localizes = isinstance(trained.model, Localizer)
-    mixture, maps = (-1, -1), (-1, -1, -1, -1)
-    inputs: list[ColSpec | TensorSpec] = [TensorSpec(np.dtype(np.float32), mixture)]
-    if localizes:
-        pictures = TensorSpec(np.dtype(np.uint8), (-1, -1, -1, -1, 3), "pictures")
-        inputs = [TensorSpec(np.dtype(np.float32), mixture, "mixture"), pictures]
-    metadata = {"sample_rate_hz": trained.mixing.sample_rate_hz, "classes": list(trained.classes)}
+    own = signature_of(trained)
     signature = ModelSignature(
-        inputs=Schema(inputs),
-        outputs=Schema([TensorSpec(np.dtype(np.float32), maps if localizes else maps[:3])]),
+        inputs=_schema(own.inputs),
+        outputs=_schema(own.outputs),
         params=ParamSchema([ParamSpec("classes", "string", default=[], shape=(-1,))]),
     )
-    needed = (*_NEEDED, "torchvision") if localizes else _NEEDED
+    needed = (*_NEEDED, *own.packages)
     with tempfile.TemporaryDirectory() as temporary, warnings.catch_warnings():
         # The signature is ours: an example would only be there to guess it from.
         warnings.filterwarnings("ignore", message=".*An input example was not provided")
         mlflow.pyfunc.save_model(
             folder,
-            python_model=str(library / ("inference/mlflow_localizer.py" if localizes else "inference/mlflow_model.py")),
+            python_model=str(library / "inference/mlflow_model.py"),
             artifacts={"checkpoint": slim_checkpoint(checkpoint, temporary)},
             code_paths=[str(library)],
             signature=signature,
             pip_requirements=[f"{name}=={importlib.metadata.version(name)}" for name in needed],
-            metadata=metadata | ({"picture_side": trained.mixing.picture_side} if localizes else {}),
+            metadata=dict(own.metadata),
         )
+
+
+def _schema(forms: Mapping[str, TensorForm]) -> Schema:
+    """Tensors for MLflow, by name where there are several."""
+    specs: list[ColSpec | TensorSpec] = [
+        TensorSpec(np.dtype(form.dtype), form.shape, name if len(forms) > 1 else None) for name, form in forms.items()
+    ]
+    return Schema(specs)
 
 
 def register(tracked: TrackedRun, checkpoint: str, tags: Mapping[str, Any]) -> str:
@@ -103,20 +105,19 @@ def register(tracked: TrackedRun, checkpoint: str, tags: Mapping[str, Any]) -> s
 
         def create(client: MlflowClient) -> str:
             # Asked again after an outage, it may have been carried out before.
-            found = _find_version(client, trained.name, tracked.run_id, weights)
-            return found or _create_version(client, trained.name, source, tracked.run_id, weights)
+            known = _find_version(client, trained.name, tracked.run_id, weights)
+            return known or _create_version(client, trained.name, source, tracked.run_id, weights)
 
         version = tracked.ask(create)
-    told = {RUN_TAG: tracked.name, **tags}
-    for name, value in told.items():
+    for name, value in {RUN_TAG: tracked.name, **tags}.items():
         tracked.ask(lambda client, n=name, v=value: client.set_model_version_tag(trained.name, version, n, str(v)))
     return f"models:/{trained.name}/{version}"
 
 
 def _find_version(client: MlflowClient, name: str, run_id: str, weights: str) -> str | None:
-    for found in client.search_model_versions(f"name = '{name}' and run_id = '{run_id}'"):
-        if found.tags.get(WEIGHTS_TAG) == weights:
-            return str(found.version)
+    for version in client.search_model_versions(f"name = '{name}' and run_id = '{run_id}'"):
+        if version.tags.get(WEIGHTS_TAG) == weights:
+            return str(version.version)
     return None
 
 

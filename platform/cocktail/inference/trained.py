@@ -22,13 +22,13 @@ class Trained:
     """A trained model with what one needs to know to use it."""
 
     name: str
-    """Of its experiment."""
+    """Its experiment's name."""
     config: Any
     """The `ModelConfig` that the model was built from."""
     settings: dict[str, Any]
     """The whole experiment's, by dotted path."""
     model: Any
-    """The `Separator` or `Localizer`, on the CPU, ready to be used."""
+    """The `Separator`, the `Localizer`, or what is both, on the CPU, ready to be used."""
     mixing: Mixing
     """What it was trained on."""
     evaluation: Evaluation
@@ -61,28 +61,28 @@ def load_trained(checkpoint: str) -> Trained:
 
     Raises UsageError if there is no checkpoint, if it is damaged, or if this version does not have its kind of model.
     """
-    told = read_about(checkpoint)
-    settings, (module, _, kind) = told["settings"], str(told.get("model")).partition(":")
+    meta = read_about(checkpoint)
+    settings, (module, _, kind) = meta["settings"], str(meta.get("model")).partition(":")
     if not module.startswith(MODELS):
-        raise UsageError(f"{checkpoint} is of a model {told.get('model')!r}, and models lie in {MODELS}*")
+        raise UsageError(f"{checkpoint} is of a model {meta.get('model')!r}, and models lie in {MODELS}*")
     try:
         config_type = getattr(importlib.import_module(module), kind)
     except (ModuleNotFoundError, AttributeError) as error:
         if isinstance(error, ModuleNotFoundError) and error.name != module:
             raise  # the model is there, what it needs is not
-        raise UsageError(f"{checkpoint} is of a model that this version does not have: {told['model']}") from error
-    classes = tuple(told["classes"])
+        raise UsageError(f"{checkpoint} is of a model that this version does not have: {meta['model']}") from error
+    classes = tuple(meta["classes"])
     config = part_of(config_type, settings, "model.")
     model = config.build(len(classes))
     model.load_state_dict(load_checkpoint(checkpoint).state["model"])
     return Trained(
-        name=told["name"],
+        name=meta["name"],
         config=config,
         settings=settings,
         model=model.eval(),
         mixing=part_of(Mixing, settings, "mixing."),
         evaluation=part_of(Evaluation, settings, "evaluation."),
         classes=classes,
-        data=told["data"],
-        untaught=tuple(told["untaught"]),
+        data=meta["data"],
+        untaught=tuple(meta["untaught"]),
     )

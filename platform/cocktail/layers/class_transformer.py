@@ -26,7 +26,7 @@ class ClassTransformerConfig:
     depth: int
     """Transformer layers."""
     attention: Literal["block", "literal"] = "block"
-    """Transformer layers as blocks with heads, MLP and residuals, or as the papers print them, without weights."""
+    """Kind of transformer layer: a block with heads, MLP and residuals, or as the papers print it, without weights."""
     num_heads: int = 8
     """Attention heads a block."""
     mlp_ratio: float = 4.0

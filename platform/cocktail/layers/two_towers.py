@@ -7,7 +7,6 @@ T samples, P locations of a view, Q vectors of a sound, D width, H and W height 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import ClassVar, Literal
 
@@ -17,6 +16,7 @@ from torch import Tensor, nn
 from cocktail.audio.mixing import superpose
 from cocktail.audio.power_spectrum import LogPowerSpectrum, PowerSpectrumConfig
 from cocktail.config.mixing import Mixing
+from cocktail.config.model import ModelConfig, Start
 from cocktail.layers.encoders import AudioEncoder, VisualEncoder
 from cocktail.layers.object_prior import ObjectPrior
 from cocktail.layers.views import View, require_pictures, to_pictures, view_names, view_of, views_of
@@ -26,7 +26,7 @@ WITH_OBJECT_PRIOR = "with object prior"
 
 
 @dataclass(frozen=True, kw_only=True)
-class TowersConfig:
+class TowersConfig(ModelConfig):
     """The settings of two towers, which the configuration of each localizer inherits."""
 
     fewest_mixtures: ClassVar[int] = 2
@@ -68,6 +68,16 @@ class TowersConfig:
         """Raise UsageError for mixtures without pictures, or of another rate."""
         require_pictures(mixing, self.spectrum, self.visual_stages if self.ogl_alpha is None else 4)
 
+    def start(self) -> Start:
+        """ImageNet's weights, of the visual encoder and of the object prior, which needs them."""
+        prior = self.ogl_alpha is not None
+        return Start(
+            setting="initial_weights",
+            chosen=self.initial_weights,
+            modules=("visual_encoder.resnet", "object_prior.resnet") if prior else ("visual_encoder.resnet",),
+            needed_for="ogl_alpha" if prior else None,
+        )
+
 
 class TwoTowers(nn.Module):
     """Sounds and locations as unit vectors of one space; the base of localizers."""
@@ -89,12 +99,6 @@ class TwoTowers(nn.Module):
         if self.ogl_alpha is not None:
             self.object_prior = ObjectPrior()
         self.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
-
-    def load_initial(self, state: Mapping[str, Tensor]) -> None:
-        """Start the visual encoder from torchvision's weights of a ResNet-18; an object prior keeps them."""
-        self.visual_encoder.resnet.load_torchvision(state)
-        if self.object_prior is not None:
-            self.object_prior.resnet.load_torchvision(state)
 
     def sounds(self, mixture: Tensor) -> Tensor:
         """Unit vectors f^a [B, Q, D] of mixtures [B, T]."""
@@ -153,7 +157,8 @@ class SingleMapLocalizer(TwoTowers):
         def reading(view: View) -> Localization:
             locations = self.locations(pictures, view)
             similarity = self.similarity(sounds, locations[:, view_of(unnamed, locations)])
-            return Localization(maps=self.maps(similarity, pictures), class_ids=unnamed)
+            count = 1 if locations.shape[1] == 1 else similarity.shape[1]  # of one view, one map serves for all
+            return Localization(maps=self.maps(similarity[:, :count], pictures), class_ids=unnamed[:, :count])
 
         view, *others = view_names(pictures, self.view)
         own = reading(view)

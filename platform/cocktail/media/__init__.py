@@ -1,1 +1,1 @@
-"""Sound and pictures as they are found in files."""
+"""Sound and pictures as they are in files."""

@@ -1,4 +1,4 @@
-"""Why a clip is set aside: one of a fixed set of reasons to count by, and what exactly was found."""
+"""Reasons why a clip is set aside: a fixed set of them to count by, and what exactly is wrong."""
 
 from __future__ import annotations
 

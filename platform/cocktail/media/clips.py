@@ -38,11 +38,13 @@ _MISSING_SECONDS = 0.5
 _CHUNKS_TO_FOLD = 512
 
 _STREAMED_RIFF_BYTES = 0x7FFF0000
-"""From here on a RIFF header's length means that its writer did not know it."""
+"""Length in a RIFF header from which on it means that its writer did not know it."""
 
 # Playlists and scripts (hls, dash, concat ...) are left out: they make FFmpeg open other files and URLs.
 _CONTAINERS = "mov,mp4,m4a,3gp,matroska,webm,avi,flv,asf,mpegts,mpeg,wav,w64,aiff,au,flac,ogg,mp3,aac"
 _MAGIC = (b"RIFF", b"\x1aE\xdf\xa3", b"OggS", b"fLaC", b"ID3", b"FLV", b"FORM", b"\x30\x26\xb2\x75")
+ANY_TITLE: dict[str, Any] = {"metadata_errors": "replace"} if int(av.__version__.split(".")[0]) < 19 else {}
+"""For `av.open`: a title may be no UTF-8. From PyAV 19 on it always may, and there is no such argument."""
 _MP4_BOXES = (b"ftyp", b"moov", b"mdat", b"free", b"skip", b"wide")
 
 
@@ -51,14 +53,14 @@ class Clip:
     """A decoded clip."""
 
     audio: np.ndarray
-    """int16 [T], the mean of the channels, full scale 32768."""
+    """Mean of the channels, int16 [T], full scale 32768."""
     pictures: tuple[bytes, ...]
     """JPEG files, in time order."""
     picture_seconds: tuple[float, ...]
-    """When each picture is shown, counted from the first sample of the sound."""
+    """Time at which each picture is shown, counted from the first sample of the sound."""
     duration_seconds: float
     source_sha256: str
-    """Of the whole media file."""
+    """SHA-256 of the whole media file."""
     mask: bytes | None = None
     """A PNG of the first picture, 255 where the sounding object is, else 0."""
 
@@ -102,11 +104,11 @@ def decode_clip(
             file.seek(0)
             digest = hashlib.file_digest(file, "sha256").hexdigest()
     except FFmpegError as error:  # some are an OSError, too, and come of the file's content
-        raise BadClip("decode error", _describe(error)) from error
+        raise BadClip("decode error", _in_words(error)) from error
     except FileNotFoundError as error:
         raise BadClip("missing file", f"no file {path.name}") from error
     except OSError as error:
-        raise UsageError(f"cannot read {path}: {_describe(error)}. Mend that, then run again") from error
+        raise UsageError(f"cannot read {path}: {_in_words(error)}. Mend that, then run again") from error
     return Clip(
         audio=samples,
         pictures=pictures,
@@ -124,10 +126,10 @@ def _open(file: IO[bytes], head: bytes) -> InputContainer:
     options = {"protocol_whitelist": "file", "format_whitelist": _CONTAINERS}
     file.seek(0)
     try:
-        return av.open(file, "r", options=options, metadata_errors="replace")
+        return av.open(file, "r", options=options, **ANY_TITLE)
     except FFmpegError as error:
         if head[4:8] in _MP4_BOXES or head.startswith(_MAGIC):
-            raise BadClip("truncated", f"the file starts as media but {_describe(error)}") from error
+            raise BadClip("truncated", f"the file starts as media but {_in_words(error)}") from error
         raise BadClip("not media", f"the file starts with {head!r}") from error
 
 
@@ -168,9 +170,9 @@ class _Sound:
     """A sound track as it comes out of the decoder, and the video packets met on the way."""
 
     chunks: list[np.ndarray] = field(default_factory=list)
-    """Not yet folded, channels apart."""
+    """Samples not yet folded, channels apart."""
     folded: list[np.ndarray] = field(default_factory=list)
-    """float32 [T] in [-1, 1], the mean of the channels."""
+    """Mean of the channels, float32 [T] in [-1, 1]."""
     layout: tuple[str, int, int] | None = None
     """Sample format, number of channels, sampling rate: the same in every chunk."""
     num_samples: int = 0
@@ -200,12 +202,12 @@ class _Sound:
         self.end_seconds = start + frame.samples / frame.sample_rate
 
     def mono(self) -> np.ndarray:
-        """float32 [T] in [-1, 1]."""
+        """Mean of the channels, float32 [T] in [-1, 1]."""
         self._fold()
         return np.concatenate(self.folded)
 
     def _fold(self) -> None:
-        """All channels of a long file at once would take a lot of memory."""
+        """Fold what has come: all channels of a long file at once would take a lot of memory."""
         if not self.chunks:
             return
         assert self.layout is not None
@@ -252,7 +254,7 @@ def _decode_sound(
     if declared_seconds is not None and declared_seconds - reached_seconds > _MISSING_SECONDS:
         raise BadClip("truncated", f"{reached_seconds:.2f} s of {declared_seconds:.2f} s are there")
     if failure is not None:
-        raise BadClip("decode error", _describe(failure))
+        raise BadClip("decode error", _in_words(failure))
     gap_seconds = sound.end_seconds - sound.start_seconds - sound.duration_seconds
     if gap_seconds > _MISSING_SECONDS:
         raise BadClip("decode error", f"{gap_seconds:.2f} s of sound are missing on the way")
@@ -267,7 +269,7 @@ def _append_all(sound: _Sound, packet: Packet[Any], max_seconds: float) -> None:
 
 
 def _to_stored(sound: _Sound, sample_rate_hz: int, min_seconds: float, keep_silent: bool) -> np.ndarray:
-    """int16 [T] at the stored rate, rounded to the nearest step and clipped."""
+    """Samples int16 [T] at the stored rate, rounded to the nearest step and clipped."""
     if sound.layout is None or sound.duration_seconds < min_seconds:
         raise BadClip("too short", f"{sound.duration_seconds:.2f} s of sound, at least {min_seconds:g} s needed")
     mono = sound.mono()
@@ -294,30 +296,30 @@ def _frames_at(
     """
     assert video.time_base is not None
     tick = float(video.time_base)
-    shown = sorted(pts for pts, _, is_shown in packets if is_shown)
-    if not shown:
+    times = sorted(pts for pts, _, is_shown in packets if is_shown)
+    if not times:
         raise BadClip("decode error", "no picture has a time")
-    wanted = [min(shown, key=lambda pts: abs(pts * tick - seconds)) for seconds in targets_seconds]
+    wanted = [min(times, key=lambda pts: abs(pts * tick - seconds)) for seconds in targets_seconds]
     keyframes = [pts for pts, is_key, _ in packets if is_key and pts <= wanted[0]]
-    container.seek(max(keyframes, default=shown[0]), stream=video)
-    found: list[VideoFrame] = []
+    container.seek(max(keyframes, default=times[0]), stream=video)
+    frames: list[VideoFrame] = []
     previous, previous_pts = None, 0
     for packet in container.demux(video):
         video.codec_context.skip_frame = "DEFAULT" if packet.pts in wanted else "NONREF"
         for frame in packet.decode():
             if frame.pts is None:
                 continue
-            while len(found) < len(wanted) and frame.pts >= wanted[len(found)]:
-                target, nearest = wanted[len(found)], frame
+            while len(frames) < len(wanted) and frame.pts >= wanted[len(frames)]:
+                target, nearest = wanted[len(frames)], frame
                 if previous is not None and target - previous_pts < frame.pts - target:
                     nearest = previous
-                found.append(nearest)
+                frames.append(nearest)
             previous, previous_pts = frame, frame.pts
-        if len(found) == len(wanted):
-            return found
+        if len(frames) == len(wanted):
+            return frames
     if previous is None:
         raise BadClip("decode error", "no picture could be decoded")
-    return found + [previous] * (len(wanted) - len(found))
+    return frames + [previous] * (len(wanted) - len(frames))
 
 
 def _turned(frame: VideoFrame) -> Image.Image:
@@ -327,6 +329,6 @@ def _turned(frame: VideoFrame) -> Image.Image:
     return image.rotate(frame.rotation, expand=True) if frame.rotation else image
 
 
-def _describe(error: Exception) -> str:
-    """What FFmpeg or the system said, without the path: details must not depend on where the data lie."""
+def _in_words(error: Exception) -> str:
+    """Message of FFmpeg or the system, without the path: details must not depend on where the data lie."""
     return getattr(error, "strerror", None) or type(error).__name__

@@ -1,4 +1,4 @@
-"""Where in a picture the sounding object is, pixel by pixel, from files: PNG, NumPy's own, pickled arrays.
+"""Masks of the sounding object in a picture, pixel by pixel, from files: PNG, NumPy's own, pickled arrays.
 
 A pickle is a program, and its authors are strangers. The one read here may name nothing but what NumPy itself
 names when it pickles an array, and even those names stand for plain records of their arguments: neither code
@@ -26,7 +26,7 @@ from cocktail.storage import read_bytes
 
 _CHANNEL_MODES = ("1", "L", "I", "I;16", "F")
 _MAX_OPERATIONS = 256
-"""Of a pickle. An array takes about forty; many more could repeat a small text until memory is full."""
+"""Most operations of a pickle. An array takes about forty; many more could repeat a small text until memory is full."""
 
 # What broken or hostile bytes lead their readers to raise.
 _PICTURE_ERRORS = (UnidentifiedImageError, Image.DecompressionBombError, OSError, SyntaxError, ValueError)
@@ -48,7 +48,7 @@ _PICKLE_ERRORS = (
 
 
 def read_mask(location: str) -> np.ndarray:
-    """bool [H, W], true where the file is not 0, from a .png, a .npy or, with any other ending, a pickled array.
+    """A mask bool [H, W], true where the file is not 0, from a .png, a .npy or, with any other ending, a pickled array.
 
     Arrays are [H, W], [H, W, 1] or [1, H, W] of numbers. Of colours with an alpha channel that channel does not
     count. Raises BadClip for a file that is not there or is anything else.
@@ -81,7 +81,7 @@ def _require_size(shape: tuple[Any, ...]) -> None:
 
 
 def _size(shape: tuple[Any, ...]) -> str:
-    """As told to users: the same every time, also if a file says that a side is no number."""
+    """Size in words for users: the same every time, also if a file says that a side is no number."""
     return "x".join(str(side) if type(side) is int else "?" for side in shape)[:80] or "no size"
 
 
@@ -139,12 +139,12 @@ def _read_pickle(data: bytes) -> np.ndarray:
     except _PICKLE_ERRORS as error:
         if isinstance(error, BadClip):
             raise
-        told = str(error) if isinstance(error, pickle.UnpicklingError) else type(error).__name__
-        raise _bad(f"no pickled array: {told}") from error
+        reason = str(error) if isinstance(error, pickle.UnpicklingError) else type(error).__name__
+        raise _bad(f"no pickled array: {reason}") from error
 
 
 class _PickledArray:
-    """What a pickle says of an array. It is checked only once all of it was read."""
+    """An array as a pickle describes it. It is checked only once all of it was read."""
 
     def __init__(self, *_: object) -> None:
         self.state: tuple[Any, ...] = ()
@@ -171,7 +171,7 @@ class _PickledBuffer(_PickledArray):
 
 
 class _PickledDtype:
-    """What a pickle says of the type of an array's values."""
+    """Type of an array's values as a pickle describes it."""
 
     def __init__(self, code: object, *_: object) -> None:
         self.code = code
@@ -203,7 +203,7 @@ class _ArrayUnpickler(pickle._Unpickler):
     """The unpickler that is written in Python: of the one in C, damaged files can corrupt the memory."""
 
     def find_class(self, module: str, name: str) -> Any:
-        """What stands for a name. Nothing is imported."""
+        """Object that stands for a name. Nothing is imported."""
         if (module, name) not in _NAMES:
             raise pickle.UnpicklingError(f"it names {ascii(module)[1:-1]}.{ascii(name)[1:-1]}"[:80])
         return _NAMES[module, name]

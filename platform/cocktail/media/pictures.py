@@ -54,7 +54,7 @@ def read_picture(location: str, short_side: int) -> bytes:
     except (UnidentifiedImageError, Image.DecompressionBombError, OSError, SyntaxError, ValueError) as error:
         if isinstance(error, BadClip):
             raise
-        raise BadClip("bad picture", f"{name}: {_describe(error)}") from error
+        raise BadClip("bad picture", f"{name}: {_in_words(error)}") from error
 
 
 def _turned(image: Image.Image, turn: int) -> Image.Image:
@@ -76,12 +76,12 @@ def to_jpeg(image: Image.Image, short_side: int) -> bytes:
 
 
 def encode_mask(mask: np.ndarray) -> bytes:
-    """bool [H, W] as a PNG, 255 where it is true."""
+    """A mask bool [H, W] as a PNG, 255 where it is true."""
     buffer = io.BytesIO()
     Image.fromarray(np.where(mask, 255, 0).astype(np.uint8)).save(buffer, "PNG")
     return buffer.getvalue()
 
 
-def _describe(error: Exception) -> str:
-    """Without addresses of objects: details must be the same every time."""
+def _in_words(error: Exception) -> str:
+    """Message of an error without addresses of objects: details must be the same every time."""
     return "no known picture format" if isinstance(error, UnidentifiedImageError) else str(error)

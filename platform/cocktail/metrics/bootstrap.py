@@ -1,4 +1,4 @@
-"""How sure a difference between two systems is: percentile bootstrap over mixtures (Efron and Tibshirani, 1993).
+"""Certainty of a difference between two systems: percentile bootstrap over mixtures (Efron and Tibshirani, 1993).
 
 Shape letters: S seeds, M mixtures.
 """
@@ -20,7 +20,7 @@ class Interval(NamedTuple):
     low: float
     high: float
     share_above_zero: float
-    """Of the resamples, those whose mean is above zero."""
+    """Share of the resamples whose mean is above zero."""
 
 
 def paired_bootstrap(

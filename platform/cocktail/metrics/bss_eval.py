@@ -44,14 +44,15 @@ class BssScores(NamedTuple):
 
 
 class _Correlations(NamedTuple):
-    """Of signals scaled to a peak of 1: no score depends on scale, and squares of faint samples lose digits."""
+    """Correlations of signals scaled to a peak of 1: no score depends on scale, and squares of faint samples lose
+    digits."""
 
     auto: Tensor
-    """[B, N, N, 2 L - 1]: entry (i, j, L - 1 + l) is the sum over t of s_i(t) s_j(t + l)."""
+    """Correlations of references [B, N, N, 2 L - 1]: entry (i, j, L - 1 + l) is the sum over t of s_i(t) s_j(t + l)."""
     cross: Tensor
-    """[B, K, N, L]: entry (k, i, l) is the sum over t of s_i(t) x_k(t + l)."""
+    """Correlations with estimates [B, K, N, L]: entry (k, i, l) is the sum over t of s_i(t) x_k(t + l)."""
     energy: Tensor
-    """[B, K]: |x_k|^2."""
+    """Energy of the estimates [B, K]: |x_k|^2."""
 
 
 @contextmanager
@@ -156,7 +157,8 @@ def _peaks(signals: Tensor, name: str) -> Tensor:
 
 
 def _lagged_products(signals: Tensor, N: int, taps: int) -> Tensor:
-    """[N, S, L]: entry (i, j, l) is the sum over t of x_i(t) x_j(t + l), for signals x [S, T] and i among the first N.
+    """Lagged products [N, S, L]: entry (i, j, l) is the sum over t of x_i(t) x_j(t + l), for signals x [S, T] and i
+    among the first N.
 
     By blocks of samples against the L - 1 samples longer windows from their begin on, whose transforms' products are
     summed before they are inverted.
@@ -178,7 +180,8 @@ def _energies_alone(auto: Tensor, cross: Tensor, energy: Tensor) -> Tensor:
 
 
 def _projected_energies(auto: Tensor, cross: Tensor, energy: Tensor) -> Tensor:
-    """d' G^-1 d [P, K] for G of auto [P, N, N, 2 L - 1] and d of cross [P, K, N, L]; energy [P, K] is the signals'."""
+    """Energies d' G^-1 d [P, K] for G of auto [P, N, N, 2 L - 1] and d of cross [P, K, N, L]; energy [P, K] is the
+    signals'."""
     if auto.is_cuda:  # a small step for each of hundreds of blocks is what a GPU is slow at
         return _dense_energies(auto, cross)
     projected = []
@@ -193,7 +196,7 @@ def _projected_energies(auto: Tensor, cross: Tensor, energy: Tensor) -> Tensor:
 
 
 def _schur_energies(auto: Tensor, cross: Tensor, energy: Tensor) -> tuple[Tensor, Tensor]:
-    """d' G^-1 d [P, K], and for which problems [P] it is as exact as the correlations are."""
+    """Energies d' G^-1 d [P, K], and for which problems [P] it is as exact as the correlations are."""
     right = cross.transpose(2, 3).flatten(2)  # [P, K, L N]
     factor, factored = _schur_factor(_first_rows(auto))
     filters = _solve_upper(factor, _solve_lower(factor, right))
@@ -216,7 +219,7 @@ def _first_rows(auto: Tensor) -> Tensor:
 
 
 def _schur_factor(first_rows: Tensor) -> tuple[list[Tensor], Tensor]:
-    """(blocks of rows of upper triangular U with U' U = G, for which problems [P] there is such U).
+    """Blocks of rows of upper triangular U with U' U = G, and for which problems [P] there is such U.
 
     Of the first M rows [P, M, L N] of block Toeplitz matrices G. Block k is [P, M, L N - k M]: what is left of the
     diagonal is zero and not kept. With Z, which shifts down by a block, G - Z G Z' = A' A - C' C for A and C of M rows
@@ -273,7 +276,8 @@ def _times_gram(auto: Tensor, filters: Tensor) -> Tensor:
 
 
 def _dense_energies(auto: Tensor, cross: Tensor) -> Tensor:
-    """d' G^-1 d [P, K] by a Cholesky factor of G, and d' G^+ d where it has none: of linearly dependent references."""
+    """Energies d' G^-1 d [P, K] by a Cholesky factor of G, and d' G^+ d where it has none: of linearly dependent
+    references."""
     gram, right = _gram(auto), cross.flatten(2).mT
     factor, info = torch.linalg.cholesky_ex(gram)
     energies = torch.linalg.solve_triangular(factor, right, upper=False).square().sum(dim=1)

@@ -12,7 +12,7 @@ from torch import Tensor
 
 
 class PrecisionRecallF1(NamedTuple):
-    """Each in [0, 1]."""
+    """Precision, recall and F1, each in [0, 1]."""
 
     precision: float
     recall: float

@@ -31,17 +31,17 @@ class FussScores:
     """B mixtures' scores by the FUSS rule; those of a reference mean something where `active_pair` is true."""
 
     si_sdr: Tensor
-    """float64 [B, N], in dB, in [-80, 80]; higher is better."""
+    """SI-SDR, float64 [B, N], in dB, in [-80, 80]; higher is better."""
     si_sdri: Tensor
-    """float64 [B, N], in dB: `si_sdr` less the mixture's; higher is better."""
+    """Improvement, float64 [B, N], in dB: `si_sdr` less the mixture's; higher is better."""
     estimate: Tensor
-    """int64 [B, N]: the index of the estimate matched with each reference, -1 if it got none of the K."""
+    """Index, int64 [B, N], of the estimate matched with each reference, -1 if it got none of the K."""
     active_pair: Tensor
-    """bool [B, N]: reference and matched estimate are both active."""
+    """Whether reference and matched estimate are both active, bool [B, N]."""
     num_active_references: Tensor
-    """int64 [B]."""
+    """Number of active references, int64 [B]."""
     num_active_estimates: Tensor
-    """int64 [B]: of all K, matched with an active reference or not."""
+    """Number of active estimates, int64 [B], of all K, matched with an active reference or not."""
 
 
 def fuss_scores(references: Tensor, estimates: Tensor, mixture: Tensor) -> FussScores:

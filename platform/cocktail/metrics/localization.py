@@ -1,4 +1,4 @@
-"""How well maps say where a sound comes from: AP, IoU by three binary rules, success, AUC, CAP, PIAP and CIoU.
+"""Scores of maps that say where a sound comes from: AP, IoU by three binary rules, success, AUC, CAP, PIAP and CIoU.
 
 A map has a real value for each pixel, higher is likelier; the truth is where the object is. AP needs the map's order of
 pixels only; IoU needs a binary map, and which rule made it decides more than the map does: name the rule wherever an
@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 
 CiouRule = Literal["image", "slot"]
-"""What counts as an item: an image, by the mean of its sources' IoUs (DSOL), or each source by itself (AVGN's code)."""
+"""Item that is counted: an image, by the mean of its sources' IoUs (DSOL), or each source by itself (AVGN's code)."""
 NUM_STEPS = 20
 """Steps of the thresholds from 0 to 1 that AUC takes."""
 
@@ -41,8 +41,8 @@ def average_precision(maps: Tensor, truths: Tensor) -> Tensor:
     is_last = torch.ones_like(values, dtype=torch.bool)
     is_last[..., :-1] = values[..., :-1] != values[..., 1:]
     last = places.where(is_last, len(places)).flip(-1).cummin(dim=-1).values.flip(-1)
-    found = hits.cumsum(dim=-1).gather(-1, last.expand(*shape, -1))
-    return (hits * (found / (last + 1.0).double())).sum(dim=-1) / hits.sum(dim=-1)
+    hits_so_far = hits.cumsum(dim=-1).gather(-1, last.expand(*shape, -1))
+    return (hits * (hits_so_far / (last + 1.0).double())).sum(dim=-1) / hits.sum(dim=-1)
 
 
 def pairwise_average_precision(maps: Tensor, truths: Tensor) -> Tensor:
@@ -104,7 +104,7 @@ def auc(ious: Tensor) -> float:
 
 
 def areas(ious: Tensor) -> Tensor:
-    """float64 [M]: what each IoU [M] adds to `auc`, which is their mean."""
+    """Contribution of each IoU [M] to `auc`, float64 [M]: `auc` is the mean of them."""
     thresholds = torch.arange(NUM_STEPS + 1, dtype=torch.float64, device=ious.device) / NUM_STEPS
     return torch.trapezoid((ious[:, None] >= thresholds.to(ious.dtype)).double(), dx=1 / NUM_STEPS)
 
@@ -118,9 +118,9 @@ class BestOrder(NamedTuple):
     """Maps in the order that suits the sources best."""
 
     piap: Tensor
-    """[...]."""
+    """PIAP [...]."""
     order: Tensor
-    """int64 [..., N]: entry n is the map of source n."""
+    """Order of the maps, int64 [..., N]: entry n is the map of source n."""
 
 
 def piap(pairs: Tensor) -> BestOrder:
@@ -145,12 +145,13 @@ def ciou(ious: Tensor, rule: CiouRule = "image") -> Tensor:
 
 
 def constant_map(height: int, width: int) -> Tensor:
-    """float32 [H, W] of zeros: its AP is the object's share, and `peak` and `half` take all of it."""
+    """A map float32 [H, W] of zeros: its AP is the object's share, and `peak` and `half` take all of it."""
     return torch.zeros(height, width)
 
 
 def centred_box(height: int, width: int) -> Tensor:
-    """float32 [H, W]: one in a box of the picture's proportions around its middle, of half its area, zero around it.
+    """A map float32 [H, W]: one in a box of the picture's proportions around its middle, of half its area, zero around
+    it.
 
     Sides are rounded up: of less than half, `half` would take everything.
     """
@@ -162,7 +163,7 @@ def centred_box(height: int, width: int) -> Tensor:
 
 
 def ideal_maps(truths: Tensor) -> Tensor:
-    """float32 [..., H, W]: maps that rank all pixels of the truth above all others, the ceiling of `peak` and `half`.
+    """Maps float32 [..., H, W] that rank all pixels of the truth above all others, the ceiling of `peak` and `half`.
 
     Within the object, and outside, pixels are ranked by place: equal ones, `half` would take all. Where all is object
     the map is constant.

@@ -1,4 +1,4 @@
-"""What is scored beside BSS Eval, and what is done with scores: SI-SDR, plain SNR, silence, matching, clipping.
+"""Scores beside BSS Eval, and their treatment: SI-SDR, plain SNR, silence, matching, clipping.
 
 All scores are in dB and higher is better. SI-SDR (Le Roux et al., 2019) of an estimate x of a reference s is
 10 lg |a s|^2 / |x - a s|^2 with a = <x, s> / <s, s>, so 10 lg c^2 / (1 - c^2) for the cosine c of x and s; no mean is
@@ -25,7 +25,7 @@ SILENCE = 1e-5
 SILENT_ESTIMATE_GAIN = 1e-8
 """A silent estimate is scored as the mixture times this: what doing nothing is worth."""
 _DIRECT_ABOVE_DB = 50.0
-"""Above this `si_sdr_pairs` takes the residual itself.
+"""Score above which `si_sdr_pairs` takes the residual itself.
 
 1 - c^2 is off by some 1e-15 in float64: 1e-9 dB at 50 dB, 1e-6 dB at 80 dB, anything at 150 dB.
 """
@@ -37,7 +37,7 @@ def clip_db(scores: Tensor) -> Tensor:
 
 
 def is_silent(signals: Tensor) -> Tensor:
-    """Which of the signals [..., T] are silent, by SILENCE: bool [...]."""
+    """Whether each of the signals [..., T] is silent, by SILENCE: bool [...]."""
     return signals.abs().sum(dim=-1, dtype=torch.float64) <= SILENCE
 
 
@@ -91,7 +91,7 @@ def snr(references: Tensor, estimates: Tensor) -> Tensor:
 
 
 def match(class_ids_references: Tensor, class_ids_estimates: Tensor, scores: Tensor) -> Tensor:
-    """Which estimate is whose: int64 [N], for each reference the index of its estimate.
+    """Assignment of estimates to references: int64 [N], for each reference the index of its estimate.
 
     An estimate of a reference's class is that reference's, by class ids [N] and [K] (NO_CLASS is none's). What is left
     on both sides goes together in the order with the highest mean of `scores` [K, N] out of all orders; so do several

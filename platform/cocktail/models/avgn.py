@@ -119,8 +119,8 @@ class AVGNConfig(TowersConfig, ClassTransformerConfig):
     def require_test_mixing(self, mixing: Mixing) -> None:
         """Raise UsageError for mixtures without pictures, of another rate, or of sources that no class names."""
         super().require_test_mixing(mixing)
-        if self.has_classes and not mixing.distinct_classes:
-            raise UsageError("AVGN names sources by their class: leave out --mixing.no-distinct-classes")
+        if self.has_classes:
+            mixing.require_one_class("AVGN")
 
     def build(self, num_classes: int) -> AVGN | PooledAVGN:
         """The network for a list of classes, freshly initialised from torch's random state."""

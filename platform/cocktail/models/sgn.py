@@ -12,15 +12,15 @@ P patches, D width (also the number of feature maps).
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
-from typing import ClassVar, Literal
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
-from cocktail.audio.masks import ideal_binary_mask, ideal_ratio_mask
 from cocktail.audio.mixing import mix
 from cocktail.audio.stft import FrontEnd, FrontEndConfig
 from cocktail.config.mixing import Mixing
+from cocktail.config.model import ModelConfig
 from cocktail.layers.class_transformer import ClassTransformer, ClassTransformerConfig, class_grouping
 from cocktail.layers.classes import PREDICTED_CLASSES, classes_among, most_probable, of_classes
 from cocktail.layers.mask_head import MaskHead
@@ -33,17 +33,14 @@ from cocktail.metrics.classification import confusion_counts, token_counts
 from cocktail.numerics.precision import at_least_float32
 from cocktail.types import NO_CLASS, MixtureBatch, Query, Separation, require
 
-IDEAL_BINARY_MASK, IDEAL_RATIO_MASK = "ideal binary mask", "ideal ratio mask"
 SOFT_MASKS, PREDICTED_NUMBER = "soft masks", "predicted classes and number"
 ROOM_FOR_SOURCES = 4
 """Sources that a model may find in a mixture by itself, at least."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class SGNConfig(ClassTransformerConfig):
+class SGNConfig(ClassTransformerConfig, ModelConfig):
     """The paper's network; where the paper is silent, Sound of Pixels' recipe, on which its numbers rest."""
-
-    fewest_mixtures: ClassVar[int] = 1
 
     width: int = 256
     """Width of patches, class tokens and source vectors, and the number of U-Net feature maps."""
@@ -139,8 +136,8 @@ class SGNConfig(ClassTransformerConfig):
             "whole clips are one sound, with no reference for each source, which SGN learns and is scored by: leave "
             "--mixing.arrangement at remixed or released",
         )
-        named = slots or mixing.distinct_classes
-        require(named, "SGN names sources by their class: leave out --mixing.no-distinct-classes")
+        if not slots:
+            mixing.require_one_class("SGN")
         frames = 1 + mixing.segment_samples // self.front_end.hop_length
         require(
             frames == self.num_frames,
@@ -342,22 +339,6 @@ class SGN(nn.Module):
         binary = self.config.masks == "binary"
         apply = self.front_end.apply_binary_mask if binary else self.front_end.apply_soft_mask
         return Separation(estimates=apply(transform, masks), masks=masks, class_ids=class_ids)
-
-    @torch.no_grad()
-    def oracle(self, mixture: Tensor, references: Tensor) -> dict[str, Separation]:
-        """Separation by the ideal masks of the log-frequency grid, binary and ratio."""
-        transform = self.front_end.stft(mixture)
-        magnitude = self.front_end.warp(transform.abs())[:, None]
-        sources = self.front_end.warp(self.front_end.stft(references).abs())
-        binary, ratio = ideal_binary_mask(sources, magnitude), ideal_ratio_mask(sources, magnitude)
-        unnamed = torch.full(references.shape[:2], NO_CLASS, device=references.device)
-        return {
-            name: Separation(estimates=estimates, masks=masks, class_ids=unnamed)
-            for name, estimates, masks in (
-                (IDEAL_BINARY_MASK, self.front_end.apply_binary_mask(transform, binary), binary),
-                (IDEAL_RATIO_MASK, self.front_end.apply_soft_mask(transform, ratio), ratio),
-            )
-        }
 
 
 def _to_spectrogram(magnitude: Tensor) -> Tensor:

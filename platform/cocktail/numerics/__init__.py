@@ -1,1 +1,1 @@
-"""What makes a training step the same on any number of workers."""
+"""Means by which a training step is the same on any number of workers."""

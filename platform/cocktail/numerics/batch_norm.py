@@ -12,13 +12,16 @@ from typing import Any
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
-from torch.nn.modules.batchnorm import _BatchNorm
+from torch.nn import functional as F
 
 from cocktail.numerics.precision import at_least_float32
 
+_PLAIN = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
+
 
 class _Normalize(torch.autograd.Function):
-    """(x - mean) / sqrt(var + eps) * weight + bias with the mean and the biased variance over all processes."""
+    """Normalization (x - mean) / sqrt(var + eps) * weight + bias with the mean and the biased variance over all
+    processes."""
 
     @staticmethod
     def forward(
@@ -60,27 +63,25 @@ class _Normalize(torch.autograd.Function):
         return by_x.to(x.dtype), by_weight.to(weight.dtype), by_bias.to(weight.dtype), None, None
 
 
-class SyncBatchNorm(_BatchNorm):
+class SyncBatchNorm(nn.BatchNorm2d):
     """BatchNorm of [B, C, ...] with the statistics of all processes' batches, in float32 at least; gradients, too.
 
-    With one process, or in evaluation, it is plain BatchNorm. Processes must pass it equally often.
+    With one process, or in evaluation, it is plain BatchNorm. Processes must pass it equally often. Parameters and
+    state are BatchNorm2d's; the input may have any number of axes.
     """
 
     counted = True
     """False: this process's batch has no part in the statistics (it stands in for mixtures that are not there)."""
 
-    def _check_input_dim(self, input: Tensor) -> None:
-        if input.dim() < 2:
-            raise ValueError(f"BatchNorm needs [B, C, ...], not {tuple(input.shape)}")
-
     def forward(self, input: Tensor) -> Tensor:
+        assert self.num_batches_tracked is not None
+        assert self.running_mean is not None and self.running_var is not None and self.momentum is not None
         if _is_alone() or not self.training:
-            return super().forward(input)
-        self._check_input_dim(input)
+            self.num_batches_tracked.add_(int(self.training))
+            state = (self.running_mean, self.running_var, self.weight, self.bias)
+            return F.batch_norm(input, *state, self.training, self.momentum, self.eps)
         out, mean, variance, count = _Normalize.apply(input, self.weight, self.bias, self.eps, self.counted)  # pyright: ignore[reportGeneralTypeIssues]
         with torch.no_grad():
-            assert self.num_batches_tracked is not None
-            assert self.running_mean is not None and self.running_var is not None and self.momentum is not None
             # Where no process has anything that counts, nothing is averaged. The device alone knows it.
             some = count > 0
             self.num_batches_tracked.add_(some.squeeze(0))
@@ -94,7 +95,7 @@ class SyncBatchNorm(_BatchNorm):
 def synchronize_batch_norm(model: nn.Module) -> None:
     """Turn every BatchNorm of a model into one over all processes, in place: parameters and state keep their names."""
     for name, module in model.named_children():
-        if isinstance(module, _BatchNorm) and not isinstance(module, SyncBatchNorm):
+        if isinstance(module, _PLAIN) and not isinstance(module, SyncBatchNorm):
             if not module.affine or not module.track_running_stats or module.momentum is None:
                 raise ValueError(f"{name}: only BatchNorm with weights and running averages can be synchronised")
             like = {"device": module.weight.device, "dtype": module.weight.dtype}

@@ -30,7 +30,7 @@ def gather_rows(rows: Tensor) -> Tensor:
 
 
 class _Gather(torch.autograd.Function):
-    """Every worker's rows in; the sum of what all workers' gradients say of its own rows out."""
+    """Gathering of every worker's rows. Its gradient is the sum of what all workers' gradients say of the own rows."""
 
     @staticmethod
     def forward(context: Any, rows: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""What must not be computed in half precision."""
+"""Full precision for what must not be computed in half precision."""
 
 from __future__ import annotations
 

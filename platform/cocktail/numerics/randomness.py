@@ -11,8 +11,8 @@ from contextlib import contextmanager
 from torch import Tensor
 
 
-class _Place:
-    """Which rows of the whole batch this process has; by itself, a process has all of it."""
+class _Share:
+    """Rows of the whole batch that this process has; by itself, a process has all of it."""
 
     rows: Tensor | None = None
     num_rows: int | None = None
@@ -25,31 +25,31 @@ def rows_of_batch(rows: Tensor, num_rows: int, counted: bool = True) -> Iterator
 
     Rows that are not counted stand in where a process has none: nothing may be learned from them.
     """
-    before = _Place.rows, _Place.num_rows, _Place.counted
-    _Place.rows, _Place.num_rows, _Place.counted = rows, num_rows, counted
+    before = _Share.rows, _Share.num_rows, _Share.counted
+    _Share.rows, _Share.num_rows, _Share.counted = rows, num_rows, counted
     try:
         yield
     finally:
-        _Place.rows, _Place.num_rows, _Place.counted = before
+        _Share.rows, _Share.num_rows, _Share.counted = before
 
 
 def rows_in_step() -> int | None:
     """Rows of the whole batch while `rows_of_batch` is open; None otherwise."""
-    return _Place.num_rows
+    return _Share.num_rows
 
 
 def rows_are_counted() -> bool:
     """Whether this process's rows are of the batch at all, or only stand in."""
-    return _Place.counted
+    return _Share.counted
 
 
 def draw_rows(draw: Callable[[int], Tensor], num_rows: int) -> Tensor:
-    """This process's rows [num_rows, ...] of what `draw(rows)` makes of torch's random numbers for a whole batch.
+    """Rows [num_rows, ...] of this process, of what `draw(rows)` makes of torch's random numbers for a whole batch.
 
     A row of the batch may be several here, one after the other (its pictures).
     """
-    if _Place.rows is None or _Place.num_rows is None:
+    if _Share.rows is None or _Share.num_rows is None:
         return draw(num_rows)
-    each = num_rows // len(_Place.rows)
-    assert each * len(_Place.rows) == num_rows
-    return draw(_Place.num_rows * each).unflatten(0, (_Place.num_rows, each))[_Place.rows].flatten(0, 1)
+    each = num_rows // len(_Share.rows)
+    assert each * len(_Share.rows) == num_rows
+    return draw(_Share.num_rows * each).unflatten(0, (_Share.num_rows, each))[_Share.rows].flatten(0, 1)

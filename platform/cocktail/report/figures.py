@@ -5,6 +5,7 @@ Shape letters: N sources, T samples, F linear bins, R rows of a model's grid, M 
 
 from __future__ import annotations
 
+import io
 import math
 import re
 import textwrap
@@ -15,12 +16,14 @@ from typing import Any
 import numpy as np
 import soundfile
 from matplotlib.figure import Figure
+from PIL import Image
 
 RANGE_DB = 80.0
-"""What is further below the mixture's loudest bin is black."""
+"""Distance from the mixture's loudest bin down to black."""
 WINDOW_SECONDS = 0.09
-"""Of the spectrograms, about: long enough to part the harmonics of low notes."""
+"""Window of the spectrograms, about: long enough to part the harmonics of low notes."""
 LOWEST_HZ = 50.0
+LONGEST_LABEL = 40
 NUM_ROWS = 256
 """Log-frequency rows of the spectrograms."""
 NUM_BARS = 10
@@ -35,14 +38,14 @@ def panel(
     class_names: Sequence[str],
     sample_rate_hz: int,
     title: str,
-    found: Mapping[str, Sequence[str]] | None = None,
+    chosen_classes: Mapping[str, Sequence[str]] | None = None,
 ) -> Figure:
     """Spectrograms of a mixture [T], its references [N, T] and each system's estimates [N, T], a row a source.
 
-    Columns are mixture, truth and the systems, by name; `found` names, for systems that choose classes by themselves,
-    the N that they chose. Frequency is logarithmic; levels are in dB relative to the mixture's loudest bin.
+    Columns are mixture, truth and the systems, by name; `chosen_classes` names, for systems that choose classes by
+    themselves, the N that they chose. Frequency is logarithmic; levels are in dB relative to the mixture's loudest bin.
     """
-    found = found or {}
+    chosen_classes = chosen_classes or {}
     columns = {"mixture": [mixture] * len(references), "truth": references, **estimates}
     figure = Figure(figsize=(1.6 + 2.3 * len(columns), 1.3 + 1.9 * len(references)), layout="constrained")
     figure.suptitle(title)
@@ -57,7 +60,7 @@ def panel(
             picture = draw_spectrogram(axis, level, len(waveforms[n]), sample_rate_hz)
             if column == 0:
                 axis.set_ylabel(f"{two_lines(name)}\n\nkHz (log)")
-            chosen = [f"“{shorten(found[system][n], 24)}”"] if system in found else []
+            chosen = [f"“{shorten(chosen_classes[system][n], 24)}”"] if system in chosen_classes else []
             axis.set_title("\n".join([heading, *chosen] if n == 0 else chosen), fontsize="medium")
     for axis in axes[-1]:
         axis.set_xlabel("time (s)")
@@ -181,18 +184,18 @@ def _draw_assignment(
 def _draw_presence(axis: Any, presence: Mapping[str, float], true_classes: Sequence[str]) -> None:
     """The most probable classes from the top, then the true ones that are not among them, with their ranks."""
     ranked = sorted(presence, key=lambda name: -presence[name])
-    shown = ranked[:NUM_BARS] + [name for name in ranked[NUM_BARS:] if name in true_classes]
+    names = ranked[:NUM_BARS] + [name for name in ranked[NUM_BARS:] if name in true_classes]
     labels = [
         shorten(name, 26) + (f" (no. {ranked.index(name) + 1})" if i >= NUM_BARS else "")
-        for i, name in enumerate(shown)
+        for i, name in enumerate(names)
     ]
     for kind, colour, hatch in (("in the mixture", TRUE_COLOUR, "//"), ("not in it", OTHER_COLOUR, "")):
-        places = [i for i, name in enumerate(shown) if (name in true_classes) == (colour == TRUE_COLOUR)]
-        widths = [presence[shown[i]] for i in places]
+        places = [i for i, name in enumerate(names) if (name in true_classes) == (colour == TRUE_COLOUR)]
+        widths = [presence[names[i]] for i in places]
         axis.barh(places, widths, color=colour, hatch=hatch, edgecolor="white", linewidth=0, label=kind)
     axis.axvline(0.5, color="black", linewidth=1, linestyle=":")
-    axis.set_yticks(range(len(shown)), labels)
-    axis.set(xlim=(0, 1), xlabel="probability of the class", ylim=(len(shown) - 0.4, -0.6))
+    axis.set_yticks(range(len(names)), labels)
+    axis.set(xlim=(0, 1), xlabel="probability of the class", ylim=(len(names) - 0.4, -0.6))
     above = sum(value > 0.5 for value in presence.values())
     axis.set_title(f"presence: {above} of {len(presence)} classes above 0.5", fontsize="medium")
     axis.legend(loc="lower right", fontsize="small")
@@ -225,3 +228,19 @@ def write_sounds(
         soundfile.write(folder / f"reference-{n}-{safe}.wav", references[n], sample_rate_hz, subtype="PCM_16")
         if estimates is not None:
             soundfile.write(folder / f"estimate-{n}-{safe}.wav", estimates[n], sample_rate_hz, subtype="PCM_16")
+
+
+def unmathed(text: str) -> str:
+    """A label as it is: dollars would begin a formula."""
+    return shorten(text, LONGEST_LABEL).replace("$", r"\$")
+
+
+def to_png(figure: Figure, dpi: int = 110, colours: int | None = None) -> bytes:
+    """A figure's PNG; of few colours it is a fraction of the size."""
+    data = io.BytesIO()
+    figure.savefig(data, dpi=dpi, format="png")
+    if colours is None:
+        return data.getvalue()
+    small = io.BytesIO()
+    Image.open(data).convert("RGB").quantize(colours).save(small, format="PNG", optimize=True)
+    return small.getvalue()

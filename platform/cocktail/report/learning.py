@@ -1,4 +1,4 @@
-"""How a model learned: recognition of classes on the way (SGN Fig. 4), and losses."""
+"""Figures of how a model learned: recognition of classes on the way (SGN Fig. 4), and losses."""
 
 from __future__ import annotations
 
@@ -40,19 +40,19 @@ def learning_figure(histories: Mapping[str, History], title: str, steps_per_epoc
     }
     looks = {heading: curves for heading, curves in looks.items() if curves}
     losses = {
-        name.removeprefix(kind) + told: points
-        for kind, told in (("loss/", ""), ("validation/", ", validation"))
+        name.removeprefix(kind) + ending: points
+        for kind, ending in (("loss/", ""), ("validation/", ", validation"))
         for name, points in histories.items()
         if name.startswith(kind) and points
     }
-    shown = [*looks.values(), *([losses] if losses else [])]
-    if not shown:
+    panels = [*looks.values(), *([losses] if losses else [])]
+    if not panels:
         raise ValueError(f"there are no scores look/... and no losses loss/... among {sorted(histories) or 'nothing'}")
-    rows = 1 if len(shown) <= MOST_IN_A_ROW else 2
-    columns = -(-len(shown) // rows)
+    rows = 1 if len(panels) <= MOST_IN_A_ROW else 2
+    columns = -(-len(panels) // rows)
     figure = Figure(figsize=(max(4.4 * columns, 5.5), 4.4 * rows), layout="constrained")
     figure.suptitle(title)
-    axes, unused = np.split(figure.subplots(rows, columns, squeeze=False).flatten(), [len(shown)])
+    axes, unused = np.split(figure.subplots(rows, columns, squeeze=False).flatten(), [len(panels)])
     for axis in unused:
         figure.delaxes(axis)
     for axis, (heading, curves) in zip(axes, looks.items(), strict=False):
@@ -61,7 +61,7 @@ def learning_figure(histories: Mapping[str, History], title: str, steps_per_epoc
     if losses:
         _draw_losses(axes[-1], losses)
         axes[-1].set_title("training losses", fontsize="medium")
-    steps = [step for curves in shown for points in curves.values() for step, _ in points]
+    steps = [step for curves in panels for points in curves.values() for step, _ in points]
     for axis in axes:
         scale_steps(axis, min(steps), max(steps), steps_per_epoch)
         axis.grid(alpha=0.3)
@@ -70,7 +70,7 @@ def learning_figure(histories: Mapping[str, History], title: str, steps_per_epoc
 
 
 def _draw_scores(axis: Any, curves: Mapping[str, History]) -> None:
-    """Where curves coincide, each still shows: they become thinner from one to the next."""
+    """Draw curves of scores so that each shows where they coincide: they become thinner from one to the next."""
     for (score, colour), width in zip(SCORES.items(), (4.5, 2.8, 1.2), strict=True):
         if score in curves:
             label = "F1" if score == "f1" else score

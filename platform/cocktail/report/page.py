@@ -60,11 +60,11 @@ class Table:
     @property
     def css_classes(self) -> list[str]:
         """Names of CSS classes, a string a column."""
-        found = []
+        styles = []
         for i, heading in enumerate(self.header):
             is_number = i > 0 and is_number_column([row[i].split("\n")[0] for row in self.rows])
-            found.append(" ".join(["number"] * is_number + ["faint"] * (heading in self.faint)))
-        return found
+            styles.append(" ".join(["number"] * is_number + ["faint"] * (heading in self.faint)))
+        return styles
 
     def markdown(self) -> str:
         rows = [[plain(cell.replace("\n", " ")) for cell in row] for row in self.rows]
@@ -144,13 +144,13 @@ def _data_uri(data: bytes, media_type: str) -> str:
 
 
 def players(name: str, sounds: Sequence[tuple[str, str, np.ndarray]], sample_rate_hz: int) -> Sounds:
-    """Of a mixture's sounds: (kind, label, waveform [T] in [-1, 1]), as 16-bit WAV."""
-    found = []
+    """Players of a mixture's sounds (kind, label, waveform [T] in [-1, 1]), as 16-bit WAV."""
+    encoded = []
     for kind, label, waveform in sounds:
         data = io.BytesIO()
         soundfile.write(data, waveform, sample_rate_hz, format="WAV", subtype="PCM_16")
-        found.append(Sound(f"{name}-{kind}.wav", data.getvalue(), label))
-    return Sounds(found)
+        encoded.append(Sound(f"{name}-{kind}.wav", data.getvalue(), label))
+    return Sounds(encoded)
 
 
 _FOLDER = Path(__file__).parent
@@ -172,7 +172,7 @@ def to_html(title: str, parts: Sequence[Part]) -> str:
 
 
 def to_markdown(title: str, parts: Sequence[Part]) -> str:
-    """The same as text, whose pictures and sounds are files beside it."""
+    """The page as text, whose pictures and sounds are files beside it."""
     return "\n\n".join([f"# {plain(title)}", *(part.markdown() for part in parts)]) + "\n"
 
 

@@ -27,12 +27,12 @@ from cocktail.report.figures import shorten
 from cocktail.types import NO_CLASS
 
 FEWEST_VECTORS = 10
-"""With fewer there is neither a picture nor a score."""
+"""Fewest vectors of which there are a picture and a score."""
 MOST_DRAWN = 2000
-"""Of more vectors, so many are drawn by chance; scores are of all."""
+"""Most vectors that are drawn: of more, so many are chosen by chance; scores are of all."""
 NUM_NEIGHBOURS = 5
 MOST_COLOURED, COLOURED_OF_MORE = 40, 20
-"""Up to the first number of classes each has a colour and a marker; of more, the second number of most frequent."""
+"""Numbers of classes: up to the first each has a colour and a marker; of more, the second number of most frequent."""
 MARKERS = "os^"
 """Three: beside the 20 colours, up to 60 classes look different."""
 SEED = 0
@@ -40,7 +40,7 @@ SEED = 0
 
 @dataclass(frozen=True, kw_only=True)
 class VectorScores:
-    """How well vectors part by class. Higher is better."""
+    """Scores of how well vectors part by class. Higher is better."""
 
     silhouette: float
     """Mean over vectors, in [-1, 1], by Euclidean distance (Rousseeuw, 1987); 0 for a class of one vector."""
@@ -106,7 +106,8 @@ def vectors_figure(
 def vectors_panel(
     systems: Mapping[str, tuple[np.ndarray, np.ndarray]], classes: tuple[str, ...]
 ) -> tuple[Figure, dict[str, VectorScores | None]]:
-    """Each system's vectors [V, D] of classes [V] by t-SNE, side by side in the same colours, and their scores.
+    """A panel of each system's vectors [V, D] of classes [V] by t-SNE, side by side in the same colours, and their
+    scores.
 
     Vectors that cannot be scored have None for scores, and a message in place of points.
     """

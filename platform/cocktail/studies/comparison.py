@@ -7,38 +7,19 @@ source is) is left out of both.
 
 from __future__ import annotations
 
-import json
-import shlex
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 from urllib.parse import quote
 
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
-from matplotlib.figure import Figure
-from torch import Tensor
 
 from cocktail.metrics.bootstrap import paired_bootstrap
-from cocktail.report.markdown import markdown_table
 from cocktail.storage import is_remote
-from cocktail.studies.scored_run import LoadTrained, ReadMixtures, ScoredRun, load_model, read_scored
-from cocktail.tasks.choice import is_control, own_systems, together
-from cocktail.tasks.localization.examples import localize_examples, store_example
-from cocktail.tasks.rows import class_name
+from cocktail.studies.scored_run import ScoredRun
+from cocktail.tasks.rows import MODEL, systems_of
 from cocktail.tasks.scores import Score, Scoreboard, has_scores
-from cocktail.tasks.separation.examples import store_examples
-from cocktail.types import Localizer, MixtureBatch, Query, Separation, Separator, UsageError
-
-_TESTED_ON = (
-    "mixing.num_sources",
-    "mixing.min_sources",
-    *(f"evaluation.{name}" for name in ("split", "arrangement", "num_mixtures", "pairs", "crop", "test_list", "seed")),
-)
-"""Settings that decide which test mixtures there are, beside those of the checkpoint."""
-_LISTED = ("mixture", "classes", "A", "B", "A - B", "look and listen")
+from cocktail.types import UsageError
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,16 +38,16 @@ class Side:
 
     @classmethod
     def of(cls, letter: str, run: ScoredRun, chosen: str | None) -> Side:
-        """The chosen system, or the run's own: neither a control nor, with a comma, another reading of its model.
+        """The chosen system, or the run's own: neither a control nor another reading of its model.
 
         Raises UsageError if there is no such system or not exactly one.
         """
-        systems = run.results["system"].unique().to_pylist()
-        own = own_systems(run.results) if chosen is None else [chosen]
+        systems = systems_of(run.results)
+        own = systems_of(run.results, MODEL) if chosen is None else [chosen]
         if len(own) != 1 or own[0] not in systems:
-            found = f"{len(own)} systems of its own" if chosen is None else f"no scores of {chosen!r}"
+            problem = f"{len(own)} systems of its own" if chosen is None else f"no scores of {chosen!r}"
             choices = ", ".join(repr(name) for name in systems)
-            raise UsageError(f"{run.name} has {found}: give --system-{letter.lower()} one of {choices}")
+            raise UsageError(f"{run.name} has {problem}: give --system-{letter.lower()} one of {choices}")
         return cls(letter=letter, run=run, system=own[0])
 
     def links(self, mixture_id: str) -> str:
@@ -182,162 +163,13 @@ def compare(a: Side, b: Side) -> Comparison:
 def _common_board(a: Side, b: Side) -> Scoreboard:
     """How the results of both are read. Raises UsageError if one's scores are not the other's."""
     boards = [side.run.board for side in (a, b)]
-    if boards[0].kind != boards[1].kind:
-        told = " and ".join(f"{side.run.name} of {board.kind}" for side, board in zip((a, b), boards, strict=True))
-        raise UsageError(f"results of different kinds cannot be compared: they are {told}")
+    if boards[0].task != boards[1].task:
+        tasks = " and ".join(f"{side.run.name} of {board.task}" for side, board in zip((a, b), boards, strict=True))
+        raise UsageError(f"results of different tasks cannot be compared: they are {tasks}")
     if boards[0].rules != boards[1].rules:
-        told = " and ".join(f"{side.run.name} by {board.rules}" for side, board in zip((a, b), boards, strict=True))
+        rules = " and ".join(f"{side.run.name} by {board.rules}" for side, board in zip((a, b), boards, strict=True))
         raise UsageError(
-            f"scores by different rules cannot be compared: they are {told}. Score both by the same, with "
+            f"scores by different rules cannot be compared: they are {rules}. Score both by the same, with "
             "jobs/evaluate.py"
         )
-    return together(boards)
-
-
-def comparison_figure(comparison: Comparison, name: str) -> Figure:
-    """Each mixture's score by A against that by B, and how the differences are distributed."""
-    score = comparison.score(name)
-    known = comparison.mixtures.filter(comparison.mixtures[f"{name}_difference"].is_valid())
-    a, b, difference = (known[f"{name}_{part}"].to_numpy() for part in ("a", "b", "difference"))
-    figure = Figure(figsize=(11, 5), layout="constrained")
-    left, right = figure.subplots(1, 2)
-    ends = [min(a.min(), b.min()), max(a.max(), b.max())]
-    left.plot(ends, ends, color="0.5", linewidth=1)
-    left.scatter(b, a, s=14, alpha=0.6, linewidths=0)
-    left.set(
-        xlabel=f"{score.label} of B: {comparison.b.system} ({score.unit})",
-        ylabel=f"{score.label} of A: {comparison.a.system} ({score.unit})",
-        title=f"{len(a)} mixtures; above the line A is better",
-        aspect="equal",
-    )
-    right.hist(difference, bins=40)
-    right.axvline(0, color="0.5", linewidth=1)
-    right.axvline(difference.mean(), color="C1", label=f"mean {score.cell(difference.mean())} {score.unit}")
-    right.set(xlabel=f"A - B of {score.label} ({score.unit})", ylabel="mixtures", title="differences")
-    right.legend()
-    return figure
-
-
-@dataclass(frozen=True)
-class Reading:
-    """A trained separator, read as a scored system was: as it is, or by one of its alternatives."""
-
-    separator: Separator
-    system: str
-    """As results name it: the model's name, and behind a comma that of the alternative."""
-
-    def __call__(self, batch: MixtureBatch) -> dict[str, Tensor]:
-        return self.separator(batch)
-
-    def separate(self, mixture: Tensor, query: Query) -> Separation:
-        separation = self.separator.separate(mixture, query)
-        _, _, alternative = self.system.partition(", ")
-        return separation.alternatives[alternative] if alternative else separation
-
-    def oracle(self, mixture: Tensor, references: Tensor) -> Mapping[str, Separation]:
-        return self.separator.oracle(mixture, references)
-
-
-def store_comparison(
-    folder: Path, comparison: Comparison, score: str | None, count: int, load: LoadTrained, read: ReadMixtures
-) -> str:
-    """Write compare.md, which is returned, compare.png, differences.parquet and examples of the extremes.
-
-    The extremes are of a score, or of the headline. Raises UsageError if there is no such score.
-    """
-    score = comparison.score(score).name
-    folder.mkdir(parents=True, exist_ok=True)
-    pq.write_table(comparison.mixtures, folder / "differences.parquet")
-    comparison_figure(comparison, score).savefig(folder / "compare.png", dpi=100)
-    shown = [name for mixtures in comparison.extremes(score, count) for name in mixtures["mixture_id"].to_pylist()]
-    if shown:
-        a, b = (store_side(folder, side, shown, load, read) for side in (comparison.a, comparison.b))
-        comparison = replace(comparison, a=a, b=b)
-    text = describe(comparison, score, count)
-    (folder / "compare.md").write_text(text + "\n")
-    return text
-
-
-def store_side(output: Path, side: Side, mixture_ids: Sequence[str], load: LoadTrained, read: ReadMixtures) -> Side:
-    """Store pictures and sounds of mixtures by a side's system in a folder of `output`, or say why that cannot be."""
-    try:
-        trained = load_model(side.run, load)
-        side = replace(side, classes=trained.classes)
-        if is_control(side.system):
-            raise UsageError(f"{side.system} is a control, which has none of its own")
-        batch, mixing = read_scored(side.run, mixture_ids, trained.mixing, read)
-    except UsageError as error:
-        return replace(side, problem=str(error))
-    folder = f"examples-{side.letter.lower()}"
-    rate = mixing.sample_rate_hz
-    if isinstance(trained.model, Localizer):
-        name, _, _ = side.system.partition(",")  # its other readings are shown beside it
-        rules = side.run.board.rules
-        for example in localize_examples(trained.model, batch, trained.classes, rate, rules, name):
-            store_example(output / folder, example)
-    else:
-        store_examples(output / folder, Reading(trained.model, side.system), batch, trained.classes, rate)
-    return replace(side, examples=folder)
-
-
-def describe(comparison: Comparison, name: str, count: int) -> str:
-    """The report in Markdown: what is compared, each score's difference, up to `count` mixtures of each extreme."""
-    sides, board = (comparison.a, comparison.b), comparison.board
-    found = zip(comparison.scores.values(), comparison.differences.to_pylist(), strict=True)
-    rows = [
-        [
-            score.label,
-            *(score.cell(row[mean]) for mean in ("mean_a", "mean_b")),
-            score.signed(row["difference"]),
-            "" if row["low"] is None else score.interval(row["low"], row["high"]),
-            f"{row['share_a_better']:.0%}",
-        ]
-        for score, row in found
-    ]
-    score = comparison.score(name)
-    parts = [
-        f"# {comparison.a.system} against {comparison.b.system}",
-        "\n".join(
-            f"- {side.letter}: `{side.system}` of {side.run.name}, stored in {side.run.stored}" for side in sides
-        ),
-        f"{comparison.num_common} mixtures are in both, {comparison.num_only_a} only in A, {comparison.num_only_b} "
-        f"only in B. Of those in both, {comparison.num_excluded} have no score, for {board.why_none}. All below is "
-        f"of the other {len(comparison.mixtures)}. {board.told}",
-        markdown_table([f"{board.unit}, higher is better", "A", "B", "A - B", "95 % interval", "A better in"], rows),
-        "![A against B, and the differences](compare.png)",
-        *(f"No pictures and sounds of {side.letter}: {side.problem}." for side in sides if side.problem),
-    ]
-    shown = []
-    for title, mixtures in zip(("Largest", "Smallest"), comparison.extremes(name, count), strict=True):
-        if len(mixtures):
-            table = markdown_table(_LISTED, [_cells(row, score, comparison) for row in mixtures.to_pylist()])
-            parts.append(f"## {title} A - B of {score.label}, in {score.unit}\n\n{table}")
-            shown += mixtures["mixture_id"].to_pylist()
-    if shown and any(side.problem for side in sides):
-        known = max((side.run for side in sides), key=lambda run: len({"checkpoint", "data"} & run.tags.keys()))
-        parts.append(f"To build these mixtures again:\n\n    {replay_command(known, shown)}")
-    return "\n\n".join(parts)
-
-
-def _cells(row: Mapping[str, Any], score: Score, comparison: Comparison) -> list[str]:
-    return [
-        row["mixture_id"],
-        " + ".join(class_name(comparison.a.classes, class_id) for class_id in row["class_ids"]),
-        *(score.cell(row[f"{score.name}_{part}"]) for part in ("a", "b")),
-        score.signed(row[f"{score.name}_difference"]),
-        " ".join(filter(None, (side.links(row["mixture_id"]) for side in (comparison.a, comparison.b)))),
-    ]
-
-
-def replay_command(run: ScoredRun, mixture_ids: Sequence[str]) -> str:
-    """What builds mixtures of a run's test list again; SHARDS and CHECKPOINT stand for what is not known."""
-    words = ["python", "jobs/replay.py", run.tags.get("data", "SHARDS"), *mixture_ids]
-    words += ["--checkpoint", run.tags.get("checkpoint", "CHECKPOINT")]
-    told = run.settings
-    for path in _TESTED_ON:
-        value = told.get(path, "None")
-        words += [f"--{path.replace('_', '-')}", value] if value != "None" else []
-    numbers = json.loads(told.get("evaluation.num_sources", "None").replace("None", "null"))
-    words += ["--evaluation.num-sources", *map(str, numbers)] if numbers else []
-    words += ["--evaluation.whole-groups"] if told.get("evaluation.whole_groups") == "True" else []
-    return shlex.join(words)
+    return boards[0].together(boards[1])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -11,12 +12,15 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from cocktail.config.mixing import Mixing
-from cocktail.storage import read_bytes
-from cocktail.tasks.choice import own_systems, require_results, scoreboard
+from cocktail.storage import list_names, read_bytes
+from cocktail.tasks.choice import TASKS, task_of_results
+from cocktail.tasks.rows import MODEL, systems_of
 from cocktail.tasks.scores import Scoreboard
+from cocktail.tasks.task import Task
 from cocktail.types import MixtureBatch, UsageError
 
 RESULTS_NAME, TEST_LIST_NAME = "results.parquet", "test_list.parquet"
+_OF_A_TASK = re.compile(r"results_(\w+)\.parquet")
 LENGTHS = ("sample_rate_hz", "segment_samples")
 """Settings of `Mixing` that decide how much sound a row of a test list stands for."""
 
@@ -29,7 +33,7 @@ class ScoredRun:
     """RESULTS of `cocktail.tasks.separation.results`, or LOCALIZATION_RESULTS."""
     name: str
     stored: str
-    """Where they lie with what else was stored: a folder or URI."""
+    """Where what else was stored of them lies: a folder or URI."""
     test_list: pa.Table | None = None
     """Rows of the plan of the test mixtures."""
     tags: Mapping[str, str] = field(default_factory=dict)
@@ -39,22 +43,21 @@ class ScoredRun:
 
     @classmethod
     def read(cls, location: str) -> ScoredRun:
-        """That of a file of results, or of a folder's, with the test list beside it. Raises UsageError for others."""
-        location = location if location.endswith(".parquet") else f"{location}/{RESULTS_NAME}"
-        folder = location.rpartition("/")[0]
+        """That of a file of results, with the test list beside it. Raises UsageError for other files."""
+        folder, _, name = location.rpartition("/")
         try:
             results = _read_parquet(location)
         except FileNotFoundError as error:
             raise UsageError(f"there is no {location}: give an MLflow run, or a file of results") from error
         try:
-            require_results(results)
+            task_of_results(results)
         except UsageError as error:
-            raise UsageError(f"{location} holds no results: {error}") from error
+            raise UsageError(f"{location}: {error}") from error
         try:
             test_list = _read_parquet(f"{folder}/{TEST_LIST_NAME}")
         except FileNotFoundError:
             test_list = None
-        return cls(results=results, name=location, stored=folder, test_list=test_list)
+        return cls(results=results, name=location, stored=report_folder(folder, name), test_list=test_list)
 
     @property
     def settings(self) -> dict[str, str]:
@@ -62,20 +65,70 @@ class ScoredRun:
         return {**self.tags, **self.params}
 
     @property
-    def board(self) -> Scoreboard:
-        """How its results are read. Raises UsageError where nothing says by which rules they came about."""
+    def task(self) -> Task:
+        """What its results are of. Raises UsageError where they do not say, as those of earlier versions."""
         try:
-            return scoreboard(self.results, self.settings)
+            return task_of_results(self.results)
         except UsageError as error:
             raise UsageError(f"{self.name}: {error}") from error
 
     @property
+    def board(self) -> Scoreboard:
+        """How its results are read."""
+        return self.task.scoreboard(self.results)
+
+    @property
     def own_system(self) -> str:
         """The model's name in its results. Raises UsageError if there is not exactly one."""
-        own = own_systems(self.results)
+        own = systems_of(self.results, MODEL)
         if len(own) != 1:
             raise UsageError(f"the results of {self.name} hold {len(own)} models, and a run has one: {', '.join(own)}")
         return own[0]
+
+
+def results_names(tasks: Sequence[str]) -> list[str]:
+    """The files that results of a run's tasks are stored as: results.parquet, or results_<task>.parquet of several."""
+    return [RESULTS_NAME] if len(tasks) == 1 else [f"results_{task}.parquet" for task in tasks]
+
+
+def are_results(name: str) -> bool:
+    """Whether a file's name is one of `results_names`."""
+    return name == RESULTS_NAME or _OF_A_TASK.fullmatch(name) is not None
+
+
+def report_folder(stored: str, name: str) -> str:
+    """Where the report of results that are stored as a name lies: of several tasks, in a folder for each."""
+    of_task = _OF_A_TASK.fullmatch(name)
+    return stored if of_task is None else f"{stored}/{of_task.group(1)}"
+
+
+def read_runs(location: str) -> list[ScoredRun]:
+    """The results in a file, or of all tasks in a folder. Raises UsageError if there are none."""
+    if location.endswith(".parquet"):
+        return [ScoredRun.read(location)]
+    names = [name for name in list_names(location) if are_results(name)] or [RESULTS_NAME]
+    return in_order([ScoredRun.read(f"{location}/{name}") for name in names])
+
+
+def in_order(runs: Sequence[ScoredRun]) -> list[ScoredRun]:
+    """The results of one run by the order of tasks: the first stand for it where some have to."""
+    return sorted(runs, key=lambda run: list(TASKS).index(run.task.name))
+
+
+def of_one_task(a: Sequence[ScoredRun], b: Sequence[ScoredRun], task: str | None = None) -> tuple[ScoredRun, ScoredRun]:
+    """The results of a task that each of two runs has: of a chosen one, or of the first that both have.
+
+    Raises UsageError if there is none.
+    """
+    of_a, of_b = ({run.task.name: run for run in runs} for runs in (a, b))
+    common = [name for name in of_a if name in of_b and task in (None, name)]
+    if not common:
+        wanted = "" if task is None else f" of {task}"
+        raise UsageError(
+            f"there are no results{wanted} of both to compare: {a[0].name} has {', '.join(of_a)}, {b[0].name} has "
+            f"{', '.join(of_b)}"
+        )
+    return of_a[common[0]], of_b[common[0]]
 
 
 def _read_parquet(location: str) -> pa.Table:

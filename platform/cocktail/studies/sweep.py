@@ -13,123 +13,17 @@ import json
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
-from typing import Any, Protocol, TypeVar
+from functools import cached_property, reduce
+from typing import Any
 
 import numpy as np
 
 from cocktail.metrics.bootstrap import Interval, crossed_bootstrap, paired_bootstrap
-from cocktail.report.learning import History
-from cocktail.studies.paper import Paper, paper_with
+from cocktail.studies.paper import Paper
 from cocktail.studies.scored_run import ScoredRun
-from cocktail.tasks.choice import together
+from cocktail.studies.trial import RunT, Tracked, Trial
 from cocktail.tasks.scores import Scoreboard, ScoreGroup
 from cocktail.types import UsageError
-
-SEED = "seed"
-FINISHED = "finished"
-CURVES = ("loss/", "validation/", "look/")
-_SPEED = "training_seconds_per_step"
-
-
-class Tracked(Protocol):
-    """A run as tracking knows it (`cocktail.tracking.run.TrackedRun`)."""
-
-    run_id: str
-
-    @property
-    def name(self) -> str: ...
-    @property
-    def tags(self) -> Mapping[str, str]: ...
-    @property
-    def params(self) -> Mapping[str, str]: ...
-    @property
-    def status(self) -> str: ...
-    @property
-    def seconds(self) -> float | None: ...
-    def histories(self, prefixes: tuple[str, ...]) -> dict[str, list[tuple[int, float]]]: ...
-
-
-RunT = TypeVar("RunT", bound=Tracked)
-
-
-@dataclass(frozen=True, kw_only=True, eq=False)
-class Trial:
-    """One training with its evaluation."""
-
-    run_id: str
-    name: str
-    label: str
-    changes: Mapping[str, Any]
-    """What it changes of the base settings, by dotted path; its seed is apart."""
-    seed: str
-    status: str
-    """`finished`, or what became of it instead."""
-    tags: Mapping[str, str]
-    params: Mapping[str, str]
-    """All of its settings as text, by dotted path; nothing if it failed before they were written."""
-    seconds: float | None
-    """From start to end."""
-    seconds_per_step: float | None
-    """The median over its log lines."""
-    histories: Mapping[str, History]
-    """The curves of its losses and looks."""
-    run: ScoredRun | None
-    """Its results, if it has any."""
-    scores: Mapping[str, Mapping[str, float]]
-    """By score and mixture, in the score's unit; mixtures that do not count have none."""
-    num_mixtures: Mapping[str, int]
-    """In its results, by the headline of the mixtures' group."""
-
-    @classmethod
-    def of(cls, tracked: RunT, scored: Callable[[RunT], ScoredRun | None]) -> Trial:
-        tags, params = tracked.tags, tracked.params
-        changes = json.loads(tags["trial.overrides"])
-        seed = str(changes.pop(SEED, params.get(SEED, "")))
-        status = tags.get("trial.status", f"not ended: MLflow says {tracked.status}")
-        run = scored(tracked)
-        if run is None and status == FINISHED:
-            status = "finished, but without results"
-        scores, num_mixtures = ({}, {}) if run is None else _scores_of(run)
-        histories = tracked.histories((*CURVES, _SPEED))
-        speed = histories.pop(_SPEED, [])
-        return cls(
-            run_id=tracked.run_id,
-            name=tracked.name,
-            label=tags.get("trial.label", tracked.name),
-            changes=changes,
-            seed=seed,
-            status=status,
-            tags=tags,
-            params=params,
-            seconds=tracked.seconds,
-            seconds_per_step=speed[-1][1] if speed else None,
-            histories=histories,
-            run=run,
-            scores=scores,
-            num_mixtures=num_mixtures,
-        )
-
-    @property
-    def counts(self) -> bool:
-        """Whether its scores are part of its setting's."""
-        return self.status == FINISHED
-
-
-def _scores_of(run: ScoredRun) -> tuple[dict[str, dict[str, float]], dict[str, int]]:
-    board = run.board
-    mixtures = board.mixtures(run.results, run.own_system)
-    names = mixtures["mixture_id"].to_pylist()
-    scores = {
-        score.name: {
-            name: value
-            for name, value in zip(names, mixtures[score.name].to_pylist(), strict=True)
-            if value is not None
-        }
-        for group in board.groups
-        for score in group.scores
-    }
-    return scores, {group.headline.name: group.num_mixtures(mixtures) for group in board.groups}
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -158,12 +52,12 @@ class Setting:
     def summaries(self) -> dict[str, Summary]:
         """By score; without those that no mixture has, and empty if no seed has finished."""
         trials = list(self.seeds.values())
-        found = {}
+        summaries = {}
         for score in dict.fromkeys(name for trial in trials for name in trial.scores):
             _, values = score_matrix(trials, score)
             if values.size:
-                found[score] = Summary.of(values)
-        return found
+                summaries[score] = Summary.of(values)
+        return summaries
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -194,8 +88,8 @@ class Summary:
 
 def score_matrix(trials: Sequence[Trial], score: str) -> tuple[list[str], np.ndarray]:
     """The mixtures that all trials have a score of, sorted, and the scores [trials, M] in their unit."""
-    found = [set(trial.scores.get(score, ())) for trial in trials]
-    names = sorted(set.intersection(*found)) if found else []
+    scored = [set(trial.scores.get(score, ())) for trial in trials]
+    names = sorted(set.intersection(*scored)) if scored else []
     values = np.array([[trial.scores[score][name] for name in names] for trial in trials], np.float64)
     return names, values.reshape(len(trials), len(names))
 
@@ -255,10 +149,19 @@ class Sweep:
     """Trials that there were to be."""
     trials: list[Trial]
     """In the order in which they were started."""
+    recorded_paper: Paper | None = None
+    """The paper whose tables the sweep was made for, if it recorded one."""
 
     @classmethod
-    def of(cls, parent: Tracked, children: Sequence[RunT], scored: Callable[[RunT], ScoredRun | None]) -> Sweep:
-        """A sweep out of its runs; `scored` gives a run's results, or None if it has none.
+    def of(
+        cls,
+        parent: Tracked,
+        children: Sequence[RunT],
+        scored: Callable[[RunT], ScoredRun | None],
+        paper: Paper | None = None,
+    ) -> Sweep:
+        """A sweep out of its runs, with the paper that it recorded; `scored` gives a run's results, or None if it has
+        none.
 
         The parent's tags are `sweep.grid`, a JSON list of lists of dotted paths, and `sweep.trials`; a trial's are
         `trial.label`, `trial.overrides`, a JSON object of what it changes by dotted path, and, once it has ended,
@@ -277,6 +180,7 @@ class Sweep:
             grids=json.loads(tags["sweep.grid"]),
             num_planned=int(tags["sweep.trials"]) if "sweep.trials" in tags else None,
             trials=trials,
+            recorded_paper=paper,
         )
 
     @cached_property
@@ -309,9 +213,9 @@ class Sweep:
 
     @cached_property
     def board(self) -> Scoreboard | None:
-        """How the trials' results are read; None if there are none. Trials of one experiment have one kind."""
+        """How the trials' results are read; None if there are none. Trials of one experiment have one task."""
         boards = [trial.run.board for trial in self.trials if trial.run is not None]
-        return together(boards) if boards else None
+        return reduce(lambda board, other: board.together(other), boards) if boards else None
 
     @property
     def groups(self) -> tuple[ScoreGroup, ...]:
@@ -320,8 +224,10 @@ class Sweep:
 
     @property
     def paper(self) -> Paper | None:
-        """The paper that prints scores as these."""
-        return paper_with([score.name for group in self.groups for score in group.scores])
+        """The recorded paper, if it prints scores as these."""
+        names = {score.name for group in self.groups for score in group.scores}
+        paper = self.recorded_paper
+        return None if paper is None or names.isdisjoint(paper.printed) else paper
 
     def is_papers(self, setting: Setting) -> bool:
         """Whether a setting is the paper's own."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -11,9 +10,8 @@ import matplotlib
 import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter
-from PIL import Image
 
-from cocktail.report.figures import shorten
+from cocktail.report.figures import unmathed
 from cocktail.report.learning import LOOKS, scale_steps
 from cocktail.report.learning import SCORES as LOOK_SCORES
 from cocktail.studies.sweep import Setting
@@ -21,23 +19,6 @@ from cocktail.tasks.scores import Score
 
 PAPER_LABEL = "paper (its own data and scale)"
 LINE_STYLES = ("-", "--", ":", "-.")
-_LONGEST_LABEL = 40
-
-
-def unmathed(text: str) -> str:
-    """A label as it is: dollars would begin a formula."""
-    return shorten(text, _LONGEST_LABEL).replace("$", r"\$")
-
-
-def to_png(figure: Figure, dpi: int = 110, colours: int | None = None) -> bytes:
-    """A figure's PNG; of few colours it is a fraction of the size."""
-    data = io.BytesIO()
-    figure.savefig(data, dpi=dpi, format="png")
-    if colours is None:
-        return data.getvalue()
-    small = io.BytesIO()
-    Image.open(data).convert("RGB").quantize(colours).save(small, format="PNG", optimize=True)
-    return small.getvalue()
 
 
 def settings_figure(
@@ -81,7 +62,7 @@ def numeric_paths(settings: Sequence[Setting], score: Score, paths: Sequence[str
     """Those of the paths that settings with a score have two or more numbers for."""
     scored = [setting for setting in settings if score.name in setting.summaries]
     values = {path: [s.changes[path] for s in scored if path in s.changes] for path in paths}
-    return [path for path, found in values.items() if len(set(map(str, found))) > 1 and all(map(_is_number, found))]
+    return [path for path, each in values.items() if len(set(map(str, each))) > 1 and all(map(_is_number, each))]
 
 
 def _is_number(value: Any) -> bool:

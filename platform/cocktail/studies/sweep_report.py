@@ -8,10 +8,11 @@ from pathlib import Path
 
 import pyarrow as pa
 
+from cocktail.report.figures import to_png
 from cocktail.report.markdown import format_cell
 from cocktail.report.page import Folded, Heading, Part, Picture, Table, Text, store_report
 from cocktail.studies.scored_run import LoadTrained, ReadMixtures, load_model
-from cocktail.studies.sweep import FINISHED, Setting, Sweep, Trial
+from cocktail.studies.sweep import Setting, Sweep
 from cocktail.studies.sweep_examples import example_parts
 from cocktail.studies.sweep_figures import (
     looks_figure,
@@ -19,7 +20,6 @@ from cocktail.studies.sweep_figures import (
     numeric_paths,
     path_figure,
     settings_figure,
-    to_png,
 )
 from cocktail.studies.sweep_tables import (
     Control,
@@ -30,12 +30,10 @@ from cocktail.studies.sweep_tables import (
     main_table,
     reading_table,
 )
-from cocktail.tasks.localization.results import CENTRED_BOX, CONSTANT_MAP
+from cocktail.studies.trial import FINISHED, Trial
 from cocktail.tasks.scores import Score
 from cocktail.types import UsageError
 
-FLOORS = ("mixture", CONSTANT_MAP, CENTRED_BOX)
-"""Controls that figures show: what doing nothing is worth."""
 SHORT = (
     "model.width", "model.depth", "mixing.num_sources", "training.split", "training.epochs", "training.max_steps",
     "training.batch_size", "training.optimizer", "training.learning_rate", "evaluation.split",
@@ -83,9 +81,9 @@ def report_sweep(folder: Path, sweep: Sweep, num_examples: int, load: LoadTraine
 def summary_parts(sweep: Sweep) -> list[Part]:
     """What was swept, of what, and what became of it."""
     became = Counter(kind_of(trial) for trial in sweep.trials)
-    told = [f"{number} {kind}" for kind, number in became.items()]
+    fates = [f"{number} {kind}" for kind, number in became.items()]
     if sweep.num_planned is not None and sweep.num_planned > len(sweep.trials):
-        told.append(f"{sweep.num_planned - len(sweep.trials)} of {sweep.num_planned} planned not begun")
+        fates.append(f"{sweep.num_planned - len(sweep.trials)} of {sweep.num_planned} planned not begun")
     seeds = sorted({trial.seed for trial in sweep.trials if trial.seed}, key=lambda seed: (len(seed), seed))
     varied = {path for trial in sweep.trials for path in trial.changes} | {"seed"}
     common = _common_params(sweep.trials)
@@ -97,7 +95,7 @@ def summary_parts(sweep: Sweep) -> list[Part]:
         ["swept", grids],
         ["settings", str(len(sweep.settings))],
         ["seeds", ", ".join(seeds)],
-        ["trials", ", ".join(told)],
+        ["trials", ", ".join(fates)],
         ["base settings", short],
     ]
     for tag, name in MADE_OF.items():
@@ -134,14 +132,16 @@ def score_parts(sweep: Sweep) -> list[Part]:
     about = "Only finished trials count."
     if sweep.board is not None:
         about = (
-            f"{sweep.board.told} Scores of several seeds are averaged over these, too. Below each: ± the standard "
+            f"{sweep.board.about} Scores of several seeds are averaged over these, too. Below each: ± the standard "
             "deviation over seeds where there are several, and the 95 % bootstrap interval over test mixtures for "
             f"these seeds. {about} Excluded mixtures have no score, for {sweep.board.why_none}."
         )
     parts: list[Part] = [Heading("Scores"), Text(about)]
-    controls = []
+    controls: list[Control] = []
+    floors: list[Control] = []
     if sweep.reference is not None and sweep.board is not None:
         controls = controls_of(sweep.reference, sweep.board)
+        floors = [control for control in controls if control.system in sweep.board.floors]
     all_layouts = layouts(sweep)
     if sweep.paper is not None and any(layout.table for layout in all_layouts):
         parts.append(
@@ -151,11 +151,13 @@ def score_parts(sweep: Sweep) -> list[Part]:
                 "not values."
             )
         )
+    if sweep.recorded_paper is None:
+        parts.append(Text("No paper's tables are recorded with this sweep: none stand beside its scores."))
     for number, layout in enumerate(all_layouts):
         parts.append(Heading(layout.title, 3))
         for group in sweep.groups or (None,):
             parts.append(main_table(layout, group, controls))
-            parts += [] if group is None else _figures(number, layout, group.headline, controls)
+            parts += [] if group is None else _figures(number, layout, group.headline, floors)
     if len({value for trial in sweep.trials if (value := trial.tags.get("test_list_hash"))}) > 1:
         parts.append(
             Text("Trials were tested on different test lists: scores of one are not those of another's mixtures.")
@@ -168,20 +170,20 @@ def score_parts(sweep: Sweep) -> list[Part]:
     return parts
 
 
-def _figures(number: int, layout: Layout, headline: Score, controls: Sequence[Control]) -> list[Part]:
-    """A score by setting, and over each number that was swept, of a main table."""
-    name, told = headline.name, f"{headline.label} in {headline.unit}"
+def _figures(number: int, layout: Layout, headline: Score, floors: Sequence[Control]) -> list[Part]:
+    """A score by setting, beside what doing nothing is worth, and over each number that was swept, of a main table."""
+    name, title = headline.name, f"{headline.label} in {headline.unit}"
     if not any(name in setting.summaries for setting in layout.settings):
         return []
     printed = {
         setting.label: scores[name] for setting in layout.settings if name in (scores := layout.printed(setting))
     }
-    lines = {c.system: c.summaries[name].mean for c in controls if c.system in FLOORS and name in c.summaries}
+    lines = {floor.system: floor.summaries[name].mean for floor in floors if name in floor.summaries}
     parts: list[Part] = [
         Picture(
             f"{name}-{number}.png",
             to_png(settings_figure(layout.settings, headline, lines, printed)),
-            f"{told} by setting: mean over seeds, 95 % interval over mixtures, and a dot for each seed.",
+            f"{title} by setting: mean over seeds, 95 % interval over mixtures, and a dot for each seed.",
         )
     ]
     for path in numeric_paths(layout.settings, headline, [column.path for column in layout.columns]):
@@ -189,7 +191,7 @@ def _figures(number: int, layout: Layout, headline: Score, controls: Sequence[Co
             Picture(
                 f"{name}-{number}-{path}.png",
                 to_png(path_figure(layout.settings, headline, path, printed)),
-                f"{told} over {path}: means with 95 % intervals over mixtures, and a dot for each seed.",
+                f"{title} over {path}: means with 95 % intervals over mixtures, and a dot for each seed.",
             )
         )
     return parts

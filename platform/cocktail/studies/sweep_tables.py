@@ -12,8 +12,9 @@ import pyarrow as pa
 from cocktail.metrics.bootstrap import Interval
 from cocktail.report.page import Table
 from cocktail.studies.paper import Column, Paper, PaperTable
-from cocktail.studies.sweep import SEED, Setting, Summary, Sweep, difference, first_seed
-from cocktail.tasks.choice import is_control
+from cocktail.studies.sweep import Setting, Summary, Sweep, difference, first_seed
+from cocktail.studies.trial import SEED
+from cocktail.tasks.rows import CONTROL, readings_of, systems_of
 from cocktail.tasks.scores import Score, Scoreboard, ScoreGroup
 
 
@@ -48,7 +49,7 @@ class Layout:
 
 def layouts(sweep: Sweep) -> list[Layout]:
     """The main tables: one for each of the paper's that a grid belongs to, and one for each other grid."""
-    found: dict[str, Layout] = {}
+    by_title: dict[str, Layout] = {}
     for grid in sweep.grids or [[]]:
         own = [setting for setting in sweep.settings if setting.changes.keys() <= set(grid)]
         tables = _tables(sweep.paper, grid)
@@ -57,19 +58,19 @@ def layouts(sweep: Sweep) -> list[Layout]:
             paths = [path for path in grid if path != SEED]
             title = " x ".join(paths) or "seeds"
             columns = [Column(header=path.rpartition(".")[-1], path=path) for path in paths]
-            found[title] = Layout(title=title, columns=columns, settings=own)
+            by_title[title] = Layout(title=title, columns=columns, settings=own)
         else:
-            before = found[table.title].settings if table.title in found else []
+            before = by_title[table.title].settings if table.title in by_title else []
             matched = _matched(table, sweep.settings, own)
             chosen = [setting for setting in sweep.settings if setting in [*before, *matched, *own]]
             ordered = sorted(chosen, key=partial(_paper_place, table))
-            found[table.title] = Layout(
+            by_title[table.title] = Layout(
                 title=table.title, columns=table.columns, settings=ordered, paper=sweep.paper, table=table
             )
-    shown = [setting for layout in found.values() for setting in layout.settings]
-    if left := [setting for setting in sweep.settings if setting not in shown]:
-        found["others"] = Layout(title="other settings", columns=[], settings=left)
-    return list(found.values())
+    placed = [setting for layout in by_title.values() for setting in layout.settings]
+    if left := [setting for setting in sweep.settings if setting not in placed]:
+        by_title["others"] = Layout(title="other settings", columns=[], settings=left)
+    return list(by_title.values())
 
 
 def _tables(paper: Paper | None, grid: Sequence[str]) -> list[PaperTable]:
@@ -115,8 +116,7 @@ def controls_of(reference: Setting, board: Scoreboard) -> list[Control]:
     """The controls among the results of the reference's first seed."""
     run = first_seed(reference).run
     assert run is not None
-    systems = [system for system in run.results["system"].unique().to_pylist() if is_control(system)]
-    return [_control(run.results, system, board) for system in systems]
+    return [_control(run.results, system, board) for system in systems_of(run.results, CONTROL)]
 
 
 def _control(results: pa.Table, system: str, board: Scoreboard) -> Control:
@@ -201,7 +201,7 @@ def _counts(setting: Setting, group: ScoreGroup | None) -> list[str]:
 def reading_table(sweep: Sweep, headline: Score) -> Table | None:
     """Means of a score of the same weights read otherwise (soft masks, predicted classes); None if they never were."""
     means = {setting.label: _means_by_reading(setting, headline) for setting in sweep.settings}
-    readings = list(dict.fromkeys(reading for found in means.values() for reading in found))
+    readings = list(dict.fromkeys(reading for of_setting in means.values() for reading in of_setting))
     if not readings:
         return None
     rows = [
@@ -219,19 +219,18 @@ def reading_table(sweep: Sweep, headline: Score) -> Table | None:
 
 def _means_by_reading(setting: Setting, score: Score) -> dict[str, float]:
     """Over seeds, of those that have it."""
-    found: dict[str, list[float]] = {}
+    means: dict[str, list[float]] = {}
     for trial in setting.seeds.values():
         assert trial.run is not None
-        own, board = trial.run.own_system, trial.run.board
-        for system in trial.run.results["system"].unique().to_pylist():
-            mixtures = board.mixtures(trial.run.results, system)
-            if system.startswith(f"{own}, ") and score.name in mixtures.column_names:
-                found.setdefault(system.removeprefix(f"{own}, "), []).extend(_mean(mixtures[score.name]))
-    return {reading: float(np.mean(values)) for reading, values in found.items() if values}
+        for system, reading in readings_of(trial.run.results).items():
+            mixtures = trial.run.board.mixtures(trial.run.results, system)
+            if score.name in mixtures.column_names:
+                means.setdefault(reading, []).extend(_mean(mixtures[score.name]))
+    return {reading: float(np.mean(values)) for reading, values in means.items() if values}
 
 
 def _mean(values: pa.ChunkedArray) -> list[float]:
-    """Of what is there; nothing if nothing is."""
+    """The mean of what is there; nothing if nothing is."""
     there = values.drop_null().to_numpy()
     return [float(there.mean())] if len(there) else []
 
@@ -242,17 +241,17 @@ def difference_table(sweep: Sweep, reference: Setting, group: ScoreGroup) -> Tab
     for setting in sweep.settings:
         if setting is reference:
             continue
-        found = difference(setting, reference, group)
+        apart = difference(setting, reference, group)
         name = "\n".join([setting.label, *_beside_its_grid(setting, reference)])
-        if found.problem:
-            rows.append([f"{name}\n{found.problem}", *("" for _ in group.scores), str(len(found.seeds)), "", ""])
+        if apart.problem:
+            rows.append([f"{name}\n{apart.problem}", *("" for _ in group.scores), str(len(apart.seeds)), "", ""])
             continue
         cells = []
         for score in group.scores:
-            interval = found.intervals.get(score.name)
-            told = [] if interval is None else [score.signed(interval.mean), *format_bounds(score, interval)]
-            cells.append("\n".join(told))
-        counts = [str(len(found.seeds)), str(found.num_mixtures), f"{found.share_better:.0%}"]
+            interval = apart.intervals.get(score.name)
+            lines = [] if interval is None else [score.signed(interval.mean), *format_bounds(score, interval)]
+            cells.append("\n".join(lines))
+        counts = [str(len(apart.seeds)), str(apart.num_mixtures), f"{apart.share_better:.0%}"]
         rows.append([name, *cells, *counts])
     header = ["setting", *(score.title for score in group.scores), "seeds", "mixtures"]
     return Table([*header, f"above in {group.headline.title}"], rows, group.title.capitalize())

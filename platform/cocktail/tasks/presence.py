@@ -18,7 +18,7 @@ class PresenceScores:
     """How well a model says which classes are in a mixture: those of presence above 0.5. Higher is better."""
 
     micro: PrecisionRecallF1
-    """Of all decisions together."""
+    """Scores of all decisions together."""
     macro: PrecisionRecallF1
     """The mean over classes, those that never occur among them."""
     num_mixtures: int
@@ -31,7 +31,7 @@ class PresenceScores:
             f"{name}_{score}": value for name, scores in averages.items() for score, value in scores._asdict().items()
         }
 
-    def describe(self) -> str:
+    def to_markdown(self) -> str:
         """The scores as a Markdown table."""
         rows = [
             [name, *(f"{value:.3f}" for value in scores), str(self.num_mixtures)]

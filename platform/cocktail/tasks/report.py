@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from cocktail.report.learning import History
@@ -15,17 +15,17 @@ class Subject:
     """The model that a report is about, and test mixtures to show."""
 
     name: str
-    """As results name its own system."""
+    """The name of its own system in results."""
     model: Any
-    """A `Separator` or `Localizer`."""
+    """A `Separator`, a `Localizer`, or both."""
     classes: tuple[str, ...]
-    examples: MixtureBatch | None
     sample_rate_hz: int
-    histories: Mapping[str, History]
+    examples: MixtureBatch | None = None
+    histories: Mapping[str, History] = field(default_factory=dict)
     """Metrics of its training by step."""
-    steps_per_epoch: int | None
+    steps_per_epoch: int | None = None
     notes: tuple[str, ...] = ()
-    """To be told with the scores."""
+    """Sentences that stand beside the scores."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,6 +35,6 @@ class Report:
     text: str
     """Tables in Markdown."""
     metrics: Mapping[str, float]
-    """As MLflow takes them."""
+    """Scores and counts by name, as `<system>/<score>`."""
     headline: Mapping[str, str]
     """The few scores that say how good the model is, by name."""

@@ -1,8 +1,9 @@
-"""Rows of tables of results, and the names of classes in them."""
+"""Rows of tables of results: which systems there are and what kind each is of, and the names of classes."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Literal
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -10,8 +11,32 @@ from torch import Tensor
 
 from cocktail.types import NO_CLASS
 
+Kind = Literal["model", "reading", "control"]
+"""What a row's system is: the model itself, what its weights say if they are read otherwise, or no model's answer."""
+MODEL, READING, CONTROL = "model", "reading", "control"
+SYSTEM_COLUMNS: list[tuple[str, pa.DataType]] = [
+    ("system", pa.string()),
+    ("kind", pa.string()),
+    ("reading", pa.string()),
+]
+"""Columns of any results that say whose a row is: a name for tables, the Kind, and a reading's name among those of its
+model, null for others."""
+TASK_KEY = b"cocktail.task"
+"""In the metadata of results: the name of their task."""
 UNLABELLED = "unlabelled"
 """Stands for the class of a source without one."""
+
+
+def systems_of(results: pa.Table, kind: Kind | None = None) -> list[str]:
+    """The systems in a table of results, or those of one kind, in order."""
+    rows = results if kind is None else rows_of(results, "kind", [kind])
+    return rows["system"].unique().to_pylist()
+
+
+def readings_of(results: pa.Table) -> dict[str, str]:
+    """The readings of a model in its results: their names among the model's, by the system's."""
+    rows = rows_of(results, "kind", [READING])
+    return dict(zip(rows["system"].to_pylist(), rows["reading"].to_pylist(), strict=True))
 
 
 def class_name(classes: Sequence[str], class_id: int) -> str:

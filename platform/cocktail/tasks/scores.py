@@ -70,21 +70,21 @@ class ScoreGroup:
 
 
 class Scoreboard(Protocol):
-    """How one kind of results is read."""
+    """How the results of one task are read."""
 
     @property
-    def kind(self) -> str:
-        """What was asked of the model: two kinds have no score in common."""
+    def task(self) -> str:
+        """The task's name: results of two tasks have no score in common."""
         ...
 
     @property
     def unit(self) -> str:
-        """Of all scores."""
+        """The unit of all scores."""
         ...
 
     @property
     def rules(self) -> Any:
-        """By which the scores came about, where there is a choice: those by others are not to be compared."""
+        """The rules of scoring, where there is a choice: scores by others are not to be compared."""
         ...
 
     @property
@@ -93,13 +93,22 @@ class Scoreboard(Protocol):
         ...
 
     @property
-    def told(self) -> str:
+    def about(self) -> str:
         """What a mixture's scores are, in a sentence or two."""
+        ...
+
+    @property
+    def floors(self) -> tuple[str, ...]:
+        """Controls that say what doing nothing is worth."""
         ...
 
     @property
     def why_none(self) -> str:
         """Why a mixture may have no score, after `for`."""
+        ...
+
+    def together(self, other: Scoreboard) -> Scoreboard:
+        """A board of the same task that reads the results of both."""
         ...
 
     def mixtures(self, results: pa.Table, system: str) -> pa.Table:

@@ -1,33 +1,83 @@
-"""What trained models are for: what is asked of them on test mixtures, and how their answers are scored.
+"""What trained models are for: what is asked of them on test mixtures, and how their answers are scored and shown.
 
-Shape letters: B batch, N sources, L estimates of a system, T samples, C classes, D width of vectors.
+All that differs between tasks is behind `Task`; who uses one knows neither separation nor localization.
+
+Shape letters: B batch, N sources, T samples.
 """
 
 from __future__ import annotations
 
-from typing import Any, Literal, Protocol
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 import numpy as np
 import pyarrow as pa
+from torch import Tensor
 
-from cocktail.types import MixtureBatch
+from cocktail.tasks.scores import Scoreboard
+from cocktail.types import MixtureBatch, Query
+
+if TYPE_CHECKING:  # pages and figures need what a model that is registered does without
+    from cocktail.report.page import Part
+    from cocktail.tasks.report import Report, Subject
+
+MIXTURE, PICTURES = "mixture", "pictures"
+"""What a model may be given, by name."""
 
 
-class Task(Protocol):
+@dataclass(frozen=True, kw_only=True)
+class TensorForm:
+    """Type and shape of a tensor; -1 is any length."""
+
+    dtype: str
+    shape: tuple[int, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Signature:
+    """What a trained model takes and gives when it is used, as plain data."""
+
+    inputs: Mapping[str, TensorForm]
+    """By name, MIXTURE first."""
+    outputs: Mapping[str, TensorForm]
+    """By name: what `Task.answer` gives."""
+    metadata: Mapping[str, Any] = field(default_factory=dict)
+    """What one has to know to make the inputs."""
+    packages: tuple[str, ...] = ()
+    """Packages that are needed beside those that any model needs."""
+
+
+class Example(Protocol):
+    """What a model makes of one mixture, to look at and to listen to."""
+
+    @property
+    def mixture_id(self) -> str: ...
+
+    def store(self, folder: Path) -> None:
+        """Write `<mixture id>.png` and a folder of sounds."""
+        ...
+
+
+ExampleT = TypeVar("ExampleT", bound=Example)
+
+
+class Task(Protocol[ExampleT]):
     """What is asked of a kind of model. Small: travels to any worker."""
 
     @property
-    def results(self) -> pa.Schema:
-        """The table of results: rows of a mixture, system and source."""
+    def name(self) -> str:
+        """The task's own name, as results carry it: `separation`."""
         ...
 
     @property
-    def answers_format(self) -> Literal["numpy", "pyarrow"]:
-        """What `apply` gives: columns, or a table."""
+    def results(self) -> pa.Schema:
+        """The table of results: rows of a mixture, system and source. Its metadata says what they are of."""
         ...
 
     def apply(self, name: str, model: Any, batch: MixtureBatch) -> Any:
-        """What a model of that name, and every control, answers to a batch."""
+        """What a model of that name, and every control, answers to a batch that lies on the model's device."""
         ...
 
     def score(self, answers: Any) -> pa.Table:
@@ -40,4 +90,31 @@ class Task(Protocol):
 
     def why_not(self, results: pa.Table) -> str:
         """Why none has."""
+        ...
+
+    def scoreboard(self, results: pa.Table) -> Scoreboard:
+        """How a table of its results is read."""
+        ...
+
+    def report(self, results: pa.Table, subject: Subject, folder: Path) -> Report:
+        """The report of a model's results; its files are written to a folder."""
+        ...
+
+    def examples(self, subject: Subject, batch: MixtureBatch, reading: str | None = None) -> Iterator[ExampleT]:
+        """What a model, or a reading of it, makes of each mixture of a batch."""
+        ...
+
+    def side_by_side(self, examples: Mapping[str, ExampleT]) -> list[Part]:
+        """A page's view of what several models, by label, make of one mixture."""
+        ...
+
+    def signature(self, trained: Any) -> Signature:
+        """What a `cocktail.inference.trained.Trained` takes and gives when it is used for this task."""
+        ...
+
+    def answer(self, model: Any, mixture: Tensor, query: Query) -> Tensor:
+        """What a model gives for named classes: the one output of `signature`. Raises UsageError for what does not fit.
+
+        `mixture` is float32 [B, T].
+        """
         ...

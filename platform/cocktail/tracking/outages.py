@@ -1,4 +1,4 @@
-"""An MLflow server or database that does not answer, told from one that refuses, and waited for."""
+"""Outages of an MLflow server or database, which are waited for, as opposed to refusals."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ os.environ["MLFLOW_HTTP_REQUEST_MAX_RETRIES"] = "0"
 logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)
 
 PATIENCE_SECONDS = 600.0
-"""How long to wait for MLflow, unless told."""
+"""Time to wait for MLflow, unless another is given."""
 LONGEST_PAUSE_SECONDS = 30.0
 
 ERRORS = (MlflowException, requests.RequestException, OperationalError)
-"""What an MLflow client raises, be it for an outage or a refusal."""
+"""Errors that an MLflow client raises, be it for an outage or a refusal."""
 
 T = TypeVar("T")
 
@@ -66,7 +66,7 @@ def patiently(uri: str, limit_seconds: float, ask: Callable[[], T]) -> T:
     Raises OutageError after `limit_seconds`, and at once what is no outage.
     """
     began = time.monotonic()
-    told = False
+    has_warned = False
     for pause in pauses():
         try:
             answer = ask()
@@ -79,12 +79,12 @@ def patiently(uri: str, limit_seconds: float, ask: Callable[[], T]) -> T:
                     f"MLflow at {uri} does not answer ({reason(error)}), for {limit_seconds / 60:g} minutes now: "
                     "see to it, then start the same command again, which goes on from here"
                 ) from error
-            if not told:
+            if not has_warned:
                 print(f"MLflow at {uri} does not answer ({reason(error)}): waiting {left / 60:.1f} minutes", flush=True)
-            told = True
+            has_warned = True
             time.sleep(min(pause, left))
             continue
-        if told:
+        if has_warned:
             print(f"MLflow at {uri} answers again, after {time.monotonic() - began:.0f} s", flush=True)
         return answer
     raise AssertionError("pauses have no end")

@@ -1,4 +1,4 @@
-"""Which process does something, so that another one can tell later whether it is still there."""
+"""Names of processes, by which another one can tell later whether they are still there."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from pathlib import Path
 import psutil
 
 _BOOT, _NAMESPACE = Path("/proc/sys/kernel/random/boot_id"), Path("/proc/self/ns/pid")
-"""What psutil does not tell of Linux: which start of the host this is, and whose processes are seen from here."""
+"""Files of Linux that psutil does not read: the start of the host, and the namespace of its processes."""
 
 
 def this_process() -> dict[str, str]:
-    """What tells this process from all others, ever: plain values."""
+    """A name that this process alone has, ever: plain values."""
     started = _start_time(os.getpid())
     assert started is not None
     return {**_this_host(), "pid": str(os.getpid()), "started": started}
@@ -48,7 +48,8 @@ def _this_host() -> dict[str, str]:
 
 
 def _start_time(pid: int) -> str | None:
-    """In hundredths of a second; None if there is no such process, or only what is left of one that ended."""
+    """Start of a process in hundredths of a second; None if there is no such process, or only what is left of one that
+    ended."""
     try:
         process = psutil.Process(pid)
         if process.status() in (psutil.STATUS_ZOMBIE, psutil.STATUS_DEAD):

@@ -1,4 +1,4 @@
-"""MLflow, and nothing else. Runs are found again by their name, so a restarted job goes on in its own run.
+"""MLflow, and nothing else. Runs are known again by their name, so a restarted job goes on in its own run.
 
 Whatever is asked of a server or database that does not answer waits for it (`cocktail.tracking.outages`).
 """
@@ -36,7 +36,7 @@ _MAX_SHOWN = 5
 """Runs that a message lists."""
 _MAX_EXPERIMENTS = 10_000
 _GOING_SECONDS = 20.0
-"""How long a process that was killed may take to be gone."""
+"""Time that a process that was killed may take to be gone."""
 _MAX_CHILDREN = 50_000
 
 T = TypeVar("T")
@@ -80,7 +80,7 @@ class TrackedRun:
     tracking_uri: str
     run_id: str
     wait_seconds: float = PATIENCE_SECONDS
-    """How long to wait for MLflow while it does not answer."""
+    """Time to wait for MLflow while it does not answer."""
 
     @classmethod
     def open(
@@ -181,7 +181,7 @@ class TrackedRun:
 
     @property
     def seconds(self) -> float | None:
-        """From start to end; None for a run without an end."""
+        """Length from start to end; None for a run without an end."""
         info = self._run().info
         return None if info.end_time is None else (info.end_time - info.start_time) / 1000
 
@@ -218,14 +218,14 @@ class TrackedRun:
         """The runs that name this one as their parent, in the order in which they were started."""
         experiment_id = self._run().info.experiment_id
         nested, order = f"tags.`{PARENT_TAG}` = '{self.run_id}'", ["attributes.start_time ASC"]
-        found = self.ask(
+        runs = self.ask(
             lambda client: client.search_runs([experiment_id], nested, max_results=_MAX_CHILDREN, order_by=order)
         )
-        return [TrackedRun(self.tracking_uri, run.info.run_id, self.wait_seconds) for run in found]
+        return [TrackedRun(self.tracking_uri, run.info.run_id, self.wait_seconds) for run in runs]
 
     @property
     def artifacts(self) -> str:
-        """Where the run's artifacts lie."""
+        """Location of the run's artifacts."""
         return self._run().info.artifact_uri or ""
 
     @contextmanager
@@ -288,16 +288,16 @@ def _sigterm_raising() -> Iterator[None]:
 
 
 def _experiment_id(client: MlflowClient, name: str, location: str | None) -> str:
-    found = client.get_experiment_by_name(name)
-    if found is not None:
-        return found.experiment_id
+    experiment = client.get_experiment_by_name(name)
+    if experiment is not None:
+        return experiment.experiment_id
     try:
         return client.create_experiment(name, artifact_location=location)
     except MlflowException as error:
-        found = client.get_experiment_by_name(name)  # another run's job may just have made it
-        if error.error_code != "RESOURCE_ALREADY_EXISTS" or found is None:
+        experiment = client.get_experiment_by_name(name)  # another run's job may just have made it
+        if error.error_code != "RESOURCE_ALREADY_EXISTS" or experiment is None:
             raise
-        return found.experiment_id
+        return experiment.experiment_id
 
 
 def _open_run(client: MlflowClient, experiment_id: str, name: str, tags: Mapping[str, str]) -> Run:
@@ -358,25 +358,25 @@ def find_run(tracking_uri: str, name_or_id: str) -> TrackedRun:
             experiment.experiment_id: experiment.name
             for experiment in client.search_experiments(max_results=_MAX_EXPERIMENTS)
         }
-        found = [
+        matches = [
             run
             for attribute in ("run_id", "run_name")
             for run in client.search_runs([*experiments], f"attributes.{attribute} = {quote}{name_or_id}{quote}")
         ]
         own = [experiment_id for experiment_id, name in experiments.items() if name == name_or_id]
-        newest = [] if found else client.search_runs(own or [*experiments], max_results=_MAX_SHOWN)
+        newest = [] if matches else client.search_runs(own or [*experiments], max_results=_MAX_SHOWN)
     except MlflowException as error:
         raise UsageError(f"cannot look for run {name_or_id} in {tracking_uri}: {error.message}") from error
-    if len(found) == 1:
-        return TrackedRun(tracking_uri, found[0].info.run_id)
-    shown = "; ".join(_describe(run, experiments) for run in (found or newest)[:_MAX_SHOWN])
-    if found:
-        raise UsageError(f"{len(found)} runs are called {name_or_id}: give an id. They are {shown}")
+    if len(matches) == 1:
+        return TrackedRun(tracking_uri, matches[0].info.run_id)
+    runs = "; ".join(_in_words(run, experiments) for run in (matches or newest)[:_MAX_SHOWN])
+    if matches:
+        raise UsageError(f"{len(matches)} runs are called {name_or_id}: give an id. They are {runs}")
     where = f"the experiment {name_or_id}" if own else tracking_uri
-    there_is = f"The newest in {where}: {shown}" if newest else f"There are no runs in {where}"
+    there_is = f"The newest in {where}: {runs}" if newest else f"There are no runs in {where}"
     raise UsageError(f"no run has the name or id {name_or_id}. {there_is}")
 
 
-def _describe(run: Run, experiments: Mapping[str, str]) -> str:
+def _in_words(run: Run, experiments: Mapping[str, str]) -> str:
     started = datetime.fromtimestamp(run.info.start_time / 1000, UTC).strftime("%Y-%m-%d %H:%M")
     return f"{run.info.run_name} ({run.info.run_id}, of {experiments[run.info.experiment_id]}, {started} UTC)"

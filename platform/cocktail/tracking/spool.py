@@ -19,7 +19,7 @@ UNSENT = "unsent.json"
 BATCH = 1000
 """Points in a request, at most: MLflow takes no more."""
 _FAILED_SECONDS = 10.0
-"""How long what failed waits for its last points to be sent."""
+"""Time that a failed run waits for its last points to be sent."""
 _PROGRESS_SECONDS = 30.0
 
 
@@ -179,7 +179,7 @@ class MetricSpool:
                 self._changed.notify_all()
 
     def _next_batch(self) -> list[Point]:
-        """What to send next, as soon as there is something; nothing in the end."""
+        """Points to send next, as soon as there are some; none in the end."""
         with self._changed:
             self._changed.wait_for(lambda: self._unsent or self._ending)
             return [] if self._ending else list(islice(self._unsent, BATCH))

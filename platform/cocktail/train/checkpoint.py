@@ -85,6 +85,11 @@ class CheckpointStore:
         return [name for name in list_names(self.folder) if name.startswith("step-")]
 
 
+def checkpoint_store(run_folder: str) -> CheckpointStore:
+    """Store of a run's checkpoints, in its folder."""
+    return CheckpointStore(join(run_folder, "checkpoints"))
+
+
 class CheckpointWriter:
     """Saves checkpoints while training goes on: one at a time, each whole before the next is begun.
 
@@ -98,12 +103,12 @@ class CheckpointWriter:
         self._writing: Future[str] | None = None
 
     def save(self, step: int, state: dict[str, Any], best: int | None = None) -> None:
-        """As `CheckpointStore.save`, of the state as it is now; returns when there is a copy of it."""
+        """Save the state as it is now, as `CheckpointStore.save`; return when there is a copy of it."""
         self.wait()
         self._writing = self._thread.submit(self._store._commit, step, _pack(state), self._identity, self._keep, best)
 
     def wait(self) -> None:
-        """Until what was saved is committed."""
+        """Wait until what was saved is committed."""
         writing, self._writing = self._writing, None
         if writing is not None:
             writing.result()
@@ -160,7 +165,7 @@ def require_identity(location: str, identity: dict[str, Any]) -> None:
 
 
 def read_identity(location: str) -> dict[str, Any]:
-    """What decided a checkpoint's weights: settings by dotted path, and the hash of its data. Raises UsageError."""
+    """Identity of a checkpoint: settings by dotted path, and the hash of its data. Raises UsageError."""
     return _read_meta(location)["identity"]
 
 
@@ -170,7 +175,7 @@ def step_of(location: str) -> int:
 
 
 def read_about(location: str) -> dict[str, Any]:
-    """What a checkpoint carries for those who use it: see `cocktail.inference.trained.about`. Raises UsageError."""
+    """Values that a checkpoint carries for its users: see `cocktail.inference.trained.about`. Raises UsageError."""
     return _read_meta(location)["about"]
 
 

@@ -10,13 +10,13 @@ import torch.distributed as dist
 from torch import Tensor, nn
 
 from cocktail.metrics.classification import precision_recall_f1
-from cocktail.train.worker import Place, share_buffers
+from cocktail.train.worker import Worker, share_buffers
 from cocktail.types import Classifier, MixtureBatch
 
 FIRST_LOOKS = 256
-"""Recognition is learned early: up to this step there is a look after each power of two."""
+"""Step up to which there is a look after each power of two: recognition is learned early."""
 FIRST_STEPS = 200
-"""Up to this one, each step is followed by a look at what can be seen without a mixture."""
+"""Step up to which each is followed by a look at what can be seen without a mixture."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,7 +24,7 @@ class Look:
     """A look, now and then, at how well a `Classifier` recognises what is in held-out mixtures. It decides nothing."""
 
     batches: tuple[MixtureBatch, ...]
-    """The same every time and on every worker; each worker looks at its share."""
+    """Held-out mixtures, the same every time and on every worker; each worker looks at its share."""
     on_look: Callable[[int, dict[str, float]], None]
     """`on_look(step, scores)`, called on every rank."""
 
@@ -33,31 +33,31 @@ class Look:
         early = step <= FIRST_LOOKS and step & (step - 1) == 0
         return early or step == num_steps or step % batches_per_epoch == 0
 
-    def after(self, step: int, num_steps: int, batches_per_epoch: int, model: nn.Module, place: Place) -> None:
+    def after(self, step: int, num_steps: int, batches_per_epoch: int, model: nn.Module, worker: Worker) -> None:
         """Look, if it is time to; in the first steps at least at what can be seen without a mixture."""
         if self.is_due(step, num_steps, batches_per_epoch):
-            self.take(step, model, place)
+            self.take(step, model, worker)
         elif step <= FIRST_STEPS:
-            self.take(step, model, place, with_mixtures=False)
+            self.take(step, model, worker, with_mixtures=False)
 
-    def take(self, step: int, model: nn.Module, place: Place, with_mixtures: bool = True) -> None:
+    def take(self, step: int, model: nn.Module, worker: Worker, with_mixtures: bool = True) -> None:
         """Micro and macro precision, recall and F1 by what is classified, over all workers' shares."""
         if not isinstance(model, Classifier) or not self.batches:
             return
         counts: dict[str, Tensor] = {}
         model.eval()
         if with_mixtures:
-            share_buffers(model, place)
+            share_buffers(model, worker)
         # Without a batch of its own a worker still adds to the sum, which must have one form on all.
-        shown = self.batches[place.rank :: place.world_size] or self.batches[:1]
+        shown = self.batches[worker.rank :: worker.world_size] or self.batches[:1]
         for number, batch in enumerate(shown if with_mixtures else [None]):
-            for name, counted in model.confusion(None if batch is None else batch.to(place.device)).items():
-                mine = counted if place.rank < len(self.batches) else torch.zeros_like(counted)
+            for name, counted in model.confusion(None if batch is None else batch.to(worker.device)).items():
+                mine = counted if worker.rank < len(self.batches) else torch.zeros_like(counted)
                 counts[name] = counts[name] + mine if number else mine
         model.train()
         scores = {}
         for name in sorted(counts):
-            if place.world_size > 1:
+            if worker.world_size > 1:
                 dist.all_reduce(counts[name])
             for average in ("micro", "macro"):
                 values = precision_recall_f1(counts[name], average)

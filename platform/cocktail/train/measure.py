@@ -1,4 +1,4 @@
-"""What a training step takes, measured before a training is begun."""
+"""Time and memory of a training step, measured before a training is begun."""
 
 from __future__ import annotations
 
@@ -16,9 +16,10 @@ import torch
 
 from cocktail.cluster.connection import quiet_ray
 from cocktail.config.experiment import Experiment
-from cocktail.train.loop import Steps, autocast_dtype, on_device
+from cocktail.train.batches import on_device
+from cocktail.train.loop import Steps, autocast_dtype
 from cocktail.train.update import Update
-from cocktail.train.worker import Place
+from cocktail.train.worker import Worker
 from cocktail.types import BatchSource, share_of
 
 STEPS = 4
@@ -35,7 +36,7 @@ class Measured:
     checkpoint_bytes: int
     """Weights and optimizer, as a checkpoint holds them."""
     peak_bytes: int
-    """Of the GPU's memory, or of the process's own."""
+    """Most bytes in use, of the GPU's memory or else of the process's own."""
 
 
 def measure_steps(experiment: Experiment, source: BatchSource, num_classes: int, gpus: bool) -> Measured:
@@ -56,13 +57,13 @@ def _measure(experiment: Experiment, source: BatchSource, num_classes: int) -> M
         torch.set_num_threads(max(len(os.sched_getaffinity(0)) // workers, 1))
     share = share_of(experiment.training.batch_size, 0, workers)[1]
     settings = dataclasses.replace(experiment.training, batch_size=share)
-    place = Place(device=device)
+    worker = Worker(device=device)
     torch.manual_seed(experiment.seed)
     model = experiment.model.build(num_classes).to(device).train()
-    update = Update(model, settings, place)
+    update = Update(model, settings, worker, groups=experiment.model.parameter_groups(model))
     if experiment.resources.compile:
         model.compile()
-    steps = Steps(model, settings, place, autocast_dtype(settings.precision, device), experiment.seed)
+    steps = Steps(model, settings, worker, autocast_dtype(settings.precision, device), experiment.seed)
     seconds = []
     batches = on_device(itertools.islice(source.batches(0, 0, 0, workers), STEPS), device)
     for number, batch in enumerate(batches):
@@ -72,7 +73,9 @@ def _measure(experiment: Experiment, source: BatchSource, num_classes: int) -> M
         if device.type == "cuda":
             torch.cuda.synchronize()
         seconds.append(time.perf_counter() - begun)
-    kept = itertools.chain(model.state_dict().values(), *map(dict.values, update.optimizer.state.values()))
+    kept = [*model.state_dict().values()]
+    for optimizer in update.optimizers:
+        kept += itertools.chain(*map(dict.values, optimizer.state.values()))
     return Measured(
         device=torch.cuda.get_device_name() if device.type == "cuda" else f"CPU, {torch.get_num_threads()} threads",
         seconds_per_step=statistics.median(seconds[1:] or seconds),

@@ -11,10 +11,10 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from cocktail.train.worker import Place
-from cocktail.types import Reading
+from cocktail.train.worker import Worker
+from cocktail.types import ReadStatistics
 
-_READING = [field.name for field in fields(Reading)]
+_STATISTICS = [field.name for field in fields(ReadStatistics)]
 OUTSIDE = ("data", "log", "checkpoint")
 """What takes time beside the steps. Looks and validation are counted apart: one chooses how often they are."""
 
@@ -27,16 +27,16 @@ class Meter:
     norms: list[Tensor] = field(default_factory=list)
     steps: int = 0
     seconds: dict[str, float] = field(default_factory=dict)
-    reading: dict[str, int] = field(default_factory=lambda: dict.fromkeys(_READING, 0))
+    read_statistics: dict[str, int] = field(default_factory=lambda: dict.fromkeys(_STATISTICS, 0))
     started: float = field(default_factory=time.perf_counter)
 
-    def add(self, losses: dict[str, Tensor], norm: Tensor, reading: Reading) -> None:
+    def add(self, losses: dict[str, Tensor], norm: Tensor, read_statistics: ReadStatistics) -> None:
         for name, loss in losses.items():
             self.losses[name] = self.losses.get(name, 0.0) + loss.detach()
         self.norms.append(norm)
         self.steps += 1
-        for name in _READING:
-            self.reading[name] += getattr(reading, name)
+        for name in _STATISTICS:
+            self.read_statistics[name] += getattr(read_statistics, name)
 
     @contextmanager
     def timing(self, what: str) -> Iterator[None]:
@@ -47,7 +47,7 @@ class Meter:
         finally:
             self.seconds[what] = self.seconds.get(what, 0.0) + time.perf_counter() - begun
 
-    def read(self, batch_size: int, place: Place) -> dict[str, float]:
+    def read(self, batch_size: int, worker: Worker) -> dict[str, float]:
         """Means over steps and workers, the speed, and what was read on all workers.
 
         `outside_step_share` is the share of the time that went into data, logging and checkpoints, not into steps.
@@ -55,15 +55,15 @@ class Meter:
         names = sorted(self.losses)
         means = torch.stack([self.losses[name].float() for name in names]) / self.steps
         norms = torch.stack(self.norms).float()
-        reading = torch.tensor(list(self.reading.values()), dtype=torch.float64, device=place.device)
-        if place.world_size > 1:
+        read_statistics = torch.tensor(list(self.read_statistics.values()), dtype=torch.float64, device=worker.device)
+        if worker.world_size > 1:
             dist.all_reduce(means)
-            means /= place.world_size
-            dist.all_reduce(reading)
+            means /= worker.world_size
+            dist.all_reduce(read_statistics)
         applied = norms[norms.isfinite()]  # in float16 some overflow: their updates were left out
         elapsed = time.perf_counter() - self.started
         training = elapsed - self.seconds.get("look", 0.0) - self.seconds.get("validation", 0.0)
-        bytes_read, bytes_fetched, hits, misses = reading.tolist()
+        bytes_read, bytes_fetched, hits, misses = read_statistics.tolist()
         return {
             **{f"loss/{name}": value for name, value in zip(names, means.tolist(), strict=True)},
             **(

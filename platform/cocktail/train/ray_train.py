@@ -16,9 +16,9 @@ import ray.train
 import torch
 from ray.train import FailureConfig, RunConfig, ScalingConfig
 from ray.train.torch import TorchTrainer, get_device
-from ray.train.v2._internal.constants import ENV_VARS_TO_PROPAGATE
 from ray.train.v2.api.exceptions import TrainingFailedError
 from ray.tune.integration.ray_train import TuneReportCallback
+from torch import nn
 
 from cocktail.cluster.connection import find_cause, num_nodes, quiet_ray, trials_at_once
 from cocktail.config.experiment import Experiment
@@ -27,19 +27,20 @@ from cocktail.storage import StorageError, delete_file, exists, join, read_bytes
 from cocktail.tracking.outages import OutageError
 from cocktail.tracking.run import TrackedRun
 from cocktail.tracking.spool import MetricSpool
-from cocktail.train.checkpoint import CheckpointStore, require_identity
-from cocktail.train.initial_weights import load_initial
+from cocktail.train.batches import FirstBatches
+from cocktail.train.checkpoint import CheckpointStore, checkpoint_store, require_identity
+from cocktail.train.initial_weights import KeptWeights
 from cocktail.train.look import Look
-from cocktail.train.loop import FirstBatches, train
+from cocktail.train.loop import train
 from cocktail.train.update import NonFiniteLossError
 from cocktail.train.validation import Validation
-from cocktail.train.worker import Place
+from cocktail.train.worker import Worker
 from cocktail.types import BatchSource, MixtureBatch, UsageError
 
 ReadBatches = Callable[[], tuple[MixtureBatch, ...]]
 
 _LASTING = {kind.__name__: kind for kind in (NonFiniteLossError, OutageError, UsageError)}
-"""What no restart mends, the narrower kind first. MLflow has been waited for by then."""
+"""Errors that no restart mends, the narrower kind first. MLflow has been waited for by then."""
 
 
 def uses_gpus(resources: Resources) -> bool:
@@ -49,79 +50,87 @@ def uses_gpus(resources: Resources) -> bool:
 
 def require_continuable(run_folder: str, identity: dict[str, Any]) -> None:
     """Say where a run goes on. Raises UsageError if that is a checkpoint of other settings."""
-    found = checkpoint_store(run_folder).newest()
-    if found is not None:
-        require_identity(found, identity)
-        print(f"going on from {found}", flush=True)
+    newest = checkpoint_store(run_folder).newest()
+    if newest is not None:
+        require_identity(newest, identity)
+        print(f"going on from {newest}", flush=True)
 
 
-def checkpoint_store(run_folder: str) -> CheckpointStore:
-    """Where a run keeps its checkpoints."""
-    return CheckpointStore(join(run_folder, "checkpoints"))
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class TrainingRun:
+    """A training, as each of its processes needs it."""
+
+    experiment: Experiment
+    source: BatchSource
+    num_classes: int
+    identity: dict[str, Any]
+    about: dict[str, Any]
+    """Values that each checkpoint carries (`cocktail.inference.trained.about`)."""
+    folder: str
+    """Folder or URI of the run."""
+    tracked: TrackedRun
+    gpus: bool
+    """Whether each worker has a GPU."""
+    look_at: ReadBatches
+    """Reads, on each worker, the held-out mixtures that training looks at."""
+    validate_on: ReadBatches | None = None
+    """Reads those that it validates on."""
+    initial: tuple[KeptWeights, ...] = ()
+    """Weights that the model starts from where there is no checkpoint, one over the other, and all over random ones."""
+
+    @property
+    def checkpoints(self) -> CheckpointStore:
+        return dataclasses.replace(checkpoint_store(self.folder), about=self.about)
+
+    def new_model(self) -> nn.Module:
+        """The model as it is built: the same in every process."""
+        torch.manual_seed(self.experiment.seed)
+        return self.experiment.model.build(self.num_classes)
 
 
-def fit(
-    experiment: Experiment,
-    source: BatchSource,
-    *,
-    num_classes: int,
-    identity: dict[str, Any],
-    about: dict[str, Any],
-    run_folder: str,
-    tracked: TrackedRun,
-    gpus: bool,
-    look_at: ReadBatches,
-    validate_on: ReadBatches | None = None,
-    initial: str | None = None,
-) -> str:
+def fit(run: TrainingRun) -> str:
     """Train on the cluster, from the run's newest checkpoint if it has one. Returns the location of the last one, or of
-    the best (`training.select`).
+    the best (`training.select`). Of a model that is not trained, that of step 0, made here.
 
-    `look_at` and `validate_on` read, on each worker, the held-out mixtures that training looks at and validates on;
-    each checkpoint carries `about`. Without a checkpoint the model starts from the weights at `initial`, if that is
-    given. A worker that dies takes its group with it; the group starts again from the newest checkpoint, up to
-    `resources.max_failures` times. In a trial of a sweep, Ray Tune gets the metrics of each log
-    line. Raises NonFiniteLossError and UsageError as `cocktail.train.loop.train` does, OutageError if MLflow does not
-    take the last metrics.
+    A worker that dies takes its group with it; the group starts again from the newest checkpoint, up to
+    `resources.max_failures` times. In a trial of a sweep, Ray Tune gets the metrics of each log line. Raises
+    NonFiniteLossError and UsageError as `cocktail.train.loop.train` does, OutageError if MLflow does not take the last
+    metrics.
     """
-    resources = experiment.resources
+    if not run.experiment.model.trains:
+        return run.checkpoints.newest() or run.checkpoints.save(
+            0, {"model": run.new_model().state_dict()}, run.identity, keep=1
+        )
+    _train_on_cluster(run)
+    selected = run.checkpoints.selected()
+    assert selected is not None, "training ended without its last checkpoint"
+    if run.experiment.training.select == "best":
+        print(f"of the lowest validation loss: {selected}", flush=True)
+    return selected
+
+
+def _train_on_cluster(run: TrainingRun) -> None:
+    """Start workers through Ray Train and wait for the last. Raises what ended training for good."""
+    resources = run.experiment.resources
     start = f"start-{time.time_ns()}"
-    verdict = Verdict(join(run_folder, "ray", f"{start}.failed"))
-    checkpoints = dataclasses.replace(checkpoint_store(run_folder), about=about)
-    per_worker = {"CPU": resources.cpus_per_worker, **({"GPU": 1} if gpus else {})}
-    # Train's cleaner asks the state API without an address. That finds the last `ray start` on this machine, and if
-    # it is another cluster, this run's controller looks dead there and its workers lose their resources.
-    was_set = os.environ.get("RAY_ADDRESS")
-    os.environ["RAY_ADDRESS"] = ray.get_runtime_context().gcs_address
-    ENV_VARS_TO_PROPAGATE.add("RAY_ADDRESS")
+    verdict = Verdict(join(run.folder, "ray", f"{start}.failed"))
+    per_worker = {"CPU": resources.cpus_per_worker, **({"GPU": 1} if run.gpus else {})}
     at_once = trials_at_once()
     trials_a_node = None if at_once is None else math.ceil(at_once / num_nodes())
 
-    def worker() -> None:
+    def train_unless_ended() -> None:
         with verdict.recording() as begins:
             if begins:
-                _train_here(
-                    experiment,
-                    source,
-                    num_classes,
-                    identity,
-                    checkpoints,
-                    tracked,
-                    run_folder,
-                    look_at,
-                    validate_on,
-                    initial,
-                    trials_a_node,
-                )
+                _train_here(run, trials_a_node)
 
-    filesystem, path = resolve(join(run_folder, "ray"))
+    filesystem, path = resolve(join(run.folder, "ray"))
     trainer = TorchTrainer(
-        worker,
+        train_unless_ended,
         scaling_config=ScalingConfig(
             num_workers=resources.num_workers
             if resources.min_workers is None
             else (resources.min_workers, resources.num_workers),
-            use_gpu=gpus,
+            use_gpu=run.gpus,
             resources_per_worker=per_worker,
         ),
         run_config=RunConfig(
@@ -138,16 +147,7 @@ def fit(
     except TrainingFailedError as error:
         verdict.raise_any(error)
         raise
-    finally:
-        del os.environ["RAY_ADDRESS"]
-        if was_set is not None:
-            os.environ["RAY_ADDRESS"] = was_set
     verdict.raise_any()
-    selected = checkpoints.selected()
-    assert selected is not None, "training ended without its last checkpoint"
-    if experiment.training.select == "best":
-        print(f"of the lowest validation loss: {selected}", flush=True)
-    return selected
 
 
 @dataclasses.dataclass(frozen=True)
@@ -164,9 +164,9 @@ class Verdict:
         except Exception as error:
             # Ray wraps what a task of its own raised. An outage of a store may be over when training starts again.
             causes = {name: find_cause(error, kind) for name, kind in _LASTING.items()}
-            found = [[name, str(cause)] for name, cause in causes.items() if cause is not None]
-            if found and find_cause(error, StorageError) is None:
-                write_atomic(self.location, json.dumps(found[0]).encode())
+            lasting = [[name, str(cause)] for name, cause in causes.items() if cause is not None]
+            if lasting and find_cause(error, StorageError) is None:
+                write_atomic(self.location, json.dumps(lasting[0]).encode())
             raise
 
     def raise_any(self, cause: BaseException | None = None) -> None:
@@ -177,29 +177,14 @@ class Verdict:
             raise _LASTING[kind](message) from cause
 
 
-def _train_here(
-    experiment: Experiment,
-    source: BatchSource,
-    num_classes: int,
-    identity: dict[str, Any],
-    checkpoints: CheckpointStore,
-    tracked: TrackedRun,
-    run_folder: str,
-    look_at: ReadBatches,
-    validate_on: ReadBatches | None,
-    initial: str | None,
-    trials_a_node: int | None,
-) -> None:
-    """What each training process runs. `trials_a_node` is of the sweep that this is part of, if it is."""
+def _train_here(run: TrainingRun, trials_a_node: int | None) -> None:
+    """Train in this process, one of the run's. `trials_a_node` is of the sweep that this is part of, if it is."""
     quiet_ray()
-    context = ray.train.get_context()
-    place = Place(device=get_device(), rank=context.get_world_rank(), world_size=context.get_world_size())
-    if place.device.type == "cpu":
-        # Ray sets one thread for a fraction of a CPU; the processes of a node share its cores instead.
-        processes = context.get_local_world_size() * (trials_a_node or 1)
-        torch.set_num_threads(max(len(os.sched_getaffinity(0)) // processes, 1))
-    if place.rank == 0:
-        print(f"training on {place.device}, from {checkpoints.newest() or 'the first step'}", flush=True)
+    worker = _this_worker(trials_a_node or 1)
+    experiment, checkpoints, source = run.experiment, run.checkpoints, run.source
+    newest = checkpoints.newest()
+    if worker.rank == 0:
+        print(f"training on {worker.device}, from {newest or 'the first step'}", flush=True)
 
     def on_log(step: int, num_steps: int, metrics: dict[str, float]) -> None:
         if spool is not None:
@@ -216,29 +201,40 @@ def _train_here(
         if spool is not None:
             spool.keep()
 
-    torch.manual_seed(experiment.seed)
+    model = run.new_model()
+    for weights in run.initial if newest is None else ():
+        weights.load(model)
     training = experiment.training
     if training.overfit_batches is not None:
         source = FirstBatches(source, training.overfit_batches)
-    model = experiment.model.build(num_classes)
-    if initial is not None and checkpoints.newest() is None:
-        load_initial(model, read_bytes(initial), initial)
-    validation = None if validate_on is None else Validation(batches=validate_on(), every=training.validate_every)
-    with MetricSpool(tracked, run_folder) if place.rank == 0 else nullcontext() as spool:
+    validate_on, every = run.validate_on, training.validate_every
+    with MetricSpool(run.tracked, run.folder) if worker.rank == 0 else nullcontext() as spool:
         train(
             model,
             source,
             training,
             seed=experiment.seed,
-            place=place,
+            worker=worker,
             checkpoints=checkpoints,
-            identity=identity,
+            identity=run.identity,
             on_log=on_log,
-            look=Look(batches=look_at(), on_look=on_look),
-            validation=validation,
+            parameter_groups=experiment.model.parameter_groups,
+            look=Look(batches=run.look_at(), on_look=on_look),
+            validation=None if validate_on is None else Validation(batches=validate_on(), every=every),
             compiled=experiment.resources.compile,
             on_save=on_save,
         )
+
+
+def _this_worker(trials_a_node: int) -> Worker:
+    """The worker that this process is, with as many threads as are its share of the node's cores."""
+    context = ray.train.get_context()
+    worker = Worker(device=get_device(), rank=context.get_world_rank(), world_size=context.get_world_size())
+    if worker.device.type == "cpu":
+        # Ray sets one thread for a fraction of a CPU; the processes of a node share its cores instead.
+        processes = context.get_local_world_size() * trials_a_node
+        torch.set_num_threads(max(len(os.sched_getaffinity(0)) // processes, 1))
+    return worker
 
 
 def _megabytes(metrics: dict[str, float]) -> str:

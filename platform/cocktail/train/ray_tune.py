@@ -36,8 +36,8 @@ _NO_LAST_STEP = 10**9
 
 
 @dataclass(kw_only=True)
-class Trial:
-    """How far a trial is."""
+class TrialState:
+    """State of a trial: how far it is."""
 
     label: str
     status: Status = "waiting"
@@ -60,17 +60,17 @@ class EarlyStopping:
     """ASHA: at rungs of the training, the worst of the trials that came so far are stopped."""
 
     metric: str
-    """What is compared, lower is better: a metric that training reports."""
+    """Metric that is compared, lower is better: one that training reports."""
     grace_steps: int
     """The first rung, in steps; each further one is reduction_factor times the one before."""
     reduction_factor: int = 3
-    """Of the trials at a rung, one in so many goes on."""
+    """Trials at a rung of which one goes on."""
     earlier: Mapping[str, Sequence[tuple[int, float]]] = field(default_factory=dict)
-    """What trials have reported before this start, by label: (step, value), by step."""
+    """Values that trials have reported before this start, by label: (step, value), by step."""
 
 
 def trials_that_fit(phases: Sequence[Sequence[Demand]], *, most: int | None = None) -> int:
-    """How many trials run at a time: as many as the cluster holds at once, and no more than `most`.
+    """Number of trials that run at a time: as many as the cluster holds at once, and no more than `most`.
 
     `phases` are what a trial needs at once, one after the other. Raises UsageError, with the numbers, if the cluster
     does not grow and does not hold one, or not as many as asked for.
@@ -89,13 +89,13 @@ def trials_that_fit(phases: Sequence[Sequence[Demand]], *, most: int | None = No
 
 
 def run_trials(
-    trials: Sequence[Trial],
+    trials: Sequence[TrialState],
     run_one: Callable[[str], Mapping[str, float]],
     *,
     folder: str,
     at_once: int,
     early_stopping: EarlyStopping | None,
-    on_change: Callable[[Trial], None],
+    on_change: Callable[[TrialState], None],
     on_step: Callable[[], None],
 ) -> None:
     """Run the trials that have not ended, up to `at_once` at a time, in their order.
@@ -108,15 +108,7 @@ def run_trials(
     left = [trial.label for trial in trials if trial.status not in ENDED]
     if not left:
         return
-    # What the table says is not said again, and no event files beside MLflow.
-    os.environ.setdefault("TUNE_DISABLE_AUTO_CALLBACK_LOGGERS", "1")
-    os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")  # which is said even if it is told to be silent
-    logging.getLogger("ray.tune").setLevel(logging.ERROR)
-    os.environ.setdefault("TUNE_WARN_EXCESSIVE_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S", "0")
-    # Not each report has the metric that trials are compared by.
-    os.environ.setdefault("TUNE_DISABLE_STRICT_METRIC_CHECKING", "1")
-    # An interrupt is for the caller, at once; there is nothing of Tune's to save.
-    os.environ.setdefault("TUNE_DISABLE_SIGINT_HANDLER", "1")
+    _quiet_tune()
 
     def trial(config: dict[str, Any]) -> None:
         os.environ[TRIALS_AT_ONCE] = str(at_once)
@@ -156,6 +148,19 @@ def run_trials(
         raise
 
 
+def _quiet_tune() -> None:
+    """Leave what is said of trials, and what is done at an interrupt, to the caller."""
+    # What the table says is not said again, and no event files beside MLflow.
+    os.environ.setdefault("TUNE_DISABLE_AUTO_CALLBACK_LOGGERS", "1")
+    os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")  # which is said even if it is told to be silent
+    logging.getLogger("ray.tune").setLevel(logging.ERROR)
+    os.environ.setdefault("TUNE_WARN_EXCESSIVE_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S", "0")
+    # Not each report has the metric that trials are compared by.
+    os.environ.setdefault("TUNE_DISABLE_STRICT_METRIC_CHECKING", "1")
+    # An interrupt is for the caller, at once; there is nothing of Tune's to save.
+    os.environ.setdefault("TUNE_DISABLE_SIGINT_HANDLER", "1")
+
+
 class _StopsEarly(ASHAScheduler):
     """ASHA that remembers what was reported before this start and never stops a trial that has done its last step."""
 
@@ -168,18 +173,15 @@ class _StopsEarly(ASHAScheduler):
             grace_period=settings.grace_steps,
             reduction_factor=settings.reduction_factor,
         )
-        self._earlier = settings.earlier
-        for label in self._earlier.keys() - set(left):
-            self._pass_rungs(SimpleNamespace(trial_id=label), label)
-
-    def _pass_rungs(self, trial: Any, label: str) -> None:
-        (bracket,) = self._brackets
-        for step, value in self._earlier.get(label, ()):
-            bracket.on_result(trial, step, -value)
+        self.settings = settings
+        for label in settings.earlier.keys() - set(left):
+            self.on_trial_add(None, SimpleNamespace(trial_id=label, config={"label": label}))
 
     def on_trial_add(self, tune_controller: Any, trial: Any) -> None:
         super().on_trial_add(tune_controller, trial)
-        self._pass_rungs(trial, trial.config["label"])
+        for step, value in self.settings.earlier.get(trial.config["label"], ()):
+            # What it answers was done then: a trial that it stops here was stopped, or had done its last step.
+            super().on_trial_result(tune_controller, trial, {"step": step, self.settings.metric: value})
 
     def on_trial_result(self, tune_controller: Any, trial: Any, result: dict) -> str:
         if result.get("step", 0) >= result.get("num_steps", math.inf):
@@ -191,7 +193,7 @@ class _Watch(Callback):
     """Keeps the trials up to date."""
 
     def __init__(
-        self, trials: Sequence[Trial], on_change: Callable[[Trial], None], on_step: Callable[[], None]
+        self, trials: Sequence[TrialState], on_change: Callable[[TrialState], None], on_step: Callable[[], None]
     ) -> None:
         self._trials = {trial.label: trial for trial in trials}
         self._on_change = on_change

@@ -11,7 +11,7 @@ import torch.distributed as dist
 from torch import nn
 
 from cocktail.train.update import NonFiniteLossError
-from cocktail.train.worker import Place, share_buffers
+from cocktail.train.worker import Worker, share_buffers
 from cocktail.types import MixtureBatch
 
 
@@ -27,26 +27,26 @@ class Validation:
         return step % (self.every or batches_per_epoch) == 0 or step == num_steps
 
     @torch.no_grad()
-    def losses(self, model: nn.Module, place: Place, dtype: torch.dtype | None) -> dict[str, float]:
+    def losses(self, model: nn.Module, worker: Worker, dtype: torch.dtype | None) -> dict[str, float]:
         """Mean losses over the mixtures, `validation/...` by name; the same on all workers.
 
         Raises NonFiniteLossError if the total is no number: it would be taken for one that has not fallen.
         """
         sums: dict[str, torch.Tensor] = {}
         model.eval()
-        share_buffers(model, place)
+        share_buffers(model, worker)
         # Without a batch of its own a worker still adds, nothing, to sums that must have one form on all.
-        shown = self.batches[place.rank :: place.world_size]
+        shown = self.batches[worker.rank :: worker.world_size]
         for batch in shown or self.batches[:1]:
-            with torch.autocast(place.device.type, dtype=dtype, enabled=dtype is not None):
-                losses = model(batch.to(place.device))
+            with torch.autocast(worker.device.type, dtype=dtype, enabled=dtype is not None):
+                losses = model(batch.to(worker.device))
             for name, loss in losses.items():
                 sums[name] = sums.get(name, 0.0) + loss.double() * (len(batch) if shown else 0)
         model.train()
         count = sum(len(batch) for batch in self.batches)
         names = sorted(sums)
         totals = torch.stack([sums[name] for name in names])
-        if place.world_size > 1:
+        if worker.world_size > 1:
             dist.all_reduce(totals)
         means = {f"validation/{name}": value / count for name, value in zip(names, totals.tolist(), strict=True)}
         if not math.isfinite(means["validation/total"]):
@@ -55,19 +55,19 @@ class Validation:
 
 
 @dataclass
-class EarlyStopping:
-    """Says where the validation loss was lowest, and when it has not fallen for `patience` validations in a row; None
-    never stops."""
+class BestValidation:
+    """Lowest validation loss so far, and whether it has not fallen for `patience` validations in a row; with None that
+    never stops training."""
 
     patience: int | None
-    best: float = float("inf")
-    best_step: int | None = None
+    loss: float = float("inf")
+    step: int | None = None
     since: int = 0
-    """Validations since the best one."""
+    """Validations since the lowest loss."""
 
     def update(self, loss: float, step: int) -> None:
-        if loss < self.best:
-            self.best, self.best_step, self.since = loss, step, 0
+        if loss < self.loss:
+            self.loss, self.step, self.since = loss, step, 0
         else:
             self.since += 1
 
@@ -76,8 +76,8 @@ class EarlyStopping:
         return self.patience is not None and self.since >= self.patience
 
     def state(self) -> dict[str, Any]:
-        """What a checkpoint holds."""
-        return {"best": self.best, "best_step": self.best_step, "since": self.since}
+        """State as a checkpoint holds it."""
+        return {"best": self.loss, "best_step": self.step, "since": self.since}
 
     def load(self, state: dict[str, Any]) -> None:
-        self.best, self.best_step, self.since = state["best"], state["best_step"], state["since"]
+        self.loss, self.step, self.since = state["best"], state["best_step"], state["since"]

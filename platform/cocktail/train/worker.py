@@ -10,16 +10,16 @@ from torch import nn
 
 
 @dataclass(frozen=True, kw_only=True)
-class Place:
-    """Where this process trains, among how many."""
+class Worker:
+    """A training process: its device, and which it is among how many."""
 
     device: torch.device
     rank: int = 0
     world_size: int = 1
 
 
-def share_buffers(model: nn.Module, place: Place) -> None:
+def share_buffers(model: nn.Module, worker: Worker) -> None:
     """Give all workers the first one's running statistics: those that checkpoints hold."""
-    if place.world_size > 1:
+    if worker.world_size > 1:
         for buffer in model.buffers():
             dist.broadcast(buffer, 0)

@@ -5,7 +5,7 @@ import json
 import pytest
 
 from cocktail.types import UsageError
-from pipelines.datasets.index import INDEX_SCHEMA, Box, IndexRow, Picture, make_index
+from pipelines.datasets.index import INDEX_SCHEMA, Box, IndexRow, PictureFile, make_index
 
 
 def row(clip_id, labels=("horn",), **fields):
@@ -25,7 +25,7 @@ def test_a_row_with_everything_keeps_everything():
         "full",
         labels=("violin", "horn"),
         audio_track=2,
-        pictures=(Picture("/a.jpg", 0.5), Picture("/b.jpg", 1.5)),
+        pictures=(PictureFile("/a.jpg", 0.5), PictureFile("/b.jpg", 1.5)),
         group="song",
         role="bass",
         partner="other",

@@ -16,10 +16,10 @@ from PIL import Image
 
 from cocktail.types import UsageError
 from jobs.describe import main
-from pipelines.datasets.index import Box, IndexRow, Picture, make_index
+from pipelines.datasets.index import Box, IndexRow, PictureFile, make_index
 from pipelines.describe.counts import count_causes, measure_levels
-from pipelines.describe.figures import contact_sheet, draw_rows, spectrogram_db, spectrogram_figure, to_png
-from pipelines.describe.tables import Table, describe, tables, to_text
+from pipelines.describe.figures import choose_rows, contact_sheet, spectrogram_db, spectrogram_figure, to_png
+from pipelines.describe.tables import TextTable, describe, tables, to_text
 from pipelines.shards.manifest import open_manifest, read_quarantine
 from pipelines.shards.plan import ShardSettings, plan_shards
 from pipelines.shards.write import find_committed, finish, write_shard
@@ -69,7 +69,7 @@ def with_truth(folder, row, mask_scale=1):
     picture, mask = folder / f"{row.clip_id}.jpg", folder / f"{row.clip_id}.png"
     Image.fromarray(np.repeat(white[..., None], 3, axis=2)).save(picture, quality=95, subsampling=0)
     Image.fromarray(white).resize((width * mask_scale, height * mask_scale), Image.Resampling.NEAREST).save(mask)
-    return replace(row, pictures=(Picture(str(picture), 0.5),), boxes=(BOX,), mask_path=str(mask))
+    return replace(row, pictures=(PictureFile(str(picture), 0.5),), boxes=(BOX,), mask_path=str(mask))
 
 
 def shard(folder, rows, classes=CLASSES, notes=(), settings=SETTINGS):
@@ -225,7 +225,7 @@ def test_tables_show_twenty_classes_and_the_csv_all(tmp_path):
 
 
 def test_a_table_is_markdown_with_aligned_columns():
-    table = Table("Title", ("name", "cause", "n"), [("a", "of it", "10"), ("longer", "b", "2")], "remark", 2)
+    table = TextTable("Title", ("name", "cause", "n"), [("a", "of it", "10"), ("longer", "b", "2")], "remark", 2)
     assert to_text(table) == (
         "Title\n\n"
         "| name   | cause |  n |\n"
@@ -277,7 +277,7 @@ def test_the_picture_with_the_box_is_shown_and_boxes_of_several_classes_have_sev
     row = with_truth(tmp_path, clip(tmp_path, "a", square((2, 0.5)), ("cat", "dog")))
     assert row.pictures is not None
     Image.fromarray(np.full((120, 160, 3), 255, np.uint8)).save(tmp_path / "blank.jpg")
-    blank = Picture(str(tmp_path / "blank.jpg"), 0.0)
+    blank = PictureFile(str(tmp_path / "blank.jpg"), 0.0)
     boxes = (Box(1, "cat", 0.0, 0.0, 0.2, 0.2), Box(1, "dog", *CORNERS))
     row = replace(row, pictures=(blank, row.pictures[0]), boxes=boxes, mask_path=None)
     manifest = shard(tmp_path / "shards", [row])
@@ -313,11 +313,11 @@ def test_spectrograms_have_axes_in_seconds_and_hertz_and_long_or_short_clips_fit
 def test_clips_are_drawn_by_the_seed_without_repeats_among_the_eligible(small):
     eligible = np.array([True, False, True, True, True])
     ids = [row["clip_id"] for row in small.table.to_pylist()]
-    drawn = [[row["clip_id"] for row in draw_rows(small, eligible, 2, seed)] for seed in range(40)]
+    drawn = [[row["clip_id"] for row in choose_rows(small, eligible, 2, seed)] for seed in range(40)]
     assert {clip_id for pair in drawn for clip_id in pair} == {ids[0], *ids[2:]}
     assert all(len(set(pair)) == 2 for pair in drawn)
-    assert drawn[0] == [row["clip_id"] for row in draw_rows(small, eligible, 2, 0)]
-    assert len(draw_rows(small, eligible, 9, 0)) == 4
+    assert drawn[0] == [row["clip_id"] for row in choose_rows(small, eligible, 2, 0)]
+    assert len(choose_rows(small, eligible, 9, 0)) == 4
 
 
 def describe_by_job(*arguments, cwd):

@@ -11,11 +11,13 @@ from cocktail.config.experiment import Experiment
 from cocktail.models.ez_vsl import EZVSLConfig
 from cocktail.train.initial_weights import InitialWeights
 from cocktail.types import UsageError
-from jobs.ez_vsl_vggsound import PAPER
+from pipelines.experiments.benchmarks import ADAM, LOCALIZE_VGGSOUND
 from pipelines.experiments.locations import with_whole_paths
 from pipelines.sweeps import sweep as sweeping
 from pipelines.sweeps.grids import PlannedTrial
 from pipelines.sweeps.options import SweepOptions
+
+PAPER = LOCALIZE_VGGSOUND.paper("ez_vsl_vggsound", EZVSLConfig(), ADAM)
 
 
 def experiment(
@@ -23,6 +25,7 @@ def experiment(
     *,
     test_list: str | None = None,
     test_data: str | None = None,
+    start_from: str | None = None,
     data: str | None = None,
     output: str = "/output",
 ) -> Experiment[EZVSLConfig]:
@@ -30,18 +33,22 @@ def experiment(
         PAPER,
         model=replace(PAPER.model, initial_weights=weights),
         evaluation=replace(PAPER.evaluation, test_list=test_list, data=test_data),
+        start_from=start_from,
         data=data,
         output=output,
     )
 
 
-def paths_of(found: Experiment[EZVSLConfig]) -> tuple[str | None, ...]:
-    evaluation = found.evaluation
-    return (evaluation.test_list, evaluation.data, found.model.initial_weights, found.data, found.output)
+def paths_of(given: Experiment[EZVSLConfig]) -> tuple[str | None, ...]:
+    evaluation = given.evaluation
+    weights = (given.model.initial_weights, given.start_from)
+    return (evaluation.test_list, evaluation.data, *weights, given.data, given.output)
 
 
-RELATIVE = experiment("w.pth", test_list="l.parquet", test_data="tests", data="shards", output="out")
-NAMES = ("l.parquet", "tests", "w.pth", "shards", "out")
+RELATIVE = experiment(
+    "w.pth", test_list="l.parquet", test_data="tests", start_from="runs/a", data="shards", output="out"
+)
+NAMES = ("l.parquet", "tests", "w.pth", "runs/a", "shards", "out")
 
 
 def test_relative_paths_become_whole_and_all_else_stays(tmp_path, monkeypatch):
@@ -59,6 +66,7 @@ def test_relative_paths_become_whole_and_all_else_stays(tmp_path, monkeypatch):
     [
         (experiment("w.pth"), "--model.initial-weights w.pth"),
         (experiment(test_data="tests"), "--evaluation.data tests"),
+        (experiment(start_from="runs/a"), "--start-from runs/a"),
         (experiment(test_list="l.parquet"), "--evaluation.test-list l.parquet"),
     ],
 )
@@ -75,10 +83,10 @@ def test_trials_of_a_sweep_have_whole_paths_also_those_that_its_grid_names(tmp_p
     monkeypatch.chdir(tmp_path)
     manifest = SimpleNamespace(folder="/shards", root_hash="hash", classes=())
     monkeypatch.setattr(sweeping, "open_data", lambda *_: manifest)
-    monkeypatch.setattr(sweeping, "initial_weights", lambda _: InitialWeights(told="a file"))
+    monkeypatch.setattr(sweeping, "initial_weights", lambda *_: InitialWeights(description="a file"))
     monkeypatch.setattr(sweeping.TrackedRun, "open", lambda *_, **__: None)
     base = replace(RELATIVE, output=str(tmp_path))
     trials = [PlannedTrial(label="one", overrides={"model.initial_weights": "w.pth"}, experiment=base)]
     found = sweeping._Sweep.open(base, trials, SweepOptions(), "sqlite:///x").planned["one"].experiment
-    whole = [str(tmp_path / name) for name in ("l.parquet", "tests", "w.pth")]
+    whole = [str(tmp_path / name) for name in ("l.parquet", "tests", "w.pth", "runs/a")]
     assert paths_of(found) == (*whole, "/shards", str(tmp_path))

@@ -9,7 +9,7 @@ from typing import cast
 import pyarrow.parquet as pq
 
 from cocktail.tracking.run import TrackedRun
-from pipelines.experiments.scored_runs import scored_run
+from pipelines.experiments.scored_runs import scored_runs
 from tests.made.sweep import made_results
 
 TRAINED_ON = {"data": "/train", "manifest_hash": "1"}
@@ -31,7 +31,7 @@ class MadeRun:
 
 
 def tags_of(tags: dict[str, str], data: str | None = None) -> dict[str, str]:
-    run = scored_run(cast(TrackedRun, MadeRun(tags)), data)
+    (run,) = scored_runs(cast(TrackedRun, MadeRun(tags)), data)
     assert (run.name, run.own_system, run.test_list) == ("made", "sgn", None)
     return {name: run.tags[name] for name in TRAINED_ON}
 

@@ -1,7 +1,9 @@
 """What jobs do with a trained model."""
 
 import shutil
+import tempfile
 from dataclasses import replace
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -12,17 +14,21 @@ import pytest
 from cocktail.config.evaluation import Evaluation
 from cocktail.inference.trained import Trained
 from cocktail.studies.scored_run import ScoredRun
-from cocktail.tasks.separation.report import metrics_of, tables_by_number
+from cocktail.tasks.localization.rules import ScoringRules
+from cocktail.tasks.report import Subject
+from cocktail.tasks.separation import report
+from cocktail.tasks.separation.report import Summaries, metrics_of, tables_by_number
 from cocktail.tasks.separation.results import RESULTS
 from cocktail.types import UsageError
-from jobs import sgn_musdb18
 from pipelines.datasets.index import IndexRow, make_index
-from pipelines.experiments.scoring import Scoring, rules_of
+from pipelines.experiments.benchmarks import SEPARATE_MUSDB18
+from pipelines.experiments.scoring import Scoring
 from pipelines.mixtures.evaluation import in_classes_of, make_test_list
 from tests.made.left_half import LeftHalf
 from tests.made.localized_results import mixture, source
 from tests.made.localized_results import table as localized
 from tests.made.small_experiment import SMALL
+from tests.made.systems import columns_of
 from tests.made.toy_shards import CLASSES, RATE, make_toy_shards, toy_clip, write_shards
 
 
@@ -58,21 +64,60 @@ def test_classes_that_the_model_does_not_know_are_refused_by_name(tmp_path):
 
 def test_tables_and_metrics_keep_single_sources_apart():
     rows = [
-        {"mixture_id": "a", "system": "m", "source": n, "num_sources": 2, "class_id": n, "silent_estimate": False}
+        {"mixture_id": "a", **columns_of("m"), "source": n, "num_sources": 2, "class_id": n, "silent_estimate": False}
         | dict.fromkeys(("sdr", "sir", "sar", "si_sdr", "si_sdri"), 3.0)
         for n in range(2)
     ]
-    alone = {"mixture_id": "b", "system": "m", "source": 0, "num_sources": 1, "class_id": 0, "silent_estimate": False}
+    alone = {
+        "mixture_id": "b",
+        **columns_of("m"),
+        "source": 0,
+        "num_sources": 1,
+        "class_id": 0,
+        "silent_estimate": False,
+    }
     rows += [alone | dict.fromkeys(("sdr", "sar", "si_sdr"), 50.0)]
     results = pa.Table.from_pylist(rows, schema=RESULTS)
-    one, two = tables_by_number(results)
+    one, two = tables_by_number(Summaries.of(results))
     assert one.startswith("Mixtures of 1 source:")
     assert "50.00" in one
     assert two.startswith("Mixtures of 2 sources:")
     assert "3.00" in two
-    metrics = metrics_of(results)
-    assert (metrics["test/m/sdr"], metrics["test/m/num_mixtures"], metrics["test/m/num_sources"]) == (3.0, 1, 2)
-    assert metrics_of(results.slice(2))["test/m/sdr"] == 50.0
+    metrics = metrics_of(Summaries.of(results))
+    assert (metrics["m/sdr"], metrics["m/num_mixtures"], metrics["m/num_sources"]) == (3.0, 1, 2)
+    assert metrics_of(Summaries.of(results.slice(2)))["m/sdr"] == 50.0
+
+
+def test_each_group_of_mixtures_and_each_system_is_summarised_once(monkeypatch):
+    groups, systems = [], []
+    summarise, fuss_report = report.summarise, report.fuss_report
+
+    def count_group(results):
+        groups.append(tuple(sorted(set(results["num_sources"].to_pylist()))))
+        return summarise(results)
+
+    def count_system(results, system):
+        systems.append(system)
+        return fuss_report(results, system)
+
+    monkeypatch.setattr(report, "summarise", count_group)
+    monkeypatch.setattr(report, "fuss_report", count_system)
+    rows = [
+        {"mixture_id": f"{N}", **columns_of(system), "source": n, "num_sources": N, "class_id": n, "sdr": 1.0}
+        | {"silent_estimate": False}
+        for system in ("m", "mixture")
+        for N in (1, 2, 3)
+        for n in range(N)
+    ]
+    for numbers, expected in (((1, 2, 3), [(1,), (2,), (3,), (2, 3)]), ((1, 2), [(1,), (2,)]), ((2,), [(2,)])):
+        table = pa.Table.from_pylist([row for row in rows if row["num_sources"] in numbers], schema=RESULTS)
+        with tempfile.TemporaryDirectory() as folder:
+            report.separation_report(
+                table, Subject(name="m", model=None, classes=CLASSES, sample_rate_hz=RATE), Path(folder)
+            )
+        assert (groups, systems) == (expected, ["m", "mixture"])
+        groups.clear()
+        systems.clear()
 
 
 def test_stored_results_of_maps_say_by_what_rules_they_came_about(tmp_path):
@@ -83,7 +128,7 @@ def test_stored_results_of_maps_say_by_what_rules_they_came_about(tmp_path):
         trained=replace(trained(CLASSES), name="model", model=LeftHalf()),
         manifest=make_toy_shards(tmp_path / "shards", num_shards=1, clips_per_shard=1, num_test=1),
         mixtures=pa.table({"class_id": [[0]]}),
-        mixing=SMALL.mixing,
+        mixing=replace(SMALL.mixing, pictures_per_source=1),
         evaluation=evaluation,
         resources=SMALL.resources,
     )
@@ -92,8 +137,10 @@ def test_stored_results_of_maps_say_by_what_rules_they_came_about(tmp_path):
         store=lambda folder: shutil.copy(folder / "results.parquet", tmp_path),
         log=lambda metrics, step: None,
     )
-    test.report(localized(mixture("a", source(0.5, iou=0.5), system="model")), tracked, 0)
-    assert ScoredRun.read(str(tmp_path)).board.rules == rules_of(evaluation)
+    rules = ScoringRules.of(evaluation)
+    results = localized(mixture("a", source(0.5, iou=0.5), system="model")).cast(test.tasks[0].results)
+    test.report((results,), tracked, 0)
+    assert ScoredRun.read(f"{tmp_path}/results.parquet").board.rules == rules
 
 
 def test_mixtures_that_the_model_cannot_separate_are_refused_before_anything_is_read(tmp_path):
@@ -130,7 +177,7 @@ def test_the_musdb18_recipe_finds_its_test_mixtures(tmp_path):
         for stem in stems
     ]
     manifest = write_shards(tmp_path, {"test-00000": samples}, stems)
-    mixing = replace(sgn_musdb18.PAPER.mixing, sample_rate_hz=RATE, segment_samples=6 * RATE)
+    mixing = replace(SEPARATE_MUSDB18.mixing, sample_rate_hz=RATE, segment_samples=6 * RATE)
     for number in (2, 4):
-        found = make_test_list(manifest, replace(mixing, num_sources=number), sgn_musdb18.PAPER.evaluation)
+        found = make_test_list(manifest, replace(mixing, num_sources=number), SEPARATE_MUSDB18.evaluation)
         assert len(found) == 1000

@@ -9,7 +9,7 @@ from cocktail.config.evaluation import Evaluation
 from cocktail.config.mixing import Mixing
 from cocktail.types import UsageError
 from pipelines.mixtures.batches import read_mixtures
-from pipelines.mixtures.plan import describe, plan_test
+from pipelines.mixtures.plan import mixtures_in_words, plan_test
 from pipelines.mixtures.pool import usable_clips
 from pipelines.shards.reader import ClipSource
 from tests.made.toy_duets import make_toy_duets
@@ -38,7 +38,7 @@ def test_the_sound_around_each_marked_picture_is_an_item_in_order_of_time(manife
         "; 2 annotated pictures of 1 clips, 1 clips without an annotated picture (as solo1), "
         "1 annotated pictures amid silence (as solo0)"
     )
-    assert describe(pool, ANNOTATED).endswith(told)
+    assert mixtures_in_words(pool, ANNOTATED).endswith(told)
     batch = read_mixtures(plan, ClipSource.of(manifest), SINGLE)
     assert batch.pictures is not None
     assert batch.truth is not None

@@ -72,4 +72,4 @@ def test_classes_of_boxes_change_and_all_else_stays():
 
 def test_a_plan_in_its_own_class_ids_is_left_as_it_is(manifest):
     plan = plan_test(usable_clips(manifest, SINGLE, "test"), ANNOTATED)
-    assert with_class_ids(plan, np.arange(5)) is plan
+    assert with_class_ids(plan, np.arange(5), 5) is plan

@@ -337,7 +337,7 @@ def test_official_pairs_are_taken_as_they_are(manifest):
     plan = plan_test(paired, MIXING, split="test", seed=1, num_mixtures=None, pairs="official")
     assert plan["clip_id"].to_pylist() == [["clip040", "clip041"], ["clip043", "clip042"]]
     pool = usable_clips(paired, MIXING, "test")
-    told = plans.describe(pool, Evaluation(pairs="official"))
+    told = plans.mixtures_in_words(pool, Evaluation(pairs="official"))
     assert told == (
         "test: 6 clips of 5 classes; 2 official pairs, 1 without their partner (as clip041), "
         "1 of one class (as clip045)"

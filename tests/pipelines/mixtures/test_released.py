@@ -12,7 +12,7 @@ from cocktail.config.evaluation import Evaluation
 from cocktail.config.mixing import Mixing
 from cocktail.types import UsageError
 from pipelines.datasets.index import IndexRow, make_index
-from pipelines.mixtures.plan import describe, mixtures_per_epoch, plan_epoch, plan_test
+from pipelines.mixtures.plan import mixtures_in_words, mixtures_per_epoch, plan_epoch, plan_test
 from pipelines.mixtures.pool import usable_clips
 from tests.made.toy_shards import CLASSES, RATE, toy_clip, write_shards
 
@@ -115,7 +115,7 @@ def test_drawn_test_mixtures_of_stems_sound_and_occur_once(manifest):
 def test_what_cannot_be_used_is_counted(manifest):
     pool = usable_clips(manifest, MIXING, "train")
     assert pool.left_out == {"of no class": 1}
-    told = describe(pool, Evaluation(whole_groups=True))
+    told = mixtures_in_words(pool, Evaluation(whole_groups=True))
     assert told == (
         "train: 29 clips of 4 classes; left out 1 of no class; 7 released mixtures, 1 cannot be used, 0 of them whole "
         "and of as many sources as asked for"
@@ -146,6 +146,20 @@ def test_a_part_of_a_split_has_whole_songs_or_those_of_which_all_recordings_are_
     place = manifest.table.column_names.index("recording")
     shared = replace(manifest, table=manifest.table.set_column(place, "recording", pa.array(names)))
     assert (whole(shared, "train[:50%]"), whole(shared, "train[50%:]")) == (parts[0], parts[1] - {second})
+
+
+@pytest.mark.parametrize("pictures", [0, 1])
+def test_a_split_of_which_no_song_is_whole_is_refused_with_what_it_has(manifest, pictures):
+    names = [f"song{n}" for n in range(len(manifest.table))]
+    table = manifest.table.set_column(manifest.table.column_names.index("recording"), "recording", pa.array(names))
+    frames = pa.array([[0]] * len(table))
+    for name in ("frame_offsets", "frame_sizes", "frame_checks", "frame_seconds"):
+        place = table.column_names.index(name)
+        table = table.set_column(place, name, frames.cast(table.schema.field(name).type))
+    mixing = replace(MIXING, min_sources=2, num_sources=4, segment_samples=5 * RATE, pictures_per_source=pictures)
+    pool = usable_clips(replace(manifest, table=table), mixing, "train[:30%]")
+    with pytest.raises(UsageError, match=r"gives no test mixture .* 0 of them whole"):
+        plan_test(pool, Evaluation(whole_groups=True, num_mixtures=None))
 
 
 def test_clips_that_were_not_released_together_are_left_out(tmp_path):

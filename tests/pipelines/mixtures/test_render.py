@@ -12,7 +12,7 @@ from cocktail.config.evaluation import Evaluation
 from cocktail.config.mixing import Mixing
 from cocktail.media.clips import Clip
 from cocktail.media.pictures import to_jpeg
-from cocktail.types import NO_CLASS, UsageError
+from cocktail.types import NO_CLASS, ReadStatistics, UsageError
 from pipelines.datasets.index import Box, IndexRow, make_index
 from pipelines.mixtures.batches import read_mixtures, to_batch
 from pipelines.mixtures.pictures import square_picture, truth_of_boxes
@@ -69,8 +69,7 @@ def test_what_was_read_is_counted(manifest):
     plan = plan_epoch(usable_clips(manifest, MIXING, "train"), seed=0, epoch=0).slice(0, 8)
     batch = to_batch(render(plan, ClipSource.of(manifest), MIXING))
     seconds = sum(len(checks) for row in plan["checks"].to_pylist() for checks in row)
-    assert batch.reading.bytes_read == seconds * 2 * RATE
-    assert batch.reading.bytes_fetched == batch.reading.cache_hits == batch.reading.cache_misses == 0
+    assert batch.read_statistics == ReadStatistics(bytes_read=seconds * 2 * RATE)
 
 
 def test_a_mixture_of_a_damaged_clip_is_dropped_and_named_and_its_neighbours_are_as_before(tmp_path):
@@ -125,7 +124,7 @@ def test_training_pictures_are_squares_cut_where_the_plan_says(manifest):
     clips = {row["clip_id"]: row for row in manifest.table.to_pylist()}
     for b, row in enumerate(plan.to_pylist()):
         for n, clip_id in enumerate(row["clip_id"]):
-            x, y, mirror = row["view"][n]
+            x, y, mirror = row["square"][n]
             stored = Image.open(io.BytesIO(read_frame(manifest, clips[clip_id], 0)))  # 32 x 24 pixels
             # The short side becomes int(1.25 x 16) = 20, so 16 of 20 is cut: 24 x 16 / 20 pixels of the picture.
             size = 24 * 16 / 20
@@ -134,8 +133,8 @@ def test_training_pictures_are_squares_cut_where_the_plan_says(manifest):
                 stored.resize((16, 16), Image.Resampling.BICUBIC, box=(left, top, left + size, top + size))
             )
             np.testing.assert_array_equal(batch.pictures[b, n, 0].numpy(), cut[:, ::-1] if mirror < 0.5 else cut)
-    views = np.array(plan["view"].to_pylist()).reshape(-1, 3)
-    assert len(np.unique(views)) == views.size
+    squares = np.array(plan["square"].to_pylist()).reshape(-1, 3)
+    assert len(np.unique(squares)) == squares.size
 
 
 def test_test_pictures_are_whole_and_come_with_their_masks(manifest):
@@ -200,13 +199,13 @@ def test_the_picture_is_the_one_nearest_to_the_middle_of_the_crop_and_boxes_are_
     assert batch.truth is not None
     assert batch.truth.all()
     boxes = [box for box in boxed.table["boxes"].to_pylist()[0] if box["picture"] == 5]
-    truth = truth_of_boxes(boxes, CLASSES.index("bell"), 20)
+    truth = truth_of_boxes(boxes, [CLASSES.index("bell")], 20)
     assert truth is not None
     expected = np.zeros((20, 20), bool)
     expected[10:20, 5:15] = True  # int(20 x) to int(20 x) - 1
     expected[:2, :2] = True  # a box of nobody's class counts for all, the harp's does not
     np.testing.assert_array_equal(truth, expected)
-    assert truth_of_boxes(boxes[2:], CLASSES.index("bell"), 20) is None
+    assert truth_of_boxes(boxes[2:], [CLASSES.index("bell")], 20) is None
 
 
 def test_several_pictures_are_spread_over_the_crop(boxed):
@@ -250,4 +249,4 @@ def test_silent_clips_do_not_trouble_anyone(tmp_path):
         for n, row in enumerate(rows)
     ]
     pool = usable_clips(write_shards(tmp_path, {"train-00000": samples}, CLASSES), MIXING, "train")
-    assert pool.describe() == "train: 2 clips of 2 classes; left out 1 silent"
+    assert pool.in_words() == "train: 2 clips of 2 classes; left out 1 silent"

@@ -10,7 +10,7 @@ from cocktail.config.mixing import Mixing
 from cocktail.types import UsageError
 from pipelines.mixtures.batches import read_mixtures
 from pipelines.mixtures.frozen_list import read_test_list, write_test_list
-from pipelines.mixtures.plan import describe, plan_test
+from pipelines.mixtures.plan import mixtures_in_words, plan_test
 from pipelines.mixtures.pool import usable_clips
 from pipelines.mixtures.replay import find_mixtures
 from pipelines.shards.reader import ClipSource
@@ -69,7 +69,7 @@ def test_official_pairs_are_the_list_of_two_and_single_sources_that_of_one(manif
     pool = pool_of(paired, evaluation)
     clips = plan_test(pool, evaluation)["clip_id"].to_pylist()
     assert clips == [[f"clip{n:03d}"] for n in range(40, 46)] + [["clip040", "clip041"], ["clip043", "clip042"]]
-    assert describe(pool, evaluation) == (
+    assert mixtures_in_words(pool, evaluation) == (
         "test: 6 clips of 5 classes; of 1 source: test: 6 clips of 5 classes; "
         "of 2 sources: test: 6 clips of 5 classes; 2 official pairs"
     )

@@ -92,7 +92,7 @@ def test_a_box_covers_the_pixels_that_it_has_in_the_picture(kind):
         {"picture": box.picture, "class_id": 0, **dict(zip(("x0", "y0", "x1", "y1"), box[2:], strict=True))}
         for box in BOXES[kind] or ()
     ]
-    truth = truth_of_boxes(boxes, 0, SIDE)
+    truth = truth_of_boxes(boxes, [0], SIDE)
     assert truth is not None
     expected = np.zeros((SIDE, SIDE), bool)
     if kind == "far over the edge":
@@ -142,12 +142,12 @@ def test_boxes_follow_their_classes_into_the_ids_of_a_model(tmp_path):
     plan = plan_test(usable_clips(manifest, SINGLE, "test"), ALL)
     # The model knows drums as 0 and bells as 7, and nothing else.
     own = np.array([7, 0, NO_CLASS, NO_CLASS, NO_CLASS])
-    mapped = with_class_ids(plan, own)
+    mapped = with_class_ids(plan, own, 8)
     before, after = (render(rows, ClipSource.of(manifest), SINGLE) for rows in (plan, mapped))
     assert after["class_ids"].tolist() == [[7]] * 3
     assert before["has_truth"].tolist() == after["has_truth"].tolist() == [[True], [False], [False]]
     np.testing.assert_array_equal(before["truth"], after["truth"])
     # Boxes of what it does not know are of none of its classes, nor of sources of no class.
-    strangers = with_class_ids(plan, np.array([0, NO_CLASS, NO_CLASS, NO_CLASS, NO_CLASS]))
+    strangers = with_class_ids(plan, np.array([0, NO_CLASS, NO_CLASS, NO_CLASS, NO_CLASS]), 1)
     (box,) = strangers["boxes"].to_pylist()[2][0]
     assert box["class_id"] not in (None, NO_CLASS, 0)

@@ -10,7 +10,7 @@ from cocktail.config.evaluation import Evaluation
 from cocktail.types import NO_CLASS, UsageError
 from pipelines.mixtures.batches import read_mixtures, to_batch
 from pipelines.mixtures.frozen_list import read_test_list, write_test_list
-from pipelines.mixtures.plan import describe, plan_epoch, plan_test
+from pipelines.mixtures.plan import mixtures_in_words, plan_epoch, plan_test
 from pipelines.mixtures.pool import usable_clips
 from pipelines.mixtures.render import render
 from pipelines.mixtures.replay import find_mixtures, write_mixture
@@ -36,7 +36,7 @@ def test_clips_of_other_numbers_of_classes_are_left_out_and_counted(manifest):
     duets = usable_clips(manifest, WHOLE, "test")
     assert duets.table["clip_id"].to_pylist() == ["duet0", "duet1"]
     told = "test: 2 clips of 4 classes; left out 1 of no class, 2 of fewer than 2 classes, 1 of more than 2 classes"
-    assert describe(duets) == told
+    assert mixtures_in_words(duets) == told
     assert sorted(usable_clips(manifest, BOTH, "test").table["clip_id"].to_pylist()) == [
         "duet0",
         "duet1",
@@ -86,7 +86,7 @@ def test_whole_clips_are_cut_anywhere_in_training_and_each_leads_each_pass(manif
     for begin in range(0, 100, 4):
         assert sorted(row["clip_id"][0] for row in rows[begin : begin + 4]) == ["duet0", "duet1", "solo0", "solo1"]
     assert len({row["start"][0] for row in rows}) > 80
-    assert len({tuple(row["view"][0]) for row in rows}) == 100
+    assert len({tuple(row["square"][0]) for row in rows}) == 100
     assert all(row["gain"] == [1.0] and len(row["clip_id"]) == 1 for row in rows)
     batch = to_batch(render(plan.slice(0, 8), ClipSource.of(manifest), mixing))
     for b, row in enumerate(rows[:8]):

@@ -109,12 +109,12 @@ def remote(tmp_path, cache, monkeypatch):
 def read_epoch(stream: MixtureStream) -> tuple[int, int, int, int]:
     """(mixtures, dropped, bytes fetched, misses) of an epoch."""
     batches = list(stream.batches(0, 0, 0, 1))
-    readings = [batch.reading for batch in batches]
+    statistics = [batch.read_statistics for batch in batches]
     return (
         sum(map(len, batches)),
         sum(len(batch.dropped) for batch in batches),
-        sum(reading.bytes_fetched for reading in readings),
-        sum(reading.cache_misses for reading in readings),
+        sum(read.bytes_fetched for read in statistics),
+        sum(read.cache_misses for read in statistics),
     )
 
 
@@ -275,8 +275,8 @@ def test_out_of_a_store_the_second_epoch_reads_nothing_over_the_network(tmp_path
             for expected, batch in pairs:
                 assert batch.mixture_ids == expected.mixture_ids
                 assert (batch.sources == expected.sources).all()
-                fetched += batch.reading.bytes_fetched
-                hits += batch.reading.cache_hits
+                fetched += batch.read_statistics.bytes_fetched
+                hits += batch.read_statistics.cache_hits
             if epoch:
                 assert (counts[0], fetched) == (requests, 0)
                 assert hits > 0

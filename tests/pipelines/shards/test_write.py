@@ -22,7 +22,7 @@ from webdataset.compat import WebDataset
 from cocktail.media.clips import decode_clip
 from cocktail.storage import read_bytes, write_atomic
 from cocktail.types import UsageError
-from pipelines.datasets.index import IndexRow, Picture, make_index
+from pipelines.datasets.index import IndexRow, PictureFile, make_index
 from pipelines.datasets.vggsound import index_vggsound
 from pipelines.shards.manifest import QUARANTINE_COLUMNS, open_manifest
 from pipelines.shards.plan import ShardSettings, plan_shards
@@ -244,7 +244,7 @@ def test_the_sidecar_is_written_after_the_tar(index, tmp_path, monkeypatch):
             raise KeyboardInterrupt
         write_atomic(location, data)
 
-    monkeypatch.setattr("pipelines.shards.write_atomic", die_at_the_sidecar)
+    monkeypatch.setattr("pipelines.shards.write.write_atomic", die_at_the_sidecar)
     with pytest.raises(KeyboardInterrupt):
         write_shard(row, SETTINGS, str(tmp_path))
     assert [path.name for path in tmp_path.iterdir()] == [row["shard"] + ".tar"]
@@ -262,7 +262,7 @@ def test_a_mended_shard_whose_writer_was_killed_counts_as_written_for_no_plan(in
     def die(location, data):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("pipelines.shards.write_atomic", die)
+    monkeypatch.setattr("pipelines.shards.write.write_atomic", die)
     with pytest.raises(KeyboardInterrupt):
         write_shard(mended, SETTINGS, str(tmp_path))
     assert [path.name for path in tmp_path.iterdir()] == [f"{shard}.tar"]
@@ -321,7 +321,7 @@ def late(corpus, tmp_path):
             clip_id=f"clip{number}",
             recording=f"video{number}",
             media_path=str(tmp_path / "media" / f"{number}.mp4"),
-            pictures=(Picture(str(tmp_path / "media" / "5.png"), 0.5),) if number == 5 else None,
+            pictures=(PictureFile(str(tmp_path / "media" / "5.png"), 0.5),) if number == 5 else None,
             labels=("thunder",),
             split="train",
             nominal_seconds=10.0,

@@ -10,8 +10,15 @@ from cocktail.models.avgn import AVGNConfig
 from cocktail.models.sgn import SGNConfig
 from cocktail.types import UsageError
 from jobs import ablate_avgn
-from jobs.ablate_sgn import DEMO, DEPTH, GRIDS, PAPER
-from pipelines.sweeps.grids import PlannedTrial, axis, combine, named, parse_axis, plan_trials, slugs
+from jobs.ablate_sgn import DEMO, RECIPE
+from pipelines.papers.avgn import AVGN
+from pipelines.papers.sgn import SGN
+from pipelines.sweeps.ablation import grids_of
+from pipelines.sweeps.grids import Grid, PlannedTrial, axis, combine, named, parse_axis, plan_trials, slugs
+
+
+def grids(word: str) -> list[Grid]:
+    return grids_of(SGN, word, is_default=True)
 
 
 def planned(base: Experiment, *grids) -> list[PlannedTrial]:
@@ -24,8 +31,8 @@ def changed(base: Experiment, trial: PlannedTrial) -> dict:
 
 
 def test_table_iv_varies_depth_and_assignment_only():
-    trials = planned(PAPER, *GRIDS["depth"])
-    assert [(trial.label, changed(PAPER, trial)) for trial in trials] == [
+    trials = planned(RECIPE, *grids("depth"))
+    assert [(trial.label, changed(RECIPE, trial)) for trial in trials] == [
         ("depth 1", {"model.depth": 1}),
         ("depth 3", {"model.depth": 3}),
         ("depth 6", {}),
@@ -36,19 +43,19 @@ def test_table_iv_varies_depth_and_assignment_only():
 
 
 def test_table_iii_varies_the_source_vectors_only():
-    trials = planned(PAPER, *GRIDS["switches"])
-    assert [changed(PAPER, trial).get("model.source_vectors", "grouped_tokens") for trial in trials] == [
+    trials = planned(RECIPE, *grids("switches"))
+    assert [changed(RECIPE, trial).get("model.source_vectors", "grouped_tokens") for trial in trials] == [
         "pooled_slots",
         "tokens",
         "grouped_queries",
         "grouped_tokens",
         "static_class",
     ]
-    assert all(changed(PAPER, trial).keys() <= {"model.source_vectors"} for trial in trials)
+    assert all(changed(RECIPE, trial).keys() <= {"model.source_vectors"} for trial in trials)
 
 
 def test_what_is_in_both_tables_runs_once_and_is_in_both():
-    trials, (depth, switches) = plan_trials(Experiment[SGNConfig], PAPER, GRIDS["both"])
+    trials, (depth, switches) = plan_trials(Experiment[SGNConfig], RECIPE, grids("both"))
     assert len(trials) == 9
     (shared,) = [trial for trial in depth if trial in switches]
     assert shared.label == "depth 6 = SCT and CAG"
@@ -59,12 +66,14 @@ def test_what_is_in_both_tables_runs_once_and_is_in_both():
     }
     assert (depth.index(shared), switches.index(shared)) == (2, 3)
     # The demo's depth is another: nothing is shared.
-    assert len(planned(DEMO, *GRIDS["both"])) == 10
+    assert len(planned(DEMO, *grids("both"))) == 10
 
 
 def test_avgns_tables_vary_their_settings_only_and_share_the_papers_own():
-    trials, (depth, switches) = plan_trials(Experiment[AVGNConfig], ablate_avgn.PAPER, ablate_avgn.GRIDS["both"])
-    assert [(trial.label, changed(ablate_avgn.PAPER, trial)) for trial in trials] == [
+    trials, (depth, switches) = plan_trials(
+        Experiment[AVGNConfig], ablate_avgn.RECIPE, grids_of(AVGN, "both", is_default=True)
+    )
+    assert [(trial.label, changed(ablate_avgn.RECIPE, trial)) for trial in trials] == [
         ("depth 1", {"model.depth": 1}),
         ("depth 3 = AVCT and AVG", {}),
         ("depth 6", {"model.depth": 6}),
@@ -78,9 +87,16 @@ def test_avgns_tables_vary_their_settings_only_and_share_the_papers_own():
     assert ablate_avgn.DEMO.evaluation.num_sources == (1, 2)
 
 
+def test_without_a_word_the_first_table_is_swept_unless_there_is_a_grid_of_ones_own():
+    assert grids_of(SGN, None, is_default=True) == grids("depth")
+    assert grids_of(SGN, None, is_default=False) == []
+    with pytest.raises(UsageError, match=r"^--grid tables: there is no such table; choose depth, switches, both$"):
+        grids("tables")
+
+
 def test_own_grids_are_multiplied_in_order():
-    grids = combine([], [parse_axis("training.learning-rate=1e-3,1e-4"), axis("seed", ["0", "1"])])
-    trials = planned(DEMO, *grids)
+    own = combine([], [parse_axis("training.learning-rate=1e-3,1e-4"), axis("seed", ["0", "1"])])
+    trials = planned(DEMO, *own)
     assert [trial.label for trial in trials] == [
         "learning_rate 1e-3, seed 0",
         "learning_rate 1e-3, seed 1",
@@ -89,8 +105,8 @@ def test_own_grids_are_multiplied_in_order():
     ]
     assert trials[2].overrides == {"training.learning_rate": 1e-4, "seed": 0}
     assert trials[3].experiment.training.learning_rate == 1e-4
-    assert grids[0].paths == ["training.learning_rate", "seed"]
-    assert len(planned(DEMO, *combine([DEPTH], [axis("seed", ["0", "1", "2"])]))) == 15
+    assert own[0].paths == ["training.learning_rate", "seed"]
+    assert len(planned(DEMO, *combine(grids("depth"), [axis("seed", ["0", "1", "2"])]))) == 15
 
 
 def test_two_ways_to_write_a_value_are_one_trial():
@@ -138,11 +154,11 @@ def test_settings_that_do_not_go_together_name_their_trial():
 
 def test_a_setting_is_varied_once():
     with pytest.raises(UsageError, match=r"^model\.depth is varied twice, by Table IV and by model\.depth"):
-        combine([DEPTH], [parse_axis("model.depth=1,2")])
+        combine(grids("depth"), [parse_axis("model.depth=1,2")])
 
 
 def test_run_names_follow_from_the_sweep_and_the_label_alone():
-    trials = planned(PAPER, *GRIDS["both"])
+    trials = planned(RECIPE, *grids("both"))
     names = [trial.experiment.run_name for trial in named(trials, "ours-1")]
     assert names[:3] == ["ours-1-depth-1", "ours-1-depth-3", "ours-1-depth-6-sct-and-cag"]
     assert len(set(names)) == 9

@@ -15,7 +15,7 @@ from cocktail.models.sgn import SGNConfig
 from cocktail.storage import write_atomic
 from cocktail.tracking.outages import OutageError
 from cocktail.tracking.run import TrackedRun
-from cocktail.train.ray_tune import Trial
+from cocktail.train.ray_tune import TrialState
 from cocktail.types import UsageError
 from pipelines.sweeps import sweep as sweeping
 from pipelines.sweeps.grids import PlannedTrial
@@ -89,7 +89,7 @@ class MadeRun:
 
 
 def sweep_of(tracked: MadeRun, *labels: str) -> _Sweep:
-    states = [Trial(label=label) for label in labels]
+    states = [TrialState(label=label) for label in labels]
     return _Sweep(name="made", folder="", tracked=cast(TrackedRun, tracked), planned={}, keys={}, states=states)
 
 
@@ -127,15 +127,15 @@ def test_a_sweep_that_cannot_recall_its_trials_is_not_left_running(monkeypatch, 
 
 def test_the_table_shows_how_far_each_trial_is():
     trials = [
-        Trial(
+        TrialState(
             label="depth 1", status="finished", metrics={"step": 300, "num_steps": 300, "loss/total": 1.5, "sdr": 4.25}
         ),
-        Trial(
+        TrialState(
             label="depth 3",
             status="running",
             metrics={"step": 60, "num_steps": 300, "loss/total": 2.0, "seconds_per_step": 0.5},
         ),
-        Trial(label="depth 6"),
+        TrialState(label="depth 6"),
     ]
     overrides = {trial.label: {"model.depth": int(trial.label[-1])} for trial in trials}
     rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in progress_table(trials, overrides).splitlines()]
@@ -149,11 +149,11 @@ def test_the_table_shows_how_far_each_trial_is():
 
 def test_scores_are_in_the_grids_order_with_their_interval_and_what_went_wrong():
     trials = [
-        Trial(
+        TrialState(
             label="b", status="finished", metrics={"sdr": 5.0, "sdr_low": 4.0, "sdr_high": 6.0, "sir": 9.0, "sar": 8.0}
         ),
-        Trial(label="a", status="stopped early", metrics={"step": 40}),
-        Trial(label="c", status="failed", error="no room"),
+        TrialState(label="a", status="stopped early", metrics={"step": 40}),
+        TrialState(label="c", status="failed", error="no room"),
     ]
     rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in score_table("bac", trials, []).splitlines()]
     assert rows[2:] == [
@@ -169,7 +169,7 @@ def test_scores_of_maps_are_in_percent_by_number_of_sources():
         "auc_half_1_sources": 0.9, "cap_2_sources": 0.75, "auc_2_sources": 0.125, "num_mixtures_2_sources": 40.0,
         "ciou_2_sources": 0.5,
     }  # fmt: skip
-    trials = [Trial(label="a", status="finished", metrics=metrics), Trial(label="b")]
+    trials = [TrialState(label="a", status="finished", metrics=metrics), TrialState(label="b")]
     tests = [Evaluation(multi_threshold=0.1)] * 2
     header, _, a, b = [
         [cell.strip() for cell in line.split("|")[1:-1]] for line in score_table("ab", trials, tests).splitlines()

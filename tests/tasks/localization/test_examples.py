@@ -10,9 +10,10 @@ from matplotlib.colors import same_color
 from PIL import Image
 
 from cocktail.audio.mixing import mix, superpose
-from cocktail.tasks.localization.examples import localize_examples, store_example
+from cocktail.tasks.localization.examples import localized_examples
 from cocktail.tasks.localization.overlays import TRUTH_COLOUR, overlays_figure
 from cocktail.tasks.localization.rules import ScoringRules
+from cocktail.tasks.report import Subject
 from cocktail.types import NO_CLASS, Localization, MixtureBatch
 
 CLASSES = ("dog barking", "bee, wasp, etc. buzzing", "rain")
@@ -72,7 +73,12 @@ def batch():
 
 
 def scenes(model, batch, **rules):
-    return [example.scene for example in localize_examples(model, batch, CLASSES, 4000, ScoringRules(**rules))]
+    return [example.scene for example in examples_by(model, batch, **rules)]
+
+
+def examples_by(model, batch, **rules):
+    subject = Subject(name="model", model=model, classes=CLASSES, sample_rate_hz=4000)
+    return list(localized_examples(subject, batch, ScoringRules(**rules)))
 
 
 def test_the_model_gets_what_there_is_of_each_mixture(batch):
@@ -124,8 +130,8 @@ def test_a_share_of_the_peak_is_that_of_the_scores(batch):
 
 
 def test_stored_examples_are_a_figure_a_picture_and_wavs(tmp_path, batch):
-    [example] = localize_examples(Plain(), batch.rows(0, 1), CLASSES, 4000, ScoringRules())
-    store_example(tmp_path, example)
+    [example] = examples_by(Plain(), batch.rows(0, 1))
+    example.store(tmp_path)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["00aa", "00aa.png"]
     names = ["mixture.wav", "picture.png", "reference-0-dog-barking.wav", "reference-1-bee-wasp-etc-buzzing.wav"]
     assert sorted(path.name for path in (tmp_path / "00aa").iterdir()) == names

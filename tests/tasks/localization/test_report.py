@@ -20,6 +20,7 @@ from cocktail.tasks.localization.rules import ScoringRules
 from cocktail.tasks.report import Subject
 from tests.made.html_page import EVIL, read_page
 from tests.made.shapes_and_tones import scenes
+from tests.made.systems import columns_of
 
 CLASSES = ("bell", "<drum>")
 RULES = ScoringRules()
@@ -30,7 +31,7 @@ def results(name: str = "avgn", **model) -> pa.Table:
     rows = [
         {
             "mixture_id": f"m{b}",
-            "system": system,
+            **columns_of(system),
             "source": n,
             "num_sources": 2,
             "class_id": n,
@@ -62,7 +63,9 @@ def example(monkeypatch) -> LocalizedExample:
         sample_rate_hz=4000,
         systems={},
     )
-    return LocalizedExample(mixture_id="00aa", scene=scene, references=np.zeros((2, 400), np.float32), rule="peak(0.5)")
+    return LocalizedExample(
+        mixture_id="00aa", name="avgn", scene=scene, references=np.zeros((2, 400), np.float32), rule="peak(0.5)"
+    )
 
 
 SUBJECT = Subject(
@@ -77,19 +80,19 @@ def test_the_page_and_the_files_hold_all_that_there_is(tmp_path, example, monkey
         audio_vector=lambda b, n: [float(n), b / 100],
         visual_vector=lambda b, n: [float(b), 0.0],
     )
-    monkeypatch.setattr(localization_page, "localize_examples", lambda *_: [example])
+    monkeypatch.setattr(localization_page, "localized_examples", lambda *_: [example])
     subject = replace(SUBJECT, examples=scenes([[0, 1]]), histories={"loss/total": [(1, 2.0), (10, 1.0)]})
     report = localization_report(table, subject, tmp_path, RULES)
     text, metrics = report.text, report.metrics
     names = ["by_class.md", "by_class.parquet", "examples", "learning.png", "report.html", "vectors.png"]
     assert sorted(path.name for path in tmp_path.iterdir()) == names
-    assert report.headline == {"cap": "0.750", "ciou": f"{metrics['test/avgn/ciou']:.3f}"}
+    assert report.headline == {"cap": "0.750", "ciou": f"{metrics['avgn/ciou']:.3f}"}
     assert "| avgn         | 75.0 |  75.0 to 75.0 | 85.0 |" in text
     assert "audio vectors by class: silhouette 0.9" in text
-    assert metrics["test/avgn/cap"] == pytest.approx(0.75) and metrics["test/avgn/num_excluded"] == 1
-    assert metrics["test/constant_map/ciou"] == 0
-    assert metrics["test/audio_presence/micro_recall"] == 1 and metrics["test/visual_presence/micro_recall"] == 0.5
-    assert metrics["test/audio_vectors/knn5_accuracy"] == 1 > metrics["test/visual_vectors/knn5_accuracy"]
+    assert metrics["avgn/cap"] == pytest.approx(0.75) and metrics["avgn/num_excluded"] == 1
+    assert metrics["constant_map/ciou"] == 0
+    assert metrics["audio_presence/micro_recall"] == 1 and metrics["visual_presence/micro_recall"] == 0.5
+    assert metrics["audio_vectors/knn5_accuracy"] == 1 > metrics["visual_vectors/knn5_accuracy"]
 
     page = (tmp_path / "report.html").read_text()
     assert '<td class="number">75.0<small>75.0 to 75.0</small></td><td class="number">85.0</td>' in page
@@ -111,7 +114,7 @@ def test_of_what_is_not_there_nothing_is_shown(tmp_path):
     page = (tmp_path / "report.html").read_text()
     assert re.findall("<h2>(.*?)</h2>", page) == ["Scores", "By class"]
     assert text.endswith("Excluded: 1 no truth.")
-    assert {name.split("/")[1] for name in metrics} == {"avgn", "constant_map"}
+    assert {name.split("/")[0] for name in metrics} == {"avgn", "constant_map"}
     assert (
         "| bell   |      11 |                37.5 |           18.8 | 75.0 |         11 |"
         in (tmp_path / "by_class.md").read_text()
@@ -122,7 +125,7 @@ def test_hostile_names_classes_and_notes_are_text_on_the_page(tmp_path, example,
     def page_of(text: str) -> tuple[list[tuple[str, ...]], str]:
         classes = (f"{text} 0", f"{text} 1")
         shown = replace(example, scene=replace(example.scene, class_names=classes))
-        monkeypatch.setattr(localization_page, "localize_examples", lambda *_: [shown])
+        monkeypatch.setattr(localization_page, "localized_examples", lambda *_: [shown])
         subject = replace(SUBJECT, name=text, classes=classes, notes=(text,), examples=scenes([[0, 1]]))
         localization_report(results(text), subject, tmp_path, RULES)
         return read_page((tmp_path / "report.html").read_text())

@@ -72,10 +72,10 @@ def test_what_does_not_count_is_in_no_mean_and_counted_by_reason():
     assert summary.by_rule["peak"].auc == pytest.approx((10 + 0.5) / 20)
     assert summary.excluded == {"no truth": 1, "empty truth": 1, SAME_CLASS: 1}
     assert summary.num_mixtures == 1 and summary.ap_interval is None
-    told = "Excluded: 1 no truth, 1 empty truth, 1 same class as another source; the last count in PIAP."
-    assert excluded_text(summaries[2]) == told
-    assert markdown(summaries, RULES).endswith(told)
-    assert metrics_of(summaries)["test/model/num_excluded"] == 3
+    excluded = "Excluded: 1 no truth, 1 empty truth, 1 same class as another source; the last count in PIAP."
+    assert excluded_text(summaries[2]) == excluded
+    assert markdown(summaries, RULES).endswith(excluded)
+    assert metrics_of(summaries)["model/num_excluded"] == 3
 
 
 def test_where_one_map_serves_all_there_is_no_cap():
@@ -86,12 +86,12 @@ def test_where_one_map_serves_all_there_is_no_cap():
     header, rows = system_table(summaries[2], RULES)
     cells = dict(zip(header, rows[0], strict=True))
     assert (cells["CAP"], cells["PIAP"], cells["CIoU@0.3, peak(0.5)"]) == ("", "", "100.0")
-    assert not {"test/model/cap", "test/model/piap"} & metrics_of(summaries).keys()
+    assert not {"model/cap", "model/piap"} & metrics_of(summaries).keys()
 
 
 def test_a_system_without_any_mixture_that_counts_has_no_scores():
     summaries = summarise(table(mixture("a", source(excluded="no truth"))), RULES)
-    assert metrics_of(summaries) == {"test/model/num_mixtures": 0, "test/model/num_excluded": 1}
+    assert metrics_of(summaries) == {"model/num_mixtures": 0, "model/num_excluded": 1}
     assert "| model " in markdown(summaries, RULES)
 
 
@@ -117,11 +117,11 @@ def test_numbers_of_sources_have_tables_and_metrics_of_their_own():
     assert text.index("Mixtures of 1 source:") < text.index("IoU@0.5") < text.index("Mixtures of 2 sources:")
     assert "CIoU@0.3, peak(0.5)" in text
     metrics = metrics_of(both)
-    assert metrics["test/model/ap_1_sources"] == 0.5
-    assert metrics["test/model/cap_2_sources"] == metrics["test/model/piap_2_sources"] == pytest.approx(0.4)
-    assert metrics["test/model/ciou_slot_2_sources"] == 1
+    assert metrics["model/ap_1_sources"] == 0.5
+    assert metrics["model/cap_2_sources"] == metrics["model/piap_2_sources"] == pytest.approx(0.4)
+    assert metrics["model/ciou_slot_2_sources"] == 1
     other = [{**row, "system": "constant map, split"} for row in two]
-    assert metrics_of(summarise(table(other), RULES))["test/constant_map_split/auc_half"] == pytest.approx(0.275)
+    assert metrics_of(summarise(table(other), RULES))["constant_map_split/auc_half"] == pytest.approx(0.275)
 
 
 def test_by_class_takes_sources_of_mixtures_that_count():

@@ -1,5 +1,7 @@
 """Figures and sounds of an example are there, complete and true, whatever a model can say of its estimates."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import soundfile
@@ -8,8 +10,9 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from cocktail.audio.mixing import mix
+from cocktail.tasks.report import Subject
 from cocktail.tasks.separation import examples
-from cocktail.tasks.separation.examples import align, fits, insight, store_examples
+from cocktail.tasks.separation.examples import align, fits, insight, separated_examples
 from cocktail.types import NO_CLASS, MixtureBatch, Separation
 
 CLASSES = ("dog barking", "bee, wasp, etc. buzzing", "rain")
@@ -26,14 +29,6 @@ class Halves:
         estimates = 0.5 * mixture[:, None, :-100].expand(-1, class_ids.shape[1], -1)
         masks = torch.full((len(mixture), class_ids.shape[1], 16, 16), 0.5)
         return Separation(estimates=estimates, masks=masks, class_ids=class_ids)
-
-    def oracle(self, mixture, references):
-        unnamed = torch.full(references.shape[:2], NO_CLASS)
-        masks = torch.ones(*references.shape[:2], 16, 16)
-        return {
-            f"ideal {kind} mask": Separation(estimates=references[..., :-100], masks=masks, class_ids=unnamed)
-            for kind in ("binary", "ratio")
-        }
 
 
 class Reversed(Halves):
@@ -87,6 +82,16 @@ def panels(monkeypatch):
     return calls
 
 
+def store(folder, model, batch):
+    for example in examples_by(model, batch):
+        example.store(folder)
+
+
+def examples_by(model, batch, reading=None):
+    subject = Subject(name="model", model=model, classes=CLASSES, sample_rate_hz=4000)
+    return list(separated_examples(subject, batch, reading))
+
+
 def sound(path):
     samples, rate = soundfile.read(path, dtype="float32")
     assert rate == 4000
@@ -94,7 +99,7 @@ def sound(path):
 
 
 def test_each_example_has_figures_and_listenable_wavs(tmp_path, batch):
-    store_examples(tmp_path, Halves(), batch, CLASSES, 4000)
+    store(tmp_path, Halves(), batch)
     stored = ["00aa", "00aa-masks.png", "00aa.png", "00bb", "00bb-masks.png", "00bb.png"]
     assert sorted(path.name for path in tmp_path.iterdir()) == stored
     with Image.open(tmp_path / "00bb.png") as picture:
@@ -115,7 +120,7 @@ def test_each_example_has_figures_and_listenable_wavs(tmp_path, batch):
 
 def test_estimates_in_no_known_order_stand_beside_the_references_that_they_fit(tmp_path, batch, panels):
     _, references = mix(batch)
-    store_examples(tmp_path, Reversed(references), batch, CLASSES, 4000)
+    store(tmp_path, Reversed(references), batch)
     for b, call in enumerate(panels):
         columns, names, found = call[2], call[3], call[6]
         assert names == [["dog barking", "bee, wasp, etc. buzzing"], ["bee, wasp, etc. buzzing", "rain"]][b]
@@ -128,7 +133,7 @@ def test_estimates_in_no_known_order_stand_beside_the_references_that_they_fit(t
 
 def test_alternatives_are_drawn_once_and_where_they_find_as_many_sources_as_there_are(tmp_path, batch, panels):
     _, references = mix(batch)
-    store_examples(tmp_path, Reversed(references), batch, CLASSES, 4000)
+    store(tmp_path, Reversed(references), batch)
     rest = ["soft masks (matched)", "ideal binary mask", "ideal ratio mask"]
     assert [list(call[2]) for call in panels] == [
         ["estimate (matched)", "predicted classes", *rest],
@@ -136,15 +141,8 @@ def test_alternatives_are_drawn_once_and_where_they_find_as_many_sources_as_ther
     ]
 
 
-def test_systems_are_chosen_by_name_and_unknown_names_are_refused(tmp_path, batch, panels):
-    store_examples(tmp_path, Halves(), batch, CLASSES, 4000, ["ideal ratio mask"])
-    assert [list(call[2]) for call in panels] == [["estimate", "ideal ratio mask"]] * 2
-    with pytest.raises(ValueError, match="no soft masks to draw: choose from ideal binary mask, ideal ratio mask"):
-        store_examples(tmp_path, Halves(), batch, CLASSES, 4000, ["soft masks"])
-
-
 def test_a_model_that_tells_its_insides_has_figures_too(tmp_path, batch):
-    store_examples(tmp_path, Reversed(mix(batch)[1]), batch, CLASSES, 4000)
+    store(tmp_path, Reversed(mix(batch)[1]), batch)
     with Image.open(tmp_path / "00aa-masks.png") as picture, Image.open(tmp_path / "00bb-masks.png") as other:
         assert picture.width > 1000 and np.std(np.asarray(picture)) > 10
         assert picture.size == other.size and np.any(np.asarray(picture) != np.asarray(other))
@@ -154,12 +152,12 @@ def test_absent_unnamed_and_silent_sources_have_their_places(tmp_path, batch, pa
     batch.class_ids[0] = NO_CLASS
     batch.class_ids[1, 1], batch.present[1, 1] = NO_CLASS, False
     batch.sources[0, 0] = batch.sources[1, 1] = 0  # the first mixture has a silent source, the second one source
-    store_examples(tmp_path, Reversed(mix(batch)[1]), batch, CLASSES, 4000)
+    store(tmp_path, Reversed(mix(batch)[1]), batch)
     assert [call[3] for call in panels] == [["source 1", "source 2"], ["bee, wasp, etc. buzzing"]]
     for _, references, columns, *_ in panels:
         np.testing.assert_array_equal(columns["estimate (matched)"], references)
     batch.sources[:] = 0
-    store_examples(tmp_path, Reversed(mix(batch)[1]), batch, CLASSES, 4000)
+    store(tmp_path, Reversed(mix(batch)[1]), batch)
 
 
 def test_a_class_decides_before_sound_and_what_is_silent_goes_last():
@@ -210,3 +208,27 @@ def test_assignment_and_presence_are_shown_where_a_model_has_them_for_the_classe
     assert shown["assignment"][1] is None
     assert shown["presence"] == pytest.approx(dict(zip(CLASSES, (0.1, 0.9, 0.5), strict=True)))
     assert shown["true_classes"] == ["rain"]
+
+
+class WithoutMasks(Halves):
+    """Works on the waveform: it has no masks, and estimates of another length than ideal masks give."""
+
+    def separate(self, mixture, query):
+        return replace(super().separate(mixture, query), masks=None)
+
+
+def test_a_separator_without_masks_has_no_figure_of_masks_and_all_sounds_are_as_long_as_the_shortest(tmp_path, batch):
+    store(tmp_path, WithoutMasks(), batch)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["00aa", "00aa.png", "00bb", "00bb.png"]
+    (example, _) = examples_by(WithoutMasks(), batch)
+    lengths = {values.shape for values in example.columns.values()} | {example.references.shape}
+    assert lengths == {(2, 7900)} and example.mixture.shape == (7900,)
+    assert list(example.columns) == ["estimate", "ideal binary mask", "ideal ratio mask"]
+
+
+def test_a_reading_is_shown_as_the_model_is(batch):
+    model = Reversed(mix(batch)[1])
+    own, guessed = (examples_by(model, batch, reading)[0] for reading in (None, "predicted classes"))
+    assert list(own.columns)[:2] == ["estimate (matched)", "predicted classes"]
+    assert list(guessed.columns) == ["estimate", "ideal binary mask", "ideal ratio mask"]
+    np.testing.assert_array_equal(guessed.estimates, own.columns["predicted classes"])

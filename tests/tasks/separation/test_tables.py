@@ -16,8 +16,10 @@ from cocktail.tasks.separation.tables import (
     by_class_pair,
     markdown,
     presence_scores,
+    scored_rows,
     summarise,
 )
+from tests.made.systems import columns_of
 
 CLASSES = ("bell", "drum", "harp")
 BELL, DRUM, HARP = range(3)
@@ -35,7 +37,7 @@ def rows(
     return [
         {
             "mixture_id": mixture_id,
-            "system": system,
+            **columns_of(system),
             "source": n,
             "num_sources": len(sources),
             "class_id": class_id,
@@ -145,7 +147,7 @@ def test_classes_have_the_means_over_their_own_sources_the_best_first():
         rows("c", (BELL, None), (HARP, 99.0)),
         rows("a", (BELL, 100.0), (DRUM, 100.0), system="ideal binary mask"),
     )
-    classes = by_class(results, "model", CLASSES)
+    classes = by_class(scored_rows(results, "model"), CLASSES)
     assert classes.column_names == ["class", "sources", *SCORES]
     assert classes["class"].to_pylist() == ["unlabelled", "drum", "bell"]
     assert classes["sources"].to_pylist() == [1, 1, 2]
@@ -162,7 +164,7 @@ def test_pairs_of_classes_have_the_means_over_the_two_in_all_mixtures_that_hold_
         rows("c", (BELL, 90.0), (-1, 90.0)),
         rows("d", (BELL, None), (DRUM, None)),
     )
-    pairs = by_class_pair(results, "model", CLASSES).to_pylist()
+    pairs = by_class_pair(scored_rows(results, "model"), CLASSES).to_pylist()
     assert pairs == [
         {"class_a": "bell", "class_b": "harp", "mixtures": 1, "sdr": 8.0},  # (4 + 12) / 2
         {"class_a": "drum", "class_b": "harp", "mixtures": 1, "sdr": 7.0},  # (2 + 12) / 2
@@ -172,7 +174,7 @@ def test_pairs_of_classes_have_the_means_over_the_two_in_all_mixtures_that_hold_
 
 def test_a_class_that_is_mixed_with_itself_is_a_pair_and_each_mixture_counts_once():
     results = table(rows("a", (BELL, 1.0), (BELL, 2.0), (BELL, 6.0)), rows("b", (BELL, 0.0), (BELL, 1.0), (DRUM, 8.0)))
-    pairs = by_class_pair(results, "model", CLASSES).to_pylist()
+    pairs = by_class_pair(scored_rows(results, "model"), CLASSES).to_pylist()
     assert pairs == [
         {"class_a": "bell", "class_b": "drum", "mixtures": 1, "sdr": 3.0},  # (0 + 1 + 8) / 3
         {"class_a": "bell", "class_b": "bell", "mixtures": 2, "sdr": 2.0},  # (1 + 2 + 6 + 0 + 1) / 5
@@ -181,8 +183,12 @@ def test_a_class_that_is_mixed_with_itself_is_a_pair_and_each_mixture_counts_onc
 
 def test_tables_of_nothing_are_empty():
     results = table(rows("a", (BELL, None)))
-    assert len(by_class(results, "model", CLASSES)) == len(by_class_pair(results, "model", CLASSES)) == 0
-    assert len(to_markdown(by_class(results, "model", CLASSES), HEADERS).splitlines()) == 2
+    assert (
+        len(by_class(scored_rows(results, "model"), CLASSES))
+        == len(by_class_pair(scored_rows(results, "model"), CLASSES))
+        == 0
+    )
+    assert len(to_markdown(by_class(scored_rows(results, "model"), CLASSES), HEADERS).splitlines()) == 2
 
 
 def test_presence_is_scored_once_a_mixture():
@@ -192,7 +198,7 @@ def test_presence_is_scored_once_a_mixture():
         rows("c", (BELL, 1.0), (-1, 1.0), predicted=[DRUM]),  # nobody knows what the other source is
         rows("a", (BELL, 1.0), (DRUM, 1.0), system="mixture"),
     )
-    found = presence_scores(results, "model", 4)
+    found = presence_scores(scored_rows(results, "model"), 4)
     assert found is not None
     assert found.num_mixtures == 2
     assert found.micro == pytest.approx((3 / 5, 3 / 4, 6 / 9))
@@ -200,13 +206,13 @@ def test_presence_is_scored_once_a_mixture():
     assert found.macro == pytest.approx((2 / 4, 2 / 4, 2 / 4))
     assert found.values["micro_f1"] == pytest.approx(6 / 9)
     assert next(iter(found.values)) == "micro_precision"
-    assert "| micro           |     0.600 |  0.750 | 0.667 |        2 |" in found.describe()
+    assert "| micro           |     0.600 |  0.750 | 0.667 |        2 |" in found.to_markdown()
 
 
 def test_a_system_that_predicts_no_classes_has_no_presence_scores_and_one_that_predicts_none_has():
     without = table(rows("a", (BELL, 1.0)))
     nothing = table(rows("a", (BELL, 1.0), predicted=[]))
-    assert presence_scores(without, "model", 3) is None
-    found = presence_scores(nothing, "model", 3)
+    assert presence_scores(scored_rows(without, "model"), 3) is None
+    found = presence_scores(scored_rows(nothing, "model"), 3)
     assert found is not None
     assert found.micro.recall == 0

@@ -6,7 +6,7 @@ Shape letters: B batch, N sources, T samples, K pictures, H and W height and wid
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -18,16 +18,18 @@ from torch import Tensor
 
 from cocktail.audio.mixing import mix, superpose
 from cocktail.metrics.localization import centred_box, constant_map, peak
-from cocktail.report.figures import write_sounds
+from cocktail.report.figures import to_png, write_sounds
 from cocktail.report.page import Part, Picture, players
-from cocktail.tasks.localization.overlays import Scene, Shown, overlays_figure
+from cocktail.tasks.localization.overlays import Scene, SystemMaps, overlays_figure
 from cocktail.tasks.localization.results import CENTRED_BOX, CONSTANT_MAP, LocalizedMixtures, score_maps
 from cocktail.tasks.localization.rules import ScoringRules
 from cocktail.tasks.localization.tables import percent
-from cocktail.tasks.rows import class_name, names_of, rows_of
-from cocktail.types import NO_CLASS, Localization, Localizer, MixtureBatch, Query
+from cocktail.tasks.report import Subject
+from cocktail.tasks.rows import class_name, names_of, readings_of, rows_of
+from cocktail.types import NO_CLASS, Localization, MixtureBatch, Query
 
 FIGURE_DPI = 90
+OVERLAY_DPI, OVERLAY_COLOURS = 80, 256
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,35 +37,52 @@ class LocalizedExample:
     """One mixture, what was made of it, and its sounds."""
 
     mixture_id: str
+    name: str
+    """The model's, as the scene's systems have it."""
     scene: Scene
     references: np.ndarray
     """[N, T], in [-1, 1]; they add up to the scene's mixture."""
     rule: str
-    """That of the scene's binary maps."""
+    """The rule of the scene's binary maps."""
 
     @property
     def figure(self) -> Figure:
         return overlays_figure(self.scene, self.rule)
 
+    def store(self, folder: Path) -> None:
+        """Write its figure `<mixture id>.png`, and a folder of its picture and wavs."""
+        scene, own = self.scene, folder / self.mixture_id
+        own.mkdir(parents=True, exist_ok=True)
+        self.figure.savefig(folder / f"{self.mixture_id}.png", dpi=FIGURE_DPI)
+        write_sounds(own, scene.mixture, self.references, None, scene.class_names, scene.sample_rate_hz)
+        Image.fromarray(scene.picture).save(own / "picture.png")
 
-def localize_examples(
-    model: Localizer,
-    batch: MixtureBatch,
-    classes: Sequence[str],
-    sample_rate_hz: int,
-    rules: ScoringRules,
-    name: str = "model",
-) -> Iterator[LocalizedExample]:
-    """Each mixture of a batch with pictures, localized by a model with a name, its alternatives and controls."""
+    def parts(self, png: bytes) -> list[Part]:
+        """A page's view: its figure, already drawn, and players of its sounds."""
+        scene, name = self.scene, self.mixture_id
+        picture = Picture(
+            f"{name}.png",
+            png,
+            f"Maps of {' and '.join(scene.class_names)} over the picture of mixture {name}, a row a system: "
+            f"{'; '.join(scene.systems)}. The solid line is the truth, the dashed one what the map says by "
+            f"{self.rule}. AP and IoU in percent.",
+        )
+        sounds = [("mixture", "mixture", scene.mixture)]
+        if len(scene.class_names) > 1:
+            sounds += [(f"truth-{n}", f"only {c}", self.references[n]) for n, c in enumerate(scene.class_names)]
+        return [picture, players(name, sounds, scene.sample_rate_hz)]
+
+
+def localized_examples(subject: Subject, batch: MixtureBatch, rules: ScoringRules) -> Iterator[LocalizedExample]:
+    """Each mixture of a batch with pictures, localized by a model, its alternatives and controls."""
     assert batch.pictures is not None
     mixtures, references = mix(batch)  # within [-1, 1], to be heard; the model hears the plain sum
     sums = superpose(batch)
     for b, mixture_id in enumerate(batch.mixture_ids):
         count = int(batch.present[b].sum())
         class_ids, pictures = batch.class_ids[b : b + 1, :count], _pictures(batch, b, count)
-        with torch.inference_mode():
-            found = model.localize(sums[b : b + 1], Query.naming(class_ids, pictures[:, :, None]))
-        others = {f"{name}, {reading}": other for reading, other in found.alternatives.items()}
+        with torch.no_grad():
+            localization = subject.model.localize(sums[b : b + 1], Query.naming(class_ids, pictures[:, :, None]))
         K, H, W = pictures.shape[1:4]
         known = torch.zeros(1, count, dtype=torch.bool)
         truths = torch.zeros(1, count, H, W, dtype=torch.bool)
@@ -77,42 +96,26 @@ def localize_examples(
             picture=np.concatenate(list(pictures[0].numpy()), axis=1),
             num_pictures=K,
             truths=mixture.wide_truths[0].numpy(),
-            class_names=names_of(class_ids[0], tuple(classes)),
+            class_names=names_of(class_ids[0], tuple(subject.classes)),
             mixture=mixtures[b].numpy(),
-            sample_rate_hz=sample_rate_hz,
-            systems=_shown({name: found, **others}, mixture, classes, rules),
+            sample_rate_hz=subject.sample_rate_hz,
+            systems=_maps_of_systems(subject, localization, mixture, rules),
         )
         yield LocalizedExample(
             mixture_id=mixture_id,
+            name=subject.name,
             scene=scene,
             references=references[b, :count].numpy(),
             rule=rules.names["peak"],
         )
 
 
-def store_example(folder: Path, example: LocalizedExample) -> None:
-    """Write one mixture's figure, picture and wavs."""
-    scene, own = example.scene, folder / example.mixture_id
-    own.mkdir(parents=True, exist_ok=True)
-    example.figure.savefig(folder / f"{example.mixture_id}.png", dpi=FIGURE_DPI)
-    write_sounds(own, scene.mixture, example.references, None, scene.class_names, scene.sample_rate_hz)
-    Image.fromarray(scene.picture).save(own / "picture.png")
-
-
-def localized_parts(example: LocalizedExample, png: bytes) -> list[Part]:
-    """A page's view of one mixture: its figure, already drawn, and players of its sounds."""
-    scene, name = example.scene, example.mixture_id
-    picture = Picture(
-        f"{name}.png",
-        png,
-        f"Maps of {' and '.join(scene.class_names)} over the picture of mixture {name}, a row a system: "
-        f"{'; '.join(scene.systems)}. The solid line is the truth, the dashed one what the map says by {example.rule}. "
-        "AP and IoU in percent.",
-    )
-    sounds = [("mixture", "mixture", scene.mixture)]
-    if len(scene.class_names) > 1:
-        sounds += [(f"truth-{n}", f"only {c}", example.references[n]) for n, c in enumerate(scene.class_names)]
-    return [picture, players(name, sounds, scene.sample_rate_hz)]
+def overlay_parts(examples: Mapping[str, LocalizedExample]) -> list[Part]:
+    """A page's view of one mixture by several models, by label: the maps of each over the picture, and the sounds."""
+    first = next(iter(examples.values()))
+    systems = {label: example.scene.systems[example.name] for label, example in examples.items()}
+    together = replace(first, scene=replace(first.scene, systems=systems))
+    return together.parts(to_png(together.figure, OVERLAY_DPI, OVERLAY_COLOURS))
 
 
 def _pictures(batch: MixtureBatch, b: int, count: int) -> Tensor:
@@ -122,27 +125,31 @@ def _pictures(batch: MixtureBatch, b: int, count: int) -> Tensor:
     return (own if len(own) == 1 else own[:count])[None]
 
 
-def _shown(
-    systems: Mapping[str, Localization], mixture: LocalizedMixtures, classes: Sequence[str], rules: ScoringRules
-) -> dict[str, Shown]:
-    """What systems and two controls show of one mixture."""
-    results = score_maps(mixture, systems, peak_share=rules.peak_share, fixed_threshold=rules.fixed_threshold)
+def _maps_of_systems(
+    subject: Subject, localization: Localization, mixture: LocalizedMixtures, rules: ScoringRules
+) -> dict[str, SystemMaps]:
+    """Maps of one mixture by the model, its readings and two controls."""
+    results = score_maps(
+        mixture, subject.name, localization, peak_share=rules.peak_share, fixed_threshold=rules.fixed_threshold
+    )
     H, W = mixture.wide_truths.shape[-2:]
     controls = {CONSTANT_MAP: constant_map(H, W), CENTRED_BOX: centred_box(H, W)}
-    shown = {}
-    for name in (*systems, *controls):
+    readings = {system: localization.alternatives[name] for system, name in readings_of(results).items()}
+    answers = {subject.name: localization, **readings}
+    systems = {}
+    for name in (*answers, *controls):
         rows = rows_of(results, "system", [name])
         if name in controls:
             maps = controls[name].expand(len(rows), -1, -1)
         else:
-            maps = systems[name].maps[0, rows["map"].to_pylist()].float().cpu()
+            maps = answers[name].maps[0, rows["map"].to_pylist()].float().cpu()
         chosen = peak(maps, rules.peak_share)
-        shown[name] = Shown(
+        systems[name] = SystemMaps(
             maps=_on_the_whole(maps, W, torch.nan).numpy(),
             chosen=_on_the_whole(chosen, W, False).numpy(),
-            captions=_captions(rows, classes),
+            captions=_captions(rows, subject.classes),
         )
-    return shown
+    return systems
 
 
 def _on_the_whole(maps: Tensor, width: int, elsewhere: float) -> Tensor:
@@ -161,9 +168,9 @@ def _captions(rows: pa.Table, classes: Sequence[str]) -> list[str]:
     captions = []
     for row in rows.to_pylist():
         scores = {"AP": row["ap"], "IoU": row["iou_peak"]}
-        told = [f"{name} {percent(score)}" for name, score in scores.items() if score is not None]
+        cells = [f"{name} {percent(score)}" for name, score in scores.items() if score is not None]
         caption, other = class_name(classes, row["class_id"]), row["map_class_id"]
         if other is not None and other not in (NO_CLASS, row["class_id"]):
             caption += f"\nby the map of {class_name(classes, other)}"
-        captions.append(f"{caption}\n{', '.join(told) or row['excluded']}")
+        captions.append(f"{caption}\n{', '.join(cells) or row['excluded']}")
     return captions

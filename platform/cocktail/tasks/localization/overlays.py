@@ -27,11 +27,11 @@ FAINTEST, STRONGEST = 0.35, 0.7
 CELL_INCHES, COLUMNS_OF_ONE = 2.35, 4
 """The height of a picture, and how many stand side by side if there is one source."""
 LETTERS_PER_INCH = 13
-"""Of headings, about."""
+"""Letters of headings, about."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class Shown:
+class SystemMaps:
     """A system's map of each source."""
 
     maps: np.ndarray
@@ -50,14 +50,14 @@ class Scene:
     picture: np.ndarray
     """uint8 [H, W, 3]."""
     num_pictures: int
-    """That the picture is made of, side by side."""
+    """Pictures that it is made of, side by side."""
     truths: np.ndarray
     """bool [N, H, W]."""
     class_names: Sequence[str]
     mixture: np.ndarray
     """[T], in [-1, 1]."""
     sample_rate_hz: int
-    systems: Mapping[str, Shown]
+    systems: Mapping[str, SystemMaps]
 
 
 def overlays_figure(scene: Scene, rule: str) -> Figure:
@@ -68,7 +68,7 @@ def overlays_figure(scene: Scene, rule: str) -> Figure:
     """
     N, (height, width) = len(scene.class_names), scene.picture.shape[:2]
     columns = N if N > 1 else COLUMNS_OF_ONE
-    cells = [(name, shown, n) for name, shown in scene.systems.items() for n in range(N)]
+    cells = [(name, system, n) for name, system in scene.systems.items() for n in range(N)]
     begin = columns if N > 1 else 2  # maps of several sources begin in a row of their own
     num_rows = -(-(begin + len(cells)) // columns)
     cell_width = CELL_INCHES * width / height
@@ -81,11 +81,11 @@ def overlays_figure(scene: Scene, rule: str) -> Figure:
     _draw_sound(places[1], scene, cell_width)
     for axis in (*places[2:begin], *places[begin + len(cells) :]):
         axis.axis("off")
-    for axis, (name, shown, n) in zip(places[begin:], cells, strict=False):
-        _draw_map(axis, scene.picture, shown.maps[n])
+    for axis, (name, system, n) in zip(places[begin:], cells, strict=False):
+        _draw_map(axis, scene.picture, system.maps[n])
         _outline(axis, scene.truths[n], TRUTH_COLOUR, "solid")
-        _outline(axis, shown.chosen[n], CHOSEN_COLOUR, (0, (4, 2.5)))
-        _head(axis, cell_width, name, *shown.captions[n].split("\n"))
+        _outline(axis, system.chosen[n], CHOSEN_COLOUR, (0, (4, 2.5)))
+        _head(axis, cell_width, name, *system.captions[n].split("\n"))
     _draw_legend(figure, axes, rule)
     return figure
 

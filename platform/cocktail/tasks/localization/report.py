@@ -14,12 +14,7 @@ from cocktail.report.learning import learning_figure
 from cocktail.report.markdown import markdown_table
 from cocktail.report.page import PAGE_NAME, Heading, Part, Picture, Table, Text, to_html
 from cocktail.report.vectors import VectorScores, vectors_of, vectors_panel
-from cocktail.tasks.localization.examples import (
-    LocalizedExample,
-    localize_examples,
-    localized_parts,
-    store_example,
-)
+from cocktail.tasks.localization.examples import LocalizedExample, localized_examples
 from cocktail.tasks.localization.rules import ScoringRules
 from cocktail.tasks.localization.tables import (
     INTERVAL,
@@ -39,7 +34,7 @@ from cocktail.tasks.report import Report, Subject
 
 FIGURE_DPI = 100
 VECTORS_NAME, LEARNING_NAME = "vectors.png", "learning.png"
-RULES_TOLD = (
+ABOUT_RULES = (
     "In percent; higher is better. AP ranks a map's pixels against the truth's, CAP is its mean over the sources of a "
     "mixture, each by the map of its class, and PIAP that in the best order of maps. IoU is of maps made binary by the "
     "rule that the heading names: `peak(r)` takes what is above a share r of the map's range, `half` the brighter half "
@@ -47,7 +42,7 @@ RULES_TOLD = (
     "t, CIoU@t the same of the mean IoU over a mixture's sources; per slot, each source counts by itself. AUC is the "
     "area below that share over t from 0 to 1. Small: the 95 % bootstrap interval over mixtures."
 )
-CONTROLS_TOLD = (
+ABOUT_CONTROLS = (
     "Controls hear and see nothing: the constant map takes everything, and its AP is chance; the centred box takes "
     "half of the picture; the ideal map knows the truth, and is the ceiling of each rule. By `fixed`, whatever the "
     "threshold, they take everything, the box, and the truth."
@@ -58,7 +53,7 @@ def localization_report(results: pa.Table, subject: Subject, folder: Path, rules
     """The report of a table of LOCALIZATION_RESULTS, scored by `rules`.
 
     Writes report.html, by_class.md and .parquet, examples/, and, where there is what they show, vectors.png and
-    learning.png. Metrics are named `test/...`, in [0, 1].
+    learning.png. Metrics are in [0, 1].
     """
     name, classes = subject.name, subject.classes
     summaries = summarise(results, rules)
@@ -70,10 +65,8 @@ def localization_report(results: pa.Table, subject: Subject, folder: Path, rules
     if subject.histories:
         curves = learning_figure(subject.histories, name, subject.steps_per_epoch)
         curves.savefig(folder / LEARNING_NAME, dpi=FIGURE_DPI)
-    examples = ()
-    if subject.examples is not None:
-        examples = localize_examples(subject.model, subject.examples, classes, subject.sample_rate_hz, rules, name)
-    shown = _store_examples(folder / "examples", examples)
+    examples = () if subject.examples is None else localized_examples(subject, subject.examples, rules)
+    example_parts = _store_examples(folder / "examples", examples)
 
     pq.write_table(by_classes, folder / "by_class.parquet")
     header, rows = class_table(by_classes, rules)
@@ -82,7 +75,7 @@ def localization_report(results: pa.Table, subject: Subject, folder: Path, rules
         *score_parts(summaries, rules),
         *(Text(note) for note in subject.notes),
         *presence_parts(presence),
-        *shown,
+        *example_parts,
         Heading("By class"),
         Table(header, rows, f"{name}: means over sources, in percent"),
         *_figure_parts(folder),
@@ -90,10 +83,10 @@ def localization_report(results: pa.Table, subject: Subject, folder: Path, rules
     (folder / PAGE_NAME).write_text(to_html(f"Localization by {name}", parts), "utf-8")
 
     metrics = metrics_of(summaries)
-    for modality, found in presence.items():
-        metrics |= {f"test/{modality}_presence/{score}": value for score, value in found.values.items()}
+    for modality, of_presence in presence.items():
+        metrics |= {f"{modality}_presence/{score}": value for score, value in of_presence.values.items()}
     for modality, scores in vectors.items():
-        metrics |= {f"test/{modality}_vectors/{score}": value for score, value in asdict(scores).items()}
+        metrics |= {f"{modality}_vectors/{score}": value for score, value in asdict(scores).items()}
     sections = [markdown(summaries, rules), *subject.notes, *_presence_texts(presence)]
     text = "\n\n".join([*sections, *(_vectors_text(*each) for each in vectors.items())])
     return Report(text=text, metrics=metrics, headline=headline_of(summaries, name))
@@ -101,7 +94,7 @@ def localization_report(results: pa.Table, subject: Subject, folder: Path, rules
 
 def score_parts(summaries: Mapping[int, Sequence[LocalizationSummary]], rules: ScoringRules) -> list[Part]:
     """A table for each number of sources."""
-    parts: list[Part] = [Heading("Scores"), Text(RULES_TOLD), Text(CONTROLS_TOLD)]
+    parts: list[Part] = [Heading("Scores"), Text(ABOUT_RULES), Text(ABOUT_CONTROLS)]
     for number, of_number in summaries.items():
         parts.append(Heading(f"Mixtures of {number} source{'s' if number > 1 else ''}", 3))
         parts.append(_scores_table(*system_table(of_number, rules)))
@@ -123,15 +116,15 @@ def presence_parts(presence: Mapping[str, PresenceScores]) -> list[Part]:
         return []
     rows = [
         [{"audio": "heard", "visual": "seen"}[modality], average, *(f"{value:.3f}" for value in scores)]
-        for modality, found in presence.items()
-        for average, scores in (("micro", found.micro), ("macro", found.macro))
+        for modality, of_both in presence.items()
+        for average, scores in (("micro", of_both.micro), ("macro", of_both.macro))
     ]
     caption = "Classes of presence above 0.5 against those of the sources, in [0, 1]"
     return [Heading("What is there"), Table(["classes", "average", "precision", "recall", "F1"], rows, caption)]
 
 
 def _presence_texts(presence: Mapping[str, PresenceScores]) -> list[str]:
-    return [f"{modality}:\n\n{found.describe()}" for modality, found in presence.items()]
+    return [f"{modality}:\n\n{scores.to_markdown()}" for modality, scores in presence.items()]
 
 
 def _vectors_text(modality: str, scores: VectorScores) -> str:
@@ -143,23 +136,24 @@ def _vectors_text(modality: str, scores: VectorScores) -> str:
 
 def _vectors(results: pa.Table, name: str, classes: Sequence[str]) -> tuple[Figure | None, dict[str, VectorScores]]:
     """A figure of a model's vectors by t-SNE (AVGN Fig. 4), if it has any, and scores of those that can be scored."""
-    found = {modality: vectors_of(results, name, f"{modality}_vector") for modality in ("audio", "visual")}
-    found = {modality: (vectors, class_ids) for modality, (vectors, class_ids) in found.items() if len(vectors)}
-    if not found:
+    vectors = {modality: vectors_of(results, name, f"{modality}_vector") for modality in ("audio", "visual")}
+    vectors = {modality: (values, class_ids) for modality, (values, class_ids) in vectors.items() if len(values)}
+    if not vectors:
         return None, {}
-    figure, scores = vectors_panel({f"{modality} vectors": each for modality, each in found.items()}, tuple(classes))
-    told = zip(found, scores.values(), strict=True)
-    return figure, {modality: each for modality, each in told if each is not None}
+    panels = {f"{modality} vectors": each for modality, each in vectors.items()}
+    figure, scores = vectors_panel(panels, tuple(classes))
+    by_modality = zip(vectors, scores.values(), strict=True)
+    return figure, {modality: each for modality, each in by_modality if each is not None}
 
 
 def _store_examples(folder: Path, examples: Iterable[LocalizedExample]) -> list[Part]:
     """Write examples, and show what was written."""
     parts: list[Part] = []
     for example in examples:
-        store_example(folder, example)
+        example.store(folder)
         png = (folder / f"{example.mixture_id}.png").read_bytes()
         title = f"Mixture {example.mixture_id}: {' and '.join(example.scene.class_names)}"
-        parts += [Heading(title, 3), *localized_parts(example, png)]
+        parts += [Heading(title, 3), *example.parts(png)]
     return [Heading("Examples"), *parts] if parts else []
 
 

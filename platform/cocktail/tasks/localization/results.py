@@ -30,12 +30,13 @@ from cocktail.metrics.localization import (
     peak,
     piap,
 )
+from cocktail.tasks.rows import CONTROL, MODEL, READING, SYSTEM_COLUMNS, TASK_KEY, Kind
 from cocktail.types import NO_CLASS, Localization
 
 LOCALIZATION_RESULTS = pa.schema(
     [
         ("mixture_id", pa.string()),
-        ("system", pa.string()),
+        *SYSTEM_COLUMNS,
         ("source", pa.int32()),
         ("num_sources", pa.int32()),
         ("class_id", pa.int32()),
@@ -52,7 +53,8 @@ LOCALIZATION_RESULTS = pa.schema(
         ("visual_classes", pa.list_(pa.int32())),
         ("audio_vector", pa.list_(pa.float32())),
         ("visual_vector", pa.list_(pa.float32())),
-    ]
+    ],
+    metadata={TASK_KEY: b"localization"},
 )
 """A row a mixture, system and source. `map` is the place of the source's map among the system's and `map_class_id` the
 class that it is of, null for controls. `ap` is the AP of that map, `ap_best_order` that of the map which the source has
@@ -68,7 +70,7 @@ source. The first two leave a mixture without scores, the last counts in PIAP, b
 
 CONTROLS = CONSTANT_MAP, CENTRED_BOX, IDEAL_MAP = "constant map", "centred box", "ideal map"
 SPLIT = "split"
-"""Behind a control's name and a comma: on each source's own picture, not on all side by side."""
+"""What a control's name ends with where it is on each source's own picture, not on all side by side."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -112,11 +114,15 @@ class LocalizedMixtures:
             wide[:, n, :, n * W : (n + 1) * W] = own[:, n]
         return wide
 
+    def truths_of(self, split: bool) -> Tensor:
+        """What maps are compared with: those over all pictures, or those that are split."""
+        return self.own_truths if split else self.wide_truths
+
     @property
     def excluded(self) -> list[list[str | None]]:
         """Why each source of each mixture does not count, one of EXCLUDED; None where it does."""
         empty = ~self.own_truths.flatten(2).any(dim=-1)
-        told = []
+        of_all = []
         for classes, known, bare in zip(*(x.tolist() for x in (self.class_ids, self.has_truth, empty)), strict=True):
             reasons: list[str | None] = []
             for n, class_id in enumerate(classes):
@@ -124,21 +130,25 @@ class LocalizedMixtures:
                 reasons.append(
                     NO_TRUTH if not known[n] else EMPTY_TRUTH if bare[n] else SAME_CLASS if is_shared else None
                 )
-            told.append(reasons)
-        return told
+            of_all.append(reasons)
+        return of_all
 
 
 @dataclass(frozen=True, kw_only=True)
 class _Maps:
     """Maps of a system, and which one is whose."""
 
+    system: str
+    kind: Kind
     maps: Tensor
     """[B or 1, L, H, W'], W' being that of the wide picture or, of maps that are `split`, of a source's own."""
     chosen: Tensor
     """int64 [B, N], in 0 .. L - 1."""
     split: bool
-    is_named: Tensor
-    """bool [B]: whether maps are told apart, by class or picture, so that several sources have each its own."""
+    is_own: Tensor
+    """bool [B]: whether maps are told apart, by class, picture or order, so that several sources have each its own."""
+    reading: str | None = None
+    """The name of a reading among those of its model."""
     class_ids: Tensor | None = None
     """int64 [B, L]; None for controls."""
     area: Tensor | None = None
@@ -148,67 +158,82 @@ class _Maps:
 
 def score_maps(
     mixtures: LocalizedMixtures,
-    systems: Mapping[str, Localization],
+    name: str,
+    model: Localization,
     *,
     peak_share: float = 0.5,
     fixed_threshold: float | None = None,
 ) -> pa.Table:
-    """Rows of LOCALIZATION_RESULTS of mixtures of one number of sources, for every system and the controls.
+    """Rows of LOCALIZATION_RESULTS of mixtures of one number of sources, for a model, its readings and the controls.
 
-    The first system is the model itself, whose presence and vectors are told. Maps [B, L, H, K W] are of the pictures
-    side by side, and errors on another source's picture count; maps [B, N, H, W] of K > 1 pictures are split: map n is
-    of source n's own picture, and there is no other order. Controls are on the wide picture, and on each source's own,
-    too, if a system is.
+    Presence and vectors stand in the rows of the model itself. Maps [B, L, H, K W] are of the pictures side by side,
+    and errors on another source's picture count; maps [B, N, H, W] of K > 1 pictures are split: map n is of source n's
+    own picture, and there is no other order. Controls are on the wide picture, and on each source's own, too, if a
+    system is.
 
     A source's map is the one of its class, if there is one (of several of one class, and for sources of one class, in
     order). Sources whose class no map is of, as a system that predicts classes may miss them, get what maps are left in
     their order: such a map is scored for a source that the system did not name. If all maps of a mixture are of
-    NO_CLASS and not split, the first serves all sources, and APs are null for several of them.
+    NO_CLASS and not split, they are taken in the order of the best mean AP; one alone serves all sources, and APs are
+    null for several of them.
 
     Raises ValueError for maps of another size than the pictures, or fewer maps than sources.
     """
-    wide, own = mixtures.wide_truths, mixtures.own_truths
+    systems = [_maps_of(name, MODEL, None, model, mixtures)]
+    for reading, other in model.alternatives.items():
+        systems.append(_maps_of(f"{name}, {reading}", READING, reading, other, mixtures))
+    for split in sorted({maps.split for maps in systems} | {False}):
+        systems += _controls(mixtures.truths_of(split), split)
     excluded = mixtures.excluded
-    found = {name: _maps_of(name, localization, mixtures) for name, localization in systems.items()}
-    splits = sorted({maps.split for maps in found.values()} | {False})
-    for split in splits:
-        found |= _controls(own if split else wide, split)
     tables = []
-    for i, (name, maps) in enumerate(found.items()):
-        scores = _scores(maps, own if maps.split else wide, peak_share, fixed_threshold)
-        told = _told(systems[name], maps.chosen) if i == 0 and systems else {}
-        tables.append(_rows(mixtures, name, maps, excluded, {**scores, **told}))
+    for maps in systems:
+        scores = _scores(maps, mixtures.truths_of(maps.split), peak_share, fixed_threshold)
+        beside = _beside_maps(model, maps.chosen) if maps.kind == MODEL else {}
+        tables.append(_rows(mixtures, maps, excluded, {**scores, **beside}))
     return pa.concat_tables(tables)
 
 
-def _maps_of(name: str, localization: Localization, mixtures: LocalizedMixtures) -> _Maps:
+def _maps_of(
+    system: str, kind: Kind, reading: str | None, localization: Localization, mixtures: LocalizedMixtures
+) -> _Maps:
     maps, class_ids = localization.maps, localization.class_ids
     (B, N, H, W), K = mixtures.truths.shape, mixtures.num_pictures
     split = K > 1 and maps.shape[-1] == W
     width = W if split else K * W
     if maps.shape[0] != B or maps.shape[-2:] != (H, width) or class_ids.shape != maps.shape[:2]:
         raise ValueError(
-            f"{name} has maps {list(maps.shape)} of classes {list(class_ids.shape)} for {B} mixtures of {K} pictures "
+            f"{system} has maps {list(maps.shape)} of classes {list(class_ids.shape)} for {B} mixtures of {K} pictures "
             f"of {H}x{W}"
         )
-    class_ids = class_ids.to(maps.device)
-    is_named = (class_ids != NO_CLASS).any(dim=1)
-    if split or N == 1:
-        is_named = torch.ones_like(is_named)
+    maps, class_ids = maps.float(), class_ids.to(maps.device)
+    L = maps.shape[1]
+    is_unnamed = (class_ids == NO_CLASS).all(dim=1)
     if split:
-        if maps.shape[1] != N:
-            raise ValueError(f"{name} has {maps.shape[1]} maps of {N} pictures: give one of each")
+        if L != N:
+            raise ValueError(f"{system} has {L} maps of {N} pictures: give one of each")
         chosen = torch.arange(N).expand(B, N)
     else:
         pairs = zip(mixtures.class_ids.tolist(), class_ids.tolist(), strict=True)
-        chosen = torch.tensor([_chosen(name, *each) for each in pairs])
+        chosen = torch.tensor([_chosen(system, *each) for each in pairs])
     chosen = chosen.to(maps.device)
-    return _Maps(maps=maps.float(), chosen=chosen, split=split, is_named=is_named, class_ids=class_ids)
+    if not split and N > 1 and L > 1 and is_unnamed.any():
+        best = piap(pairwise_average_precision(maps, mixtures.wide_truths.to(maps.device))).order
+        chosen = torch.where(is_unnamed[:, None], best, chosen)
+    return _Maps(
+        system=system,
+        kind=kind,
+        reading=reading,
+        maps=maps,
+        chosen=chosen,
+        split=split,
+        is_own=~is_unnamed | (split or L > 1 or N == 1),
+        class_ids=class_ids,
+    )
 
 
 def _chosen(name: str, classes: Sequence[int], map_classes: Sequence[int]) -> list[int]:
-    """Which map each source of a mixture has."""
-    if all(class_id == NO_CLASS for class_id in map_classes):
+    """Which map each source of a mixture has, by name."""
+    if list(map_classes) == [NO_CLASS]:
         return [0] * len(classes)
     if len(map_classes) < len(classes):
         raise ValueError(f"{name} has {len(map_classes)} maps for {len(classes)} sources: give each a map")
@@ -222,7 +247,7 @@ def _chosen(name: str, classes: Sequence[int], map_classes: Sequence[int]) -> li
     return [chosen[n] if n in chosen else free.pop(0) for n in range(len(classes))]
 
 
-def _controls(truths: Tensor, split: bool) -> dict[str, _Maps]:
+def _controls(truths: Tensor, split: bool) -> list[_Maps]:
     """The controls on the pictures of truths [B, N, H, W']; the first two are the same for all sources."""
     B, N, H, W = truths.shape
     places = torch.arange(N, device=truths.device).expand(B, N)
@@ -232,13 +257,12 @@ def _controls(truths: Tensor, split: bool) -> dict[str, _Maps]:
         CENTRED_BOX: (box, torch.zeros_like(places), box > 0),
         IDEAL_MAP: (ideal_maps(truths), places, truths),
     }
-    named = torch.ones(B, dtype=torch.bool, device=truths.device)
-    return {
-        name + (f", {SPLIT}" if split else ""): _Maps(
-            maps=values, chosen=chosen, split=split, is_named=named, area=area
-        )
+    own = torch.ones(B, dtype=torch.bool, device=truths.device)
+    end = f", {SPLIT}" if split else ""
+    return [
+        _Maps(system=name + end, kind=CONTROL, maps=values, chosen=chosen, split=split, is_own=own, area=area)
         for name, (values, chosen, area) in maps.items()
-    }
+    ]
 
 
 def _scores(maps: _Maps, truths: Tensor, peak_share: float, fixed_threshold: float | None) -> dict[str, Any]:
@@ -254,14 +278,14 @@ def _scores(maps: _Maps, truths: Tensor, peak_share: float, fixed_threshold: flo
         ap = ap_best_order = pairs.gather(1, maps.chosen[:, None])[:, 0]
         if L >= N:
             ap_best_order = pairs.gather(1, piap(pairs).order[:, None])[:, 0]
-    unnamed = ~maps.is_named[:, None]
+    shared = ~maps.is_own[:, None]
     nowhere = ap.isnan().any(dim=1, keepdim=True)  # no order suits best where a source is nowhere
     binary = {"iou_peak": peak(maps.maps, peak_share), "iou_half": half(maps.maps)}
     if fixed_threshold is not None:
         binary["iou_fixed"] = fixed(maps.maps, fixed_threshold) if maps.area is None else maps.area
     scores = {
-        "ap": ap.masked_fill(unnamed, torch.nan),
-        "ap_best_order": ap_best_order.masked_fill(unnamed | nowhere, torch.nan),
+        "ap": ap.masked_fill(shared, torch.nan),
+        "ap_best_order": ap_best_order.masked_fill(shared | nowhere, torch.nan),
         **{rule: iou(_take(pixels, maps.chosen), truths) for rule, pixels in binary.items()},
         "truth_share": truths.double().mean(dim=(-2, -1)).where(~ap.isnan(), torch.nan),
     }
@@ -274,24 +298,23 @@ def _take(maps: Tensor, chosen: Tensor) -> Tensor:
     return maps.expand(B, -1, -1, -1)[torch.arange(B, device=maps.device)[:, None], chosen]
 
 
-def _told(model: Localization, chosen: Tensor) -> dict[str, Any]:
+def _beside_maps(model: Localization, chosen: Tensor) -> dict[str, Any]:
     """What a model says beside its maps: classes heard and seen, and what stands for each source."""
-    found, N = model.intermediates, chosen.shape[1]
-    told: dict[str, Any] = {}
+    looked_at, N = model.intermediates, chosen.shape[1]
+    columns: dict[str, Any] = {}
     for column, name in (("predicted_classes", "presence"), ("visual_classes", "visual_presence")):
-        if name in found:
-            present = [np.flatnonzero(values > 0.5) for values in found[name].float().cpu().numpy()]
-            told[column] = [classes for classes in present for _ in range(N)]
+        if name in looked_at:
+            present = [np.flatnonzero(values > 0.5) for values in looked_at[name].float().cpu().numpy()]
+            columns[column] = [classes for classes in present for _ in range(N)]
     for column, name in (("audio_vector", "audio_vectors"), ("visual_vector", "visual_vectors")):
-        if name in found:
-            vectors = found[name].float()
-            told[column] = list(torch.take_along_dim(vectors, chosen[..., None], dim=1).flatten(0, 1).cpu().numpy())
-    return told
+        if name in looked_at:
+            vectors = looked_at[name].float()
+            columns[column] = list(torch.take_along_dim(vectors, chosen[..., None], dim=1).flatten(0, 1).cpu().numpy())
+    return columns
 
 
 def _rows(
     mixtures: LocalizedMixtures,
-    system: str,
     maps: _Maps,
     excluded: list[list[str | None]],
     columns: Mapping[str, Any],
@@ -300,7 +323,9 @@ def _rows(
     B, N = mixtures.class_ids.shape
     columns = {
         "mixture_id": [name for name in mixtures.mixture_ids for _ in range(N)],
-        "system": [system] * (B * N),
+        "system": [maps.system] * (B * N),
+        "kind": [maps.kind] * (B * N),
+        "reading": [maps.reading] * (B * N),
         "source": np.tile(np.arange(N), B),
         "num_sources": np.full(B * N, N),
         "class_id": mixtures.class_ids.flatten().cpu().numpy(),

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 
 import pyarrow as pa
+
+from cocktail.config.evaluation import Evaluation
+from cocktail.types import UsageError
 
 RULES = ("peak", "half", "fixed")
 """The binary rules, as columns `iou_<rule>` name them; the first is the headline."""
@@ -35,11 +38,25 @@ class ScoringRules:
 
     def written_to(self, results: pa.Table) -> pa.Table:
         """Results that say in their metadata that these are their rules, also as a Parquet file."""
-        told = {RULES_KEY: json.dumps(asdict(self))}
-        return results.replace_schema_metadata({**(results.schema.metadata or {}), **told})
+        return results.replace_schema_metadata({**(results.schema.metadata or {}), **self.metadata})
+
+    @property
+    def metadata(self) -> dict[bytes, str]:
+        """What results of these rules carry among their metadata."""
+        return {RULES_KEY: json.dumps(asdict(self))}
 
     @classmethod
-    def read_from(cls, results: pa.Table) -> ScoringRules | None:
-        """Those that results say are theirs; None if they say none."""
-        told = (results.schema.metadata or {}).get(RULES_KEY)
-        return None if told is None else cls(**json.loads(told))
+    def read_from(cls, results: pa.Table) -> ScoringRules:
+        """The rules that results say are theirs. Raises UsageError if they say none."""
+        written = (results.schema.metadata or {}).get(RULES_KEY)
+        if written is None:
+            raise UsageError(
+                "nothing says by which rules its maps were made binary and counted: score the checkpoint again with "
+                "jobs/evaluate.py"
+            )
+        return cls(**json.loads(written))
+
+    @classmethod
+    def of(cls, evaluation: Evaluation) -> ScoringRules:
+        """The rules that settings describe."""
+        return cls(**{setting.name: getattr(evaluation, setting.name) for setting in fields(cls)})

@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from cocktail.tasks.localization import tables as localization_tables
+from cocktail.tasks.localization.results import CENTRED_BOX, CONSTANT_MAP
 from cocktail.tasks.localization.rules import RULES, ScoringRules
-from cocktail.tasks.scores import Score, ScoreGroup
-from cocktail.types import UsageError
-
-_LOCALIZATION_COLUMNS = ("mixture_id", "system", "num_sources", "class_id", *localization_tables.SCORES, "excluded")
+from cocktail.tasks.scores import Score, Scoreboard, ScoreGroup
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,14 +24,15 @@ class LocalizationScores:
 
     rules: ScoringRules
     numbers: tuple[int, ...]
-    """Of sources, ascending."""
+    """Numbers of sources, ascending."""
 
-    kind = "localization"
+    task = "localization"
     unit = "percent"
+    floors = (CONSTANT_MAP, CENTRED_BOX)
     why_none = "a source that nobody marked, or that no name tells from another"
 
     @property
-    def told(self) -> str:
+    def about(self) -> str:
         return (
             "Means over mixtures, in percent; higher is better. A mixture's AP, or CAP of several sources, is the mean "
             "over its sources, and PIAP that in the best order of maps; it counts in IoU@t, or CIoU@t, if the mean IoU "
@@ -54,22 +53,27 @@ class LocalizationScores:
         )
         return ScoreGroup(scores=scores, headline=scores[-1], num_sources=number)
 
+    def together(self, other: Scoreboard) -> LocalizationScores:
+        """The board of every number of sources that one of the two has, by the first's rules."""
+        numbers = {int(group.num_sources) for group in (*self.groups, *other.groups) if group.num_sources is not None}
+        return replace(self, numbers=tuple(sorted(numbers)))
+
     def mixtures(self, results: pa.Table, system: str) -> pa.Table:
-        found = []
+        tables = []
         for number in self.numbers:
             of_number = localization_tables.mixture_scores(results, system, number, self.rules)
             columns: dict[str, Any] = {name: of_number[name] for name in ("mixture_id", "num_sources", "class_ids")}
             for column, name in _names(number).items():
                 columns[name] = pc.multiply(of_number[column], 100.0)  # pyright: ignore[reportAttributeAccessIssue]
-            found.append(pa.table(columns))
-        return pa.concat_tables(found, promote_options="default")
+            tables.append(pa.table(columns))
+        return pa.concat_tables(tables, promote_options="default")
 
     def by_class(self, results: pa.Table, system: str, classes: Sequence[str]) -> tuple[list[str], list[list[str]]]:
         return localization_tables.class_table(localization_tables.by_class(results, system, classes), self.rules)
 
 
 TITLES = (("AP", "IoU@{t}", "AUC"), ("CAP", "PIAP", "CIoU@{t}", "AUC"))
-"""Of one source, and of several."""
+"""Titles for one source, and for several."""
 
 
 def _names(number: int) -> dict[str, str]:
@@ -78,14 +82,3 @@ def _names(number: int) -> dict[str, str]:
     if number == 1:
         names = {"ap": "ap", "success": "iou", "auc": "auc"}
     return {column: f"{name}_{number}_sources" for column, name in names.items()}
-
-
-def _rules(settings: Mapping[str, str]) -> ScoringRules:
-    paths = {field.name: f"evaluation.{field.name}" for field in fields(ScoringRules)}
-    told = {name: settings[path] for name, path in paths.items() if path in settings}
-    if not told:
-        raise UsageError(
-            "nothing says by which rules its maps were made binary and counted, as files of earlier versions do not: "
-            "give its MLflow run, or score its checkpoint again with jobs/evaluate.py"
-        )
-    return ScoringRules(**{name: float(value) for name, value in told.items() if value != "None"})

@@ -40,7 +40,7 @@ class RuleScores:
     success_by_slot: float
     """The share of sources whose own IoU does."""
     auc: float
-    """Of the mixtures' mean IoUs."""
+    """Area under the share of mixtures over thresholds of their mean IoU."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,17 +50,17 @@ class LocalizationSummary:
     system: str
     num_sources: int
     threshold: float
-    """Of `success`."""
+    """The least mean IoU of `success`."""
     ap: float
     """AP, or CAP of several sources; not a number where a map serves several sources, or no mixture counts."""
     ap_interval: tuple[float, float] | None
     """95 % bootstrap interval over mixtures; None for fewer than two."""
     piap: float
-    """Of several sources, in the order of maps that suits each mixture best."""
+    """CAP of several sources in the order of maps that suits each mixture best."""
     by_rule: Mapping[str, RuleScores]
-    """By RULES."""
+    """Scores by RULES."""
     success_interval: tuple[float, float] | None
-    """That of `success` by the first rule."""
+    """Interval of `success` by the first rule."""
     num_mixtures: int
     """Mixtures that count; in PIAP those with sources of one class, too."""
     excluded: Mapping[str, int]
@@ -70,19 +70,19 @@ class LocalizationSummary:
     def metrics(self) -> dict[str, float]:
         """The scores by name, as metrics are logged: by the first rule without its name."""
         ap, iou = ("ap", "iou") if self.num_sources == 1 else ("cap", "ciou")
-        found: dict[str, float] = {ap: self.ap}
+        values: dict[str, float] = {ap: self.ap}
         for name, interval in ((ap, self.ap_interval), (iou, self.success_interval)):
             if interval is not None:
-                found |= {f"{name}_low": interval[0], f"{name}_high": interval[1]}
+                values |= {f"{name}_low": interval[0], f"{name}_high": interval[1]}
         for rule, scores in self.by_rule.items():
             end = "" if rule == RULES[0] else f"_{rule}"
-            found |= {f"{iou}{end}": scores.success, f"auc{end}": scores.auc}
+            values |= {f"{iou}{end}": scores.success, f"auc{end}": scores.auc}
             if self.num_sources > 1:
-                found[f"{iou}_slot{end}"] = scores.success_by_slot
+                values[f"{iou}_slot{end}"] = scores.success_by_slot
         if self.num_sources > 1:
-            found["piap"] = self.piap
-        found |= {"num_mixtures": self.num_mixtures, "num_excluded": sum(self.excluded.values())}
-        return {name: value for name, value in found.items() if value == value}
+            values["piap"] = self.piap
+        values |= {"num_mixtures": self.num_mixtures, "num_excluded": sum(self.excluded.values())}
+        return {name: value for name, value in values.items() if value == value}
 
 
 def summarise(results: pa.Table, rules: ScoringRules) -> dict[int, list[LocalizationSummary]]:
@@ -91,8 +91,8 @@ def summarise(results: pa.Table, rules: ScoringRules) -> dict[int, list[Localiza
     for number in sorted(results["num_sources"].unique().to_pylist()):
         of_number = results.filter(pc.equal(results["num_sources"], number))  # pyright: ignore[reportAttributeAccessIssue]
         systems = of_number["system"].unique().to_pylist()
-        found = [_summary(results, system, number, rules) for system in systems]
-        summaries[number] = sorted(found, key=lambda each: np.nan_to_num(each.by_rule[RULES[0]].auc, nan=-1))
+        unsorted = [_summary(results, system, number, rules) for system in systems]
+        summaries[number] = sorted(unsorted, key=lambda each: np.nan_to_num(each.by_rule[RULES[0]].auc, nan=-1))
     return summaries
 
 
@@ -116,12 +116,12 @@ class _Mixtures:
         values = {
             name: np.array(lists[f"{name}_list"].to_pylist(), np.float64).reshape(-1, num_sources) for name in SCORES
         }
-        told = lists["excluded_list"].to_pylist()
+        excluded = lists["excluded_list"].to_pylist()
         return cls(
             mixture_ids=lists["mixture_id"].to_pylist(),
             class_ids=lists["class_id_list"].to_pylist(),
             values=values,
-            reasons=[next((why for why in EXCLUDED if why in each), None) for each in told],
+            reasons=[next((why for why in EXCLUDED if why in each), None) for each in excluded],
         )
 
     @property
@@ -141,26 +141,26 @@ def mixture_scores(results: pa.Table, system: str, num_sources: int, rules: Scor
 
     In [0, 1], null where the mixture does not count. Means over mixtures are the scores of `summarise`.
     """
-    found = _Mixtures.of(results, system, num_sources)
-    ious = found.values[f"iou_{RULES[0]}"].mean(axis=1)
+    mixtures = _Mixtures.of(results, system, num_sources)
+    ious = mixtures.values[f"iou_{RULES[0]}"].mean(axis=1)
     scores = {
-        "ap": np.where(found.counts, found.values["ap"].mean(axis=1), np.nan),
-        "piap": np.where(found.counts_in_order, found.values["ap_best_order"].mean(axis=1), np.nan),
-        "success": np.where(found.counts, ious >= rules.threshold(num_sources), np.nan),
-        "auc": np.where(found.counts, areas(torch.from_numpy(ious)).numpy(), np.nan),
+        "ap": np.where(mixtures.counts, mixtures.values["ap"].mean(axis=1), np.nan),
+        "piap": np.where(mixtures.counts_in_order, mixtures.values["ap_best_order"].mean(axis=1), np.nan),
+        "success": np.where(mixtures.counts, ious >= rules.threshold(num_sources), np.nan),
+        "auc": np.where(mixtures.counts, areas(torch.from_numpy(ious)).numpy(), np.nan),
     }
     columns: dict[str, Any] = {
-        "mixture_id": pa.array(found.mixture_ids, pa.string()),
+        "mixture_id": pa.array(mixtures.mixture_ids, pa.string()),
         "num_sources": pa.array([num_sources] * len(ious), pa.int32()),
-        "class_ids": pa.array(found.class_ids, pa.list_(pa.int32())),
+        "class_ids": pa.array(mixtures.class_ids, pa.list_(pa.int32())),
     }
     return pa.table(columns | {name: pa.array(values, mask=np.isnan(values)) for name, values in scores.items()})
 
 
 def _summary(results: pa.Table, system: str, num_sources: int, rules: ScoringRules) -> LocalizationSummary:
-    found = _Mixtures.of(results, system, num_sources)
-    values, reasons = found.values, found.reasons
-    counts, counts_in_order = found.counts, found.counts_in_order
+    mixtures = _Mixtures.of(results, system, num_sources)
+    values, reasons = mixtures.values, mixtures.reasons
+    counts, counts_in_order = mixtures.counts, mixtures.counts_in_order
     threshold = rules.threshold(num_sources)
     ap = values["ap"][counts].mean(axis=1)
     reached = values[f"iou_{RULES[0]}"][counts].mean(axis=1) >= threshold
@@ -179,7 +179,7 @@ def _summary(results: pa.Table, system: str, num_sources: int, rules: ScoringRul
 
 
 def _by_rule(ious: np.ndarray, threshold: float) -> RuleScores:
-    """Of IoUs [M, N]."""
+    """Scores of IoUs [M, N]."""
     if not len(ious):
         return RuleScores(success=np.nan, success_by_slot=np.nan, auc=np.nan)
     values = torch.from_numpy(ious)
@@ -230,28 +230,28 @@ def excluded_text(summaries: Sequence[LocalizationSummary]) -> str:
     excluded = summaries[0].excluded
     if not excluded:
         return ""
-    told = ", ".join(f"{excluded[why]} {why}" for why in EXCLUDED if why in excluded)
-    return f"Excluded: {told}" + ("; the last count in PIAP." if SAME_CLASS in excluded else ".")
+    counts = ", ".join(f"{excluded[why]} {why}" for why in EXCLUDED if why in excluded)
+    return f"Excluded: {counts}" + ("; the last count in PIAP." if SAME_CLASS in excluded else ".")
 
 
 def markdown(summaries: Mapping[int, Sequence[LocalizationSummary]], rules: ScoringRules) -> str:
     """The tables of all numbers of sources as Markdown, in percent."""
-    told = []
+    sections = []
     for number, of_number in summaries.items():
         if len(summaries) > 1:
-            told.append(f"Mixtures of {number} source{'s' if number > 1 else ''}:")
-        told.append(markdown_table(*system_table(of_number, rules)))
-        told += [text] if (text := excluded_text(of_number)) else []
-    return "\n\n".join(told)
+            sections.append(f"Mixtures of {number} source{'s' if number > 1 else ''}:")
+        sections.append(markdown_table(*system_table(of_number, rules)))
+        sections += [text] if (text := excluded_text(of_number)) else []
+    return "\n\n".join(sections)
 
 
 def metrics_of(summaries: Mapping[int, Sequence[LocalizationSummary]]) -> dict[str, float]:
-    """Scores and counts as MLflow takes them, `test/<system>/<score>`; of several numbers, `..._<N>_sources`."""
+    """Scores and counts, `<system>/<score>`; of several numbers, `..._<N>_sources`."""
     metrics = {}
     for number, of_number in summaries.items():
         end = f"_{number}_sources" if len(summaries) > 1 else ""
         for summary in of_number:
-            prefix = f"test/{summary.system.replace(' ', '_').replace(',', '')}"
+            prefix = summary.system.replace(" ", "_").replace(",", "")
             metrics |= {f"{prefix}/{name}{end}": value for name, value in summary.metrics.items()}
     return metrics
 
@@ -262,9 +262,9 @@ def headline_of(summaries: Mapping[int, Sequence[LocalizationSummary]], system: 
     for number, of_number in summaries.items():
         end = f"_{number}_sources" if len(summaries) > 1 else ""
         for summary in of_number:
-            shown = {name: summary.metrics.get(name) for name in ("ap", "iou", "cap", "ciou")}
+            scores = {name: summary.metrics.get(name) for name in ("ap", "iou", "cap", "ciou")}
             if summary.system == system:
-                headline |= {f"{name}{end}": f"{value:.3f}" for name, value in shown.items() if value is not None}
+                headline |= {f"{name}{end}": f"{value:.3f}" for name, value in scores.items() if value is not None}
     return headline
 
 
@@ -279,13 +279,13 @@ def by_class(results: pa.Table, system: str, classes: Sequence[str]) -> pa.Table
     is_bad = pc.is_in(rows["mixture_id"], pa.array(bad, pa.string()))  # pyright: ignore[reportAttributeAccessIssue]
     rows = rows.filter(pc.invert(is_bad))  # pyright: ignore[reportAttributeAccessIssue]
     scores = ("iou_peak", "iou_half", "ap")
-    found = rows.group_by("class_id", use_threads=False).aggregate(
+    grouped = rows.group_by("class_id", use_threads=False).aggregate(
         [("system", "count"), ("ap", "count"), *((score, "mean") for score in scores)]
     )
-    names = [class_name(classes, class_id) for class_id in found["class_id"].to_pylist()]
-    columns: dict[str, Any] = {"class": pa.array(names, pa.string()), "sources": found["system_count"]}
-    columns |= {score: found[f"{score}_mean"] for score in scores}
-    columns["ap_sources"] = found["ap_count"]
+    names = [class_name(classes, class_id) for class_id in grouped["class_id"].to_pylist()]
+    columns: dict[str, Any] = {"class": pa.array(names, pa.string()), "sources": grouped["system_count"]}
+    columns |= {score: grouped[f"{score}_mean"] for score in scores}
+    columns["ap_sources"] = grouped["ap_count"]
     return pa.table(columns).sort_by([("iou_peak", "descending"), ("class", "ascending")])
 
 
@@ -311,8 +311,8 @@ def presence_by_modality(results: pa.Table, system: str, num_classes: int) -> di
     """
     rows = rows_of(results, "system", [system])
     columns = {"audio": "predicted_classes", "visual": "visual_classes"}
-    found = {modality: presence_in(rows, column, num_classes) for modality, column in columns.items()}
-    return {modality: scores for modality, scores in found.items() if scores is not None}
+    by_modality = {modality: presence_in(rows, column, num_classes) for modality, column in columns.items()}
+    return {modality: scores for modality, scores in by_modality.items() if scores is not None}
 
 
 def percent(share: float | None) -> str:

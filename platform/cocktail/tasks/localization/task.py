@@ -1,18 +1,34 @@
-"""What is asked of a model that localizes, and how its answers are scored."""
+"""What is asked of a model that localizes, and how its answers are scored and shown.
+
+Shape letters: B batch, N sources, T samples, K pictures of a mixture, H and W height and width of one.
+"""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any, Literal
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 import torch
+from torch import Tensor
 
 from cocktail.audio.mixing import superpose
+from cocktail.config.evaluation import Evaluation
+from cocktail.config.mixing import Mixing
 from cocktail.tasks.localization.results import LOCALIZATION_RESULTS, LocalizedMixtures, score_maps
-from cocktail.types import MixtureBatch, Query
+from cocktail.tasks.localization.rules import ScoringRules
+from cocktail.tasks.localization.scores import LocalizationScores
+from cocktail.tasks.rows import MODEL, rows_of
+from cocktail.tasks.task import MIXTURE, PICTURES, Signature, TensorForm
+from cocktail.types import Localizer, MixtureBatch, Query, UsageError
+
+if TYPE_CHECKING:  # pages and figures need what a model that is registered does without
+    from cocktail.report.page import Part
+    from cocktail.tasks.localization.examples import LocalizedExample
+    from cocktail.tasks.report import Report, Subject
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -23,34 +39,43 @@ class Localizing:
     controls: a constant map, a centred box and the truth.
     """
 
-    peak_share: float = 0.5
-    fixed_threshold: float | None = None
+    rules: ScoringRules = field(default_factory=ScoringRules)
 
-    results = LOCALIZATION_RESULTS
-    answers_format: Literal["pyarrow"] = "pyarrow"
+    name = "localization"
+
+    @classmethod
+    def of(cls, model: Any, evaluation: Evaluation, mixing: Mixing, several_numbers: bool) -> Localizing | None:
+        """The task as settings describe it; None of a model that does not localize, or of mixtures without pictures."""
+        if not isinstance(model, Localizer) or not mixing.pictures_per_source:
+            return None
+        return cls(rules=ScoringRules.of(evaluation))
+
+    @classmethod
+    def of_results(cls, results: pa.Table) -> Localizing:
+        """The task whose results are in a table, with their rules. Raises UsageError if nothing says what they are."""
+        return cls(rules=ScoringRules.read_from(results))
+
+    @property
+    def results(self) -> pa.Schema:
+        return LOCALIZATION_RESULTS.with_metadata({**LOCALIZATION_RESULTS.metadata, **self.rules.metadata})
 
     def apply(self, name: str, model: Any, batch: MixtureBatch) -> pa.Table:
         """Scored at once, where the maps are: they are far larger than their scores."""
-        on_device = batch.to(next(model.parameters()).device)
-        assert on_device.pictures is not None
-        assert on_device.truth is not None and on_device.has_truth is not None
-        mixture, counts = superpose(on_device), batch.present.sum(dim=1)
+        assert batch.truth is not None and batch.has_truth is not None
+        mixture, counts = superpose(batch), batch.present.sum(dim=1)
         tables = []
         for count in counts.unique().tolist():
             rows = torch.nonzero(counts == count).flatten()
-            query = Query.of(on_device).rows(rows, count)
-            found = model.localize(mixture[rows], query)
-            systems = {name: found}
-            systems |= {f"{name}, {reading}": other for reading, other in found.alternatives.items()}
+            query = Query.of(batch).rows(rows, count)
             group = LocalizedMixtures(
                 mixture_ids=[batch.mixture_ids[row] for row in rows.tolist()],
-                class_ids=query.named,
-                truths=on_device.truth[rows, :count],
-                has_truth=on_device.has_truth[rows, :count],
+                class_ids=batch.class_ids[rows, :count],
+                truths=batch.truth[rows, :count],
+                has_truth=batch.has_truth[rows, :count],
                 num_pictures=query.shown.shape[1],
             )
-            settings = {"peak_share": self.peak_share, "fixed_threshold": self.fixed_threshold}
-            tables.append(score_maps(group, systems, **settings))
+            settings = {"peak_share": self.rules.peak_share, "fixed_threshold": self.rules.fixed_threshold}
+            tables.append(score_maps(group, name, model.localize(mixture[rows], query), **settings))
         return pa.concat_tables(tables)
 
     def score(self, answers: pa.Table) -> pa.Table:
@@ -60,6 +85,49 @@ class Localizing:
         return results["excluded"].is_null().to_numpy()
 
     def why_not(self, results: pa.Table) -> str:
-        of_one = results.filter(pc.field("system") == results["system"][0])
-        counts = of_one["excluded"].drop_null().value_counts().to_pylist()
+        counts = rows_of(results, "kind", [MODEL])["excluded"].drop_null().value_counts().to_pylist()
         return ", ".join(f"{count['counts']} sources with {count['values']}" for count in counts)
+
+    def scoreboard(self, results: pa.Table) -> LocalizationScores:
+        return LocalizationScores(rules=self.rules, numbers=tuple(sorted(results["num_sources"].unique().to_pylist())))
+
+    def report(self, results: pa.Table, subject: Subject, folder: Path) -> Report:
+        from cocktail.tasks.localization.report import localization_report
+
+        return localization_report(results, subject, folder, self.rules)
+
+    def examples(self, subject: Subject, batch: MixtureBatch, reading: str | None = None) -> Iterator[LocalizedExample]:
+        """Maps of the model, beside which its other readings stand anyway, so that a reading is shown as the model."""
+        from cocktail.tasks.localization.examples import localized_examples
+
+        return localized_examples(subject, batch, self.rules)
+
+    def side_by_side(self, examples: Mapping[str, LocalizedExample]) -> list[Part]:
+        from cocktail.tasks.localization.examples import overlay_parts
+
+        return overlay_parts(examples)
+
+    def signature(self, trained: Any) -> Signature:
+        """The plain sum of the sources [B, T] and pictures [B, K, H, W, 3], K being 1 or N, a picture for each class,
+        in; maps [B, N, H, K W] over the pictures side by side, in the order of the named classes, out."""
+        side = trained.mixing.picture_side
+        return Signature(
+            inputs={
+                MIXTURE: TensorForm(dtype="float32", shape=(-1, -1)),
+                PICTURES: TensorForm(dtype="uint8", shape=(-1, -1, side, side, 3)),
+            },
+            outputs={"maps": TensorForm(dtype="float32", shape=(-1, -1, -1, -1))},
+            metadata={"picture_side": side},
+            packages=("torchvision",),
+        )
+
+    def answer(self, model: Any, mixture: Tensor, query: Query) -> Tensor:
+        """Maps over the pictures side by side. A model that learned from each picture by itself has these as its
+        reading `wide`; one map for all that is heard is every class's."""
+        (B, K, _, _, W, _), N = query.shown.shape, query.named.shape[1]
+        if K not in (1, N):
+            raise UsageError(f"there are {K} pictures of {N} classes: give one a class, or one in all")
+        localization = model.localize(mixture, query)
+        if localization.maps.shape[-1] != K * W:
+            localization = localization.alternatives["wide"]
+        return localization.maps.expand(B, N, -1, -1)

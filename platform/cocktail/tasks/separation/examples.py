@@ -1,11 +1,11 @@
-"""Figures and sounds of a few mixtures, for eyes and ears.
+"""Figures and sounds of a few separated mixtures, for eyes and ears.
 
 Shape letters: B batch, N sources, K estimates, T samples, R rows, M frames, P patches, C classes.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,63 +14,96 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from cocktail.audio.ideal_masks import grid_of, ideal_separations
 from cocktail.audio.mixing import mix
 from cocktail.metrics.separation import LIMIT_DB, is_silent, match, si_sdr_pairs
-from cocktail.report.figures import masks_figure, panel, patch_grid, write_sounds
+from cocktail.report.figures import masks_figure, panel, patch_grid, to_png, unmathed, write_sounds
+from cocktail.report.page import Part, Picture, players
+from cocktail.tasks.report import Subject
 from cocktail.tasks.rows import names_of
-from cocktail.types import MixtureBatch, Query, Separation, Separator
+from cocktail.tasks.separation.task import shortest
+from cocktail.types import MixtureBatch, Query, Separation
 
 FIGURE_DPI = 90
+SPECTROGRAM_DPI, SPECTROGRAM_COLOURS = 80, 128
+"""A picture of noise is large otherwise."""
 
 
-def store_examples(
-    folder: Path,
-    separator: Separator,
-    batch: MixtureBatch,
-    classes: tuple[str, ...],
-    sample_rate_hz: int,
-    systems: Sequence[str] = (),
-) -> None:
-    """Separate a batch; write `<mixture id>.png`, `<mixture id>-masks.png` and a folder of wavs for each mixture.
+@dataclass(frozen=True, kw_only=True)
+class SeparatedExample:
+    """One mixture, what was made of it, and its sounds in [-1, 1]."""
 
-    The first figure shows the model's estimates, its alternatives and its ceilings: all, or those that `systems` names.
+    mixture_id: str
+    class_names: list[str]
+    mixture: np.ndarray
+    """[T]."""
+    references: np.ndarray
+    """[N, T]."""
+    estimates: np.ndarray
+    """[N, T]: the model's own."""
+    columns: Mapping[str, np.ndarray]
+    """What the figure shows beside the truth, [N, T] by heading: the model's, its other readings, the ceilings."""
+    chosen: Mapping[str, Sequence[str]]
+    """Headings of systems that choose classes by themselves, and the N classes that they chose."""
+    masks: Mapping[str, np.ndarray]
+    """[N, R, M] by heading; empty of a model without masks."""
+    insight: Mapping[str, Any]
+    """What `masks_figure` shows of how the masks came about."""
+    sample_rate_hz: int
+
+    def store(self, folder: Path) -> None:
+        """Write `<mixture id>.png`, a folder of wavs and, of a model with masks, `<mixture id>-masks.png`."""
+        folder.mkdir(parents=True, exist_ok=True)
+        title, rate = f"mixture {self.mixture_id}", self.sample_rate_hz
+        figure = panel(self.mixture, self.references, self.columns, self.class_names, rate, title, self.chosen)
+        figure.savefig(folder / f"{self.mixture_id}.png", dpi=FIGURE_DPI)
+        if self.masks:
+            figure = masks_figure(self.masks, self.class_names, title, **self.insight)
+            figure.savefig(folder / f"{self.mixture_id}-masks.png", dpi=FIGURE_DPI)
+        sounds = self.mixture, self.references, self.estimates
+        write_sounds(folder / self.mixture_id, *sounds, self.class_names, rate)
+
+
+def separated_examples(subject: Subject, batch: MixtureBatch, reading: str | None = None) -> Iterator[SeparatedExample]:
+    """Each mixture of a batch by a model as it is, its alternatives and its ceilings; or by one reading of the model.
+
     An alternative that finds more or fewer sources than there are is left out, and so is one that says what another
-    says; estimates of no class, or of one not in the mixture, stand beside the references that they fit best. Raises
-    ValueError if `systems` names what the model does not have.
+    says; estimates of no class, or of one not in the mixture, stand beside the references that they fit best.
     """
-    with torch.inference_mode():
+    with torch.no_grad():
         mixtures, references = mix(batch)
-        separation = separator.separate(mixtures, Query.of(batch))
-        ceilings = separator.oracle(mixtures, references)
-    others = {**separation.alternatives, **ceilings}
-    if unknown := set(systems) - set(others):
-        raise ValueError(f"the model has no {', '.join(sorted(unknown))} to draw: choose from {', '.join(others)}")
-    length = separation.estimates.shape[-1]
-    folder.mkdir(parents=True, exist_ok=True)
+        separation = subject.model.separate(mixtures, Query.of(batch))
+        ceilings = ideal_separations(grid_of(subject.model, mixtures.device), mixtures, references)
+    separation = separation if reading is None else separation.alternatives[reading]
+    length = shortest(mixtures, separation, *ceilings.values())
     for b, mixture_id in enumerate(batch.mixture_ids):
         count = int(batch.present[b].sum())
         class_ids, sources = batch.class_ids[b, :count], references[b, :count, :length]
         own = align(separation, b, sources, class_ids)
-        columns, masks = {f"estimate{own.mark}": own.estimates}, {f"predicted mask{own.mark}": own.masks}
-        found: dict[str, list[str]] = {}
-        for name in systems or others:
-            if name in ceilings:
-                columns[name] = ceilings[name].estimates[b, :count].numpy()
-            elif fits(separation.alternatives[name], b, count):
-                other = align(separation.alternatives[name], b, sources, class_ids)
-                if any(np.array_equal(other.estimates, columns[shown]) for shown in list(columns)[1:]):
-                    continue
-                columns[name + other.mark] = other.estimates
-                if not other.mark:
-                    found[name] = names_of(other.class_ids, classes)
-        masks |= {name: ceiling.masks[b, :count].numpy() for name, ceiling in ceilings.items()}
-        names, title = names_of(class_ids, classes), f"mixture {mixture_id}"
-        sounds = mixtures[b, :length].numpy(), sources.numpy()
-        figure = panel(*sounds, columns, names, sample_rate_hz, title, found)
-        figure.savefig(folder / f"{mixture_id}.png", dpi=FIGURE_DPI)
-        figure = masks_figure(masks, names, title, **insight(separation, b, class_ids, classes))
-        figure.savefig(folder / f"{mixture_id}-masks.png", dpi=FIGURE_DPI)
-        write_sounds(folder / mixture_id, *sounds, own.estimates, names, sample_rate_hz)
+        columns = {f"estimate{own.mark}": own.estimates}
+        chosen: dict[str, list[str]] = {}
+        for name, alternative in separation.alternatives.items():
+            if not fits(alternative, b, count):
+                continue
+            other = align(alternative, b, sources, class_ids)
+            if any(np.array_equal(other.estimates, known) for known in list(columns.values())[1:]):
+                continue
+            columns[name + other.mark] = other.estimates
+            if not other.mark:
+                chosen[name] = names_of(other.class_ids, subject.classes)
+        columns |= {name: ideal.estimates[b, :count, :length].numpy() for name, ideal in ceilings.items()}
+        yield SeparatedExample(
+            mixture_id=mixture_id,
+            class_names=names_of(class_ids, subject.classes),
+            mixture=mixtures[b, :length].numpy(),
+            references=sources.numpy(),
+            estimates=own.estimates,
+            columns=columns,
+            chosen=chosen,
+            masks=_masks(own, ceilings, b, count),
+            insight={} if separation.masks is None else insight(separation, b, class_ids, subject.classes),
+            sample_rate_hz=subject.sample_rate_hz,
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,8 +112,8 @@ class Aligned:
 
     estimates: np.ndarray
     """[N, T]."""
-    masks: np.ndarray
-    """[N, R, M]."""
+    masks: np.ndarray | None
+    """[N, R, M]; None of a system without masks."""
     class_ids: Tensor
     """[N]: those of the estimates."""
 
@@ -91,18 +124,18 @@ class Aligned:
 
 
 def align(separation: Separation, b: int, references: Tensor, class_ids: Tensor) -> Aligned:
-    """Mixture b's estimates and masks in the order of its references [N, T] of classes [N].
+    """Mixture b's estimates, cut to its references' length, and masks in the order of these [N, T] of classes [N].
 
     By class, and by the best mean SI-SDR where classes do not decide. What is silent fits nothing.
     """
-    estimates = separation.estimates[b]
+    estimates = separation.estimates[b, :, : references.shape[-1]]
     scores = torch.full((len(estimates), len(references)), -LIMIT_DB, dtype=torch.float64)
     rows, columns = (~is_silent(signals) for signals in (estimates, references))
     scores[rows[:, None] & columns] = si_sdr_pairs(references[None, columns], estimates[None, rows]).flatten()
     order = match(class_ids, separation.class_ids[b], scores)
     return Aligned(
         estimates=estimates[order].numpy(),
-        masks=separation.masks[b, order].numpy(),
+        masks=None if separation.masks is None else separation.masks[b, order].numpy(),
         class_ids=separation.class_ids[b, order],
     )
 
@@ -110,21 +143,58 @@ def align(separation: Separation, b: int, references: Tensor, class_ids: Tensor)
 def fits(separation: Separation, b: int, count: int) -> bool:
     """Whether the estimates of mixture b can stand beside so many references: as many if they have classes."""
     class_ids = separation.class_ids[b]
-    found = int((class_ids >= 0).sum())
-    return found == count if found else len(class_ids) >= count
+    num_named = int((class_ids >= 0).sum())
+    return num_named == count if num_named else len(class_ids) >= count
+
+
+def _masks(own: Aligned, ceilings: Mapping[str, Separation], b: int, count: int) -> dict[str, np.ndarray]:
+    """A model's masks and the ideal ones, by heading; none of a model without masks."""
+    if own.masks is None:
+        return {}
+    ideal = {name: each.masks[b, :count].numpy() for name, each in ceilings.items() if each.masks is not None}
+    return {f"predicted mask{own.mark}": own.masks, **ideal}
 
 
 def insight(separation: Separation, b: int, class_ids: Tensor, classes: tuple[str, ...]) -> dict[str, Any]:
     """What `masks_figure` can show of how mixture b's masks came about: assignment and presence, where there are."""
-    shown: dict[str, Any] = {}
+    assert separation.masks is not None
+    parts: dict[str, Any] = {}
     if "assignment" in separation.intermediates:
         assignment = separation.intermediates["assignment"][b].float().numpy()
         rows, frames = separation.masks.shape[-2:]
-        shown["assignment"] = [
+        parts["assignment"] = [
             patch_grid(assignment[:, i], rows, frames) if i >= 0 else None for i in class_ids.tolist()
         ]
     if "presence" in separation.intermediates:
         presence = separation.intermediates["presence"][b].tolist()
-        shown["presence"] = dict(zip(classes, presence, strict=True))
-        shown["true_classes"] = [classes[i] for i in class_ids.tolist() if i >= 0]
-    return shown
+        parts["presence"] = dict(zip(classes, presence, strict=True))
+        parts["true_classes"] = [classes[i] for i in class_ids.tolist() if i >= 0]
+    return parts
+
+
+def spectrogram_parts(examples: Mapping[str, SeparatedExample]) -> list[Part]:
+    """A page's view of one mixture by several models, by label: spectrograms of their estimates, and players."""
+    first = next(iter(examples.values()))
+    name, class_names = first.mixture_id, first.class_names
+    length = min(example.mixture.shape[-1] for example in examples.values())
+    estimates = {label: example.estimates[:, :length] for label, example in examples.items()}
+    mixture, references = first.mixture[:length], first.references[:, :length]
+    figure = panel(
+        mixture,
+        references,
+        {unmathed(label): values for label, values in estimates.items()},
+        [unmathed(class_name) for class_name in class_names],
+        first.sample_rate_hz,
+        f"mixture {name}",
+    )
+    picture = Picture(
+        f"{name}.png",
+        to_png(figure, SPECTROGRAM_DPI, SPECTROGRAM_COLOURS),
+        f"Spectrograms of mixture {name} ({' and '.join(class_names)}): the mixture, the true sources, and the "
+        f"estimates by {' and by '.join(examples)}. Time in s, frequency in kHz, level in dB.",
+    )
+    sounds = [("mixture", "mixture", mixture)]
+    sounds += [(f"truth-{n}", f"truth: {c}", references[n]) for n, c in enumerate(class_names)]
+    for k, (label, values) in enumerate(estimates.items()):
+        sounds += [(f"estimate-{k}-{n}", f"{label}: {c}", values[n]) for n, c in enumerate(class_names)]
+    return [picture, players(name, sounds, first.sample_rate_hz)]

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import pyarrow as pa
@@ -13,10 +14,20 @@ from cocktail.report.learning import learning_figure
 from cocktail.report.markdown import to_markdown
 from cocktail.report.vectors import VectorScores, vectors_figure, vectors_of
 from cocktail.tasks.report import Report, Subject
+from cocktail.tasks.rows import systems_of
 from cocktail.tasks.separation.class_pairs import pair_figure
-from cocktail.tasks.separation.examples import store_examples
-from cocktail.tasks.separation.fuss import fuss_report
-from cocktail.tasks.separation.tables import HEADERS, by_class, by_class_pair, markdown, presence_scores, summarise
+from cocktail.tasks.separation.examples import separated_examples
+from cocktail.tasks.separation.fuss import FussReport, fuss_report
+from cocktail.tasks.separation.tables import (
+    HEADERS,
+    Summary,
+    by_class,
+    by_class_pair,
+    markdown,
+    presence_scores,
+    scored_rows,
+    summarise,
+)
 
 
 def separation_report(results: pa.Table, subject: Subject, folder: Path) -> Report:
@@ -25,14 +36,16 @@ def separation_report(results: pa.Table, subject: Subject, folder: Path) -> Repo
     Writes by_class and by_class_pair (.md, .parquet, the latter .png), source_vectors.png where there is something to
     draw, learning.png, and examples/.
     """
-    metrics = metrics_of(results)
-    sections = [*tables_by_number(results), *subject.notes]
-    presence = presence_scores(results, subject.name, len(subject.classes))
+    summaries = Summaries.of(results)
+    metrics = metrics_of(summaries)
+    sections = [*tables_by_number(summaries), *subject.notes]
+    own = scored_rows(results, subject.name)
+    presence = presence_scores(own, len(subject.classes))
     if presence is not None:
-        sections.append(presence.describe())
-        metrics |= {f"test/presence/{score}": value for score, value in presence.values.items()}
-    pairs = by_class_pair(results, subject.name, subject.classes)
-    for kind, table in (("by_class", by_class(results, subject.name, subject.classes)), ("by_class_pair", pairs)):
+        sections.append(presence.to_markdown())
+        metrics |= {f"presence/{score}": value for score, value in presence.values.items()}
+    pairs = by_class_pair(own, subject.classes)
+    for kind, table in (("by_class", by_class(own, subject.classes)), ("by_class_pair", pairs)):
         pq.write_table(table, folder / f"{kind}.parquet")
         (folder / f"{kind}.md").write_text(to_markdown(table, HEADERS) + "\n")
     vectors = _store_figures(results, pairs, subject, folder)
@@ -42,9 +55,34 @@ def separation_report(results: pa.Table, subject: Subject, folder: Path) -> Repo
             f"{vectors.knn5_accuracy:.1%} (chance {vectors.chance:.1%}), {vectors.num_vectors} vectors of "
             f"{vectors.num_classes} classes"
         )
-        metrics |= {f"test/vectors/{score}": value for score, value in asdict(vectors).items()}
-    sdr = metrics.get(f"test/{subject.name}/sdr")
+        metrics |= {f"vectors/{score}": value for score, value in asdict(vectors).items()}
+    sdr = metrics.get(f"{subject.name}/sdr")
     return Report(text="\n\n".join(sections), metrics=metrics, headline={} if sdr is None else {"sdr": f"{sdr:.3f}"})
+
+
+@dataclass(frozen=True, kw_only=True)
+class Summaries:
+    """Summaries of all systems, each computed once."""
+
+    by_number: Mapping[int, Sequence[Summary]]
+    """Summaries of the mixtures of each number of sources."""
+    overall: Sequence[Summary]
+    """Summaries of all mixtures of several sources, or of all if there are no such."""
+    fuss: Mapping[str, FussReport]
+    """Reports by the FUSS rule of the systems that were scored by it."""
+
+    @classmethod
+    def of(cls, results: pa.Table) -> Summaries:
+        numbers = sorted(results["num_sources"].unique().to_pylist())
+        by_number = {number: summarise(results.filter(pc.field("num_sources") == number)) for number in numbers}
+        several = [number for number in numbers if number > 1] or numbers
+        if len(several) == 1:
+            overall = by_number[several[0]]
+        else:
+            overall = summarise(results.filter(pc.field("num_sources").isin(several)))
+        reports = {system: fuss_report(results, system) for system in systems_of(results)}
+        fuss = {system: report for system, report in reports.items() if report is not None}
+        return cls(by_number=by_number, overall=overall, fuss=fuss)
 
 
 def _store_figures(results: pa.Table, pairs: pa.Table, subject: Subject, folder: Path) -> VectorScores | None:
@@ -59,39 +97,35 @@ def _store_figures(results: pa.Table, pairs: pa.Table, subject: Subject, folder:
     for kind, figure in figures.items():
         figure.savefig(folder / f"{kind}.png", dpi=100)
     if subject.examples is not None:
-        store_examples(folder / "examples", subject.model, subject.examples, subject.classes, subject.sample_rate_hz)
+        for example in separated_examples(subject, subject.examples):
+            example.store(folder / "examples")
     return scores
 
 
-def tables_by_number(results: pa.Table) -> list[str]:
+def tables_by_number(summaries: Summaries) -> list[str]:
     """The systems' table for each number of sources; and by the FUSS rule, if there are several."""
-    numbers = sorted(results["num_sources"].unique().to_pylist())
-    told = []
-    for number in numbers:
-        heading = f"Mixtures of {number} source{'s' if number > 1 else ''}:\n\n" if len(numbers) > 1 else ""
-        told.append(heading + markdown(summarise(results.filter(pc.field("num_sources") == number))))
-    for system in results["system"].unique().to_pylist():
-        fuss = fuss_report(results, system)
-        told += [] if fuss is None else [f"{system}, by the FUSS rule:\n\n{fuss.markdown()}"]
-    return told
+    sections = []
+    for number, of_number in summaries.by_number.items():
+        several = len(summaries.by_number) > 1
+        heading = f"Mixtures of {number} source{'s' if number > 1 else ''}:\n\n" if several else ""
+        sections.append(heading + markdown(of_number))
+    return sections + [f"{name}, by the FUSS rule:\n\n{fuss.markdown()}" for name, fuss in summaries.fuss.items()]
 
 
-def metrics_of(results: pa.Table) -> dict[str, float]:
-    """Means and counts as MLflow takes them, over all mixtures of several sources if there are such."""
-    several = results.filter(pc.field("num_sources") > 1)
+def metrics_of(summaries: Summaries) -> dict[str, float]:
+    """Means and counts, `<system>/<score>`, over all mixtures of several sources if there are such."""
     metrics: dict[str, float] = {}
-    for summary in summarise(several if len(several) else results):
-        prefix = f"test/{summary.system.replace(' ', '_').replace(',', '')}"
+    for summary in summaries.overall:
+        prefix = summary.system.replace(" ", "_").replace(",", "")
         metrics |= {f"{prefix}/{score}": value for score, value in summary.means.items() if value == value}
         counts = ("num_mixtures", "num_sources", "num_excluded", "num_silent_estimates")
         metrics |= {f"{prefix}/{count}": getattr(summary, count) for count in counts}
         if summary.sdr_interval is not None:
             low, high = summary.sdr_interval
             metrics |= {f"{prefix}/sdr_low": low, f"{prefix}/sdr_high": high}
-        fuss = fuss_report(results, summary.system)
+        fuss = summaries.fuss.get(summary.system)
         for group in [] if fuss is None else fuss.groups:
             if group.mean_db is not None:
-                metrics[f"{prefix}/fuss_{group.score.lower().replace('-', '_')}_{group.sources}_sources"] = (
-                    group.mean_db
-                )
+                score = f"fuss_{group.score.lower().replace('-', '_')}_{group.sources}_sources"
+                metrics[f"{prefix}/{score}"] = group.mean_db
     return metrics

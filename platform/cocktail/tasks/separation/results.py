@@ -1,11 +1,10 @@
 """The table of results: how estimates are matched with references, scored and written down, a row a source.
 
-Shape letters: B mixtures, N sources, K estimates of a system, T samples.
+Shape letters: B mixtures, N sources, K estimates of a system, T samples, C classes, D width of vectors.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -26,6 +25,7 @@ from cocktail.metrics.separation import (
     si_sdr,
     si_sdr_pairs,
 )
+from cocktail.tasks.rows import MODEL, SYSTEM_COLUMNS, TASK_KEY, Kind
 from cocktail.types import NO_CLASS
 
 Metrics = Literal["batched", "reference"]
@@ -34,7 +34,7 @@ Metrics = Literal["batched", "reference"]
 RESULTS = pa.schema(
     [
         ("mixture_id", pa.string()),
-        ("system", pa.string()),
+        *SYSTEM_COLUMNS,
         ("source", pa.int32()),
         ("num_sources", pa.int32()),
         ("class_id", pa.int32()),
@@ -54,7 +54,8 @@ RESULTS = pa.schema(
         ("fuss_active_estimates", pa.int32()),
         ("predicted_classes", pa.list_(pa.int32())),
         ("source_vector", pa.list_(pa.float32())),
-    ]
+    ],
+    metadata={TASK_KEY: b"separation"},
 )
 """A row a mixture, system and source. Scores, in dB, are null where a reference of the mixture or its sum is silent,
 SIR and SI-SDRi in mixtures of one source, too. `estimate` is the place of the source's estimate among the system's. The
@@ -62,31 +63,63 @@ fuss columns are null unless mixtures differ in their number of sources; the las
 classes and vectors, in the rows of the model itself."""
 
 
-def score_batch(columns: Any, metrics: Metrics, by_fuss_rule: bool) -> pa.Table:
-    """Rows of RESULTS for the columns that `separate_batch` gave, mixture by mixture.
+@dataclass(frozen=True, kw_only=True)
+class System:
+    """What a system makes of the mixtures of a batch."""
+
+    name: str
+    kind: Kind
+    estimates: np.ndarray
+    """[B, K, T]; one estimate stands for all sources."""
+    class_ids: np.ndarray | None = None
+    """[B, K]; None if the estimates are known to be the references', in order."""
+    reading: str | None = None
+    """The name of a reading among those of its model."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class SeparatedBatch:
+    """A batch of B mixtures and what every system makes of it; all sounds are of one length."""
+
+    mixture_ids: np.ndarray
+    """[B]."""
+    class_ids: np.ndarray
+    """[B, N]."""
+    num_sources: np.ndarray
+    """[B]."""
+    mixture: np.ndarray
+    """[B, T]."""
+    references: np.ndarray
+    """[B, N, T], of which the first `num_sources` are there."""
+    systems: tuple[System, ...]
+    """The model itself first."""
+    presence: np.ndarray | None = None
+    """[B, C], the probability of each class by the model, where it has any."""
+    vectors: np.ndarray | None = None
+    """[B, N, D], what stands for each source of the model, where there is any."""
+
+
+def score_batch(batch: SeparatedBatch, metrics: Metrics, by_fuss_rule: bool) -> pa.Table:
+    """Rows of RESULTS for the mixtures of a batch.
 
     A silent reference, or a mixture that cancels out, takes the mixture out of the scores; a silent estimate is scored
     as a faint mixture, which is worth what doing nothing is worth. Both are marked. A source's estimate is the one of
     its class, or what the order with the best mean SIR gives it.
     """
-    names = [column.removeprefix("estimates/") for column in columns if column.startswith("estimates/")]
-    model = next(name for name in names if f"classes/{name}" in columns)  # comes first
-    counts = columns["num_sources"]
-    # Copies: what comes out of Ray's memory must not be written to, and torch would warn of that.
-    signals = {name: torch.from_numpy(np.array(columns[f"estimates/{name}"])) for name in names}
-    mixtures, references = (torch.from_numpy(np.array(columns[name])) for name in ("mixture", "references"))
+    signals = {system.name: torch.from_numpy(system.estimates) for system in batch.systems}
+    mixtures, references = torch.from_numpy(batch.mixture), torch.from_numpy(batch.references)
     tables = []
-    for count in np.unique(counts):
-        chosen = np.flatnonzero(counts == count)
+    for count in np.unique(batch.num_sources):
+        chosen = np.flatnonzero(batch.num_sources == count)
         silent = is_silent(references[chosen, :count]).any(dim=1) | is_silent(mixtures[chosen])
         usable = ~silent.numpy()
         for rows, scored in ((chosen[usable], True), (chosen[~usable], False)):
             if len(rows):
-                picked = {name: signals[name][rows] for name in names}
-                group = _Group(columns, rows, int(count), mixtures[rows], references[rows, :count], picked)
+                picked = {name: signal[rows] for name, signal in signals.items()}
+                group = _Group(batch, rows, int(count), mixtures[rows], references[rows, :count], picked)
                 scores = _score_group(group, metrics) if scored else {}
-                fuss = {name: group.by_fuss_rule(name) for name in names} if by_fuss_rule else {}
-                tables += [_rows(group, name, scores.get(name), fuss.get(name), name == model) for name in names]
+                fuss = {name: group.by_fuss_rule(name) for name in signals} if by_fuss_rule else {}
+                tables += [_rows(group, each, scores.get(each.name), fuss.get(each.name)) for each in batch.systems]
     return pa.concat_tables(tables)
 
 
@@ -94,7 +127,7 @@ def score_batch(columns: Any, metrics: Metrics, by_fuss_rule: bool) -> pa.Table:
 class _Group:
     """Mixtures of a batch with as many sources each."""
 
-    columns: Mapping[str, np.ndarray]
+    batch: SeparatedBatch
     rows: np.ndarray
     """Their places in the batch."""
     count: int
@@ -107,16 +140,14 @@ class _Group:
 
     @property
     def class_ids(self) -> Tensor:
-        return torch.from_numpy(self.columns["class_ids"][self.rows, : self.count].astype(np.int64))
+        return torch.from_numpy(self.batch.class_ids[self.rows, : self.count].astype(np.int64))
 
-    def estimate_classes(self, system: str) -> Tensor | None:
+    def estimate_classes(self, system: System) -> Tensor | None:
         """[B, K]; None if the estimates are known to be the references', in order."""
-        if f"classes/{system}" not in self.columns:
-            return None
-        return torch.from_numpy(self.columns[f"classes/{system}"][self.rows].astype(np.int64))
+        return None if system.class_ids is None else torch.from_numpy(system.class_ids[self.rows].astype(np.int64))
 
-    def by_fuss_rule(self, system: str) -> FussScores:
-        estimates = self.estimates[system]
+    def by_fuss_rule(self, name: str) -> FussScores:
+        estimates = self.estimates[name]
         if estimates.shape[1] < self.count:  # one estimate for all, the mixture
             estimates = estimates.expand(-1, self.count, -1)
         return fuss_scores(self.references, estimates, self.mixture)
@@ -124,7 +155,7 @@ class _Group:
 
 @dataclass(frozen=True)
 class _Scores:
-    """Of a system's estimates as matched with the references; tensors are [B, N]."""
+    """Scores of a system's estimates as matched with the references; tensors are [B, N]."""
 
     estimate: Tensor
     silent: Tensor
@@ -133,7 +164,8 @@ class _Scores:
 
 def _score_group(group: _Group, metrics: Metrics) -> dict[str, _Scores]:
     """The scores of all systems; they share what depends on the references alone."""
-    names = list(group.estimates)
+    systems = group.batch.systems
+    names = [system.name for system in systems]
     replaced = {name: replace_silent(group.estimates[name], group.mixture) for name in names}
     together = torch.cat([replaced[name][0] for name in names], dim=1)
     if metrics == "batched":
@@ -144,12 +176,13 @@ def _score_group(group: _Group, metrics: Metrics) -> dict[str, _Scores]:
     pairs = {**bss._asdict(), "si_sdr": si_sdr_pairs(group.references, together)}
     unprocessed = clip_db(si_sdr(group.references, group.mixture[:, None]))
     scored, begin = {}, 0
-    for name in names:
+    for system in systems:
+        name = system.name
         end = begin + group.estimates[name].shape[1]
         own = {score: clip_db(values[:, begin:end]) for score, values in pairs.items()}
         begin = end
         silent = replaced[name][1]
-        estimate = _matched(group, name, own["sir"], silent)
+        estimate = _matched(group, system, own["sir"], silent)
         values = {score: table.gather(1, estimate[:, None])[:, 0] for score, table in own.items()}
         values["si_sdri"] = values["si_sdr"] - unprocessed
         if group.count == 1:  # there is nothing to interfere, and the mixture is the source
@@ -158,7 +191,7 @@ def _score_group(group: _Group, metrics: Metrics) -> dict[str, _Scores]:
     return scored
 
 
-def _matched(group: _Group, system: str, sir: Tensor, silent: Tensor) -> Tensor:
+def _matched(group: _Group, system: System, sir: Tensor, silent: Tensor) -> Tensor:
     """Which estimate is whose, int64 [B, N], by the SIR [B, K, N] of every pair."""
     classes = group.estimate_classes(system)
     if classes is None:
@@ -169,12 +202,14 @@ def _matched(group: _Group, system: str, sir: Tensor, silent: Tensor) -> Tensor:
     return torch.stack([match(*each) for each in zip(group.class_ids, classes, sir, strict=True)])
 
 
-def _rows(group: _Group, system: str, scores: _Scores | None, fuss: FussScores | None, is_model: bool) -> pa.Table:
+def _rows(group: _Group, system: System, scores: _Scores | None, fuss: FussScores | None) -> pa.Table:
     """A system's rows of RESULTS."""
-    B, N = len(group.rows), group.count
+    (B, N), batch, is_model = (len(group.rows), group.count), group.batch, system.kind == MODEL
     columns: dict[str, Any] = {
-        "mixture_id": np.repeat(group.columns["mixture_id"][group.rows], N),
-        "system": [system] * (B * N),
+        "mixture_id": np.repeat(batch.mixture_ids[group.rows], N),
+        "system": [system.name] * (B * N),
+        "kind": [system.kind] * (B * N),
+        "reading": [system.reading] * (B * N),
         "source": np.tile(np.arange(N), B),
         "num_sources": np.full(B * N, N),
         "class_id": group.class_ids.flatten().numpy(),
@@ -192,11 +227,11 @@ def _rows(group: _Group, system: str, scores: _Scores | None, fuss: FussScores |
         columns["fuss_active_pair"] = fuss.active_pair.flatten().numpy()
         columns["fuss_active_references"] = fuss.num_active_references.repeat_interleave(N).numpy()
         columns["fuss_active_estimates"] = fuss.num_active_estimates.repeat_interleave(N).numpy()
-    if is_model and "presence" in group.columns:
-        present = [np.flatnonzero(values > 0.5) for values in group.columns["presence"][group.rows]]
+    if is_model and batch.presence is not None:
+        present = [np.flatnonzero(values > 0.5) for values in batch.presence[group.rows]]
         columns["predicted_classes"] = [classes for classes in present for _ in range(N)]
-    if is_model and "vectors" in group.columns and scores is not None:
-        vectors = group.columns["vectors"][group.rows]
+    if is_model and batch.vectors is not None and scores is not None:
+        vectors = batch.vectors[group.rows]
         columns["source_vector"] = list(
             np.take_along_axis(vectors, scores.estimate.numpy()[..., None], 1).reshape(B * N, -1)
         )

@@ -8,31 +8,36 @@ from dataclasses import dataclass
 import pyarrow as pa
 
 from cocktail.report.markdown import format_cell
-from cocktail.tasks.scores import Score, ScoreGroup
+from cocktail.tasks.scores import Score, Scoreboard, ScoreGroup
 from cocktail.tasks.separation import tables
 
-_SEPARATION_COLUMNS = ("mixture_id", "system", "class_id", *tables.SCORES, "silent_estimate")
+MIXTURE = "mixture"
+"""The control that takes the mixture for each estimate."""
 
 
 @dataclass(frozen=True)
 class SeparationScores:
     """SDR and its kin, in dB: means over all of a mixture's sources, of mixtures of any number of them."""
 
-    kind = "separation"
+    task = "separation"
     unit = "dB"
-    told = "Means over a mixture's sources, then over mixtures, in dB; higher is better."
+    about = "Means over a mixture's sources, then over mixtures, in dB; higher is better."
     why_none = "a silent reference"
     rules = None
+    floors = (MIXTURE,)
 
     @property
     def groups(self) -> tuple[ScoreGroup, ...]:
         scores = tuple(Score(name=name, title=tables.HEADERS[name], unit=self.unit, digits=2) for name in tables.SCORES)
         return (ScoreGroup(scores=scores, headline=scores[0]),)
 
+    def together(self, other: Scoreboard) -> SeparationScores:
+        return self
+
     def mixtures(self, results: pa.Table, system: str) -> pa.Table:
         return tables.mixture_scores(results, system)
 
     def by_class(self, results: pa.Table, system: str, classes: Sequence[str]) -> tuple[list[str], list[list[str]]]:
-        found = tables.by_class(results, system, classes)
-        header = [str(tables.HEADERS.get(name, name)) for name in found.column_names]
-        return header, [[format_cell(value) for value in row.values()] for row in found.to_pylist()]
+        by_class = tables.by_class(tables.scored_rows(results, system), classes)
+        header = [str(tables.HEADERS.get(name, name)) for name in by_class.column_names]
+        return header, [[format_cell(value) for value in row.values()] for row in by_class.to_pylist()]

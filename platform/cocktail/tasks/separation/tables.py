@@ -43,7 +43,7 @@ class Summary:
     num_excluded: int
     """Mixtures with a silent reference, which have no score."""
     num_silent_estimates: int
-    """Of those sources, the ones whose estimate is silent, each scored as the mixture."""
+    """Sources among those whose estimate is silent, each scored as the mixture."""
 
 
 def mixture_scores(results: pa.Table, system: str) -> pa.Table:
@@ -110,7 +110,7 @@ def _total(counts: pa.ChunkedArray) -> int:
     return int(pc.sum(counts, min_count=0).as_py())  # pyright: ignore[reportAttributeAccessIssue]
 
 
-def markdown(summaries: list[Summary]) -> str:
+def markdown(summaries: Sequence[Summary]) -> str:
     """The summaries as a Markdown table with aligned columns; scores in dB."""
     first, *others = (HEADERS[score] for score in SCORES)
     counts = ("mixtures", "sources", "excluded", "silent estimates")
@@ -123,12 +123,12 @@ def markdown(summaries: list[Summary]) -> str:
     return markdown_table(["system", first, "95 % interval", *others, *counts], rows)
 
 
-def by_class(results: pa.Table, system: str, classes: Sequence[str]) -> pa.Table:
-    """A row a class that has scores, the highest SDR first: `class`, `sources`, and means of SCORES over its sources.
+def by_class(rows: pa.Table, classes: Sequence[str]) -> pa.Table:
+    """A row a class of `scored_rows`, the highest SDR first: `class`, `sources`, and means of SCORES over its sources.
 
     Sources without a class have a row of their own.
     """
-    of_classes = _scored_rows(results, system).group_by("class_id", use_threads=False)
+    of_classes = rows.group_by("class_id", use_threads=False)
     rows = of_classes.aggregate([("system", "count"), *((score, "mean") for score in SCORES)])
     names = [class_name(classes, class_id) for class_id in rows["class_id"].to_pylist()]
     table = pa.table(
@@ -141,15 +141,16 @@ def by_class(results: pa.Table, system: str, classes: Sequence[str]) -> pa.Table
     return table.sort_by([("sdr", "descending"), ("class", "ascending")])
 
 
-def by_class_pair(results: pa.Table, system: str, classes: Sequence[str]) -> pa.Table:
-    """A row an unordered pair of mixed classes, the highest SDR first: `class_a`, `class_b`, `mixtures`, `sdr`.
+def by_class_pair(rows: pa.Table, classes: Sequence[str]) -> pa.Table:
+    """A row an unordered pair of mixed classes in `scored_rows`, the highest SDR first: `class_a`, `class_b`,
+    `mixtures`, `sdr`.
 
     The mean SDR is over the sources of these two classes in the mixtures that hold both, whatever else is in them. A
     class makes a pair with itself if two of its sources are mixed; a source without a class makes none.
     """
     mixtures: dict[str, list[tuple[int, float]]] = defaultdict(list)
-    rows = _scored_rows(results, system).select(["mixture_id", "class_id", "sdr"])
-    for mixture_id, class_id, sdr in zip(*rows.to_pydict().values(), strict=True):
+    columns = rows.select(["mixture_id", "class_id", "sdr"]).to_pydict()
+    for mixture_id, class_id, sdr in zip(*columns.values(), strict=True):
         mixtures[mixture_id].append((class_id, sdr))
     scores: dict[tuple[int, int], list[float]] = defaultdict(list)
     counts: dict[tuple[int, int], int] = defaultdict(int)
@@ -169,17 +170,17 @@ def by_class_pair(results: pa.Table, system: str, classes: Sequence[str]) -> pa.
     return table.sort_by([("sdr", "descending"), ("class_a", "ascending"), ("class_b", "ascending")])
 
 
-def _scored_rows(results: pa.Table, system: str) -> pa.Table:
+def scored_rows(results: pa.Table, system: str) -> pa.Table:
     """A system's rows of the mixtures that have scores."""
     mixtures = mixture_scores(results, system)
     scored = mixtures.filter(has_scores(mixtures))["mixture_id"].to_pylist()
     return rows_of(rows_of(results, "system", [system]), "mixture_id", scored)
 
 
-def presence_scores(results: pa.Table, system: str, num_classes: int) -> PresenceScores | None:
-    """A system's `predicted_classes` against the classes of each mixture's sources.
+def presence_scores(rows: pa.Table, num_classes: int) -> PresenceScores | None:
+    """The `predicted_classes` of `scored_rows` against the classes of each mixture's sources.
 
     Mixtures with a source without a class are left out: nobody knows what is in them. None if none is left, as for a
     system that predicts no classes.
     """
-    return presence_in(_scored_rows(results, system), "predicted_classes", num_classes)
+    return presence_in(rows, "predicted_classes", num_classes)

@@ -1,18 +1,34 @@
-"""What is asked of a model that separates, and how its answers are scored."""
+"""What is asked of a model that separates, and how its answers are scored and shown.
+
+Shape letters: B batch, N sources, T samples.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
+from torch import Tensor
 
+from cocktail.audio.ideal_masks import grid_of, ideal_separations
 from cocktail.audio.mixing import mix
-from cocktail.tasks.separation.results import RESULTS, Metrics, score_batch
-from cocktail.types import MixtureBatch, Query, Separation
+from cocktail.config.evaluation import Evaluation
+from cocktail.config.mixing import Mixing
+from cocktail.tasks.rows import CONTROL, MODEL, READING
+from cocktail.tasks.separation.results import RESULTS, Metrics, SeparatedBatch, System, score_batch
+from cocktail.tasks.separation.scores import MIXTURE, SeparationScores
+from cocktail.tasks.task import MIXTURE as MIXTURE_INPUT
+from cocktail.tasks.task import Signature, TensorForm
+from cocktail.types import MixtureBatch, Query, Separation, Separator
 
-MIXTURE = "mixture"
+if TYPE_CHECKING:  # pages and figures need what a model that is registered does without
+    from cocktail.report.page import Part
+    from cocktail.tasks.report import Report, Subject
+    from cocktail.tasks.separation.examples import SeparatedExample
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -20,20 +36,33 @@ class Separating:
     """Estimates of the sources, by SDR and its kin.
 
     Beside the model stand what it says if it is read otherwise (soft masks, classes that it predicts itself) and
-    controls: the mixture as every estimate (the floor) and ideal masks on the model's own grid (the ceilings of any
-    mask).
+    controls: the mixture as every estimate (the floor) and ideal masks (the ceilings of any mask) on the model's own
+    grid, or on the common one where it has none.
     """
 
     metrics: Metrics = "batched"
     by_fuss_rule: bool = False
 
+    name = "separation"
     results = RESULTS
-    answers_format: Literal["numpy"] = "numpy"
 
-    def apply(self, name: str, model: Any, batch: MixtureBatch) -> dict[str, np.ndarray]:
+    @classmethod
+    def of(cls, model: Any, evaluation: Evaluation, mixing: Mixing, several_numbers: bool) -> Separating | None:
+        """The task as settings describe it; None of a model that does not separate, or of whole clips, which have no
+        reference for each source."""
+        if not isinstance(model, Separator) or mixing.arrangement == "whole":
+            return None
+        return cls(metrics=evaluation.metrics, by_fuss_rule=several_numbers)
+
+    @classmethod
+    def of_results(cls, results: pa.Table) -> Separating:
+        """The task whose results are in a table."""
+        return cls()
+
+    def apply(self, name: str, model: Any, batch: MixtureBatch) -> SeparatedBatch:
         return separate_batch(name, model, batch)
 
-    def score(self, answers: Any) -> pa.Table:
+    def score(self, answers: SeparatedBatch) -> pa.Table:
         return score_batch(answers, metrics=self.metrics, by_fuss_rule=self.by_fuss_rule)
 
     def is_scored(self, results: pa.Table) -> np.ndarray:
@@ -42,33 +71,81 @@ class Separating:
     def why_not(self, results: pa.Table) -> str:
         return "each has a silent reference"
 
+    def scoreboard(self, results: pa.Table) -> SeparationScores:
+        return SeparationScores()
 
-def separate_batch(name: str, model: Any, batch: MixtureBatch) -> dict[str, np.ndarray]:
-    """A batch's references and every system's estimates as columns, cut to the length the inverse gives back.
+    def report(self, results: pa.Table, subject: Subject, folder: Path) -> Report:
+        from cocktail.tasks.separation.report import separation_report
 
-    `mixture` [B, T'], `references` [B, N, T'], of which the first `num_sources` [B] are there; `estimates/<system>`
-    [B, K, T'] for the model, its alternatives and each control; `classes/<system>` [B, K] for all but the controls,
-    whose estimates are the references' in their order; `presence` [B, C] and `vectors` [B, N, D] where there are any.
-    """
-    device = next(model.parameters()).device
-    on_device = batch.to(device)
-    mixture, references = mix(on_device)
-    separation = model.separate(mixture, Query.of(on_device))
-    systems: dict[str, Separation] = {name: separation}
-    systems |= {f"{name}, {reading}": found for reading, found in separation.alternatives.items()}
-    length = separation.estimates.shape[-1]
-    estimates = {system: found.estimates for system, found in systems.items()}
-    estimates |= {ceiling: ideal.estimates for ceiling, ideal in model.oracle(mixture, references).items()}
-    estimates[MIXTURE] = mixture[:, None, :length]
-    columns = {
-        "class_ids": batch.class_ids,
-        "num_sources": batch.present.sum(dim=1),
-        "mixture": mixture[:, :length],
-        "references": references[..., :length],
-        **{f"estimates/{system}": values for system, values in estimates.items()},
-        **{f"classes/{system}": found.class_ids for system, found in systems.items()},
+        return separation_report(results, subject, folder)
+
+    def examples(self, subject: Subject, batch: MixtureBatch, reading: str | None = None) -> Iterator[SeparatedExample]:
+        from cocktail.tasks.separation.examples import separated_examples
+
+        return separated_examples(subject, batch, reading)
+
+    def side_by_side(self, examples: Mapping[str, SeparatedExample]) -> list[Part]:
+        from cocktail.tasks.separation.examples import spectrogram_parts
+
+        return spectrogram_parts(examples)
+
+    def signature(self, trained: Any) -> Signature:
+        """Mixtures [B, T] in [-1, 1] in; estimates [B, N, T'], in the order of the named classes, out."""
+        return Signature(
+            inputs={MIXTURE_INPUT: TensorForm(dtype="float32", shape=(-1, -1))},
+            outputs={"estimates": TensorForm(dtype="float32", shape=(-1, -1, -1))},
+        )
+
+    def answer(self, model: Any, mixture: Tensor, query: Query) -> Tensor:
+        return model.separate(mixture, query).estimates
+
+
+def separate_batch(name: str, model: Any, batch: MixtureBatch) -> SeparatedBatch:
+    """A batch and every system's estimates, all cut to the shortest: inverse transforms give back less than T."""
+    mixture, references = mix(batch)
+    separation = model.separate(mixture, Query.of(batch))
+    ceilings = ideal_separations(grid_of(model, mixture.device), mixture, references)
+    length = shortest(mixture, separation, *ceilings.values())
+
+    def cut(signals: Tensor) -> np.ndarray:
+        return signals[..., :length].cpu().numpy()
+
+    systems = [System(name=name, kind=MODEL, estimates=cut(separation.estimates), class_ids=_ids(separation))]
+    for reading, other in separation.alternatives.items():
+        systems.append(
+            System(
+                name=f"{name}, {reading}",
+                kind=READING,
+                reading=reading,
+                estimates=cut(other.estimates),
+                class_ids=_ids(other),
+            )
+        )
+    for control, ideal in ceilings.items():
+        systems.append(System(name=control, kind=CONTROL, estimates=cut(ideal.estimates)))
+    systems.append(System(name=MIXTURE, kind=CONTROL, estimates=cut(mixture[:, None])))
+    looked_at = {
+        key: separation.intermediates[key].float().cpu().numpy()
+        for key in ("presence", "source_vectors")
+        if key in separation.intermediates
     }
-    for column, looked_at in (("presence", "presence"), ("vectors", "source_vectors")):
-        if looked_at in separation.intermediates:
-            columns[column] = separation.intermediates[looked_at].float()
-    return {"mixture_id": np.array(batch.mixture_ids), **{key: value.cpu().numpy() for key, value in columns.items()}}
+    return SeparatedBatch(
+        mixture_ids=np.array(batch.mixture_ids),
+        class_ids=batch.class_ids.cpu().numpy(),
+        num_sources=batch.present.sum(dim=1).cpu().numpy(),
+        mixture=cut(mixture),
+        references=cut(references),
+        systems=tuple(systems),
+        presence=looked_at.get("presence"),
+        vectors=looked_at.get("source_vectors"),
+    )
+
+
+def shortest(mixture: Tensor, *separations: Separation) -> int:
+    """The length in samples that a mixture and all that is made of it have."""
+    made = [other for separation in separations for other in (separation, *separation.alternatives.values())]
+    return min(mixture.shape[-1], *(each.estimates.shape[-1] for each in made))
+
+
+def _ids(separation: Separation) -> np.ndarray:
+    return separation.class_ids.cpu().numpy()

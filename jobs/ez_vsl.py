@@ -1,0 +1,19 @@
+#!/usr/bin/env python
+"""EZ-VSL, the plain contrast that AVGN is compared with: trained, tested and logged as jobs/avgn.py is.
+
+    ray job submit --working-dir . -- python jobs/ez_vsl.py music --data SHARDS
+
+--data trains the paper's recipe. --preset demo trains a small network for some minutes, and draws test pairs itself.
+"""
+
+import sys
+from pathlib import Path
+
+sys.path[:0] = [str(Path(__file__).resolve().parents[1] / part) for part in (".", "platform")]
+
+from cocktail.models.ez_vsl import SMALL_EZ_VSL, EZVSLConfig
+from pipelines.experiments.benchmarks import ADAM, LOCALIZATION
+from pipelines.experiments.command_line import main
+
+if __name__ == "__main__":
+    main("ez_vsl", EZVSLConfig(), small=SMALL_EZ_VSL, training=ADAM, benchmarks=LOCALIZATION, description=__doc__)

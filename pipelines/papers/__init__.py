@@ -1,0 +1,1 @@
+"""What papers print, a file a paper: rows of settings and scores, which sweeps run and reports stand beside."""

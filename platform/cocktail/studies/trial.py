@@ -1,0 +1,116 @@
+"""One trial of a sweep as its report sees it: what it changes, what became of it, and its scores."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Protocol, TypeVar
+
+from cocktail.report.learning import History
+from cocktail.studies.scored_run import ScoredRun
+
+SEED = "seed"
+FINISHED = "finished"
+CURVES = ("loss/", "validation/", "look/")
+_SPEED = "training_seconds_per_step"
+
+
+class Tracked(Protocol):
+    """A run as tracking knows it (`cocktail.tracking.run.TrackedRun`)."""
+
+    run_id: str
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def tags(self) -> Mapping[str, str]: ...
+    @property
+    def params(self) -> Mapping[str, str]: ...
+    @property
+    def status(self) -> str: ...
+    @property
+    def seconds(self) -> float | None: ...
+    def histories(self, prefixes: tuple[str, ...]) -> dict[str, list[tuple[int, float]]]: ...
+
+
+RunT = TypeVar("RunT", bound=Tracked)
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Trial:
+    """One training with its evaluation."""
+
+    run_id: str
+    name: str
+    label: str
+    changes: Mapping[str, Any]
+    """What it changes of the base settings, by dotted path; its seed is apart."""
+    seed: str
+    status: str
+    """`finished`, or what became of it instead."""
+    tags: Mapping[str, str]
+    params: Mapping[str, str]
+    """All of its settings as text, by dotted path; nothing if it failed before they were written."""
+    seconds: float | None
+    """From start to end."""
+    seconds_per_step: float | None
+    """The median over its log lines."""
+    histories: Mapping[str, History]
+    """The curves of its losses and looks."""
+    run: ScoredRun | None
+    """Its results, if it has any."""
+    scores: Mapping[str, Mapping[str, float]]
+    """By score and mixture, in the score's unit; mixtures that do not count have none."""
+    num_mixtures: Mapping[str, int]
+    """In its results, by the headline of the mixtures' group."""
+
+    @classmethod
+    def of(cls, tracked: RunT, scored: Callable[[RunT], ScoredRun | None]) -> Trial:
+        tags, params = tracked.tags, tracked.params
+        changes = json.loads(tags["trial.overrides"])
+        seed = str(changes.pop(SEED, params.get(SEED, "")))
+        status = tags.get("trial.status", f"not ended: MLflow says {tracked.status}")
+        run = scored(tracked)
+        if run is None and status == FINISHED:
+            status = "finished, but without results"
+        scores, num_mixtures = ({}, {}) if run is None else _scores_of(run)
+        histories = tracked.histories((*CURVES, _SPEED))
+        speed = histories.pop(_SPEED, [])
+        return cls(
+            run_id=tracked.run_id,
+            name=tracked.name,
+            label=tags.get("trial.label", tracked.name),
+            changes=changes,
+            seed=seed,
+            status=status,
+            tags=tags,
+            params=params,
+            seconds=tracked.seconds,
+            seconds_per_step=speed[-1][1] if speed else None,
+            histories=histories,
+            run=run,
+            scores=scores,
+            num_mixtures=num_mixtures,
+        )
+
+    @property
+    def counts(self) -> bool:
+        """Whether its scores are part of its setting's."""
+        return self.status == FINISHED
+
+
+def _scores_of(run: ScoredRun) -> tuple[dict[str, dict[str, float]], dict[str, int]]:
+    board = run.board
+    mixtures = board.mixtures(run.results, run.own_system)
+    names = mixtures["mixture_id"].to_pylist()
+    scores = {
+        score.name: {
+            name: value
+            for name, value in zip(names, mixtures[score.name].to_pylist(), strict=True)
+            if value is not None
+        }
+        for group in board.groups
+        for score in group.scores
+    }
+    return scores, {group.headline.name: group.num_mixtures(mixtures) for group in board.groups}

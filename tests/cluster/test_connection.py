@@ -1,0 +1,28 @@
+"""What the processes of a cluster are told, whoever starts them."""
+
+import os
+from typing import Any
+
+import ray
+
+
+class Started:
+    """A process that is started by another, with an environment of its own: so does Ray Train start its cleaner."""
+
+    def told(self) -> dict[str, str]:
+        return dict(os.environ)
+
+
+class Starter:
+    def told(self) -> dict[str, str]:
+        cleaner: Any = ray.remote(num_cpus=0)(Started)
+        return ray.get(cleaner.remote().told.remote())
+
+
+def test_every_process_knows_its_cluster_and_keeps_quiet_about_cpus(local_ray):
+    runtime_env = {"env_vars": {"OF_ITS_OWN": "1"}}
+    controller: Any = ray.remote(num_cpus=0, runtime_env=runtime_env)(Starter)
+    told: Any = ray.get(controller.remote().told.remote())
+    assert told["OF_ITS_OWN"] == "1"
+    assert told["RAY_ADDRESS"] == ray.get_runtime_context().gcs_address
+    assert told["RAY_DATA_STARVATION_WARNING_DELAY_S"] == "inf"

@@ -1,0 +1,16 @@
+"""Whose a row of results written by hand is."""
+
+from __future__ import annotations
+
+from cocktail.audio.ideal_masks import IDEAL_BINARY_MASK, IDEAL_RATIO_MASK
+from cocktail.tasks.localization.results import CONTROLS, SPLIT
+
+CONTROL_NAMES = ("mixture", IDEAL_BINARY_MASK, IDEAL_RATIO_MASK, *CONTROLS, *(f"{name}, {SPLIT}" for name in CONTROLS))
+
+
+def columns_of(system: str) -> dict[str, str | None]:
+    """The columns that say whose a row is: tests name a reading `MODEL, READING`."""
+    if system in CONTROL_NAMES:
+        return {"system": system, "kind": "control", "reading": None}
+    _, _, reading = system.partition(", ")
+    return {"system": system, "kind": "reading" if reading else "model", "reading": reading or None}
