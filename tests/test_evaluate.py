@@ -15,9 +15,9 @@ from cocktail.inference.trained import about, load_trained
 from cocktail.tasks.separation.task import Separating, separate_batch
 from cocktail.train.checkpoint import CheckpointStore
 from cocktail.types import MixtureBatch, UsageError
-from tests.made.small_experiment import SMALL
-from tests.made.small_sgn import SMALL as SMALL_MODEL
-from tests.made.small_sgn import tones
+from tests.made.models.small_experiment import SMALL
+from tests.made.models.small_sgn import SMALL as SMALL_MODEL
+from tests.made.models.small_sgn import tones
 
 EXPERIMENT = replace(
     SMALL,

@@ -12,7 +12,8 @@ from cocktail.studies.paper import PAPER_NAME, Paper
 from cocktail.studies.scored_run import ScoredRun, are_results
 from cocktail.studies.sweep import Sweep
 from cocktail.studies.sweep_report import report_sweep
-from cocktail.tracking.run import TrackedRun, find_run
+from cocktail.tracking.find import find_run
+from cocktail.tracking.run import TrackedRun
 from pipelines.experiments.scored_runs import read_scored_mixtures, scored_runs
 
 DEFAULT_EXAMPLES = 2

@@ -7,7 +7,7 @@ from torch import nn
 from cocktail.audio.ideal_masks import IDEAL_BINARY_MASK, IDEAL_RATIO_MASK, grid_of, ideal_separations
 from cocktail.audio.mixing import mix
 from cocktail.audio.stft import FrontEndConfig
-from tests.made.small_sgn import SMALL, tones
+from tests.made.models.small_sgn import SMALL, tones
 
 CPU = torch.device("cpu")
 

@@ -23,7 +23,7 @@ from cocktail.models.avgn import AVGNConfig
 from cocktail.models.ez_vsl import EZVSLConfig
 from cocktail.tasks.localization.results import LocalizedMixtures
 from cocktail.types import MixtureBatch, Query
-from tests.made.shapes_and_tones import RATE, scenes
+from tests.made.corpora.shapes_and_tones import RATE, scenes
 
 NUM_CLASSES = 5
 PAIRS = [[0, 3], [2, 1], [4, 0], [1, 4], [3, 2], [0, 2], [2, 4], [4, 1], [1, 3], [3, 0]]

@@ -41,7 +41,7 @@ from pipelines.mixtures.render import render
 from pipelines.mixtures.stream import MixtureStream
 from pipelines.shards.manifest import Manifest, open_manifest
 from pipelines.shards.reader import ClipSource
-from tests.made.toy_shards import make_noise_shards
+from tests.made.corpora.toy_shards import make_noise_shards
 
 
 @dataclass(frozen=True, kw_only=True)

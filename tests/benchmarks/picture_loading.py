@@ -42,7 +42,7 @@ from pipelines.mixtures.pool import usable_clips
 from pipelines.mixtures.stream import MixtureStream
 from pipelines.shards.manifest import Manifest, open_manifest
 from pipelines.shards.reader import read_audio, read_frame
-from tests.made.toy_shards import CLASSES, toy_clip, toy_row, write_shards
+from tests.made.corpora.toy_shards import CLASSES, toy_clip, toy_row, write_shards
 
 RATE = 22050
 

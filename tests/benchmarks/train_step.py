@@ -39,7 +39,7 @@ from cocktail.train.loop import Steps
 from cocktail.train.update import Update
 from cocktail.train.worker import Worker
 from cocktail.types import MixtureBatch
-from tests.made.plain_head import PlainMaskHead
+from tests.made.models.plain_head import PlainMaskHead
 
 Precision = Literal["float32", "bfloat16"]
 Form = Literal["plain", "folded", "mixed"]

@@ -22,11 +22,11 @@ from cocktail.inference.trained import about, load_trained
 from cocktail.tracking.run import TrackedRun
 from cocktail.train.checkpoint import CheckpointStore, load_checkpoint
 from cocktail.types import Query
-from tests.made.shapes_and_tones import scenes
-from tests.made.small_avgn import MIXING as SCENES
-from tests.made.small_avgn import SMALL as LOCALIZER
-from tests.made.small_experiment import SMALL
-from tests.made.toy_shards import CLASSES, RATE
+from tests.made.corpora.shapes_and_tones import scenes
+from tests.made.corpora.toy_shards import CLASSES, RATE
+from tests.made.models.small_avgn import MIXING as SCENES
+from tests.made.models.small_avgn import SMALL as LOCALIZER
+from tests.made.models.small_experiment import SMALL
 from tests.services.faulty_proxy import faulty_proxy
 
 

@@ -23,10 +23,10 @@ from cocktail.types import Query
 from pipelines.experiments import scoring
 from pipelines.experiments.scored_runs import scored_runs
 from pipelines.experiments.scoring import Scoring
-from tests.made.both_tasks import BothConfig, read_scenes
-from tests.made.small_avgn import MIXING
-from tests.made.small_experiment import SMALL
-from tests.made.toy_shards import CLASSES, make_toy_shards
+from tests.made.corpora.toy_shards import CLASSES, make_toy_shards
+from tests.made.models.both_tasks import BothConfig, read_scenes
+from tests.made.models.small_avgn import MIXING
+from tests.made.models.small_experiment import SMALL
 
 PLAN = pa.table(
     {"mixture_id": ["a", "b", "c"], "class_id": [[0, 1], [2, 3], [4, 1]], "clip_id": [["x", "y"]] * 3},

@@ -23,7 +23,7 @@ from cocktail.types import UsageError
 from jobs.evaluate import main as evaluate_job
 from pipelines.experiments.planned import PlannedRun
 from pipelines.experiments.run import run
-from tests.made.toy_shards import RATE, make_toy_shards
+from tests.made.corpora.toy_shards import RATE, make_toy_shards
 
 pytestmark = pytest.mark.slow
 

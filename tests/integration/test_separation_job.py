@@ -25,8 +25,8 @@ from cocktail.train.checkpoint import CheckpointStore, load_checkpoint
 from cocktail.types import UsageError
 from jobs.evaluate import main as evaluate_job
 from pipelines.experiments.run import run
-from tests.made.small_experiment import SMALL
-from tests.made.toy_shards import make_toy_shards
+from tests.made.corpora.toy_shards import make_toy_shards
+from tests.made.models.small_experiment import SMALL
 
 PROJECT = Path(__file__).parents[2]
 LEAST = replace(SMALL.evaluation, num_mixtures=2, num_examples=0, num_looks=0)
@@ -182,7 +182,7 @@ def test_a_killed_job_goes_on_when_started_again(undisturbed, experiment, tmp_pa
     script = (
         "from dataclasses import replace\n"
         "from pipelines.experiments.run import run\n"
-        "from tests.made.small_experiment import SMALL\n"
+        "from tests.made.models.small_experiment import SMALL\n"
         f"run(replace(SMALL, data={experiment.data!r}, output={str(tmp_path)!r}, tracking_uri=None))\n"
     )
     job = subprocess.Popen(

@@ -23,8 +23,8 @@ from cocktail.train.checkpoint import checkpoint_store, load_checkpoint
 from pipelines.experiments.dry_run import tell
 from pipelines.experiments.planned import PlannedRun
 from pipelines.experiments.run import run
-from tests.made.small_experiment import SMALL
-from tests.made.toy_shards import make_toy_shards
+from tests.made.corpora.toy_shards import make_toy_shards
+from tests.made.models.small_experiment import SMALL
 from tests.services.noted_training import train_noting
 
 

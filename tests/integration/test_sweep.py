@@ -20,12 +20,12 @@ from mlflow.entities import Run
 from mlflow.tracking import MlflowClient
 
 from cocktail.config.experiment import Experiment
-from cocktail.tracking.run import find_run
+from cocktail.tracking.find import find_run
 from cocktail.train.checkpoint import CheckpointStore, load_checkpoint
 from pipelines.experiments.run import run
 from pipelines.papers.sgn import SGN
 from pipelines.sweeps.report import recorded_paper
-from tests.made.toy_shards import make_toy_shards
+from tests.made.corpora.toy_shards import make_toy_shards
 from tests.services.small_sweep import base
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]

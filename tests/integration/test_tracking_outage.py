@@ -10,8 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from cocktail.tracking.run import TrackedRun, find_run
-from tests.made.toy_shards import RATE, make_toy_shards
+from cocktail.tracking.find import find_run
+from cocktail.tracking.run import TrackedRun
+from tests.made.corpora.toy_shards import RATE, make_toy_shards
 from tests.services.mlflow_server import MlflowServer
 
 PROJECT = Path(__file__).parents[2]

@@ -23,7 +23,7 @@ from cocktail.config.resources import Resources
 from cocktail.storage import StorageError
 from cocktail.train.checkpoint import load_checkpoint
 from cocktail.types import UsageError
-from tests.made.toy_shards import make_toy_shards
+from tests.made.corpora.toy_shards import make_toy_shards
 from tests.services.noted_training import SYNCED, losses, read_notes, train_noting
 
 pytestmark = pytest.mark.slow

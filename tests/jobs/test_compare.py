@@ -21,9 +21,9 @@ from jobs import compare
 from pipelines.mixtures.plan import plan_hash, plan_test
 from pipelines.mixtures.pool import usable_clips
 from pipelines.shards.manifest import Manifest
-from tests.made.scored_runs import results
-from tests.made.small_experiment import SMALL
-from tests.made.toy_shards import CLASSES, RATE, make_toy_shards
+from tests.made.corpora.toy_shards import CLASSES, RATE, make_toy_shards
+from tests.made.models.small_experiment import SMALL
+from tests.made.results.scored_runs import results
 
 PROJECT = Path(__file__).resolve().parents[2]
 

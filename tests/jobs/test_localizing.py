@@ -14,9 +14,9 @@ from pipelines.experiments.benchmarks import ADAM, LOCALIZATION, LOCALIZE_MUSIC
 from pipelines.experiments.planned import PlannedRun
 from pipelines.mixtures.evaluation import classes_without_clips, untaught_in_words
 from pipelines.mixtures.pool import usable_clips
-from tests.made.small_experiment import SMALL
-from tests.made.toy_duets import WHOLE, make_toy_duets
-from tests.made.toy_shards import CLASSES, RATE, make_toy_shards
+from tests.made.corpora.toy_duets import WHOLE, make_toy_duets
+from tests.made.corpora.toy_shards import CLASSES, RATE, make_toy_shards
+from tests.made.models.small_experiment import SMALL
 
 AVGN = [benchmark.paper(f"avgn_{benchmark.word}", AVGNConfig(), ADAM) for benchmark in LOCALIZATION]
 EZ_VSL = [benchmark.paper(f"ez_vsl_{benchmark.word}", EZVSLConfig(), ADAM) for benchmark in LOCALIZATION]

@@ -21,7 +21,7 @@ from pipelines.mixtures.plan import plan_epoch, plan_test
 from pipelines.mixtures.pool import usable_clips
 from pipelines.mixtures.replay import find_mixtures
 from pipelines.shards.reader import ClipSource
-from tests.made.toy_shards import RATE, make_toy_shards
+from tests.made.corpora.toy_shards import RATE, make_toy_shards
 
 PROJECT = Path(__file__).resolve().parents[2]
 MIXING = Mixing(sample_rate_hz=RATE, segment_samples=2000, pictures_per_source=1, picture_side=16)

@@ -16,7 +16,8 @@ from cocktail.config.evaluation import Evaluation
 from cocktail.config.settings import flatten
 from cocktail.inference.trained import about
 from cocktail.studies.paper import PAPER_NAME
-from cocktail.tracking.run import TrackedRun, find_run
+from cocktail.tracking.find import find_run
+from cocktail.tracking.run import TrackedRun
 from cocktail.train.checkpoint import CheckpointStore
 from cocktail.types import UsageError
 from jobs import report_sweep
@@ -24,9 +25,9 @@ from pipelines.mixtures.plan import plan_hash, plan_test
 from pipelines.mixtures.pool import usable_clips
 from pipelines.papers.sgn import SGN
 from pipelines.sweeps.report import recorded_paper, store_sweep_report
-from tests.made.scored_runs import results
-from tests.made.small_experiment import SMALL
-from tests.made.toy_shards import CLASSES, toy_clip, toy_row, write_shards
+from tests.made.corpora.toy_shards import CLASSES, toy_clip, toy_row, write_shards
+from tests.made.models.small_experiment import SMALL
+from tests.made.results.scored_runs import results
 from tests.services.browser import CHROMIUM, HOW_TO_INSTALL, Browser, open_browser
 
 RATE = 8000

@@ -12,7 +12,7 @@ from cocktail.config.settings import flatten
 from cocktail.models.sgn import SMALL_SGN, SGNConfig
 from pipelines.experiments.benchmarks import SEPARATE_VGGSOUND, SGD
 from pipelines.experiments.command_line import parse
-from tests.made.toy_shards import make_toy_shards
+from tests.made.corpora.toy_shards import make_toy_shards
 
 PAPER = SEPARATE_VGGSOUND.paper("sgn_vggsound", SGNConfig(), SGD)
 DEMO = SEPARATE_VGGSOUND.demo(PAPER, SMALL_SGN)

@@ -13,7 +13,7 @@ import jobs.shard_vggsound
 from pipelines.datasets.vggsound import index_vggsound
 from pipelines.shards.command_line import main
 from pipelines.shards.manifest import open_manifest
-from tests.made.miniature_clips import make_corpus
+from tests.made.corpora.miniature_clips import make_corpus
 
 JOB = Path(__file__).resolve().parents[2] / "jobs" / "shard_vggsound.py"
 

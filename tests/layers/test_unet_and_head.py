@@ -6,7 +6,7 @@ from torch import Tensor
 
 from cocktail.layers.mask_head import MaskHead
 from cocktail.layers.unet import UNet
-from tests.made.plain_head import PlainMaskHead
+from tests.made.models.plain_head import PlainMaskHead
 
 
 def random_head(dtype: torch.dtype) -> tuple[MaskHead, Tensor, Tensor]:

@@ -17,7 +17,7 @@ from PIL import Image
 from cocktail.media.bad_clips import BadClip, Reason
 from cocktail.media.clips import decode_clip
 from cocktail.types import UsageError
-from tests.made.miniature_clips import FPS, RATE, gray_level, make_corpus, tone, write_clip
+from tests.made.corpora.miniature_clips import FPS, RATE, gray_level, make_corpus, tone, write_clip
 
 
 def decode(path, *, sample_rate_hz=11025, num_frames=1, **changes):

@@ -10,9 +10,9 @@ from cocktail.audio.mixing import superpose
 from cocktail.layers.classes import PREDICTED_CLASSES
 from cocktail.models.avgn import AVGN
 from cocktail.types import Classifier, Localizer, Query, Separator, UsageError
-from tests.made.learned_maps import assert_maps_learn_to_point, learned, with_locations_that_see_themselves_alone
-from tests.made.shapes_and_tones import SIDE, scenes
-from tests.made.small_avgn import MIXING, SMALL, C, pictures_of
+from tests.made.corpora.shapes_and_tones import SIDE, scenes
+from tests.made.models.learned_maps import assert_maps_learn_to_point, learned, with_locations_that_see_themselves_alone
+from tests.made.models.small_avgn import MIXING, SMALL, C, pictures_of
 
 BATCH = scenes([[0, 3], [2, 1], [4, 0]])
 

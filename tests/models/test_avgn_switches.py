@@ -16,8 +16,8 @@ from cocktail.layers.resnet import ResNet18
 from cocktail.layers.two_towers import WITH_OBJECT_PRIOR
 from cocktail.models.avgn import AVGNConfig
 from cocktail.types import NO_CLASS, Query, UsageError
-from tests.made.shapes_and_tones import RATE, scenes
-from tests.made.small_avgn import MIXING, SMALL, C, pictures_of
+from tests.made.corpora.shapes_and_tones import RATE, scenes
+from tests.made.models.small_avgn import MIXING, SMALL, C, pictures_of
 
 BATCH = scenes([[0, 3], [2, 1], [0, 4]])
 

@@ -10,10 +10,10 @@ from cocktail.audio.mixing import superpose
 from cocktail.layers.views import View
 from cocktail.models.ez_vsl import EZVSL
 from cocktail.types import NO_CLASS, Classifier, Localization, Localizer, Query, Separator, UsageError
-from tests.made.learned_maps import assert_maps_learn_to_point, with_locations_that_see_themselves_alone
-from tests.made.shapes_and_tones import scenes
-from tests.made.small_avgn import MIXING, C, pictures_of
-from tests.made.small_ez_vsl import SMALL
+from tests.made.corpora.shapes_and_tones import scenes
+from tests.made.models.learned_maps import assert_maps_learn_to_point, with_locations_that_see_themselves_alone
+from tests.made.models.small_avgn import MIXING, C, pictures_of
+from tests.made.models.small_ez_vsl import SMALL
 
 BATCH = scenes([[0, 3], [2, 1], [0, 4]])
 

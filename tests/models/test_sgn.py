@@ -7,7 +7,7 @@ from torch.nn import functional as F
 from cocktail.audio.mixing import mix
 from cocktail.models.sgn import SGN, SGNConfig
 from cocktail.types import Query, Separator
-from tests.made.small_sgn import SMALL, tones
+from tests.made.models.small_sgn import SMALL, tones
 
 
 @pytest.fixture

@@ -21,7 +21,7 @@ from cocktail.models.sgn import (
     SGNConfig,
 )
 from cocktail.types import NO_CLASS, Query, UsageError
-from tests.made.small_sgn import SMALL, tones
+from tests.made.models.small_sgn import SMALL, tones
 
 C = 5
 BATCH = tones([[0, 3], [2, 1]])

@@ -18,7 +18,7 @@ from cocktail.report.page import (
     to_html,
     to_markdown,
 )
-from tests.made.html_page import read_page
+from tests.made.results.html_page import read_page
 
 EVIL = '<script>alert("1")</script> & `<b>` <img src=https://evil.example/x onerror=alert(1)>'
 PNG, WAV = b"\x89PNG made", b"RIFF made"

@@ -19,7 +19,7 @@ from cocktail.train.loop import train
 from cocktail.train.worker import Worker
 from cocktail.types import MixtureBatch
 from pipelines.mixtures.stream import MixtureStream
-from tests.made.toy_shards import RATE
+from tests.made.corpora.toy_shards import RATE
 
 SETTINGS = Training(
     epochs=4, batch_size=8, optimizer="adamw", lr_drop_epochs=(2,), checkpoint_every=3, log_every=1, keep_checkpoints=2

@@ -23,7 +23,7 @@ from cocktail.tracking.run import TrackedRun
 from cocktail.train.ray_train import TrainingRun, fit
 from cocktail.types import MixtureBatch
 from pipelines.mixtures.stream import MixtureStream
-from tests.made.small_experiment import SMALL
+from tests.made.models.small_experiment import SMALL
 
 # The paper's rate: at a larger one, and with AdamW, rounding grows to more than 1e-5 in twenty steps. That nothing but
 # rounding differs is seen in float64 (tests/train/test_distributed.py).

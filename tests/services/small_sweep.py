@@ -12,7 +12,7 @@ from cocktail.models.sgn import SGNConfig
 from pipelines.papers.sgn import SGN
 from pipelines.sweeps.options import SweepOptions
 from pipelines.sweeps.sweep import sweep
-from tests.made.small_experiment import SMALL
+from tests.made.models.small_experiment import SMALL
 
 
 def base(shards: str, output: str) -> Experiment:

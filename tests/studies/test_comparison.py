@@ -21,9 +21,9 @@ from cocktail.studies.comparison_report import comparison_figure, replay_command
 from cocktail.studies.scored_run import ScoredRun, of_one_task, read_runs
 from cocktail.tasks.separation.tables import SCORES
 from cocktail.types import MixtureBatch, Separation, UsageError
-from tests.made.localized_results import mixture, source
-from tests.made.localized_results import table as localized
-from tests.made.sides import Scores, results, side
+from tests.made.results.localized_results import mixture, source
+from tests.made.results.localized_results import table as localized
+from tests.made.results.sides import Scores, results, side
 
 
 def of(comparison: Comparison, score: str = "sdr") -> dict:

@@ -20,9 +20,9 @@ from cocktail.tasks.localization.scores import LocalizationScores
 from cocktail.tasks.localization.tables import summarise
 from cocktail.tasks.scores import Score
 from cocktail.types import MixtureBatch, UsageError
-from tests.made.left_half import LeftHalf
-from tests.made.localized_results import mixture, source, table
-from tests.made.sides import side as separated
+from tests.made.models.left_half import LeftHalf
+from tests.made.results.localized_results import mixture, source, table
+from tests.made.results.sides import side as separated
 
 ONE = {"s1": 0.5, "s2": 0.2, "s3": 0.1}
 """IoU by mixture of one source."""

@@ -17,8 +17,8 @@ from cocktail.studies.sweep_tables import layouts
 from cocktail.tasks.localization.rules import ScoringRules
 from cocktail.types import MixtureBatch
 from pipelines.papers.avgn import AVGN
-from tests.made.left_half import LeftHalf
-from tests.made.sweep import cells, localized_trial, made_sweep, never
+from tests.made.models.left_half import LeftHalf
+from tests.made.results.sweep import cells, localized_trial, made_sweep, never
 
 DEPTH, ASSIGNMENT, VECTORS = "model.depth", "model.assignment", "model.source_vectors"
 

@@ -5,7 +5,7 @@ import pytest
 from cocktail.studies.sweep import Sweep, difference
 from cocktail.types import UsageError
 from pipelines.papers.sgn import SGN
-from tests.made.sweep import MadeRun, made_sweep, made_trial
+from tests.made.results.sweep import MadeRun, made_sweep, made_trial
 
 DEPTH, VECTORS, RATE = "model.depth", "model.source_vectors", "training.learning_rate"
 

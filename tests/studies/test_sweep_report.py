@@ -13,8 +13,8 @@ from cocktail.studies.sweep import Sweep
 from cocktail.studies.sweep_report import report_sweep
 from cocktail.studies.sweep_tables import layouts
 from pipelines.papers.sgn import SGN
-from tests.made.html_page import EVIL, read_page
-from tests.made.sweep import cells, made_sweep, made_trial, never
+from tests.made.results.html_page import EVIL, read_page
+from tests.made.results.sweep import cells, made_sweep, made_trial, never
 
 DEPTH, ASSIGNMENT, VECTORS, RATE = "model.depth", "model.assignment", "model.source_vectors", "training.learning_rate"
 CURVE = [(1, 2.0), (10, 1.0)]

@@ -14,13 +14,13 @@ from cocktail.tasks.localization.task import Localizing
 from cocktail.tasks.rows import systems_of
 from cocktail.tasks.separation.task import Separating
 from cocktail.types import Localization, MixtureBatch, UsageError
-from tests.made.both_tasks import Both
-from tests.made.localized_results import mixture, source
-from tests.made.localized_results import table as localized
-from tests.made.scored_runs import results
-from tests.made.shapes_and_tones import SIDE, scenes
-from tests.made.small_avgn import MIXING, SMALL, C
-from tests.made.small_sgn import SMALL as SMALL_SGN
+from tests.made.corpora.shapes_and_tones import SIDE, scenes
+from tests.made.models.both_tasks import Both
+from tests.made.models.small_avgn import MIXING, SMALL, C
+from tests.made.models.small_sgn import SMALL as SMALL_SGN
+from tests.made.results.localized_results import mixture, source
+from tests.made.results.localized_results import table as localized
+from tests.made.results.scored_runs import results
 
 
 class Knowing:

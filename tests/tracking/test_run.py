@@ -16,9 +16,10 @@ from mlflow.exceptions import MlflowException
 from mlflow.tracking import MlflowClient
 
 from cocktail.tracking import run as tracking
+from cocktail.tracking.find import find_run
 from cocktail.tracking.outages import OutageError
 from cocktail.tracking.processes import is_gone, this_process
-from cocktail.tracking.run import TerminatedError, TrackedRun, default_tracking_uri, find_run
+from cocktail.tracking.run import TerminatedError, TrackedRun, default_tracking_uri
 from cocktail.types import UsageError
 from tests.services.faulty_proxy import Faults, faulty_proxy
 

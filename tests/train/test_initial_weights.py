@@ -18,7 +18,7 @@ from cocktail.models.avgn import AVGNConfig
 from cocktail.train.checkpoint import CheckpointStore, checkpoint_store
 from cocktail.train.initial_weights import IMAGENET_FILE, InitialWeights, load_weights, torchvision_weights
 from cocktail.types import UsageError
-from tests.made.small_avgn import SMALL
+from tests.made.models.small_avgn import SMALL
 
 ENCODER = ("visual_encoder.resnet",)
 CLASSES = ("flute", "oboe", "viola")

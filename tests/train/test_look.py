@@ -10,7 +10,7 @@ from cocktail.train.checkpoint import CheckpointStore
 from cocktail.train.look import Look
 from cocktail.train.loop import train
 from cocktail.train.worker import Worker
-from tests.made.small_training import SETTINGS, Noise, Regressor, run, weights_hash
+from tests.made.models.small_training import SETTINGS, Noise, Regressor, run, weights_hash
 
 
 class Guesser(Regressor):

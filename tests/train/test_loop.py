@@ -17,7 +17,7 @@ from cocktail.train.loop import train
 from cocktail.train.update import NonFiniteLossError
 from cocktail.train.validation import Validation
 from cocktail.types import MixtureBatch, ReadStatistics, UsageError
-from tests.made.small_training import HERE, SETTINGS, Noise, Regressor, run, weights_hash
+from tests.made.models.small_training import HERE, SETTINGS, Noise, Regressor, run, weights_hash
 
 
 @pytest.mark.parametrize("stopped_at", [1, 5, 6, 14])

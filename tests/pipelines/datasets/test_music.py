@@ -13,7 +13,7 @@ from cocktail.types import UsageError
 from jobs.shard_music import ShardMUSIC
 from pipelines.datasets.music import NOMINAL_SECONDS, MusicSettings, index_music, index_released_music, sound_seconds
 from pipelines.shards.plan import ShardSettings, plan_shards, planned_clip_ids
-from tests.made.miniature_clips import write_clip
+from tests.made.corpora.miniature_clips import write_clip
 
 BOX = [0.25, 0.5, 0.125, 0.25]
 CORNERS = (0.25, 0.5, 0.375, 0.75)

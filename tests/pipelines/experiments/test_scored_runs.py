@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 
 from cocktail.tracking.run import TrackedRun
 from pipelines.experiments.scored_runs import scored_runs
-from tests.made.sweep import made_results
+from tests.made.results.sweep import made_results
 
 TRAINED_ON = {"data": "/train", "manifest_hash": "1"}
 

@@ -24,12 +24,12 @@ from pipelines.datasets.index import IndexRow, make_index
 from pipelines.experiments.benchmarks import SEPARATE_MUSDB18
 from pipelines.experiments.scoring import Scoring
 from pipelines.mixtures.evaluation import in_classes_of, make_test_list
-from tests.made.left_half import LeftHalf
-from tests.made.localized_results import mixture, source
-from tests.made.localized_results import table as localized
-from tests.made.small_experiment import SMALL
-from tests.made.systems import columns_of
-from tests.made.toy_shards import CLASSES, RATE, make_toy_shards, toy_clip, write_shards
+from tests.made.corpora.toy_shards import CLASSES, RATE, make_toy_shards, toy_clip, write_shards
+from tests.made.models.left_half import LeftHalf
+from tests.made.models.small_experiment import SMALL
+from tests.made.results.localized_results import mixture, source
+from tests.made.results.localized_results import table as localized
+from tests.made.results.systems import columns_of
 
 
 def trained(classes: tuple[str, ...]) -> Trained:

@@ -12,8 +12,8 @@ from pipelines.mixtures.batches import read_mixtures
 from pipelines.mixtures.plan import mixtures_in_words, plan_test
 from pipelines.mixtures.pool import usable_clips
 from pipelines.shards.reader import ClipSource
-from tests.made.toy_duets import make_toy_duets
-from tests.made.toy_shards import RATE, make_toy_shards
+from tests.made.corpora.toy_duets import make_toy_duets
+from tests.made.corpora.toy_shards import RATE, make_toy_shards
 
 SINGLE = Mixing(
     num_sources=1, sample_rate_hz=RATE, segment_samples=3000, pictures_per_source=1, picture_side=20, window_shards=1

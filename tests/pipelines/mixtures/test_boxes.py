@@ -13,8 +13,8 @@ from pipelines.datasets.index import BOX
 from pipelines.mixtures.boxes import NO_SOURCE, boxes_of_pictures, in_class_ids
 from pipelines.mixtures.plan import plan_test, with_class_ids
 from pipelines.mixtures.pool import usable_clips
-from tests.made.toy_duets import make_toy_duets
-from tests.made.toy_shards import RATE
+from tests.made.corpora.toy_duets import make_toy_duets
+from tests.made.corpora.toy_shards import RATE
 
 SINGLE = Mixing(num_sources=1, sample_rate_hz=RATE, segment_samples=3000, pictures_per_source=1, picture_side=20)
 ANNOTATED = Evaluation(num_mixtures=None, crop="annotated")

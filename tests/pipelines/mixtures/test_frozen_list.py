@@ -14,7 +14,7 @@ from cocktail.types import UsageError
 from pipelines.mixtures.frozen_list import read_test_list, split_of, write_test_list
 from pipelines.mixtures.plan import plan_hash, plan_test
 from pipelines.mixtures.pool import usable_clips
-from tests.made.toy_shards import RATE, make_toy_shards
+from tests.made.corpora.toy_shards import RATE, make_toy_shards
 
 MIXING = Mixing(
     sample_rate_hz=RATE, segment_samples=2000, num_sources=3, min_sources=2, pictures_per_source=2, picture_side=8

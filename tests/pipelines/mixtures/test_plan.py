@@ -22,7 +22,7 @@ from pipelines.mixtures import plan as plans
 from pipelines.mixtures.plan import plan_hash
 from pipelines.mixtures.pool import usable_clips
 from pipelines.shards.manifest import Manifest
-from tests.made.toy_shards import RATE, make_toy_shards
+from tests.made.corpora.toy_shards import RATE, make_toy_shards
 
 MIXING = Mixing(sample_rate_hz=RATE, segment_samples=2000, window_shards=2, passes_per_epoch=2)
 

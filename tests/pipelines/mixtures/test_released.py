@@ -14,7 +14,7 @@ from cocktail.types import UsageError
 from pipelines.datasets.index import IndexRow, make_index
 from pipelines.mixtures.plan import mixtures_in_words, mixtures_per_epoch, plan_epoch, plan_test
 from pipelines.mixtures.pool import usable_clips
-from tests.made.toy_shards import CLASSES, RATE, toy_clip, write_shards
+from tests.made.corpora.toy_shards import CLASSES, RATE, toy_clip, write_shards
 
 MIXING = Mixing(arrangement="released", sample_rate_hz=RATE, segment_samples=2000, window_shards=2)
 SONGS = 8

@@ -20,7 +20,7 @@ from pipelines.mixtures.plan import plan_epoch, plan_test
 from pipelines.mixtures.pool import usable_clips
 from pipelines.mixtures.render import render
 from pipelines.shards.reader import ClipSource, read_frame
-from tests.made.toy_shards import CLASSES, RATE, make_toy_shards, toy_audio, toy_clip, write_shards
+from tests.made.corpora.toy_shards import CLASSES, RATE, make_toy_shards, toy_audio, toy_clip, write_shards
 
 MIXING = Mixing(sample_rate_hz=RATE, segment_samples=2000, window_shards=2)
 

@@ -24,7 +24,7 @@ from pipelines.mixtures.replay import write_mixture
 from pipelines.mixtures.stream import MixtureStream
 from pipelines.shards.manifest import Manifest
 from pipelines.shards.reader import ClipSource
-from tests.made.toy_shards import CLASSES, RATE, make_toy_shards, toy_audio, toy_clip, write_shards
+from tests.made.corpora.toy_shards import CLASSES, RATE, make_toy_shards, toy_audio, toy_clip, write_shards
 
 ONE = Mixing(sample_rate_hz=RATE, segment_samples=2000, window_shards=4, pictures_per_source=1, picture_side=8)
 SEVERAL = replace(ONE, several_classes=True)

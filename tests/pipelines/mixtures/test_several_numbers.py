@@ -14,8 +14,8 @@ from pipelines.mixtures.plan import mixtures_in_words, plan_test
 from pipelines.mixtures.pool import usable_clips
 from pipelines.mixtures.replay import find_mixtures
 from pipelines.shards.reader import ClipSource
-from tests.made.toy_duets import make_toy_duets
-from tests.made.toy_shards import RATE, make_toy_shards
+from tests.made.corpora.toy_duets import make_toy_duets
+from tests.made.corpora.toy_shards import RATE, make_toy_shards
 
 MIXING = Mixing(sample_rate_hz=RATE, segment_samples=2000, pictures_per_source=1, picture_side=8)
 NUMBERS = Evaluation(num_sources=(1, 2, 3), num_mixtures=8)

@@ -12,7 +12,7 @@ import ray.data
 from cocktail.config.mixing import Mixing
 from cocktail.types import UsageError
 from pipelines.mixtures.stream import MixtureStream
-from tests.made.toy_shards import RATE, make_toy_shards
+from tests.made.corpora.toy_shards import RATE, make_toy_shards
 
 MIXING = Mixing(sample_rate_hz=RATE, segment_samples=2000, window_shards=2)
 

@@ -18,7 +18,7 @@ from pipelines.mixtures.plan import plan_epoch, plan_test, with_class_ids
 from pipelines.mixtures.pool import usable_clips
 from pipelines.mixtures.render import render
 from pipelines.shards.reader import ClipSource
-from tests.made.toy_shards import CLASSES, RATE, toy_audio, toy_clip, write_shards
+from tests.made.corpora.toy_shards import CLASSES, RATE, toy_audio, toy_clip, write_shards
 
 SIDE = 20
 SINGLE = Mixing(num_sources=1, sample_rate_hz=RATE, segment_samples=2000, pictures_per_source=1, picture_side=SIDE)

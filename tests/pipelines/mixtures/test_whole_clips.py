@@ -16,8 +16,8 @@ from pipelines.mixtures.render import render
 from pipelines.mixtures.replay import find_mixtures, write_mixture
 from pipelines.mixtures.stream import MixtureStream
 from pipelines.shards.reader import ClipSource
-from tests.made.toy_duets import LABELS, WHOLE, duet_audio, make_toy_duets
-from tests.made.toy_shards import CLASSES
+from tests.made.corpora.toy_duets import LABELS, WHOLE, duet_audio, make_toy_duets
+from tests.made.corpora.toy_shards import CLASSES
 
 BOTH = replace(WHOLE, min_sources=1)
 ALL = Evaluation(num_mixtures=None)

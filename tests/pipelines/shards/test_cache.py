@@ -18,7 +18,7 @@ from cocktail.storage import list_names, read_bytes, write_atomic
 from cocktail.types import UsageError
 from pipelines.mixtures.stream import MixtureStream
 from pipelines.shards.cache import ShardCache
-from tests.made.toy_shards import RATE, make_toy_shards
+from tests.made.corpora.toy_shards import RATE, make_toy_shards
 from tests.services.s3_server import failing_proxy, point_to, s3_server
 
 SPAWN = multiprocessing.get_context("spawn")

@@ -15,7 +15,7 @@ import pytest
 from pipelines.datasets.vggsound import index_vggsound
 from pipelines.shards.plan import ShardSettings, plan_shards
 from pipelines.shards.write import finish, shard_dataset, write_shard
-from tests.made.miniature_clips import make_corpus
+from tests.made.corpora.miniature_clips import make_corpus
 from tests.services.shard_writer import write_some
 
 # Shards of about two clips: many files come into being, so that kills hit all stages of their making.

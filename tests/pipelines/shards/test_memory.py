@@ -16,7 +16,7 @@ from pipelines.shards.manifest import SIDECAR_SUFFIX
 from pipelines.shards.plan import SHARD_SCHEMA, ShardSettings, plan_shards
 from pipelines.shards.signed_json import sign
 from pipelines.shards.tars import DESCRIBED, SampleTar
-from tests.made.miniature_clips import tone, write_clip
+from tests.made.corpora.miniature_clips import tone, write_clip
 
 PROJECT = Path(__file__).resolve().parents[3]
 # One process writes all shards of a data set, 128 MB each as by default, and prints the most memory it had, in MB.

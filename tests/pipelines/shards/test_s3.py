@@ -17,7 +17,7 @@ from pipelines.shards.plan import ShardSettings, plan_shards
 from pipelines.shards.reader import ClipReader, ClipSource, DamagedMemberError, read_frame
 from pipelines.shards.verify import verify_shard
 from pipelines.shards.write import finish, shard_dataset, write_shard
-from tests.made.miniature_clips import make_corpus, tone, write_clip
+from tests.made.corpora.miniature_clips import make_corpus, tone, write_clip
 from tests.services.s3_server import failing_proxy, point_to, s3_server
 
 SETTINGS = ShardSettings(dataset="miniature", shard_mb=1.4, picture_short_side=32, max_bad_share=1.0)

@@ -26,7 +26,7 @@ from pipelines.shards.verify import (
     verify_dataset,
     verify_shard,
 )
-from tests.made.toy_shards import CLASSES, RATE, make_toy_shards, toy_audio, toy_clip, toy_row, write_shards
+from tests.made.corpora.toy_shards import CLASSES, RATE, make_toy_shards, toy_audio, toy_clip, toy_row, write_shards
 
 MIXING = Mixing(sample_rate_hz=RATE, segment_samples=2000, window_shards=2)
 

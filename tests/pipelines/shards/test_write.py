@@ -30,7 +30,7 @@ from pipelines.shards.sidecars import iterate_sidecars
 from pipelines.shards.signed_json import parse_signed, sign
 from pipelines.shards.tars import rms_per_second, sample_key
 from pipelines.shards.write import _check_bad_share, find_committed, finish, shard_dataset, write_shard
-from tests.made.miniature_clips import make_corpus
+from tests.made.corpora.miniature_clips import make_corpus
 
 CLIP_MB = 0.225416
 """What a clip of 10 s is taken to need under these settings: its sound is 0.2205 of it."""

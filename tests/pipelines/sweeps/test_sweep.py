@@ -22,7 +22,7 @@ from pipelines.sweeps.grids import PlannedTrial
 from pipelines.sweeps.options import SweepOptions, sweep_name
 from pipelines.sweeps.progress import progress_table, score_table
 from pipelines.sweeps.sweep import _Sweep, sweep
-from tests.made.small_experiment import SMALL
+from tests.made.models.small_experiment import SMALL
 
 
 def test_an_unfinished_sweep_is_gone_on_with_and_a_finished_one_is_followed_if_asked(tmp_path):

@@ -18,9 +18,9 @@ from cocktail.tasks.localization.report import localization_report
 from cocktail.tasks.localization.results import LOCALIZATION_RESULTS
 from cocktail.tasks.localization.rules import ScoringRules
 from cocktail.tasks.report import Subject
-from tests.made.html_page import EVIL, read_page
-from tests.made.shapes_and_tones import scenes
-from tests.made.systems import columns_of
+from tests.made.corpora.shapes_and_tones import scenes
+from tests.made.results.html_page import EVIL, read_page
+from tests.made.results.systems import columns_of
 
 CLASSES = ("bell", "<drum>")
 RULES = ScoringRules()

@@ -16,7 +16,7 @@ from cocktail.tasks.localization.tables import (
     summarise,
     system_table,
 )
-from tests.made.localized_results import mixture, source, table
+from tests.made.results.localized_results import mixture, source, table
 
 CLASSES = ("bell", "drum", "harp")
 BELL, DRUM, HARP = range(3)

@@ -19,7 +19,7 @@ from cocktail.tasks.separation.tables import (
     scored_rows,
     summarise,
 )
-from tests.made.systems import columns_of
+from tests.made.results.systems import columns_of
 
 CLASSES = ("bell", "drum", "harp")
 BELL, DRUM, HARP = range(3)

@@ -6,7 +6,7 @@ import pyarrow as pa
 
 from cocktail.tasks.localization.results import LOCALIZATION_RESULTS
 from cocktail.tasks.localization.rules import ScoringRules
-from tests.made.systems import columns_of
+from tests.made.results.systems import columns_of
 
 
 def mixture(mixture_id: str, *sources: dict, system: str = "model", **told) -> list[dict]:

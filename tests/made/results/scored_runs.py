@@ -8,7 +8,7 @@ import pyarrow as pa
 
 from cocktail.tasks.separation.results import RESULTS
 from cocktail.tasks.separation.tables import SCORES
-from tests.made.systems import columns_of
+from tests.made.results.systems import columns_of
 
 
 def results(

@@ -8,7 +8,7 @@ from cocktail.studies.comparison import Side
 from cocktail.studies.scored_run import ScoredRun
 from cocktail.tasks.separation.results import RESULTS
 from cocktail.tasks.separation.tables import SCORES
-from tests.made.systems import columns_of
+from tests.made.results.systems import columns_of
 
 Scores = dict[str, tuple[float | None, ...]]
 """By mixture id, a score in dB of each source; None: its reference is silent."""

@@ -8,7 +8,7 @@ from cocktail.audio.power_spectrum import PowerSpectrumConfig
 from cocktail.config.mixing import Mixing
 from cocktail.models.avgn import AVGNConfig
 from cocktail.types import MixtureBatch
-from tests.made.shapes_and_tones import RATE, SIDE
+from tests.made.corpora.shapes_and_tones import RATE, SIDE
 
 SMALL = AVGNConfig(
     width=16,

@@ -15,7 +15,7 @@ from torch import nn
 
 from cocktail.config.mixing import Mixing
 from cocktail.types import Localization, MixtureBatch, Separation
-from tests.made.shapes_and_tones import scenes
+from tests.made.corpora.shapes_and_tones import scenes
 
 MODULE = "cocktail.models.both_tasks"
 sys.modules[MODULE] = sys.modules[__name__]

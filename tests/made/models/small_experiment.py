@@ -7,7 +7,7 @@ from cocktail.config.mixing import Mixing
 from cocktail.config.resources import Resources
 from cocktail.config.training import Training
 from cocktail.models.sgn import SGNConfig
-from tests.made.toy_shards import RATE
+from tests.made.corpora.toy_shards import RATE
 
 SMALL = Experiment[SGNConfig](
     name="small",

@@ -12,7 +12,7 @@ from cocktail.media.clips import Clip
 from cocktail.media.pictures import to_jpeg
 from pipelines.datasets.index import Box, IndexRow, make_index
 from pipelines.shards.manifest import Manifest
-from tests.made.toy_shards import CLASSES, RATE, write_shards
+from tests.made.corpora.toy_shards import CLASSES, RATE, write_shards
 
 SECONDS = 12
 LABELS = {

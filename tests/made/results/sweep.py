@@ -17,7 +17,7 @@ from cocktail.tasks.localization.rules import ScoringRules
 from cocktail.tasks.separation.results import RESULTS
 from cocktail.tasks.separation.tables import SCORES
 from cocktail.types import UsageError
-from tests.made.systems import columns_of
+from tests.made.results.systems import columns_of
 
 PAPERS_PARAMS = {
     "model.depth": "6", "model.assignment": "soft", "model.source_vectors": "grouped_tokens", "seed": "0",

@@ -11,7 +11,7 @@ from torch.nn import functional as F
 from cocktail.audio.mixing import superpose
 from cocktail.metrics.localization import average_precision
 from cocktail.types import Query
-from tests.made.shapes_and_tones import scenes
+from tests.made.corpora.shapes_and_tones import scenes
 
 
 def learned(model: Any, class_ids: list[list[int]], steps: int, lr: float, fresh: bool) -> dict[str, Tensor]:
