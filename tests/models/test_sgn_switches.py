@@ -29,7 +29,7 @@ BATCH = tones([[0, 3], [2, 1]])
 
 def build(**switches: Any) -> SGN:
     """A network with a switch thrown, which shares every weight that it has with the network without."""
-    torch.manual_seed(1)
+    torch.manual_seed(0)
     plain = SMALL.build(C)
     with torch.no_grad():  # at the start some weights are zero, and would hide what is done with them
         for name, parameter in plain.named_parameters():
