@@ -243,6 +243,7 @@ class Localizer(Protocol):
         """Maps of the sources that a query asks for, in its pictures.
 
         `mixture` is float32 [B, T], the sum of the sources. All mixtures have N sources, and K pictures are N or 1.
+        Of maps without classes one serves all sources, and several are taken in the best order.
         """
         ...
 

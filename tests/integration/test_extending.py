@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import os
 import re
 import shlex
-import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -14,7 +12,8 @@ import numpy as np
 import pytest
 import soundfile
 
-PROJECT = Path(__file__).parents[2]
+from tests.services.checkout import PROJECT, Checkout, table_cells
+
 GUIDE = (PROJECT / "docs" / "extending.md").read_text()
 RATE = 11025
 SPECIES = {"wren": 3000.0, "owl": 400.0, "robin": 1500.0}
@@ -27,32 +26,26 @@ def files() -> dict[str, str]:
 
 
 @pytest.fixture(scope="module")
-def checkout(files, tmp_path_factory) -> Path:
+def checkout(files, tmp_path_factory) -> Checkout:
     """A copy of the project with the guide's files."""
-    checkout = tmp_path_factory.mktemp("checkout")
-    for part in ("platform", "pipelines", "jobs"):
-        shutil.copytree(PROJECT / part, checkout / part, ignore=shutil.ignore_patterns("__pycache__"))
-    for path, text in files.items():
-        assert not (checkout / path).exists(), f"{path} is there already"
-        (checkout / path).write_text(text)
-    return checkout
+    return Checkout.of(tmp_path_factory.mktemp("checkout"), files)
 
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory) -> Path:
-    """The guide's folder and list: four recordings of 7 s a species, each a noise around the species' pitch."""
+    """The guide's folder and list: five recordings of 7 s a species, each a noise around the species' pitch."""
     data = tmp_path_factory.mktemp("data")
     generator = np.random.default_rng(0)
     lines = []
     for species, pitch in SPECIES.items():
         (data / "birds" / species).mkdir(parents=True)
-        for number in range(4):
+        for number in range(5):
             time = np.arange(7 * RATE) / RATE
             wobble = np.cumsum(generator.normal(size=len(time))) / 50
             soundfile.write(
                 data / "birds" / species / f"{number:04}.wav", 0.3 * np.sin(2 * np.pi * pitch * time + wobble), RATE
             )
-            split = "test" if number == 3 else "train"
+            split = "test" if number > 2 else "train"
             lines.append(f"{species}/{number:04}.wav,{species},recording-{species}-{number},{split}")
     (data / "birds.csv").write_text("\n".join(lines) + "\n")
     return data
@@ -64,42 +57,24 @@ def commands() -> list[list[str]]:
     return [shlex.split(line) for line in re.findall(r"^    (python jobs/.*)$", prose, re.MULTILINE)]
 
 
-def test_the_guide_adds_a_model_a_data_set_and_a_job_and_they_run(files, checkout, data, tmp_path):
+def test_the_guide_adds_a_model_a_data_set_and_a_job_and_they_run(files, checkout, data):
     assert list(files) == [
         "pipelines/datasets/birds.py",
         "jobs/shard_birds.py",
         "platform/cocktail/models/equaliser.py",
         "jobs/equaliser.py",
     ]
-    shard, train = [[sys.executable, *words[1:]] for words in commands()]
-    environment = os.environ | {"COCKTAIL_OUTPUT": str(tmp_path), "OMP_NUM_THREADS": "2"}
-    environment.pop("MLFLOW_TRACKING_URI", None)
+    shard, train = [[word.replace("/data", str(data)) for word in words[1:]] for words in commands()]
+    assert "planned 15, good 15, quarantined 0" in checkout.run(*shard)
     short = ["--training.epochs", "6", "--evaluation.num-mixtures", "6", "--resources.executor", "inline"]
-    outputs = [
-        subprocess.run(
-            [word.replace("/data", str(data)) for word in command],
-            cwd=checkout,
-            env=environment,
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-        for command in (shard, [*train, *short, "--run-name", "guide"])
-    ]
-    for output in outputs:
-        assert output.returncode == 0, output.stdout + output.stderr
-    assert "planned 12, good 12, quarantined 0" in outputs[0].stdout
-    rows = {
-        row.split("|")[1].strip(): row.split("|")[2:] for row in outputs[1].stdout.splitlines() if row.count("|") > 5
-    }
-    sdr = {name: float(cells[0]) for name, cells in rows.items() if name in ("mixture", "equaliser_birds")}
-    assert sdr["equaliser_birds"] > sdr["mixture"] + 5, outputs[1].stdout
-    assert (tmp_path / "runs" / "guide" / "finished.json").exists()
+    table = table_cells(checkout.run(*train, *short, "--run-name", "guide"), 1)
+    assert float(table["equaliser_birds"]) > float(table["mixture"]) + 5, table
+    assert (checkout.output / "runs" / "guide" / "finished.json").exists()
 
 
 def test_the_guides_files_are_as_clean_as_the_others(files, checkout):
     ruff = [sys.executable, "-m", "ruff", "--config", str(PROJECT / "pyproject.toml")]
     for arguments in (["check"], ["format", "--check"]):
         command = [ruff[0], ruff[1], ruff[2], arguments[0], *ruff[3:], *arguments[1:], *files]
-        shown = subprocess.run(command, cwd=checkout, capture_output=True, text=True, check=False)
+        shown = subprocess.run(command, cwd=checkout.folder, capture_output=True, text=True, check=False)
         assert shown.returncode == 0, shown.stdout + shown.stderr

@@ -44,7 +44,8 @@ class TrainedModel(PythonModel):
         mixture = torch.as_tensor(given[MIXTURE], dtype=torch.float32, device=self.device)
         pictures = None
         if PICTURES in self.signature.inputs:
-            pictures = torch.as_tensor(given[PICTURES], dtype=torch.uint8, device=self.device)[:, :, None]
+            pictures = torch.as_tensor(given[PICTURES], dtype=torch.uint8, device=self.device)
+            pictures = pictures[:, :, None] if pictures.ndim == 5 else pictures
         query = Query.naming(torch.tensor([class_ids] * len(mixture), device=self.device), pictures)
         answers: dict[str, np.ndarray] = {}
         with torch.no_grad():

@@ -16,6 +16,7 @@ import numpy as np
 import pyarrow as pa
 from torch import Tensor
 
+from cocktail.config.mixing import Mixing
 from cocktail.tasks.scores import Scoreboard
 from cocktail.types import MixtureBatch, Query
 
@@ -33,6 +34,13 @@ class TensorForm:
 
     dtype: str
     shape: tuple[int, ...]
+
+
+def pictures_form(mixing: Mixing) -> TensorForm:
+    """Pictures [B, K, H, W, 3], one of each source, or [B, K, P, H, W, 3] where a model has learned from several."""
+    side = mixing.picture_side
+    several = (mixing.pictures_per_source,) if mixing.pictures_per_source > 1 else ()
+    return TensorForm(dtype="uint8", shape=(-1, -1, *several, side, side, 3))
 
 
 @dataclass(frozen=True, kw_only=True)

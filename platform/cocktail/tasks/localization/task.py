@@ -22,7 +22,7 @@ from cocktail.tasks.localization.results import LOCALIZATION_RESULTS, LocalizedM
 from cocktail.tasks.localization.rules import ScoringRules
 from cocktail.tasks.localization.scores import LocalizationScores
 from cocktail.tasks.rows import MODEL, rows_of
-from cocktail.tasks.task import MIXTURE, PICTURES, Signature, TensorForm
+from cocktail.tasks.task import MIXTURE, PICTURES, Signature, TensorForm, pictures_form
 from cocktail.types import Localizer, MixtureBatch, Query, UsageError
 
 if TYPE_CHECKING:  # pages and figures need what a model that is registered does without
@@ -108,16 +108,15 @@ class Localizing:
         return overlay_parts(examples)
 
     def signature(self, trained: Any) -> Signature:
-        """The plain sum of the sources [B, T] and pictures [B, K, H, W, 3], K being 1 or N, a picture for each class,
-        in; maps [B, N, H, K W] over the pictures side by side, in the order of the named classes, out."""
-        side = trained.mixing.picture_side
+        """The plain sum of the sources [B, T] and pictures, K being 1 or N, a picture for each class, in; maps
+        [B, N, H, K W] over the pictures side by side, in the order of the named classes, out."""
         return Signature(
             inputs={
                 MIXTURE: TensorForm(dtype="float32", shape=(-1, -1)),
-                PICTURES: TensorForm(dtype="uint8", shape=(-1, -1, side, side, 3)),
+                PICTURES: pictures_form(trained.mixing),
             },
             outputs={"maps": TensorForm(dtype="float32", shape=(-1, -1, -1, -1))},
-            metadata={"picture_side": side},
+            metadata={"picture_side": trained.mixing.picture_side},
             packages=("torchvision",),
         )
 

@@ -22,7 +22,7 @@ from cocktail.tasks.rows import CONTROL, MODEL, READING
 from cocktail.tasks.separation.results import RESULTS, Metrics, SeparatedBatch, System, score_batch
 from cocktail.tasks.separation.scores import MIXTURE, SeparationScores
 from cocktail.tasks.task import MIXTURE as MIXTURE_INPUT
-from cocktail.tasks.task import Signature, TensorForm
+from cocktail.tasks.task import PICTURES, Signature, TensorForm, pictures_form
 from cocktail.types import MixtureBatch, Query, Separation, Separator
 
 if TYPE_CHECKING:  # pages and figures need what a model that is registered does without
@@ -90,10 +90,17 @@ class Separating:
         return spectrogram_parts(examples)
 
     def signature(self, trained: Any) -> Signature:
-        """Mixtures [B, T] in [-1, 1] in; estimates [B, N, T'], in the order of the named classes, out."""
+        """Mixtures [B, T] in [-1, 1] in, with pictures if it was trained on such; estimates [B, N, T'], in the order of
+        the named classes, out."""
+        inputs = {MIXTURE_INPUT: TensorForm(dtype="float32", shape=(-1, -1))}
+        outputs = {"estimates": TensorForm(dtype="float32", shape=(-1, -1, -1))}
+        if not trained.mixing.pictures_per_source:
+            return Signature(inputs=inputs, outputs=outputs)
         return Signature(
-            inputs={MIXTURE_INPUT: TensorForm(dtype="float32", shape=(-1, -1))},
-            outputs={"estimates": TensorForm(dtype="float32", shape=(-1, -1, -1))},
+            inputs=inputs | {PICTURES: pictures_form(trained.mixing)},
+            outputs=outputs,
+            metadata={"picture_side": trained.mixing.picture_side},
+            packages=("torchvision",),
         )
 
     def answer(self, model: Any, mixture: Tensor, query: Query) -> Tensor:
