@@ -95,7 +95,7 @@ def score(model: Any, batch: MixtureBatch) -> tuple[float, float]:
         has_truth=batch.has_truth,
         num_pictures=pictures.shape[1],
     ).wide_truths
-    return 100 * average_precision(maps, truths).mean().item(), 100 * truths.float().mean().item()
+    return 100 * average_precision(maps.expand(truths.shape), truths).mean().item(), 100 * truths.float().mean().item()
 
 
 if __name__ == "__main__":
