@@ -67,7 +67,7 @@ def trained(tmp_path_factory) -> tuple[Checkout, dict[str, str]]:
     (folder / "checkout").mkdir()
     checkout = Checkout.of(folder / "checkout", {**models, "train.py": TRAIN, "load.py": LOAD})
     printed = checkout.run("train.py", folder / "shards", *NAMES)
-    parts = dict(zip(NAMES, printed.split("done: ")[: len(NAMES)], strict=True))
+    parts: dict[str, str] = dict(zip(NAMES, printed.split("done: ")[: len(NAMES)], strict=True))
     return checkout, parts
 
 
