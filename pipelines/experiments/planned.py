@@ -19,6 +19,7 @@ from cocktail.config.identity import identity, run_key
 from cocktail.config.mixing import Mixing
 from cocktail.inference.trained import about
 from cocktail.storage import absolute
+from cocktail.tasks.choice import tasks_of
 from cocktail.tracking.run import TrackedRun, default_tracking_uri
 from cocktail.train.initial_weights import InitialWeights
 from cocktail.train.ray_train import ReadBatches, TrainingRun, uses_gpus
@@ -92,6 +93,8 @@ class PlannedRun:
             untaught = classes_without_clips(source.pool)
         if message := untaught_in_words(untaught, manifest.classes, test_list):
             print(message, flush=True)
+        # A model that such mixtures test nothing of is refused now, not after its training.
+        tasks_of(experiment.model.build(len(manifest.classes)), evaluation, evaluation.test_mixing(mixing))
         initial = initial_weights(experiment, manifest.classes)
         print(f"starting from {initial.description}", flush=True)
         connect(tracking_uri)

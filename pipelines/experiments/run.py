@@ -44,7 +44,8 @@ def run(experiment: Experiment, part_of: PartOf | None = None) -> TrackedRun:
     tracked = open_run(planned, part_of)
     with tracked.closing():
         tag_origin(planned, tracked, part_of)
-        print(f"training {planned.num_steps} steps in {planned.folder}", flush=True)
+        doing = f"training {planned.num_steps} steps" if planned.num_steps else "nothing to train"
+        print(f"{doing}, in {planned.folder}", flush=True)
         checkpoint = fit(planned.training_run(tracked))
         tracked.tag({"checkpoint": checkpoint})
         clock.lap("training")

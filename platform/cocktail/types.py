@@ -126,7 +126,8 @@ class Query:
     """What a model is asked about B mixtures, and what it may know of them beside their sound."""
 
     class_ids: Tensor | None
-    """int64 [B, N]: the classes asked for, NO_CLASS behind a mixture's last source; None asks for all that is there."""
+    """int64 [B, N]: the classes asked for; NO_CLASS for a source that has none, or several, and behind a mixture's last
+    source. None asks for all that is there."""
     num_sources: Tensor
     """int64 [B]: sources in each mixture, of which a model may make use."""
     pictures: Tensor | None = None
@@ -150,6 +151,18 @@ class Query:
         named = class_ids >= 0
         seen = None if pictures is None else named
         return cls(class_ids=class_ids, num_sources=named.sum(dim=1), pictures=pictures, seen=seen)
+
+    @classmethod
+    def blind(cls, num_sources: Tensor, pictures: Tensor | None = None) -> Query:
+        """The question for whatever so many sources [B] are, of which the pictures, if any, show all."""
+        places = num_sources.new_tensor(range(int(num_sources.max())))
+        seen = None if pictures is None else places < num_sources[:, None]
+        return cls(class_ids=None, num_sources=num_sources, pictures=pictures, seen=seen)
+
+    @property
+    def room(self) -> int:
+        """N: the number of sources that an answer has room for."""
+        return int(self.num_sources.max()) if self.class_ids is None else self.class_ids.shape[1]
 
     @property
     def named(self) -> Tensor:
@@ -199,7 +212,8 @@ class Separation:
 
 @runtime_checkable
 class Separator(Protocol):
-    """A model that separates. An `nn.Module`; the training loop and the evaluation know no more than this."""
+    """A model that separates. An `nn.Module`; the training loop and the evaluation know no more than this, and that a
+    model with masks on a log-frequency grid of its own calls its `cocktail.audio.stft.FrontEnd` `front_end`."""
 
     def __call__(self, batch: MixtureBatch) -> dict[str, Tensor]:
         """Losses of a batch by name, scalars, all minimised; `"total"` is the one to differentiate."""

@@ -102,9 +102,9 @@ def test_its_runs_are_compared_by_either_task(tested, tmp_path, task, score):
     assert len(list((tmp_path / "examples-a").glob("*.png"))) >= 1
 
 
-def test_mlflow_loads_it_and_it_gives_the_answers_of_both_tasks(tested, tmp_path):
+def test_mlflow_loads_it_and_it_gives_the_answers_of_both_tasks(tested, monkeypatch):
     uri = register(tested.tracked, tested.checkpoint, {})
-    mlflow.set_tracking_uri(tested.tracked.tracking_uri)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", tested.tracked.tracking_uri)
     model = mlflow.pyfunc.load_model(uri)
     assert model.metadata.metadata is not None
     assert model.metadata.metadata["tasks"] == ["separation", "localization"]

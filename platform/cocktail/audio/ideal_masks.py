@@ -5,7 +5,7 @@ Shape letters: B batch, N sources, T samples.
 
 from __future__ import annotations
 
-from typing import Any, Protocol, runtime_checkable
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -17,16 +17,10 @@ from cocktail.types import NO_CLASS, Separation
 IDEAL_BINARY_MASK, IDEAL_RATIO_MASK = "ideal binary mask", "ideal ratio mask"
 
 
-@runtime_checkable
-class OnGrid(Protocol):
-    """A model with a grid of its own, which its `front_end` makes."""
-
-    front_end: FrontEnd
-
-
 def grid_of(model: Any, device: torch.device) -> FrontEnd:
-    """The model's own front end; of a model without one the common log-frequency grid, on a device."""
-    return model.front_end if isinstance(model, OnGrid) else FrontEnd(FrontEndConfig()).to(device)
+    """The `front_end` of a model that has a grid of its own; of others the common log-frequency grid, on a device."""
+    own = getattr(model, "front_end", None)
+    return own if isinstance(own, FrontEnd) else FrontEnd(FrontEndConfig()).to(device)
 
 
 @torch.no_grad()

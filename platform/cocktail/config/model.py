@@ -53,6 +53,8 @@ class ModelConfig(ABC):
 
     fewest_mixtures: ClassVar[int] = 1
     """Mixtures that a loss needs at once; one that compares mixtures with each other needs two."""
+    sees: ClassVar[bool] = False
+    """Whether a separator looks at pictures. A localizer always does."""
     trains: ClassVar[bool] = True
     """Whether the model learns; one that has nothing to learn (NMF) is tested as it is built."""
 

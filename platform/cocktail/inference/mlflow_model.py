@@ -12,7 +12,6 @@ from mlflow.pyfunc.model import PythonModel, PythonModelContext
 
 from cocktail.inference.signature import signature_of
 from cocktail.inference.trained import load_trained
-from cocktail.tasks.choice import tasks_of
 from cocktail.tasks.task import MIXTURE, PICTURES
 from cocktail.types import Query, UsageError, class_ids_of
 
@@ -25,18 +24,20 @@ class TrainedModel(PythonModel):
         self.device = "cuda" if torch.cuda.is_available() else "cpu"
         self.trained = load_trained(context.artifacts["checkpoint"])
         self.trained.model.to(self.device)
-        self.tasks = tasks_of(self.trained.model, self.trained.evaluation, self.trained.mixing)
+        self.tasks = self.trained.tasks
         self.signature = signature_of(self.trained)
 
     # MLflow would take an annotation of `model_input` for a promise to check, and knows none for named tensors.
     def predict(self, context: Any, model_input, params: dict[str, Any] | None = None) -> Any:
-        """What the model answers for N named classes, the same for all mixtures, that `params["classes"]` names.
+        """What the model answers for the N classes, the same for all mixtures, that `params["classes"]` names; or, of a
+        model that needs no names, for as many sources as `params["num_sources"]` says.
 
         Inputs and outputs are those of the model's signature: an array where there is one, and a dictionary of arrays
         by name where there are several. Raises UsageError for names that the model does not know, or that come twice,
         and for inputs of different numbers of mixtures; MLflow refuses other shapes.
         """
-        class_ids = class_ids_of(list((params or {}).get("classes", [])), self.trained.classes)
+        params = params or {}
+        names, num_sources = list(params.get("classes", [])), int(params.get("num_sources", 0))
         given = model_input if isinstance(model_input, Mapping) else {MIXTURE: model_input}
         sizes = {name: len(given[name]) for name in self.signature.inputs}
         if len(set(sizes.values())) > 1:
@@ -46,7 +47,11 @@ class TrainedModel(PythonModel):
         if PICTURES in self.signature.inputs:
             pictures = torch.as_tensor(given[PICTURES], dtype=torch.uint8, device=self.device)
             pictures = pictures[:, :, None] if pictures.ndim == 5 else pictures
-        query = Query.naming(torch.tensor([class_ids] * len(mixture), device=self.device), pictures)
+        if names or not num_sources:
+            class_ids = class_ids_of(names, self.trained.classes)
+            query = Query.naming(torch.tensor([class_ids] * len(mixture), device=self.device), pictures)
+        else:
+            query = Query.blind(torch.full((len(mixture),), num_sources, device=self.device), pictures)
         answers: dict[str, np.ndarray] = {}
         with torch.no_grad():
             for task, name in zip(self.tasks, self.signature.outputs, strict=True):

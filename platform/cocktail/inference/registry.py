@@ -63,7 +63,9 @@ def save_model(checkpoint: str, folder: Path) -> None:
     signature = ModelSignature(
         inputs=_schema(own.inputs),
         outputs=_schema(own.outputs),
-        params=ParamSchema([ParamSpec("classes", "string", default=[], shape=(-1,))]),
+        params=ParamSchema(
+            [ParamSpec("classes", "string", default=[], shape=(-1,)), ParamSpec("num_sources", "integer", default=0)]
+        ),
     )
     needed = (*_NEEDED, *own.packages)
     with tempfile.TemporaryDirectory() as temporary, warnings.catch_warnings():

@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 from cocktail.inference.trained import Trained
-from cocktail.tasks.choice import tasks_of
 from cocktail.tasks.task import Signature, TensorForm
 
 
@@ -14,7 +13,7 @@ def signature_of(trained: Trained) -> Signature:
 
     The metadata names the tasks, and what makes the inputs.
     """
-    tasks = tasks_of(trained.model, trained.evaluation, trained.mixing)
+    tasks = trained.tasks
     inputs: dict[str, TensorForm] = {}
     outputs: dict[str, TensorForm] = {}
     metadata: dict[str, Any] = {

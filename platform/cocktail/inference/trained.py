@@ -10,6 +10,8 @@ from cocktail.config.evaluation import Evaluation
 from cocktail.config.experiment import Experiment
 from cocktail.config.mixing import Mixing
 from cocktail.config.settings import flatten, part_of
+from cocktail.tasks.choice import tasks_of
+from cocktail.tasks.task import Task
 from cocktail.train.checkpoint import load_checkpoint, read_about
 from cocktail.types import UsageError
 
@@ -39,6 +41,11 @@ class Trained:
     """Where the shards were that it was trained on."""
     untaught: tuple[str, ...] = ()
     """Names of classes that no clip that it was trained on has."""
+
+    @property
+    def tasks(self) -> tuple[Task, ...]:
+        """The tasks of the model that the mixtures of its own test can test."""
+        return tasks_of(self.model, self.evaluation, self.evaluation.test_mixing(self.mixing))
 
 
 def about(

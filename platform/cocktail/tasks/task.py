@@ -10,12 +10,13 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Protocol, Self, TypeVar
 
 import numpy as np
 import pyarrow as pa
 from torch import Tensor
 
+from cocktail.config.evaluation import Evaluation
 from cocktail.config.mixing import Mixing
 from cocktail.tasks.scores import Scoreboard
 from cocktail.types import MixtureBatch, Query
@@ -82,6 +83,17 @@ class Task(Protocol[ExampleT]):
     @property
     def results(self) -> pa.Schema:
         """The table of results: rows of a mixture, system and source. Its metadata says what they are of."""
+        ...
+
+    @classmethod
+    def of(cls, model: Any, evaluation: Evaluation, mixing: Mixing, several_numbers: bool) -> Self | None:
+        """The task as settings describe it, on mixtures of one number of sources or of several; None of a model that
+        does not do it, or of mixtures that cannot test it."""
+        ...
+
+    @classmethod
+    def of_results(cls, results: pa.Table) -> Self:
+        """The task whose results are in a table. Raises UsageError if nothing says by which rules they came about."""
         ...
 
     def apply(self, name: str, model: Any, batch: MixtureBatch) -> Any:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -17,6 +18,8 @@ from cocktail.types import MixtureBatch, Query, Separation, require
 @dataclass(frozen=True, kw_only=True)
 class StrangerConfig(ModelConfig):
     """Bands of equal width."""
+
+    sees: ClassVar[bool] = True
 
     num_bands: int = 8
     """Bands of the mixture's frequencies."""

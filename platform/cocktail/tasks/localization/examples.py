@@ -82,7 +82,7 @@ def localized_examples(subject: Subject, batch: MixtureBatch, rules: ScoringRule
         count = int(batch.present[b].sum())
         class_ids, pictures = batch.class_ids[b : b + 1, :count], _pictures(batch, b, count)
         with torch.no_grad():
-            localization = subject.model.localize(sums[b : b + 1], Query.naming(class_ids, pictures[:, :, None]))
+            localization = subject.model.localize(sums[b : b + 1], Query.of(batch).rows(torch.tensor([b]), count))
         K, H, W = pictures.shape[1:4]
         known = torch.zeros(1, count, dtype=torch.bool)
         truths = torch.zeros(1, count, H, W, dtype=torch.bool)

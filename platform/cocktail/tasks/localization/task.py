@@ -45,8 +45,9 @@ class Localizing:
 
     @classmethod
     def of(cls, model: Any, evaluation: Evaluation, mixing: Mixing, several_numbers: bool) -> Localizing | None:
-        """The task as settings describe it; None of a model that does not localize, or of mixtures without pictures."""
-        if not isinstance(model, Localizer) or not mixing.pictures_per_source:
+        """The task as settings describe it; None of a model that does not localize, or of mixtures without one
+        picture of each source, for which there is truth."""
+        if not isinstance(model, Localizer) or mixing.pictures_per_source != 1:
             return None
         return cls(rules=ScoringRules.of(evaluation))
 
@@ -121,12 +122,13 @@ class Localizing:
         )
 
     def answer(self, model: Any, mixture: Tensor, query: Query) -> Tensor:
-        """Maps over the pictures side by side. A model that learned from each picture by itself has these as its
-        reading `wide`; one map for all that is heard is every class's."""
-        (B, K, _, _, W, _), N = query.shown.shape, query.named.shape[1]
+        """Maps over the pictures side by side. A model that learned from each picture by itself has these as another
+        reading; one map for all that is heard is every class's."""
+        (B, K, _, _, W, _), N = query.shown.shape, query.room
         if K not in (1, N):
-            raise UsageError(f"there are {K} pictures of {N} classes: give one a class, or one in all")
-        localization = model.localize(mixture, query)
-        if localization.maps.shape[-1] != K * W:
-            localization = localization.alternatives["wide"]
-        return localization.maps.expand(B, N, -1, -1)
+            raise UsageError(f"there are {K} pictures of {N} sources: give one a source, or one in all")
+        own = model.localize(mixture, query)
+        for reading in (own, *own.alternatives.values()):
+            if reading.maps.shape[-1] == K * W:
+                return reading.maps.expand(B, N, -1, -1)
+        raise UsageError(f"this model has no maps over {K} pictures side by side: give it one picture")

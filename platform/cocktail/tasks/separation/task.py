@@ -23,7 +23,7 @@ from cocktail.tasks.separation.results import RESULTS, Metrics, SeparatedBatch, 
 from cocktail.tasks.separation.scores import MIXTURE, SeparationScores
 from cocktail.tasks.task import MIXTURE as MIXTURE_INPUT
 from cocktail.tasks.task import PICTURES, Signature, TensorForm, pictures_form
-from cocktail.types import MixtureBatch, Query, Separation, Separator
+from cocktail.types import MixtureBatch, Query, Separation, Separator, UsageError
 
 if TYPE_CHECKING:  # pages and figures need what a model that is registered does without
     from cocktail.report.page import Part
@@ -90,11 +90,11 @@ class Separating:
         return spectrogram_parts(examples)
 
     def signature(self, trained: Any) -> Signature:
-        """Mixtures [B, T] in [-1, 1] in, with pictures if it was trained on such; estimates [B, N, T'], in the order of
-        the named classes, out."""
+        """Mixtures [B, T] in [-1, 1] in, with pictures if the model looks at them; estimates [B, N, T'] out, in the
+        order of the named classes."""
         inputs = {MIXTURE_INPUT: TensorForm(dtype="float32", shape=(-1, -1))}
         outputs = {"estimates": TensorForm(dtype="float32", shape=(-1, -1, -1))}
-        if not trained.mixing.pictures_per_source:
+        if not trained.config.sees:
             return Signature(inputs=inputs, outputs=outputs)
         return Signature(
             inputs=inputs | {PICTURES: pictures_form(trained.mixing)},
@@ -111,6 +111,8 @@ def separate_batch(name: str, model: Any, batch: MixtureBatch) -> SeparatedBatch
     """A batch and every system's estimates, all cut to the shortest: inverse transforms give back less than T."""
     mixture, references = mix(batch)
     separation = model.separate(mixture, Query.of(batch))
+    if (K := separation.estimates.shape[1]) < references.shape[1]:
+        raise UsageError(f"{name} gives {K} estimates of mixtures of {references.shape[1]} sources: test it on fewer")
     ceilings = ideal_separations(grid_of(model, mixture.device), mixture, references)
     length = shortest(mixture, separation, *ceilings.values())
 
