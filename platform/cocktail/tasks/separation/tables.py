@@ -33,7 +33,7 @@ class Summary:
 
     system: str
     means: dict[str, float]
-    """In dB, by the names in SCORES; not a number if no mixture has a score. Higher is better."""
+    """Mean scores in dB by the names in SCORES, not a number if no mixture has a score; higher is better."""
     sdr_interval: tuple[float, float] | None
     """95 % bootstrap interval of the mean SDR over mixtures, in dB; None for fewer than two."""
     num_mixtures: int
