@@ -36,10 +36,6 @@ class ScoringRules:
         names = {"peak": f"peak({self.peak_share:g})", "half": "half"}
         return names if self.fixed_threshold is None else {**names, "fixed": f"fixed({self.fixed_threshold:g})"}
 
-    def written_to(self, results: pa.Table) -> pa.Table:
-        """Results that say in their metadata that these are their rules, also as a Parquet file."""
-        return results.replace_schema_metadata({**(results.schema.metadata or {}), **self.metadata})
-
     @property
     def metadata(self) -> dict[bytes, str]:
         """What results of these rules carry among their metadata."""
