@@ -28,7 +28,7 @@ from pipelines.shards.manifest import open_manifest
 
 
 @dataclass(frozen=True, kw_only=True)
-class Arguments:
+class Evaluate:
     checkpoint: tyro.conf.Positional[str]
     """Folder or URI step-... among a run's checkpoints."""
     data: str | None = None
@@ -45,12 +45,12 @@ class Arguments:
 
 def main(arguments: list[str]) -> None:
     if not arguments or arguments[0].startswith("-"):
-        tyro.cli(Arguments, args=arguments, description=__doc__)  # shows the help, or what is wrong
+        tyro.cli(Evaluate, args=arguments, description=__doc__)  # shows the help, or what is wrong
         raise UsageError("CHECKPOINT comes first, before the options, whose defaults are the checkpoint's")
     checkpoint = absolute(arguments[0], "CHECKPOINT")
     trained = load_trained(checkpoint)
-    defaults = Arguments(checkpoint=checkpoint, mixing=trained.mixing, evaluation=trained.evaluation)
-    job = tyro.cli(Arguments, args=arguments, default=defaults, description=__doc__)
+    defaults = Evaluate(checkpoint=checkpoint, mixing=trained.mixing, evaluation=trained.evaluation)
+    job = tyro.cli(Evaluate, args=arguments, default=defaults, description=__doc__)
     given, tested = job.mixing.num_sources, job.evaluation.num_sources
     if given != trained.mixing.num_sources and tested not in (None, (given,)):
         raise UsageError(

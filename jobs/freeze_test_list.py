@@ -24,7 +24,7 @@ from pipelines.shards.manifest import open_manifest
 
 
 @dataclass(frozen=True, kw_only=True)
-class Arguments:
+class FreezeTestList:
     shards: tyro.conf.Positional[str]
     """Folder or URI of shards."""
     test_list: tyro.conf.Positional[str]
@@ -37,7 +37,7 @@ class Arguments:
 
 if __name__ == "__main__":
     with one_line_errors():
-        arguments = tyro.cli(Arguments, description=__doc__)
+        arguments = tyro.cli(FreezeTestList, description=__doc__)
         mixing = arguments.evaluation.test_mixing(arguments.mixing)
         pool = usable_clips(open_manifest(absolute(arguments.shards, "SHARDS")), mixing, arguments.split)
         plan = plan_test(pool, arguments.evaluation)

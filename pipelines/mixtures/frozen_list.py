@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 from cocktail.storage import exists, read_bytes, write_atomic
 from cocktail.types import UsageError
 from pipelines.mixtures.draws import NOBODY, Draws
-from pipelines.mixtures.plan import plan_hash, rows_of
+from pipelines.mixtures.plan import plan_hash, plan_rows
 from pipelines.mixtures.pool import ClipPool, list_array
 from pipelines.shards.signed_json import digest
 
@@ -125,4 +125,4 @@ def _rows(table: pa.Table, pool: ClipPool, location: str) -> pa.Table:
     gains[present] = list_array(table["gain"]).flatten().to_numpy()
     if P:
         pictures[present] = np.array(list_array(table["picture"]).flatten().to_pylist()).reshape(-1, P)
-    return rows_of(pool, Draws(chosen, starts), gains, pictures, None)
+    return plan_rows(pool, Draws(chosen, starts), gains, pictures, None)

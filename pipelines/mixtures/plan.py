@@ -89,7 +89,7 @@ def plan_epoch(pool: ClipPool, *, seed: int, epoch: int) -> pa.Table:
             gains = mixing.min_gain + (mixing.max_gain - mixing.min_gain) * uniform
         moments = _uniform(shape, mixing.pictures_per_source, (*key, PICTURE))
         squares = _uniform(shape, 3 if mixing.pictures_per_source else 0, (*key, SQUARE))
-        passes.append(rows_of(pool, draws, gains, _nearest_pictures(pool, draws, moments), squares))
+        passes.append(plan_rows(pool, draws, gains, _nearest_pictures(pool, draws, moments), squares))
     return pa.concat_tables(passes).combine_chunks()
 
 
@@ -137,7 +137,7 @@ def _plan_number(pool: ClipPool, evaluation: Evaluation) -> pa.Table:
             f"({mixtures_in_words(pool)}{_test_in_words(pool, evaluation)}): choose another --evaluation.split, or "
             "another rule for what is tested"
         )
-    return rows_of(pool, draws, np.ones(draws.chosen.shape), pictures, None)
+    return plan_rows(pool, draws, np.ones(draws.chosen.shape), pictures, None)
 
 
 def plan_hash(plan: pa.Table) -> str:
@@ -218,7 +218,7 @@ def _nearest_pictures(pool: ClipPool, draws: Draws, moments: np.ndarray) -> np.n
     return nearer - begins[clips]
 
 
-def rows_of(
+def plan_rows(
     pool: ClipPool, draws: Draws, gains: np.ndarray, pictures: np.ndarray, squares: np.ndarray | None
 ) -> pa.Table:
     """The rows of a plan: draws with all that `render` needs to know of their clips.

@@ -229,7 +229,7 @@ class Separator(Protocol):
 
 @dataclass(frozen=True, kw_only=True)
 class Localization:
-    """Where in the pictures of a batch of mixtures the sounds come from, with what led to it."""
+    """Maps of where in the pictures of a batch of mixtures the sounds come from, with what led to them."""
 
     maps: Tensor
     """float32 [B, N, H, K W] over the K pictures of a mixture side by side, or [B, N, H, W] over each source's own
@@ -275,7 +275,7 @@ class Classifier(Protocol):
 
 
 def share_of(batch_size: int, rank: int, world_size: int) -> tuple[int, int]:
-    """Where a worker's part of a batch begins, and how many mixtures it has; parts differ by one at most."""
+    """Start of a worker's part of a batch, and its number of mixtures; parts differ by one at most."""
     first, end = rank * batch_size // world_size, (rank + 1) * batch_size // world_size
     return first, end - first
 
@@ -293,5 +293,5 @@ class BatchSource(Protocol):
         ...
 
     def state(self, step: int) -> dict[str, Any]:
-        """Where the batch of a step lies (`epoch`, `batch`) and what else has to be as it was to go on from there."""
+        """Place of a step's batch (`epoch`, `batch`), and what else has to be as it was to go on from there."""
         ...

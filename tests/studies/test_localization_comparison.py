@@ -21,7 +21,7 @@ from cocktail.tasks.localization.tables import summarise
 from cocktail.tasks.scores import Score
 from cocktail.types import MixtureBatch, UsageError
 from tests.made.models.left_half import LeftHalf
-from tests.made.results.localized_results import mixture, source, table
+from tests.made.results.localized_results import by_rules, mixture, source, table
 from tests.made.results.sides import side as separated
 
 ONE = {"s1": 0.5, "s2": 0.2, "s3": 0.1}
@@ -41,7 +41,7 @@ def side(letter: str, found: pa.Table, **known) -> Side:
 
 def scored(found: pa.Table, **rules: float) -> pa.Table:
     """Results that say by what rules they came about."""
-    return ScoringRules(**rules).written_to(found)
+    return by_rules(found, ScoringRules(**rules))
 
 
 @pytest.fixture

@@ -44,7 +44,7 @@ _STREAMED_RIFF_BYTES = 0x7FFF0000
 _CONTAINERS = "mov,mp4,m4a,3gp,matroska,webm,avi,flv,asf,mpegts,mpeg,wav,w64,aiff,au,flac,ogg,mp3,aac"
 _MAGIC = (b"RIFF", b"\x1aE\xdf\xa3", b"OggS", b"fLaC", b"ID3", b"FLV", b"FORM", b"\x30\x26\xb2\x75")
 ANY_TITLE: dict[str, Any] = {"metadata_errors": "replace"} if int(av.__version__.split(".")[0]) < 19 else {}
-"""For `av.open`: a title may be no UTF-8. From PyAV 19 on it always may, and there is no such argument."""
+"""Argument of `av.open` that lets a title be no UTF-8. From PyAV 19 on it always may, and there is no such argument."""
 _MP4_BOXES = (b"ftyp", b"moov", b"mdat", b"free", b"skip", b"wide")
 
 

@@ -301,9 +301,8 @@ class AVGN(TwoTowers):
         alternatives = {other: self._localization(heard, seen[other], class_ids, pictures) for other in others}
         alternatives |= self.with_object_prior(own, pictures, view)
         presence = heard.presence_logits.sigmoid()
-        if "wide" in seen:
-            predicted = most_probable(presence, (class_ids >= 0).sum(dim=1), class_ids.shape[1])
-            alternatives[PREDICTED_CLASSES] = self._localization(heard, seen["wide"], predicted, pictures)
+        predicted = most_probable(presence, (class_ids >= 0).sum(dim=1), class_ids.shape[1])
+        alternatives[PREDICTED_CLASSES] = self._localization(heard, seen["wide"], predicted, pictures)
         intermediates = {
             "presence": presence,
             "visual_presence": seen[view].presence_logits.sigmoid().amax(dim=1),

@@ -34,7 +34,7 @@ class Side:
     examples: str | None = None
     """The folder, within the report's, that holds pictures and sounds of the mixtures listed."""
     problem: str = ""
-    """Why there is none."""
+    """Why there is no such folder."""
 
     @classmethod
     def of(cls, letter: str, run: ScoredRun, chosen: str | None) -> Side:
@@ -51,7 +51,8 @@ class Side:
         return cls(letter=letter, run=run, system=own[0])
 
     def links(self, mixture_id: str) -> str:
-        """To a mixture's picture and sounds: among the examples, or else in what the run stored; none if neither."""
+        """Markdown links to a mixture's picture and sounds, among the examples or else in what the run stored; empty if
+        they are in neither."""
         stored = f"{self.run.stored}/examples"
         is_stored = not is_remote(stored) and Path(stored, f"{mixture_id}.png").exists()
         folder = self.examples or (stored if is_stored else None)
@@ -76,18 +77,20 @@ class Comparison:
     num_common: int
     """Mixtures in both results."""
     num_excluded: int
-    """Of these, the ones without a score in either."""
+    """Mixtures in both results, but without a score in A's or in B's."""
     num_only_a: int
+    """Mixtures in A's results alone."""
     num_only_b: int
+    """Mixtures in B's results alone."""
 
     @property
     def scores(self) -> dict[str, Score]:
-        """Those that there are differences of, by name."""
+        """Scores that there are differences of, by name."""
         known = self.differences["score"].to_pylist()
         return {score.name: score for group in self.board.groups for score in group.scores if score.name in known}
 
     def score(self, name: str | None) -> Score:
-        """The one of a name, or the headline of the mixtures of most sources. Raises UsageError if there is none."""
+        """The score of a name, or the headline of the mixtures of most sources. Raises UsageError if there is none."""
         headlines = [group.headline.name for group in self.board.groups if group.headline.name in self.scores]
         name = name or next(reversed(headlines), next(reversed(self.scores)))
         if name not in self.scores:

@@ -23,7 +23,7 @@ class PaperRow:
     settings: Mapping[str, str]
     """What the line sets, by dotted path, as on a command line."""
     scores: tuple[float, ...] = ()
-    """Those that the paper prints, in its order; none for a line of ours that it does not have."""
+    """Scores that the paper prints, in its order; none for a line of ours that it does not have."""
 
 
 @dataclass(frozen=True, kw_only=True)

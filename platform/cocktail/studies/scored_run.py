@@ -33,7 +33,7 @@ class ScoredRun:
     """RESULTS of `cocktail.tasks.separation.results`, or LOCALIZATION_RESULTS."""
     name: str
     stored: str
-    """Where what else was stored of them lies: a folder or URI."""
+    """Folder or URI of whatever else was stored with the results."""
     test_list: pa.Table | None = None
     """Rows of the plan of the test mixtures."""
     tags: Mapping[str, str] = field(default_factory=dict)
@@ -43,7 +43,7 @@ class ScoredRun:
 
     @classmethod
     def read(cls, location: str) -> ScoredRun:
-        """That of a file of results, with the test list beside it. Raises UsageError for other files."""
+        """The run of a file of results, with the test list beside it. Raises UsageError for other files."""
         folder, _, name = location.rpartition("/")
         try:
             results = _read_parquet(location)
@@ -111,7 +111,7 @@ def read_runs(location: str) -> list[ScoredRun]:
 
 
 def in_order(runs: Sequence[ScoredRun]) -> list[ScoredRun]:
-    """The results of one run by the order of tasks: the first stand for it where some have to."""
+    """The results of one run in the order of tasks: the first of them stand for the run where one task has to."""
     return sorted(runs, key=lambda run: list(TASKS).index(run.task.name))
 
 
@@ -139,9 +139,9 @@ def _read_parquet(location: str) -> pa.Table:
 
 
 LoadTrained = Callable[[str], Any]
-"""From the location of a checkpoint to a `cocktail.inference.trained.Trained`."""
+"""Loads a `cocktail.inference.trained.Trained` from the location of a checkpoint."""
 ReadMixtures = Callable[[ScoredRun, pa.Table, Mixing], MixtureBatch]
-"""From rows of a run's test list to the mixtures, out of its shards."""
+"""Reads the mixtures of rows of a run's test list out of its shards."""
 
 
 def load_model(run: ScoredRun, load: LoadTrained) -> Any:

@@ -50,7 +50,7 @@ class Setting:
 
     @cached_property
     def summaries(self) -> dict[str, Summary]:
-        """By score; without those that no mixture has, and empty if no seed has finished."""
+        """Summaries by score, without scores that no mixture has; empty if no seed has finished."""
         trials = list(self.seeds.values())
         summaries = {}
         for score in dict.fromkeys(name for trial in trials for name in trial.scores):
@@ -69,13 +69,13 @@ class Summary:
     spread: float | None
     """Standard deviation over seeds (of n - 1); None for one."""
     interval: Interval | None
-    """95 % over mixtures, of the mean over these seeds; None for one mixture."""
+    """95 % interval over mixtures of the mean over these seeds; None for one mixture."""
     num_mixtures: int
-    """That all seeds have the score of."""
+    """Mixtures that all seeds have the score of."""
 
     @classmethod
     def of(cls, values: np.ndarray) -> Summary:
-        """That of scores [S, M]."""
+        """The summary of a score's values [S, M]."""
         by_seed, by_mixture = values.mean(axis=1), values.mean(axis=0)
         return cls(
             mean=float(values.mean()),
@@ -100,11 +100,11 @@ class Difference:
 
     setting: Setting
     intervals: Mapping[str, Interval]
-    """By score of a group, in its unit; without those that no two mixtures have."""
+    """Intervals by score of a group, in its unit, without scores that no two mixtures have."""
     seeds: list[str]
     num_mixtures: int
     share_better: float
-    """Of the mixtures, those whose headline score is above the reference's."""
+    """Share of the mixtures whose headline score is above the reference's."""
     problem: str = ""
     """Why there are no intervals."""
 
@@ -148,7 +148,7 @@ class Sweep:
     num_planned: int | None
     """Trials that there were to be."""
     trials: list[Trial]
-    """In the order in which they were started."""
+    """Trials in the order in which they were started."""
     recorded_paper: Paper | None = None
     """The paper whose tables the sweep was made for, if it recorded one."""
 
@@ -185,7 +185,7 @@ class Sweep:
 
     @cached_property
     def settings(self) -> list[Setting]:
-        """In the grids' order: by grid, then by value, numbers ascending and words as they were started."""
+        """Settings in the grids' order: by grid, then by value, numbers ascending and words as they were started."""
         grouped: dict[str, list[Trial]] = {}
         for trial in self.trials:
             grouped.setdefault(json.dumps(dict(trial.changes), sort_keys=True), []).append(trial)

@@ -59,7 +59,7 @@ def settings_figure(
 
 
 def numeric_paths(settings: Sequence[Setting], score: Score, paths: Sequence[str]) -> list[str]:
-    """Those of the paths that settings with a score have two or more numbers for."""
+    """The paths that settings with a score have two or more numbers for."""
     scored = [setting for setting in settings if score.name in setting.summaries]
     values = {path: [s.changes[path] for s in scored if path in s.changes] for path in paths}
     return [path for path, each in values.items() if len(set(map(str, each))) > 1 and all(map(_is_number, each))]

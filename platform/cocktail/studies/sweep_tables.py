@@ -27,7 +27,7 @@ class Layout:
     settings: Sequence[Setting]
     paper: Paper | None = None
     table: PaperTable | None = None
-    """The paper's."""
+    """The paper's table that this one is laid out as."""
 
     def printed(self, setting: Setting) -> Mapping[str, float]:
         """The paper's scores of a setting by name, in their unit; nothing if it has none."""
@@ -41,7 +41,7 @@ class Layout:
         return self.paper is not None and score.name in self.paper.printed
 
     def headers(self, score: Score) -> list[str]:
-        """Of the columns of a score: ours, and the paper's with its own threshold, if it has the score."""
+        """Headers of the columns of a score: ours, and the paper's with its own threshold, if it has the score."""
         if self.paper is None or not self.prints(score):
             return [score.title]
         return [score.title, f"paper {self.paper.titles.get(score.name, score.title)}"]
@@ -83,7 +83,7 @@ def _tables(paper: Paper | None, grid: Sequence[str]) -> list[PaperTable]:
 
 
 def _matched(table: PaperTable, settings: Sequence[Setting], own: Sequence[Setting]) -> list[Setting]:
-    """Those that stand beside a line of the table: of what it holds, as a depth, they have what the grid's own have."""
+    """Settings beside a line of the table: of what it holds, as a depth, they have what the grid's own have."""
 
     def held(setting: Setting) -> list[str]:
         return [str(setting.value(path)) for path in table.held]
@@ -107,9 +107,9 @@ class Control:
 
     system: str
     summaries: Mapping[str, Summary]
-    """By score, without those that no mixture has."""
+    """Summaries by score, without scores that no mixture has."""
     num_mixtures: Mapping[str, int]
-    """In the results, by the headline of the mixtures' group."""
+    """Mixtures in the results, by the headline of their group."""
 
 
 def controls_of(reference: Setting, board: Scoreboard) -> list[Control]:
@@ -218,7 +218,7 @@ def reading_table(sweep: Sweep, headline: Score) -> Table | None:
 
 
 def _means_by_reading(setting: Setting, score: Score) -> dict[str, float]:
-    """Over seeds, of those that have it."""
+    """Means of a score over the seeds that have it, by the name of the reading."""
     means: dict[str, list[float]] = {}
     for trial in setting.seeds.values():
         assert trial.run is not None

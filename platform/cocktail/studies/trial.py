@@ -45,7 +45,7 @@ class Trial:
     name: str
     label: str
     changes: Mapping[str, Any]
-    """What it changes of the base settings, by dotted path; its seed is apart."""
+    """Changes to the base settings by dotted path, without the seed."""
     seed: str
     status: str
     """`finished`, or what became of it instead."""
@@ -53,17 +53,17 @@ class Trial:
     params: Mapping[str, str]
     """All of its settings as text, by dotted path; nothing if it failed before they were written."""
     seconds: float | None
-    """From start to end."""
+    """Duration from start to end."""
     seconds_per_step: float | None
-    """The median over its log lines."""
+    """Median duration of a training step over the log lines."""
     histories: Mapping[str, History]
     """The curves of its losses and looks."""
     run: ScoredRun | None
     """Its results, if it has any."""
     scores: Mapping[str, Mapping[str, float]]
-    """By score and mixture, in the score's unit; mixtures that do not count have none."""
+    """Values by score and mixture, in the score's unit; mixtures that do not count have none."""
     num_mixtures: Mapping[str, int]
-    """In its results, by the headline of the mixtures' group."""
+    """Mixtures in its results, by the headline of their group."""
 
     @classmethod
     def of(cls, tracked: RunT, scored: Callable[[RunT], ScoredRun | None]) -> Trial:

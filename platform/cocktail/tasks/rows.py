@@ -22,7 +22,7 @@ SYSTEM_COLUMNS: list[tuple[str, pa.DataType]] = [
 """Columns of any results that say whose a row is: a name for tables, the Kind, and a reading's name among those of its
 model, null for others."""
 TASK_KEY = b"cocktail.task"
-"""In the metadata of results: the name of their task."""
+"""Key of the name of their task in the metadata of results."""
 UNLABELLED = "unlabelled"
 """Stands for the class of a source without one."""
 

@@ -32,13 +32,13 @@ class Score:
         return f"{self.title}, {self.of}" if self.of else self.title
 
     def cell(self, value: float | None) -> str:
-        """As tables show it; nothing for what is not there."""
+        """A value as tables show it; empty for one that is not there."""
         if value is None or value != value:  # not a number
             return ""
         return f"{self._rounded(value):.{self.digits}f}"
 
     def signed(self, value: float) -> str:
-        """As tables show a difference."""
+        """A difference as tables show it, with its sign."""
         return f"{self._rounded(value):+.{self.digits}f}"
 
     def interval(self, low: float, high: float) -> str:
@@ -56,7 +56,7 @@ class ScoreGroup:
     headline: Score
     """What figures show, and what says which of two is better."""
     num_sources: int | None = None
-    """Of the mixtures; None are all."""
+    """Number of sources in the mixtures that have these scores; None for mixtures of any number."""
 
     @property
     def title(self) -> str:

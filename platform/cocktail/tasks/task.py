@@ -49,9 +49,9 @@ class Signature:
     """What a trained model takes and gives when it is used, as plain data."""
 
     inputs: Mapping[str, TensorForm]
-    """By name, MIXTURE first."""
+    """Forms of the inputs by name, MIXTURE first."""
     outputs: Mapping[str, TensorForm]
-    """By name: what `Task.answer` gives."""
+    """Form of what `Task.answer` gives, by its name."""
     metadata: Mapping[str, Any] = field(default_factory=dict)
     """What one has to know to make the inputs."""
     packages: tuple[str, ...] = ()

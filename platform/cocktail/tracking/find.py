@@ -16,9 +16,8 @@ from cocktail.types import UsageError
 
 _MAX_SHOWN = 5
 """Runs that a message lists."""
-
-
 _MAX_EXPERIMENTS = 10_000
+"""Experiments that are searched."""
 
 
 def find_run(tracking_uri: str, name_or_id: str) -> TrackedRun:

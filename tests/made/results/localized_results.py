@@ -31,7 +31,12 @@ def mixture(mixture_id: str, *sources: dict, system: str = "model", **told) -> l
 def table(*mixtures: list[dict]) -> pa.Table:
     """Results by the common rules."""
     rows = [row for rows in mixtures for row in rows]
-    return ScoringRules().written_to(pa.Table.from_pylist(rows, schema=LOCALIZATION_RESULTS))
+    return by_rules(pa.Table.from_pylist(rows, schema=LOCALIZATION_RESULTS), ScoringRules())
+
+
+def by_rules(results: pa.Table, rules: ScoringRules) -> pa.Table:
+    """Results whose metadata say that they came about by rules."""
+    return results.replace_schema_metadata({**results.schema.metadata, **rules.metadata})
 
 
 def source(ap: float | None = None, best: float | None = None, iou: float | None = None, **more) -> dict:

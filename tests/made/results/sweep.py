@@ -17,6 +17,7 @@ from cocktail.tasks.localization.rules import ScoringRules
 from cocktail.tasks.separation.results import RESULTS
 from cocktail.tasks.separation.tables import SCORES
 from cocktail.types import UsageError
+from tests.made.results.localized_results import by_rules
 from tests.made.results.systems import columns_of
 
 PAPERS_PARAMS = {
@@ -110,7 +111,7 @@ def made_localization(ious: Mapping[int, Sequence[float | None]], rules: Scoring
                     }
                     for source in range(number)
                 ]
-    return (rules or ScoringRules()).written_to(pa.Table.from_pylist(rows, schema=LOCALIZATION_RESULTS))
+    return by_rules(pa.Table.from_pylist(rows, schema=LOCALIZATION_RESULTS), rules or ScoringRules())
 
 
 def localized_trial(

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from cocktail.audio.ideal_masks import IDEAL_BINARY_MASK, IDEAL_RATIO_MASK
-from cocktail.tasks.localization.results import CONTROLS, SPLIT
+from cocktail.tasks.localization.results import CENTRED_BOX, CONSTANT_MAP, IDEAL_MAP, SPLIT
 
+CONTROLS = (CONSTANT_MAP, CENTRED_BOX, IDEAL_MAP)
+"""Controls of localization on all pictures side by side."""
 CONTROL_NAMES = ("mixture", IDEAL_BINARY_MASK, IDEAL_RATIO_MASK, *CONTROLS, *(f"{name}, {SPLIT}" for name in CONTROLS))
 
 

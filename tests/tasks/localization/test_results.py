@@ -6,13 +6,13 @@ import pytest
 import torch
 
 from cocktail.tasks.localization.results import (
-    CONTROLS,
     LOCALIZATION_RESULTS,
     LocalizedMixtures,
     score_maps,
 )
 from cocktail.tasks.rows import readings_of, systems_of
 from cocktail.types import NO_CLASS, Localization
+from tests.made.results.systems import CONTROLS
 
 H = W = 6
 

@@ -68,7 +68,8 @@ EXCLUDED = (NO_TRUTH, EMPTY_TRUTH, SAME_CLASS)
 """Nobody said where the source is; the truth has no pixel in the picture; or a name does not tell it from another
 source. The first two leave a mixture without scores, the last counts in PIAP, but not in CAP and CIoU."""
 
-CONTROLS = CONSTANT_MAP, CENTRED_BOX, IDEAL_MAP = "constant map", "centred box", "ideal map"
+CONSTANT_MAP, CENTRED_BOX, IDEAL_MAP = "constant map", "centred box", "ideal map"
+"""Names of the controls."""
 SPLIT = "split"
 """What a control's name ends with where it is on each source's own picture, not on all side by side."""
 

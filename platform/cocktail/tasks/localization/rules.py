@@ -1,4 +1,4 @@
-"""By which rules maps were made binary, and when a mixture counts as found. Tables of results carry theirs."""
+"""Rules by which maps are made binary and mixtures count as found. Tables of results carry theirs."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from cocktail.types import UsageError
 RULES = ("peak", "half", "fixed")
 """The binary rules, as columns `iou_<rule>` name them; the first is the headline."""
 RULES_KEY = b"cocktail.scoring_rules"
-"""In the metadata of results: their `ScoringRules`."""
+"""Key of their `ScoringRules` in the metadata of results."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -21,9 +21,9 @@ class ScoringRules:
     """How scores of a table of results came about, and at which IoU a mixture counts as found."""
 
     single_threshold: float = 0.5
-    """For mixtures of one source."""
+    """IoU from which a mixture of one source counts as found."""
     multi_threshold: float = 0.3
-    """For those of several."""
+    """IoU from which a mixture of several sources counts as found."""
     peak_share: float = 0.5
     fixed_threshold: float | None = None
 
@@ -35,10 +35,6 @@ class ScoringRules:
         """The binary rules there are, as tables call them, by RULES."""
         names = {"peak": f"peak({self.peak_share:g})", "half": "half"}
         return names if self.fixed_threshold is None else {**names, "fixed": f"fixed({self.fixed_threshold:g})"}
-
-    def written_to(self, results: pa.Table) -> pa.Table:
-        """Results that say in their metadata that these are their rules, also as a Parquet file."""
-        return results.replace_schema_metadata({**(results.schema.metadata or {}), **self.metadata})
 
     @property
     def metadata(self) -> dict[bytes, str]:

@@ -11,9 +11,9 @@ from matplotlib.figure import Figure
 from cocktail.report.figures import shorten
 
 MOST_CLASSES = 30
-"""Of more classes, so many that are in most mixtures are drawn."""
+"""Limit of the classes that are drawn: of more, the ones that are in most mixtures."""
 MOST_WITH_VALUES = 15
-"""Up to so many classes the values stand in the cells."""
+"""Limit of the classes up to which values stand in the cells."""
 
 
 def pair_figure(pairs: pa.Table, title: str) -> Figure:

@@ -27,11 +27,11 @@ class FussGroup:
     """The mixtures of one number, or of several numbers, of active references."""
 
     sources: str
-    """Which: "1", "2", "2-4" or "all"."""
+    """Number of sources of these mixtures: "1", "2", "2-4" or "all"."""
     score: str
     """What `mean_db` is of: "SI-SDR", "SI-SDRi", or nothing."""
     mean_db: float | None
-    """Over active pairs, each counting once; higher is better. None where there is none."""
+    """Mean over active pairs, each counting once; higher is better. None where there is none."""
     num_pairs: int
     """Active pairs."""
     num_references: int

@@ -20,7 +20,7 @@ from cocktail.tasks.separation.examples import separated_examples
 from cocktail.tasks.separation.fuss import FussReport, fuss_report
 from cocktail.tasks.separation.tables import (
     HEADERS,
-    Summary,
+    SystemSummary,
     by_class,
     by_class_pair,
     markdown,
@@ -64,9 +64,9 @@ def separation_report(results: pa.Table, subject: Subject, folder: Path) -> Repo
 class Summaries:
     """Summaries of all systems, each computed once."""
 
-    by_number: Mapping[int, Sequence[Summary]]
+    by_number: Mapping[int, Sequence[SystemSummary]]
     """Summaries of the mixtures of each number of sources."""
-    overall: Sequence[Summary]
+    overall: Sequence[SystemSummary]
     """Summaries of all mixtures of several sources, or of all if there are no such."""
     fuss: Mapping[str, FussReport]
     """Reports by the FUSS rule of the systems that were scored by it."""

@@ -11,7 +11,7 @@ from cocktail.report.markdown import format_cell
 from cocktail.tasks.scores import Score, Scoreboard, ScoreGroup
 from cocktail.tasks.separation import tables
 
-MIXTURE = "mixture"
+UNPROCESSED = "mixture"
 """The control that takes the mixture for each estimate."""
 
 
@@ -24,7 +24,7 @@ class SeparationScores:
     about = "Means over a mixture's sources, then over mixtures, in dB; higher is better."
     why_none = "a silent reference"
     rules = None
-    floors = (MIXTURE,)
+    floors = (UNPROCESSED,)
 
     @property
     def groups(self) -> tuple[ScoreGroup, ...]:

@@ -28,12 +28,12 @@ HEADERS = {"sdr": "SDR", "sir": "SIR", "sar": "SAR", "si_sdr": "SI-SDR", "si_sdr
 
 
 @dataclass(frozen=True, kw_only=True)
-class Summary:
+class SystemSummary:
     """One system's scores: means over the sources of a mixture, then over mixtures."""
 
     system: str
     means: dict[str, float]
-    """In dB, by the names in SCORES; not a number if no mixture has a score. Higher is better."""
+    """Mean scores in dB by the names in SCORES, not a number if no mixture has a score; higher is better."""
     sdr_interval: tuple[float, float] | None
     """95 % bootstrap interval of the mean SDR over mixtures, in dB; None for fewer than two."""
     num_mixtures: int
@@ -74,21 +74,21 @@ def mixture_scores(results: pa.Table, system: str) -> pa.Table:
     )
 
 
-def has_scores(mixtures: pa.Table) -> pa.ChunkedArray:
-    """Which rows of `mixture_scores` have scores, bool; SIR and SI-SDRi are of mixtures of several sources only."""
-    return mixtures["sdr"].is_valid()
+def scored_mixtures(mixtures: pa.Table) -> pa.Table:
+    """The rows of `mixture_scores` that have scores; SIR and SI-SDRi are of mixtures of several sources only."""
+    return mixtures.filter(mixtures["sdr"].is_valid())
 
 
-def summarise(results: pa.Table) -> list[Summary]:
-    """A Summary of each system, lowest SDR first."""
+def summarise(results: pa.Table) -> list[SystemSummary]:
+    """A SystemSummary of each system, lowest SDR first."""
     summaries = []
     for system in results["system"].unique().to_pylist():
         mixtures = mixture_scores(results, system)
-        scored = mixtures.filter(has_scores(mixtures))
+        scored = scored_mixtures(mixtures)
         sdr = scored["sdr"].to_numpy()
         interval = paired_bootstrap(sdr) if len(sdr) > 1 else None
         summaries.append(
-            Summary(
+            SystemSummary(
                 system=system,
                 means={score: _mean(scored[score]) for score in SCORES},
                 sdr_interval=(interval.low, interval.high) if interval else None,
@@ -110,7 +110,7 @@ def _total(counts: pa.ChunkedArray) -> int:
     return int(pc.sum(counts, min_count=0).as_py())  # pyright: ignore[reportAttributeAccessIssue]
 
 
-def markdown(summaries: Sequence[Summary]) -> str:
+def markdown(summaries: Sequence[SystemSummary]) -> str:
     """The summaries as a Markdown table with aligned columns; scores in dB."""
     first, *others = (HEADERS[score] for score in SCORES)
     counts = ("mixtures", "sources", "excluded", "silent estimates")
@@ -172,8 +172,7 @@ def by_class_pair(rows: pa.Table, classes: Sequence[str]) -> pa.Table:
 
 def scored_rows(results: pa.Table, system: str) -> pa.Table:
     """A system's rows of the mixtures that have scores."""
-    mixtures = mixture_scores(results, system)
-    scored = mixtures.filter(has_scores(mixtures))["mixture_id"].to_pylist()
+    scored = scored_mixtures(mixture_scores(results, system))["mixture_id"].to_pylist()
     return rows_of(rows_of(results, "system", [system]), "mixture_id", scored)
 
 

@@ -20,9 +20,8 @@ from cocktail.config.evaluation import Evaluation
 from cocktail.config.mixing import Mixing
 from cocktail.tasks.rows import CONTROL, MODEL, READING
 from cocktail.tasks.separation.results import RESULTS, Metrics, SeparatedBatch, System, score_batch
-from cocktail.tasks.separation.scores import MIXTURE, SeparationScores
-from cocktail.tasks.task import MIXTURE as MIXTURE_INPUT
-from cocktail.tasks.task import PICTURES, Signature, TensorForm, pictures_form
+from cocktail.tasks.separation.scores import UNPROCESSED, SeparationScores
+from cocktail.tasks.task import MIXTURE, PICTURES, Signature, TensorForm, pictures_form
 from cocktail.types import MixtureBatch, Query, Separation, Separator, UsageError
 
 if TYPE_CHECKING:  # pages and figures need what a model that is registered does without
@@ -92,7 +91,7 @@ class Separating:
     def signature(self, trained: Any) -> Signature:
         """Mixtures [B, T] in [-1, 1] in, with pictures if the model looks at them; estimates [B, N, T'] out, in the
         order of the named classes."""
-        inputs = {MIXTURE_INPUT: TensorForm(dtype="float32", shape=(-1, -1))}
+        inputs = {MIXTURE: TensorForm(dtype="float32", shape=(-1, -1))}
         outputs = {"estimates": TensorForm(dtype="float32", shape=(-1, -1, -1))}
         if not trained.config.sees:
             return Signature(inputs=inputs, outputs=outputs)
@@ -132,7 +131,7 @@ def separate_batch(name: str, model: Any, batch: MixtureBatch) -> SeparatedBatch
         )
     for control, ideal in ceilings.items():
         systems.append(System(name=control, kind=CONTROL, estimates=cut(ideal.estimates)))
-    systems.append(System(name=MIXTURE, kind=CONTROL, estimates=cut(mixture[:, None])))
+    systems.append(System(name=UNPROCESSED, kind=CONTROL, estimates=cut(mixture[:, None])))
     looked_at = {
         key: separation.intermediates[key].float().cpu().numpy()
         for key in ("presence", "source_vectors")
