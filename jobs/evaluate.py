@@ -2,7 +2,7 @@
 """Score a trained model on test mixtures: python jobs/evaluate.py CHECKPOINT [--data SHARDS] [options]
 
 CHECKPOINT is the folder step-... of any run of any model. It is scored on the test mixtures of its own run, or on
-others: of other shards, of --evaluation.test-list LIST, with --mixing.num-sources 3. The defaults below are the
+others: of other shards, of --evaluation.test-list LIST, with --evaluation.num-sources 3. The defaults below are the
 checkpoint's. Tables, figures and sounds go to MLflow, to a run of their own beside those of the experiment.
 """
 

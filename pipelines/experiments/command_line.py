@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import tyro
@@ -38,7 +37,7 @@ def main(
     With one benchmark there is no first word. `model` and `training` are the paper's, `small` is the demo's network.
     """
     with one_line_errors():
-        benchmark, arguments = choose(benchmarks, sys.argv[1:], Path(sys.argv[0]).name, description)
+        benchmark, arguments = choose(benchmarks, sys.argv[1:], sys.argv[0], description)
         program, about = sys.argv[0], f"{description}"
         if len(benchmarks) > 1:
             program, about = f"{program} {benchmark.word}", f"{about}\n{benchmark.describe()}\n"
@@ -50,6 +49,7 @@ def main(
             demo=benchmark.demo(paper, small),
             description=f"{about}\n{DRY_RUN} takes a few steps, says what the run would do, need and take, and ends.",
             program=program,
+            runs_without_data=benchmark.embedded,
         )
         if experiment.data is None and not benchmark.embedded:
             raise UsageError(f"no data: give --data SHARDS, which are made by {benchmark.shards}")
@@ -93,8 +93,10 @@ def parse(
     demo: Any,
     description: str | None,
     program: str | None = None,
+    runs_without_data: bool = True,
 ) -> Any:
-    """The experiment that a command line asks for: the paper's recipe if it names data, the demo's if not.
+    """The experiment that a command line asks for: the paper's recipe if it names data or cannot run without, else the
+    demo's.
 
     `experiment_type` is the type of both: an Experiment, or what holds one.
     """
@@ -102,12 +104,13 @@ def parse(
     first.add_argument("--preset", choices=["paper", "demo"])
     chosen, rest = first.parse_known_args(arguments)
     has_data = any(argument.split("=")[0] == "--data" for argument in rest)
-    preset = chosen.preset or ("paper" if has_data else "demo")
+    preset = chosen.preset or ("paper" if has_data or not runs_without_data else "demo")
+    without_data = " (paper with --data, demo without)" if runs_without_data else ""
     return tyro.cli(
         experiment_type,
         prog=program,
         args=rest,
         default={"paper": paper, "demo": demo}[preset],
         description=f"{description}\n--preset paper|demo chooses the recipe; the defaults below are those of "
-        f"the {preset} preset (paper with --data, demo without).",
+        f"the {preset} preset{without_data}.",
     )

@@ -295,9 +295,13 @@ def recorded(tracked: TrackedRun, system: str) -> dict[str, float]:
     """What a run's MLflow run holds of what a sweep shows: its last step and loss, and the scores of its system."""
     losses = tracked.history("loss/total")
     last = {"step": losses[-1][0], "num_steps": losses[-1][0], "loss/total": losses[-1][1]} if losses else {}
-    own = f"/{system}/"  # behind test/, or test/<task>/ of a model that has several
-    scores = {name.partition(own)[2]: history for name, history in tracked.histories(("test/",)).items() if own in name}
-    return last | {name: history[-1][1] for name, history in scores.items()}
+    own = f"/{system}/"  # behind test, or test/<task> of a model that has several
+    scores = {
+        name.replace(own, "/", 1).removeprefix("test/"): history[-1][1]
+        for name, history in tracked.histories(("test/",)).items()
+        if own in name
+    }
+    return last | scores
 
 
 class _Board:

@@ -137,7 +137,7 @@ def test_a_first_word_that_is_none_is_told_which_there_are(job, capsys, argument
     assert ended.value.code == 2
     assert capsys.readouterr().err == (
         f"error: the first word names the benchmark, one of vggsound, instruments, music, {given} "
-        "(ez_vsl.py --help says what each is)\n"
+        "(jobs/ez_vsl.py --help says what each is)\n"
     )
 
 
