@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ from cocktail.config.model import ModelConfig, Start
 from cocktail.layers.resnet import ResNet18
 from cocktail.models.avgn import AVGNConfig
 from cocktail.train.checkpoint import CheckpointStore, checkpoint_store
-from cocktail.train.earlier_run import names_of_classes
+from cocktail.train.earlier_run import names_of_classes, weights_hash
 from cocktail.train.initial_weights import IMAGENET_FILE, InitialWeights, load_weights, torchvision_weights
 from cocktail.types import UsageError
 from tests.made.models.small_avgn import SMALL
@@ -238,6 +239,15 @@ def test_where_the_model_itself_has_more_modules_with_more_classes_no_weight_sur
 
     weights = model(2).state_dict()
     assert names_of_classes(weights, model(3).state_dict()) == weights.keys()
+
+
+@pytest.mark.parametrize(
+    ("dtype", "ones"), [(torch.float32, b"\x00\x00\x80\x3f"), (torch.bfloat16, b"\x80\x3f")], ids=str
+)
+def test_a_hash_of_weights_is_of_their_names_types_shapes_and_bytes_in_their_order(dtype, ones):
+    weights = {"w": torch.ones(2, 1, dtype=dtype), "count": torch.tensor(3), "b": torch.ones(1, dtype=dtype)}
+    written = f"w {dtype} (2, 1)\n".encode() + 2 * ones + b"count torch.int64 ()\n\x03" + bytes(7)
+    assert weights_hash(weights) == hashlib.sha256(written + f"b {dtype} (1,)\n".encode() + ones).hexdigest()
 
 
 def test_a_place_without_a_checkpoint_is_refused(tmp_path):

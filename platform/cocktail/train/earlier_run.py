@@ -94,9 +94,9 @@ def _innermost_module(absent: str, weights: Weights) -> str:
 
 
 def weights_hash(weights: Weights) -> str:
-    """SHA-256 of weights: of their names, types, shapes and values."""
+    """SHA-256 of weights: of names, types, shapes and values, in their order. Registered models are found by it."""
     sha256 = hashlib.sha256()
-    for name, value in sorted(weights.items()):
+    for name, value in weights.items():
         sha256.update(f"{name} {value.dtype} {tuple(value.shape)}\n".encode())
         sha256.update(value.contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
     return sha256.hexdigest()
