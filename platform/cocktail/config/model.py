@@ -55,6 +55,8 @@ class ModelConfig(ABC):
     """Mixtures that a loss needs at once; one that compares mixtures with each other needs two."""
     trains: ClassVar[bool] = True
     """Whether the model learns; one that has nothing to learn (NMF) is tested as it is built."""
+    packages: ClassVar[tuple[str, ...]] = ()
+    """Packages that the model imports beside torch, numpy and scipy, by their names on an index."""
 
     @abstractmethod
     def build(self, num_classes: int) -> Any:

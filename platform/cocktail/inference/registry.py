@@ -56,7 +56,7 @@ def save_model(checkpoint: str, folder: Path) -> None:
         outputs=_schema(own.outputs),
         params=ParamSchema([ParamSpec("classes", "string", default=[], shape=(-1,))]),
     )
-    needed = (*_NEEDED, *own.packages)
+    needed = dict.fromkeys((*_NEEDED, *own.packages))  # each once
     with tempfile.TemporaryDirectory() as temporary, warnings.catch_warnings():
         # The signature is ours: an example would only be there to guess it from.
         warnings.filterwarnings("ignore", message=".*An input example was not provided")
