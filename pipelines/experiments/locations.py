@@ -7,7 +7,9 @@ import dataclasses
 from cocktail.config.experiment import Experiment
 from cocktail.config.identity import run_key
 from cocktail.storage import absolute, exists, join, list_names
+from cocktail.train.checkpoint import checkpoint_store
 from cocktail.train.initial_weights import InitialWeights
+from cocktail.types import UsageError
 from pipelines.shards.manifest import Manifest
 
 FINISHED = "finished.json"
@@ -46,6 +48,16 @@ def with_whole_paths(experiment: Experiment) -> Experiment:
         start_from=whole(experiment.start_from, "--start-from"),
         output=absolute(experiment.output, "--output"),
     )
+
+
+def require_finished(start_from: str) -> None:
+    """Raise UsageError if a run is to start from the folder of one that is not finished: it may yet select another
+    checkpoint, and the same command would then be another run."""
+    selected = checkpoint_store(start_from).selected()
+    if selected is not None and not exists(join(start_from, FINISHED)):
+        raise UsageError(
+            f"--start-from {start_from}: the run is not finished. Wait until it is, or name a checkpoint: {selected}"
+        )
 
 
 def run_folder(experiment: Experiment, manifest: Manifest, initial: InitialWeights) -> str:

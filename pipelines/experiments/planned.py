@@ -25,7 +25,7 @@ from cocktail.train.initial_weights import InitialWeights
 from cocktail.train.ray_train import ReadBatches, TrainingRun, uses_gpus
 from cocktail.types import MixtureBatch
 from pipelines.embedded.stand_in import open_data
-from pipelines.experiments.locations import initial_folder, run_folder, with_whole_paths
+from pipelines.experiments.locations import initial_folder, require_finished, run_folder, with_whole_paths
 from pipelines.experiments.resources import test_demands, training_demands
 from pipelines.mixtures.batches import read_mixtures
 from pipelines.mixtures.evaluation import classes_without_clips, in_classes_of, make_test_list, untaught_in_words
@@ -198,4 +198,6 @@ def read_batches(
 
 def initial_weights(experiment: Experiment, classes: Sequence[str]) -> InitialWeights:
     """Weights that the model starts from. Raises UsageError if that is not there, or does not fit."""
+    if experiment.start_from is not None:
+        require_finished(experiment.start_from)
     return InitialWeights.find(experiment, classes, initial_folder(experiment))

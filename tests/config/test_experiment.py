@@ -58,6 +58,16 @@ def test_settings_come_back_from_their_paths_whole():
     assert part_of(Mixing, settings, "mixing.") == EXPERIMENT.mixing
 
 
+def test_settings_that_a_part_does_not_have_are_refused_by_name():
+    settings = flatten(asdict(EXPERIMENT))
+    for unknown in ("model.dept", "model.front_end", "model.front_end.hop", "model.front_ends.hop_length"):
+        message = rf"has no settings {unknown}: another has made the checkpoint"
+        with pytest.raises(UsageError, match=message):
+            part_of(SGNConfig, {**settings, unknown: 1}, "model.")
+    with pytest.raises(UsageError, match=r"has no settings mixing\.a, mixing\.b:"):
+        part_of(Mixing, {**settings, "mixing.b": 1, "mixing.a": 1, "mixings": 1}, "mixing.")
+
+
 def test_other_data_changes_a_runs_name():
     assert run_key(EXPERIMENT, "m") != run_key(EXPERIMENT, "n")
 

@@ -45,7 +45,7 @@ class Registered:
 
 def make_checkpoint(folder: Path, seed: int = 0) -> str:
     torch.manual_seed(seed)
-    state = {"model": SMALL.model.build(len(CLASSES)).state_dict(), "optimizer": {"momentum": torch.zeros(1000)}}
+    state = {"model": SMALL.model.build(len(CLASSES)).state_dict(), "optimizers": {"momentum": torch.zeros(1000)}}
     return CheckpointStore(str(folder), about=about(SMALL, CLASSES, "shards")).save(7, state, {"seed": seed}, keep=1)
 
 
@@ -147,6 +147,18 @@ def test_classes_that_are_not_known_are_refused_with_those_that_are(registered, 
     for classes in ({}, {"classes": []}, {"classes": ["lute", "lute"]}, {"classes": ["viola"]}):
         with pytest.raises(ValueError, match="The model knows bell, drum, harp, horn, lute"):
             model.predict(mixtures(), params=classes)
+
+
+def test_a_model_says_which_packages_it_needs_and_each_is_asked_for_once(tmp_path, localizer, monkeypatch):
+    def packages(model: Path) -> list[str]:
+        lines = (model / "requirements.txt").read_text().splitlines()
+        return sorted(line.partition("==")[0] for line in lines)
+
+    needed = ["mlflow", "numpy", "pyarrow", "scipy", "torch", "tyro"]
+    assert packages(Path(localizer[1])) == sorted([*needed, "torchvision"])
+    monkeypatch.setattr(type(SMALL.model), "packages", ("scikit-learn", "scipy"))
+    save_model(make_checkpoint(tmp_path / "checkpoints"), tmp_path / "model")
+    assert packages(tmp_path / "model") == sorted([*needed, "scikit-learn"])
 
 
 def test_a_slim_checkpoint_has_the_weights_and_nothing_else(tmp_path):

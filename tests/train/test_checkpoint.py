@@ -26,6 +26,14 @@ def save(store: CheckpointStore, step: int, keep: int = 2) -> str:
     return store.save(step, {"model": {"w": torch.full((3,), float(step))}}, IDENTITY, keep)
 
 
+def save_under_schema(store: CheckpointStore, schema: str) -> str:
+    """A checkpoint that says that it is of this schema."""
+    location = save(store, 10)
+    path = Path(location, "meta.json")
+    path.write_text(json.dumps({**json.loads(path.read_text()), "schema": schema}))
+    return location
+
+
 def test_the_newest_comes_back_as_it_was_and_older_ones_go(store, tmp_path):
     assert store.newest() is None
     for step in (10, 20, 30):
@@ -129,12 +137,17 @@ def test_a_damaged_checkpoint_is_named(store, tmp_path):
         load_checkpoint(location)
 
 
-def test_another_schema_is_refused(store, tmp_path):
-    location = save(store, 10)
-    path = tmp_path / "checkpoints" / "step-00000010" / "meta.json"
-    path.write_text(json.dumps({**json.loads(path.read_text()), "schema": "cocktail-checkpoint/99"}))
-    with pytest.raises(UsageError, match="cocktail-checkpoint/99"):
+def test_another_schema_is_refused(store):
+    location = save_under_schema(store, "cocktail-checkpoint/99")
+    with pytest.raises(UsageError, match=r"cocktail-checkpoint/99.*: open it with the version that wrote it"):
         load_checkpoint(location)
+
+
+def test_an_earlier_versions_weights_are_read_and_its_training_is_not_gone_on_with(store):
+    location = save_under_schema(store, "cocktail-checkpoint/4")
+    assert load_checkpoint(location).state["model"]["w"].tolist() == [10.0] * 3
+    with pytest.raises(UsageError, match=r"begun by an earlier version.*: choose another --run-name, or finish it"):
+        require_identity(location, IDENTITY)
 
 
 def test_every_difference_of_settings_is_named(store):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from cocktail.config.model import ModelConfig, Start
 from cocktail.layers.resnet import ResNet18
 from cocktail.models.avgn import AVGNConfig
 from cocktail.train.checkpoint import CheckpointStore, checkpoint_store
+from cocktail.train.earlier_run import names_of_classes, weights_hash
 from cocktail.train.initial_weights import IMAGENET_FILE, InitialWeights, load_weights, torchvision_weights
 from cocktail.types import UsageError
 from tests.made.models.small_avgn import SMALL
@@ -212,6 +214,40 @@ def test_what_does_not_fit_is_refused_with_what_does(earlier, model, classes, pa
 def test_parts_that_know_no_classes_are_taken_by_a_model_of_others(earlier):
     given = experiment(start_from=str(earlier), start_parts=("visual_encoder", "audio_branch"))
     assert len(InitialWeights.find(given, ("piano", "tuba"), "nowhere").files) == 1
+
+
+class Heads(nn.Module):
+    """An encoder, and for each class a head and a row of a weight."""
+
+    def __init__(self, num_classes: int) -> None:
+        super().__init__()
+        self.encoder = nn.Linear(2, 2)
+        heads = nn.ModuleList(nn.Sequential(nn.Linear(2, 1, bias=False)) for _ in range(num_classes))
+        self.decoder = nn.ModuleDict({"first": nn.Linear(2, 2), "heads": heads})
+        self.heads_mixed = nn.Linear(2, 1)
+        self.rows = nn.Parameter(torch.zeros(num_classes, 2))
+
+
+def test_weights_of_classes_are_told_by_their_shapes_and_by_lists_that_are_longer_with_more_classes():
+    found = names_of_classes(Heads(2).state_dict(), Heads(3).state_dict())
+    assert found == {"decoder.heads.0.0.weight", "decoder.heads.1.0.weight", "rows"}
+
+
+def test_where_the_model_itself_has_more_modules_with_more_classes_no_weight_surely_knows_none():
+    def model(num_classes: int) -> nn.Module:
+        return nn.ModuleDict({f"head_of_{num_classes}": nn.Linear(1, 1), "encoder": nn.Linear(1, 1)})
+
+    weights = model(2).state_dict()
+    assert names_of_classes(weights, model(3).state_dict()) == weights.keys()
+
+
+@pytest.mark.parametrize(
+    ("dtype", "ones"), [(torch.float32, b"\x00\x00\x80\x3f"), (torch.bfloat16, b"\x80\x3f")], ids=str
+)
+def test_a_hash_of_weights_is_of_their_names_types_shapes_and_bytes_in_their_order(dtype, ones):
+    weights = {"w": torch.ones(2, 1, dtype=dtype), "count": torch.tensor(3), "b": torch.ones(1, dtype=dtype)}
+    written = f"w {dtype} (2, 1)\n".encode() + 2 * ones + b"count torch.int64 ()\n\x03" + bytes(7)
+    assert weights_hash(weights) == hashlib.sha256(written + f"b {dtype} (1,)\n".encode() + ones).hexdigest()
 
 
 def test_a_place_without_a_checkpoint_is_refused(tmp_path):

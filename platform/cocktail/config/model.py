@@ -57,6 +57,8 @@ class ModelConfig(ABC):
     """Whether a separator looks at pictures. A localizer always does."""
     trains: ClassVar[bool] = True
     """Whether the model learns; one that has nothing to learn (NMF) is tested as it is built."""
+    packages: ClassVar[tuple[str, ...]] = ()
+    """Packages that the model imports beside torch, numpy and scipy, by their names on an index."""
 
     @abstractmethod
     def build(self, num_classes: int) -> Any:

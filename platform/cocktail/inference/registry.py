@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import importlib.metadata
 import tempfile
 import warnings
@@ -18,10 +17,11 @@ from mlflow.tracking import MlflowClient
 from mlflow.types import ColSpec, ParamSchema, ParamSpec, Schema, TensorSpec
 
 from cocktail.inference.signature import signature_of
-from cocktail.inference.trained import Trained, load_trained
+from cocktail.inference.trained import load_trained
 from cocktail.tasks.task import TensorForm
 from cocktail.tracking.run import TrackedRun
 from cocktail.train.checkpoint import CheckpointStore, load_checkpoint, read_about, read_identity
+from cocktail.train.earlier_run import weights_hash
 
 FOLDER = "model"
 """Folder among the run's artifacts."""
@@ -41,15 +41,6 @@ def slim_checkpoint(checkpoint: str, folder: str) -> str:
     return store.save(load_checkpoint(checkpoint).step, state, read_identity(checkpoint), keep=1)
 
 
-def weights_hash(trained: Trained) -> str:
-    """SHA-256 of a model's weights with their names."""
-    total = hashlib.sha256()
-    for name, value in trained.model.state_dict().items():
-        total.update(f"{name} {value.dtype} {tuple(value.shape)}\n".encode())
-        total.update(value.contiguous().view(-1).numpy().tobytes())
-    return total.hexdigest()
-
-
 def save_model(checkpoint: str, folder: Path) -> None:
     """Write a checkpoint as an MLflow pyfunc model: our code, the weights, no pickle.
 
@@ -67,7 +58,7 @@ def save_model(checkpoint: str, folder: Path) -> None:
             [ParamSpec("classes", "string", default=[], shape=(-1,)), ParamSpec("num_sources", "integer", default=0)]
         ),
     )
-    needed = (*_NEEDED, *own.packages)
+    needed = dict.fromkeys((*_NEEDED, *own.packages))  # each once
     with tempfile.TemporaryDirectory() as temporary, warnings.catch_warnings():
         # The signature is ours: an example would only be there to guess it from.
         warnings.filterwarnings("ignore", message=".*An input example was not provided")
@@ -97,7 +88,7 @@ def register(tracked: TrackedRun, checkpoint: str, tags: Mapping[str, Any]) -> s
     model's URI, models:/NAME/VERSION.
     """
     trained = load_trained(checkpoint)
-    weights = weights_hash(trained)
+    weights = weights_hash(trained.model.state_dict())
     version = tracked.ask(lambda client: _find_version(client, trained.name, tracked.run_id, weights))
     if version is None:
         with tempfile.TemporaryDirectory() as temporary:

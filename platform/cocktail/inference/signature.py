@@ -11,7 +11,7 @@ from cocktail.tasks.task import Signature, TensorForm
 def signature_of(trained: Trained) -> Signature:
     """What a trained model takes and gives: what all of its tasks take, and what each of them gives, by name.
 
-    The metadata names the tasks, and what makes the inputs.
+    The metadata names the tasks, and what makes the inputs. The packages are the model's and the tasks'.
     """
     tasks = trained.tasks
     inputs: dict[str, TensorForm] = {}
@@ -21,7 +21,7 @@ def signature_of(trained: Trained) -> Signature:
         "classes": list(trained.classes),
         "tasks": [task.name for task in tasks],
     }
-    packages: list[str] = []
+    packages = list(trained.config.packages)
     for task in tasks:
         own = task.signature(trained)
         inputs |= own.inputs

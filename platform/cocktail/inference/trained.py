@@ -28,7 +28,7 @@ class Trained:
     config: Any
     """The `ModelConfig` that the model was built from."""
     settings: dict[str, Any]
-    """The whole experiment's, by dotted path."""
+    """Settings of the whole experiment, by dotted path."""
     model: Any
     """The `Separator`, the `Localizer`, or what is both, on the CPU, ready to be used."""
     mixing: Mixing

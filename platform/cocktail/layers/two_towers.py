@@ -30,6 +30,7 @@ class TowersConfig(ModelConfig):
     """The settings of two towers, which the configuration of each localizer inherits."""
 
     fewest_mixtures: ClassVar[int] = 2
+    packages: ClassVar[tuple[str, ...]] = ("torchvision",)
 
     width: int = 512
     """Width of locations and sounds, and of class tokens if there are any."""

@@ -18,7 +18,9 @@ import torch
 from cocktail.storage import delete_file, delete_folder, exists, join, list_names, read_bytes, write_atomic
 from cocktail.types import UsageError
 
-SCHEMA = "cocktail-checkpoint/4"
+SCHEMA = "cocktail-checkpoint/5"
+_READABLE = (SCHEMA, "cocktail-checkpoint/4")
+"""Schemas whose weights are read: of version 4, training cannot go on."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -148,8 +150,17 @@ def load_checkpoint(location: str) -> Checkpoint:
 
 
 def require_identity(location: str, identity: dict[str, Any]) -> None:
-    """Raise UsageError, naming every difference, if a checkpoint belongs to other settings or other data."""
-    was = read_identity(location)
+    """Raise UsageError if training cannot go on from a checkpoint.
+
+    It belongs to other settings or other data, all of which are named, or another version has begun it.
+    """
+    meta = _read_meta(location)
+    if meta["schema"] != SCHEMA:
+        raise UsageError(
+            f"{location} was begun by an earlier version, and training cannot go on from it: choose another "
+            "--run-name, or finish it with that version"
+        )
+    was = meta["identity"]
     now = json.loads(json.dumps(identity))
     absent = "nothing"
     differences = [
@@ -183,6 +194,9 @@ def _read_meta(location: str) -> dict[str, Any]:
     if not exists(join(location, "meta.json")):
         raise UsageError(f"{location} is not a checkpoint: it has no meta.json. Give a folder named step-...")
     meta = json.loads(read_bytes(join(location, "meta.json")))
-    if meta.get("schema") != SCHEMA:
-        raise UsageError(f"{location} has the schema {meta.get('schema')!r}; this version reads {SCHEMA!r}")
+    if meta.get("schema") not in _READABLE:
+        raise UsageError(
+            f"{location} has the schema {meta.get('schema')!r}, and this version reads {' and '.join(_READABLE)}: open "
+            "it with the version that wrote it, or train anew"
+        )
     return meta

@@ -70,14 +70,33 @@ def find_checkpoint(location: str) -> str:
 
 
 def names_of_classes(weights: Weights, of_one_more: Weights) -> set[str]:
-    """Names of the weights that depend on the class list: those of another shape where there is one class more."""
-    return {name for name, value in weights.items() if value.shape != of_one_more[name].shape}
+    """Names of the weights that depend on the class list.
+
+    Where there is one class more, they have another shape or are not there, or their module has more weights: a list
+    with a head per class.
+    """
+    growing = {_innermost_module(name, weights) for name in of_one_more.keys() - weights.keys()}
+    return {
+        name
+        for name, value in weights.items()
+        if name not in of_one_more
+        or value.shape != of_one_more[name].shape
+        or any(name.startswith(module) for module in growing)
+    }
+
+
+def _innermost_module(absent: str, weights: Weights) -> str:
+    """Prefix, with its dot, of the innermost module of an absent weight that has weights; "" is the whole model."""
+    modules = absent.split(".")[:-1]
+    while modules and not any(_is_in(name, [".".join(modules)]) for name in weights):
+        modules.pop()
+    return ".".join([*modules, ""])
 
 
 def weights_hash(weights: Weights) -> str:
-    """SHA-256 of weights: of their names, types, shapes and values."""
+    """SHA-256 of weights: of names, types, shapes and values, in their order. Registered models are found by it."""
     sha256 = hashlib.sha256()
-    for name, value in sorted(weights.items()):
+    for name, value in weights.items():
         sha256.update(f"{name} {value.dtype} {tuple(value.shape)}\n".encode())
         sha256.update(value.contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
     return sha256.hexdigest()

@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import sys
 from dataclasses import dataclass, replace
-from typing import Any, ClassVar
+from typing import Any
 
 import pyarrow as pa
 import torch
 from torch import nn
 
 from cocktail.config.mixing import Mixing
+from cocktail.config.model import ModelConfig
 from cocktail.types import Localization, MixtureBatch, Separation
 from tests.made.corpora.shapes_and_tones import scenes
 
@@ -54,19 +55,11 @@ def read_scenes(rows: pa.Table, source: Any, mixing: Mixing) -> MixtureBatch:
 
 
 @dataclass(frozen=True, kw_only=True)
-class BothConfig:
+class BothConfig(ModelConfig):
     """Its settings."""
-
-    fewest_mixtures: ClassVar[int] = 1
 
     missing: int = 0
     """Samples of the mixture that estimates lack."""
-
-    def require_mixing(self, mixing: Mixing) -> None:
-        """Any mixtures are good."""
-
-    def require_test_mixing(self, mixing: Mixing) -> None:
-        """Any mixtures are good."""
 
     def build(self, num_classes: int) -> Both:
         """The model, whatever the classes."""

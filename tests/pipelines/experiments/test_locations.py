@@ -9,10 +9,12 @@ import pytest
 
 from cocktail.config.experiment import Experiment
 from cocktail.models.ez_vsl import EZVSLConfig
+from cocktail.train.checkpoint import checkpoint_store
 from cocktail.train.initial_weights import InitialWeights
 from cocktail.types import UsageError
 from pipelines.experiments.benchmarks import ADAM, LOCALIZE_VGGSOUND
-from pipelines.experiments.locations import with_whole_paths
+from pipelines.experiments.locations import FINISHED, with_whole_paths
+from pipelines.experiments.planned import initial_weights
 from pipelines.sweeps import sweep as sweeping
 from pipelines.sweeps.grids import PlannedTrial
 from pipelines.sweeps.options import SweepOptions
@@ -90,3 +92,18 @@ def test_trials_of_a_sweep_have_whole_paths_also_those_that_its_grid_names(tmp_p
     found = sweeping._Sweep.open(base, trials, SweepOptions(), "sqlite:///x").planned["one"].experiment
     whole = [str(tmp_path / name) for name in ("l.parquet", "tests", "w.pth", "runs/a")]
     assert paths_of(found) == (*whole, "/shards", str(tmp_path))
+
+
+def test_a_run_starts_from_a_finished_one_or_from_a_checkpoint(tmp_path):
+    """The checkpoint is of no model, so whoever looks into it is refused for that."""
+    run = tmp_path / "run"
+    store = replace(checkpoint_store(str(run)), about={"classes": ["flute"]})
+    checkpoint = store.save(4, {"model": {}}, {}, keep=1)
+    looked_into = r"the whole model of .*step-00000004 does not fit"
+    with pytest.raises(UsageError, match=looked_into):
+        initial_weights(experiment("none", start_from=checkpoint), ["flute"])
+    with pytest.raises(UsageError, match=r"--start-from .*/run: the run is not finished\. Wait .*: .*step-00000004$"):
+        initial_weights(experiment("none", start_from=str(run)), ["flute"])
+    (run / FINISHED).write_text("{}")
+    with pytest.raises(UsageError, match=looked_into):
+        initial_weights(experiment("none", start_from=str(run)), ["flute"])
