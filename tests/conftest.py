@@ -32,6 +32,9 @@ class FilesTogether(LoadScopeScheduling):
 
 
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> FilesTogether:
+    # Files in the order of their names: the integration tests, few and long, begin early. By default files of many
+    # tests go first, and at the end one process waits for the other's long ones.
+    config.option.loadscopereorder = False
     return FilesTogether(config, log)
 
 

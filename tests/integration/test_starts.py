@@ -69,6 +69,7 @@ def tracked_run(experiment: Experiment, name: str) -> Run:
     return only
 
 
+@pytest.mark.slow
 def test_a_run_starts_from_parts_of_another_and_says_so_everywhere(experiment, local_ray, capfd):
     run(replace(experiment, run_name="first"))
     first = f"{experiment.output}/runs/first"
@@ -104,6 +105,7 @@ def test_a_run_starts_from_parts_of_another_and_says_so_everywhere(experiment, l
     assert PlannedRun.of(second).key != PlannedRun.of(replace(second, start_from=None, start_parts=())).key
 
 
+@pytest.mark.slow
 def test_the_groups_of_a_model_reach_the_processes_that_train_it(experiment, local_ray, tmp_path):
     model = StillUNet(**{name: getattr(SMALL.model, name) for name in vars(SMALL.model)})
     torch.manual_seed(experiment.seed)
