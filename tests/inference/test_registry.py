@@ -219,7 +219,7 @@ def test_mlflow_alone_loads_a_model_that_localizes_as_the_checkpoint_does(locali
 
 def test_what_a_localizer_cannot_take_is_refused_with_the_shapes(localizer):
     model, given = mlflow.pyfunc.load_model(localizer[1]), seen_and_heard()
-    with pytest.raises(ValueError, match="2 pictures of 1 classes"):
+    with pytest.raises(ValueError, match="2 pictures of 1 sources"):
         model.predict(given, params={"classes": ["lute"]})
     with pytest.raises(ValueError, match="'mixture': 2, 'pictures': 1}: give as many of each"):
         model.predict({**given, "pictures": given["pictures"][:1]}, params={"classes": ["lute", "bell"]})
