@@ -117,6 +117,7 @@ def test_the_groups_of_a_model_reach_the_processes_that_train_it(experiment, loc
     }
 
 
+@pytest.mark.slow
 def test_a_model_that_is_not_trained_is_scored_and_registered_as_any_other(
     experiment, local_ray, monkeypatch, tmp_path, capfd
 ):
