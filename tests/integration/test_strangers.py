@@ -11,6 +11,8 @@ import pytest
 from tests.made.corpora.toy_shards import make_toy_shards
 from tests.services.checkout import PROJECT, Checkout, table_cells
 
+pytestmark = pytest.mark.slow  # tests/tasks/test_strangers.py is the quick look
+
 NAMES = ("filters", "bands", "colours", "seers")
 FILES = {name: (PROJECT / "tests" / "made" / "strangers" / f"{name}.py").read_text() for name in NAMES}
 TRAIN = """
