@@ -58,7 +58,7 @@ def test_it_learns_where_it_can_and_is_scored_by_each_task_that_it_does(name, ta
     found = tasks_of(model.eval(), Evaluation(), MIXING)
     assert [task.name for task in found] == tasks
     for task in found:
-        results = task.score(task.apply(name, model, batch))
+        results = task.score(task.apply(name, model, batch)).cast(task.results)
         assert systems_of(results, MODEL) == [name]
         assert task.is_scored(rows_of(results, "kind", [MODEL])).all()
         board = task_of_results(results).scoreboard(results)
