@@ -21,6 +21,7 @@ from cocktail.config.mixing import Mixing
 from cocktail.config.settings import part_of
 from cocktail.storage import absolute
 from cocktail.train.checkpoint import read_about
+from cocktail.train.untrusted import telling_of_settings, value_of
 from pipelines.mixtures.replay import find_mixtures, write_mixture
 from pipelines.shards.manifest import open_manifest
 
@@ -48,13 +49,16 @@ class Replay:
 def main() -> None:
     job = tyro.cli(Replay, description=__doc__)
     if job.checkpoint is not None:
-        settings = read_about(absolute(job.checkpoint, "--checkpoint"))["settings"]
+        location = absolute(job.checkpoint, "--checkpoint")
+        settings = value_of(location, read_about(location), "settings", dict)
+        with telling_of_settings(location):
+            mixing, evaluation = part_of(Mixing, settings, "mixing."), part_of(Evaluation, settings, "evaluation.")
         defaults = dataclasses.replace(
             job,
-            seed=settings["seed"],
-            mixing=part_of(Mixing, settings, "mixing."),
-            split=settings["training.split"],
-            evaluation=part_of(Evaluation, settings, "evaluation."),
+            seed=value_of(location, settings, "seed", int),
+            mixing=mixing,
+            split=value_of(location, settings, "training.split", str),
+            evaluation=evaluation,
         )
         job = tyro.cli(Replay, default=defaults, description=__doc__)  # what is given here wins
     if job.evaluation.test_list is not None:

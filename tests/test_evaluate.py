@@ -97,5 +97,5 @@ def test_gpus_can_be_asked_for(local_ray):
     def read(rows: pa.Table) -> MixtureBatch:
         raise AssertionError
 
-    pipeline = scoring_pipeline("nowhere", plan, read, (Separating(),), batch_size=2, num_gpus=1)
+    pipeline = scoring_pipeline("nowhere", plan, read, (Separating(),), batch_size=2, num_gpus=(1, 1))
     assert "MapBatches" in repr(pipeline)

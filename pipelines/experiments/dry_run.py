@@ -5,16 +5,18 @@ from __future__ import annotations
 import dataclasses
 
 from cocktail.cluster.placement import cluster_nodes, grows, place, require_place
+from cocktail.config.resources import Resources
 from cocktail.train.checkpoint import checkpoint_store, step_of
-from cocktail.train.measure import Measured, measure_steps
+from cocktail.train.measure import LESS_MEMORY, Measured, measure_steps
 from cocktail.train.ray_train import require_continuable
+from cocktail.types import UsageError
 from pipelines.experiments.planned import PlannedRun
 
 
 def tell(planned: PlannedRun) -> str:
     """Text of what a run would do, on what, where, for how long, by a few steps that are taken and forgotten.
 
-    Raises UsageError, with the numbers, if the cluster has no place for it.
+    Raises UsageError, with the numbers, if the cluster, or the memory of its GPUs, has no place for it.
     """
     require_continuable(planned.folder, planned.identity)
     require_place(planned.training_demands)
@@ -73,9 +75,23 @@ def _memory(planned: PlannedRun, measured: Measured) -> str:
     kept = f"{training.keep_checkpoints} checkpoints{' and the best' * (training.select == 'best')}"
     return (
         f"{measured.num_parameters / 1e6:.1f} M parameters; a step of one worker takes {measured.peak_bytes / 1e9:.1f} "
-        f"GB at most ({measured.device}); {kept} of "
+        f"GB at most ({measured.device}){_on_card(planned.experiment.resources, measured)}; {kept} of "
         f"{measured.checkpoint_bytes / 1e6:.0f} MB are kept"
     )
+
+
+def _on_card(resources: Resources, measured: Measured) -> str:
+    """What a worker needs of its GPU's memory, beside what there is; "" on a CPU. Raises UsageError for too much."""
+    if measured.card_bytes is None:
+        return ""
+    needed, there = measured.needed_bytes(resources.num_workers), measured.card_bytes
+    parts = f"with the GPU's context{' and NCCL' if resources.num_workers > 1 else ''}"
+    if needed > there:
+        raise UsageError(
+            f"a worker needs about {needed / 1e9:.1f} GB {parts}, and {measured.device} has {there / 1e9:.1f} GB. "
+            f"{LESS_MEMORY}"
+        )
+    return f", {needed / 1e9:.1f} of the card's {there / 1e9:.1f} GB {parts}"
 
 
 def _time(planned: PlannedRun, measured: Measured) -> str:

@@ -23,10 +23,11 @@ from cocktail.tasks.choice import tasks_of
 from cocktail.tracking.run import TrackedRun, default_tracking_uri
 from cocktail.train.initial_weights import InitialWeights
 from cocktail.train.ray_train import ReadBatches, TrainingRun, uses_gpus
+from cocktail.train.untrusted import outline
 from cocktail.types import MixtureBatch
 from pipelines.embedded.stand_in import open_data
 from pipelines.experiments.locations import initial_folder, require_finished, run_folder, with_whole_paths
-from pipelines.experiments.resources import test_demands, training_demands
+from pipelines.experiments.resources import executor_of, test_demands, training_demands
 from pipelines.mixtures.batches import read_mixtures
 from pipelines.mixtures.evaluation import classes_without_clips, in_classes_of, make_test_list, untaught_in_words
 from pipelines.mixtures.plan import mixtures_in_words
@@ -35,6 +36,11 @@ from pipelines.mixtures.stream import MixtureStream
 from pipelines.shards.cache import ShardCache
 from pipelines.shards.manifest import Manifest, open_manifest
 from pipelines.shards.reader import ClipSource
+
+EXECUTORS = {
+    "ray": "by Ray Data, on any node (--resources.executor ray)",
+    "inline": "in the training process (--resources.executor inline)",
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -83,7 +89,6 @@ class PlannedRun:
             split=training.split,
             seed=experiment.seed,
             batch_size=training.batch_size,
-            executor=resources.executor,
             prefetch_batches=resources.prefetch_batches,
             cache=ShardCache(max_bytes=int(resources.cache_gb * 1e9), chosen_folder=resources.cache_folder),
         )
@@ -93,12 +98,17 @@ class PlannedRun:
             untaught = classes_without_clips(source.pool)
         if message := untaught_in_words(untaught, manifest.classes, test_list):
             print(message, flush=True)
-        # A model that such mixtures test nothing of is refused now, not after its training.
+        # A model whose checkpoints could not be opened, or that such mixtures test nothing of, is refused now, and not
+        # after its training.
+        outline(functools.partial(experiment.model.build, len(manifest.classes)))
         tasks_of(experiment.model.build(len(manifest.classes)), evaluation, evaluation.test_mixing(mixing))
         initial = initial_weights(experiment, manifest.classes)
         print(f"starting from {initial.description}", flush=True)
         connect(tracking_uri)
         gpus = uses_gpus(resources)
+        executor = executor_of(experiment, gpus)
+        if trains:
+            print(f"mixtures are rendered {EXECUTORS[executor]}", flush=True)
         return cls(
             experiment=experiment,
             tracking_uri=tracking_uri,
@@ -106,7 +116,7 @@ class PlannedRun:
             test_manifest=test_manifest,
             test_list=test_list,
             validation_list=validation_list,
-            source=dataclasses.replace(source, pin_memory=gpus),
+            source=dataclasses.replace(source, executor=executor, pin_memory=gpus),
             folder=run_folder(experiment, manifest, initial),
             gpus=gpus,
             initial=initial,
@@ -181,12 +191,14 @@ class PlannedRun:
     @property
     def training_demands(self) -> list[Demand]:
         """Demands of the training, all at once."""
-        return training_demands(self.experiment.resources, self.gpus) if self.experiment.model.trains else []
+        if not self.experiment.model.trains:
+            return []
+        return training_demands(self.experiment.resources, self.gpus, self.source.executor)
 
     @property
     def test_demands(self) -> list[Demand]:
         """Demands of the evaluation after it, all at once."""
-        return test_demands(self.experiment.resources.num_workers if self.gpus else 0)
+        return test_demands(self.experiment.resources, self.gpus)
 
 
 def read_batches(

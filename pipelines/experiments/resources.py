@@ -2,24 +2,37 @@
 
 from __future__ import annotations
 
-from cocktail.cluster.placement import Demand
+from typing import Literal
+
+from cocktail.cluster.placement import Demand, cluster_nodes, grows
+from cocktail.config.experiment import Experiment
 from cocktail.config.resources import Resources
 from cocktail.evaluate import APPLYING_CPUS, SCORING_CPUS
 from pipelines.mixtures.stream import RENDER_CPUS
 
 
-def training_demands(resources: Resources, gpus: bool) -> list[Demand]:
-    """Demands of a training, all at once."""
-    workers = resources.min_workers or resources.num_workers
+def executor_of(experiment: Experiment, gpus: bool) -> Literal["ray", "inline"]:
+    """The executor that an experiment has on the cluster that is connected."""
+    cpu_nodes = any(
+        node.resources.get("CPU", 0) >= RENDER_CPUS and not node.resources.get("GPU", 0) for node in cluster_nodes()
+    )
+    return experiment.resources.chosen_executor(
+        gpus=gpus, pictures=experiment.mixing.pictures_per_source > 0, cores_elsewhere=cpu_nodes or grows()
+    )
+
+
+def training_demands(resources: Resources, gpus: bool, executor: Literal["ray", "inline"]) -> list[Demand]:
+    """Demands of a training, all at once: of the fewest workers that it goes on with."""
+    workers = resources.fewest_workers
     each = {"CPU": resources.cpus_per_worker, "GPU": 1.0 if gpus else 0.0}
-    rendering = [Demand("rendering task", workers, {"CPU": RENDER_CPUS})] if resources.executor == "ray" else []
+    rendering = [Demand("rendering task", workers, {"CPU": RENDER_CPUS})] if executor == "ray" else []
     return [Demand("training process", workers, each), *rendering]
 
 
-def test_demands(num_gpus: int) -> list[Demand]:
-    """Demands of an evaluation, all at once."""
-    testing = {"CPU": APPLYING_CPUS, "GPU": 1.0 if num_gpus else 0.0}
+def test_demands(resources: Resources, gpus: bool) -> list[Demand]:
+    """Demands of an evaluation, all at once: of as many GPUs as training may have gone on with."""
+    testing = {"CPU": APPLYING_CPUS, "GPU": 1.0 if gpus else 0.0}
     return [
-        Demand("testing process", max(num_gpus, 1), testing),
+        Demand("testing process", resources.fewest_workers if gpus else 1, testing),
         Demand("scoring task", 1, {"CPU": SCORING_CPUS}),
     ]

@@ -100,6 +100,7 @@ def tag_origin(planned: PlannedRun, tracked: TrackedRun, part_of: PartOf | None)
             **tests,
             **(part_of.tags if part_of else {}),
             "initial_weights": planned.initial.description,
+            "executor": planned.source.executor,
             TEST_DATA: planned.test_manifest.folder,
             TEST_MANIFEST_HASH: planned.test_manifest.root_hash,
         }

@@ -69,7 +69,7 @@ class Scoring:
         Raises UsageError where the model cannot separate, or the data cannot give, such mixtures.
         """
         mixing = evaluation.test_mixing(mixing)
-        trained.config.require_test_mixing(mixing)
+        trained.require_test_mixing(mixing)
         mixtures = in_classes_of(trained.classes, manifest, make_test_list(manifest, mixing, evaluation))
         return cls(
             checkpoint=checkpoint,
@@ -108,7 +108,7 @@ class Scoring:
                 read,
                 self.tasks,
                 batch_size=self.evaluation.batch_size,
-                num_gpus=self.resources.num_workers if uses_gpus(self.resources) else 0,
+                num_gpus=gpus_of(self.resources),
                 on_scored=count,
             )
 
@@ -170,6 +170,11 @@ class Scoring:
         return read_mixtures(self.mixtures.take(rows), self._clips(), self.mixing) if len(rows) else None
 
 
+def gpus_of(resources: Resources) -> tuple[int, int]:
+    """Fewest and most GPUs that an evaluation takes, as many as training; 0 and 0 where it is on CPUs."""
+    return (resources.fewest_workers, resources.num_workers) if uses_gpus(resources) else (0, 0)
+
+
 def _together(reports: Mapping[str, Report]) -> Report:
     """One report of all tasks, with a section for each where there are several; metrics are named as in MLflow."""
     if len(reports) == 1:
@@ -192,7 +197,7 @@ def score_and_track(test: Scoring, tracking_uri: str, output: str) -> str:
         **flatten({"mixing": asdict(test.mixing), "evaluation": asdict(test.evaluation)}),
         **{f"trained.{path}": value for path, value in test.trained.settings.items()},
     }
-    require_place(test_demands(test.resources.num_workers if uses_gpus(test.resources) else 0))
+    require_place(test_demands(test.resources, uses_gpus(test.resources)))
     key = hashlib.sha256(json.dumps([tests, plan_hash(test.mixtures)], sort_keys=True).encode()).hexdigest()[:8]
     tracked = TrackedRun.open(
         tracking_uri,

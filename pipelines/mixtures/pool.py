@@ -131,7 +131,9 @@ def usable_clips(manifest: Manifest, mixing: Mixing, split: str) -> ClipPool:
     if manifest.sample_rate_hz != mixing.sample_rate_hz:
         raise UsageError(
             f"{manifest.folder} holds audio at {manifest.sample_rate_hz} Hz, but mixing.sample_rate_hz is "
-            f"{mixing.sample_rate_hz}: set it, or shard again with --sample-rate-hz {mixing.sample_rate_hz}"
+            f"{mixing.sample_rate_hz}: make the shards with --sample-rate-hz {mixing.sample_rate_hz}, as there is no "
+            "other way for a model that was trained at that rate, or train at the rate of the shards, with "
+            f"--mixing.sample-rate-hz {manifest.sample_rate_hz}"
         )
     table = _clips_of(manifest, split)
     level = _levels(table, manifest.sample_rate_hz)

@@ -7,6 +7,7 @@ rounded down, of those. Both executors run the same `render` on the same rows, s
 from __future__ import annotations
 
 import functools
+import os
 import queue
 import threading
 from collections import deque
@@ -14,7 +15,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, fields
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pyarrow as pa
@@ -48,7 +49,7 @@ class MixtureStream:
     split: str
     seed: int
     batch_size: int
-    executor: str = "ray"
+    executor: Literal["ray", "inline"] = "ray"
     prefetch_batches: int = 2
     cache: ShardCache | None = None
     pin_memory: bool = False
@@ -93,7 +94,7 @@ class MixtureStream:
     def batches(self, epoch: int, first: int, rank: int, world_size: int) -> Iterator[MixtureBatch]:
         """Batches of this rank: its part of the batches of an epoch, from batch `first` on, in order."""
         begin, share = share_of(self.batch_size, rank, world_size)
-        plan = plan_epoch(self.pool, seed=self.seed, epoch=epoch)
+        plan = self._plans.take(epoch)
         starts = [g * self.batch_size + begin for g in range(first, self.batches_per_epoch)]
         source = ClipSource.of(self.manifest, self.cache)
         rendering = functools.partial(render, source=source, mixing=self.mixing)
@@ -101,16 +102,53 @@ class MixtureStream:
         if self.executor == "inline":
             new_array = _new_pinned if self.pin_memory else np.zeros
             rendering = functools.partial(rendering, new_array=new_array)
-            execute = functools.partial(_execute_inline, source=source)
+            execute = functools.partial(_execute_inline, source=source, threads=rendering_threads(self.mixing))
         for start, columns in zip(starts, execute(plan, starts, share, rendering, self.prefetch_batches), strict=True):
             planned = plan["mixture_id"].slice(start, share).to_pylist()
             assert columns["mixture_id"].tolist() == planned, "batches must follow the plan"
             yield to_batch(columns)
 
+    def plan_ahead(self, epoch: int) -> None:
+        """Begin to plan an epoch in the background; its batches will be of that plan."""
+        self._plans.begin(epoch)
+
+    @functools.cached_property
+    def _plans(self) -> PlanAhead:
+        return PlanAhead(lambda epoch: plan_epoch(self.pool, seed=self.seed, epoch=epoch))
+
+
+class PlanAhead:
+    """Plans of epochs, of which one may be made before it is asked for."""
+
+    def __init__(self, plan: Callable[[int], pa.Table]) -> None:
+        self._plan = plan
+        self._ahead: tuple[int, Future[pa.Table]] | None = None
+
+    def begin(self, epoch: int) -> None:
+        """Begin to plan an epoch, in a thread, in place of any other that was begun."""
+        if self._ahead is None or self._ahead[0] != epoch:
+            thread = ThreadPoolExecutor(max_workers=1)
+            self._ahead = epoch, thread.submit(self._plan, epoch)
+            thread.shutdown(wait=False)
+
+    def take(self, epoch: int) -> pa.Table:
+        """The plan of an epoch: that which was begun, or else made now."""
+        ahead, self._ahead = self._ahead, None
+        return ahead[1].result() if ahead is not None and ahead[0] == epoch else self._plan(epoch)
+
 
 def _new_pinned(shape: tuple[int, ...], dtype: type) -> np.ndarray:
     kinds = {np.int16: torch.int16, np.uint8: torch.uint8}
     return torch.zeros(shape, dtype=kinds[dtype], pin_memory=True).numpy()
+
+
+def rendering_threads(mixing: Mixing) -> int:
+    """Threads that a training process renders by: of pictures, which are decoded outside of Python's lock, as many as
+    are its share of the node's cores; of sound two, as more would wait for the lock more than they do.
+    """
+    processes = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))  # of torch.distributed, on this node
+    cores = max(len(os.sched_getaffinity(0)) // processes, 1)
+    return cores if mixing.pictures_per_source else min(cores, 2)
 
 
 def _execute_inline(
@@ -120,10 +158,11 @@ def _execute_inline(
     rendering: Callable[[pa.Table], Columns],
     prefetch: int,
     source: ClipSource,
+    threads: int,
 ) -> Iterator[Columns]:
-    """Rendering in this process, `prefetch` batches ahead, by as many threads; one more fetches shards."""
-    slices = [plan.slice(start, share) for start in starts]
-    with ThreadPoolExecutor(max_workers=prefetch) as pool, FetchAhead.of(slices, source) as fetching:
+    """Rendering in this process, `prefetch` batches ahead or as many as there are threads; one more fetches shards."""
+    slices, prefetch = [plan.slice(start, share) for start in starts], max(prefetch, threads)
+    with ThreadPoolExecutor(max_workers=threads) as pool, FetchAhead.of(slices, source) as fetching:
         waiting: deque[Future] = deque()
         try:
             for rows in slices:

@@ -27,7 +27,7 @@ from cocktail.types import UsageError
 from pipelines.embedded.stand_in import open_data
 from pipelines.experiments.locations import FINISHED, initial_folder, with_whole_paths
 from pipelines.experiments.planned import initial_weights
-from pipelines.experiments.resources import test_demands, training_demands
+from pipelines.experiments.resources import executor_of, test_demands, training_demands
 from pipelines.experiments.run import PartOf, run
 from pipelines.mixtures.stream import MixtureStream
 from pipelines.shards.manifest import Manifest
@@ -64,9 +64,10 @@ def sweep(
         tracking_uri = base.tracking_uri or default_tracking_uri(base.output)
         connect(tracking_uri, show_workers=False)
         phases = []
-        for resources in {trial.experiment.resources for trial in planned}:
+        alike = {(each.resources, each.mixing): each for each in (trial.experiment for trial in planned)}
+        for (resources, _), experiment in alike.items():
             gpus = uses_gpus(resources)
-            phases += [training_demands(resources, gpus), test_demands(resources.num_workers if gpus else 0)]
+            phases += [training_demands(resources, gpus, executor_of(experiment, gpus)), test_demands(resources, gpus)]
         at_once = trials_that_fit(phases, most=options.max_concurrent)
         whole = _Sweep.open(base, planned, options, tracking_uri)
         with whole.tracked.closing():

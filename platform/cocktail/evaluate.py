@@ -15,6 +15,7 @@ import pyarrow as pa
 import torch
 
 from cocktail.inference.trained import load_trained
+from cocktail.numerics.precision import use_tf32
 from cocktail.tasks.task import Task
 from cocktail.types import MixtureBatch, UsageError
 
@@ -34,6 +35,7 @@ class _Apply:
         tasks: tuple[Task, ...],
         gpu: bool,
     ) -> None:
+        use_tf32(False)
         trained = load_trained(checkpoint)
         self.device = "cuda" if gpu else "cpu"
         self.name = trained.name
@@ -70,15 +72,16 @@ def evaluate(
     tasks: tuple[Task, ...],
     *,
     batch_size: int,
-    num_gpus: int,
+    num_gpus: tuple[int, int],
     on_scored: Callable[[tuple[pa.Table, ...]], None] = lambda results: None,
 ) -> tuple[pa.Table, ...]:
     """Apply a model to the mixtures of a plan and score it, on the cluster: each task's results, in the plan's order.
 
     The checkpoint's model is named after its experiment; its classes are those of the plan. `read` turns rows of the
-    plan into a batch, on any node. One actor a GPU applies the model; without, one for four CPUs (in a trial of a
-    sweep, of its share: the actors of many trials must not take what their scoring needs). `on_scored` gets the
-    results of each batch as it is done. Raises UsageError if no mixture can be scored by any task.
+    plan into a batch, on any node. One actor a GPU applies the model, of the fewest to the most that `num_gpus` names,
+    as the cluster has room; with 0 and 0, one for four CPUs (in a trial of a sweep, of its share: the actors of many
+    trials must not take what their scoring needs). `on_scored` gets the results of each batch as it is done. Raises
+    UsageError if no mixture can be scored by any task.
     """
     scored = scoring_pipeline(checkpoint, plan, read, tasks, batch_size=batch_size, num_gpus=num_gpus)
     blocks: Any = scored.iter_batches(batch_size=None, batch_format="pyarrow")
@@ -101,7 +104,7 @@ def scoring_pipeline(
     tasks: tuple[Task, ...],
     *,
     batch_size: int,
-    num_gpus: int,
+    num_gpus: tuple[int, int],
 ) -> Any:
     """The Ray dataset of `evaluate`: a row, packed, for each batch of the plan. Nothing runs before it is read."""
     import ray
@@ -110,6 +113,8 @@ def scoring_pipeline(
     from cocktail.cluster.connection import trials_at_once
 
     cpus = int(ray.cluster_resources().get("CPU", 0)) // (trials_at_once() or 1)
+    on_gpus = num_gpus[1] > 0
+    fewest, most = num_gpus if on_gpus else (max(cpus // 4, 1), max(cpus // 4, 1))
     context = ray.data.DataContext.get_current()
     context.enable_progress_bars = False
     context.execution_options.preserve_order = True
@@ -119,12 +124,12 @@ def scoring_pipeline(
         ray.data.from_arrow(slices)
         .map_batches(
             _Apply,
-            fn_constructor_args=(checkpoint, read, tasks, num_gpus > 0),
+            fn_constructor_args=(checkpoint, read, tasks, on_gpus),
             batch_size=batch_size,  # as the blocks are; Ray wants it said for GPUs
             batch_format="pyarrow",
-            compute=ray.data.ActorPoolStrategy(size=num_gpus or max(cpus // 4, 1)),
+            compute=ray.data.ActorPoolStrategy(min_size=fewest, max_size=most),
             num_cpus=APPLYING_CPUS,
-            num_gpus=1 if num_gpus else 0,
+            num_gpus=1 if on_gpus else 0,
         )
         .map_batches(
             functools.partial(_score, tasks=tasks), batch_size=1, batch_format="pyarrow", num_cpus=SCORING_CPUS

@@ -292,6 +292,10 @@ class BatchSource(Protocol):
         """A rank's part of the global batches of an epoch, from batch `first` on, in order."""
         ...
 
+    def plan_ahead(self, epoch: int) -> None:
+        """Begin, in the background, what takes time before the first batch of an epoch that will be asked for."""
+        ...
+
     def state(self, step: int) -> dict[str, Any]:
         """Place of a step's batch (`epoch`, `batch`), and what else has to be as it was to go on from there."""
         ...

@@ -7,9 +7,11 @@ The plain form is what the paper writes: K maps at full resolution are multiplie
 head computes the same from 9 N products at half the resolution; the mixed form, which is the one in use, also mixes
 channels before the other upsamples where that pays. All have the same parameters and values. Forms take turns, and
 each figure is the median of the rounds. A step is the training loop's own, with its guard, gradient norm and update.
-The device's rate is that of a large matrix product in the same precision, measured here; the share of it that a step
-reaches counts the multiplications that the form needs. Bytes are those of all tensors that operators read and write,
-as if nothing were cached or fused, beside the rate of a large copy. Needs neither Ray nor data.
+The device's rate is the best that a large matrix product reached, in the same precision and on as many threads, of one
+in each round, beside the steps: a rate that is measured once, before them, is that of a busy or cold moment, and steps
+then reach more than all of it. The share of it that a step reaches counts the multiplications that the form needs.
+Bytes are those of all tensors that operators read and write, as if nothing were cached or fused, beside the rate of a
+large copy. Needs neither Ray nor data.
 """
 
 from __future__ import annotations
@@ -18,7 +20,7 @@ import itertools
 import statistics
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -35,6 +37,8 @@ from torch.utils.flop_counter import FlopCounterMode
 from cocktail.config.training import Training
 from cocktail.layers.upsampling import plain_upsample_conv
 from cocktail.models.sgn import SGN, SGNConfig
+from cocktail.numerics.compiling import compile_network
+from cocktail.numerics.precision import use_tf32
 from cocktail.train.loop import Steps
 from cocktail.train.update import Update
 from cocktail.train.worker import Worker
@@ -104,7 +108,7 @@ class Runner:
         self.vectors = torch.randn(B, N, K, device=self.device, requires_grad=True)
         self.masks: Callable[[], Tensor] = self._masks
         if variant.compiled:
-            self.model.compile()
+            compile_network(self.model)
             self.masks = torch.compile(self._masks)
 
     def _masks(self) -> Tensor:
@@ -183,78 +187,122 @@ def noise(settings: Settings) -> MixtureBatch:
     return batch.to(settings.device)
 
 
-def matrix_rate(settings: Settings, precision: Precision) -> float:
+class Peak:
+    """The best rate that some work has reached so far, of a device that others may slow down at any moment."""
+
+    def __init__(self, run: Callable[[], None], amount: float, warm_up: int = 3) -> None:
+        """`run` does the work, all of it, and `amount` is how much that is."""
+        self._run, self._amount, self._best = run, amount, float("inf")
+        for _ in range(warm_up):
+            run()
+
+    def measure(self) -> None:
+        """Do the work once more."""
+        begin = time.perf_counter()
+        self._run()
+        self._best = min(self._best, time.perf_counter() - begin)
+
+    @property
+    def rate(self) -> float:
+        """Amount a second."""
+        return self._amount / self._best
+
+
+def matrix_peak(settings: Settings, precision: Precision) -> Peak:
     """FLOP a second of a product of large square matrices."""
     cuda = settings.device.startswith("cuda")
     size = 8192 if cuda else 2048
     a, b = (torch.randn(size, size, device=settings.device, dtype=getattr(torch, precision)) for _ in range(2))
-    times = []
-    for _ in range(6):
-        begin = time.perf_counter()
+
+    def multiply() -> None:
         torch.matmul(a, b)
         if cuda:
             torch.cuda.synchronize()
-        times.append(time.perf_counter() - begin)
-    return 2 * size**3 / min(times)
+
+    return Peak(multiply, 2 * size**3)
 
 
-def copy_rate(settings: Settings) -> float:
+def copy_peak(settings: Settings) -> Peak:
     """Bytes a second that a copy of a large tensor reads and writes."""
     cuda = settings.device.startswith("cuda")
     source = torch.ones(1 << (30 if cuda else 27), device=settings.device)
     target = torch.empty_like(source)
-    times = []
-    for _ in range(6):
-        begin = time.perf_counter()
+
+    def copy() -> None:
         target.copy_(source)
         if cuda:
             torch.cuda.synchronize()
-        times.append(time.perf_counter() - begin)
-    return 2 * source.numel() * source.element_size() / min(times)
+
+    return Peak(copy, 2 * source.numel() * source.element_size())
+
+
+@dataclass(frozen=True, kw_only=True)
+class Timed:
+    """What was measured of a variant."""
+
+    runner: Runner
+    flop: float
+    """Of a step; 0 where it cannot be counted."""
+    bytes_moved: int
+    seconds: dict[str, list[float]]
+    """Of U-Net and head, and of a step, by round."""
+
+    def median(self, what: str) -> float:
+        return statistics.median(self.seconds[what])
+
+
+def measure(
+    settings: Settings, compiled: bool, precision: Precision, layout: str, peaks: Sequence[Peak]
+) -> list[Timed]:
+    """All forms in turn, and the peaks beside them in each round."""
+    timed: list[Timed] = []
+    for form in settings.forms:
+        runner = Runner(settings, Variant(form=form, precision=precision, layout=layout, compiled=compiled))
+        counted = (0.0, 0) if compiled else (runner.flop(), runner.bytes_moved())
+        timed.append(Timed(runner=runner, flop=counted[0], bytes_moved=counted[1], seconds={}))
+    for turn in range(settings.rounds + 1):
+        for peak in peaks:
+            peak.measure()
+        for each in timed:
+            for what in ("unet_and_head", "step"):
+                seconds = each.runner.seconds(getattr(each.runner, what))
+                if turn:
+                    each.seconds.setdefault(what, []).append(seconds)
+    return timed
+
+
+def told(each: Timed, first: Timed, settings: Settings, product: Peak, copy: Peak) -> str:
+    """A variant's line, beside the first form's."""
+    heads, step = each.median("unet_and_head"), each.median("step")
+    share = ""
+    if each.flop:
+        share = f", {each.flop / step / 1e12:.3f} TFLOP/s ({each.flop / step / product.rate:.1%} of the product)"
+        share += f", {each.bytes_moved / step / 1e9:.1f} GB/s ({each.bytes_moved / step / copy.rate:.0%} of a copy)"
+    memory = f", {each.runner.peak_gib():5.1f} GiB" if settings.device.startswith("cuda") else ""
+    return (
+        f"{each.runner.variant} U-Net and head {heads * 1e3:8.1f} ms ({first.median('unet_and_head') / heads:4.2f}x)  "
+        f"step {step * 1e3:8.1f} ms ({first.median('step') / step:4.2f}x), "
+        f"{settings.batch_size / step:6.1f} mixtures/s{share}{memory}"
+    )
 
 
 def main(settings: Settings) -> None:
     if settings.threads is not None:
         torch.set_num_threads(settings.threads)
+    use_tf32(False)
     name = torch.cuda.get_device_name() if settings.device.startswith("cuda") else f"{torch.get_num_threads()} threads"
     print(
         f"{settings.device} ({name}), batch {settings.batch_size}, {settings.num_sources} sources, K {settings.width}"
     )
-    rates = {precision: matrix_rate(settings, precision) for precision in settings.precisions}
-    for precision, rate in rates.items():
-        print(f"matrix product in {precision}: {rate / 1e12:.3f} TFLOP/s")
-    copying = copy_rate(settings)
-    print(f"copy: {copying / 1e9:.1f} GB/s")
+    copy = copy_peak(settings)
+    products = {precision: matrix_peak(settings, precision) for precision in settings.precisions}
     eager_or_compiled = (False, True) if settings.compiled else (False,)
-    choices = itertools.product(eager_or_compiled, settings.precisions, settings.layouts)
-    for compiled, precision, layout in choices:
-        pair = [
-            Runner(settings, Variant(form=form, precision=precision, layout=layout, compiled=compiled))
-            for form in settings.forms
-        ]
-        flops = [runner.flop() for runner in pair] if not compiled else [0.0] * len(pair)
-        moved = [runner.bytes_moved() for runner in pair] if not compiled else [0] * len(pair)
-        times: dict[tuple[int, str], list[float]] = {}
-        for turn in range(settings.rounds + 1):
-            for number, runner in enumerate(pair):
-                for what in ("unet_and_head", "step"):
-                    seconds = runner.seconds(getattr(runner, what))
-                    if turn:
-                        times.setdefault((number, what), []).append(seconds)
-        medians = {key: statistics.median(values) for key, values in times.items()}
-        for number, runner in enumerate(pair):
-            heads, steps = medians[number, "unet_and_head"], medians[number, "step"]
-            share = ""
-            if flops[number]:
-                share = f", {flops[number] / steps / 1e12:.3f} TFLOP/s ({flops[number] / steps / rates[precision]:.1%})"
-                share += f", {moved[number] / steps / 1e9:.1f} GB/s ({moved[number] / steps / copying:.0%} of a copy)"
-            memory = f", {runner.peak_gib():5.1f} GiB" if settings.device.startswith("cuda") else ""
-            print(
-                f"{runner.variant} U-Net and head {heads * 1e3:8.1f} ms ({medians[0, 'unet_and_head'] / heads:4.2f}x)  "
-                f"step {steps * 1e3:8.1f} ms ({medians[0, 'step'] / steps:4.2f}x), "
-                f"{settings.batch_size / steps:6.1f} mixtures/s{share}{memory}",
-                flush=True,
-            )
+    for compiled, precision, layout in itertools.product(eager_or_compiled, settings.precisions, settings.layouts):
+        product = products[precision]
+        timed = measure(settings, compiled, precision, layout, (product, copy))
+        print(f"product in {precision}: {product.rate / 1e12:.3f} TFLOP/s; copy: {copy.rate / 1e9:.1f} GB/s")
+        for each in timed:
+            print(told(each, timed[0], settings, product, copy), flush=True)
 
 
 if __name__ == "__main__":

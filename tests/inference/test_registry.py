@@ -149,6 +149,16 @@ def test_classes_that_are_not_known_are_refused_with_those_that_are(registered, 
             model.predict(mixtures(), params=classes)
 
 
+def test_a_model_that_is_told_the_rate_refuses_any_but_its_own(tmp_path):
+    save_model(make_checkpoint(tmp_path / "checkpoints"), tmp_path / "model")
+    model = mlflow.pyfunc.load_model(str(tmp_path / "model"))
+    asked = {"classes": ["lute", "bell"]}
+    known = model.predict(mixtures(), params={**asked, "sample_rate_hz": RATE})
+    np.testing.assert_array_equal(known, model.predict(mixtures(), params=asked))
+    with pytest.raises(ValueError, match=rf"was trained on sound at {RATE} Hz and hears no other, not 16000 Hz"):
+        model.predict(mixtures(), params={**asked, "sample_rate_hz": 16000})
+
+
 def test_a_model_says_which_packages_it_needs_and_each_is_asked_for_once(tmp_path, localizer, monkeypatch):
     def packages(model: Path) -> list[str]:
         lines = (model / "requirements.txt").read_text().splitlines()

@@ -3,6 +3,8 @@
 import pytest
 import torch
 from torch import Tensor
+from torch.nn import functional as F
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from cocktail.layers.mask_head import MaskHead
 from cocktail.layers.unet import UNet
@@ -62,3 +64,39 @@ def test_normalisation_is_absent_from_the_first_and_last_halving():
 def test_too_shallow_a_unet_is_refused():
     with pytest.raises(ValueError, match="at least 5"):
         UNet(width=8, depth=4)
+
+
+class Operators(TorchDispatchMode):
+    """Names of what runs."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.names: list[str] = []
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        self.names.append(str(func))
+        return func(*args, **(kwargs or {}))
+
+
+def test_the_heads_gradient_is_not_added_up_out_of_slices():
+    head, features, vectors = random_head(torch.float32)
+    with Operators() as seen:
+        head(features, vectors).sum().backward()
+    assert not [name for name in seen.names if "slice" in name or "constant_pad" in name]
+    assert "aten.convolution_backward.default" in seen.names
+
+
+def test_the_head_adds_its_taps_in_float32_under_autocast(monkeypatch):
+    head, features, vectors = random_head(torch.float32)
+    for bias in (head.map_bias, head.bias):
+        torch.nn.init.zeros_(bias)
+    upsampled: list[Tensor] = []
+    interpolate = F.interpolate
+    monkeypatch.setattr(F, "interpolate", lambda x, **how: upsampled.append(interpolate(x, **how)) or upsampled[-1])
+    with torch.no_grad(), torch.autocast("cpu", dtype=torch.bfloat16):
+        logits = head(features, vectors)
+    taps = F.pad(upsampled[0].float(), (1, 1, 1, 1)).view(3, 2, 3, 3, 18, 26)
+    added = torch.stack([taps[:, :, r, c, r : r + 16, c : c + 24] for r in range(3) for c in range(3)]).sum(dim=0)
+    assert upsampled[0].dtype == torch.bfloat16
+    assert logits.dtype == torch.float32
+    torch.testing.assert_close(logits, added, atol=1e-5, rtol=1e-5)

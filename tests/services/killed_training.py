@@ -51,6 +51,9 @@ class Noting:
     def state(self, step: int) -> dict[str, Any]:
         return self._source.state(step)
 
+    def plan_ahead(self, epoch: int) -> None:
+        self._source.plan_ahead(epoch)
+
     def batches(self, epoch: int, first: int, rank: int, world_size: int) -> Iterator[MixtureBatch]:
         for number, batch in enumerate(self._source.batches(epoch, first, rank, world_size), first):
             with self._notes.open("a") as file:

@@ -54,6 +54,9 @@ class Noting:
     def state(self, step: int) -> dict[str, Any]:
         return self.source.state(step)
 
+    def plan_ahead(self, epoch: int) -> None:
+        self.source.plan_ahead(epoch)
+
     def batches(self, epoch: int, first: int, rank: int, world_size: int) -> Iterator[MixtureBatch]:
         who = {
             "rank": rank,

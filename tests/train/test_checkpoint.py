@@ -2,7 +2,6 @@
 
 import json
 import os
-import pickle
 import random
 import time
 from pathlib import Path
@@ -167,5 +166,5 @@ def test_nothing_in_a_checkpoint_is_executed(store, tmp_path):
             return (print, ("executed",))
 
     location = store.save(10, {"model": Trap()}, IDENTITY, 1)
-    with pytest.raises(pickle.UnpicklingError, match=r"[Ww]eights.only"):
+    with pytest.raises(UsageError, match=r"step-00000010 is damaged: its state\.pt is no archive of tensors"):
         load_checkpoint(location)

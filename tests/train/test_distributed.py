@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 import os
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from pathlib import Path
@@ -140,6 +141,9 @@ class Batches:
     def state(self, step):
         return {"batch": step % 3}
 
+    def plan_ahead(self, epoch):
+        pass
+
     def batches(self, epoch, first, rank, world_size):
         start, share = share_of(self.batch_size, rank, world_size)
         for number in range(first, 3):
@@ -243,6 +247,7 @@ def run(
     world_size: int,
     max_steps: int | None = None,
     store: type[CheckpointStore] = CheckpointStore,
+    compiled: bool = False,
 ) -> None:
     """Train, go on if something is there; store logs, looks, and what was raised, by rank."""
     torch.manual_seed(11)
@@ -262,6 +267,7 @@ def run(
             on_log=lambda step, num_steps, metrics: logs.append({"step": step, **metrics}),
             look=Look(batches=case.held_out(case.num_looks), on_look=lambda step, scores: looks.append(scores)),
             validation=validation if case.num_validated else None,
+            compiled=compiled,
         )
     except NonFiniteLossError as error:
         raised = str(error)
@@ -273,19 +279,41 @@ def run(
 KEPT = ("step", "loss", "validation", "gradient_norm", "dropped_mixtures")
 
 
-def run_all(rank: int, world_size: int, folder: str, port: int) -> None:
-    """Every case, by two processes."""
+@contextmanager
+def joined(rank: int, world_size: int, port: int, seconds: int = 60) -> Iterator[None]:
+    """One of the processes that speak to each other. Where one waits for the other in vain, it is to fail."""
     os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
     torch.set_num_threads(1)
-    # Where one waits for the other in vain, it is to fail.
-    dist.init_process_group("gloo", rank=rank, world_size=world_size, timeout=timedelta(seconds=60))
+    dist.init_process_group("gloo", rank=rank, world_size=world_size, timeout=timedelta(seconds=seconds))
+    yield
+    dist.barrier()  # rank 0 holds the store that the others still speak to
+    dist.destroy_process_group()
+
+
+def run_all(rank: int, world_size: int, folder: str, port: int) -> None:
+    """Every case, by two processes."""
+    with joined(rank, world_size, port):
+        run_cases(rank, world_size, folder)
+
+
+def run_cases(rank: int, world_size: int, folder: str) -> None:
     for name, case in CASES.items():
         run(case, Path(folder, name), rank, world_size)
         run(case, Path(folder, f"{name}, first half"), rank, world_size, max_steps=3)
     run(Case(), Path(folder, "unseen"), rank, world_size, max_steps=3)
     run(Case(), Path(folder, "unseen"), rank, world_size, store=CheckpointStore if rank == 0 else Unseen)
-    dist.barrier()  # rank 0 holds the store that the others still speak to
-    dist.destroy_process_group()
+
+
+COMPILED = ("synced", "synced, uneven shares")
+"""Cases with BatchNorm over both processes, and random numbers."""
+
+
+def run_compiled(rank: int, world_size: int, folder: str, port: int) -> None:
+    """Cases compiled and not, by two processes, of which one may compile for minutes longer than the other."""
+    with joined(rank, world_size, port, seconds=600):
+        for name in COMPILED:
+            for compiled in (False, True):
+                run(CASES[name], Path(folder, f"{name}, {compiled}"), rank, world_size, compiled=compiled)
 
 
 def free_port() -> int:
@@ -386,3 +414,20 @@ def test_the_worker_with_the_loss_that_is_no_number_is_named_on_all(by_two, name
     assert messages[0].startswith("the loss is not finite at step 4: ")
     assert messages[0].endswith("mixtures 4, 5, poison, 7")
     assert [entry["step"] for entry in read(by_two / name)["logs"]] == [1, 2, 3]
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_compiled_and_synced_two_ranks_learn_what_they_do_uncompiled(tmp_path):
+    """Losses, norms of gradients, and weights: a gradient that is lost on the way would move none."""
+    spawn(run_compiled, args=(2, str(tmp_path), free_port()), nprocs=2)
+    for name in COMPILED:
+        eager, compiled = tmp_path / f"{name}, False", tmp_path / f"{name}, True"
+        assert_same_curve(read(compiled)["logs"], read(eager)["logs"], 1e-5)
+        learned = weights(eager)
+        for parameter, value in weights(compiled).items():
+            torch.testing.assert_close(value, learned[parameter], atol=1e-5, rtol=1e-5)
+        torch.manual_seed(11)
+        for parameter, start in CASES[name].build().named_parameters():
+            moved = parameter == "first.bias" or not torch.equal(learned[parameter], start)
+            assert moved, "what stands before BatchNorm alone has no gradient"

@@ -5,12 +5,15 @@ from dataclasses import replace
 import pytest
 import torch
 from torch import nn
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from cocktail.train.checkpoint import CheckpointStore
 from cocktail.train.look import Look
 from cocktail.train.loop import train
 from cocktail.train.worker import Worker
-from tests.made.models.small_training import SETTINGS, Noise, Regressor, run, weights_hash
+from tests.made.models.small_sgn import SMALL as SGN_CONFIG
+from tests.made.models.small_sgn import tones
+from tests.made.models.small_training import HERE, SETTINGS, Noise, Regressor, run, weights_hash
 
 
 class Guesser(Regressor):
@@ -91,3 +94,51 @@ def test_a_run_that_goes_on_does_not_look_at_its_beginning_again(tmp_path):
         look=Look(batches=batches(1), on_look=lambda step, scores: seen.append(step)),
     )
     assert seen == list(range(5, 16))
+
+
+class ScalarReads(TorchDispatchMode):
+    """Counts the numbers that are read out of tensors, for each of which the host would wait for a GPU."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.count = 0
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        self.count += func is torch.ops.aten._local_scalar_dense.default
+        return func(*args, **(kwargs or {}))
+
+
+def test_looks_wait_for_no_device_and_are_told_of_in_one_transfer(monkeypatch):
+    model, told, transfers = SGN_CONFIG.build(3), [], []
+    held_out = (tones([[0, 1], [2, 0]]), tones([[1, 2]]))
+    look = Look(batches=held_out, on_look=lambda step, scores: told.append((step, scores)))
+    copy = torch.Tensor.cpu
+    monkeypatch.setattr(torch.Tensor, "cpu", lambda tensor: transfers.append(tensor.shape) or copy(tensor))
+    with ScalarReads() as reads:
+        for step in range(1, 6):
+            look.after(step, 100, 50, model, HERE)
+    assert (reads.count, transfers, told) == (0, [], [])
+    look.report(HERE)
+    assert [step for step, _ in told] == [1, 2, 3, 4, 5]
+    assert len(transfers) == 1
+    assert ["look/presence_micro_f1" in scores for _, scores in told] == [True, True, False, True, False]
+    look.report(HERE)
+    assert len(told) == 5, "told once"
+
+
+def test_looks_are_told_of_with_log_lines(tmp_path):
+    order: list[tuple[str, int]] = []
+    torch.manual_seed(7)
+    train(
+        Guesser(),
+        Noise(),
+        replace(SETTINGS, max_steps=5, log_every=3, checkpoint_every=100),
+        seed=3,
+        worker=HERE,
+        checkpoints=CheckpointStore(str(tmp_path)),
+        identity={"manifest": "m"},
+        on_log=lambda step, num_steps, metrics: order.append(("log", step)),
+        look=Look(batches=batches(1), on_look=lambda step, scores: order.append(("look", step))),
+    )
+    looks = [("look", step) for step in range(6)]
+    assert order == [*looks[:4], ("log", 3), *looks[4:], ("log", 5)]

@@ -150,6 +150,26 @@ def test_a_checkpoint_of_other_data_is_refused_with_what_differs(tmp_path):
     assert weights_hash(tmp_path) == before
 
 
+def test_an_epoch_is_planned_while_the_one_before_trains_and_begun_before_its_last_step(tmp_path):
+    source, begun = Noise(), []
+
+    class Waiting(Regressor):
+        """In each step, waits until as much is served as should be."""
+
+        def forward(self, batch):
+            step = len(begun) + 1
+            deadline = time.monotonic() + 20
+            while (step // 5, 0) not in source.served and time.monotonic() < deadline:
+                time.sleep(0.001)
+            begun.append((step // 5, 0) in source.served)
+            return super().forward(batch)
+
+    run(tmp_path, replace(SETTINGS, max_steps=14), source=source, model=Waiting())
+    assert begun == [True] * 14
+    assert source.planned == [1, 2]
+    assert source.served == [divmod(step, 5) for step in range(14)]
+
+
 def test_a_checkpoint_says_where_in_the_data_it_stands(tmp_path):
     run(tmp_path, Training(**{**vars(SETTINGS), "max_steps": 7}))
     newest = CheckpointStore(str(tmp_path)).newest()

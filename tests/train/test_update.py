@@ -217,3 +217,39 @@ def test_float16_with_several_optimizers_is_refused():
     slow, rest = groups_of(model)
     with pytest.raises(UsageError, match="this model has several: choose bfloat16 or float32"):
         Update(model, replace(SGD, precision="float16"), HERE, groups=(replace(slow, optimizer="adam"), rest))
+
+
+@pytest.fixture
+def torn_memory():
+    """Fresh memory holds what is no number, as it may anywhere."""
+    torch.use_deterministic_algorithms(True)  # with torch.utils.deterministic.fill_uninitialized_memory, as it is
+    yield
+    torch.use_deterministic_algorithms(False)
+
+
+@pytest.mark.parametrize("steps_later", [0, 2])
+@pytest.mark.parametrize("optimizer", ["sgd", "adam", "adamw"])
+def test_an_overflow_in_the_very_first_step_leaves_nothing_behind(torn_memory, optimizer, steps_later):
+    settings = replace(SGD, optimizer=optimizer, precision="float16")
+    model, update = make_update(settings, steps_later=steps_later)
+    before = model.weight.clone()
+    assert not take_step(model, update, 1, scale=1e36).isfinite()
+    assert torch.equal(model.weight, before)
+    plain, unscaled = make_update(replace(settings, precision="float32"))
+    for step in (1, 2):
+        take_step(model, update, step + 1)
+        take_step(plain, unscaled, step)
+    torch.testing.assert_close(model.weight, plain.weight)
+
+
+def test_momentum_that_starts_as_zeros_is_torchs_own():
+    model, update = make_update(replace(SGD, weight_decay=0.01))
+    torch.manual_seed(0)
+    other = nn.Linear(4, 1)
+    theirs = torch.optim.SGD(other.parameters(), lr=0.1, momentum=0.9, weight_decay=0.01)
+    for step in (1, 2, 3):
+        take_step(model, update, step)
+        theirs.zero_grad()
+        (other(torch.arange(8.0).view(2, 4) / 8) - 1).square().mean().backward()
+        theirs.step()
+    assert torch.equal(model.weight, other.weight)

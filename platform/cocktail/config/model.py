@@ -62,7 +62,11 @@ class ModelConfig(ABC):
 
     @abstractmethod
     def build(self, num_classes: int) -> Any:
-        """A freshly initialised `cocktail.types.Separator` or `Localizer`, an `nn.Module`."""
+        """A freshly initialised `cocktail.types.Separator` or `Localizer`, an `nn.Module`.
+
+        It is also built on torch's meta device, without memory, before a checkpoint is opened: no value of a tensor may
+        be read here.
+        """
 
     def require_mixing(self, mixing: Mixing) -> None:
         """Raise UsageError if the model cannot learn from such mixtures: if it cannot be tested on them."""

@@ -17,13 +17,16 @@ class Resources:
     min_workers: int | None = None
     """Fewest training processes to go on with when nodes are lost, until they come back; None waits for num_workers."""
     compile: bool = False
-    """Compile the network (torch.compile): minutes at the start, then faster steps on a GPU."""
+    """Compile the network (torch.compile): minutes at the start, then faster steps on a GPU. Random numbers stay those
+    of a network that is not compiled."""
     cpus_per_worker: float = 0.5
     """CPUs that Ray reserves for each training process; the rest of the cluster's feed it."""
     gpu: Literal["auto", "yes", "no"] = "auto"
     """Whether to train and test on GPUs; auto does if the cluster has one."""
-    executor: Literal["ray", "inline"] = "ray"
-    """Place where mixtures are rendered: a Ray Data pipeline (on any node), or inline, the training process itself."""
+    executor: Literal["auto", "ray", "inline"] = "auto"
+    """Place where mixtures are rendered: a Ray Data pipeline (on any node), or inline, the training process itself.
+    auto is inline on GPUs, of which a core feeds several with sound, but for pictures where other nodes have cores to
+    decode them; elsewhere ray."""
     prefetch_batches: int = 2
     """Batches rendered ahead of the step that uses them."""
     cache_gb: float = 50.0
@@ -32,6 +35,23 @@ class Resources:
     """Folder of these shards on each node; None is COCKTAIL_CACHE, or a folder among the node's temporary files."""
     max_failures: int = 3
     """Times that training goes on by itself from the last checkpoint after a worker has died."""
+
+    def chosen_executor(self, *, gpus: bool, pictures: bool, cores_elsewhere: bool) -> Literal["ray", "inline"]:
+        """executor, or what auto stands for, of a training on GPUs or not, on mixtures with pictures or not.
+        `cores_elsewhere` is whether nodes without a GPU have cores, or may come to have."""
+        if self.executor != "auto":
+            return self.executor
+        return "inline" if gpus and not (pictures and cores_elsewhere) else "ray"
+
+    @property
+    def fewest_workers(self) -> int:
+        """min_workers, or what it stands for."""
+        return self.num_workers if self.min_workers is None else self.min_workers
+
+    @property
+    def is_elastic(self) -> bool:
+        """Whether training goes on with fewer processes than num_workers."""
+        return self.fewest_workers < self.num_workers
 
     def __post_init__(self) -> None:
         require(self.num_workers >= 1, f"num_workers must be at least 1, not {self.num_workers}")

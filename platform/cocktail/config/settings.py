@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Any, TypeVar, get_type_hints
+from types import UnionType
+from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
 from cocktail.types import UsageError
 
@@ -19,13 +20,27 @@ def flatten(settings: dict[str, Any], prefix: str = "") -> dict[str, Any]:
     return flat
 
 
+def _is_of(value: Any, kind: Any) -> bool:
+    """Whether a plain value is of a setting's annotated type."""
+    origin, parts = get_origin(kind), get_args(kind)
+    if origin is Literal:
+        return any(value == part and type(value) is type(part) for part in parts)
+    if origin in (Union, UnionType):
+        return any(_is_of(value, part) for part in parts)
+    if origin is tuple:
+        return isinstance(value, tuple) and all(_is_of(each, parts[0]) for each in value)
+    if kind is float:
+        return isinstance(value, int | float) and not isinstance(value, bool)
+    return isinstance(value, kind) and (kind is bool or not isinstance(value, bool))
+
+
 PartT = TypeVar("PartT")
 
 
 def part_of(kind: type[PartT], settings: dict[str, Any], prefix: str) -> PartT:
     """A part of an experiment, of dataclass `kind`, out of settings by dotted path: what `flatten` took apart.
 
-    Raises UsageError for settings of the part that `kind` does not have.
+    Raises UsageError for settings of the part that `kind` does not have, and for values of other types.
     """
     types = get_type_hints(kind)
     values: dict[str, Any] = {}
@@ -38,6 +53,8 @@ def part_of(kind: type[PartT], settings: dict[str, Any], prefix: str) -> PartT:
         elif path in settings:
             value = settings[path]
             values[f.name] = tuple(value) if isinstance(value, list) else value
+            if not _is_of(values[f.name], types[f.name]):
+                raise UsageError(f"the setting {path} cannot be {value!r:.100}")
             unknown.remove(path)
     if unknown:
         raise UsageError(

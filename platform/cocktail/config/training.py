@@ -51,9 +51,11 @@ class Training:
     """Factor that the learning rate is multiplied by at each decay."""
     lr_cosine: bool = False
     """Lower the learning rate along half a cosine, from all of it after the warm-up to 0 after the last step."""
-    precision: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
-    """Precision of the network's matrix products; auto is bfloat16 on a GPU that has it and float32 elsewhere. With
-    float16 the loss is scaled, and updates whose gradients overflow are left out."""
+    precision: Literal["auto", "float32", "tf32", "bfloat16", "float16"] = "auto"
+    """Precision of the network's matrix products and convolutions; auto is bfloat16 on a GPU that has it and float32
+    elsewhere. float32 is all of it, also in convolutions, of which torch by itself leaves out 13 of 23 bits on GPUs;
+    tf32 leaves them out in products, too, for speed. With float16 the loss is scaled, and updates whose gradients
+    overflow are left out. Scores are computed in float32."""
     accumulate: int = 1
     """Parts that each worker's share of a batch is computed in, one after the other, for less memory."""
     clip_gradient_norm: float | None = None

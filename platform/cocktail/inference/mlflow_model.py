@@ -12,6 +12,7 @@ from mlflow.pyfunc.model import PythonModel, PythonModelContext
 
 from cocktail.inference.signature import signature_of
 from cocktail.inference.trained import load_trained
+from cocktail.numerics.precision import use_tf32
 from cocktail.tasks.task import MIXTURE, PICTURES
 from cocktail.types import Query, UsageError, class_ids_of
 
@@ -21,6 +22,7 @@ class TrainedModel(PythonModel):
 
     def load_context(self, context: PythonModelContext) -> None:
         """Open the checkpoint that was stored with the model."""
+        use_tf32(False)
         self.device = "cuda" if torch.cuda.is_available() else "cpu"
         self.trained = load_trained(context.artifacts["checkpoint"])
         self.trained.model.to(self.device)
@@ -33,11 +35,14 @@ class TrainedModel(PythonModel):
         model that needs no names, for as many sources as `params["num_sources"]` says.
 
         Inputs and outputs are those of the model's signature: an array where there is one, and a dictionary of arrays
-        by name where there are several. Raises UsageError for names that the model does not know, or that come twice,
-        and for inputs of different numbers of mixtures; MLflow refuses other shapes.
+        by name where there are several. `params["sample_rate_hz"]` says what rate the mixtures have; 0 takes it for the
+        model's. Raises UsageError for another rate, for names that the model does not know, or that come twice, and for
+        inputs of different numbers of mixtures; MLflow refuses other shapes.
         """
         params = params or {}
         names, num_sources = list(params.get("classes", [])), int(params.get("num_sources", 0))
+        if told := int(params.get("sample_rate_hz", 0)):
+            self.trained.require_sample_rate(told)
         given = model_input if isinstance(model_input, Mapping) else {MIXTURE: model_input}
         sizes = {name: len(given[name]) for name in self.signature.inputs}
         if len(set(sizes.values())) > 1:

@@ -46,7 +46,7 @@ def save_model(checkpoint: str, folder: Path) -> None:
 
     It takes what `signature_of` says, and the names of the classes that are meant as the parameter `classes`, and gives
     answers in the order of the names: an array where the model has one input or output, several by name. Mixtures are
-    float32 [B, T] at `sample_rate_hz` (in the model's metadata).
+    float32 [B, T] at `sample_rate_hz` (in the model's metadata); with the parameter of that name, another is refused.
     """
     trained = load_trained(checkpoint)
     library = Path(__file__).parents[1]
@@ -55,7 +55,11 @@ def save_model(checkpoint: str, folder: Path) -> None:
         inputs=_schema(own.inputs),
         outputs=_schema(own.outputs),
         params=ParamSchema(
-            [ParamSpec("classes", "string", default=[], shape=(-1,)), ParamSpec("num_sources", "integer", default=0)]
+            [
+                ParamSpec("classes", "string", default=[], shape=(-1,)),
+                ParamSpec("num_sources", "integer", default=0),
+                ParamSpec("sample_rate_hz", "integer", default=0),
+            ]
         ),
     )
     needed = dict.fromkeys((*_NEEDED, *own.packages))  # each once

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import functools
 import importlib
+import re
 from dataclasses import asdict, dataclass
 from typing import Any
 
 from cocktail.config.evaluation import Evaluation
 from cocktail.config.experiment import Experiment
 from cocktail.config.mixing import Mixing
+from cocktail.config.model import ModelConfig
 from cocktail.config.settings import flatten, part_of
 from cocktail.tasks.choice import tasks_of
 from cocktail.tasks.task import Task
 from cocktail.train.checkpoint import load_checkpoint, read_about
+from cocktail.train.untrusted import names_of, require_outline, telling_of_settings, value_of
 from cocktail.types import UsageError
 
 MODELS = "cocktail.models."
@@ -47,6 +51,22 @@ class Trained:
         """The tasks of the model that the mixtures of its own test can test."""
         return tasks_of(self.model, self.evaluation, self.evaluation.test_mixing(self.mixing))
 
+    def require_sample_rate(self, sample_rate_hz: int) -> None:
+        """Raise UsageError unless sound at this rate, in Hz, is what the model learned to hear: at another, all that it
+        knows of frequencies and times is wrong, and no shape of a tensor says so."""
+        learned = self.mixing.sample_rate_hz
+        if sample_rate_hz != learned:
+            raise UsageError(
+                f"{self.name} was trained on sound at {learned} Hz and hears no other, not {sample_rate_hz} Hz: give "
+                f"sound at {learned} Hz, of shards by making them with --sample-rate-hz {learned}"
+            )
+
+    def require_test_mixing(self, mixing: Mixing) -> None:
+        """Raise UsageError if the model cannot be tested on such mixtures: of another rate than it was trained on, or
+        of what its configuration refuses."""
+        self.require_sample_rate(mixing.sample_rate_hz)
+        self.config.require_test_mixing(mixing)
+
 
 def about(
     experiment: Experiment, classes: tuple[str, ...], data: str, untaught: tuple[str, ...] = ()
@@ -66,30 +86,44 @@ def about(
 def load_trained(checkpoint: str) -> Trained:
     """The model of a checkpoint, built from what the checkpoint says of itself.
 
-    Raises UsageError if there is no checkpoint, if it is damaged, or if this version does not have its kind of model.
+    Raises UsageError if there is no checkpoint, if it is damaged, if its weights are not those that its settings
+    describe, or if this version does not have its kind of model.
     """
     meta = read_about(checkpoint)
-    settings, (module, _, kind) = meta["settings"], str(meta.get("model")).partition(":")
-    if not module.startswith(MODELS):
-        raise UsageError(f"{checkpoint} is of a model {meta.get('model')!r}, and models lie in {MODELS}*")
+    settings, classes = value_of(checkpoint, meta, "settings", dict), names_of(checkpoint, meta, "classes")
+    config_type = _config_type(checkpoint, value_of(checkpoint, meta, "model", str))
+    with telling_of_settings(checkpoint):
+        config = part_of(config_type, settings, "model.")
+        mixing, evaluation = part_of(Mixing, settings, "mixing."), part_of(Evaluation, settings, "evaluation.")
+    weights = load_checkpoint(checkpoint).state["model"]
+    build = functools.partial(config.build, len(classes))
+    require_outline(checkpoint, weights, build)
+    model = build()
+    model.load_state_dict(weights)
+    return Trained(
+        name=value_of(checkpoint, meta, "name", str),
+        config=config,
+        settings=settings,
+        model=model.eval(),
+        mixing=mixing,
+        evaluation=evaluation,
+        classes=classes,
+        data=value_of(checkpoint, meta, "data", str),
+        untaught=names_of(checkpoint, meta, "untaught"),
+    )
+
+
+def _config_type(checkpoint: str, model: str) -> type[ModelConfig]:
+    """The configuration that a checkpoint names. Raises UsageError for one that is none of ours, unimported."""
+    module, _, kind = model.partition(":")
+    if not re.fullmatch(rf"{re.escape(MODELS)}\w+", module):
+        raise UsageError(f"{checkpoint} is of a model {model!r:.100}, and models lie in {MODELS}*")
     try:
         config_type = getattr(importlib.import_module(module), kind)
     except (ModuleNotFoundError, AttributeError) as error:
         if isinstance(error, ModuleNotFoundError) and error.name != module:
             raise  # the model is there, what it needs is not
-        raise UsageError(f"{checkpoint} is of a model that this version does not have: {meta['model']}") from error
-    classes = tuple(meta["classes"])
-    config = part_of(config_type, settings, "model.")
-    model = config.build(len(classes))
-    model.load_state_dict(load_checkpoint(checkpoint).state["model"])
-    return Trained(
-        name=meta["name"],
-        config=config,
-        settings=settings,
-        model=model.eval(),
-        mixing=part_of(Mixing, settings, "mixing."),
-        evaluation=part_of(Evaluation, settings, "evaluation."),
-        classes=classes,
-        data=meta["data"],
-        untaught=tuple(meta["untaught"]),
-    )
+        raise UsageError(f"{checkpoint} is of a model that this version does not have: {model}") from error
+    if not isinstance(config_type, type) or not issubclass(config_type, ModelConfig):
+        raise UsageError(f"{checkpoint} is of a model {model!r:.100}, which is none: {kind} is no configuration")
+    return config_type

@@ -27,19 +27,19 @@ class MaskHead(nn.Module):
         self.scale = nn.Parameter(torch.ones(num_maps))
         self.bias = nn.Parameter(torch.zeros(()))
         nn.init.normal_(self.weight, 0.0, conv_init_std)
+        # Shifts each of nine taps to its place and adds them up.
+        self.register_buffer("shifts", torch.eye(9).view(1, 9, 3, 3), persistent=False)
 
     def forward(self, features: Tensor, vectors: Tensor) -> Tensor:
         (B, D, H, W), N = features.shape, vectors.shape[1]
         scaled = vectors * self.scale
-        taps = self.weight.permute(0, 2, 3, 1).flatten(1)  # K, 9 D
-        kernels = (scaled @ taps).view(B, 9 * N, D)
+        kernels = (scaled @ self.weight.permute(0, 2, 3, 1).flatten(1)).view(B, 9 * N, D)  # of K, 9 D
         products = torch.bmm(kernels, features.flatten(2)).view(B, 9 * N, H, W)
         upsampled = F.interpolate(products, scale_factor=2, mode="bilinear", align_corners=True)
-        padded = F.pad(upsampled, (1, 1, 1, 1)).view(B, N, 3, 3, 2 * H + 2, 2 * W + 2)
-        # Nine taps are added up in float32 at least, as a convolution would, also under autocast.
         offset = at_least_float32(scaled @ self.map_bias) + self.bias
-        logits = offset[:, :, None, None]
-        for row in range(3):
-            for column in range(3):
-                logits = logits + padded[:, :, row, column, row : row + 2 * H, column : column + 2 * W]
-        return logits
+        with torch.autocast(features.device.type, enabled=False):
+            # Nine taps are added up in float32 at least, as a convolution would, also under autocast. One convolution
+            # does it: the gradient of nine slices would be nine pictures of zeros, filled and added.
+            taps = at_least_float32(upsampled).view(B * N, 9, 2 * H, 2 * W)
+            logits = F.conv2d(taps, self.get_buffer("shifts").to(taps.dtype), padding=1)
+        return logits.view(B, N, 2 * H, 2 * W) + offset[:, :, None, None]

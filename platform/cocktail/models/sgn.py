@@ -86,7 +86,7 @@ class SGNConfig(ClassTransformerConfig, ModelConfig):
     def __post_init__(self) -> None:
         rows, frames, side = self.front_end.num_rows, self.num_frames, self.patch_size
         patches = rows % side == frames % side == 0
-        halves = rows % 2**self.unet_depth == frames % 2**self.unet_depth == 0
+        halves = self.unet_depth < 32 and rows % 2**self.unet_depth == frames % 2**self.unet_depth == 0
         require(patches, f"patch_size {side} must divide the {rows} rows and the {frames} frames")
         require(halves, f"unet_depth {self.unet_depth} halves {rows} rows and {frames} frames unevenly")
         by_class = self.assignment == "soft" or self.softmax_axis == "classes"

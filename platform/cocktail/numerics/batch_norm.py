@@ -45,7 +45,8 @@ class _Normalize(torch.autograd.Function):
         ctx.save_for_backward(x, weight, mean, scale, count)
         ctx.counted = counted
         ctx.mark_non_differentiable(mean, variance, total)
-        return out.to(x.dtype), mean, variance, total
+        # `to` of the type that it has already gives an alias of `out`, of which torch.compile loses all gradients.
+        return out if out.dtype == x.dtype else out.to(x.dtype), mean, variance, total
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:  # pyright: ignore[reportIncompatibleMethodOverride]

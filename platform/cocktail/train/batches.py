@@ -77,5 +77,8 @@ class FirstBatches:
         for batch in range(first, self.batches_per_epoch):
             yield few[batch % len(few)]
 
+    def plan_ahead(self, epoch: int) -> None:
+        """There is nothing to plan: all epochs are of the first one's batches."""
+
     def state(self, step: int) -> dict[str, Any]:
         return {**self.source.state(step), "overfit_batches": self.number}

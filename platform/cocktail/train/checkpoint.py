@@ -15,7 +15,17 @@ from typing import Any
 
 import torch
 
-from cocktail.storage import delete_file, delete_folder, exists, join, list_names, read_bytes, write_atomic
+from cocktail.storage import (
+    delete_file,
+    delete_folder,
+    exists,
+    join,
+    list_names,
+    open_reader,
+    read_bytes,
+    write_atomic,
+)
+from cocktail.train.untrusted import LARGEST_META, read_meta, require_meta, unpack_state
 from cocktail.types import UsageError
 
 SCHEMA = "cocktail-checkpoint/5"
@@ -139,14 +149,16 @@ def _pack(state: dict[str, Any]) -> memoryview:
 def load_checkpoint(location: str) -> Checkpoint:
     """Open a committed checkpoint on the CPU; nothing in it is executed.
 
-    Raises UsageError if there is none, if it has another schema or if its bytes are damaged.
+    Raises UsageError if there is none, if it has another schema, if its bytes are damaged, or if it holds anything but
+    a state (`cocktail.train.untrusted`).
     """
     meta = _read_meta(location)
+    if not exists(join(location, "state.pt")):
+        raise UsageError(f"{location} is damaged (it has no state.pt): delete it to go on from an earlier one")
     data = read_bytes(join(location, "state.pt"))
     if hashlib.sha256(data).hexdigest() != meta["sha256"]:
         raise UsageError(f"{location} is damaged (its hash is wrong): delete it to go on from an earlier one")
-    state = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
-    return Checkpoint(location=location, step=meta["step"], state=state)
+    return Checkpoint(location=location, step=meta["step"], state=unpack_state(location, data))
 
 
 def require_identity(location: str, identity: dict[str, Any]) -> None:
@@ -193,10 +205,20 @@ def read_about(location: str) -> dict[str, Any]:
 def _read_meta(location: str) -> dict[str, Any]:
     if not exists(join(location, "meta.json")):
         raise UsageError(f"{location} is not a checkpoint: it has no meta.json. Give a folder named step-...")
-    meta = json.loads(read_bytes(join(location, "meta.json")))
+    meta = read_meta(location, _read_small(join(location, "meta.json")))
     if meta.get("schema") not in _READABLE:
         raise UsageError(
             f"{location} has the schema {meta.get('schema')!r}, and this version reads {' and '.join(_READABLE)}: open "
             "it with the version that wrote it, or train anew"
         )
+    require_meta(location, meta)
     return meta
+
+
+def _read_small(location: str) -> bytes:
+    """The bytes of a meta.json. Raises UsageError if it is too large to be one."""
+    with open_reader(location) as file:
+        data = file.read(LARGEST_META + 1)
+    if len(data) > LARGEST_META:
+        raise UsageError(f"{location} has more than {LARGEST_META >> 20} MiB: it is no checkpoint's meta.json")
+    return data

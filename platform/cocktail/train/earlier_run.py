@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from cocktail.storage import exists, join
 from cocktail.train.checkpoint import checkpoint_store, load_checkpoint, read_about
+from cocktail.train.untrusted import names_of
 from cocktail.types import UsageError
 
 Weights = Mapping[str, Tensor]
@@ -36,7 +37,7 @@ def take_weights(
             if not any(_is_in(name, [part]) for name in weights):
                 raise UsageError(f"--start-parts {part}: {whose} no such part. It has {', '.join(_modules(weights))}")
     by_class = set()
-    if tuple(read_about(checkpoint)["classes"]) != tuple(classes):
+    if names_of(checkpoint, read_about(checkpoint), "classes") != tuple(classes):
         by_class = names_of_classes(ours, build(len(classes) + 1).state_dict())
     taken = {name: value for name, value in theirs.items() if not parts or _is_in(name, parts)}
     wanted = {name: value for name, value in ours.items() if not parts or _is_in(name, parts)}
@@ -125,6 +126,8 @@ def _why_not(name: str, theirs: Tensor | None, ours: Tensor | None, is_by_class:
         return f"{name} is of other classes"
     if theirs.shape != ours.shape:
         return f"{name} has the shape {list(theirs.shape)}, the model's {list(ours.shape)}"
+    if theirs.dtype != ours.dtype:
+        return f"{name} is of {theirs.dtype}, the model's of {ours.dtype}"
     return None
 
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 import functools
 import hashlib
 import io
-import pickle
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +21,7 @@ from cocktail.config.experiment import Experiment
 from cocktail.config.model import Start
 from cocktail.storage import exists, join, read_bytes, write_atomic
 from cocktail.train.earlier_run import parts_text, take_weights, weights_hash
+from cocktail.train.untrusted import UNREADABLE, telling_of_state
 from cocktail.types import UsageError
 
 IMAGENET_FILE = "resnet18-f37072fd.pth"
@@ -190,8 +190,9 @@ def load_weights(model: Any, data: bytes, modules: tuple[str, ...], location: st
     Raises UsageError if torchvision's holds anything else, or another network than the modules'.
     """
     if not modules:
-        weights = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
-        unknown = model.load_state_dict(weights, strict=False).unexpected_keys
+        with telling_of_state(location, "weights"):
+            weights = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
+            unknown = model.load_state_dict(weights, strict=False).unexpected_keys
         assert not unknown, "what is kept was found to fit"
         return
     try:
@@ -199,7 +200,7 @@ def load_weights(model: Any, data: bytes, modules: tuple[str, ...], location: st
         for name in modules:
             module: TakesTorchvision = model.get_submodule(name)
             module.load_torchvision(state)
-    except (RuntimeError, pickle.UnpicklingError, EOFError, KeyError, AttributeError, TypeError) as error:
+    except UNREADABLE as error:
         raise UsageError(
             f"{location} does not hold torchvision's weights of this model's ResNet-18; give another file or none: "
             f"{error}"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 import torch.distributed as dist
@@ -26,7 +26,9 @@ class Look:
     batches: tuple[MixtureBatch, ...]
     """Held-out mixtures, the same every time and on every worker; each worker looks at its share."""
     on_look: Callable[[int, dict[str, float]], None]
-    """`on_look(step, scores)`, called on every rank."""
+    """`on_look(step, scores)`, called on every rank by `report`."""
+    _pending: list[tuple[int, dict[str, Tensor]]] = field(default_factory=list, init=False, repr=False)
+    """Steps and counts of this worker that nobody has been told of; they stay on the device until then."""
 
     def is_due(self, step: int, num_steps: int, batches_per_epoch: int) -> bool:
         """Whether to look after a step: each power of two up to FIRST_LOOKS, each epoch's last, the last of all."""
@@ -41,7 +43,7 @@ class Look:
             self.take(step, model, worker, with_mixtures=False)
 
     def take(self, step: int, model: nn.Module, worker: Worker, with_mixtures: bool = True) -> None:
-        """Micro and macro precision, recall and F1 by what is classified, over all workers' shares."""
+        """Count by what is classified, in this worker's share; on a GPU nothing here waits for it."""
         if not isinstance(model, Classifier) or not self.batches:
             return
         counts: dict[str, Tensor] = {}
@@ -55,13 +57,26 @@ class Look:
                 mine = counted if worker.rank < len(self.batches) else torch.zeros_like(counted)
                 counts[name] = counts[name] + mine if number else mine
         model.train()
-        scores = {}
-        for name in sorted(counts):
-            if worker.world_size > 1:
-                dist.all_reduce(counts[name])
+        if counts:
+            self._pending.append((step, counts))
+
+    def report(self, worker: Worker) -> None:
+        """Tell of the looks since the last report, in one transfer from the device: micro and macro precision, recall
+        and F1 by what is classified, over all workers' shares."""
+        if not self._pending:
+            return
+        looks = [(step, name, counts[name]) for step, counts in self._pending for name in sorted(counts)]
+        self._pending.clear()
+        together = torch.cat([counts.flatten() for _, _, counts in looks])
+        if worker.world_size > 1:
+            dist.all_reduce(together)
+        scores: dict[int, dict[str, float]] = {}
+        parts = together.cpu().split([counts.numel() for _, _, counts in looks])
+        for (step, name, counts), part in zip(looks, parts, strict=True):
+            of_step = scores.setdefault(step, {})
             for average in ("micro", "macro"):
-                values = precision_recall_f1(counts[name], average)
+                values = precision_recall_f1(part.view_as(counts), average)
                 for score, value in zip(("precision", "recall", "f1"), values, strict=True):
-                    scores[f"look/{name}_{average}_{score}"] = float(value)
-        if scores:
-            self.on_look(step, scores)
+                    of_step[f"look/{name}_{average}_{score}"] = value
+        for step, of_step in scores.items():
+            self.on_look(step, of_step)

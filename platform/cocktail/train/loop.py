@@ -23,11 +23,13 @@ from torch import Tensor, nn
 from cocktail.config.model import ParameterGroup, all_parameters
 from cocktail.config.training import Training
 from cocktail.numerics.batch_norm import own_buffers, set_counted, synchronize_batch_norm
+from cocktail.numerics.compiling import compile_network
 from cocktail.numerics.randomness import rows_of_batch
 from cocktail.train.batches import begun, on_device
 from cocktail.train.checkpoint import CheckpointStore, CheckpointWriter, load_checkpoint, require_identity
 from cocktail.train.look import Look
 from cocktail.train.meter import Meter
+from cocktail.train.untrusted import require_weights, telling_of_state, value_of
 from cocktail.train.update import Update
 from cocktail.train.validation import BestValidation, Validation
 from cocktail.train.worker import Worker
@@ -74,7 +76,7 @@ def train(
     )
     loop.restore(checkpoints, identity)
     if compiled:
-        model.compile()
+        compile_network(model)
     steps = Steps(model, settings, worker, loop.dtype, seed)
     with CheckpointWriter(checkpoints, identity, settings.keep_checkpoints) as writer:
         loop.run(steps, writer)
@@ -127,8 +129,9 @@ class _Loop:
             return
         require_identity(location, identity)
         checkpoint = load_checkpoint(location)
-        was = dict(checkpoint.state["data"])
-        self.dropped_before = was.pop("dropped")
+        was = dict(value_of(location, checkpoint.state, "data", dict))
+        self.dropped_before = value_of(location, was, "dropped", int)
+        del was["dropped"]
         now = self.source.state(checkpoint.step)
         differing = [f"{name} (was {was.get(name)}, is {now.get(name)})" for name in now if was.get(name) != now[name]]
         if differing:
@@ -136,51 +139,61 @@ class _Loop:
                 f"{location} cannot go on with this data: {', '.join(differing)}. Set it back, or choose another "
                 "--run-name"
             )
+        require_weights(location, checkpoint.state["model"], self.model.state_dict())
         self.model.load_state_dict(checkpoint.state["model"])
-        self.update.load(checkpoint.state)
-        self.best.load(checkpoint.state["stopping"])
+        with telling_of_state(location, "optimizer"):
+            self.update.load(checkpoint.state)
+        with telling_of_state(location, "early stopping"):
+            self.best.load(checkpoint.state["stopping"])
         self.step = checkpoint.step
 
     def run(self, steps: Steps, writer: CheckpointWriter) -> None:
         """Train, epoch after epoch, until it is over."""
         # Before the first look: a pipeline takes seconds to start.
-        batches = iter(()) if self.is_over else self._batches()
+        batches = iter(()) if self.is_over else self._batches(self.step)
         if self.step == 0 and self.look is not None:
             self.look.take(0, self.model, self.worker)
         self.meter = Meter()
         while not self.is_over:
-            self._train_epoch(on_device(batches, self.worker.device), steps, writer)
-            if not self.is_over:
-                batches = self._batches()
+            batches = self._train_epoch(on_device(batches, self.worker.device), steps, writer)
         if self.best.stops and self.worker.rank == 0:
             text = f"stopped at step {self.step}: the validation loss has not fallen for {self.best.since} validations"
             print(text, flush=True)
 
-    def _batches(self) -> Iterator[MixtureBatch]:
-        """This worker's shares of the batches from this step to the epoch's end."""
-        first = self.step % self.batches_per_epoch
-        return begun(self.source.batches(self.epoch, first, self.worker.rank, self.worker.world_size))
+    def _batches(self, step: int) -> Iterator[MixtureBatch]:
+        """This worker's shares of the batches from a step to its epoch's end."""
+        epoch, first = divmod(step, self.batches_per_epoch)
+        return begun(self.source.batches(epoch, first, self.worker.rank, self.worker.world_size))
 
-    def _train_epoch(self, batches: Iterator[MixtureBatch], steps: Steps, writer: CheckpointWriter) -> None:
-        settings, epoch = self.settings, self.epoch
-        while self.epoch == epoch and not self.is_over:
-            self._take_step(batches, steps)
+    def _train_epoch(
+        self, batches: Iterator[MixtureBatch], steps: Steps, writer: CheckpointWriter
+    ) -> Iterator[MixtureBatch]:
+        """Train to the epoch's end. Returns the next epoch's batches, begun before this one's last step."""
+        settings, end = self.settings, (self.epoch + 1) * self.batches_per_epoch
+        following: Iterator[MixtureBatch] = iter(())
+        if end < self.num_steps:
+            self.source.plan_ahead(self.epoch + 1)
+        while self.step < end and not self.is_over:
+            with self.meter.timing("data"):
+                batch = next(batches)
+            if self.step + 1 == end < self.num_steps:
+                following = self._batches(end)
+            self._take_step(batch, steps)
             validated = self._validate()
             best_step = self.best.step if settings.select == "best" else None
             saving = self.step % settings.checkpoint_every == 0 or self.is_over or self.step == best_step
-            # With each checkpoint, too: means over steps before it are not there to go on from.
-            if self.step % settings.log_every == 0 or saving or validated:
-                self._log(validated)
             if self.look is not None:
                 with self.meter.timing("look"):
                     self.look.after(self.step, self.num_steps, self.batches_per_epoch, self.model, self.worker)
+            # With each checkpoint, too: means over steps before it are not there to go on from.
+            if self.step % settings.log_every == 0 or saving or validated:
+                self._log(validated)
             if saving and self.worker.rank == 0:
                 with self.meter.timing("checkpoint"):
                     self._save(writer, best_step)
+        return following
 
-    def _take_step(self, batches: Iterator[MixtureBatch], steps: Steps) -> None:
-        with self.meter.timing("data"):
-            batch = next(batches)
+    def _take_step(self, batch: MixtureBatch, steps: Steps) -> None:
         for line in batch.dropped:
             print(f"dropped at step {self.step + 1}: {line}", flush=True)
         self.dropped += batch.dropped
@@ -201,6 +214,9 @@ class _Loop:
     def _log(self, validated: dict[str, float]) -> None:
         """Say how the steps since the last log line went. Raises if one was no number, or too much was dropped."""
         self.update.require_finite()
+        if self.look is not None:
+            with self.meter.timing("look"):
+                self.look.report(self.worker)
         self.num_dropped = self.dropped_before + _sum_over_workers(len(self.dropped), self.worker)
         self._require_few_dropped()
         metrics = self.meter.read(self.settings.batch_size, self.worker)
@@ -248,7 +264,12 @@ class Steps:
     ) -> None:
         alone = worker.world_size == 1
         self._model = model
-        self._forward = model if alone else nn.parallel.DistributedDataParallel(model, gradient_as_bucket_view=True)
+        # Buffers are the first worker's where they are read: before looks and validation, and in checkpoints.
+        self._forward = (
+            model
+            if alone
+            else nn.parallel.DistributedDataParallel(model, gradient_as_bucket_view=True, broadcast_buffers=False)
+        )
         self._worker = worker
         self._dtype = dtype
         self._seed = seed

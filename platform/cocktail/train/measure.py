@@ -16,14 +16,23 @@ import torch
 
 from cocktail.cluster.connection import quiet_ray
 from cocktail.config.experiment import Experiment
+from cocktail.numerics.compiling import compile_network
 from cocktail.train.batches import on_device
 from cocktail.train.loop import Steps, autocast_dtype
 from cocktail.train.update import Update
-from cocktail.train.worker import Worker
-from cocktail.types import BatchSource, share_of
+from cocktail.train.worker import Worker, set_up_device
+from cocktail.types import BatchSource, MixtureBatch, UsageError, share_of
 
 STEPS = 4
 """Steps that are taken; the first, which is slower, is not counted."""
+
+
+LESS_MEMORY = (
+    "Raise --training.accumulate, which takes a share in parts, or --resources.num-workers, or lower "
+    "--training.batch-size"
+)
+NCCL_BYTES = 1 << 30
+"""Memory of a GPU that NCCL takes for its channels at most, about: it depends on the links between the GPUs."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,12 +46,23 @@ class Measured:
     """Weights and optimizer, as a checkpoint holds them."""
     peak_bytes: int
     """Most bytes in use, of the GPU's memory or else of the process's own."""
+    outside_bytes: int = 0
+    """Bytes of the GPU that are taken beside torch's tensors: the context, its kernels, other processes."""
+    card_bytes: int | None = None
+    """Bytes of the GPU; None of a CPU."""
+
+    def needed_bytes(self, num_workers: int) -> int:
+        """Bytes that a worker among so many needs: what was measured, what lies outside, and, of several, the gradients
+        that DDP keeps between steps and the buffers of NCCL."""
+        exchanged = 4 * self.num_parameters + NCCL_BYTES if num_workers > 1 else 0
+        return self.peak_bytes + self.outside_bytes + exchanged
 
 
 def measure_steps(experiment: Experiment, source: BatchSource, num_classes: int, gpus: bool) -> Measured:
     """Take a few steps in a process with a worker's resources, somewhere on the cluster; nothing is kept of them.
 
-    `source` should render in the process that reads it.
+    `source` should render in the process that reads it. Raises UsageError if a worker's share of a batch needs more
+    memory than its GPU has.
     """
     resources = experiment.resources
     task: Any = ray.remote(num_cpus=resources.cpus_per_worker, num_gpus=1 if gpus else 0, max_retries=0)(_measure)
@@ -55,6 +75,7 @@ def _measure(experiment: Experiment, source: BatchSource, num_classes: int) -> M
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     if device.type == "cpu":
         torch.set_num_threads(max(len(os.sched_getaffinity(0)) // workers, 1))
+    set_up_device(experiment.training.precision)
     share = share_of(experiment.training.batch_size, 0, workers)[1]
     settings = dataclasses.replace(experiment.training, batch_size=share)
     worker = Worker(device=device)
@@ -62,26 +83,39 @@ def _measure(experiment: Experiment, source: BatchSource, num_classes: int) -> M
     model = experiment.model.build(num_classes).to(device).train()
     update = Update(model, settings, worker, groups=experiment.model.parameter_groups(model))
     if experiment.resources.compile:
-        model.compile()
+        compile_network(model)
     steps = Steps(model, settings, worker, autocast_dtype(settings.precision, device), experiment.seed)
-    seconds = []
     batches = on_device(itertools.islice(source.batches(0, 0, 0, workers), STEPS), device)
-    for number, batch in enumerate(batches):
-        begun = time.perf_counter()
-        steps.take(number, batch, update)
-        update.require_finite()
-        if device.type == "cuda":
-            torch.cuda.synchronize()
-        seconds.append(time.perf_counter() - begun)
+    try:
+        seconds = [_seconds_of_step(number, batch, steps, update, device) for number, batch in enumerate(batches)]
+    except torch.OutOfMemoryError as error:
+        raise UsageError(
+            f"a step of one worker, with {share} mixtures, needs more memory than {torch.cuda.get_device_name()} has "
+            f"({torch.cuda.get_device_properties(device).total_memory / 1e9:.1f} GB). {LESS_MEMORY}"
+        ) from error
     kept = [*model.state_dict().values()]
     for optimizer in update.optimizers:
         kept += itertools.chain(*map(dict.values, optimizer.state.values()))
+    on_card: dict[str, int] = {}
+    if device.type == "cuda":
+        free, total = torch.cuda.mem_get_info()
+        on_card = {"outside_bytes": total - free - torch.cuda.memory_reserved(), "card_bytes": total}
     return Measured(
         device=torch.cuda.get_device_name() if device.type == "cuda" else f"CPU, {torch.get_num_threads()} threads",
         seconds_per_step=statistics.median(seconds[1:] or seconds),
         num_parameters=sum(parameter.numel() for parameter in model.parameters()),
         checkpoint_bytes=sum(value.numel() * value.element_size() for value in kept if isinstance(value, torch.Tensor)),
-        peak_bytes=torch.cuda.max_memory_allocated()
+        peak_bytes=torch.cuda.max_memory_reserved()
         if device.type == "cuda"
         else resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
+        **on_card,
     )
+
+
+def _seconds_of_step(number: int, batch: MixtureBatch, steps: Steps, update: Update, device: torch.device) -> float:
+    begun = time.perf_counter()
+    steps.take(number, batch, update)
+    update.require_finite()
+    if device.type == "cuda":
+        torch.cuda.synchronize()
+    return time.perf_counter() - begun

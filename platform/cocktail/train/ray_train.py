@@ -6,6 +6,8 @@ import dataclasses
 import json
 import math
 import os
+import secrets
+import socket
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
@@ -14,6 +16,7 @@ from typing import Any
 import ray
 import ray.train
 import torch
+import torch.distributed as dist
 from ray.train import FailureConfig, RunConfig, ScalingConfig
 from ray.train.torch import TorchTrainer, get_device
 from ray.train.v2.api.exceptions import TrainingFailedError
@@ -34,10 +37,14 @@ from cocktail.train.look import Look
 from cocktail.train.loop import train
 from cocktail.train.update import NonFiniteLossError
 from cocktail.train.validation import Validation
-from cocktail.train.worker import Worker
+from cocktail.train.worker import Worker, set_up_device
 from cocktail.types import BatchSource, MixtureBatch, UsageError
 
 ReadBatches = Callable[[], tuple[MixtureBatch, ...]]
+
+_PLACING_SECONDS = "RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S"
+"""How long Ray Train waits for the places of a group of workers before it looks anew at what there is. Ray counts what
+was on a dead node for some seconds more, and an elastic run that was given such places would wait a minute for them."""
 
 _LASTING = {kind.__name__: kind for kind in (NonFiniteLossError, OutageError, UsageError)}
 """Errors that no restart mends, the narrower kind first. MLflow has been waited for by then."""
@@ -114,6 +121,9 @@ def _train_on_cluster(run: TrainingRun) -> None:
     resources = run.experiment.resources
     start = f"start-{time.time_ns()}"
     verdict = Verdict(join(run.folder, "ray", f"{start}.failed"))
+    mark = Mark.leave(join(run.folder, "ray", f"{start}.mark"))
+    if resources.is_elastic:
+        os.environ[_PLACING_SECONDS] = "10"
     per_worker = {"CPU": resources.cpus_per_worker, **({"GPU": 1} if run.gpus else {})}
     at_once = trials_at_once()
     trials_a_node = None if at_once is None else math.ceil(at_once / num_nodes())
@@ -121,6 +131,7 @@ def _train_on_cluster(run: TrainingRun) -> None:
     def train_unless_ended() -> None:
         with verdict.recording() as begins:
             if begins:
+                mark.require_seen()
                 _train_here(run, trials_a_node)
 
     filesystem, path = resolve(join(run.folder, "ray"))
@@ -147,6 +158,8 @@ def _train_on_cluster(run: TrainingRun) -> None:
     except TrainingFailedError as error:
         verdict.raise_any(error)
         raise
+    finally:
+        mark.remove()
     verdict.raise_any()
 
 
@@ -177,6 +190,46 @@ class Verdict:
             raise _LASTING[kind](message) from cause
 
 
+@dataclasses.dataclass(frozen=True)
+class Mark:
+    """A file in a run's folder that says which start of which run it is, by which a node shows that it sees the same
+    folder as the driver: the checkpoints that one writes, all have to find."""
+
+    location: str
+    text: str
+
+    @classmethod
+    def leave(cls, location: str) -> Mark:
+        """Write a mark, in the driver."""
+        mark = cls(location, secrets.token_hex(16))
+        write_atomic(location, mark.text.encode())
+        return mark
+
+    def require_seen(self) -> None:
+        """Raise UsageError, on all workers alike, if any of them does not see the mark.
+
+        Where some see it, the error is theirs to write down: what is written elsewhere, the driver does not find.
+        """
+        mine = None if self._is_here() else socket.gethostname()
+        all_of: list[str | None] = [mine]
+        if dist.is_initialized() and dist.get_world_size() > 1:
+            all_of = [None] * dist.get_world_size()
+            dist.all_gather_object(all_of, mine)
+        if blind := sorted({host for host in all_of if host is not None}):
+            folder = self.location.rpartition("/ray/")[0]
+            raise UsageError(
+                f"{', '.join(blind)} does not see {folder}, where the run is: --output has to be a folder that all "
+                "nodes share, or a URI (s3://bucket/runs)"
+            )
+
+    def _is_here(self) -> bool:
+        return exists(self.location) and read_bytes(self.location) == self.text.encode()
+
+    def remove(self) -> None:
+        """Delete it, in the driver."""
+        delete_file(self.location)
+
+
 def _train_here(run: TrainingRun, trials_a_node: int | None) -> None:
     """Train in this process, one of the run's. `trials_a_node` is of the sweep that this is part of, if it is."""
     quiet_ray()
@@ -205,6 +258,7 @@ def _train_here(run: TrainingRun, trials_a_node: int | None) -> None:
     for weights in run.initial if newest is None else ():
         weights.load(model)
     training = experiment.training
+    set_up_device(training.precision)
     if training.overfit_batches is not None:
         source = FirstBatches(source, training.overfit_batches)
     validate_on, every = run.validate_on, training.validate_every

@@ -54,8 +54,30 @@ def _optimizer(
     name: OptimizerName, options: list[dict[str, Any]], settings: Training, fused: bool | None
 ) -> torch.optim.Optimizer:
     if name == "sgd":
-        return torch.optim.SGD(options, momentum=settings.momentum, fused=fused)
+        optimizer = torch.optim.SGD(options, momentum=settings.momentum, fused=fused)
+        if settings.momentum:
+            _start_momentum(optimizer)
+        return optimizer
     return {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}[name](options, fused=fused)
+
+
+def _start_momentum(optimizer: torch.optim.SGD) -> None:
+    """Let momentum start as zeros, which gives the first update that it is without any.
+
+    Torch makes it in the first step, of memory as it is, and a fused step that an overflow withholds leaves it so. What
+    Adam and AdamW average starts as zeros by itself.
+    """
+    for group in optimizer.param_groups:
+        for parameter in group["params"]:
+            optimizer.state[parameter]["momentum_buffer"] = torch.zeros_like(parameter)
+
+
+def _require_shapes(optimizer: torch.optim.Optimizer) -> None:
+    """Torch takes averages of any shape, and fails in the next step."""
+    for parameter, state in optimizer.state.items():
+        for name, value in state.items():
+            if isinstance(value, Tensor) and value.dim() > 0 and value.shape != parameter.shape:
+                raise ValueError(f"{name} has the shape {list(value.shape)}, its weights {list(parameter.shape)}")
 
 
 def _require_each_once(model: nn.Module, groups: Sequence[ParameterGroup]) -> None:
@@ -197,11 +219,13 @@ class Update:
         }
 
     def load(self, state: dict[str, Any]) -> None:
-        """Go on from what `state` gave, on whichever device that was."""
+        """Go on from what `state` gave, on whichever device that was. Raises ValueError for what is not of these
+        parameters, and what torch raises for what is no such state."""
         for optimizer, was in zip(self.optimizers, state["optimizers"], strict=True):
             fused = optimizer.param_groups[0]["fused"]
             groups = [{**group, "fused": fused} for group in was["param_groups"]]
             optimizer.load_state_dict({**was, "param_groups": groups})
+            _require_shapes(optimizer)
         if state["scaler"]:
             self.scaler.load_state_dict(state["scaler"])
 

@@ -8,6 +8,8 @@ import torch
 import torch.distributed as dist
 from torch import nn
 
+from cocktail.numerics.precision import use_tf32
+
 
 @dataclass(frozen=True, kw_only=True)
 class Worker:
@@ -16,6 +18,15 @@ class Worker:
     device: torch.device
     rank: int = 0
     world_size: int = 1
+
+
+def set_up_device(precision: str) -> None:
+    """Set what a training (`Training.precision`) wants of this process's GPU, if it has one.
+
+    Batches have one shape, for which cuDNN may try its algorithms once and keep the fastest.
+    """
+    use_tf32(precision == "tf32")
+    torch.backends.cudnn.benchmark = True
 
 
 def share_buffers(model: nn.Module, worker: Worker) -> None:

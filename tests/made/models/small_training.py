@@ -38,11 +38,15 @@ class Noise:
 
     def __init__(self, poisoned: tuple[int, int] | None = None):
         self.served: list[tuple[int, int]] = []
+        self.planned: list[int] = []
         self.poisoned = poisoned
         self.manifest = "the same"
 
     def state(self, step):
         return {"epoch": step // 5, "batch": step % 5, "manifest": self.manifest}
+
+    def plan_ahead(self, epoch):
+        self.planned.append(epoch)
 
     def batches(self, epoch, first, rank, world_size):
         for number in range(first, self.batches_per_epoch):

@@ -24,7 +24,7 @@ from pipelines.datasets.index import IndexRow, make_index
 from pipelines.experiments.benchmarks import SEPARATE_MUSDB18
 from pipelines.experiments.scoring import Scoring
 from pipelines.mixtures.evaluation import in_classes_of, make_test_list
-from tests.made.corpora.toy_shards import CLASSES, RATE, make_toy_shards, toy_clip, write_shards
+from tests.made.corpora.toy_shards import CLASSES, RATE, make_toy_shards, toy_clip, toy_row, write_shards
 from tests.made.models.left_half import LeftHalf
 from tests.made.models.small_experiment import SMALL
 from tests.made.results.localized_results import mixture, source
@@ -149,6 +149,22 @@ def test_mixtures_that_the_model_cannot_separate_are_refused_before_anything_is_
     mixing = replace(SMALL.mixing, num_sources=3)
     with pytest.raises(UsageError, match="num_slots 2"):
         Scoring.of("", replace(trained(CLASSES), config=slots), manifest, mixing, SMALL.evaluation, SMALL.resources)
+
+
+def test_a_model_is_not_tested_at_another_rate_than_it_was_trained_at_whatever_the_shards_hold(tmp_path):
+    """SGN's frames are as many at any rate, so its own configuration sees nothing wrong."""
+    audio = np.random.default_rng(0).integers(-9000, 9000, 10 * 2 * RATE).astype("<i2")
+    samples = [(toy_row(n, "test", len(CLASSES)), toy_clip(audio, rate=2 * RATE)) for n in range(6)]
+    faster = write_shards(tmp_path / "faster", {"test-00000": samples}, CLASSES, sample_rate_hz=2 * RATE)
+    asked = (SMALL.evaluation, SMALL.resources)
+    with pytest.raises(
+        UsageError, match=rf"holds audio at {2 * RATE} Hz.* make the shards with --sample-rate-hz {RATE}"
+    ):
+        Scoring.of("", trained(CLASSES), faster, SMALL.mixing, *asked)
+    mixing = replace(SMALL.mixing, sample_rate_hz=2 * RATE)
+    SMALL.model.require_test_mixing(mixing)
+    with pytest.raises(UsageError, match=rf"x was trained on sound at {RATE} Hz .* --sample-rate-hz {RATE}$"):
+        Scoring.of("", trained(CLASSES), faster, mixing, *asked)
 
 
 def test_the_musdb18_recipe_finds_its_test_mixtures(tmp_path):
