@@ -18,10 +18,9 @@ import tyro
 from cocktail.cluster.connection import one_line_errors
 from cocktail.config.evaluation import Evaluation
 from cocktail.config.mixing import Mixing
-from cocktail.config.settings import part_of
+from cocktail.inference.trained import read_settings
 from cocktail.storage import absolute
-from cocktail.train.checkpoint import read_about
-from cocktail.train.untrusted import telling_of_settings, value_of
+from cocktail.train.untrusted import value_of
 from pipelines.mixtures.replay import find_mixtures, write_mixture
 from pipelines.shards.manifest import open_manifest
 
@@ -50,16 +49,9 @@ def main() -> None:
     job = tyro.cli(Replay, description=__doc__)
     if job.checkpoint is not None:
         location = absolute(job.checkpoint, "--checkpoint")
-        settings = value_of(location, read_about(location), "settings", dict)
-        with telling_of_settings(location):
-            mixing, evaluation = part_of(Mixing, settings, "mixing."), part_of(Evaluation, settings, "evaluation.")
-        defaults = dataclasses.replace(
-            job,
-            seed=value_of(location, settings, "seed", int),
-            mixing=mixing,
-            split=value_of(location, settings, "training.split", str),
-            evaluation=evaluation,
-        )
+        settings, mixing, evaluation = read_settings(location)
+        seed, split = value_of(location, settings, "seed", int), value_of(location, settings, "training.split", str)
+        defaults = dataclasses.replace(job, seed=seed, split=split, mixing=mixing, evaluation=evaluation)
         job = tyro.cli(Replay, default=defaults, description=__doc__)  # what is given here wins
     if job.evaluation.test_list is not None:
         listed = absolute(job.evaluation.test_list, "--evaluation.test-list")

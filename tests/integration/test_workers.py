@@ -195,5 +195,9 @@ def test_two_nodes_train_as_one_and_one_goes_on_when_the_other_is_lost(experimen
     assert all(by_step[0][step] == by_step[1][step] for step in shared), "gradients are the same on both nodes"
     assert len({*by_step[0].values()}) == len(by_step[0]), "and others at each step"
     if lost:
-        assert [note["step"] for note in notes if note["world_size"] == 1][-1] == STEPS - 1
+        alone = [note for note in notes if note["world_size"] == 1]
+        assert alone[-1]["step"] == STEPS - 1
+        waited = alone[0]["begun"] - together[-1]["begun"]
+        print(f"{waited:.1f} s until one went on")
+        assert waited < 60, "Ray counts what a dead node had for seconds, and is not to wait a minute for it"
     assert_same_curve(tmp_path, by_one)

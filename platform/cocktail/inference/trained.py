@@ -90,11 +90,11 @@ def load_trained(checkpoint: str) -> Trained:
     describe, or if this version does not have its kind of model.
     """
     meta = read_about(checkpoint)
-    settings, classes = value_of(checkpoint, meta, "settings", dict), names_of(checkpoint, meta, "classes")
+    settings, mixing, evaluation = read_settings(checkpoint)
+    classes = names_of(checkpoint, meta, "classes")
     config_type = _config_type(checkpoint, value_of(checkpoint, meta, "model", str))
     with telling_of_settings(checkpoint):
         config = part_of(config_type, settings, "model.")
-        mixing, evaluation = part_of(Mixing, settings, "mixing."), part_of(Evaluation, settings, "evaluation.")
     weights = load_checkpoint(checkpoint).state["model"]
     build = functools.partial(config.build, len(classes))
     require_outline(checkpoint, weights, build)
@@ -111,6 +111,13 @@ def load_trained(checkpoint: str) -> Trained:
         data=value_of(checkpoint, meta, "data", str),
         untaught=names_of(checkpoint, meta, "untaught"),
     )
+
+
+def read_settings(checkpoint: str) -> tuple[dict[str, Any], Mixing, Evaluation]:
+    """Settings of a checkpoint's experiment by dotted path, and of these its mixtures and tests. Raises UsageError."""
+    settings = value_of(checkpoint, read_about(checkpoint), "settings", dict)
+    with telling_of_settings(checkpoint):
+        return settings, part_of(Mixing, settings, "mixing."), part_of(Evaluation, settings, "evaluation.")
 
 
 def _config_type(checkpoint: str, model: str) -> type[ModelConfig]:
