@@ -133,8 +133,11 @@ class PlanAhead:
 
     def take(self, epoch: int) -> pa.Table:
         """The plan of an epoch: that which was begun, or else made now."""
-        ahead, self._ahead = self._ahead, None
-        return ahead[1].result() if ahead is not None and ahead[0] == epoch else self._plan(epoch)
+        ahead = self._ahead
+        if ahead is None or ahead[0] != epoch:
+            return self._plan(epoch)
+        self._ahead = None
+        return ahead[1].result()
 
 
 def _new_pinned(shape: tuple[int, ...], dtype: type) -> np.ndarray:

@@ -35,7 +35,7 @@ def as_it_was():
 
 def tf32() -> tuple[bool, bool]:
     """Of products and of convolutions."""
-    return torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32
+    return torch.backends.cuda.matmul.allow_tf32 is True, torch.backends.cudnn.allow_tf32 is True
 
 
 @pytest.mark.parametrize("precision", ["auto", "float32", "bfloat16", "float16", "tf32"])

@@ -169,13 +169,13 @@ class _Loop:
         self, batches: Iterator[MixtureBatch], steps: Steps, writer: CheckpointWriter
     ) -> Iterator[MixtureBatch]:
         """Train to the epoch's end. Returns the next epoch's batches, begun before this one's last step."""
-        settings, end = self.settings, (self.epoch + 1) * self.batches_per_epoch
+        settings, first, end = self.settings, self.step, (self.epoch + 1) * self.batches_per_epoch
         following: Iterator[MixtureBatch] = iter(())
-        if end < self.num_steps:
-            self.source.plan_ahead(self.epoch + 1)
         while self.step < end and not self.is_over:
             with self.meter.timing("data"):
                 batch = next(batches)
+            if self.step == first and end < self.num_steps:
+                self.source.plan_ahead(self.epoch + 1)
             if self.step + 1 == end < self.num_steps:
                 following = self._batches(end)
             self._take_step(batch, steps)

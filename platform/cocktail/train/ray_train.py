@@ -158,8 +158,6 @@ def _train_on_cluster(run: TrainingRun) -> None:
     except TrainingFailedError as error:
         verdict.raise_any(error)
         raise
-    finally:
-        mark.remove()
     verdict.raise_any()
 
 
@@ -224,10 +222,6 @@ class Mark:
 
     def _is_here(self) -> bool:
         return exists(self.location) and read_bytes(self.location) == self.text.encode()
-
-    def remove(self) -> None:
-        """Delete it, in the driver."""
-        delete_file(self.location)
 
 
 def _train_here(run: TrainingRun, trials_a_node: int | None) -> None:

@@ -89,6 +89,8 @@ def test_a_plan_that_was_begun_is_made_once_and_any_other_when_it_is_asked_for()
     assert made == [3, 4]
     plans.begin(5)
     assert plans.take(7) == 7
+    assert plans.take(5) == 5
+    assert sorted(made) == [3, 4, 5, 7], "what another epoch asks for throws nothing away"
 
 
 def on_card(num_workers: int, peak_gb: float, card_gb: float | None) -> str:
