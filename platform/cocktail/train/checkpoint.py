@@ -87,7 +87,7 @@ class CheckpointStore:
     def selected(self) -> str | None:
         """The location of the checkpoint that counts: what the newest says was the best so far, or else the newest."""
         newest = self.newest()
-        best = None if newest is None else _read_meta(newest)["best_step"]
+        best = None if newest is None else _read_meta(newest).get("best_step")
         return newest if best is None else join(self.folder, _name(best))
 
     def _committed(self) -> list[str]:
