@@ -1,13 +1,14 @@
 """Pictures are stored upright, as they were released if nothing has to be done to them."""
 
 import io
+from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import ExifTags, Image
 
 from cocktail.media.bad_clips import BadClip
-from cocktail.media.pictures import read_picture
+from cocktail.media.pictures import decode_picture
 
 UPRIGHT = np.array([[10, 80, 150], [220, 115, 45]], np.uint8).repeat(32, 0).repeat(32, 1)
 """Six fields of different brightness, two above each other: no turn or mirroring looks like another."""
@@ -23,6 +24,10 @@ AS_STORED = {
     7: UPRIGHT.T[::-1, ::-1],  # right, bottom
     8: UPRIGHT.T[:, ::-1],  # left, bottom
 }
+
+
+def read_picture(path, short_side):
+    return decode_picture(Path(path).read_bytes(), Path(path).name, short_side)
 
 
 def write_picture(path, orientation, pixels, exif=None):
