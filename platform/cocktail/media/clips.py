@@ -184,10 +184,11 @@ def _declared_seconds(
     if audio.duration is not None and audio.time_base is not None:
         track_seconds = float(audio.duration * audio.time_base)
     longest_seconds = max(whole_seconds, track_seconds or 0.0) if tells else 0.0
+    codec = audio.codec_context
+    if codec.sample_rate:
+        require_decodable(codec.sample_rate, codec.channels, min(longest_seconds, max_seconds))
     if longest_seconds > max_seconds:
         raise BadClip("too long", f"{longest_seconds:.1f} s declared, at most {max_seconds:g} s are taken")
-    if audio.codec_context.sample_rate:
-        require_decodable(audio.codec_context.sample_rate, audio.codec_context.channels, longest_seconds)
     if name in _WHOLE_BY_BYTES or not tells:
         return None
     return track_seconds or whole_seconds or None
