@@ -172,7 +172,7 @@ def contact_sheet(manifest: Manifest, rows: Sequence[Mapping[str, Any]]) -> Figu
         figure.suptitle("Truth: boxes around, and red lines along, what sounds", fontsize=10)
     for axis, row in zip(axes, rows, strict=True):
         number = _picture_with_truth(row)
-        with Image.open(io.BytesIO(read_frame(manifest, row, number))) as picture:
+        with Image.open(io.BytesIO(read_frame(manifest, row, number)), formats=["JPEG"]) as picture:
             pixels = np.asarray(picture.convert("RGB"))
         axis.imshow(pixels)
         mask = read_mask_png(manifest, row) if number == 0 else None
@@ -216,7 +216,7 @@ def _draw_boxes(
 def _draw_outline(axis: Axes, png: bytes, size: tuple[int, int]) -> None:
     """The outline of a mask over a picture of [H, W], closed also where it touches the picture's border."""
     height, width = size
-    with Image.open(io.BytesIO(png)) as image:
+    with Image.open(io.BytesIO(png), formats=["PNG"]) as image:
         mask = np.pad(np.asarray(image.convert("L")) > 0, 1)
     down, across = (np.arange(length) - 0.5 for length in mask.shape)  # centres, the first one in the padding
     rows, columns = mask.shape[0] - 2, mask.shape[1] - 2

@@ -60,7 +60,7 @@ def truth_of_mask(png: bytes, side: int) -> np.ndarray:
 
 def _decoded(data: bytes, mode: str) -> Image.Image:
     try:
-        with Image.open(io.BytesIO(data)) as picture:
+        with Image.open(io.BytesIO(data), formats=["JPEG", "PNG"]) as picture:
             return picture.convert(mode)
     except _PICTURE_ERRORS as error:
         # Pillow's own words for what it does not know hold an address, other ones each time.

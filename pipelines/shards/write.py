@@ -8,9 +8,11 @@ with a reason.
 
 from __future__ import annotations
 
+import atexit
+import functools
 import json
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -18,8 +20,9 @@ import pyarrow as pa
 
 from cocktail.media.bad_clips import BadClip
 from cocktail.media.clips import Clip, decode_clip
-from cocktail.media.object_masks import read_mask
-from cocktail.media.pictures import encode_mask, read_picture
+from cocktail.media.decoding_process import DecodingProcess
+from cocktail.media.object_masks import decode_mask
+from cocktail.media.pictures import decode_picture, encode_mask
 from cocktail.storage import (
     delete_file,
     delete_temporary,
@@ -28,6 +31,8 @@ from cocktail.storage import (
     list_names,
     local_copy,
     open_atomic,
+    open_reader,
+    telling,
     write_atomic,
 )
 from cocktail.types import UsageError
@@ -61,6 +66,8 @@ from pipelines.shards.sidecars import (
 from pipelines.shards.signed_json import sign
 from pipelines.shards.tars import SampleTar
 
+MAX_FILE_BYTES = 1 << 30
+"""Most bytes of a picture or mask: those that may be, take less."""
 CLASSES_SHOWN = 10
 """Classes named in the table of bad clips, those with the most first."""
 
@@ -130,13 +137,22 @@ def _add_group(
         quarantined.append({**named, "reason": bad.reason, "detail": bad.detail})
 
 
+@functools.cache
+def decoding_process() -> DecodingProcess:
+    """The process that decodes for this one: it outlives a shard, as starting it takes as long as a few clips."""
+    process = DecodingProcess()
+    atexit.register(process.close)
+    return process
+
+
 def _decode(row: Mapping[str, Any], settings: ShardSettings) -> Clip:
     """The media of an index row. Raises BadClip."""
     if row["problem"] is not None:
         raise BadClip(row["problem"], "found when the data set was indexed")
     try:
         with local_copy(row["media_path"]) as path:
-            clip = decode_clip(
+            clip = decoding_process().call(
+                decode_clip,
                 path,
                 sample_rate_hz=settings.sample_rate_hz,
                 audio_track=row["audio_track"],
@@ -149,15 +165,32 @@ def _decode(row: Mapping[str, Any], settings: ShardSettings) -> Clip:
     except FileNotFoundError as error:
         raise BadClip("missing file", f"no file {row['media_path'].rsplit('/', 1)[-1]}") from error
     if row["pictures"] is not None:
-        pictures = tuple(read_picture(picture["path"], settings.picture_short_side) for picture in row["pictures"])
+        pictures = tuple(
+            decoding_process().call(decode_picture, *_fetch(picture["path"], "picture"), settings.picture_short_side)
+            for picture in row["pictures"]
+        )
         seconds = tuple(picture["seconds"] for picture in row["pictures"])
         clip = replace(clip, pictures=pictures, picture_seconds=seconds)
     if row["mask_path"] is not None:
-        mask = read_mask(row["mask_path"])
+        mask = decoding_process().call(decode_mask, *_fetch(row["mask_path"], "mask"))
         if not mask.any():
             raise BadClip("empty truth", "no pixel of its mask is set")
         clip = replace(clip, mask=encode_mask(mask))
     return clip
+
+
+def _fetch(location: str, what: str) -> tuple[bytes, str]:
+    """A file that belongs to a clip, and its name. Raises BadClip for one that is not there, or beyond all bounds."""
+    name = location.rsplit("/", 1)[-1]
+    try:
+        with telling(location, "read"), open_reader(location) as file:
+            if file.size() > MAX_FILE_BYTES:
+                raise BadClip(
+                    "too costly", f"{what} {name} has {file.size()} bytes, at most {MAX_FILE_BYTES} are taken"
+                )
+            return file.readall(), name
+    except FileNotFoundError as error:
+        raise BadClip("missing file", f"no {what} {name}") from error
 
 
 def find_committed(plan: pa.Table, settings: ShardSettings, folder: str) -> set[str]:
@@ -280,17 +313,27 @@ def shard_dataset(
 
 def map_on_cluster(
     rows: pa.Table, fn: Callable[..., dict[str, Any]], fn_kwargs: dict[str, Any], num_tasks: int | None
-) -> Iterable[dict[str, Any]]:
-    """A function over plan rows, one Ray task of one CPU each; results come as tasks end, in any order."""
+) -> Iterator[dict[str, Any]]:
+    """A function over plan rows, one Ray task of one CPU each; results come as tasks end, in any order.
+
+    Raises UsageError if Ray, again and again, has to end a task because memory runs short.
+    """
     if not len(rows):
-        return []
+        return
     import ray.data  # only here: planning and opening shards must not wait for Ray
+    import ray.exceptions
 
     items = ray.data.from_arrow([rows.slice(number, 1) for number in range(len(rows))])
     items.context.enable_progress_bars = False
     items.context.raise_original_map_exception = True  # so that a user's mistake stays recognisable
     items.context.print_on_execution_start = False
-    return items.map(fn, fn_kwargs=fn_kwargs, num_cpus=1, concurrency=num_tasks).iter_rows()  # pyright: ignore[reportArgumentType]
+    try:
+        yield from items.map(fn, fn_kwargs=fn_kwargs, num_cpus=1, concurrency=num_tasks).iter_rows()  # pyright: ignore[reportArgumentType]
+    except ray.exceptions.OutOfMemoryError as error:
+        raise UsageError(
+            f"memory ran short on a node each time that one of {len(rows)} tasks was tried: {str(error)[:200]}. "
+            "Give --tasks, fewer than the cluster has CPUs, or nodes with more memory; what is done is kept"
+        ) from error
 
 
 def _check_bad_share(num_planned: int, quarantined: pa.Table, settings: ShardSettings, is_finished: bool) -> None:

@@ -4,14 +4,16 @@ import os
 import pickle
 import random
 import struct
+import time
 import tracemalloc
+from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
 from cocktail.media.bad_clips import BadClip
-from cocktail.media.object_masks import read_mask
+from cocktail.media.object_masks import decode_mask
 
 MASK = np.zeros((5, 7), bool)
 MASK[1:3, 2:6] = True
@@ -28,6 +30,10 @@ PYTHON_2_BINARY = (
     b"(K\x01K\x02K\x02\x86cnumpy\ndtype\nq\x05U\x02u1K\x00K\x01\x87R(K\x03U\x01|NNNJ\xff\xff\xff\xffJ\xff\xff\xff\xffK"
     b"\x00tb\x89U\x04\x00\x01\xff\x00tb."
 )
+
+
+def read_mask(location):
+    return decode_mask(Path(location).read_bytes(), Path(location).name)
 
 
 def write(folder, name, data):
@@ -178,6 +184,23 @@ def test_a_pickle_of_anything_else_is_refused_and_changes_nothing(tmp_path, data
     assert is_mask(read_mask(write(tmp_path, "mask", pickle.dumps(LETTERS, 2))))
 
 
+def test_a_pickle_cannot_make_its_reader_calculate_for_long(tmp_path):
+    doubled = b"h\x00h\x00\x86q\x000"  # a tuple of the last one twice: its hash takes twice as long
+    letters = "".join(chr(0x4E00 + number % 20_000) for number in range(60_000)).encode()
+    bombs = {
+        "a key of nested tuples": b"\x80\x02)q\x000" + 32 * doubled + b"}h\x00Ns.",
+        "a set of nested tuples": b"\x80\x04)q\x000" + 32 * doubled + b"\x8f(h\x00\x90.",
+        "punycode": b"\x80\x02c_codecs\nencode\nX"
+        + struct.pack("<I", len(letters))
+        + letters
+        + b"X\x08\0\0\0punycode\x86R.",
+    }
+    for name, data in bombs.items():
+        begin = time.process_time()
+        assert refusal(write(tmp_path, "mask", data)).reason == "bad mask"
+        assert time.process_time() - begin < 1, name
+
+
 def test_a_pickle_cannot_make_its_reader_take_much_memory(tmp_path):
     text = b"\x80\x02X" + struct.pack("<I", 4096) + b"a" * 4096 + b"q\x00"
     copy = b"c_codecs\nencode\nh\x00X\x06\x00\x00\x00latin1\x86R"
@@ -185,6 +208,12 @@ def test_a_pickle_cannot_make_its_reader_take_much_memory(tmp_path):
         "memo": b"\x80\x04Nr" + struct.pack("<I", 20_000_000) + b".",
         "memo in letters": b"Np20000000\n.",
         "copies": text + 10_000 * copy + b".",
+        "copies of a large text": b"\x80\x02X"
+        + struct.pack("<I", 1 << 20)
+        + b"a" * (1 << 20)
+        + b"q\x00"
+        + 60 * copy
+        + b".",
         "shape": PYTHON_2_TEXT.replace(b"I2\nI2\n", b"I8192\nI8192\n"),
         "shape of an array to fill": pickle.dumps(MASK, 2).replace(b"K\x00\x85", b"J\x00\x00\x00\x10\x85"),
     }
@@ -271,7 +300,3 @@ def test_what_is_no_png_is_refused_whatever_it_is_called(tmp_path):
     (tmp_path / "mask.jpg").rename(tmp_path / "mask.png")
     assert refusal(str(tmp_path / "mask.png")).reason == "bad mask"
     assert refusal(write(tmp_path, "mask.png", b"")).reason == "bad mask"
-
-
-def test_a_mask_that_is_not_there_is_a_missing_file(tmp_path):
-    assert refusal(f"{tmp_path}/none.png").reason == "missing file"

@@ -1,13 +1,14 @@
 """Pictures are stored upright, as they were released if nothing has to be done to them."""
 
 import io
+from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import ExifTags, Image
 
 from cocktail.media.bad_clips import BadClip
-from cocktail.media.pictures import read_picture
+from cocktail.media.pictures import decode_picture
 
 UPRIGHT = np.array([[10, 80, 150], [220, 115, 45]], np.uint8).repeat(32, 0).repeat(32, 1)
 """Six fields of different brightness, two above each other: no turn or mirroring looks like another."""
@@ -23,6 +24,10 @@ AS_STORED = {
     7: UPRIGHT.T[::-1, ::-1],  # right, bottom
     8: UPRIGHT.T[:, ::-1],  # left, bottom
 }
+
+
+def read_picture(path, short_side):
+    return decode_picture(Path(path).read_bytes(), Path(path).name, short_side)
 
 
 def write_picture(path, orientation, pixels, exif=None):
@@ -76,3 +81,36 @@ def test_what_is_no_picture_is_a_bad_clip(tmp_path, content):
     (tmp_path / "a.jpg").write_bytes(content)
     with pytest.raises(BadClip, match="bad picture"):
         read_picture(str(tmp_path / "a.jpg"), 64)
+
+
+def test_a_jpeg_that_is_slow_to_decode_or_far_too_long_is_encoded_anew(tmp_path):
+    Image.fromarray(UPRIGHT).convert("RGB").save(tmp_path / "a.jpg", progressive=True)
+    stored = read_picture(tmp_path / "a.jpg", 64)
+    assert "progressive" in Image.open(tmp_path / "a.jpg").info
+    assert "progressive" not in Image.open(io.BytesIO(stored)).info
+    assert np.abs(shown(stored).astype(int) - UPRIGHT).max() < 12
+    write_picture(tmp_path / "b.jpg", None, UPRIGHT)
+    with (tmp_path / "b.jpg").open("ab") as file:
+        file.write(bytes(1 << 20))
+    assert len(read_picture(tmp_path / "b.jpg", 64)) < 10_000
+
+
+def test_a_jpeg_of_very_many_scans_is_not_decoded(tmp_path, monkeypatch):
+    Image.fromarray(UPRIGHT).convert("RGB").save(tmp_path / "a.jpg", progressive=True)
+    monkeypatch.setattr("cocktail.media.pictures.MAX_SCANNED_PIXELS", 9 * UPRIGHT.size)
+    with pytest.raises(BadClip, match=r"too costly: a.jpg: 10 scans of 96x64 pixels"):
+        read_picture(tmp_path / "a.jpg", 64)
+
+
+@pytest.mark.parametrize("content", [b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n", b"GIF89a", b"II*\0"])
+def test_formats_that_are_not_on_the_list_are_not_opened(tmp_path, content, monkeypatch):
+    monkeypatch.setattr("PIL.EpsImagePlugin.Ghostscript", None)
+    (tmp_path / "a.jpg").write_bytes(content)
+    with pytest.raises(BadClip, match=r"bad picture: a\.jpg: no known picture format"):
+        read_picture(tmp_path / "a.jpg", 64)
+
+
+def test_grey_of_16_bits_is_not_cut_off_at_255(tmp_path):
+    Image.fromarray(UPRIGHT.astype(np.uint16) * 257).save(tmp_path / "a.png")
+    assert Image.open(tmp_path / "a.png").mode == "I;16"
+    assert np.abs(shown(read_picture(tmp_path / "a.png", 64)).astype(int) - UPRIGHT).max() < 12

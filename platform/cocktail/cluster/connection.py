@@ -20,6 +20,8 @@ _STARVATION_WARNING = "RAY_DATA_STARVATION_WARNING_DELAY_S"
 """After how long Ray Data warns that a pipeline may hang for want of CPUs. Never: it deals the CPUs that are left to
 the training processes in whole numbers, so where there are fewer than processes, each is told that it gets none; but
 one task of an idle pipeline always runs, and what it needs was required before the start."""
+_OUT_OF_MEMORY_RETRIES = "RAY_task_oom_retries"
+"""How often Ray starts a task again that it ended because memory ran short. By its own default, for ever."""
 TRIALS_AT_ONCE = "COCKTAIL_TRIALS_AT_ONCE"
 """Set in the process of a sweep's trial: with how many trials, itself among them, it shares the cluster."""
 SHIPPED = "working_dir_files" in PROJECT.parts
@@ -51,6 +53,7 @@ def _start(show_workers: bool) -> None:
             file=sys.stderr,
         )
     prepare_train()
+    os.environ.setdefault(_OUT_OF_MEMORY_RETRIES, "5")
 
     def know_the_cluster() -> None:
         # Train's cleaner asks the state API without an address. That finds the last `ray start` on this machine, and

@@ -22,11 +22,14 @@ from PIL import Image, UnidentifiedImageError
 
 from cocktail.media.bad_clips import BadClip
 from cocktail.media.pictures import MAX_SIDE
-from cocktail.storage import read_bytes
 
 _CHANNEL_MODES = ("1", "L", "I", "I;16", "F")
+_MAX_BYTES = MAX_SIDE**2 * 8 + (1 << 16)
+"""Most bytes of a file: an array of the largest size and type, and what is around it."""
 _MAX_OPERATIONS = 256
 """Most operations of a pickle. An array takes about forty; many more could repeat a small text until memory is full."""
+_HASHING_OPERATIONS = ("DICT", "EMPTY_DICT", "SETITEM", "SETITEMS", "EMPTY_SET", "ADDITEMS", "FROZENSET")
+"""Operations that hash what the file made, which can take for ever; pickled arrays need none of them."""
 
 # What broken or hostile bytes lead their readers to raise.
 _PICTURE_ERRORS = (UnidentifiedImageError, Image.DecompressionBombError, OSError, SyntaxError, ValueError)
@@ -47,17 +50,14 @@ _PICKLE_ERRORS = (
 )
 
 
-def read_mask(location: str) -> np.ndarray:
+def decode_mask(data: bytes, name: str) -> np.ndarray:
     """A mask bool [H, W], true where the file is not 0, from a .png, a .npy or, with any other ending, a pickled array.
 
     Arrays are [H, W], [H, W, 1] or [1, H, W] of numbers. Of colours with an alpha channel that channel does not
-    count. Raises BadClip for a file that is not there or is anything else.
+    count. Raises BadClip for a file that is anything else.
     """
-    name = location.rsplit("/", 1)[-1]
-    try:
-        data = read_bytes(location)
-    except FileNotFoundError as error:
-        raise BadClip("missing file", f"no mask {name}") from error
+    if len(data) > _MAX_BYTES:
+        raise _bad(f"{len(data)} bytes, at most {_MAX_BYTES} are taken")
     ending = name.lower().rpartition(".")[2]
     readers = {"png": _read_png, "npy": _read_npy}
     return _to_mask(readers.get(ending, _read_pickle)(data))
@@ -129,10 +129,12 @@ def _to_array(shape: tuple[Any, ...], dtype: np.dtype, is_fortran: bool, data: b
 
 def _read_pickle(data: bytes) -> np.ndarray:
     try:
-        for number, _ in enumerate(pickletools.genops(data)):  # also refuses lengths beyond the end
+        for number, (operation, _, _) in enumerate(pickletools.genops(data)):  # also refuses lengths beyond the end
             if number == _MAX_OPERATIONS:
                 raise pickle.UnpicklingError("more than an array takes")
-        unpickled = _ArrayUnpickler(io.BytesIO(data), encoding="latin1").load()
+            if operation.name in _HASHING_OPERATIONS:
+                raise pickle.UnpicklingError("it holds a dictionary or set")
+        unpickled = _ArrayUnpickler(data).load()
         if not isinstance(unpickled, _PickledArray):
             raise pickle.UnpicklingError("it is something else")
         return unpickled.array()
@@ -194,19 +196,34 @@ _NAMES: dict[tuple[str, str], object] = {
     ("numpy", "dtype"): _PickledDtype,
     **{(f"{core}.multiarray", "_reconstruct"): _PickledArray for core in _CORES},
     **{(f"{core}.numeric", "_frombuffer"): _PickledBuffer for core in _CORES},
-    # How protocols before 3 write bytes. Only text encodings are taken by it.
-    ("_codecs", "encode"): str.encode,
 }
+_ENCODE = ("_codecs", "encode")
+"""How protocols before 3 write bytes: as text, and the call that makes bytes of it."""
 
 
 class _ArrayUnpickler(pickle._Unpickler):
     """The unpickler that is written in Python: of the one in C, damaged files can corrupt the memory."""
 
+    def __init__(self, data: bytes) -> None:
+        super().__init__(io.BytesIO(data), encoding="latin1")
+        self._bytes_to_encode = len(data)
+
     def find_class(self, module: str, name: str) -> Any:
         """Object that stands for a name. Nothing is imported."""
+        if (module, name) == _ENCODE:
+            return self._encode
         if (module, name) not in _NAMES:
             raise pickle.UnpicklingError(f"it names {ascii(module)[1:-1]}.{ascii(name)[1:-1]}"[:80])
         return _NAMES[module, name]
+
+    def _encode(self, text: object, encoding: object) -> bytes:
+        """Bytes that the pickle wrote as text. Other encodings than the one that is used for that may be slow."""
+        if not isinstance(text, str) or encoding != "latin1":
+            raise pickle.UnpicklingError("it encodes something else than bytes")
+        self._bytes_to_encode -= len(text)
+        if self._bytes_to_encode < 0:  # the same text over and over
+            raise pickle.UnpicklingError("more than an array takes")
+        return text.encode("latin1")
 
 
 def _bad(detail: str) -> BadClip:

@@ -13,11 +13,21 @@ import numpy as np
 from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 
 from cocktail.media.bad_clips import BadClip
-from cocktail.storage import read_bytes
 
 JPEG_QUALITY = 90
 MAX_SIDE = 8192
 """Pixels. What declares more is not decoded."""
+
+FORMATS = ("JPEG", "PNG", "WEBP", "BMP")
+"""Picture files that are opened, by what is in them: none of these makes Pillow start another program."""
+MAX_SCANNED_PIXELS = 1_000_000_000
+"""Pixels times scans of a JPEG: a decoder goes over all pixels once a scan, and one takes few bytes."""
+
+_MOST_SCANS = 4
+"""Of a baseline JPEG, one a colour channel; progressive ones have more and are slow to decode."""
+_MOST_BYTES_PER_PIXEL = 4
+_HEADERS_BYTES = 1 << 16
+_START_OF_SCAN = b"\xff\xda"
 
 _UPRIGHT = 1
 _TURNS = range(2, 9)
@@ -30,31 +40,41 @@ def require_size(width: int, height: int) -> None:
         raise BadClip("picture too large", f"{width}x{height}, at most {MAX_SIDE} a side are taken")
 
 
-def read_picture(location: str, short_side: int) -> bytes:
+def decode_picture(data: bytes, name: str, short_side: int) -> bytes:
     """A picture file as it is to be stored: the file itself if it is an upright JPEG of that size or less.
 
-    Raises BadClip for one that is not there, too large by its own header, or cannot be decoded.
+    A JPEG that is slow to decode, or of far more bytes than its pixels need, is encoded anew: it is read in every
+    epoch. `name` is for words. Raises BadClip for one that is too large by its own header, or cannot be decoded.
     """
-    name = location.rsplit("/", 1)[-1]
     try:
-        data = read_bytes(location)
-    except FileNotFoundError as error:
-        raise BadClip("missing file", f"no picture {name}") from error
-    try:
-        with warnings.catch_warnings(), Image.open(io.BytesIO(data)) as image:
+        with warnings.catch_warnings(), Image.open(io.BytesIO(data), formats=FORMATS) as image:
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # our own bound is below
             require_size(*image.size)
+            num_pixels = image.width * image.height
+            num_scans = data.count(_START_OF_SCAN)  # or more: in a JPEG, what is no scan may hold these bytes, too
+            if image.format in ("JPEG", "MPO") and num_pixels * num_scans > MAX_SCANNED_PIXELS:
+                raise BadClip("too costly", f"{name}: {num_scans} scans of {image.width}x{image.height} pixels")
             image.load()
             turn = image.getexif().get(ExifTags.Base.Orientation, _UPRIGHT)
             if turn in _TURNS:
-                return to_jpeg(_turned(image.convert("RGB"), turn), short_side)
-            if image.format == "JPEG" and image.mode in ("RGB", "L") and min(image.size) <= short_side:
+                return to_jpeg(_turned(_eight_bits(image), turn), short_side)
+            is_quick = num_scans <= _MOST_SCANS and len(data) <= _MOST_BYTES_PER_PIXEL * num_pixels + _HEADERS_BYTES
+            if image.format == "JPEG" and image.mode in ("RGB", "L") and min(image.size) <= short_side and is_quick:
                 return data
-            return to_jpeg(image.convert("RGB"), short_side)
+            return to_jpeg(_eight_bits(image), short_side)
     except (UnidentifiedImageError, Image.DecompressionBombError, OSError, SyntaxError, ValueError) as error:
         if isinstance(error, BadClip):
             raise
         raise BadClip("bad picture", f"{name}: {_in_words(error)}") from error
+
+
+def _eight_bits(image: Image.Image) -> Image.Image:
+    """A picture of three channels of 8 bits. Raises BadClip for grey values whose scale is not known."""
+    if image.mode.startswith("I;16"):  # Pillow would cut off what is above 255
+        return Image.fromarray((np.asarray(image) >> 8).astype(np.uint8)).convert("RGB")
+    if image.mode in ("I", "F"):
+        raise BadClip("bad picture", f"grey values of {image.mode} have no known white")
+    return image.convert("RGB")
 
 
 def _turned(image: Image.Image, turn: int) -> Image.Image:
