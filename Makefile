@@ -6,7 +6,7 @@ INSTALLED := $(VENV)/.installed
 RESOLVE := $(BIN)/uv pip compile --quiet --python-version
 LOCK := --universal --all-extras --generate-hashes --no-annotate --custom-compile-command "make lock"
 
-.PHONY: demo test test-slow lint types imports format lock resolve clean
+.PHONY: demo test test-slow lint types imports format lock resolve audit clean
 
 demo: $(INSTALLED)  ## train and score SGN on the embedded corpus
 	$(BIN)/python jobs/sgn_vggsound.py --output outputs
@@ -40,6 +40,10 @@ resolve: $(INSTALLED)  ## whether each Python has wheels for the newest and olde
 	    $(RESOLVE) $$python --only-binary :all: --all-extras --resolution $$which pyproject.toml > /dev/null || exit; done; done
 	for python in 3.11 3.12; do $(RESOLVE) $$python --only-binary :all: requirements/python3.11.txt > /dev/null || exit; done
 	$(RESOLVE) 3.13 --only-binary :all: requirements/python3.13.txt > /dev/null
+
+audit: $(INSTALLED)  ## known holes in what is locked; --strict, or what the index does not know would count as sound
+	for lock in requirements/python3.11.txt requirements/python3.13.txt; do \
+	    $(BIN)/uv tool run pip-audit --strict --disable-pip --require-hashes --requirement $$lock || exit; done
 
 $(INSTALLED): pyproject.toml $(wildcard requirements/*)
 	$(PYTHON) requirements/install.py $(VENV)

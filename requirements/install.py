@@ -77,8 +77,11 @@ def read_lock(text: str) -> list[Locked]:
 
 
 def has_gpu() -> bool:
-    """Whether there is a GPU of NVIDIA's here."""
-    return shutil.which("nvidia-smi") is not None or Path("/dev/nvidia0").exists()
+    """Whether there is a GPU of NVIDIA's here; images of machines with a driver run on others, too."""
+    if Path("/dev/nvidia0").exists():
+        return True
+    program = shutil.which("nvidia-smi")
+    return program is not None and b"GPU" in subprocess.run([program, "--list-gpus"], capture_output=True).stdout
 
 
 def is_for_gpus(name: str) -> bool:

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from cocktail.cluster.connection import connect
+from cocktail.cluster.connection import connect, wait_for_new_nodes
 from cocktail.cluster.placement import Demand
 from cocktail.config.evaluation import Evaluation
 from cocktail.config.experiment import Experiment
@@ -27,7 +27,7 @@ from cocktail.train.untrusted import outline
 from cocktail.types import MixtureBatch
 from pipelines.embedded.stand_in import open_data
 from pipelines.experiments.locations import initial_folder, require_finished, run_folder, with_whole_paths
-from pipelines.experiments.resources import executor_of, test_demands, training_demands
+from pipelines.experiments.resources import executor_of, render_cpus, test_demands, training_demands
 from pipelines.mixtures.batches import read_mixtures
 from pipelines.mixtures.evaluation import classes_without_clips, in_classes_of, make_test_list, untaught_in_words
 from pipelines.mixtures.plan import mixtures_in_words
@@ -105,6 +105,8 @@ class PlannedRun:
         initial = initial_weights(experiment, manifest.classes)
         print(f"starting from {initial.description}", flush=True)
         connect(tracking_uri)
+        if resources.min_workers is None:
+            wait_for_new_nodes()
         gpus = uses_gpus(resources)
         executor = executor_of(experiment, gpus)
         if trains:
@@ -116,7 +118,9 @@ class PlannedRun:
             test_manifest=test_manifest,
             test_list=test_list,
             validation_list=validation_list,
-            source=dataclasses.replace(source, executor=executor, pin_memory=gpus),
+            source=dataclasses.replace(
+                source, executor=executor, pin_memory=gpus, render_cpus=render_cpus(resources, gpus, executor)
+            ),
             folder=run_folder(experiment, manifest, initial),
             gpus=gpus,
             initial=initial,

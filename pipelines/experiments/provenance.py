@@ -18,7 +18,7 @@ import pyarrow as pa
 import ray
 import torch
 
-from pipelines.mixtures.plan import plan_hash
+from pipelines.mixtures.rows import plan_hash
 from pipelines.shards.manifest import Manifest
 
 ENVIRONMENT = "environment.json"

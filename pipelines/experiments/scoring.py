@@ -33,7 +33,7 @@ from pipelines.experiments.provenance import ENVIRONMENT, environment, provenanc
 from pipelines.experiments.resources import test_demands
 from pipelines.mixtures.batches import read_mixtures
 from pipelines.mixtures.evaluation import in_classes_of, make_test_list, untaught_in_words
-from pipelines.mixtures.plan import plan_hash
+from pipelines.mixtures.rows import plan_hash
 from pipelines.progress import ClipProgress
 from pipelines.shards.cache import ShardCache
 from pipelines.shards.manifest import Manifest

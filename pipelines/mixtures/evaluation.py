@@ -12,8 +12,9 @@ from cocktail.config.mixing import Mixing
 from cocktail.storage import absolute
 from cocktail.types import NO_CLASS, UsageError
 from pipelines.mixtures.frozen_list import read_test_list, split_of
-from pipelines.mixtures.plan import mixtures_in_words, plan_test, with_class_ids
+from pipelines.mixtures.plan import mixtures_in_words, plan_test
 from pipelines.mixtures.pool import ClipPool, list_array, usable_clips
+from pipelines.mixtures.rows import with_class_ids
 from pipelines.shards.manifest import Manifest
 
 

@@ -15,8 +15,8 @@ import pyarrow.parquet as pq
 from cocktail.storage import exists, read_bytes, write_atomic
 from cocktail.types import UsageError
 from pipelines.mixtures.draws import NOBODY, Draws
-from pipelines.mixtures.plan import plan_hash, plan_rows
 from pipelines.mixtures.pool import ClipPool, list_array
+from pipelines.mixtures.rows import plan_hash, plan_rows
 from pipelines.shards.signed_json import digest
 
 SCHEMA = "cocktail-test-list/1"

@@ -1,38 +1,54 @@
-"""Plans of mixtures: small tables, one row a mixture, that say which bytes to read and how to mix them.
+"""Plans of mixtures: one row a mixture, that says which bytes to read and how to mix them.
 
-`plan_epoch` and `plan_test` are pure functions of a pool of clips, a seed and an epoch; docs/mixtures.md derives a
-row by hand. A `mixture_id` is derived from what a mixture holds, so the same mixture has the same id in any run.
+`EpochPlan` and `plan_test` are pure functions of a pool of clips, a seed and an epoch; docs/mixtures.md derives a row
+by hand.
 
 Shape letters: R mixtures, N most sources of a mixture, P pictures of a source.
 """
 
 from __future__ import annotations
 
-import hashlib
-from dataclasses import replace
+import functools
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from itertools import pairwise
 
 import numpy as np
 import pyarrow as pa
-import xxhash
 
 from cocktail.config.evaluation import Evaluation
-from cocktail.types import NO_CLASS, UsageError
+from cocktail.types import UsageError
 from pipelines.mixtures.annotated import annotated_pictures
-from pipelines.mixtures.boxes import boxes_of_pictures, in_class_ids
-from pipelines.mixtures.draws import GAIN, NOBODY, PICTURE, SQUARE, Draws, draw_remixed, middle_crops, official_pairs
-from pipelines.mixtures.pool import ClipPool, list_array, usable_clips
-from pipelines.mixtures.random_numbers import draw, fold
+from pipelines.mixtures.draws import (
+    GAIN,
+    PICTURE,
+    SQUARE,
+    Draws,
+    draw_remixed,
+    middle_crops,
+    official_pairs,
+    window_order,
+)
+from pipelines.mixtures.pool import ClipPool, usable_clips
+from pipelines.mixtures.random_numbers import draw
 from pipelines.mixtures.released import draw_released, middle_together, released_mixtures, whole_mixtures
+from pipelines.mixtures.rows import plan_rows
+
+ROWS_AT_ONCE = 8192
+"""Rows of an epoch that are made together where many are read one after the other."""
 
 IDLE_MIXTURES = 4000
 """Test mixtures drawn without a new one, after which there are taken to be no more; and no fewer than 20 passes."""
-_HEX = np.frombuffer(b"0123456789abcdef", np.uint8)
 
 
 def mixtures_per_epoch(pool: ClipPool) -> int:
     """Rows of each epoch's plan."""
-    leaders = len(released_mixtures(pool)) if pool.mixing.arrangement == "released" else len(pool)
-    return pool.mixing.mixtures_per_epoch or pool.mixing.passes_per_epoch * leaders
+    return pool.mixing.mixtures_per_epoch or pool.mixing.passes_per_epoch * _pass_length(pool)
+
+
+def _pass_length(pool: ClipPool) -> int:
+    """Rows of a pass over the pool: a row a clip, or a released mixture."""
+    return len(released_mixtures(pool)) if pool.mixing.arrangement == "released" else len(pool)
 
 
 def mixtures_in_words(pool: ClipPool, evaluation: Evaluation | None = None) -> str:
@@ -66,31 +82,133 @@ def _test_in_words(pool: ClipPool, evaluation: Evaluation) -> str:
     return text + "".join(f", {len(clips)} {why} (as {clips[0]})" for why, clips in left_out.items() if clips)
 
 
-def plan_epoch(pool: ClipPool, *, seed: int, epoch: int) -> pa.Table:
-    """The mixtures of an epoch, one row each, in the order in which they are trained.
+@dataclass(frozen=True, kw_only=True, eq=False)
+class EpochPlan:
+    """The mixtures of an epoch, in the order in which they are trained, made when they are asked for.
 
     A pass over the pool gives each clip, or released mixture, one mixture to lead (or each class as many as any
     other); partners are drawn evenly among what else there is in the same window of shards. Crops, gains and the
-    squares cut out of pictures are random; no crop is silent. Raises UsageError where the data cannot give such
-    mixtures.
+    squares cut out of pictures are random; no crop is silent. What is kept is the draws of a few passes, some dozens
+    of bytes a clip, however long the epoch. What makes rows raises UsageError where the data cannot give such mixtures.
     """
+
+    pool: ClipPool
+    seed: int
+    epoch: int
+
+    def __len__(self) -> int:
+        return mixtures_per_epoch(self.pool)
+
+    def begun(self) -> EpochPlan:
+        """The same, with its first pass drawn, which takes a second or less."""
+        _draw_pass(self.pool, (self.seed, self.epoch, 0))
+        return self
+
+    def rows(self, numbers: np.ndarray) -> pa.Table:
+        """Rows of the plan by their numbers, int64 [R], ascending."""
+        if not len(numbers):
+            return self.rows(np.zeros(1, np.int64)).slice(0, 0)
+        return pa.concat_tables(_rows_of_pass(self.pool, key, places) for key, places in self._by_pass(numbers))
+
+    def all_rows(self) -> Iterator[pa.Table]:
+        """All rows in order, some thousands a table."""
+        for first in range(0, len(self), ROWS_AT_ONCE):
+            yield self.rows(np.arange(first, min(first + ROWS_AT_ONCE, len(self))))
+
+    def shards(self, numbers: np.ndarray) -> list[str]:
+        """Names of the shards that hold the clips of some rows, sorted; numbers as in `rows`."""
+        chosen = [_draw_pass(self.pool, key).chosen[places].ravel() for key, places in self._by_pass(numbers)]
+        clips = np.concatenate(chosen)
+        return [self.pool.shard_names[shard] for shard in np.unique(self.pool.shard[clips[clips >= 0]])]
+
+    def windows(self, numbers: np.ndarray) -> np.ndarray:
+        """Window of shards that each row is drawn from, int64 [R], ascending through the epoch; numbers as in `rows`.
+
+        Test mixtures aside, no clip of a row lies outside its window but those of a released mixture.
+        """
+        most = len(self.pool.shard_names)  # windows of a pass
+        parts = [_windows_of_pass(self.pool, key)[places] + key[2] * most for key, places in self._by_pass(numbers)]
+        return np.concatenate(parts) if parts else np.empty(0, np.int64)
+
+    def _by_pass(self, numbers: np.ndarray) -> Iterator[tuple[tuple[int, int, int], np.ndarray]]:
+        """Key of each pass that rows are in, and their places in it."""
+        assert not len(numbers) or 0 <= numbers[0] <= numbers[-1] < len(self), "rows must be of the epoch"
+        passes, places = np.divmod(numbers, _pass_length(self.pool))
+        for number in np.unique(passes).tolist():
+            yield (self.seed, self.epoch, number), places[passes == number]
+
+
+def plan_epoch(pool: ClipPool, *, seed: int, epoch: int) -> pa.Table:
+    """All rows of an `EpochPlan` in one table, for epochs that are not long."""
+    return pa.concat_tables(EpochPlan(pool=pool, seed=seed, epoch=epoch).all_rows()).combine_chunks()
+
+
+@dataclass(frozen=True)
+class PlannedBatches:
+    """The batches of an epoch that a worker renders."""
+
+    plan: EpochPlan
+    starts: np.ndarray
+    """Number of the first row of each, int64, ascending."""
+    share: int
+    """Rows of each."""
+
+    def __len__(self) -> int:
+        return len(self.starts)
+
+    def rows(self) -> Iterator[pa.Table]:
+        """Rows of each batch, in order."""
+        at_once = max(ROWS_AT_ONCE // max(self.share, 1), 1)
+        for first in range(0, len(self), at_once):
+            starts = self.starts[first : first + at_once]
+            together = self.plan.rows((starts[:, None] + np.arange(self.share)).ravel())
+            yield from (together.slice(n * self.share, self.share) for n in range(len(starts)))
+
+    def shards(self) -> Iterator[list[str]]:
+        """Names of the shards that each batch reads, in order."""
+        return (self.plan.shards(np.arange(start, start + self.share)) for start in self.starts.tolist())
+
+    def stretches(self, shortest: int, longest: int, *, by_window: bool) -> list[PlannedBatches]:
+        """These batches in stretches of some lengths: `longest` each, or, if so wanted, a window of shards or several
+        each."""
+        ends = {*range(0, len(self), longest)}
+        if by_window:
+            ends.update((np.flatnonzero(np.diff(self.plan.windows(self.starts))) + 1).tolist())
+        places = [0]
+        for end in sorted(ends):
+            if end - places[-1] >= shortest:
+                places.append(end)
+        parts = (self.starts[begin:end] for begin, end in pairwise([*places, len(self)]))
+        return [PlannedBatches(self.plan, starts, self.share) for starts in parts if len(starts)]
+
+
+@functools.lru_cache(maxsize=4)
+def _draw_pass(pool: ClipPool, key: tuple[int, int, int]) -> Draws:
+    """The mixtures of a pass (seed, epoch, pass)."""
+    draw_mixtures = draw_released if pool.mixing.arrangement == "released" else draw_remixed
+    return draw_mixtures(pool, key, pool.mixing.window_shards).narrow()
+
+
+@functools.lru_cache(maxsize=4)
+def _windows_of_pass(pool: ClipPool, key: tuple[int, int, int]) -> np.ndarray:
+    """Window of each row of a pass, int64 [R]."""
+    released = pool.mixing.arrangement == "released"
+    shard = pool.shard[released_mixtures(pool).members[:, 0]] if released else pool.shard
+    return window_order(shard, key, pool.mixing.window_shards)[1]
+
+
+def _rows_of_pass(pool: ClipPool, key: tuple[int, int, int], places: np.ndarray) -> pa.Table:
+    """Rows of a pass, by their places in it, int64 [R]."""
     mixing = pool.mixing
-    draw_pass = draw_released if mixing.arrangement == "released" else draw_remixed
-    left = mixtures_per_epoch(pool)
-    passes = []
-    while left:
-        key = (seed, epoch, len(passes))
-        draws = draw_pass(pool, key, mixing.window_shards).take(slice(left))
-        left -= len(draws)
-        rows, shape = np.arange(len(draws)), draws.chosen.shape
-        gains = np.ones(shape)
-        if mixing.arrangement == "remixed":
-            uniform = np.stack([draw(rows, *key, GAIN, n) for n in range(shape[1])], axis=1)
-            gains = mixing.min_gain + (mixing.max_gain - mixing.min_gain) * uniform
-        moments = _uniform(shape, mixing.pictures_per_source, (*key, PICTURE))
-        squares = _uniform(shape, 3 if mixing.pictures_per_source else 0, (*key, SQUARE))
-        passes.append(plan_rows(pool, draws, gains, _nearest_pictures(pool, draws, moments), squares))
-    return pa.concat_tables(passes).combine_chunks()
+    draws = _draw_pass(pool, key).take(places).wide()
+    shape = draws.chosen.shape
+    gains = np.ones(shape)
+    if mixing.arrangement == "remixed":
+        uniform = np.stack([draw(places, *key, GAIN, n) for n in range(shape[1])], axis=1)
+        gains = mixing.min_gain + (mixing.max_gain - mixing.min_gain) * uniform
+    moments = _uniform(places, shape[1], mixing.pictures_per_source, (*key, PICTURE))
+    squares = _uniform(places, shape[1], 3 if mixing.pictures_per_source else 0, (*key, SQUARE))
+    return plan_rows(pool, draws, gains, _nearest_pictures(pool, draws, moments), squares)
 
 
 def plan_test(pool: ClipPool, evaluation: Evaluation) -> pa.Table:
@@ -101,7 +219,7 @@ def plan_test(pool: ClipPool, evaluation: Evaluation) -> pa.Table:
     the length of each list that is drawn. Of a list that can be counted out (single sources, official pairs, whole
     groups and clips) it is the most, so that the 5,158 clips of VGG-SS are tested on as single sources wherever more
     pairs are drawn; annotated pictures, of which one video has hundreds, are then taken at even distances. Raises
-    UsageError as `plan_epoch` does, if fewer mixtures can be drawn than are wanted, or a list would be empty.
+    UsageError as `EpochPlan` does, if fewer mixtures can be drawn than are wanted, or a list would be empty.
     """
     if evaluation.num_sources is None:
         return _plan_number(pool, evaluation)
@@ -140,16 +258,11 @@ def _plan_number(pool: ClipPool, evaluation: Evaluation) -> pa.Table:
     return plan_rows(pool, draws, np.ones(draws.chosen.shape), pictures, None)
 
 
-def plan_hash(plan: pa.Table) -> str:
-    """SHA-256 over a plan's mixture ids in order: the same hash, the same mixtures."""
-    return hashlib.sha256("\n".join(plan["mixture_id"].to_pylist()).encode()).hexdigest()
-
-
-def _uniform(shape: tuple[int, ...], count: int, key: tuple[int, ...]) -> np.ndarray:
-    """Random numbers [R, N, count]."""
-    rows = np.arange(shape[0])
-    columns = [draw(rows, *key, n, k) for n in range(shape[1]) for k in range(count)]
-    return np.stack(columns, axis=1).reshape(*shape, count) if columns else np.empty((*shape, 0))
+def _uniform(places: np.ndarray, num_sources: int, count: int, key: tuple[int, ...]) -> np.ndarray:
+    """Random numbers [R, N, count] of the rows at some places of a pass."""
+    shape = (len(places), num_sources, count)
+    columns = [draw(places, *key, n, k) for n in range(num_sources) for k in range(count)]
+    return np.stack(columns, axis=1).reshape(shape) if columns else np.empty(shape)
 
 
 def _test_draws(pool: ClipPool, evaluation: Evaluation) -> Draws:
@@ -216,128 +329,3 @@ def _nearest_pictures(pool: ClipPool, draws: Draws, moments: np.ndarray) -> np.n
     before = np.maximum(after - 1, begins[clips])
     nearer = np.where(wanted - seconds[before] <= np.abs(seconds[after] - wanted), before, after)
     return nearer - begins[clips]
-
-
-def plan_rows(
-    pool: ClipPool, draws: Draws, gains: np.ndarray, pictures: np.ndarray, squares: np.ndarray | None
-) -> pa.Table:
-    """The rows of a plan: draws with all that `render` needs to know of their clips.
-
-    A row has a list for each column, of a value a clip; a whole clip has its classes in `class_id`, one or more. Where
-    sources may have several classes, `label_ids` lists them all, out of `num_classes`.
-    `gains` is [R, N], `pictures` [R, N, P], `squares` [R, N, 3]: the corner of the square that is cut out, as a share
-    of what it can move right and down, and whether it is mirrored (below 0.5); None shows whole pictures, with truth.
-    """
-    present = draws.chosen != NOBODY
-    clips = draws.chosen[present]
-    starts, gains = draws.starts[present], gains.astype(np.float32)
-    whole = pool.mixing.arrangement == "whole"
-    wanted = ["clip_id", "shard", "audio_offset", "audio_bytes", "num_samples"]
-    wanted += ["class_ids"] if whole or pool.mixing.several_classes else []
-    P = pictures.shape[-1]
-    masks = ["mask_offset", "mask_bytes", "mask_check"] if P == 1 and squares is None else []
-    flat = pool.table.select(wanted + masks).take(pa.array(clips))
-    offsets = pa.array(np.concatenate([[0], np.cumsum(present.sum(axis=1))]), pa.int32())
-
-    def per_source(values: pa.ChunkedArray | pa.Array | np.ndarray) -> pa.Array:
-        if isinstance(values, np.ndarray):
-            return pa.ListArray.from_arrays(offsets, pa.array(values))
-        return pa.ListArray.from_arrays(offsets, values if isinstance(values, pa.Array) else list_array(values))
-
-    columns = {
-        "mixture_id": _mixture_ids(pool, draws, gains, pictures, squares),
-        "clip_id": per_source(flat["clip_id"]),
-        "class_id": list_array(flat["class_ids"]) if whole else per_source(pool.class_id[clips].astype(np.int32)),
-        **{name: per_source(flat[name]) for name in ("shard", "audio_offset", "audio_bytes", "num_samples")},
-        "start": per_source(starts),
-        "gain": per_source(gains[present]),
-        "checks": per_source(_checks(pool, clips, starts)),
-    }
-    if pool.mixing.several_classes:
-        columns["label_ids"] = per_source(flat["class_ids"])
-        columns["num_classes"] = pa.array(np.full(len(draws), len(pool.manifest.classes), np.int32))
-    if P:
-        chosen = pictures[present]
-        columns["picture"] = per_source(_lists(chosen))
-        # Only what the chosen pictures have: of a video with thousands, as many rows may be made.
-        places = pool.picture_times[0][clips, None] + chosen
-        for name in ("frame_offsets", "frame_sizes", "frame_checks"):
-            values = list_array(pool.table[name]).flatten().take(pa.array(places.ravel()))
-            columns[name] = per_source(_lists(values, P))
-        if squares is not None:
-            columns["square"] = per_source(_lists(squares[present].astype(np.float32)))
-    if masks:
-        columns["boxes"] = per_source(
-            boxes_of_pictures(list_array(pool.table["boxes"]), clips, pictures[present][:, 0])
-        )
-        columns |= {name: per_source(flat[name]) for name in masks}
-    return pa.table(columns)
-
-
-def with_class_ids(plan: pa.Table, own: np.ndarray, num_classes: int) -> pa.Table:
-    """A plan in other class ids, out of `num_classes`, also those of its boxes: class c becomes `own[c]`, NO_CLASS
-    stays.
-
-    Boxes of a class that has none, NO_CLASS in `own`, are then of no source, and labels of it are left out.
-    """
-    if np.array_equal(own, np.arange(num_classes)):
-        return plan
-    ids = np.append(own, NO_CLASS).astype(np.int32)  # what the id NO_CLASS points to
-    column = list_array(plan["class_id"])
-    mapped = pa.ListArray.from_arrays(column.offsets, pa.array(ids[column.flatten().to_numpy()]))
-    changed: dict[str, pa.Array] = {"class_id": mapped}
-    if "label_ids" in plan.column_names:
-        labels = [
-            [[own[class_id] for class_id in class_ids if own[class_id] != NO_CLASS] for class_ids in sources]
-            for sources in plan["label_ids"].to_pylist()
-        ]
-        changed["label_ids"] = pa.array(labels, plan["label_ids"].type)
-        changed["num_classes"] = pa.array(np.full(len(plan), num_classes, np.int32))
-    if "boxes" in plan.column_names:
-        changed["boxes"] = in_class_ids(plan["boxes"], own)
-    for name, values in changed.items():
-        plan = plan.set_column(plan.column_names.index(name), name, values)
-    return plan
-
-
-def _lists(values: np.ndarray | pa.Array, length: int | None = None) -> pa.Array:
-    """Lists of one length: the rows of an array, or consecutive values."""
-    if isinstance(values, np.ndarray):
-        return pa.FixedSizeListArray.from_arrays(pa.array(values.ravel()), values.shape[1])
-    return pa.FixedSizeListArray.from_arrays(values, length)
-
-
-def _mixture_ids(
-    pool: ClipPool, draws: Draws, gains: np.ndarray, pictures: np.ndarray, squares: np.ndarray | None
-) -> pa.Array:
-    """16 hexadecimal digits a mixture: what its sources are, folded into what all of the data set's have in common."""
-    mixing = pool.mixing
-    common = (xxhash.xxh3_64_intdigest(pool.manifest.dataset.encode()), mixing.sample_rate_hz, mixing.segment_samples)
-    if mixing.arrangement == "whole":  # the same crop is another mixture where it is one source
-        common = (*common, xxhash.xxh3_64_intdigest(b"whole"))
-    state = np.broadcast_to(fold(0, *common), len(draws))
-    for n in range(draws.chosen.shape[1]):
-        clips = draws.chosen[:, n]
-        parts = [pool.name_hashes[np.maximum(clips, 0)], draws.starts[:, n], gains[:, n].view(np.uint32)]
-        parts += list(pictures[:, n].T)
-        if squares is not None:
-            parts += list(squares[:, n].astype(np.float32).view(np.uint32).T)
-        folded = fold(state, *(part.astype(np.uint64) for part in parts))
-        state = np.where(clips == NOBODY, state, folded)
-    nibbles = np.stack([(state >> np.uint64(shift)) & np.uint64(15) for shift in range(60, -1, -4)], axis=1)
-    digits = _HEX[nibbles.astype(np.uint8)]
-    places = np.arange(0, 16 * len(digits) + 1, 16, dtype=np.int32)
-    return pa.StringArray.from_buffers(len(digits), pa.py_buffer(places), pa.py_buffer(digits.tobytes()))
-
-
-def _checks(pool: ClipPool, clips: np.ndarray, starts: np.ndarray) -> pa.ListArray:
-    """The checksums of the seconds that each crop touches."""
-    rate = pool.mixing.sample_rate_hz
-    checks = list_array(pool.table["checks"])
-    ends = np.minimum(starts + pool.mixing.segment_samples, pool.num_samples[clips])
-    first = starts // rate
-    counts = -(-ends // rate) - first
-    offsets = np.concatenate([[0], np.cumsum(counts)])
-    places = np.repeat(checks.offsets.to_numpy()[clips] + first - offsets[:-1], counts)
-    places += np.arange(offsets[-1])
-    return pa.ListArray.from_arrays(pa.array(offsets, pa.int32()), pa.array(checks.flatten().to_numpy()[places]))

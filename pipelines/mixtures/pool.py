@@ -49,6 +49,11 @@ class ClipPool:
         return len(self.table)
 
     @functools.cached_property
+    def shard_names(self) -> list[str]:
+        """Names of the shards, each once, in the order in which `shard` counts them."""
+        return self.table["shard"].unique().to_pylist()
+
+    @functools.cached_property
     def kinds(self) -> np.ndarray:
         """Kind of each clip, [clips], in which the sources of one mixture must differ: its class, or else only the
         clip; the number of its set of classes where clips may have several, and then the sets must not overlap."""

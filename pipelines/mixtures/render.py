@@ -58,8 +58,9 @@ def render(rows: pa.Table, source: ClipSource, mixing: Mixing, new_array: NewArr
     clips = _clips(rows)
     first = 0
     with ClipReader(source) as reader:
+        before = [0] * len(COUNTERS)
+        reader.prepare(list_array(rows["shard"]).flatten().unique().to_pylist())
         for b, count in enumerate(num_clips):
-            before = [getattr(reader, name) for name in COUNTERS]
             try:
                 for n, clip in enumerate(clips[first : first + count]):
                     _sound(reader, clip, columns["sources"][b, n])
@@ -70,8 +71,10 @@ def render(rows: pa.Table, source: ClipSource, mixing: Mixing, new_array: NewArr
                             _truth(reader, clip, mixing, columns, (b, source_number))
             except DamagedMemberError as error:
                 columns["problem"][b] = str(error)
-            for name, was in zip(COUNTERS, before, strict=True):
-                columns[name][b] = getattr(reader, name) - was
+            counts_now = [getattr(reader, name) for name in COUNTERS]
+            for name, now, was in zip(COUNTERS, counts_now, before, strict=True):
+                columns[name][b] = now - was
+            before = counts_now
             first += count
     columns["problem"] = columns["problem"].astype(str)
     return columns

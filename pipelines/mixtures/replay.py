@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
 import soundfile
 from PIL import Image
@@ -20,7 +21,7 @@ from cocktail.config.splits import Split
 from cocktail.types import NO_CLASS, MixtureBatch, UsageError
 from pipelines.mixtures.batches import read_mixtures
 from pipelines.mixtures.frozen_list import read_test_list, split_of
-from pipelines.mixtures.plan import plan_epoch, plan_test
+from pipelines.mixtures.plan import EpochPlan, plan_test
 from pipelines.mixtures.pool import usable_clips
 from pipelines.shards.manifest import Manifest
 from pipelines.shards.reader import ClipSource
@@ -64,9 +65,8 @@ def find_mixtures(
         sought.append(f"the test mixtures of split {evaluation.split}")
     if missing and Split.of(split).name in splits:
         for epoch in range(epochs):
-            _take(plan_epoch(train(), seed=seed, epoch=epoch), missing, rows)
-            if not missing:
-                break
+            for plan in EpochPlan(pool=train(), seed=seed, epoch=epoch).all_rows() if missing else ():
+                _take(plan, missing, rows)
         sought.append(f"epochs 0 to {epochs - 1} of split {split} with seed {seed}")
     if missing:
         raise UsageError(
@@ -76,10 +76,10 @@ def find_mixtures(
     for name in names:
         if row := _ROW.fullmatch(name):
             epoch, number = int(row[1]), int(row[2])
-            plan = plan_epoch(train(), seed=seed, epoch=epoch)
+            plan = EpochPlan(pool=train(), seed=seed, epoch=epoch)
             if number >= len(plan):
                 raise UsageError(f"{name}: an epoch has {len(plan)} rows, from 0 on")
-            rows[name] = plan.slice(number, 1)
+            rows[name] = plan.rows(np.array([number]))
     return {name: rows[name] for name in names}
 
 

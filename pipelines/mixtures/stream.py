@@ -24,15 +24,14 @@ import torch
 from cocktail.config.mixing import Mixing
 from cocktail.types import MixtureBatch, UsageError, share_of
 from pipelines.mixtures.batches import to_batch
-from pipelines.mixtures.plan import mixtures_per_epoch, plan_epoch
-from pipelines.mixtures.pool import ClipPool, list_array, usable_clips
+from pipelines.mixtures.plan import EpochPlan, PlannedBatches, mixtures_per_epoch
+from pipelines.mixtures.pool import ClipPool, usable_clips
 from pipelines.mixtures.render import Columns, render
+from pipelines.mixtures.spread import RENDER_CPUS, Nodes, Rendered, Rendering, render_on_cluster
 from pipelines.shards.cache import ShardCache
 from pipelines.shards.manifest import Manifest, open_manifest
 from pipelines.shards.reader import ClipSource
 
-RENDER_CPUS = 0.5
-"""CPUs that Ray reserves for one rendering task."""
 BATCHES_AHEAD = 50
 """Number of batches by which, ahead of rendering, the inline executor fetches shards out of an object store."""
 
@@ -52,6 +51,8 @@ class MixtureStream:
     executor: Literal["ray", "inline"] = "ray"
     prefetch_batches: int = 2
     cache: ShardCache | None = None
+    render_cpus: float = RENDER_CPUS
+    """CPUs that Ray reserves for a rendering task."""
     pin_memory: bool = False
     """Render into memory that a GPU copies from by itself; inline only."""
 
@@ -95,17 +96,25 @@ class MixtureStream:
         """Batches of this rank: its part of the batches of an epoch, from batch `first` on, in order."""
         begin, share = share_of(self.batch_size, rank, world_size)
         plan = self._plans.take(epoch)
-        starts = [g * self.batch_size + begin for g in range(first, self.batches_per_epoch)]
+        starts = np.arange(first, self.batches_per_epoch, dtype=np.int64) * self.batch_size + begin
+        planned = PlannedBatches(plan, starts, share)
         source = ClipSource.of(self.manifest, self.cache)
-        rendering = functools.partial(render, source=source, mixing=self.mixing)
-        execute = functools.partial(_execute_ray, world_size=world_size)
         if self.executor == "inline":
             new_array = _new_pinned if self.pin_memory else np.zeros
-            rendering = functools.partial(rendering, new_array=new_array)
-            execute = functools.partial(_execute_inline, source=source, threads=rendering_threads(self.mixing))
-        for start, columns in zip(starts, execute(plan, starts, share, rendering, self.prefetch_batches), strict=True):
-            planned = plan["mixture_id"].slice(start, share).to_pylist()
-            assert columns["mixture_id"].tolist() == planned, "batches must follow the plan"
+            rendering = functools.partial(render, source=source, mixing=self.mixing, new_array=new_array)
+            rendered = render_inline(
+                planned, rendering, self.prefetch_batches, source, threads=rendering_threads(self.mixing)
+            )
+        else:
+            rendered = render_on_cluster(
+                planned,
+                functools.partial(render, source=source, mixing=self.mixing),
+                prefetch=self.prefetch_batches,
+                cpus=self.render_cpus,
+                nodes=None if source.cache is None else self._nodes,
+            )
+        for rows, columns in rendered:
+            assert columns["mixture_id"].tolist() == rows["mixture_id"].to_pylist(), "batches must follow the plan"
             yield to_batch(columns)
 
     def plan_ahead(self, epoch: int) -> None:
@@ -114,15 +123,20 @@ class MixtureStream:
 
     @functools.cached_property
     def _plans(self) -> PlanAhead:
-        return PlanAhead(lambda epoch: plan_epoch(self.pool, seed=self.seed, epoch=epoch))
+        return PlanAhead(lambda epoch: EpochPlan(pool=self.pool, seed=self.seed, epoch=epoch).begun())
+
+    @functools.cached_property
+    def _nodes(self) -> Nodes:
+        """Nodes that fetch shards for this worker, epoch after epoch."""
+        return Nodes()
 
 
 class PlanAhead:
     """Plans of epochs, of which one may be made before it is asked for."""
 
-    def __init__(self, plan: Callable[[int], pa.Table]) -> None:
+    def __init__(self, plan: Callable[[int], EpochPlan]) -> None:
         self._plan = plan
-        self._ahead: tuple[int, Future[pa.Table]] | None = None
+        self._ahead: tuple[int, Future[EpochPlan]] | None = None
 
     def begin(self, epoch: int) -> None:
         """Begin to plan an epoch, in a thread, in place of any other that was begun."""
@@ -131,7 +145,7 @@ class PlanAhead:
             self._ahead = epoch, thread.submit(self._plan, epoch)
             thread.shutdown(wait=False)
 
-    def take(self, epoch: int) -> pa.Table:
+    def take(self, epoch: int) -> EpochPlan:
         """The plan of an epoch: that which was begun, or else made now."""
         ahead = self._ahead
         if ahead is None or ahead[0] != epoch:
@@ -154,35 +168,31 @@ def rendering_threads(mixing: Mixing) -> int:
     return cores if mixing.pictures_per_source else min(cores, 2)
 
 
-def _execute_inline(
-    plan: pa.Table,
-    starts: list[int],
-    share: int,
-    rendering: Callable[[pa.Table], Columns],
-    prefetch: int,
-    source: ClipSource,
-    threads: int,
-) -> Iterator[Columns]:
-    """Rendering in this process, `prefetch` batches ahead or as many as there are threads; one more fetches shards."""
-    slices, prefetch = [plan.slice(start, share) for start in starts], max(prefetch, threads)
-    with ThreadPoolExecutor(max_workers=threads) as pool, FetchAhead.of(slices, source) as fetching:
-        waiting: deque[Future] = deque()
+def render_inline(
+    batches: PlannedBatches, rendering: Rendering, prefetch: int, source: ClipSource, *, threads: int
+) -> Rendered:
+    """Rendering in this process, `prefetch` batches ahead or as many as there are threads; others fetch shards."""
+    prefetch = max(prefetch, threads)
+    with ThreadPoolExecutor(max_workers=threads) as pool, FetchAhead.of(batches, source) as fetching:
+        waiting: deque[tuple[pa.Table, Future[Columns]]] = deque()
         try:
-            for rows in slices:
-                waiting.append(pool.submit(rendering, rows))
+            for rows in batches.rows():
+                waiting.append((rows, pool.submit(rendering, rows)))
                 fetching.advance()
                 if len(waiting) > prefetch:
-                    yield fetching.add_to(waiting.popleft().result())
+                    rows, future = waiting.popleft()
+                    yield rows, fetching.add_to(future.result())
             while waiting:
-                yield fetching.add_to(waiting.popleft().result())
+                rows, future = waiting.popleft()
+                yield rows, fetching.add_to(future.result())
         finally:
-            for future in waiting:
+            for _, future in waiting:
                 future.cancel()
 
 
 @dataclass(frozen=True)
 class FetchAhead:
-    """A thread that fetches shards into the node's cache before the batches that need them are rendered."""
+    """A thread that has shards fetched into the node's cache before the batches that need them are rendered."""
 
     thread: Future | None
     turns: threading.Semaphore
@@ -192,21 +202,20 @@ class FetchAhead:
 
     @classmethod
     @contextmanager
-    def of(cls, slices: list[pa.Table], source: ClipSource) -> Iterator[FetchAhead]:
+    def of(cls, batches: PlannedBatches, source: ClipSource) -> Iterator[FetchAhead]:
         """While it is open, shards are fetched for as many batches ahead as BATCHES_AHEAD."""
         turns, stopped = threading.Semaphore(BATCHES_AHEAD), threading.Event()
         fetched: queue.SimpleQueue[int] = queue.SimpleQueue()
 
         def fetch() -> None:
             seen: set[str] = set()
-            for rows in slices:
+            for shards in batches.shards():
                 turns.acquire()
-                for shard in sorted(set(list_array(rows["shard"]).flatten().to_pylist()) - seen):
-                    if stopped.is_set():
-                        return
-                    if num_bytes := source.fetch(shard):
-                        fetched.put(num_bytes)
-                    seen.add(shard)
+                if stopped.is_set():
+                    return
+                for num_bytes in source.fetch([shard for shard in shards if shard not in seen]):
+                    fetched.put(num_bytes)
+                seen.update(shards)
 
         with ThreadPoolExecutor(max_workers=1) as pool:
             thread = None if source.cache is None else pool.submit(fetch)
@@ -214,7 +223,7 @@ class FetchAhead:
                 yield cls(thread, turns, stopped, fetched)
             finally:
                 stopped.set()
-                turns.release(len(slices) + 1)
+                turns.release(len(batches) + 1)
 
     def add_to(self, columns: Columns) -> Columns:
         """Count what the thread has fetched since among what the first mixture of a batch took."""
@@ -228,45 +237,3 @@ class FetchAhead:
         self.turns.release()
         if self.thread is not None and self.thread.done():
             self.thread.result()
-
-
-def _execute_ray(
-    plan: pa.Table,
-    starts: list[int],
-    share: int,
-    rendering: Callable[[pa.Table], Columns],
-    prefetch: int,
-    world_size: int,
-) -> Iterator[Columns]:
-    """Rendering by Ray Data, one block a batch, in order. docs/mixtures.md says what was tried."""
-    import ray
-    import ray.data
-
-    dataset = ray.data.from_blocks([_pack(plan.slice(start, share)) for start in starts]).map_batches(
-        functools.partial(_render_packed, rendering=rendering),
-        batch_size=None,
-        batch_format="pyarrow",
-        num_cpus=RENDER_CPUS,
-        # Reserving less than a CPU lets a task fit anywhere; more tasks than CPUs only get in each other's way.
-        compute=ray.data.TaskPoolStrategy(max(int(ray.cluster_resources().get("CPU", 1)) // world_size, 1)),
-    )
-    dataset.context.execution_options.preserve_order = True
-    dataset.context.enable_progress_bars = False
-    dataset.context.print_on_execution_start = False
-    dataset.context.raise_original_map_exception = True  # so that a user's mistake stays recognisable
-    # Or Ray Data would cut batches of more than 192 MiB into smaller ones.
-    dataset.context.target_max_block_size = None
-    batches: Any = dataset.iter_batches(batch_size=None, batch_format="numpy", prefetch_batches=prefetch)
-    yield from batches
-
-
-def _pack(rows: pa.Table) -> pa.Table:
-    """Plan rows as one value: Ray takes that in a third of the time of a table with many columns."""
-    sink = pa.BufferOutputStream()
-    with pa.ipc.new_stream(sink, rows.schema) as stream:
-        stream.write_table(rows)
-    return pa.table({"rows": pa.array([sink.getvalue().to_pybytes()])})
-
-
-def _render_packed(packed: pa.Table, rendering: Callable[[pa.Table], Columns]) -> Columns:
-    return rendering(pa.ipc.open_stream(packed["rows"][0].as_buffer()).read_all())

@@ -6,6 +6,7 @@ import io
 import os
 import threading
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
@@ -19,6 +20,9 @@ from cocktail.types import UsageError
 from pipelines.shards.cache import ShardCache
 from pipelines.shards.manifest import Manifest
 from pipelines.shards.tars import checksum
+
+FETCHES_AT_ONCE = 8
+"""Shards that a process fetches at a time: one stream out of an object store is far from filling a node's network."""
 
 
 class DamagedMemberError(UsageError):
@@ -58,13 +62,39 @@ class ClipSource:
             cache=cache if is_remote(manifest.folder) else None,
         )
 
-    def fetch(self, shard: str) -> int:
-        """Have a shard in the cache, which there has to be. The bytes that were fetched for it, 0 if it was there."""
+    def fetch(self, shards: Sequence[str]) -> list[int]:
+        """Have shards in the cache, which there has to be. The bytes of each that was fetched for it."""
+        fetched = []
+        for shard, (descriptor, hit) in self.open_together(shards).items():
+            os.close(descriptor)
+            fetched += [] if hit else [self.shards[shard][1]]
+        return fetched
+
+    def open_cached(self, shard: str) -> tuple[int, bool]:
+        """Descriptor of a shard in the cache, and whether it was there. The caller closes it."""
         assert self.cache is not None
-        sha256, size = self.shards[shard]
-        descriptor, hit = self.cache.open(join(self.folder, shard), sha256, size)
-        os.close(descriptor)
-        return 0 if hit else size
+        location = join(self.folder, shard)
+        try:
+            return self.cache.open(location, *self.shards[shard])
+        except FileNotFoundError as error:
+            raise UsageError(f"{location} is gone: run the sharding job of {self.folder} again") from error
+
+    def open_together(self, shards: Sequence[str]) -> dict[str, tuple[int, bool]]:
+        """Several shards as `open_cached` gives them; those that are not there are fetched some at a time."""
+        with ThreadPoolExecutor(max_workers=FETCHES_AT_ONCE) as threads:
+            opening = {shard: threads.submit(self.open_cached, shard) for shard in shards}
+        failed = [error for future in opening.values() if (error := future.exception()) is not None]
+        opened = {shard: future.result() for shard, future in opening.items() if future.exception() is None}
+        if failed:
+            for descriptor, _ in opened.values():
+                os.close(descriptor)
+            raise failed[0]
+        return opened
+
+    def lacks(self, shards: Sequence[str]) -> bool:
+        """Whether there is a cache that lacks some of the shards."""
+        cache = self.cache
+        return cache is not None and not all(cache.has(self.shards[shard][0]) for shard in shards)
 
 
 Read = TypeVar("Read")
@@ -96,6 +126,12 @@ class ClipReader:
         for file in self._remote.values():
             file.close()
         self._descriptors, self._remote = {}, {}
+
+    def prepare(self, shards: Sequence[str]) -> None:
+        """Open shards that will be read; those that the cache lacks are fetched several at a time."""
+        if self.source.lacks(shards):
+            for shard, opened in self.source.open_together(shards).items():
+                self._keep(shard, *opened)
 
     def sound(self, clip: Mapping[str, Any], start: int, count: int, checks: Sequence[int]) -> np.ndarray:
         """Samples int16 [count] of a clip from `start` on, good until the next call.
@@ -175,22 +211,23 @@ class ClipReader:
 
     def _open(self, shard: str) -> None:
         location = join(self.source.folder, shard)
+        if self.source.cache is not None:
+            self._keep(shard, *self.source.open_cached(shard))
+            return
         try:
-            self._open_at(location, shard)
+            if is_remote(location):
+                self._remote[shard] = open_reader(location)
+            else:
+                self._descriptors[shard] = os.open(location, os.O_RDONLY)
         except FileNotFoundError as error:
             raise UsageError(f"{location} is gone: run the sharding job of {self.source.folder} again") from error
 
-    def _open_at(self, location: str, shard: str) -> None:
-        if self.source.cache is not None:
-            sha256, size = self.source.shards[shard]
-            self._descriptors[shard], hit = self.source.cache.open(location, sha256, size)
-            self.cache_hits += hit
-            self.cache_misses += not hit
-            self.bytes_fetched += 0 if hit else size
-        elif is_remote(location):
-            self._remote[shard] = open_reader(location)
-        else:
-            self._descriptors[shard] = os.open(location, os.O_RDONLY)
+    def _keep(self, shard: str, descriptor: int, hit: bool) -> None:
+        """Keep a shard of the cache open, and count."""
+        self._descriptors[shard] = descriptor
+        self.cache_hits += hit
+        self.cache_misses += not hit
+        self.bytes_fetched += 0 if hit else self.source.shards[shard][1]
 
 
 def _decode_flac(data: bytes | bytearray, begin: int, end: int) -> np.ndarray:

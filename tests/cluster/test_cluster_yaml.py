@@ -10,6 +10,7 @@ import copy
 import json
 import re
 import shlex
+import shutil
 import sqlite3
 import subprocess
 import sys
@@ -23,6 +24,7 @@ import jsonschema
 import pytest
 import ray.autoscaler
 import yaml
+from ray.autoscaler._private.util import prepare_config, validate_config
 from ray.autoscaler.sdk import fillout_defaults
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -103,6 +105,7 @@ def ray_accepts(config: dict[str, Any]) -> bool:
 
 def test_the_file_is_valid(config):
     assert ray_accepts(config)
+    validate_config(prepare_config(copy.deepcopy(config)))
     assert scaling_errors(config) == []
     assert machine_errors(config) == []
     assert not ray_accepts(edited(config, lambda c: c.update(max_nodes=3)))
@@ -191,8 +194,10 @@ class Node:
         self.home = home
         programs = home / "cocktail-venv" / "bin"
         programs.mkdir(parents=True)
-        (home / "cocktail").mkdir()
-        (home / ".bashrc").touch()
+        shutil.copytree(ROOT / "requirements", home / "cocktail" / "requirements")
+        machine = home / "machine"
+        machine.mkdir()
+        (home / ".bashrc").write_text(f"export PATH={machine}:$PATH\n")
         (programs / "activate").write_text(f"export PATH={programs}:$PATH\n")
         note = '{ pwd; printf "%s\\n" "$*"; env -0; } > "$(mktemp "$HOME/$(basename "$0").XXXXXX")"'
         for program, rest in {
@@ -203,6 +208,14 @@ class Node:
             "mlflow": f"exec {shlex.quote(sys.executable)} {home / 'mlflow_stand_in.py'}",
         }.items():
             self._install(programs / program, f"{note}\n{rest}")
+        # What the machine itself has, and what needs rights: only written down.
+        for program, rest in {
+            "sudo": "",
+            "mountpoint": 'grep -qsx "${@: -1}" "$HOME/mounted"',
+            "lsblk": 'cat "$HOME/disks" 2> /dev/null || true',
+            "nvidia-smi": 'cat "$HOME/gpus" 2> /dev/null || { echo "No devices were found"; exit 6; }',
+        }.items():
+            self._install(machine / program, f"{note}\n{rest}")
         (home / ".local" / "bin").mkdir(parents=True)
         self._install(home / ".local" / "bin" / "uv", note)
         # A run more in the database each time it starts. Ends by itself.
@@ -287,6 +300,76 @@ def test_setting_up_a_node_installs_the_package_from_what_was_copied_and_can_be_
 
 
 @on_linux
+@pytest.mark.parametrize("gpus", [True, False])
+def test_only_nodes_with_a_gpu_install_cudas_libraries(config, node, gpus):
+    if gpus:
+        (node.home / "gpus").write_text("GPU 0: NVIDIA A10G (UUID: GPU-0)\n")
+    set_up(node, config, "worker")
+    installing = [call.arguments for call in node.calls("uv") if "install" in call.arguments]
+    assert ["--torch-backend=cpu" in arguments for arguments in installing] == [not gpus] * 2
+    assert all(f"--constraint {node.home}/cocktail-locked.txt" in " ".join(arguments) for arguments in installing)
+    locked = (ROOT / "requirements" / "python3.11.txt").read_text()
+    kept = (node.home / "cocktail-locked.txt").read_text()
+    # Builds for CPUs have other hashes, which nobody locked.
+    torch = re.compile(r"^(torch(?:audio|vision)?==\S+) \\\n(?: .*\n)+", re.MULTILINE)
+    assert kept == (locked if gpus else torch.sub(r"\1\n", locked))
+    assert len(torch.findall(locked)) == 3
+
+
+@on_linux
+@pytest.mark.parametrize(
+    ("disks", "mounted", "done"),
+    [
+        ("/dev/nvme0n1 Amazon Elastic Block Store\n/dev/nvme1n1 Amazon EC2 NVMe Instance Storage\n", "", "mkfs.ext4"),
+        ("/dev/nvme1n1 Amazon EC2 NVMe Instance Storage\n", "/scratch\n", None),  # as it was left
+        ("/dev/nvme1n1 Amazon EC2 NVMe Instance Storage\n", "/opt/dlami/nvme\n", "ln"),  # the image's own doing
+        ("/dev/nvme0n1 Amazon Elastic Block Store\n", "", None),
+    ],
+)
+def test_a_machines_own_disk_holds_the_cache_temporary_files_and_what_ray_spills(config, node, disks, mounted, done):
+    (node.home / "disks").write_text(disks)
+    (node.home / "mounted").write_text(mounted)
+    node.run(config["setup_commands"][:1])
+    called = [call.arguments for call in node.calls("sudo")]
+    prepared = [arguments for arguments in called if arguments[0] in ("mkfs.ext4", "mount", "ln")]
+    assert prepared == [] if done is None else done in [arguments[0] for arguments in prepared]
+    assert all("/dev/nvme0n1" not in arguments for arguments in called), "the root disk"
+    if done == "mkfs.ext4":
+        assert sorted(arguments[-1] for arguments in prepared) == ["/dev/nvme1n1", "/scratch"]
+    set_up(node, config, "worker")
+    node.run(config["worker_start_ray_commands"], RAY_HEAD_IP="10.9.9.9")
+    start = ray_start(node)
+    assert start.environment["COCKTAIL_CACHE"] == "/scratch/cache"
+    assert start.environment["TMPDIR"] == "/scratch/tmp"
+    assert "--object-spilling-directory=/scratch/spill" in start.arguments
+
+
+def test_nothing_is_run_that_was_just_downloaded():
+    assert not re.search(r"\|\s*(sudo )?(ba)?sh\b", (ROOT / "cluster.yaml").read_text())
+
+
+def head_policy() -> list[dict[str, Any]]:
+    text = (ROOT / "docs" / "cluster.md").read_text()
+    [policy] = re.findall(r"--policy-name nodes --policy-document '(.*?)'\n", text, re.DOTALL)
+    return json.loads(policy)["Statement"]
+
+
+def test_the_head_may_end_and_mark_only_machines_of_this_cluster(config):
+    def actions(statement: dict[str, Any]) -> list[str]:
+        return [statement["Action"]] if isinstance(statement["Action"], str) else statement["Action"]
+
+    ending = [s for s in head_policy() if any(re.search("Terminate|Stop|Modify|Delete", a) for a in actions(s))]
+    assert [actions(statement) for statement in ending] == [["ec2:TerminateInstances", "ec2:CreateTags"]]
+    own = {"StringEquals": {"aws:ResourceTag/ray-cluster-name": config["cluster_name"]}}
+    assert ending[0]["Condition"] == own
+    [starting] = [s for s in head_policy() if "ec2:RunInstances" in actions(s) and "instance/*" in str(s["Resource"])]
+    assert starting["Condition"] == {"StringEquals": {"aws:RequestTag/ray-cluster-name": config["cluster_name"]}}
+    assert not any(
+        "*" in action and not action.startswith("ec2:Describe") for s in head_policy() for action in actions(s)
+    )
+
+
+@on_linux
 def test_the_head_starts_ray_and_mlflow_at_its_private_address(config, node):
     bucket = node.home / "bucket"
     (bucket / "mlflow").mkdir(parents=True)
@@ -297,7 +380,7 @@ def test_the_head_starts_ray_and_mlflow_at_its_private_address(config, node):
     assert start.environment["COCKTAIL_OUTPUT"] == bucket.as_uri()
     assert start.environment["MLFLOW_TRACKING_URI"] == f"http://{PRIVATE_ADDRESS}:5000"
     assert start.environment["RAY_AUTH_MODE"] == "token"
-    assert start.environment["COCKTAIL_AUTOSCALING"]
+    assert start.environment["COCKTAIL_AUTOSCALING"] == f"{node.home}/ray_bootstrap_config.yaml"
     assert not {"OMP_NUM_THREADS", "PYTHONWARNINGS"} & set(start.environment)
     assert {"--head", "--dashboard-host=127.0.0.1", "--autoscaling-config=~/ray_bootstrap_config.yaml"} <= set(
         start.arguments

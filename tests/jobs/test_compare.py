@@ -18,8 +18,9 @@ from cocktail.tracking.run import TrackedRun
 from cocktail.train.checkpoint import CheckpointStore
 from cocktail.types import UsageError
 from jobs import compare
-from pipelines.mixtures.plan import plan_hash, plan_test
+from pipelines.mixtures.plan import plan_test
 from pipelines.mixtures.pool import usable_clips
+from pipelines.mixtures.rows import plan_hash
 from pipelines.shards.manifest import Manifest
 from tests.made.corpora.toy_shards import CLASSES, RATE, make_toy_shards
 from tests.made.models.small_experiment import SMALL

@@ -21,8 +21,9 @@ from cocktail.tracking.run import TrackedRun
 from cocktail.train.checkpoint import CheckpointStore
 from cocktail.types import UsageError
 from jobs import report_sweep
-from pipelines.mixtures.plan import plan_hash, plan_test
+from pipelines.mixtures.plan import plan_test
 from pipelines.mixtures.pool import usable_clips
+from pipelines.mixtures.rows import plan_hash
 from pipelines.papers.sgn import SGN
 from pipelines.sweeps.report import recorded_paper, store_sweep_report
 from tests.made.corpora.toy_shards import CLASSES, toy_clip, toy_row, write_shards

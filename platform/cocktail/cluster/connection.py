@@ -12,6 +12,7 @@ from pathlib import Path
 import ray
 import ray.exceptions
 
+from cocktail.cluster.placement import grows
 from cocktail.types import UsageError
 
 PROJECT = Path(__file__).resolve().parents[3]
@@ -22,6 +23,8 @@ the training processes in whole numbers, so where there are fewer than processes
 one task of an idle pipeline always runs, and what it needs was required before the start."""
 _OUT_OF_MEMORY_RETRIES = "RAY_task_oom_retries"
 """How often Ray starts a task again that it ended because memory ran short. By its own default, for ever."""
+GROWING_SECONDS = 3600
+"""For how long a growing cluster may start nodes for the workers of a training before that counts as a failure."""
 TRIALS_AT_ONCE = "COCKTAIL_TRIALS_AT_ONCE"
 """Set in the process of a sweep's trial: with how many trials, itself among them, it shares the cluster."""
 SHIPPED = "working_dir_files" in PROJECT.parts
@@ -81,6 +84,16 @@ def prepare_train() -> None:
     # Otherwise what a worker prints is shown twice.
     os.environ.setdefault("RAY_TRAIN_ENABLE_PRINT_PATCH", "0")
     quiet_ray()
+
+
+def wait_for_new_nodes() -> None:
+    """Let the processes of a training wait for nodes that a growing cluster starts, which first install what is locked.
+
+    What no node could hold was refused before (`require_place`). Not for a training that goes on with fewer processes:
+    that is not to wait for a node that has died.
+    """
+    if grows():
+        os.environ.setdefault("RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S", str(GROWING_SECONDS))
 
 
 def quiet_ray() -> None:

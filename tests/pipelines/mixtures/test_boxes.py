@@ -11,8 +11,9 @@ from cocktail.config.mixing import Mixing
 from cocktail.types import NO_CLASS
 from pipelines.datasets.index import BOX
 from pipelines.mixtures.boxes import NO_SOURCE, boxes_of_pictures, in_class_ids
-from pipelines.mixtures.plan import plan_test, with_class_ids
+from pipelines.mixtures.plan import plan_test
 from pipelines.mixtures.pool import usable_clips
+from pipelines.mixtures.rows import with_class_ids
 from tests.made.corpora.toy_duets import make_toy_duets
 from tests.made.corpora.toy_shards import RATE
 

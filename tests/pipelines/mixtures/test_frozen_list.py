@@ -12,8 +12,9 @@ from cocktail.config.evaluation import Evaluation
 from cocktail.config.mixing import Mixing
 from cocktail.types import UsageError
 from pipelines.mixtures.frozen_list import read_test_list, split_of, write_test_list
-from pipelines.mixtures.plan import plan_hash, plan_test
+from pipelines.mixtures.plan import plan_test
 from pipelines.mixtures.pool import usable_clips
+from pipelines.mixtures.rows import plan_hash
 from tests.made.corpora.toy_shards import RATE, make_toy_shards
 
 MIXING = Mixing(

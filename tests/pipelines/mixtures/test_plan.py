@@ -19,8 +19,8 @@ from cocktail.config.evaluation import Evaluation
 from cocktail.config.mixing import Mixing
 from cocktail.types import UsageError
 from pipelines.mixtures import plan as plans
-from pipelines.mixtures.plan import plan_hash
 from pipelines.mixtures.pool import usable_clips
+from pipelines.mixtures.rows import plan_hash
 from pipelines.shards.manifest import Manifest
 from tests.made.corpora.toy_shards import RATE, make_toy_shards
 

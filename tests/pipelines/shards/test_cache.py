@@ -16,8 +16,12 @@ import pytest
 from cocktail.config.mixing import Mixing
 from cocktail.storage import list_names, read_bytes, write_atomic
 from cocktail.types import UsageError
+from pipelines.mixtures.plan import plan_epoch
+from pipelines.mixtures.render import render
 from pipelines.mixtures.stream import MixtureStream
+from pipelines.shards import cache as cache_module
 from pipelines.shards.cache import ShardCache
+from pipelines.shards.reader import ClipSource
 from tests.made.corpora.toy_shards import RATE, make_toy_shards
 from tests.services.s3_server import failing_proxy, point_to, s3_server
 
@@ -118,6 +122,11 @@ def read_epoch(stream: MixtureStream) -> tuple[int, int, int, int]:
     )
 
 
+def open_files() -> int:
+    """How many this process has open; 0 where nobody says."""
+    return len(list(Path("/proc/self/fd").iterdir())) if sys.platform == "linux" else 0
+
+
 def flip_all(path: Path) -> None:
     path.write_bytes(bytes(byte ^ 1 for byte in path.read_bytes()))
 
@@ -127,6 +136,40 @@ def test_what_was_fetched_is_counted_whoever_fetched_it(remote):
     size = sum(path.stat().st_size for path in folder.glob("train-*.tar"))
     assert read_epoch(stream) == (40, 0, size, 4)
     assert read_epoch(stream) == (40, 0, 0, 0)
+
+
+def test_a_cold_task_fetches_several_shards_at_a_time(remote, monkeypatch):
+    stream, _ = remote
+    running, most = [], []
+    copy = cache_module._copy
+
+    def slow(location: str, part: Path) -> str:
+        running.append(location)
+        most.append(len(running))
+        time.sleep(0.2)
+        running.remove(location)
+        return copy(location, part)
+
+    monkeypatch.setattr(cache_module, "_copy", slow)
+    planned = plan_epoch(stream.pool, seed=0, epoch=0).slice(0, 8)
+    columns = render(planned, ClipSource.of(stream.manifest, stream.cache), stream.mixing)
+    assert max(most) == 4
+    assert (columns["cache_misses"].sum(), columns["cache_misses"][0]) == (4, 4)
+    assert columns["bytes_fetched"].sum() == sum(
+        size for name, (_, size) in stream.manifest.shards.items() if "tr" in name
+    )
+
+
+def test_shards_that_cannot_be_fetched_are_named_and_leave_no_open_file(remote):
+    stream, folder = remote
+    gone = sorted(folder.glob("train-*.tar"))[1]
+    gone.unlink()
+    source = ClipSource.of(stream.manifest, stream.cache)
+    shards = sorted(name for name in source.shards if name.startswith("train"))
+    before = open_files()
+    with pytest.raises(UsageError, match=f"{gone.name} is gone"):
+        source.fetch(shards)
+    assert open_files() == before
 
 
 def test_what_is_damaged_in_the_cache_alone_is_fetched_anew(remote):

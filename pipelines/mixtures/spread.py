@@ -1,0 +1,137 @@
+"""Rendering spread over a cluster: an epoch's batches, stretch by stretch, by Ray Data.
+
+A stretch is a run of batches. It has a pipeline of its own, which begins ahead of the step that needs it: so an epoch
+of any length is begun at once, and each stretch is placed on the nodes that are up when it begins. Where shards come
+out of an object store, a stretch is a window of shards, or several, and goes to one node: the cluster then fetches a
+shard about once an epoch, not once a node, and renders as many stretches side by side as it has nodes.
+docs/mixtures.md says what was tried.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, deque
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
+from functools import partial
+from itertools import chain
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from cocktail.cluster.placement import nodes_with_room
+from pipelines.mixtures.plan import PlannedBatches
+from pipelines.mixtures.render import Columns
+
+RENDER_CPUS = 0.5
+"""Fewest CPUs that Ray reserves for a rendering task: what a cluster must have beside the training processes."""
+BEGINS_AHEAD = 50
+"""Batches that are left of a stretch when the next one begins."""
+LONGEST_STRETCH = 500
+"""Most batches of a stretch: the rows of all are given to Ray when it begins."""
+SHORTEST_STRETCH = 30
+"""Fewest batches of a stretch, as long as there are more: a pipeline takes about a second to begin."""
+
+Rendering = Callable[[pa.Table], Columns]
+Rendered = Iterator[tuple[pa.Table, Columns]]
+"""Rows and rendered columns of batches."""
+
+
+@dataclass
+class Nodes:
+    """Nodes that render the stretches of a worker. All workers choose alike, as they see the same nodes."""
+
+    given: Counter[str] = field(default_factory=Counter)
+    """Number of stretches that each was given."""
+    held: dict[str, set[str]] = field(default_factory=dict)
+    """Shards that each has fetched for them."""
+
+    def give(self, shards: set[str], nodes: Sequence[str]) -> str:
+        """Node, one of those that are up, to render what reads some shards."""
+        # One that has joined since has no arrears to make up for: it would be given all there is.
+        least = min((self.given[node] for node in nodes if node in self.given), default=0)
+        self.given.update({node: least for node in nodes if node not in self.given})
+        node = choose_node(shards, nodes, self.given, self.held)
+        self.given[node] += 1
+        self.held.setdefault(node, set()).update(shards)
+        return node
+
+
+def choose_node(shards: set[str], nodes: Sequence[str], given: Mapping[str, int], held: Mapping[str, set[str]]) -> str:
+    """Of the nodes that were given the least to do, the one that holds most of some shards."""
+    least = min(given[node] for node in nodes)
+    idle = [node for node in nodes if given[node] == least]
+    return max(idle, key=lambda node: len(shards & held.get(node, set())))
+
+
+def render_on_cluster(
+    batches: PlannedBatches, rendering: Rendering, *, prefetch: int, cpus: float, nodes: Nodes | None
+) -> Rendered:
+    """Rows and rendered columns of each batch, in order; on the nodes that `nodes` chooses, or else on any.
+
+    A task reserves `cpus` CPUs, and nothing else bounds how many run: Ray Data gives them what CPUs the cluster has,
+    also those that come to it meanwhile, and asks for more nodes while it uses them all.
+    """
+    waiting = deque(batches.stretches(SHORTEST_STRETCH, LONGEST_STRETCH, by_window=nodes is not None))
+    running: deque[tuple[int, Future[Rendered]]] = deque()
+
+    def begin(number: int) -> None:
+        """Have so many stretches begun beside the current one, if there are as many."""
+        while waiting and len(running) < number:
+            stretch = waiting.popleft()
+            up = [] if nodes is None else nodes_with_room(cpus)
+            node = nodes.give(_shards(stretch), up) if nodes is not None and up else None
+            running.append((len(stretch), threads.submit(_begin, stretch, rendering, prefetch, cpus, node)))
+
+    with ThreadPoolExecutor() as threads:
+        begin(1)
+        while running:
+            length, current = running.popleft()
+            begin(0 if nodes is None else len(nodes_with_room(cpus)) - 1)
+            for number, rendered in enumerate(current.result()):
+                if number == max(length - BEGINS_AHEAD, 0):
+                    begin(1)
+                yield rendered
+
+
+def _shards(stretch: PlannedBatches) -> set[str]:
+    """Shards that all workers together read for a stretch, give or take a batch's."""
+    return set(stretch.plan.shards(np.arange(stretch.starts[0], stretch.starts[-1] + stretch.share)))
+
+
+def _begin(stretch: PlannedBatches, rendering: Rendering, prefetch: int, cpus: float, node: str | None) -> Rendered:
+    """A stretch's batches, of which the first is rendered; one block a batch, in order."""
+    import ray.data
+    from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+    tables = list(stretch.rows())
+    # Soft: if the node is lost, its tasks run on another.
+    where = "SPREAD" if node is None else NodeAffinitySchedulingStrategy(node, soft=True)
+    dataset = ray.data.from_blocks([_pack(rows) for rows in tables]).map_batches(
+        partial(_render_packed, rendering=rendering),
+        batch_size=None,
+        batch_format="pyarrow",
+        num_cpus=cpus,
+        scheduling_strategy=where,
+    )
+    dataset.context.execution_options.preserve_order = True
+    dataset.context.enable_progress_bars = False
+    dataset.context.print_on_execution_start = False
+    dataset.context.raise_original_map_exception = True  # so that a user's mistake stays recognisable
+    # Or Ray Data would cut batches of more than 192 MiB into smaller ones.
+    dataset.context.target_max_block_size = None
+    rendered: Any = iter(dataset.iter_batches(batch_size=None, batch_format="numpy", prefetch_batches=prefetch))
+    return zip(tables, chain([next(rendered)], rendered), strict=True)
+
+
+def _pack(rows: pa.Table) -> pa.Table:
+    """Plan rows as one value: Ray takes that in a third of the time of a table with many columns."""
+    sink = pa.BufferOutputStream()
+    with pa.ipc.new_stream(sink, rows.schema) as stream:
+        stream.write_table(rows)
+    return pa.table({"rows": pa.array([sink.getvalue().to_pybytes()])})
+
+
+def _render_packed(packed: pa.Table, rendering: Rendering) -> Columns:
+    return rendering(pa.ipc.open_stream(packed["rows"][0].as_buffer()).read_all())

@@ -1,0 +1,122 @@
+"""Which node renders what: each window's shards are fetched by one node, and nodes that join get their share."""
+
+import os
+import time
+from collections import Counter
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pytest
+import ray
+from ray.cluster_utils import Cluster
+
+from cocktail.config.mixing import Mixing
+from pipelines.mixtures.plan import EpochPlan, PlannedBatches
+from pipelines.mixtures.pool import usable_clips
+from pipelines.mixtures.spread import Nodes, choose_node, render_on_cluster
+from tests.made.corpora.toy_shards import RATE, make_toy_shards
+
+PROJECT = Path(__file__).resolve().parents[3]
+MIXING = Mixing(sample_rate_hz=RATE, segment_samples=2000, window_shards=2)
+
+
+@pytest.fixture(scope="module")
+def manifest(tmp_path_factory):
+    return make_toy_shards(tmp_path_factory.mktemp("toy"), num_shards=40, clips_per_shard=4)
+
+
+def batches_of(manifest, epoch: int = 0, **settings) -> PlannedBatches:
+    plan = EpochPlan(pool=usable_clips(manifest, replace(MIXING, **settings), "train"), seed=0, epoch=epoch)
+    return PlannedBatches(plan, np.arange(0, len(plan) - 3, 4), 4)
+
+
+def test_a_node_is_given_what_it_holds_most_of_but_no_more_than_the_others():
+    held = {"a": {"1", "2", "3"}, "b": {"4"}}
+    assert choose_node({"1", "2", "4"}, ["a", "b"], {"a": 0, "b": 0}, held) == "a"
+    assert choose_node({"1", "2", "4"}, ["a", "b"], {"a": 1, "b": 0}, held) == "b"
+    assert choose_node({"9"}, ["a", "b"], {"a": 2, "b": 2}, held) == "a"
+
+
+def test_four_nodes_fetch_a_quarter_of_the_shards_each(manifest):
+    fetched: dict[str, list[int]] = {}
+    nodes, names = Nodes(), ["a", "b", "c", "d"]
+    for epoch in range(3):
+        before = {name: set(nodes.held.get(name, ())) for name in names}
+        for stretch in batches_of(manifest, epoch).stretches(1, 500, by_window=True):
+            nodes.give(set().union(*stretch.shards()), names)
+        for name in names:
+            fetched.setdefault(name, []).append(len(nodes.held[name] - before[name]))
+    assert [counts[0] for counts in fetched.values()] == [10] * 4
+    # Later epochs have other windows: a node holds some of their shards, and takes those of which it holds most.
+    assert sum(counts[1] for counts in fetched.values()) < 30
+    assert all(sum(counts) <= 40 for counts in fetched.values())
+
+
+def test_a_node_that_joins_is_given_its_share_from_then_on(manifest):
+    nodes = Nodes()
+    for n in range(20):
+        nodes.give({str(n)}, ["a", "b"])
+    given = Counter(nodes.give({str(n)}, ["a", "b", "c"]) for n in range(30))
+    assert given == {"a": 10, "b": 10, "c": 10}
+    assert Counter(nodes.give({str(n)}, ["c"]) for n in range(3)) == {"c": 3}, "others are gone"
+
+
+def where(rows: pa.Table) -> dict[str, np.ndarray]:
+    """In place of rendering: where it happened, and from when to when."""
+    begin = time.time()
+    time.sleep(0.2)
+    node = np.array([ray.get_runtime_context().get_node_id()] * len(rows))
+    return {"node": node, "begin": np.full(len(rows), begin), "end": np.full(len(rows), time.time())}
+
+
+@pytest.fixture
+def growing():
+    """A cluster of one node with one CPU, to which others can be added."""
+    if ray.is_initialized():
+        pytest.skip("this process has another cluster")
+    cluster = Cluster(
+        initialize_head=True, head_node_args={"num_cpus": 1, "object_store_memory": 10**8, "include_dashboard": False}
+    )
+    path = os.pathsep.join([str(PROJECT), str(PROJECT / "platform")])
+    ray.init(address=cluster.address, runtime_env={"env_vars": {"PYTHONPATH": path}}, log_to_driver=False)
+    yield cluster
+    ray.shutdown()
+    cluster.shutdown()
+
+
+@pytest.mark.slow
+def test_a_node_that_joins_in_mid_epoch_renders_and_the_order_is_kept(manifest, growing):
+    batches = batches_of(manifest, mixtures_per_epoch=1600)
+    expected = [rows["mixture_id"].to_pylist() for rows in batches.rows()]
+    seen, nodes, times = [], [], []
+    for number, (rows, columns) in enumerate(render_on_cluster(batches, where, prefetch=2, cpus=1.0, nodes=None)):
+        if number == 2:
+            growing.add_node(num_cpus=2)
+        seen.append(rows["mixture_id"].to_pylist())
+        nodes.append(columns["node"][0])
+        times.append((columns["begin"][0], columns["end"][0]))
+    assert seen == expected
+    assert len(set(nodes[:3])) == 1
+    assert len(set(nodes)) == 2
+    at_once = [sum(begin <= moment < end for begin, end in times) for moment, _ in times]
+    assert max(at_once[:3]) == 1
+    assert max(at_once) > 1, "nothing bounds the tasks by what the cluster had at the start"
+
+
+@pytest.mark.slow
+def test_windows_go_to_different_nodes_and_each_is_rendered_on_one(manifest, growing, monkeypatch):
+    monkeypatch.setattr("pipelines.mixtures.spread.SHORTEST_STRETCH", 1)
+    growing.add_node(num_cpus=1)
+    batches = batches_of(manifest)
+    rendered = render_on_cluster(batches, where, prefetch=2, cpus=0.5, nodes=Nodes())
+    nodes = [columns["node"][0] for _, columns in rendered]
+    windows = batches.plan.windows(batches.starts).tolist()
+    by_window: dict[int, set[str]] = {}
+    for window, node in zip(windows, nodes, strict=True):
+        by_window.setdefault(window, set()).add(node)
+    assert all(len(names) == 1 for names in by_window.values())
+    assert Counter(name for names in by_window.values() for name in names).most_common() == [
+        (name, 10) for name, _ in Counter(nodes).most_common()
+    ]
