@@ -106,15 +106,14 @@ def _begin(stretch: PlannedBatches, rendering: Rendering, prefetch: int, cpus: f
     from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
     tables = list(stretch.rows())
-    # Soft: if the node is lost, its tasks run on another.
-    where = "SPREAD" if node is None else NodeAffinitySchedulingStrategy(node, soft=True)
     dataset = ray.data.from_blocks([_pack(rows) for rows in tables]).map_batches(
         partial(_render_packed, rendering=rendering),
         batch_size=None,
         batch_format="pyarrow",
         num_cpus=cpus,
-        scheduling_strategy=where,
     )
+    if node is not None:  # soft: if the node is lost, its tasks run on another
+        dataset.context.scheduling_strategy = NodeAffinitySchedulingStrategy(node, soft=True)
     dataset.context.execution_options.preserve_order = True
     dataset.context.enable_progress_bars = False
     dataset.context.print_on_execution_start = False
