@@ -18,9 +18,11 @@ from cocktail.config.experiment import Experiment
 from cocktail.config.identity import identity, run_key
 from cocktail.config.mixing import Mixing
 from cocktail.inference.trained import about
-from cocktail.storage import absolute
+from cocktail.storage import absolute, require_writable
 from cocktail.tasks.choice import tasks_of
-from cocktail.tracking.run import TrackedRun, default_tracking_uri
+from cocktail.tracking.database import default_tracking_uri, require_usable
+from cocktail.tracking.run import TrackedRun
+from cocktail.train.checkpoint import checkpoint_store
 from cocktail.train.initial_weights import InitialWeights
 from cocktail.train.ray_train import ReadBatches, TrainingRun, uses_gpus
 from cocktail.train.untrusted import outline
@@ -70,6 +72,8 @@ class PlannedRun:
         """Open or make the data, plan, connect to the cluster; says what the data is. Raises UsageError."""
         experiment = with_whole_paths(experiment)
         tracking_uri = experiment.tracking_uri or default_tracking_uri(experiment.output)
+        require_usable(tracking_uri)
+        require_writable(experiment.output)
         manifest = open_data(experiment, tracking_uri)
         mixing, training, resources = experiment.mixing, experiment.training, experiment.resources
         evaluation = experiment.evaluation
@@ -103,7 +107,9 @@ class PlannedRun:
         outline(functools.partial(experiment.model.build, len(manifest.classes)))
         tasks_of(experiment.model.build(len(manifest.classes)), evaluation, evaluation.test_mixing(mixing))
         initial = initial_weights(experiment, manifest.classes)
-        print(f"starting from {initial.description}", flush=True)
+        folder = run_folder(experiment, manifest, initial)
+        if checkpoint_store(folder).newest() is None:  # else a checkpoint is gone on from
+            print(f"starting from {initial.description}", flush=True)
         connect(tracking_uri)
         gpus = uses_gpus(resources)
         executor = executor_of(experiment, gpus)
@@ -117,7 +123,7 @@ class PlannedRun:
             test_list=test_list,
             validation_list=validation_list,
             source=dataclasses.replace(source, executor=executor, pin_memory=gpus),
-            folder=run_folder(experiment, manifest, initial),
+            folder=folder,
             gpus=gpus,
             initial=initial,
             untaught=untaught,

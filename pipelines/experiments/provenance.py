@@ -6,7 +6,6 @@ import hashlib
 import importlib.metadata
 import os
 import platform
-import shlex
 import shutil
 import socket
 import subprocess
@@ -18,6 +17,7 @@ import pyarrow as pa
 import ray
 import torch
 
+from cocktail.redaction import redacted_command
 from pipelines.mixtures.plan import plan_hash
 from pipelines.shards.manifest import Manifest
 
@@ -38,7 +38,7 @@ def provenance(manifest: Manifest, test_list: pa.Table) -> dict[str, str]:
         "test_mixtures": str(len(test_list)),
         "git_commit": git_commit(),
         "code_hash": code_hash(),
-        "command": shlex.join(sys.argv),
+        "command": redacted_command(sys.argv),
         "ray_job": os.environ.get("RAY_JOB_ID", "none"),
         "torch": torch.__version__,
     }
@@ -48,7 +48,7 @@ def environment() -> dict[str, Any]:
     """Versions and machines as plain values. Ray has to be connected."""
     packages = {found.name: found.version for found in importlib.metadata.distributions() if found.name}
     return {
-        "command": shlex.join(sys.argv),
+        "command": redacted_command(sys.argv),
         "git_commit": git_commit(),
         "code_hash": code_hash(),
         "python": sys.version,

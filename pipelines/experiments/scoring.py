@@ -21,12 +21,14 @@ from cocktail.config.resources import Resources
 from cocktail.config.settings import flatten
 from cocktail.evaluate import evaluate
 from cocktail.inference.trained import Trained
+from cocktail.redaction import redacted
 from cocktail.storage import join
 from cocktail.studies.scored_run import report_folder, results_names
 from cocktail.tasks.choice import tasks_of
 from cocktail.tasks.report import Report, Subject
 from cocktail.tasks.task import Task
 from cocktail.tracking.run import TrackedRun
+from cocktail.train.checkpoint import state_hash
 from cocktail.train.ray_train import uses_gpus
 from cocktail.types import MixtureBatch
 from pipelines.experiments.provenance import ENVIRONMENT, environment, provenance
@@ -198,7 +200,9 @@ def score_and_track(test: Scoring, tracking_uri: str, output: str) -> str:
         **{f"trained.{path}": value for path, value in test.trained.settings.items()},
     }
     require_place(test_demands(test.resources, uses_gpus(test.resources)))
-    key = hashlib.sha256(json.dumps([tests, plan_hash(test.mixtures)], sort_keys=True).encode()).hexdigest()[:8]
+    # With the checkpoint's hash: its location is another's on another machine.
+    scored = [tests, plan_hash(test.mixtures), state_hash(test.checkpoint)]
+    key = hashlib.sha256(json.dumps(scored, sort_keys=True).encode()).hexdigest()[:8]
     tracked = TrackedRun.open(
         tracking_uri,
         join(output, "artifacts"),
@@ -211,4 +215,5 @@ def score_and_track(test: Scoring, tracking_uri: str, output: str) -> str:
         tracked.tag({**provenance(test.manifest, test.mixtures), "checkpoint": test.checkpoint})
         tracked.store_json(ENVIRONMENT, environment())
         text = test.report(test.score(), tracked, 0).text
-    return f"\n{text}\n\nMLflow: {tracking_uri}, run {tracked.run_id}\ntables, figures and sounds: {tracked.artifacts}"
+    where = f"MLflow: {redacted(tracking_uri)}, run {tracked.run_id}\ntables, figures and sounds: {tracked.artifacts}"
+    return f"\n{text}\n\n{where}"

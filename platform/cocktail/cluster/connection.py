@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import logging
 import os
+import signal
 import sys
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import NoReturn
 
 import ray
 import ray.exceptions
 
+from cocktail.redaction import redacted, redacted_command
 from cocktail.types import UsageError
 
 PROJECT = Path(__file__).resolve().parents[3]
@@ -40,8 +44,8 @@ def connect(tracking_uri: str | None = None, *, show_workers: bool = True) -> No
         _start(show_workers)
     if tracking_uri and tracking_uri.startswith("sqlite:") and num_nodes() > 1:
         raise UsageError(
-            f"training may run on any of the cluster's {num_nodes()} nodes, and they cannot write to {tracking_uri}: "
-            "set MLFLOW_TRACKING_URI to a server"
+            f"training may run on any of the cluster's {num_nodes()} nodes, and they cannot write to "
+            f"{redacted(tracking_uri)}: set MLFLOW_TRACKING_URI to a server"
         )
 
 
@@ -49,7 +53,7 @@ def _start(show_workers: bool) -> None:
     if "RAY_JOB_CONFIG_JSON_ENV_VAR" in os.environ and not SHIPPED:
         print(
             f"no --working-dir was given: this runs the code in {PROJECT} on the cluster, not yours. To ship yours: "
-            f"ray job submit --working-dir . -- python {' '.join(_relative(argument) for argument in sys.argv)}",
+            f"ray job submit --working-dir . -- python {redacted_command([_relative(part) for part in sys.argv])}",
             file=sys.stderr,
         )
     prepare_train()
@@ -115,14 +119,21 @@ def one_line_errors() -> Iterator[None]:
         yield
     except KeyboardInterrupt:
         print("stopped: the same command goes on", file=sys.stderr)
-        sys.exit(130)
+        exit_interrupted()
     except Exception as error:
         mendable = find_cause(error, UsageError)
         if mendable is None:
             raise
         # Ray Data adds advice of its own to the message.
-        print(f"error: {str(mendable).split(_RAY_ADVICE)[0].rstrip()}", file=sys.stderr)
+        print(f"error: {redacted(str(mendable).split(_RAY_ADVICE)[0].rstrip())}", file=sys.stderr)
         sys.exit(2)
+
+
+def exit_interrupted() -> NoReturn:
+    """Exit with status 130, as programs do that Ctrl-C ends. Pressed again, it does not disturb Ray's end."""
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+    sys.exit(130)
 
 
 def find_cause(error: BaseException, kind: type[BaseException]) -> BaseException | None:
