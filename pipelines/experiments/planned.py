@@ -30,6 +30,7 @@ from cocktail.types import MixtureBatch
 from pipelines.embedded.stand_in import open_data
 from pipelines.experiments.locations import initial_folder, require_finished, run_folder, with_whole_paths
 from pipelines.experiments.resources import executor_of, test_demands, training_demands
+from pipelines.experiments.scoring import require_truth
 from pipelines.mixtures.batches import read_mixtures
 from pipelines.mixtures.evaluation import classes_without_clips, in_classes_of, make_test_list, untaught_in_words
 from pipelines.mixtures.plan import mixtures_in_words
@@ -105,7 +106,8 @@ class PlannedRun:
         # A model whose checkpoints could not be opened, or that such mixtures test nothing of, is refused now, and not
         # after its training.
         outline(functools.partial(experiment.model.build, len(manifest.classes)))
-        tasks_of(experiment.model.build(len(manifest.classes)), evaluation, evaluation.test_mixing(mixing))
+        model = experiment.model.build(len(manifest.classes))
+        require_truth(tasks_of(model, evaluation, evaluation.test_mixing(mixing)), test_list, test_manifest)
         initial = initial_weights(experiment, manifest.classes)
         folder = run_folder(experiment, manifest, initial)
         if checkpoint_store(folder).newest() is None:  # else a checkpoint is gone on from

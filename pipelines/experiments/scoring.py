@@ -6,7 +6,7 @@ import functools
 import hashlib
 import json
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
@@ -30,11 +30,11 @@ from cocktail.tasks.task import Task
 from cocktail.tracking.run import TrackedRun
 from cocktail.train.checkpoint import state_hash
 from cocktail.train.ray_train import uses_gpus
-from cocktail.types import MixtureBatch
+from cocktail.types import MixtureBatch, require
 from pipelines.experiments.provenance import ENVIRONMENT, environment, provenance
 from pipelines.experiments.resources import test_demands
 from pipelines.mixtures.batches import read_mixtures
-from pipelines.mixtures.evaluation import in_classes_of, make_test_list, untaught_in_words
+from pipelines.mixtures.evaluation import has_truth, in_classes_of, make_test_list, untaught_in_words
 from pipelines.mixtures.plan import plan_hash
 from pipelines.progress import ClipProgress
 from pipelines.shards.cache import ShardCache
@@ -73,6 +73,7 @@ class Scoring:
         mixing = evaluation.test_mixing(mixing)
         trained.require_test_mixing(mixing)
         mixtures = in_classes_of(trained.classes, manifest, make_test_list(manifest, mixing, evaluation))
+        require_truth(tasks_of(trained.model, evaluation, mixing), mixtures, manifest)
         return cls(
             checkpoint=checkpoint,
             trained=trained,
@@ -175,6 +176,15 @@ class Scoring:
 def gpus_of(resources: Resources) -> tuple[int, int]:
     """Fewest and most GPUs that an evaluation takes, as many as training; 0 and 0 where it is on CPUs."""
     return (resources.fewest_workers, resources.num_workers) if uses_gpus(resources) else (0, 0)
+
+
+def require_truth(tasks: Sequence[Task], test_list: pa.Table, manifest: Manifest) -> None:
+    """Raise UsageError if all that mixtures test takes the places of sources in pictures, and nobody said any."""
+    require(
+        has_truth(test_list) or not all(task.needs_truth for task in tasks),
+        f"nobody said where the sounds are in the {len(test_list)} test mixtures of {manifest.folder} (no boxes, no "
+        "masks), and without that no map can be scored: test shards with them (--evaluation.data)",
+    )
 
 
 def _together(reports: Mapping[str, Report]) -> Report:

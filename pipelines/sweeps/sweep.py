@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import json
-import os
 import sys
 import tempfile
 import time
@@ -13,7 +12,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from cocktail.cluster.connection import connect, exit_interrupted
+from cocktail.cluster.connection import connect, exit_interrupted, submission_id
 from cocktail.config.experiment import Experiment
 from cocktail.config.identity import run_key
 from cocktail.config.settings import flatten
@@ -180,7 +179,7 @@ class _Sweep:
         if not left:
             print("it is finished: its table is made again (--again runs another)", flush=True)
             return
-        here = {"command": redacted_command(sys.argv), "ray_job": os.environ.get("RAY_JOB_ID", "none")}
+        here = {"command": redacted_command(sys.argv), "ray_job": submission_id() or "none"}
         board = _Board(self.states, {label: trial.overrides for label, trial in self.planned.items()})
 
         def on_change(state: TrialState) -> None:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import os
 import signal
 import sys
+import tempfile
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import NoReturn
 
@@ -28,6 +30,8 @@ _OUT_OF_MEMORY_RETRIES = "RAY_task_oom_retries"
 """How often Ray starts a task again that it ended because memory ran short. By its own default, for ever."""
 TRIALS_AT_ONCE = "COCKTAIL_TRIALS_AT_ONCE"
 """Set in the process of a sweep's trial: with how many trials, itself among them, it shares the cluster."""
+_JOB_CONFIG = "RAY_JOB_CONFIG_JSON_ENV_VAR"
+"""Set in the process of a submitted job: what Ray knows of it, as JSON."""
 SHIPPED = "working_dir_files" in PROJECT.parts
 """Whether this code is the copy that Ray made of a job's working directory."""
 
@@ -50,7 +54,7 @@ def connect(tracking_uri: str | None = None, *, show_workers: bool = True) -> No
 
 
 def _start(show_workers: bool) -> None:
-    if "RAY_JOB_CONFIG_JSON_ENV_VAR" in os.environ and not SHIPPED:
+    if _JOB_CONFIG in os.environ and not SHIPPED:
         print(
             f"no --working-dir was given: this runs the code in {PROJECT} on the cluster, not yours. To ship yours: "
             f"ray job submit --working-dir . -- python {redacted_command([_relative(part) for part in sys.argv])}",
@@ -66,16 +70,34 @@ def _start(show_workers: bool) -> None:
 
     # A shipped working directory may lie elsewhere on each node; Ray adds it to the path and starts workers in it.
     python_path = "platform" if SHIPPED else os.pathsep.join([str(PROJECT), str(PROJECT / "platform")])
-    ray.init(
-        # Not Ray's own default, which first looks for the last cluster started here and waits minutes for a dead one.
-        address=os.environ.get("RAY_ADDRESS", "local"),
-        runtime_env={
-            "env_vars": {"PYTHONPATH": python_path, _STARVATION_WARNING: "inf"},
-            "worker_process_setup_hook": know_the_cluster,
-        },
-        logging_level=logging.WARNING,
-        log_to_driver=show_workers,
-    )
+    # Not Ray's own default, which first looks for the last cluster started here and waits minutes for a dead one.
+    address = os.environ.get("RAY_ADDRESS", "local")
+    with _telling_what_to_set() if address == "local" else nullcontext():
+        ray.init(
+            address=address,
+            runtime_env={
+                "env_vars": {"PYTHONPATH": python_path, _STARVATION_WARNING: "inf"},
+                "worker_process_setup_hook": know_the_cluster,
+            },
+            logging_level=logging.WARNING,
+            log_to_driver=show_workers,
+        )
+
+
+@contextmanager
+def _telling_what_to_set() -> Iterator[None]:
+    """Turn what keeps Ray from starting a cluster of its own, which keeps files in two folders, into a UsageError."""
+    try:
+        yield
+    except ConnectionError:  # of a cluster that began and did not come up
+        raise
+    except OSError as error:
+        raise UsageError(
+            f"Ray cannot start on this machine: {error}. It keeps sockets, whose paths have 107 letters at most, below "
+            f"{os.environ.get('RAY_TMPDIR') or tempfile.gettempdir()}: set RAY_TMPDIR to a short path that you can "
+            f"write to (TMPDIR, too), and HOME, now {os.environ.get('HOME', 'not set')}, to a folder where it can keep "
+            "its token"
+        ) from error
 
 
 def prepare_train() -> None:
@@ -96,6 +118,11 @@ def quiet_ray() -> None:
 def _relative(argument: str) -> str:
     path = Path(argument)
     return str(path.relative_to(PROJECT)) if path.is_absolute() and path.is_relative_to(PROJECT) else argument
+
+
+def submission_id() -> str | None:
+    """The id that `ray job submit` gave the job that this process is; None of a process that nobody submitted."""
+    return json.loads(os.environ.get(_JOB_CONFIG, "{}")).get("metadata", {}).get("job_submission_id")
 
 
 def num_nodes() -> int:
