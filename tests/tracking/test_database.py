@@ -62,7 +62,7 @@ def test_several_jobs_on_a_fresh_database_make_it_once(tmp_path):
     ended = [job.communicate("\n") for job in jobs]
     assert [job.returncode for job in jobs] == [0] * 4, ended
     assert "refuses" not in str(ended)
-    names = [run.info.run_name for run in MlflowClient(uri).search_runs(["1"])]
+    names = [f"{run.info.run_name}" for run in MlflowClient(uri).search_runs(["1"])]
     assert sorted(names) == [f"run-{number}" for number in range(4)]
 
 
