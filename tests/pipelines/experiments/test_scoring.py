@@ -67,9 +67,7 @@ def places(boxes: list, masks: list) -> pa.Table:
 def test_only_maps_are_scored_without_which_nobody_said_where_the_sources_are(tmp_path):
     manifest = make_toy_shards(tmp_path)
     nobody = places([[None], [None]], [[None], [None]])
-    with pytest.raises(
-        UsageError, match=r"nobody said where the sounds are in the 2 test mixtures of .*--evaluation\.data"
-    ):
+    with pytest.raises(UsageError, match=r"nobody said where .* in the 2 test mixtures of .*--evaluation\.data"):
         require_truth([Localizing()], nobody, manifest)
     with pytest.raises(UsageError, match="nobody said"):
         require_truth([Localizing()], nobody.select([]), manifest)
