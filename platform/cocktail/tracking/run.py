@@ -98,7 +98,7 @@ class TrackedRun:
 
         def find_or_create() -> str:
             client = MlflowClient(tracking_uri)
-            location = None if tracking_uri.startswith("http") else _as_uri(join(artifacts, experiment))
+            location = None if tracking_uri.startswith("http") else _unmistakable(join(artifacts, experiment))
             experiment_id = _experiment_id(client, experiment, location)
             run = _open_run(client, experiment_id, name, tags)
             absent = [path for path in params if path not in run.data.params]
@@ -287,9 +287,11 @@ def _told_to_end_once() -> Iterator[None]:
             signal.signal(number, before[number] or signal.SIG_DFL)
 
 
-def _as_uri(location: str) -> str:
-    """Where a database keeps files, so that MLflow takes no letter of a path for anything else."""
-    return location if is_remote(location) else Path(location).absolute().as_uri()
+def _unmistakable(location: str) -> str:
+    """A location of which MLflow takes no letter for anything else: a path with those of URIs becomes a URI."""
+    if is_remote(location) or not {"%", "?", "#"} & set(location):
+        return location
+    return Path(location).absolute().as_uri()
 
 
 def _experiment_id(client: MlflowClient, name: str, location: str | None) -> str:
