@@ -19,8 +19,8 @@ from cocktail.storage import absolute, list_names
 from cocktail.studies.comparison import Side, compare
 from cocktail.studies.comparison_report import store_comparison
 from cocktail.studies.scored_run import ScoredRun, are_results, of_one_task, read_runs
+from cocktail.tracking.database import default_tracking_uri
 from cocktail.tracking.find import find_run
-from cocktail.tracking.run import default_tracking_uri
 from pipelines.experiments.scored_runs import read_scored_mixtures, scored_runs
 
 

@@ -21,7 +21,7 @@ from cocktail.config.mixing import Mixing
 from cocktail.config.resources import Resources
 from cocktail.inference.trained import load_trained
 from cocktail.storage import absolute
-from cocktail.tracking.run import default_tracking_uri
+from cocktail.tracking.database import default_tracking_uri
 from cocktail.types import UsageError
 from pipelines.experiments.scoring import Scoring, score_and_track
 from pipelines.shards.manifest import open_manifest

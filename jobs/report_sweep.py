@@ -18,8 +18,8 @@ from cocktail.cluster.connection import one_line_errors
 from cocktail.config.experiment import default_output, given_tracking_uri
 from cocktail.report.page import PAGE_NAME
 from cocktail.storage import absolute
+from cocktail.tracking.database import default_tracking_uri
 from cocktail.tracking.find import find_run
-from cocktail.tracking.run import default_tracking_uri
 from pipelines.sweeps.report import DEFAULT_EXAMPLES, report
 
 

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import pyarrow.fs
 import pytest
@@ -14,6 +15,7 @@ import pytest
 from cocktail import storage
 from cocktail.storage import (
     absolute,
+    create,
     delete_file,
     delete_folder,
     delete_temporary,
@@ -24,6 +26,7 @@ from cocktail.storage import (
     open_atomic,
     open_reader,
     read_bytes,
+    require_writable,
     write_atomic,
 )
 from cocktail.types import UsageError
@@ -216,3 +219,19 @@ def test_errors_of_the_block_that_are_no_want_of_room_stay_what_they_are(tmp_pat
     with pytest.raises(PermissionError, match="no"), open_atomic(str(tmp_path / "file")):
         raise PermissionError("no")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_of_several_that_create_a_file_at_once_one_does(tmp_path):
+    location = str(tmp_path / "folder" / "one")
+    with ThreadPoolExecutor(8) as threads:
+        created = list(threads.map(lambda number: create(location, f"{number}".encode()), range(8)))
+    assert created.count(True) == 1
+    assert read_bytes(location) == f"{created.index(True)}".encode()
+
+
+def test_a_folder_is_made_and_tried_and_one_that_cannot_be_is_named(tmp_path):
+    require_writable(str(tmp_path / "a" / "b"))
+    assert list((tmp_path / "a" / "b").iterdir()) == []
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UsageError, match=r"cannot write .*file/output"):
+        require_writable(str(tmp_path / "file" / "output"))

@@ -180,3 +180,19 @@ def test_names_may_hold_any_character(s3):
 def test_options_in_a_uri_are_refused_with_what_to_do_instead():
     with pytest.raises(UsageError, match="Set AWS_ENDPOINT_URL and AWS_REGION instead"):
         read_bytes("s3://bucket/x?endpoint_override=localhost")
+
+
+def test_a_file_is_created_once_and_a_folder_is_tried_without_leaving_anything(s3):
+    assert storage.create(join(ROOT, "one"), b"1")
+    assert not storage.create(join(ROOT, "one"), b"2")
+    assert read_bytes(join(ROOT, "one")) == b"1"
+    storage.require_writable(ROOT)
+    assert list_names(ROOT) == ["one"]
+    with pytest.raises(UsageError, match="cannot write s3://absent/folder"):
+        storage.require_writable("s3://absent/folder")
+
+
+def test_credentials_in_a_location_are_refused_and_not_shown(s3):
+    with pytest.raises(UsageError, match=r"s3://\*\*\*@bucket/folder: credentials") as refused:
+        write_atomic("s3://anyone:any/thing@bucket/folder", b"")
+    assert "thing" not in str(refused.value)

@@ -21,6 +21,7 @@ def tell(planned: PlannedRun) -> str:
     require_continuable(planned.folder, planned.identity)
     require_place(planned.training_demands)
     require_place(planned.test_demands)
+    newest = checkpoint_store(planned.folder).newest()
     lines = {"run": f"{planned.name}, in {planned.folder}", "data": _data(planned)}
     if planned.batches_per_epoch is None:
         lines |= {"training": "none, this model is not trained: the evaluation alone", "place": _places(planned)}
@@ -28,7 +29,7 @@ def tell(planned: PlannedRun) -> str:
         inline = dataclasses.replace(planned.source, executor="inline")
         measured = measure_steps(planned.experiment, inline, len(planned.manifest.classes), planned.gpus)
         lines |= {
-            "start": planned.initial.description,
+            "start": planned.initial.description if newest is None else newest,
             "training": _training(planned, planned.batches_per_epoch),
             "place": _places(planned),
             "memory": _memory(planned, measured),

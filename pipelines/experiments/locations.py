@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
+import json
+import uuid
 
 from cocktail.config.experiment import Experiment
 from cocktail.config.identity import run_key
-from cocktail.storage import absolute, exists, join, list_names
+from cocktail.storage import absolute, create, exists, join, list_names, read_bytes
 from cocktail.train.checkpoint import checkpoint_store
 from cocktail.train.initial_weights import InitialWeights
 from cocktail.types import UsageError
@@ -14,6 +16,16 @@ from pipelines.shards.manifest import Manifest
 
 FINISHED = "finished.json"
 """Marks a run that has its scores. The same command continues an unfinished run and otherwise starts a new one."""
+
+PLACE = "place.json"
+"""In the folder of a run or sweep: a name that no other folder has, by which MLflow knows the folder's run."""
+
+
+def place_of(folder: str) -> str:
+    """The name of a folder that no other has, on whatever machine: it is given one on first use."""
+    location = join(folder, PLACE)
+    create(location, json.dumps({"name": uuid.uuid4().hex}).encode())
+    return json.loads(read_bytes(location))["name"]
 
 
 def initial_folder(experiment: Experiment) -> str:

@@ -18,9 +18,11 @@ from cocktail.config.experiment import Experiment
 from cocktail.config.identity import identity, run_key
 from cocktail.config.mixing import Mixing
 from cocktail.inference.trained import about
-from cocktail.storage import absolute
+from cocktail.storage import absolute, require_writable
 from cocktail.tasks.choice import tasks_of
-from cocktail.tracking.run import TrackedRun, default_tracking_uri
+from cocktail.tracking.database import default_tracking_uri, require_usable
+from cocktail.tracking.run import TrackedRun
+from cocktail.train.checkpoint import checkpoint_store
 from cocktail.train.initial_weights import InitialWeights
 from cocktail.train.ray_train import ReadBatches, TrainingRun, uses_gpus
 from cocktail.train.untrusted import outline
@@ -28,6 +30,7 @@ from cocktail.types import MixtureBatch
 from pipelines.embedded.stand_in import open_data
 from pipelines.experiments.locations import initial_folder, require_finished, run_folder, with_whole_paths
 from pipelines.experiments.resources import executor_of, render_cpus, test_demands, training_demands
+from pipelines.experiments.scoring import require_truth
 from pipelines.mixtures.batches import read_mixtures
 from pipelines.mixtures.evaluation import classes_without_clips, in_classes_of, make_test_list, untaught_in_words
 from pipelines.mixtures.plan import mixtures_in_words
@@ -70,6 +73,8 @@ class PlannedRun:
         """Open or make the data, plan, connect to the cluster; says what the data is. Raises UsageError."""
         experiment = with_whole_paths(experiment)
         tracking_uri = experiment.tracking_uri or default_tracking_uri(experiment.output)
+        require_usable(tracking_uri)
+        require_writable(experiment.output)
         manifest = open_data(experiment, tracking_uri)
         mixing, training, resources = experiment.mixing, experiment.training, experiment.resources
         evaluation = experiment.evaluation
@@ -101,9 +106,12 @@ class PlannedRun:
         # A model whose checkpoints could not be opened, or that such mixtures test nothing of, is refused now, and not
         # after its training.
         outline(functools.partial(experiment.model.build, len(manifest.classes)))
-        tasks_of(experiment.model.build(len(manifest.classes)), evaluation, evaluation.test_mixing(mixing))
+        model = experiment.model.build(len(manifest.classes))
+        require_truth(tasks_of(model, evaluation, evaluation.test_mixing(mixing)), test_list, test_manifest)
         initial = initial_weights(experiment, manifest.classes)
-        print(f"starting from {initial.description}", flush=True)
+        folder = run_folder(experiment, manifest, initial)
+        if checkpoint_store(folder).newest() is None:  # else a checkpoint is gone on from
+            print(f"starting from {initial.description}", flush=True)
         connect(tracking_uri)
         if resources.min_workers is None:
             wait_for_new_nodes()
@@ -121,7 +129,7 @@ class PlannedRun:
             source=dataclasses.replace(
                 source, executor=executor, pin_memory=gpus, render_cpus=render_cpus(resources, gpus, executor)
             ),
-            folder=run_folder(experiment, manifest, initial),
+            folder=folder,
             gpus=gpus,
             initial=initial,
             untaught=untaught,

@@ -4,26 +4,32 @@ from __future__ import annotations
 
 import hashlib
 import importlib.metadata
+import json
 import os
 import platform
-import shlex
 import shutil
 import socket
 import subprocess
 import sys
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
+from urllib.request import url2pathname
 
 import pyarrow as pa
 import ray
 import torch
 
+from cocktail.cluster.connection import submission_id
+from cocktail.redaction import redacted_command
 from pipelines.mixtures.rows import plan_hash
 from pipelines.shards.manifest import Manifest
 
 ENVIRONMENT = "environment.json"
 TEST_DATA, TEST_MANIFEST_HASH = "test_data", "test_manifest_hash"
 """Tags of a training: the shards that it was tested on, which may be others than `data`."""
+GIT_COMMIT = "COCKTAIL_GIT_COMMIT"
+"""Environment variable by which who submits a job says what commit it is."""
 _PROJECT = Path(__file__).resolve().parents[2]
 _ACCELERATOR = "accelerator_type:"
 """How Ray begins the names of the resources that say what GPUs there are."""
@@ -38,8 +44,8 @@ def provenance(manifest: Manifest, test_list: pa.Table) -> dict[str, str]:
         "test_mixtures": str(len(test_list)),
         "git_commit": git_commit(),
         "code_hash": code_hash(),
-        "command": shlex.join(sys.argv),
-        "ray_job": os.environ.get("RAY_JOB_ID", "none"),
+        "command": redacted_command(sys.argv),
+        "ray_job": submission_id() or "none",
         "torch": torch.__version__,
     }
 
@@ -48,7 +54,7 @@ def environment() -> dict[str, Any]:
     """Versions and machines as plain values. Ray has to be connected."""
     packages = {found.name: found.version for found in importlib.metadata.distributions() if found.name}
     return {
-        "command": shlex.join(sys.argv),
+        "command": redacted_command(sys.argv),
         "git_commit": git_commit(),
         "code_hash": code_hash(),
         "python": sys.version,
@@ -72,9 +78,38 @@ def environment() -> dict[str, Any]:
 
 
 def git_commit(folder: Path = _PROJECT) -> str:
-    """The commit of the code that runs, with a hash of what was changed since; a job's shipped copy has none."""
-    if shutil.which("git") is None or not (folder / ".git").exists():
-        return "unknown: the code is not a repository"
+    """The commit of the code that runs, with a hash of what was changed since.
+
+    A copy that a job was shipped as has no repository. Its commit is what GIT_COMMIT says, or that of the checkout or
+    repository that is installed here, if its code is the same.
+    """
+    if (folder / ".git").exists():
+        return _commit_of(folder)
+    if given := os.environ.get(GIT_COMMIT):
+        return given
+    installed = _installed_from()
+    if (commit := installed.get("vcs_info", {}).get("commit_id")) is not None:
+        return commit
+    checkout = Path(url2pathname(urlsplit(installed.get("url", "")).path))
+    if installed.get("dir_info", {}).get("editable") and (checkout / ".git").exists():
+        if code_hash(checkout) == code_hash(folder):
+            return _commit_of(checkout)
+        return f"unknown: shipped without its repository, and other code than that of {checkout}; set {GIT_COMMIT}"
+    return f"unknown: shipped without its repository; set {GIT_COMMIT}"
+
+
+def _installed_from() -> dict[str, Any]:
+    """What the installer wrote down of where this distribution came from (PEP 610)."""
+    try:
+        text = importlib.metadata.distribution("cocktail").read_text("direct_url.json")
+    except importlib.metadata.PackageNotFoundError:
+        text = None
+    return json.loads(text or "{}")
+
+
+def _commit_of(folder: Path) -> str:
+    if shutil.which("git") is None:
+        return "unknown: there is no git"
     commit, wrong = _git(folder, "describe", "--always", "--dirty", "--abbrev=40")
     if not commit:
         return f"unknown: {wrong.decode().strip()}"

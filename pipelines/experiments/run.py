@@ -6,18 +6,21 @@ import dataclasses
 import json
 import statistics
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 
 from cocktail.cluster.placement import require_place
 from cocktail.config.experiment import Experiment
 from cocktail.config.settings import flatten
 from cocktail.inference.registry import register
 from cocktail.inference.trained import load_trained
+from cocktail.redaction import redacted, redacted_command
 from cocktail.storage import join, write_atomic
+from cocktail.tracking.lease import Lease
 from cocktail.tracking.run import TrackedRun
 from cocktail.train.checkpoint import step_of
 from cocktail.train.ray_train import fit, require_continuable
-from pipelines.experiments.locations import FINISHED
+from pipelines.experiments.locations import FINISHED, place_of
 from pipelines.experiments.planned import PlannedRun
 from pipelines.experiments.provenance import ENVIRONMENT, TEST_DATA, TEST_MANIFEST_HASH, environment, provenance
 from pipelines.experiments.scoring import Scoring
@@ -41,8 +44,7 @@ def run(experiment: Experiment, part_of: PartOf | None = None) -> TrackedRun:
     require_continuable(planned.folder, planned.identity)
     require_place(planned.training_demands)
     require_place(planned.test_demands)
-    tracked = open_run(planned, part_of)
-    with tracked.closing():
+    with opened(planned, part_of) as tracked:
         tag_origin(planned, tracked, part_of)
         doing = f"training {planned.num_steps} steps" if planned.num_steps else "nothing to train"
         print(f"{doing}, in {planned.folder}", flush=True)
@@ -65,13 +67,26 @@ def run(experiment: Experiment, part_of: PartOf | None = None) -> TrackedRun:
         f"\n{report.text}\n\n"
         f"time: {', '.join(f'{name} {seconds:.1f} s' for name, seconds in clock.seconds.items())}\n"
         f"speed: {', '.join(f'{value:.2f} {name}' for name, value in rates.items())}\n"
-        f"MLflow: {planned.tracking_uri} (mlflow ui --backend-store-uri {planned.tracking_uri})\n"
+        f"MLflow: {redacted(planned.tracking_uri)} "
+        f"({redacted_command(['mlflow', 'ui', '--backend-store-uri', planned.tracking_uri])})\n"
         f"started from: {planned.initial.description}\n"
         f"checkpoint: {checkpoint}\n"
         f"model: {model_uri}\n"
         f"table, figures and sounds: {tracked.artifacts}"
     )
     return tracked
+
+
+@contextmanager
+def opened(planned: PlannedRun, part_of: PartOf | None) -> Iterator[TrackedRun]:
+    """The MLflow run of a planned run, closed in the end; no other process works in its folder meanwhile.
+
+    Raises UsageError while one does.
+    """
+    with Lease(planned.folder, planned.name):
+        tracked = open_run(planned, part_of)
+        with tracked.closing():
+            yield tracked
 
 
 def open_run(planned: PlannedRun, part_of: PartOf | None) -> TrackedRun:
@@ -84,6 +99,7 @@ def open_run(planned: PlannedRun, part_of: PartOf | None) -> TrackedRun:
         experiment=experiment.name,
         name=planned.name,
         key=planned.key,
+        place=place_of(planned.folder),
         params={path: value for path, value in settings.items() if not path.startswith("evaluation.")},
         parent=part_of.parent if part_of else None,
         wait_seconds=60 * experiment.tracking_wait_minutes,

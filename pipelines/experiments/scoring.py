@@ -6,7 +6,7 @@ import functools
 import hashlib
 import json
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
@@ -21,18 +21,20 @@ from cocktail.config.resources import Resources
 from cocktail.config.settings import flatten
 from cocktail.evaluate import evaluate
 from cocktail.inference.trained import Trained
+from cocktail.redaction import redacted
 from cocktail.storage import join
 from cocktail.studies.scored_run import report_folder, results_names
 from cocktail.tasks.choice import tasks_of
 from cocktail.tasks.report import Report, Subject
 from cocktail.tasks.task import Task
 from cocktail.tracking.run import TrackedRun
+from cocktail.train.checkpoint import state_hash
 from cocktail.train.ray_train import uses_gpus
-from cocktail.types import MixtureBatch
+from cocktail.types import MixtureBatch, require
 from pipelines.experiments.provenance import ENVIRONMENT, environment, provenance
 from pipelines.experiments.resources import test_demands
 from pipelines.mixtures.batches import read_mixtures
-from pipelines.mixtures.evaluation import in_classes_of, make_test_list, untaught_in_words
+from pipelines.mixtures.evaluation import has_truth, in_classes_of, make_test_list, untaught_in_words
 from pipelines.mixtures.rows import plan_hash
 from pipelines.progress import ClipProgress
 from pipelines.shards.cache import ShardCache
@@ -71,6 +73,7 @@ class Scoring:
         mixing = evaluation.test_mixing(mixing)
         trained.require_test_mixing(mixing)
         mixtures = in_classes_of(trained.classes, manifest, make_test_list(manifest, mixing, evaluation))
+        require_truth(tasks_of(trained.model, evaluation, mixing), mixtures, manifest)
         return cls(
             checkpoint=checkpoint,
             trained=trained,
@@ -175,6 +178,15 @@ def gpus_of(resources: Resources) -> tuple[int, int]:
     return (resources.fewest_workers, resources.num_workers) if uses_gpus(resources) else (0, 0)
 
 
+def require_truth(tasks: Sequence[Task], test_list: pa.Table, manifest: Manifest) -> None:
+    """Raise UsageError if all that mixtures test takes the places of sources in pictures, and nobody said any."""
+    require(
+        has_truth(test_list) or not all(task.needs_truth for task in tasks),
+        f"nobody said where the sounds are in the {len(test_list)} test mixtures of {manifest.folder} (no boxes, no "
+        "masks), and without that no map can be scored: test shards with them (--evaluation.data)",
+    )
+
+
 def _together(reports: Mapping[str, Report]) -> Report:
     """One report of all tasks, with a section for each where there are several; metrics are named as in MLflow."""
     if len(reports) == 1:
@@ -198,7 +210,9 @@ def score_and_track(test: Scoring, tracking_uri: str, output: str) -> str:
         **{f"trained.{path}": value for path, value in test.trained.settings.items()},
     }
     require_place(test_demands(test.resources, uses_gpus(test.resources)))
-    key = hashlib.sha256(json.dumps([tests, plan_hash(test.mixtures)], sort_keys=True).encode()).hexdigest()[:8]
+    # With the checkpoint's hash: its location is another's on another machine.
+    scored = [tests, plan_hash(test.mixtures), state_hash(test.checkpoint)]
+    key = hashlib.sha256(json.dumps(scored, sort_keys=True).encode()).hexdigest()[:8]
     tracked = TrackedRun.open(
         tracking_uri,
         join(output, "artifacts"),
@@ -211,4 +225,5 @@ def score_and_track(test: Scoring, tracking_uri: str, output: str) -> str:
         tracked.tag({**provenance(test.manifest, test.mixtures), "checkpoint": test.checkpoint})
         tracked.store_json(ENVIRONMENT, environment())
         text = test.report(test.score(), tracked, 0).text
-    return f"\n{text}\n\nMLflow: {tracking_uri}, run {tracked.run_id}\ntables, figures and sounds: {tracked.artifacts}"
+    where = f"MLflow: {redacted(tracking_uri)}, run {tracked.run_id}\ntables, figures and sounds: {tracked.artifacts}"
+    return f"\n{text}\n\n{where}"

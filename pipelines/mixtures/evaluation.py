@@ -10,7 +10,7 @@ import pyarrow as pa
 from cocktail.config.evaluation import Evaluation
 from cocktail.config.mixing import Mixing
 from cocktail.storage import absolute
-from cocktail.types import NO_CLASS, UsageError
+from cocktail.types import NO_CLASS, UsageError, require
 from pipelines.mixtures.frozen_list import read_test_list, split_of
 from pipelines.mixtures.plan import mixtures_in_words, plan_test
 from pipelines.mixtures.pool import ClipPool, list_array, usable_clips
@@ -21,15 +21,31 @@ from pipelines.shards.manifest import Manifest
 def make_test_list(manifest: Manifest, mixing: Mixing, evaluation: Evaluation) -> pa.Table:
     """The frozen test mixtures: of the file that the settings name, or as they describe.
 
-    To be read with `evaluation.test_mixing(mixing)`.
+    To be read with `evaluation.test_mixing(mixing)`. Raises UsageError if there are none.
     """
     mixing = evaluation.test_mixing(mixing)
     if evaluation.test_list is not None:
         location = absolute(evaluation.test_list, "--evaluation.test-list")
-        return read_test_list(location, usable_clips(manifest, mixing, split_of(location)))
+        test_list = read_test_list(location, usable_clips(manifest, mixing, split_of(location)))
+        require(len(test_list) > 0, f"{location} lists no mixture: give another --evaluation.test-list")
+        return test_list
     pool = usable_clips(manifest, mixing, evaluation.split)
     print(mixtures_in_words(pool, evaluation), flush=True)
-    return plan_test(pool, evaluation)
+    test_list = plan_test(pool, evaluation)
+    require(
+        len(test_list) > 0,
+        f"the split {evaluation.split} of {manifest.folder} gives no mixture to test: set --evaluation.split, or test "
+        "other shards (--evaluation.data)",
+    )
+    return test_list
+
+
+def has_truth(test_list: pa.Table) -> bool:
+    """Whether anybody said of any source where it is in its picture, be it by a box or a mask."""
+    said = [
+        list_array(test_list[name]).flatten() for name in ("boxes", "mask_offset") if name in test_list.column_names
+    ]
+    return any(places.null_count < len(places) for places in said)
 
 
 def in_classes_of(classes: tuple[str, ...], manifest: Manifest, test_list: pa.Table) -> pa.Table:

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import json
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Annotated
 
 import tyro
 
-from cocktail.config.experiment import Experiment
+from cocktail.config.experiment import Experiment, require_name
 from cocktail.storage import exists, join, list_names, read_bytes
 from cocktail.types import UsageError
 from pipelines.experiments.locations import FINISHED
@@ -52,8 +51,8 @@ class SweepOptions:
                 raise UsageError(f"{name} must be at least 1, not {value}")
         if self.asha_reduction_factor < 2:
             raise UsageError(f"asha_reduction_factor must be at least 2, not {self.asha_reduction_factor}")
-        if self.sweep_name is not None and not re.fullmatch(r"[A-Za-z0-9._-]+", self.sweep_name):
-            raise UsageError(f"sweep_name may hold letters, digits, '.', '_' and '-' only, not {self.sweep_name!r}")
+        if self.sweep_name is not None:
+            require_name("sweep_name", self.sweep_name)
         if self.sweep_name is not None and self.again:
             raise UsageError("--again makes a name: give another --sweep-name instead")
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import json
-import os
 import sys
 import tempfile
 import time
@@ -13,19 +12,21 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from cocktail.cluster.connection import connect
+from cocktail.cluster.connection import connect, exit_interrupted, submission_id
 from cocktail.config.experiment import Experiment
 from cocktail.config.identity import run_key
 from cocktail.config.settings import flatten
-from cocktail.storage import exists, join, write_atomic
+from cocktail.redaction import redacted, redacted_command
+from cocktail.storage import exists, join, require_writable, write_atomic
 from cocktail.studies.paper import PAPER_NAME, Paper
+from cocktail.tracking.database import default_tracking_uri, require_usable
 from cocktail.tracking.outages import OutageError
-from cocktail.tracking.run import TrackedRun, default_tracking_uri
+from cocktail.tracking.run import TrackedRun
 from cocktail.train.ray_train import uses_gpus
 from cocktail.train.ray_tune import ENDED, EarlyStopping, TrialState, run_trials, trials_that_fit
 from cocktail.types import UsageError
 from pipelines.embedded.stand_in import open_data
-from pipelines.experiments.locations import FINISHED, initial_folder, with_whole_paths
+from pipelines.experiments.locations import FINISHED, initial_folder, place_of, with_whole_paths
 from pipelines.experiments.planned import initial_weights
 from pipelines.experiments.resources import executor_of, test_demands, training_demands
 from pipelines.experiments.run import PartOf, run
@@ -62,6 +63,8 @@ def sweep(
     planned, rows = plan_trials(experiment_type, base, grids)
     try:
         tracking_uri = base.tracking_uri or default_tracking_uri(base.output)
+        require_usable(tracking_uri)
+        require_writable(base.output)
         connect(tracking_uri, show_workers=False)
         phases = []
         alike = {(each.resources, each.mixing): each for each in (trial.experiment for trial in planned)}
@@ -74,7 +77,7 @@ def sweep(
             whole.recall()
             varied = [grid.paths for grid in grids]
             whole.tracked.tag(
-                {"sweep.grid": json.dumps(varied), "sweep.trials": len(planned), "command": " ".join(sys.argv)}
+                {"sweep.grid": json.dumps(varied), "sweep.trials": len(planned), "command": redacted_command(sys.argv)}
             )
             if paper is not None:
                 whole.tracked.store_json(PAPER_NAME, paper.to_record())
@@ -88,7 +91,7 @@ def sweep(
         whole.mark_finished()
     except KeyboardInterrupt:
         print("\nstopped: the same command goes on with what is left", file=sys.stderr)
-        sys.exit(130)
+        exit_interrupted()
 
 
 @dataclass(kw_only=True)
@@ -134,6 +137,7 @@ class _Sweep:
             experiment=base.name,
             name=name,
             key=key,
+            place=place_of(folder),
             params=flatten(asdict(base)),
             wait_seconds=60 * base.tracking_wait_minutes,
         )
@@ -175,7 +179,7 @@ class _Sweep:
         if not left:
             print("it is finished: its table is made again (--again runs another)", flush=True)
             return
-        here = {"command": " ".join(sys.argv), "ray_job": os.environ.get("RAY_JOB_ID", "none")}
+        here = {"command": redacted_command(sys.argv), "ray_job": submission_id() or "none"}
         board = _Board(self.states, {label: trial.overrides for label, trial in self.planned.items()})
 
         def on_change(state: TrialState) -> None:
@@ -269,7 +273,7 @@ class _Sweep:
             (Path(folder) / "sweep.md").write_text(f"{text}\n")
             self.tracked.store(Path(folder))
         uri = self.tracked.tracking_uri
-        print(f"\n{text}\n\nMLflow: {uri}, run {self.tracked.run_id}", flush=True)
+        print(f"\n{text}\n\nMLflow: {redacted(uri)}, run {self.tracked.run_id}", flush=True)
         page = store_sweep_report(uri, self.tracked.run_id)
         print(f"table: {join(self.folder, 'sweep.md')}\nreport: {page}", flush=True)
 

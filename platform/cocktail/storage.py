@@ -29,6 +29,7 @@ from urllib.parse import urlsplit
 import pyarrow as pa
 import pyarrow.fs
 
+from cocktail.redaction import holds_password, redacted
 from cocktail.types import UsageError
 
 ATTEMPTS = 6
@@ -60,9 +61,17 @@ def is_remote(location: str) -> bool:
 
 
 def resolve(location: str) -> tuple[pyarrow.fs.FileSystem, str]:
-    """The filesystem that holds a location and the path inside it. Raises UsageError for a URI of an unknown kind."""
+    """The filesystem that holds a location and the path inside it.
+
+    Raises UsageError for a URI of an unknown kind, and for one with a password: locations are recorded with runs.
+    """
     if not is_remote(location):
         return pyarrow.fs.LocalFileSystem(), str(Path(location).expanduser().absolute())
+    if holds_password(location):
+        raise UsageError(
+            f"{redacted(location)}: credentials in a location are not taken, as it is recorded with the run. Set them "
+            "in the environment (AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY for s3://)"
+        )
     scheme, _, path = location.partition("://")
     if scheme == "s3":  # not parsed as a URI: names of objects may hold any character
         if "endpoint_override=" in location:
@@ -74,14 +83,16 @@ def resolve(location: str) -> tuple[pyarrow.fs.FileSystem, str]:
     try:
         return pyarrow.fs.FileSystem.from_uri(location)
     except (pa.ArrowInvalid, OSError) as error:
-        raise UsageError(f"cannot reach {location}: {error}. Give a local path, s3://... or gs://...") from error
+        raise UsageError(
+            f"cannot reach {redacted(location)}: {error}. Give a local path, s3://... or gs://..."
+        ) from error
 
 
 def _endpoint() -> str | None:
     for name in ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL"):
         url = os.environ.get(name)
         if url and not re.fullmatch(r"https?://[^/?#\s]+/?", url):
-            raise UsageError(f"{name} is {url}: expected http://HOST:PORT or https://HOST, nothing behind it")
+            raise UsageError(f"{name} is {redacted(url)}: expected http://HOST:PORT or https://HOST, nothing behind it")
         if url:
             return url
     return None
@@ -120,7 +131,7 @@ def telling(location: str, doing: str) -> Iterator[None]:
         if error.errno in _NO_ROOM:
             raise _no_room(location, error) from error
         advice = ". Check the address, credentials and region" if is_remote(location) else ""
-        raise StorageError(f"cannot {doing} {location}: {error.strerror or error}{advice}") from error
+        raise StorageError(f"cannot {doing} {redacted(location)}: {error.strerror or error}{advice}") from error
 
 
 @contextmanager
@@ -135,7 +146,9 @@ def _telling_if_full(location: str) -> Iterator[None]:
 
 
 def _no_room(location: str, error: OSError) -> UsageError:
-    return UsageError(f"cannot write {location}: {error.strerror or error}. Make room there, or write elsewhere")
+    return UsageError(
+        f"cannot write {redacted(location)}: {error.strerror or error}. Make room there, or write elsewhere"
+    )
 
 
 def absolute(location: str, option: str) -> str:
@@ -214,6 +227,35 @@ def local_copy(location: str) -> Iterator[Path]:
         ):
             shutil.copyfileobj(source, copy, _COPY_BYTES)
         yield path
+
+
+def require_writable(folder: str) -> None:
+    """Raise UsageError if no file can be written in a folder, which is made on the way. Leaves no file there."""
+    probe = join(folder, f".{socket.gethostname()}.{os.getpid()}.probe")
+    write_atomic(probe, b"")
+    delete_file(probe)
+
+
+def create(location: str, data: bytes) -> bool:
+    """Write a small file unless it is there already; returns whether it was written.
+
+    On a local disk one of several writers writes, and others may see it empty for a moment. An object store of
+    pyarrow's knows no such condition: there several may write, at the same moment, and the last one stays.
+    """
+    filesystem, path = resolve(location)
+    if not isinstance(filesystem, pyarrow.fs.LocalFileSystem):
+        absent = not exists(location)
+        if absent:
+            write_atomic(location, data)
+        return absent
+    with telling(location, "write"):
+        Path(path).parent.mkdir(parents=True, exist_ok=True)
+        try:
+            with Path(path).open("xb") as file:
+                file.write(data)
+        except FileExistsError:
+            return False
+    return True
 
 
 def write_atomic(location: str, data: bytes | memoryview | pa.Buffer) -> None:

@@ -16,6 +16,8 @@ from cocktail.config.training import Training
 from cocktail.models.sgn import SGNConfig
 from cocktail.types import UsageError
 
+NO_FOLDERS = (".", "..", "...", ".hidden", "-x", "a/b", "../a", "a\0b", "a\n", "", "a" * 201)
+"""Names that no folder of one's own can have, or that mean something else to a shell."""
 EXPERIMENT = Experiment(name="x", model=SGNConfig(depth=2))
 
 
@@ -109,6 +111,8 @@ def test_where_a_run_starts_from_is_told_by_the_hash_of_what_it_takes():
         ),
         (lambda: Resources(num_workers=0), "num_workers"),
         (lambda: replace(EXPERIMENT, run_name="my run"), "run_name"),
+        *((lambda name=name: replace(EXPERIMENT, run_name=name), "run_name may hold") for name in NO_FOLDERS),
+        *((lambda name=name: replace(EXPERIMENT, name=name), "name may hold") for name in NO_FOLDERS),
         (lambda: replace(EXPERIMENT, name="e_(x)"), r"name may hold letters"),
         (lambda: replace(EXPERIMENT, name="mixture"), r"not be 'mixture'"),
         (lambda: replace(EXPERIMENT, resources=Resources(num_workers=81)), "at least resources.num_workers x"),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -202,7 +203,9 @@ def test_a_killed_job_goes_on_when_started_again(undisturbed, experiment, tmp_pa
         job.wait()
     assert not (run_folders(tmp_path)[0] / "finished.json").exists()
     run(replace(experiment, output=str(tmp_path), evaluation=LEAST))
-    assert "going on from" in capfd.readouterr().out
+    said = capfd.readouterr().out
+    assert re.search(r"going on from step \d+, /", said)
+    assert "starting from" not in said
     assert len(run_folders(tmp_path)) == 1
     assert len(mlflow_runs(tmp_path)) == 1
     assert_same_weights(tmp_path, undisturbed)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -12,14 +13,14 @@ from pathlib import Path
 
 import psutil
 import pytest
-from mlflow.exceptions import MlflowException
 from mlflow.tracking import MlflowClient
 
 from cocktail.tracking import run as tracking
+from cocktail.tracking.database import default_tracking_uri
 from cocktail.tracking.find import find_run
-from cocktail.tracking.outages import OutageError
+from cocktail.tracking.outages import OutageError, RefusedError
 from cocktail.tracking.processes import is_gone, this_process
-from cocktail.tracking.run import TerminatedError, TrackedRun, default_tracking_uri
+from cocktail.tracking.run import TerminatedError, TrackedRun
 from cocktail.types import UsageError
 from tests.services.faulty_proxy import Faults, faulty_proxy
 
@@ -73,6 +74,38 @@ def test_the_name_of_an_experiment_shows_its_runs_and_no_others(output):
     with pytest.raises(UsageError, match="The newest in the experiment large: twice ") as refused:
         find(output, "large")
     assert "once" not in str(refused.value)
+
+
+def test_two_people_with_runs_of_one_name_have_a_run_each_and_find_it_again(output):
+    uri = default_tracking_uri(str(output))
+
+    def of(place: str) -> TrackedRun:
+        return TrackedRun.open(uri, "", experiment="shared", name="run-1", key="k", params={}, place=place)
+
+    first, second = of("one"), of("two")
+    assert first.run_id != second.run_id
+    assert (of("two"), of("one")) == (second, first)
+
+
+def test_credentials_are_in_no_param_tag_or_artifact(output, tmp_path):
+    uri = default_tracking_uri(str(output))
+    secret = "https://lab:hunter2@tracking.lab/?token=hunter2"
+    run = TrackedRun.open(uri, "", experiment="secret", name="secret", key="k", params={"tracking_uri": secret})
+    run.tag({"command": f"job --tracking-uri {secret}"})
+    run.store_json("environment.json", {"command": secret, "nested": [secret]})
+    stored = run.fetch("environment.json", tmp_path).read_text()
+    assert run.params["tracking_uri"] == "https://***@tracking.lab/?***"
+    assert run.tags["command"] == "job --tracking-uri https://***@tracking.lab/?***"
+    assert stored.count("https://***@tracking.lab/?***") == 2
+    assert "hunter2" not in stored
+
+
+def test_a_process_that_another_has_followed_does_not_close_its_run(output):
+    run = open_run(output, "followed")
+    with pytest.raises(KeyboardInterrupt), run.closing():
+        run.tag({"process": json.dumps({**this_process(), "host": "elsewhere"})})
+        raise KeyboardInterrupt
+    assert status_of(run) == "RUNNING"
 
 
 def test_an_absent_database_is_refused_and_not_made(tmp_path):
@@ -181,6 +214,33 @@ def test_a_run_ends_as_its_job_does(output, raised, status):
     assert status_of(run) == "FINISHED"
 
 
+def test_told_to_end_again_a_job_first_closes_its_run(output, monkeypatch):
+    run = open_run(output, "interrupted twice")
+    finish = TrackedRun.finish
+
+    def interrupted(self: TrackedRun, status: str) -> None:
+        signal.raise_signal(signal.SIGINT)
+        signal.raise_signal(signal.SIGTERM)
+        finish(self, status)
+
+    monkeypatch.setattr(TrackedRun, "finish", interrupted)
+    with pytest.raises(KeyboardInterrupt), run.closing():
+        signal.raise_signal(signal.SIGINT)
+    assert status_of(run) == "KILLED"
+    with pytest.raises(KeyboardInterrupt):
+        signal.raise_signal(signal.SIGINT)
+
+
+def test_a_job_that_was_started_to_ignore_ctrl_c_ignores_it(output):
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        with open_run(output, "in the background").closing():
+            signal.raise_signal(signal.SIGINT)
+        assert signal.getsignal(signal.SIGINT) is signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
 def test_another_thread_than_the_main_one_closes_its_run_and_leaves_signals_alone(output):
     run = open_run(output, "of a thread")
     seen = []
@@ -223,7 +283,7 @@ def start_driver(uri: str, name: str) -> tuple[subprocess.Popen[str], TrackedRun
 def test_sigterm_ends_a_run_as_killed_at_once_and_sigkill_by_the_next_run_on_this_host(
     mlflow_server, capsys, monkeypatch
 ):
-    monkeypatch.setattr(tracking, "_GOING_SECONDS", 0.1)
+    monkeypatch.setattr(tracking, "GOING_SECONDS", 0.1)
     terminated, terminated_run = start_driver(mlflow_server.uri, "terminated")
     terminated.send_signal(signal.SIGTERM)
     # With a traceback, as nothing catches it here. Ray gives 3 s; on a busy machine all takes longer.
@@ -318,7 +378,7 @@ def test_a_refusal_is_not_waited_for(mlflow_server, status):
     with faulty_proxy(mlflow_server.uri.removeprefix("http://")) as (uri, faults):
         run = TrackedRun.open(uri, "", experiment="waited", name="refused", key="k", params={})
         faults.status = status
-        with pytest.raises(MlflowException, match=str(status)):
+        with pytest.raises(RefusedError, match=f"MLflow at {uri} refuses: .*{status}"):
             run.tag({"checkpoint": "step-1"})
 
 

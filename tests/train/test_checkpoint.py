@@ -73,12 +73,16 @@ def test_an_uncommitted_checkpoint_does_not_exist(store):
         load_checkpoint(torn)
 
 
-def test_what_a_killed_process_left_half_written_costs_no_checkpoint(store, tmp_path):
+def test_what_is_half_written_costs_no_checkpoint_and_goes_once_its_step_has_come_again(store, tmp_path):
     torn = save(store, 30)
     Path(torn, "meta.json").unlink()
     committed = save(store, 20, keep=1)
     assert store.newest() == committed
-    assert [path.name for path in (tmp_path / "checkpoints").iterdir()] == ["step-00000020"]
+    # Another process may be about to commit it.
+    assert Path(torn, "state.pt").exists()
+    assert save(store, 30, keep=1) == torn
+    save(store, 40, keep=1)
+    assert [path.name for path in (tmp_path / "checkpoints").iterdir()] == ["step-00000040"]
 
 
 def test_a_writer_saves_the_state_as_it_was_and_ends_with_the_last_committed(store):

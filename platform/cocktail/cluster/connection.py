@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import os
+import signal
 import sys
+import tempfile
+import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
+from typing import NoReturn
 
 import ray
 import ray.exceptions
 
 from cocktail.cluster.placement import grows
+from cocktail.redaction import redacted, redacted_command
 from cocktail.types import UsageError
 
 PROJECT = Path(__file__).resolve().parents[3]
@@ -27,6 +33,8 @@ GROWING_SECONDS = 3600
 """For how long a growing cluster may start nodes for the workers of a training before that counts as a failure."""
 TRIALS_AT_ONCE = "COCKTAIL_TRIALS_AT_ONCE"
 """Set in the process of a sweep's trial: with how many trials, itself among them, it shares the cluster."""
+_JOB_CONFIG = "RAY_JOB_CONFIG_JSON_ENV_VAR"
+"""Set in the process of a submitted job: what Ray knows of it, as JSON."""
 SHIPPED = "working_dir_files" in PROJECT.parts
 """Whether this code is the copy that Ray made of a job's working directory."""
 
@@ -43,16 +51,16 @@ def connect(tracking_uri: str | None = None, *, show_workers: bool = True) -> No
         _start(show_workers)
     if tracking_uri and tracking_uri.startswith("sqlite:") and num_nodes() > 1:
         raise UsageError(
-            f"training may run on any of the cluster's {num_nodes()} nodes, and they cannot write to {tracking_uri}: "
-            "set MLFLOW_TRACKING_URI to a server"
+            f"training may run on any of the cluster's {num_nodes()} nodes, and they cannot write to "
+            f"{redacted(tracking_uri)}: set MLFLOW_TRACKING_URI to a server"
         )
 
 
 def _start(show_workers: bool) -> None:
-    if "RAY_JOB_CONFIG_JSON_ENV_VAR" in os.environ and not SHIPPED:
+    if _JOB_CONFIG in os.environ and not SHIPPED:
         print(
             f"no --working-dir was given: this runs the code in {PROJECT} on the cluster, not yours. To ship yours: "
-            f"ray job submit --working-dir . -- python {' '.join(_relative(argument) for argument in sys.argv)}",
+            f"ray job submit --working-dir . -- python {redacted_command([_relative(part) for part in sys.argv])}",
             file=sys.stderr,
         )
     prepare_train()
@@ -65,16 +73,34 @@ def _start(show_workers: bool) -> None:
 
     # A shipped working directory may lie elsewhere on each node; Ray adds it to the path and starts workers in it.
     python_path = "platform" if SHIPPED else os.pathsep.join([str(PROJECT), str(PROJECT / "platform")])
-    ray.init(
-        # Not Ray's own default, which first looks for the last cluster started here and waits minutes for a dead one.
-        address=os.environ.get("RAY_ADDRESS", "local"),
-        runtime_env={
-            "env_vars": {"PYTHONPATH": python_path, _STARVATION_WARNING: "inf"},
-            "worker_process_setup_hook": know_the_cluster,
-        },
-        logging_level=logging.WARNING,
-        log_to_driver=show_workers,
-    )
+    # Not Ray's own default, which first looks for the last cluster started here and waits minutes for a dead one.
+    address = os.environ.get("RAY_ADDRESS", "local")
+    with _telling_what_to_set() if address == "local" else nullcontext():
+        ray.init(
+            address=address,
+            runtime_env={
+                "env_vars": {"PYTHONPATH": python_path, _STARVATION_WARNING: "inf"},
+                "worker_process_setup_hook": know_the_cluster,
+            },
+            logging_level=logging.WARNING,
+            log_to_driver=show_workers,
+        )
+
+
+@contextmanager
+def _telling_what_to_set() -> Iterator[None]:
+    """Turn what keeps Ray from starting a cluster of its own, which keeps files in two folders, into a UsageError."""
+    try:
+        yield
+    except ConnectionError:  # of a cluster that began and did not come up
+        raise
+    except OSError as error:
+        raise UsageError(
+            f"Ray cannot start on this machine: {error}. It keeps sockets, whose paths have 107 letters at most, below "
+            f"{os.environ.get('RAY_TMPDIR') or tempfile.gettempdir()}: set RAY_TMPDIR to a short path that you can "
+            f"write to (TMPDIR, too), and HOME, now {os.environ.get('HOME', 'not set')}, to a folder where it can keep "
+            "its token"
+        ) from error
 
 
 def prepare_train() -> None:
@@ -107,6 +133,11 @@ def _relative(argument: str) -> str:
     return str(path.relative_to(PROJECT)) if path.is_absolute() and path.is_relative_to(PROJECT) else argument
 
 
+def submission_id() -> str | None:
+    """The id that `ray job submit` gave the job that this process is; None of a process that nobody submitted."""
+    return json.loads(os.environ.get(_JOB_CONFIG, "{}")).get("metadata", {}).get("job_submission_id")
+
+
 def num_nodes() -> int:
     """Nodes of the cluster that are up."""
     return sum(node["Alive"] for node in ray.nodes())
@@ -128,14 +159,21 @@ def one_line_errors() -> Iterator[None]:
         yield
     except KeyboardInterrupt:
         print("stopped: the same command goes on", file=sys.stderr)
-        sys.exit(130)
+        exit_interrupted()
     except Exception as error:
         mendable = find_cause(error, UsageError)
         if mendable is None:
             raise
         # Ray Data adds advice of its own to the message.
-        print(f"error: {str(mendable).split(_RAY_ADVICE)[0].rstrip()}", file=sys.stderr)
+        print(f"error: {redacted(str(mendable).split(_RAY_ADVICE)[0].rstrip())}", file=sys.stderr)
         sys.exit(2)
+
+
+def exit_interrupted() -> NoReturn:
+    """Exit with status 130, as programs do that Ctrl-C ends. Pressed again, it does not disturb Ray's end."""
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+    sys.exit(130)
 
 
 def find_cause(error: BaseException, kind: type[BaseException]) -> BaseException | None:

@@ -30,6 +30,15 @@ def given_tracking_uri() -> str | None:
     return os.environ.get("MLFLOW_TRACKING_URI")
 
 
+def require_name(setting: str, name: str) -> None:
+    """Raise UsageError if a name cannot be that of a folder of its own, everywhere."""
+    require(
+        re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,199}", name) is not None,
+        f"{setting} may hold letters, digits, '.', '_' and '-' only, 200 of them at most, the first a letter, a digit "
+        f"or '_', not {name!r}",
+    )
+
+
 @dataclass(frozen=True, kw_only=True)
 class Experiment(Generic[ModelT]):
     """Everything that decides a run."""
@@ -94,11 +103,7 @@ class Experiment(Generic[ModelT]):
             self.tracking_wait_minutes >= 0,
             f"tracking_wait_minutes must not be negative, not {self.tracking_wait_minutes}",
         )
-        require(
-            re.fullmatch(r"[A-Za-z0-9._-]+", self.name) is not None and self.name != "mixture",
-            f"name may hold letters, digits, '.', '_' and '-' only, and not be 'mixture', not {self.name!r}",
-        )
-        require(
-            self.run_name is None or re.fullmatch(r"[A-Za-z0-9._-]+", self.run_name) is not None,
-            f"run_name may hold letters, digits, '.', '_' and '-' only, not {self.run_name!r}",
-        )
+        require_name("name", self.name)
+        require(self.name != "mixture", "name must not be 'mixture', which is what scores call the mixture itself")
+        if self.run_name is not None:
+            require_name("run_name", self.run_name)

@@ -10,6 +10,9 @@ from typing import Any
 from cocktail.config.experiment import Experiment
 from cocktail.config.settings import flatten
 
+PLACES = ("output", "tracking_uri", "resources.cache_folder")
+"""Dotted paths of the settings that say only where things are: no part of what is trained."""
+
 _DOES_NOT_DECIDE_WEIGHTS = (
     "resources.",
     "evaluation.",

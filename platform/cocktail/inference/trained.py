@@ -10,6 +10,7 @@ from typing import Any
 
 from cocktail.config.evaluation import Evaluation
 from cocktail.config.experiment import Experiment
+from cocktail.config.identity import PLACES
 from cocktail.config.mixing import Mixing
 from cocktail.config.model import ModelConfig
 from cocktail.config.settings import flatten, part_of
@@ -32,7 +33,7 @@ class Trained:
     config: Any
     """The `ModelConfig` that the model was built from."""
     settings: dict[str, Any]
-    """Settings of the whole experiment, by dotted path."""
+    """Settings of the whole experiment, by dotted path, but those of places."""
     model: Any
     """The `Separator`, the `Localizer`, or what is both, on the CPU, ready to be used."""
     mixing: Mixing
@@ -71,12 +72,13 @@ class Trained:
 def about(
     experiment: Experiment, classes: tuple[str, ...], data: str, untaught: tuple[str, ...] = ()
 ) -> dict[str, Any]:
-    """What a checkpoint carries for `load_trained`: plain values."""
+    """What a checkpoint carries for `load_trained`: plain values, but no settings that say where its run is."""
     kind = type(experiment.model)
+    settings = flatten(asdict(experiment))
     return {
         "name": experiment.name,
         "model": f"{kind.__module__}:{kind.__qualname__}",
-        "settings": flatten(asdict(experiment)),
+        "settings": {path: value for path, value in settings.items() if path not in PLACES},
         "classes": list(classes),
         "untaught": list(untaught),
         "data": data,

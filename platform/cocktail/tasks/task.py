@@ -81,6 +81,11 @@ class Task(Protocol[ExampleT]):
         ...
 
     @property
+    def needs_truth(self) -> bool:
+        """Whether nothing is scored without the places of the sources in their pictures."""
+        ...
+
+    @property
     def results(self) -> pa.Schema:
         """The table of results: rows of a mixture, system and source. Its metadata says what they are of."""
         ...

@@ -5,12 +5,13 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping
 from datetime import UTC, datetime
-from pathlib import Path
 
 from mlflow.entities import Run
-from mlflow.exceptions import MlflowException
 from mlflow.tracking import MlflowClient
 
+from cocktail.redaction import redacted
+from cocktail.tracking.database import database_of
+from cocktail.tracking.outages import ERRORS, reason
 from cocktail.tracking.run import TrackedRun
 from cocktail.types import UsageError
 
@@ -26,12 +27,13 @@ def find_run(tracking_uri: str, name_or_id: str) -> TrackedRun:
     Raises UsageError, with the runs that there are, if there is none or more than one, and if MLflow cannot be asked.
     """
     logging.getLogger("alembic").setLevel(logging.WARNING)
-    database = Path(tracking_uri.removeprefix("sqlite:///"))
-    if tracking_uri.startswith("sqlite:///") and not database.exists():
+    database = database_of(tracking_uri)
+    if database is not None and not database.exists():
         raise UsageError(f"there is no MLflow database {database}: set MLFLOW_TRACKING_URI, or give --tracking-uri")
-    client = MlflowClient(tracking_uri)
+    shown = redacted(tracking_uri)
     quote = '"' if "'" in name_or_id else "'"
     try:
+        client = MlflowClient(tracking_uri)
         experiments = {
             experiment.experiment_id: experiment.name
             for experiment in client.search_experiments(max_results=_MAX_EXPERIMENTS)
@@ -43,14 +45,14 @@ def find_run(tracking_uri: str, name_or_id: str) -> TrackedRun:
         ]
         own = [experiment_id for experiment_id, name in experiments.items() if name == name_or_id]
         newest = [] if matches else client.search_runs(own or [*experiments], max_results=_MAX_SHOWN)
-    except MlflowException as error:
-        raise UsageError(f"cannot look for run {name_or_id} in {tracking_uri}: {error.message}") from error
+    except ERRORS as error:
+        raise UsageError(f"cannot look for run {name_or_id} in {shown}: {reason(error)}") from error
     if len(matches) == 1:
         return TrackedRun(tracking_uri, matches[0].info.run_id)
     runs = "; ".join(_in_words(run, experiments) for run in (matches or newest)[:_MAX_SHOWN])
     if matches:
         raise UsageError(f"{len(matches)} runs are called {name_or_id}: give an id. They are {runs}")
-    where = f"the experiment {name_or_id}" if own else tracking_uri
+    where = f"the experiment {name_or_id}" if own else shown
     there_is = f"The newest in {where}: {runs}" if newest else f"There are no runs in {where}"
     raise UsageError(f"no run has the name or id {name_or_id}. {there_is}")
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import logging
 import os
+import sqlite3
 import time
 from collections.abc import Callable, Iterator
 from typing import TypeVar
@@ -13,6 +14,7 @@ import requests
 from mlflow.exceptions import MlflowException
 from sqlalchemy.exc import OperationalError
 
+from cocktail.redaction import redacted
 from cocktail.types import UsageError
 
 # MLflow would send a batch of metrics again that was carried out but not confirmed in time, and then it is there
@@ -28,6 +30,9 @@ LONGEST_PAUSE_SECONDS = 30.0
 ERRORS = (MlflowException, requests.RequestException, OperationalError)
 """Errors that an MLflow client raises, be it for an outage or a refusal."""
 
+_WAITED_FOR = (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
+"""SQLite's codes of a database that another is using."""
+
 T = TypeVar("T")
 
 
@@ -35,15 +40,22 @@ class OutageError(UsageError):
     """MLflow did not answer for as long as one was to wait for it."""
 
 
+class RefusedError(UsageError):
+    """MLflow did not do what it was asked, and will not."""
+
+
 def is_outage(error: BaseException | None) -> bool:
     """Whether an error of the client means that nobody answered, or not for now (status 5xx, 429; a locked database).
 
-    MLflow wraps the error that says so.
+    Of an SQLite file nothing else does: one that cannot be opened, written or read stays so. MLflow wraps the error
+    that says so.
     """
     if error is None:
         return False
     if isinstance(error, requests.HTTPError):
         return error.response is not None and (error.response.status_code >= 500 or error.response.status_code == 429)
+    if isinstance(error, OperationalError) and isinstance(error.orig, sqlite3.Error):
+        return error.orig.sqlite_errorcode & 0xFF in _WAITED_FOR
     if isinstance(error, requests.RequestException | OperationalError):
         return not isinstance(error, ValueError)  # of a URL that cannot be one
     return is_outage(error.__cause__ or error.__context__)
@@ -51,7 +63,7 @@ def is_outage(error: BaseException | None) -> bool:
 
 def reason(error: BaseException) -> str:
     """The heart of a client's error, in a line."""
-    return (str(error).partition("(Caused by ")[2] or str(error)).splitlines()[0][:300]
+    return redacted((str(error).partition("(Caused by ")[2] or str(error)).splitlines()[0])[:300]
 
 
 def pauses() -> Iterator[float]:
@@ -63,16 +75,16 @@ def pauses() -> Iterator[float]:
 def patiently(uri: str, limit_seconds: float, ask: Callable[[], T]) -> T:
     """The answer of `ask`, which is asked again while MLflow does not answer: it has to bear that.
 
-    Raises OutageError after `limit_seconds`, and at once what is no outage.
+    Raises OutageError after `limit_seconds`, and RefusedError at once for what is no outage.
     """
-    began = time.monotonic()
+    uri, began = redacted(uri), time.monotonic()
     has_warned = False
     for pause in pauses():
         try:
             answer = ask()
         except ERRORS as error:
             if not is_outage(error):
-                raise
+                raise RefusedError(f"MLflow at {uri} refuses: {reason(error)}") from error
             left = began + limit_seconds - time.monotonic()
             if left <= 0:
                 raise OutageError(

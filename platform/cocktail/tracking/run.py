@@ -1,4 +1,4 @@
-"""MLflow, and nothing else. Runs are known again by their name, so a restarted job goes on in its own run.
+"""MLflow, and nothing else. Runs are known again by their name and place, so a restarted job goes on in its own run.
 
 Whatever is asked of a server or database that does not answer waits for it (`cocktail.tracking.outages`).
 """
@@ -20,7 +20,10 @@ from mlflow.entities import Metric, Param, Run, RunTag
 from mlflow.exceptions import MlflowException
 from mlflow.tracking import MlflowClient
 
-from cocktail.storage import join
+from cocktail.redaction import redacted, redacted_values
+from cocktail.storage import is_remote, join
+from cocktail.tracking.database import make_database
+from cocktail.tracking.lease import GOING_SECONDS, held_by
 from cocktail.tracking.outages import ERRORS, PATIENCE_SECONDS, OutageError, patiently
 from cocktail.tracking.processes import is_gone, is_running, this_process
 from cocktail.types import UsageError
@@ -28,11 +31,11 @@ from cocktail.types import UsageError
 MAX_PARAM_LENGTH = 6000
 KEY_TAG = "run_key"
 PARENT_TAG = "mlflow.parentRunId"
+PLACE_TAG = "place"
+"""What tells a run from those of the same name of other people, who have it in a folder of their own."""
 PROCESS_TAG = "process"
 """The process that answers for the run's status, as JSON."""
 _NAME_TAG = "mlflow.runName"
-_GOING_SECONDS = 20.0
-"""Time that a process that was killed may take to be gone."""
 _MAX_CHILDREN = 50_000
 
 T = TypeVar("T")
@@ -52,18 +55,6 @@ def points_of(metrics: Mapping[str, float], step: int) -> list[Point]:
     """The metrics of a step, as of now."""
     now = int(time.time() * 1000)
     return [Point(name, float(value), now, step) for name, value in metrics.items()]
-
-
-def default_tracking_uri(output: str) -> str:
-    """The database in the output folder. Raises UsageError if that is not on a local disk."""
-    if "://" in output:
-        raise UsageError(
-            f"the output {output} cannot hold the MLflow database: set MLFLOW_TRACKING_URI to a server, "
-            "or give --tracking-uri"
-        )
-    folder = Path(output).expanduser().absolute()
-    folder.mkdir(parents=True, exist_ok=True)
-    return f"sqlite:///{folder / 'mlflow.db'}"
 
 
 @dataclass
@@ -88,26 +79,30 @@ class TrackedRun:
         name: str,
         key: str,
         params: Mapping[str, Any],
+        place: str | None = None,
         parent: str | None = None,
         wait_seconds: float = PATIENCE_SECONDS,
     ) -> TrackedRun:
-        """The run of that name in the experiment, or a new one, of which this process answers for the status.
+        """The run of that name and place in the experiment, or a new one, of which this process answers for the status.
 
-        `artifacts` is where a database without a server keeps files; `parent` is the id of the run that this one is
-        nested in. A param is written once. Runs of the experiment whose process has died on this host are closed.
-        Raises UsageError if the run was recorded under another `key` (`cocktail.config.identity.run_key`).
+        `artifacts` is where a database without a server keeps files; `place` is the run's folder
+        by a name that it alone has, if it has one; `parent` is the id of the run that this one is nested in. A param
+        is written once, without credentials. Runs of the experiment whose process has died on this host are
+        closed. Raises UsageError if the run was recorded under another `key` (`cocktail.config.identity.run_key`).
         """
         logging.getLogger("alembic").setLevel(logging.WARNING)
         tags = {KEY_TAG: key, PROCESS_TAG: json.dumps(this_process())}
+        tags |= {} if place is None else {PLACE_TAG: place}
         tags |= {} if parent is None else {PARENT_TAG: parent}
+        make_database(tracking_uri)
 
         def find_or_create() -> str:
             client = MlflowClient(tracking_uri)
-            location = None if tracking_uri.startswith("http") else join(artifacts, experiment)
+            location = None if tracking_uri.startswith("http") else _unmistakable(join(artifacts, experiment))
             experiment_id = _experiment_id(client, experiment, location)
             run = _open_run(client, experiment_id, name, tags)
             absent = [path for path in params if path not in run.data.params]
-            written = [Param(path, str(params[path])[:MAX_PARAM_LENGTH]) for path in absent]
+            written = [Param(path, redacted(str(params[path]))[:MAX_PARAM_LENGTH]) for path in absent]
             client.log_batch(run.info.run_id, params=written)
             _close_abandoned(client, experiment_id)
             return run.info.run_id
@@ -119,8 +114,8 @@ class TrackedRun:
         return patiently(self.tracking_uri, self.wait_seconds, lambda: question(MlflowClient(self.tracking_uri)))
 
     def tag(self, tags: Mapping[str, Any]) -> None:
-        """Facts that may change from one start of the job to the next."""
-        written = [RunTag(name, str(value)) for name, value in tags.items()]
+        """Facts that may change from one start of the job to the next, without credentials."""
+        written = [RunTag(name, redacted(str(value))) for name, value in tags.items()]
         self.ask(lambda client: client.log_batch(self.run_id, tags=written))
 
     def log(self, metrics: Mapping[str, float], step: int, *, once: bool = False) -> None:
@@ -186,8 +181,8 @@ class TrackedRun:
         self.ask(lambda client: client.log_artifacts(self.run_id, str(folder), inside))
 
     def store_json(self, name: str, values: dict[str, Any]) -> None:
-        """Store plain values as an artifact."""
-        self.ask(lambda client: client.log_dict(self.run_id, values, name))
+        """Store plain values as an artifact, without credentials."""
+        self.ask(lambda client: client.log_dict(self.run_id, redacted_values(values), name))
 
     @property
     def stored(self) -> list[str]:
@@ -229,9 +224,10 @@ class TrackedRun:
         """Close the run in the end: FINISHED, or FAILED or KILLED by what was raised, by Ctrl-C or by SIGTERM.
 
         What was raised is not held up by an outage that caused it, nor by one while the process is told to end:
-        then the next job that opens a run of the experiment on this host closes this one.
+        then the next job that opens a run of the experiment on this host closes this one. Told to end again, the
+        process first closes the run. One that another process answers for by now is left alone.
         """
-        with _sigterm_raising():
+        with _told_to_end_once():
             try:
                 yield
             except BaseException as error:
@@ -239,7 +235,8 @@ class TrackedRun:
                 in_haste = told_to_end or isinstance(error, OutageError)
                 last = TrackedRun(self.tracking_uri, self.run_id, 0.0 if in_haste else self.wait_seconds)
                 try:
-                    last.finish("KILLED" if told_to_end else "FAILED")
+                    if last.tags.get(PROCESS_TAG) == json.dumps(this_process()):
+                        last.finish("KILLED" if told_to_end else "FAILED")
                 except (UsageError, *ERRORS) as outage:
                     print(f"run {self.run_id} could not be closed: {outage}", flush=True)
                 raise
@@ -265,22 +262,36 @@ class TerminatedError(KeyboardInterrupt):
 
 
 @contextmanager
-def _sigterm_raising() -> Iterator[None]:
-    """Inside, SIGTERM raises TerminatedError in the main thread, once; from another thread nothing is changed."""
+def _told_to_end_once() -> Iterator[None]:
+    """Inside, SIGTERM raises TerminatedError and SIGINT KeyboardInterrupt in the main thread, the first of them only.
+
+    From another thread nothing is changed; nor is a signal that the process was started to ignore.
+    """
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
     if threading.current_thread() is not threading.main_thread():
-        yield
-        return
+        before = {}
+    heeded = [number for number, handler in before.items() if handler is not signal.SIG_IGN]
 
-    def end(*_: Any) -> None:
-        signal.signal(signal.SIGTERM, signal.SIG_IGN)  # the run is being closed
-        raise TerminatedError("SIGTERM")
+    def end(number: int, _: Any) -> None:
+        for each in heeded:
+            signal.signal(each, signal.SIG_IGN)  # the run is being closed
+        raise KeyboardInterrupt if number == signal.SIGINT else TerminatedError("SIGTERM")
 
-    previous = signal.signal(signal.SIGTERM, end)
+    for number in heeded:
+        signal.signal(number, end)
     try:
         yield
     finally:
-        # None is a handler that was not set from Python.
-        signal.signal(signal.SIGTERM, signal.SIG_DFL if previous is None else previous)
+        for number in heeded:
+            # None is a handler that was not set from Python.
+            signal.signal(number, before[number] or signal.SIG_DFL)
+
+
+def _unmistakable(location: str) -> str:
+    """A location of which MLflow takes no letter for anything else: a path with those of URIs becomes a URI."""
+    if is_remote(location) or not {"%", "?", "#"} & set(location):
+        return location
+    return Path(location).absolute().as_uri()
 
 
 def _experiment_id(client: MlflowClient, name: str, location: str | None) -> str:
@@ -297,7 +308,9 @@ def _experiment_id(client: MlflowClient, name: str, location: str | None) -> str
 
 
 def _open_run(client: MlflowClient, experiment_id: str, name: str, tags: Mapping[str, str]) -> Run:
-    runs = client.search_runs([experiment_id], f"tags.`mlflow.runName` = '{name}'", max_results=1)
+    known = {_NAME_TAG: name, **{tag: tags[tag] for tag in (PLACE_TAG,) if tag in tags}}
+    same = " and ".join(f"tags.`{tag}` = '{value}'" for tag, value in known.items())
+    runs = client.search_runs([experiment_id], same, max_results=1)
     if not runs:
         return client.create_run(experiment_id, run_name=name, tags=dict(tags))
     recorded = runs[0].data.tags.get(KEY_TAG)
@@ -317,13 +330,10 @@ def _require_alone(run: Run) -> None:
     process = json.loads(run.data.tags.get(PROCESS_TAG, "null"))
     if process is None or run.info.status != "RUNNING":
         return
-    deadline = time.monotonic() + _GOING_SECONDS
+    deadline = time.monotonic() + GOING_SECONDS
     while is_running(process):
         if time.monotonic() > deadline:
-            raise UsageError(
-                f"run {run.info.run_name} is being done by process {process['pid']} on {process['host']}: "
-                "wait for it or stop it, or choose another --run-name"
-            )
+            raise UsageError(held_by(f"{run.info.run_name}", process))
         time.sleep(0.5)
 
 

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from itertools import islice
 from types import TracebackType
 
+from cocktail.redaction import redacted
 from cocktail.storage import delete_file, exists, join, read_bytes, write_atomic
 from cocktail.tracking.outages import ERRORS, OutageError, is_outage, pauses, reason
 from cocktail.tracking.run import Point, TrackedRun, points_of
@@ -32,7 +33,7 @@ class MetricSpool:
     """
 
     def __init__(self, tracked: TrackedRun, run_folder: str) -> None:
-        self._tracked = tracked
+        self._tracked, self._uri = tracked, redacted(tracked.tracking_uri)
         self._location = join(run_folder, UNSENT)
         self._changed = threading.Condition()
         """Held for what follows."""
@@ -112,7 +113,7 @@ class MetricSpool:
                     lambda: not self._unsent or self._refused is not None, min(left, _PROGRESS_SECONDS)
                 ):
                     print(
-                        f"{len(self._unsent)} metric points wait for MLflow at {self._tracked.tracking_uri}, "
+                        f"{len(self._unsent)} metric points wait for MLflow at {self._uri}, "
                         f"for {max(end - time.monotonic(), 0) / 60:.1f} more minutes at most",
                         flush=True,
                     )
@@ -121,14 +122,14 @@ class MetricSpool:
 
     def _told(self, num_left: int) -> str:
         return (
-            f"MLflow at {self._tracked.tracking_uri} has not taken {num_left} metric points: they are kept in "
+            f"MLflow at {self._uri} has not taken {num_left} metric points: they are kept in "
             f"{self._location}, and sent when the same command is started again"
         )
 
     def _raise_refusal(self) -> None:
         if self._refused is not None:
             raise UsageError(
-                f"MLflow at {self._tracked.tracking_uri} does not take the metrics of run {self._tracked.run_id}: "
+                f"MLflow at {self._uri} does not take the metrics of run {self._tracked.run_id}: "
                 f"{reason(self._refused)}"
             ) from self._refused
 
@@ -158,7 +159,7 @@ class MetricSpool:
                 if silent_since is None:
                     silent_since, num_sent, waiting = time.monotonic(), 0, pauses()
                     print(
-                        f"MLflow at {self._tracked.tracking_uri} does not answer ({reason(error)}): keeping "
+                        f"MLflow at {self._uri} does not answer ({reason(error)}): keeping "
                         f"{len(self._unsent)} metric points, trying again",
                         flush=True,
                     )
@@ -171,8 +172,7 @@ class MetricSpool:
                 if silent_since is not None and not self._unsent:
                     seconds = time.monotonic() - silent_since
                     print(
-                        f"MLflow at {self._tracked.tracking_uri} answers again, after {seconds:.0f} s: "
-                        f"{num_sent} metric points sent",
+                        f"MLflow at {self._uri} answers again, after {seconds:.0f} s: {num_sent} metric points sent",
                         flush=True,
                     )
                     silent_since = None

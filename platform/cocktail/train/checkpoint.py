@@ -72,9 +72,11 @@ class CheckpointStore:
         }
         write_atomic(join(location, "state.pt"), data)
         write_atomic(join(location, "meta.json"), json.dumps(meta, indent=1).encode())
-        kept = {*self._committed()[-keep:], *([] if best is None else [_name(best)])}
-        for name in set(self._names()) - kept:
-            # What makes it a checkpoint goes first. What a killed process left half written goes, too.
+        committed = self._committed()
+        kept = {*committed[-keep:], *([] if best is None else [_name(best)])}
+        for name in set(committed) - kept:
+            # What makes it a checkpoint goes first. What is half written stays until its step comes again: who is at it
+            # may live, and would commit a checkpoint without a state.
             delete_file(join(self.folder, name, "meta.json"))
             delete_folder(join(self.folder, name))
         return location
@@ -195,6 +197,11 @@ def read_identity(location: str) -> dict[str, Any]:
 def step_of(location: str) -> int:
     """The steps that a checkpoint's training had done. Raises UsageError."""
     return _read_meta(location)["step"]
+
+
+def state_hash(location: str) -> str:
+    """SHA-256 of a checkpoint's state, in hexadecimal digits. Raises UsageError."""
+    return _read_meta(location)["sha256"]
 
 
 def read_about(location: str) -> dict[str, Any]:

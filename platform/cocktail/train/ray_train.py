@@ -8,6 +8,7 @@ import math
 import os
 import secrets
 import socket
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
@@ -31,7 +32,7 @@ from cocktail.tracking.outages import OutageError
 from cocktail.tracking.run import TrackedRun
 from cocktail.tracking.spool import MetricSpool
 from cocktail.train.batches import FirstBatches
-from cocktail.train.checkpoint import CheckpointStore, checkpoint_store, require_identity
+from cocktail.train.checkpoint import CheckpointStore, checkpoint_store, require_identity, step_of
 from cocktail.train.initial_weights import KeptWeights
 from cocktail.train.look import Look
 from cocktail.train.loop import train
@@ -60,7 +61,7 @@ def require_continuable(run_folder: str, identity: dict[str, Any]) -> None:
     newest = checkpoint_store(run_folder).newest()
     if newest is not None:
         require_identity(newest, identity)
-        print(f"going on from {newest}", flush=True)
+        print(f"going on from step {step_of(newest)}, {newest}", flush=True)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -154,11 +155,32 @@ def _train_on_cluster(run: TrainingRun) -> None:
         ),
     )
     try:
-        trainer.fit()
+        _leaving_signals_alone(trainer.fit)
     except TrainingFailedError as error:
         verdict.raise_any(error)
         raise
     verdict.raise_any()
+
+
+def _leaving_signals_alone(fit: Callable[[], Any]) -> None:
+    """Call Ray Train's `fit` from a thread: in the main thread it would take Ctrl-C to itself, for ever, and end in a
+    process that looks as if all had gone well.
+
+    Interrupted, it goes on until Ray ends with the process, which must not wait for the thread.
+    """
+    raised: list[BaseException] = []
+
+    def keep_what_is_raised() -> None:
+        try:
+            fit()
+        except BaseException as error:  # noqa: BLE001 (raised below)
+            raised.append(error)
+
+    thread = threading.Thread(target=keep_what_is_raised, name="Ray Train", daemon=True)
+    thread.start()
+    thread.join()
+    for error in raised:
+        raise error
 
 
 @dataclasses.dataclass(frozen=True)

@@ -13,7 +13,7 @@ from cocktail.train.checkpoint import checkpoint_store
 from cocktail.train.initial_weights import InitialWeights
 from cocktail.types import UsageError
 from pipelines.experiments.benchmarks import ADAM, LOCALIZE_VGGSOUND
-from pipelines.experiments.locations import FINISHED, with_whole_paths
+from pipelines.experiments.locations import FINISHED, place_of, with_whole_paths
 from pipelines.experiments.planned import initial_weights
 from pipelines.sweeps import sweep as sweeping
 from pipelines.sweeps.grids import PlannedTrial
@@ -107,3 +107,8 @@ def test_a_run_starts_from_a_finished_one_or_from_a_checkpoint(tmp_path):
     (run / FINISHED).write_text("{}")
     with pytest.raises(UsageError, match=looked_into):
         initial_weights(experiment("none", start_from=str(run)), ["flute"])
+
+
+def test_a_folder_keeps_its_name_and_no_other_has_it(tmp_path):
+    names = [place_of(str(tmp_path / run)) for run in ("a", "b", "a")]
+    assert names[0] == names[2] != names[1]

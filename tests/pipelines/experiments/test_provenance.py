@@ -12,7 +12,10 @@ from pathlib import Path
 
 import torch
 
+from pipelines.experiments import provenance
 from pipelines.experiments.provenance import code_hash, environment, git_commit
+
+SECRET = "https://lab:hunter2@tracking.lab/?token=hunter2"
 
 
 def git(folder: Path, *arguments: str) -> str:
@@ -38,6 +41,37 @@ def test_a_changed_repository_is_told_by_its_commit_and_what_was_changed(tmp_pat
     assert all(text.startswith(f"{commit}-dirty, changed by ") for text in told)
 
 
+def checkout(folder: Path) -> tuple[Path, str]:
+    """A repository with a little code, and its commit."""
+    for part in ("platform", "pipelines", "jobs"):
+        (folder / part).mkdir(parents=True)
+        (folder / part / "a.py").write_text("a = 1\n")
+    git(folder, "init", "-q")
+    git(folder, "add", ".")
+    git(folder, "commit", "-q", "-m", "a")
+    return folder, git(folder, "rev-parse", "HEAD")
+
+
+def test_a_shipped_copy_has_the_commit_of_the_installed_checkout_if_its_code_is_the_same(tmp_path, monkeypatch):
+    source, commit = checkout(tmp_path / "with spaces")
+    shipped = shutil.copytree(source, tmp_path / "shipped", ignore=shutil.ignore_patterns(".git"))
+    installed = {"url": source.as_uri(), "dir_info": {"editable": True}}
+    monkeypatch.setattr(provenance, "_installed_from", lambda: installed)
+    assert git_commit(shipped) == commit
+    (shipped / "jobs" / "a.py").write_text("a = 2\n")
+    assert git_commit(shipped).startswith("unknown: shipped without its repository, and other code than that of")
+    monkeypatch.setenv("COCKTAIL_GIT_COMMIT", "given")
+    assert git_commit(shipped) == "given"
+    assert git_commit(source) == commit
+
+
+def test_a_copy_has_the_commit_of_the_repository_that_was_installed(tmp_path, monkeypatch):
+    monkeypatch.setattr(provenance, "_installed_from", lambda: {"url": "x", "vcs_info": {"commit_id": "abc"}})
+    assert git_commit(tmp_path) == "abc"
+    monkeypatch.setattr(provenance, "_installed_from", dict)
+    assert git_commit(tmp_path) == "unknown: shipped without its repository; set COCKTAIL_GIT_COMMIT"
+
+
 def test_a_copy_of_the_code_has_its_hash_and_a_changed_one_another(tmp_path):
     for part in ("platform", "pipelines", "jobs"):
         (tmp_path / "code" / part).mkdir(parents=True)
@@ -49,9 +83,9 @@ def test_a_copy_of_the_code_has_its_hash_and_a_changed_one_another(tmp_path):
 
 
 def test_the_environment_names_versions_machines_and_the_command(local_ray, monkeypatch):
-    monkeypatch.setattr(sys, "argv", ["jobs/a.py", "--name", "two words"])
+    monkeypatch.setattr(sys, "argv", ["jobs/a.py", "--name", "two words", "--tracking-uri", SECRET])
     told = json.loads(json.dumps(environment()))
-    assert told["command"] == "jobs/a.py --name 'two words'"
+    assert told["command"] == "jobs/a.py --name 'two words' --tracking-uri 'https://***@tracking.lab/?***'"
     assert told["torch"] == torch.__version__
     assert told["packages"]["mlflow"] == told["mlflow"] == importlib.metadata.version("mlflow")
     assert told["python"] == sys.version

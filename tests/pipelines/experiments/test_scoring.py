@@ -15,14 +15,17 @@ from cocktail.config.evaluation import Evaluation
 from cocktail.inference.trained import Trained
 from cocktail.studies.scored_run import ScoredRun
 from cocktail.tasks.localization.rules import ScoringRules
+from cocktail.tasks.localization.task import Localizing
 from cocktail.tasks.report import Subject
 from cocktail.tasks.separation import report
 from cocktail.tasks.separation.report import Summaries, metrics_of, tables_by_number
 from cocktail.tasks.separation.results import RESULTS
+from cocktail.tasks.separation.task import Separating
 from cocktail.types import UsageError
 from pipelines.datasets.index import IndexRow, make_index
 from pipelines.experiments.benchmarks import SEPARATE_MUSDB18
-from pipelines.experiments.scoring import Scoring
+from pipelines.experiments.scoring import Scoring, require_truth
+from pipelines.mixtures import evaluation as evaluations
 from pipelines.mixtures.evaluation import in_classes_of, make_test_list
 from tests.made.corpora.toy_shards import CLASSES, RATE, make_toy_shards, toy_clip, toy_row, write_shards
 from tests.made.models.left_half import LeftHalf
@@ -53,6 +56,33 @@ def test_test_mixtures_get_the_models_class_ids_by_name(tmp_path):
     for own, model in zip(mixtures["class_id"].to_pylist(), mapped["class_id"].to_pylist(), strict=True):
         assert [manifest.classes[class_id] for class_id in own] == [others[class_id] for class_id in model]
     assert mapped.drop_columns("class_id").equals(mixtures.drop_columns("class_id"))
+
+
+def places(boxes: list, masks: list) -> pa.Table:
+    """Two test mixtures of one clip each, with what was said of where its source is."""
+    kind = pa.list_(pa.list_(pa.int32()))
+    return pa.table({"boxes": pa.array(boxes, kind), "mask_offset": pa.array(masks, pa.list_(pa.int64()))})
+
+
+def test_only_maps_are_scored_without_which_nobody_said_where_the_sources_are(tmp_path):
+    manifest = make_toy_shards(tmp_path)
+    nobody = places([[None], [None]], [[None], [None]])
+    with pytest.raises(UsageError, match=r"nobody said where .* in the 2 test mixtures of .*--evaluation\.data"):
+        require_truth([Localizing()], nobody, manifest)
+    with pytest.raises(UsageError, match="nobody said"):
+        require_truth([Localizing()], nobody.select([]), manifest)
+    require_truth([Localizing(), Separating()], nobody, manifest)
+    require_truth([Separating()], nobody, manifest)
+    require_truth([Localizing()], places([[None], [[]]], [[None], [None]]), manifest)  # somebody looked: none is left
+    require_truth([Localizing()], places([[None], [None]], [[None], [7]]), manifest)
+
+
+def test_a_split_without_a_test_mixture_is_refused(tmp_path, monkeypatch):
+    manifest = make_toy_shards(tmp_path)
+    plan = evaluations.plan_test
+    monkeypatch.setattr(evaluations, "plan_test", lambda *given: plan(*given).slice(0, 0))
+    with pytest.raises(UsageError, match=r"the split test of .* gives no mixture to test: set --evaluation\.split"):
+        make_test_list(manifest, SMALL.mixing, SMALL.evaluation)
 
 
 def test_classes_that_the_model_does_not_know_are_refused_by_name(tmp_path):

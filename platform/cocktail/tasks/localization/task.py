@@ -42,6 +42,7 @@ class Localizing:
     rules: ScoringRules = field(default_factory=ScoringRules)
 
     name = "localization"
+    needs_truth = True
 
     @classmethod
     def of(cls, model: Any, evaluation: Evaluation, mixing: Mixing, several_numbers: bool) -> Localizing | None:

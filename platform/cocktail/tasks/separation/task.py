@@ -43,6 +43,7 @@ class Separating:
     by_fuss_rule: bool = False
 
     name = "separation"
+    needs_truth = False
     results = RESULTS
 
     @classmethod
