@@ -39,7 +39,10 @@ MAX_PADDING = 1000
 """Lists of all clips, made as long as the longest, take no more times their values, or LEAST_PADDED of them."""
 LEAST_PADDED = 1 << 28
 
-_NEEDED = ("dataset", "sample_rate_hz", "audio_format", "shards", "root_hash", "classes", "notes")
+_NEEDED = (
+    "dataset", "sample_rate_hz", "audio_format", "shards", "root_hash", "bytes", "planned", "good", "quarantined",
+    "classes", "notes",
+)  # fmt: skip
 _TEXTS = ("clip_id", "recording", "key", "shard", "split", "group", "role", "partner")
 _NEVER_NULL = (
     "clip_id", "recording", "key", "shard", "split", "labels", "class_ids", "audio_offset", "audio_bytes",
@@ -75,8 +78,7 @@ def check_metadata(metadata: object) -> None:
     if metadata["audio_format"] not in get_args(AudioFormat):
         raise UntrustworthyError(f"has sound of the format {metadata['audio_format'][:80]!r}")
     for name in ("bytes", "planned", "good", "quarantined"):
-        if name in metadata:
-            _number(metadata, name, 1 << 62)
+        _number(metadata, name, 1 << 62)
     for name, longest in (("classes", MAX_TEXT_LETTERS), ("notes", MAX_NOTE_LETTERS)):
         texts = parse_json(metadata[name])
         if not isinstance(texts, list) or not all(is_text(text, longest) for text in texts):

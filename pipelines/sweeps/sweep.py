@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import json
 import os
+import shlex
 import sys
 import tempfile
 import time
@@ -17,6 +18,7 @@ from cocktail.cluster.connection import connect
 from cocktail.config.experiment import Experiment
 from cocktail.config.identity import run_key
 from cocktail.config.settings import flatten
+from cocktail.printable import as_metric_name
 from cocktail.storage import exists, join, write_atomic
 from cocktail.studies.paper import PAPER_NAME, Paper
 from cocktail.tracking.outages import OutageError
@@ -27,6 +29,7 @@ from cocktail.types import UsageError
 from pipelines.embedded.stand_in import open_data
 from pipelines.experiments.locations import FINISHED, initial_folder, with_whole_paths
 from pipelines.experiments.planned import initial_weights
+from pipelines.experiments.report_edge import reported
 from pipelines.experiments.resources import test_demands, training_demands
 from pipelines.experiments.run import PartOf, run
 from pipelines.mixtures.stream import MixtureStream
@@ -174,7 +177,7 @@ class _Sweep:
         if not left:
             print("it is finished: its table is made again (--again runs another)", flush=True)
             return
-        here = {"command": " ".join(sys.argv), "ray_job": os.environ.get("RAY_JOB_ID", "none")}
+        here = {"command": shlex.join(sys.argv), "ray_job": os.environ.get("RAY_JOB_ID", "none")}
         board = _Board(self.states, {label: trial.overrides for label, trial in self.planned.items()})
 
         def on_change(state: TrialState) -> None:
@@ -269,7 +272,10 @@ class _Sweep:
             self.tracked.store(Path(folder))
         uri = self.tracked.tracking_uri
         print(f"\n{text}\n\nMLflow: {uri}, run {self.tracked.run_id}", flush=True)
-        page = store_sweep_report(uri, self.tracked.run_id)
+        none = f"none: make it with python jobs/report_sweep.py {shlex.quote(self.name)}"
+        page = reported(
+            lambda: store_sweep_report(uri, self.tracked.run_id), none, self.tracked, "the report of the sweep"
+        )
         print(f"table: {join(self.folder, 'sweep.md')}\nreport: {page}", flush=True)
 
     def mark_finished(self) -> None:
@@ -295,7 +301,7 @@ def recorded(tracked: TrackedRun, system: str) -> dict[str, float]:
     """What a run's MLflow run holds of what a sweep shows: its last step and loss, and the scores of its system."""
     losses = tracked.history("loss/total")
     last = {"step": losses[-1][0], "num_steps": losses[-1][0], "loss/total": losses[-1][1]} if losses else {}
-    own = f"/{system}/"  # behind test, or test/<task> of a model that has several
+    own = f"/{as_metric_name(system)}/"  # behind test, or test/<task> of a model that has several
     scores = {
         name.replace(own, "/", 1).removeprefix("test/"): history[-1][1]
         for name, history in tracked.histories(("test/",)).items()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import shlex
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,6 +13,7 @@ from pathlib import Path
 import ray
 import ray.exceptions
 
+from cocktail.printable import on_lines
 from cocktail.types import UsageError
 
 PROJECT = Path(__file__).resolve().parents[3]
@@ -47,7 +49,7 @@ def _start(show_workers: bool) -> None:
     if "RAY_JOB_CONFIG_JSON_ENV_VAR" in os.environ and not SHIPPED:
         print(
             f"no --working-dir was given: this runs the code in {PROJECT} on the cluster, not yours. To ship yours: "
-            f"ray job submit --working-dir . -- python {' '.join(_relative(argument) for argument in sys.argv)}",
+            f"ray job submit --working-dir . -- python {shlex.join(_relative(argument) for argument in sys.argv)}",
             file=sys.stderr,
         )
     prepare_train()
@@ -118,7 +120,7 @@ def one_line_errors() -> Iterator[None]:
         if mendable is None:
             raise
         # Ray Data adds advice of its own to the message.
-        print(f"error: {str(mendable).split(_RAY_ADVICE)[0].rstrip()}", file=sys.stderr)
+        print(f"error: {on_lines(str(mendable).split(_RAY_ADVICE)[0].rstrip())}", file=sys.stderr)
         sys.exit(2)
 
 

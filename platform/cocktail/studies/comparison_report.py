@@ -12,6 +12,7 @@ from typing import Any
 import pyarrow.parquet as pq
 from matplotlib.figure import Figure
 
+from cocktail.drawing import save_png
 from cocktail.report.markdown import markdown_table
 from cocktail.studies.comparison import Comparison, Side
 from cocktail.studies.scored_run import LoadTrained, ReadMixtures, ScoredRun, load_model, read_scored
@@ -63,7 +64,7 @@ def store_comparison(
     score = comparison.score(score).name
     folder.mkdir(parents=True, exist_ok=True)
     pq.write_table(comparison.mixtures, folder / "differences.parquet")
-    comparison_figure(comparison, score).savefig(folder / "compare.png", dpi=100)
+    save_png(comparison_figure(comparison, score), folder / "compare.png", 100)
     listed = [name for mixtures in comparison.extremes(score, count) for name in mixtures["mixture_id"].to_pylist()]
     if listed:
         a, b = (store_side(folder, side, listed, load, read) for side in (comparison.a, comparison.b))
