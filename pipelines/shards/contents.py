@@ -68,9 +68,7 @@ def check_metadata(metadata: object) -> None:
     """Raise UntrustworthyError for entries of manifest.json that could not have been written by a sharding job."""
     if not isinstance(metadata, dict) or not all(isinstance(value, str) for value in metadata.values()):
         raise UntrustworthyError("has no metadata of texts")
-    if absent := {"dataset", "sample_rate_hz", "audio_format", "shards", "root_hash", "classes", "notes"} - set(
-        metadata
-    ):
+    if absent := set(_NEEDED) - metadata.keys():
         raise UntrustworthyError(f"does not say its {sorted(absent)[0]}")
     if not is_text(metadata["dataset"]):
         raise UntrustworthyError("has no name of a data set")
@@ -249,7 +247,7 @@ class _Lists:
         flat = pc.list_flatten(table[name])  # pyright: ignore[reportAttributeAccessIssue]
         counts = _counts(table, name)
         if raw:
-            return cls(counts, pa.concat_arrays(flat.chunks), np.empty(0), name)
+            return cls(counts, flat.combine_chunks(), np.empty(0), name)
         numbers = pc.utf8_length(flat) if as_text else flat  # pyright: ignore[reportAttributeAccessIssue]
         return cls(counts, flat, numbers.fill_null(0).to_numpy(), name)
 

@@ -98,18 +98,18 @@ def subject(classes: tuple[str, ...]) -> Subject:
 
 def test_no_name_of_a_class_fails_the_report_of_a_separator(tmp_path):
     rows = [
-        {"mixture_id": f"{n}", **columns_of(system), "source": s, "num_sources": 2, "class_id": (n + s) % 11}
+        {"mixture_id": f"{n}", **columns_of(system), "source": s, "num_sources": 2, "class_id": (n + s) % 10}
         | {"sdr": 1.0, "sir": 1.0, "sar": 1.0, "si_sdr": 1.0, "si_sdri": 1.0, "silent_estimate": False}
         | {"source_vector": np.random.default_rng(n).random(4).astype(np.float32) if system == "m" else None}
         for n in range(11)
         for system in ("m", "mixture")
         for s in range(2)
     ]
-    report = separation_report(pa.Table.from_pylist(rows, schema=RESULTS), subject(HOSTILE), tmp_path)
+    report = separation_report(pa.Table.from_pylist(rows, schema=RESULTS), subject(HOSTILE[:-1]), tmp_path)
     assert report.headline == {"sdr": "1.000"}
     written = (tmp_path / "by_class.md").read_text("utf-8")
     assert "<script>" not in written and "\x1b" not in written
-    assert len(written.splitlines()) == 2 + len(HOSTILE)
+    assert len(written.splitlines()) == 1 + len(HOSTILE)
 
 
 def test_a_figure_shows_names_as_they_stand(tmp_path):

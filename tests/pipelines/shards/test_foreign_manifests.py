@@ -18,6 +18,7 @@ from pipelines.shards.cache import ShardCache
 from pipelines.shards.manifest import MANIFEST_COLUMNS, Manifest, open_manifest
 from pipelines.shards.sidecars import read_sidecar
 from pipelines.shards.signed_json import canonical_json, digest, parse_signed, sign
+from pipelines.shards.write import notes_on_lengths
 from tests.made.corpora.toy_shards import make_toy_shards
 
 
@@ -146,6 +147,10 @@ BOX = {"picture": 0, "class_id": 0, "x0": 0.1, "y0": 0.1, "x1": 0.5, "y1": 0.5}
 def test_clips_that_cannot_be_are_refused(toy, tmp_path, column, value, said):
     with pytest.raises(UsageError, match=rf"manifest\.parquet has .*({said})"):
         open_manifest(str(forge(toy, tmp_path, with_first(toy.table, column, value))))
+
+
+def test_clips_that_somebody_looked_at_and_found_no_box_in_are_in_order(toy, tmp_path):
+    assert open_manifest(str(forge(toy, tmp_path, with_first(toy.table, "boxes", []))))
 
 
 def test_clips_of_a_class_outside_those_there_are_are_refused_at_the_edge(toy, tmp_path):
@@ -304,3 +309,12 @@ def test_a_shard_larger_than_it_is_said_to_be_takes_no_more_room_than_that(tmp_p
     assert os.fstat(descriptor).st_size == 100_000
     os.close(descriptor)
     assert "is damaged" in capfd.readouterr().out
+
+
+def test_groups_of_unequal_length_are_said():
+    clips = pa.table({"group": ["a", "a", "b", "b", None], "num_samples": [10, 12, 7, 7, 3]})
+    assert list(notes_on_lengths(clips)) == [
+        "1 of 2 groups have clips of unequal length, as 'a', 10 to 12 samples: "
+        "mixtures are cut from where all of a group sound"
+    ]
+    assert list(notes_on_lengths(clips.slice(2))) == []
