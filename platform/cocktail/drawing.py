@@ -11,7 +11,7 @@ from matplotlib.axis import Axis
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.text import Text
-from matplotlib.ticker import FixedFormatter, LogFormatter
+from matplotlib.ticker import LogFormatter
 from PIL import Image
 
 from cocktail.printable import on_lines
@@ -42,10 +42,6 @@ def take_literally(figure: Figure) -> None:
 
     The powers of ten at a logarithmic axis are formulas of matplotlib's own.
     """
-    for axis in figure.findobj(Axis):
-        for formatter in (axis.get_major_formatter(), axis.get_minor_formatter()) if isinstance(axis, Axis) else ():
-            if isinstance(formatter, FixedFormatter):
-                formatter.seq = [on_lines(str(label)) for label in formatter.seq]
     powers = set(_power_labels(figure))
     for text in figure.findobj(Text):
         if isinstance(text, Text) and text not in powers:

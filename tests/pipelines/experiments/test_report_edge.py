@@ -13,6 +13,7 @@ from matplotlib.figure import Figure
 
 from cocktail.drawing import save_png
 from cocktail.inference.trained import Trained
+from cocktail.printable import on_one_line
 from cocktail.storage import StorageError
 from cocktail.tasks.localization import report as localization
 from cocktail.tasks.report import Report, Subject
@@ -118,7 +119,7 @@ def test_a_figure_shows_names_as_they_stand(tmp_path):
     axis.set_yscale("log")
     axis.set_title(" ".join(HOSTILE))
     axis.barh(range(len(HOSTILE)), [1] * len(HOSTILE), label=HOSTILE[0])
-    axis.set_xticks(range(len(HOSTILE)), [name[:20] for name in HOSTILE])
+    axis.set_xticks(range(len(HOSTILE)), [on_one_line(name, 20) for name in HOSTILE])
     axis.legend()
     save_png(figure, tmp_path / "figure.png", 50)
     assert (tmp_path / "figure.png").stat().st_size > 1000
