@@ -113,7 +113,7 @@ def read_vocabulary(csv: str) -> dict[str, Word]:
     """The labels of a vocabulary, with or without a header."""
     words: dict[str, Word] = {}
     for number, (where, (place, label, mid)) in enumerate(read_csv(csv, EXPECTED_VOCABULARY, num_columns=3)):
-        is_number = place.isascii() and place.isdigit()
+        is_number = place.isascii() and place.isdigit() and len(place) < 10
         if not is_number and number > 0:
             raise UsageError(f"{where}: index {place!r}. Expected {EXPECTED_VOCABULARY}")
         if is_number:
@@ -136,7 +136,13 @@ def read_ancestors(ontology: str) -> dict[str, frozenset[str]]:
 
 
 def _is_ontology_item(item: object) -> bool:
-    return isinstance(item, dict) and isinstance(item.get("id"), str) and isinstance(item.get("child_ids"), list)
+    children = item.get("child_ids") if isinstance(item, dict) else None
+    return (
+        isinstance(item, dict)
+        and isinstance(item.get("id"), str)
+        and isinstance(children, list)
+        and all(isinstance(child, str) for child in children)
+    )
 
 
 def _closure(mid: str, parents: Mapping[str, set[str]]) -> frozenset[str]:

@@ -18,7 +18,6 @@ from __future__ import annotations
 
 import io
 import itertools
-import json
 import math
 import re
 from collections import Counter
@@ -33,6 +32,7 @@ import soundfile
 
 from cocktail.storage import join, read_bytes
 from cocktail.types import UsageError
+from cocktail.untrusted import parse_json
 from pipelines.datasets.fsd50k import SourceLabels, read_labels
 from pipelines.datasets.index import IndexRow, make_index
 from pipelines.datasets.layouts import Folder, read_csv
@@ -168,6 +168,8 @@ def read_examples(root: str) -> Iterator[Example]:
             kinds = [role and role[1] for role in roles]
             if not 1 <= len(sources) <= MAX_SOURCES or kinds != ["background", *["foreground"] * (len(kinds) - 1)]:
                 raise UsageError(f"{where}: {fields}. Expected {EXPECTED}")
+            if any(field.startswith("/") or ".." in field.split("/") for field in (mixture, *sources)):
+                raise UsageError(f"{where}: a path that leads out of {root}: {fields}. Expected {EXPECTED}")
             named = {role[0]: join(root, source) for role, source in zip(roles, sources, strict=True) if role}
             if len(named) < len(sources):
                 raise UsageError(f"{where}: two sources of the same number: {fields}. Expected {EXPECTED}")
@@ -289,9 +291,9 @@ def read_events(location: str) -> list[Event] | None:
     except FileNotFoundError:
         return None
     try:
-        annotations = json.loads(data)["annotations"]
+        annotations = parse_json(data)["annotations"]
         return [_event(observation) for annotation in annotations for observation in annotation["data"]]
-    except (ValueError, KeyError, TypeError):  # no JSON, or not of this form
+    except (ValueError, KeyError, TypeError, AttributeError):  # no JSON, or not of this form
         return None
 
 

@@ -7,8 +7,9 @@ field recording are clips of one `recording`: parts of splits (`cocktail.config.
 
 from __future__ import annotations
 
+import itertools
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import NamedTuple
 
@@ -16,6 +17,7 @@ import pyarrow as pa
 
 from cocktail.media.bad_clips import Reason
 from cocktail.types import UsageError
+from cocktail.untrusted import MAX_TEXT_LETTERS, is_text
 
 BOX = pa.struct(
     [
@@ -44,6 +46,10 @@ INDEX_SCHEMA = pa.schema(
         pa.field("problem", pa.string()),
     ]
 )
+
+
+FARTHEST_SHARE = 2.0
+"""A corner further from the picture's upper left, as a share of its side, is no share."""
 
 
 class PictureFile(NamedTuple):
@@ -106,10 +112,12 @@ def make_index(rows: Iterable[IndexRow], classes: Sequence[str], notes: Sequence
 
     A class id is a label's place in `classes`; labels outside it have none. Of rows with the same clip id the
     first is good, the others are problems. `classes` and `notes` (what else the index has to tell, a line each)
-    become the schema's metadata `cocktail.classes` and `cocktail.notes`, as JSON. Raises UsageError if there is
-    no row, or every one has a problem.
+    become the schema's metadata `cocktail.classes` and `cocktail.notes`, as JSON; recordings in more than one split
+    are noted, too. Raises UsageError if there is no row, if every one has a problem, and for a name that is none.
     """
     rows = list(rows)
+    _require_names(rows, classes)
+    notes = [*notes, *_notes_on_splits(rows)]
     class_ids = {label: class_id for class_id, label in enumerate(classes)}
     names = [field.name for field in fields(IndexRow)]
     columns: dict[str, list] = {name: [getattr(row, name) for row in rows] for name in names}
@@ -131,6 +139,43 @@ def make_index(rows: Iterable[IndexRow], classes: Sequence[str], notes: Sequence
     metadata = {"cocktail.classes": _json(list(classes)), "cocktail.notes": _json(list(notes))}
     arrays = [pa.array(columns[field.name], field.type) for field in INDEX_SCHEMA]
     return pa.Table.from_arrays(arrays, schema=INDEX_SCHEMA.with_metadata(metadata))
+
+
+def _require_names(rows: Sequence[IndexRow], classes: Sequence[str]) -> None:
+    """Raise UsageError for what no manifest may hold: a name of a page's length, or one that cannot be written."""
+    names = itertools.chain(
+        classes, (name for row in rows for name in (row.clip_id, row.recording, row.split, *row.labels))
+    )
+    for name in dict.fromkeys(names):
+        if not is_text(name):
+            raise UsageError(f"{name[:80]!r} is no name: expected text of up to {MAX_TEXT_LETTERS} letters")
+
+
+def _notes_on_splits(rows: Sequence[IndexRow]) -> Iterator[str]:
+    """Recordings with clips in several splits: what a model is tested on, it may have heard."""
+    splits: dict[str, set[str]] = {}
+    for row in rows:
+        splits.setdefault(row.recording, set()).add(row.split)
+    shared = sorted(recording for recording, of in splits.items() if len(of) > 1)
+    if shared:
+        of = ", ".join(sorted(set().union(*(splits[recording] for recording in shared))))
+        yield (
+            f"{len(shared)} recordings have clips in more than one split ({of}), as {shared[0]!r}: what is tested "
+            "may have been trained on"
+        )
+
+
+def require_shares(corners: Iterable[float], where: str) -> None:
+    """Raise UsageError, which says where, for a box in pixels: corners are shares of the picture's width and height.
+
+    A little over an edge is a hand that slipped; twice the picture is none.
+    """
+    corners = list(corners)
+    if max(map(abs, corners), default=0.0) > FARTHEST_SHARE:
+        raise UsageError(
+            f"{where}: box {corners} is in pixels, or of another picture. Expected shares of the picture's width and "
+            "height, 0 to 1: divide by them"
+        )
 
 
 def box_values(box: Box, class_ids: Mapping[str, int]) -> dict[str, int | float | None]:

@@ -5,14 +5,14 @@ from __future__ import annotations
 import bisect
 import csv
 import io
-import json
 import os
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 from cocktail.media.bad_clips import Reason
-from cocktail.storage import is_remote, join, list_names, read_bytes
+from cocktail.storage import is_remote, join, list_names
 from cocktail.types import UsageError
+from cocktail.untrusted import MAX_JSON_BYTES, UntrustworthyError, parse_json, read_bounded
 
 
 class Line(NamedTuple):
@@ -30,7 +30,7 @@ def read_text(location: str, expected: str) -> str:
     Raises UsageError, which ends with what was expected, for a file that is not there or cannot be read.
     """
     try:
-        return read_bytes(location).decode("utf-8-sig")
+        return read_bounded(location, MAX_JSON_BYTES).decode("utf-8-sig")
     except FileNotFoundError as error:
         raise UsageError(f"no file {location}. Expected {expected}") from error
     except (OSError, UnicodeDecodeError) as error:
@@ -57,9 +57,9 @@ def read_csv(location: str, expected: str, num_columns: int | None = None, delim
 def read_json(location: str, expected: str) -> Any:
     """A JSON file. Raises UsageError for a file that cannot be read or is not JSON."""
     try:
-        return json.loads(read_text(location, expected))
-    except json.JSONDecodeError as error:
-        raise UsageError(f"{location} is no JSON: {error}. Expected {expected}") from error
+        return parse_json(read_text(location, expected))
+    except UntrustworthyError as error:
+        raise UsageError(f"{location} {error}. Expected {expected}") from error
 
 
 class Folder:

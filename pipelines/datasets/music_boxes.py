@@ -20,7 +20,7 @@ from typing import Any, NamedTuple
 from cocktail.storage import join, list_names
 from cocktail.types import UsageError
 from pipelines.datasets.avgn_lists import count
-from pipelines.datasets.index import PictureFile
+from pipelines.datasets.index import PictureFile, require_shares
 from pipelines.datasets.layouts import read_json
 
 FRAMES_PER_SECOND = 30
@@ -41,7 +41,7 @@ ROUNDING = 0.001
 EXPECTED = "DSOL's solotest.json or duettest.json, or AVGN's music_solo.json or music_duet.json"
 
 _LABELS: dict[int | str, str] = {**CATEGORIES, **{label: label for label in CATEGORIES.values()}}
-_FRAME = re.compile(r"([A-Za-z0-9_-]{11})(?:_\d+_\d+/frame)?_(\d+)[/_](\d+)\.jpg", re.ASCII)
+_FRAME = re.compile(r"([A-Za-z0-9_-]{11})(?:_\d+_\d+/frame)?_(\d{1,9})[/_](\d{1,9})\.jpg", re.ASCII)
 
 LeftTopSize = tuple[float, float, float, float]
 """Left, top, width, height; shares of the picture's width and height."""
@@ -120,12 +120,14 @@ def read_annotations(location: str) -> Iterator[Annotation]:
     except (KeyError, TypeError, ValueError) as error:
         raise UsageError(f"{location} is something else ({error!r}). Expected {EXPECTED}") from error
     for path, boxes in frames:
-        match = _FRAME.fullmatch(path)
+        match = _FRAME.fullmatch(path) if isinstance(path, str) else None
         if match is None:
             raise UsageError(f"{location}: frame {path!r} is named otherwise. Expected {EXPECTED}")
         for category, _ in boxes:
-            if category not in _LABELS:
-                raise UsageError(f"{location}, {path}: category {category!r}. Expected one of {CATEGORIES}")
+            if not isinstance(category, int | str) or category not in _LABELS:
+                raise UsageError(f"{location}, {path}: category {str(category)[:200]!r}. Expected one of {CATEGORIES}")
+        for _, (x, y, width, height) in boxes:
+            require_shares((x, y, x + width, y + height), f"{location}, {path}")
         labelled = [(_LABELS[category], place) for category, place in boxes]
         yield Annotation(match[1], int(match[2]), int(match[3]), path, labelled)
 

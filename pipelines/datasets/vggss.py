@@ -29,7 +29,7 @@ from pipelines.datasets.avgn_lists import (
     read_pairs,
     read_singles,
 )
-from pipelines.datasets.index import Box, IndexRow, box_values, make_index
+from pipelines.datasets.index import Box, IndexRow, box_values, make_index, require_shares
 from pipelines.datasets.layouts import Folder, read_json
 from pipelines.datasets.vggsound import ListedClip, clip_row, read_clips
 
@@ -195,6 +195,7 @@ def read_box(corners: Any, label: str, where: str) -> Box:
     """
     if not isinstance(corners, list) or len(corners) != 4 or not all(_is_finite(corner) for corner in corners):
         raise UsageError(f"{where}: box {str(corners)[:200]}. Expected four finite numbers, [x0, y0, x1, y1]")
+    require_shares(corners, where)
     return Box(0, label, *(float(min(max(corner, 0), 1)) for corner in corners))
 
 

@@ -12,6 +12,7 @@ from typing import NamedTuple
 import numpy as np
 import pyarrow as pa
 
+from cocktail.printable import in_csv
 from pipelines.shards.manifest import Manifest
 
 NO_LABEL = "(no label)"
@@ -135,5 +136,6 @@ def column(table: pa.Table, name: str) -> list:
 
 def _csv(header: Sequence[str], rows: Iterable[Sequence]) -> bytes:
     text = io.StringIO(newline="")
-    csv.writer(text).writerows([header, *rows])
+    cells = ([in_csv(cell) if isinstance(cell, str) else cell for cell in row] for row in (header, *rows))
+    csv.writer(text).writerows(cells)
     return text.getvalue().encode()

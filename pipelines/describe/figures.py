@@ -8,7 +8,6 @@ from __future__ import annotations
 import io
 import math
 import textwrap
-import warnings
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
@@ -16,12 +15,12 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from matplotlib.ticker import MaxNLocator
 from PIL import Image
 
+from cocktail.printable import on_one_line
 from pipelines.describe.counts import (
     Count,
     by_size,
@@ -34,7 +33,6 @@ from pipelines.describe.counts import (
 from pipelines.shards.manifest import Manifest
 from pipelines.shards.reader import read_audio, read_frame, read_mask_png
 
-DPI = 100
 SPLIT_COLOURS = ("#4477aa", "#ee7733", "#228833", "#aa3377", "#888888")
 TRUTH_COLOURS = ("#00ff00", "#ff00ff", "#00ffff", "#ffff00")
 """Colours of boxes, one a label of the clip."""
@@ -74,16 +72,6 @@ def draw_all(manifest: Manifest, quarantine: pa.Table, num_clips: int, seed: int
         yield "spectrograms.png", spectrogram_figure(manifest, choose_rows(manifest, everything, num_clips, seed))
 
 
-def to_png(figure: Figure) -> bytes:
-    """A figure as a PNG file."""
-    buffer = io.BytesIO()
-    FigureCanvasAgg(figure)
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "Glyph")  # names in scripts that the font lacks are drawn as boxes
-        figure.savefig(buffer, format="png", dpi=DPI)
-    return buffer.getvalue()
-
-
 def choose_rows(manifest: Manifest, eligible: np.ndarray, num_clips: int, seed: int) -> list[dict[str, Any]]:
     """Different rows, `num_clips` at most, of the manifest, drawn evenly among the eligible [clips], in its order."""
     numbers = np.flatnonzero(eligible)
@@ -109,7 +97,6 @@ def class_figure(classes: Mapping[tuple[str, str], Count], splits: Sequence[str]
         axis.set_yticks(np.arange(len(names)), [_shortened(label, 32) for label in names], fontsize=8)
         axis.set(ylim=(num_lines - 0.4, -0.6), xlabel="clips")
         axis.xaxis.set_major_locator(MaxNLocator("auto", integer=True))
-        _plain_text(axis)
     for axis in axes[math.ceil(len(labels) / num_lines) :]:
         axis.axis("off")
     figure.legend(*axes[0].get_legend_handles_labels(), loc="outside upper right", ncols=len(splits))
@@ -183,7 +170,6 @@ def contact_sheet(manifest: Manifest, rows: Sequence[Mapping[str, Any]]) -> Figu
         axis.set(xlim=(-0.5, pixels.shape[1] - 0.5), ylim=(pixels.shape[0] - 0.5, -0.5), xticks=[], yticks=[])
         seconds = row["frame_seconds"][number]
         axis.set_title(_title(row, f"{row['split']}, at {seconds:.1f} s", 30), fontsize=8)
-        _plain_text(axis)
     return figure
 
 
@@ -210,7 +196,7 @@ def _draw_boxes(
         axis.add_patch(Rectangle((left, top), *extent, fill=False, edgecolor=colour, linewidth=2))
         if len(class_ids) > 1 and box["class_id"] is not None:
             name = _shortened(classes[box["class_id"]], 24)
-            axis.text(left, top, name, fontsize=7, color="black", backgroundcolor=colour, parse_math=False)
+            axis.text(left, top, name, fontsize=7, color="black", backgroundcolor=colour)
 
 
 def _draw_outline(axis: Axes, png: bytes, size: tuple[int, int]) -> None:
@@ -247,7 +233,6 @@ def spectrogram_figure(manifest: Manifest, rows: Sequence[Mapping[str, Any]]) ->
         )
         axis.set(xlabel="s", ylabel="Hz")
         axis.set_title(_title(row, row["split"], 48), fontsize=8)
-        _plain_text(axis)
         if row is rows[-1]:
             figure.colorbar(image, ax=figure.axes, label="dB, 0 is a sine of full scale", fraction=0.02, aspect=40)
     return figure
@@ -280,19 +265,14 @@ def _grid(count: int, most_a_line: int, size: tuple[float, float]) -> tuple[Figu
 
 
 def _title(row: Mapping[str, Any], detail: str, most: int) -> str:
-    label = textwrap.shorten(" + ".join(row["labels"]) or "no label", 80, placeholder=" …")
+    label = textwrap.shorten(on_one_line(" + ".join(row["labels"])) or "no label", 80, placeholder=" …")
     return f"{textwrap.fill(label, 40)}\n{_shortened(row['clip_id'], most)}, {detail}"
 
 
 def _shortened(text: str, most: int) -> str:
     """A text of at most so many characters, its middle left out."""
+    text = on_one_line(text)
     return text if len(text) <= most else f"{text[: most // 2]}…{text[len(text) - (most - 1) // 2 :]}"
-
-
-def _plain_text(axis: Axes) -> None:
-    """Names may hold dollar signs, which are no formulas."""
-    for text in (axis.title, *axis.get_yticklabels()):
-        text.set_parse_math(False)
 
 
 def _colour(number: int) -> str:

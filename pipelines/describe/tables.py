@@ -10,6 +10,8 @@ import numpy as np
 import pyarrow as pa
 
 from cocktail.config.mixing import Mixing
+from cocktail.drawing import to_png
+from cocktail.printable import in_markdown, on_one_line
 from cocktail.storage import join, write_atomic
 from cocktail.types import UsageError
 from pipelines.describe.counts import (
@@ -24,9 +26,10 @@ from pipelines.describe.counts import (
     most_first,
     quarantine_csv,
 )
-from pipelines.describe.figures import draw_all, to_png
+from pipelines.describe.figures import draw_all
 from pipelines.shards.manifest import Manifest, open_manifest, read_quarantine
 
+DPI = 100
 LINES_SHOWN = 20
 """Lines printed of tables by class; the whole tables are written as csv."""
 
@@ -62,7 +65,7 @@ def describe(folder: str, output: str | None, num_clips: int, seed: int) -> None
     classes = count_classes(manifest, quarantine)
     files = {"classes.csv": classes_csv(manifest, classes), "quarantine.csv": quarantine_csv(quarantine)}
     figures = draw_all(manifest, quarantine, num_clips, seed)
-    for name, data in (*files.items(), *((name, to_png(figure)) for name, figure in figures)):
+    for name, data in (*files.items(), *((name, to_png(figure, DPI)) for name, figure in figures)):
         write_atomic(join(output, name), data)
         print(join(output, name), flush=True)
 
@@ -105,7 +108,7 @@ def dataset_table(manifest: Manifest) -> TextTable:
         "MB": f"{int(totals['bytes']) / 1e6:.1f}",
         "MB of sound, pictures, masks": f"{sounds / 1e6:.1f}, {pictures / 1e6:.1f}, {masks / 1e6:.1f}",
     }
-    remark = "\n".join(f"note: {note}" for note in manifest.notes)
+    remark = "\n".join(f"note: {on_one_line(note)}" for note in manifest.notes)
     return TextTable("Data set", ("what", "value"), list(rows.items()), remark, num_text_columns=2)
 
 
@@ -212,7 +215,7 @@ def box_table(manifest: Manifest) -> TextTable:
 
 def to_text(table: TextTable) -> str:
     """A table as Markdown with aligned columns, its title above and its remark below."""
-    lines = [table.header, *table.rows]
+    lines = [[in_markdown(cell) for cell in line] for line in (table.header, *table.rows)]
     widths = [max(len(line[column]) for line in lines) for column in range(len(table.header))]
 
     def aligned(cells: Sequence[str]) -> str:
@@ -224,7 +227,7 @@ def to_text(table: TextTable) -> str:
         "-" * (width + 2) if number < table.num_text_columns else f"{'-' * (width + 1)}:"
         for number, width in enumerate(widths)
     )
-    text = [table.title, "", aligned(table.header), f"|{rule}|", *map(aligned, table.rows)]
+    text = [on_one_line(table.title), "", aligned(lines[0]), f"|{rule}|", *map(aligned, lines[1:])]
     return "\n".join([*text, *(["", table.remark] if table.remark else [])])
 
 

@@ -14,6 +14,7 @@ from cocktail.config.experiment import Experiment
 from cocktail.config.settings import flatten
 from cocktail.inference.registry import register
 from cocktail.inference.trained import load_trained
+from cocktail.printable import on_lines
 from cocktail.redaction import redacted, redacted_command
 from cocktail.storage import join, write_atomic
 from cocktail.tracking.lease import Lease
@@ -55,8 +56,9 @@ def run(experiment: Experiment, part_of: PartOf | None = None) -> TrackedRun:
         results = test.score()
         clock.lap("evaluation")
         num_steps = step_of(checkpoint)  # early stopping may have ended training before its last one
-        report = test.report(results, tracked, num_steps, planned.batches_per_epoch)
-        model_uri = register(tracked, checkpoint, report.headline)
+        recorded = test.record(results, tracked, num_steps)
+        model_uri = register(tracked, checkpoint, recorded.headline)
+        report = test.report(results, recorded, tracked, num_steps, planned.batches_per_epoch)
         clock.lap("report")
         rates = speeds(tracked, len(planned.test_list) / clock.seconds["evaluation"])
         times = {f"seconds/{name}": value for name, value in clock.seconds.items()}
@@ -64,7 +66,7 @@ def run(experiment: Experiment, part_of: PartOf | None = None) -> TrackedRun:
     finished = {"mlflow_run": tracked.run_id, "checkpoint": checkpoint}
     write_atomic(join(planned.folder, FINISHED), json.dumps(finished).encode())
     print(
-        f"\n{report.text}\n\n"
+        f"\n{on_lines(report.text)}\n\n"
         f"time: {', '.join(f'{name} {seconds:.1f} s' for name, seconds in clock.seconds.items())}\n"
         f"speed: {', '.join(f'{value:.2f} {name}' for name, value in rates.items())}\n"
         f"MLflow: {redacted(planned.tracking_uri)} "

@@ -22,6 +22,7 @@ from cocktail.tracking.run import TrackedRun
 from cocktail.types import MixtureBatch, UsageError
 from pipelines.experiments.provenance import TEST_DATA, TEST_MANIFEST_HASH
 from pipelines.mixtures.batches import read_mixtures
+from pipelines.mixtures.foreign_rows import require_of
 from pipelines.shards.manifest import open_manifest
 from pipelines.shards.reader import ClipSource
 
@@ -51,4 +52,5 @@ def read_scored_mixtures(run: ScoredRun, rows: pa.Table, mixing: Mixing) -> Mixt
     manifest = open_manifest(run.tags["data"])
     if manifest.root_hash != run.tags.get("manifest_hash"):
         raise UsageError(f"{manifest.folder} holds other data than {run.name} was scored on")
+    require_of(manifest, rows, f"the test list of {run.name}")
     return read_mixtures(rows, ClipSource.of(manifest), mixing)

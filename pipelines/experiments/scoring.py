@@ -21,6 +21,7 @@ from cocktail.config.resources import Resources
 from cocktail.config.settings import flatten
 from cocktail.evaluate import evaluate
 from cocktail.inference.trained import Trained
+from cocktail.printable import on_lines
 from cocktail.redaction import redacted
 from cocktail.storage import join
 from cocktail.studies.scored_run import report_folder, results_names
@@ -32,6 +33,7 @@ from cocktail.train.checkpoint import state_hash
 from cocktail.train.ray_train import uses_gpus
 from cocktail.types import MixtureBatch, require
 from pipelines.experiments.provenance import ENVIRONMENT, environment, provenance
+from pipelines.experiments.report_edge import reported
 from pipelines.experiments.resources import test_demands
 from pipelines.mixtures.batches import read_mixtures
 from pipelines.mixtures.evaluation import has_truth, in_classes_of, make_test_list, untaught_in_words
@@ -115,34 +117,70 @@ class Scoring:
                 on_scored=count,
             )
 
-    def report(
-        self, results: tuple[pa.Table, ...], tracked: TrackedRun, step: int, steps_per_epoch: int | None = None
-    ) -> Report:
-        """Store scores, tables, figures and sounds in MLflow: results.parquet, test_list.parquet, table.md, and what
-        the report of such a model holds besides.
+    def record(self, results: tuple[pa.Table, ...], tracked: TrackedRun, step: int) -> Report:
+        """Store what a test gave before anything is drawn of it: scores, results.parquet, test_list.parquet, table.md.
 
-        A model of several tasks has a results_<task>.parquet, a folder for what else there is, and a section of the
-        table for each; the names of its metrics, in MLflow, begin with test/<task>/ and not with test/ alone.
+        A model of several tasks has a results_<task>.parquet and a section of the table for each; the names of its
+        metrics, in MLflow, begin with test/<task>/ and not with test/ alone.
         """
+        untaught = self._untaught()
+        notes = () if untaught is None else (untaught,)
+        summaries = {
+            task.name: task.summary(table, self.trained.name, notes)
+            if task.is_scored(table).any()
+            else self._unscored(task, table)
+            for task, table in zip(self.tasks, results, strict=True)
+        }
+        report = _together(summaries)
         with tempfile.TemporaryDirectory() as temporary:
             folder = Path(temporary)
-            reports = self._write_reports(folder, results, self._subject(tracked, steps_per_epoch))
-            report = _together(reports)
-            (folder / "table.md").write_text(report.text + "\n")
+            for name, table in zip(self._results_names, results, strict=True):
+                pq.write_table(table, folder / name)
             pq.write_table(self.mixtures, folder / "test_list.parquet")
+            (folder / "table.md").write_text(report.text + "\n", "utf-8")
             tracked.store(folder)
         tracked.log(report.metrics, step)
         return report
 
+    def report(
+        self,
+        results: tuple[pa.Table, ...],
+        recorded: Report,
+        tracked: TrackedRun,
+        step: int,
+        steps_per_epoch: int | None = None,
+    ) -> Report:
+        """Store figures, tables and sounds in MLflow beside what `record` stored, and what the report of such a model
+        holds besides; of several tasks, each in a folder. What was recorded is the report where none can be made."""
+        return reported(
+            lambda: self._report(results, tracked, step, steps_per_epoch), recorded, tracked, "the report of the test"
+        )
+
+    def _report(
+        self, results: tuple[pa.Table, ...], tracked: TrackedRun, step: int, steps_per_epoch: int | None
+    ) -> Report:
+        with tempfile.TemporaryDirectory() as temporary:
+            folder = Path(temporary)
+            report = _together(self._write_reports(folder, results, self._subject(tracked, steps_per_epoch)))
+            (folder / "table.md").write_text(report.text + "\n", "utf-8")
+            tracked.store(folder)
+        tracked.log(report.metrics, step)
+        return report
+
+    @property
+    def _results_names(self) -> list[str]:
+        return results_names([task.name for task in self.tasks])
+
+    def _unscored(self, task: Task, table: pa.Table) -> Report:
+        why = f"None of the {len(self.mixtures)} test mixtures can be scored: {task.why_not(table)}."
+        return Report(text=why, metrics={}, headline={})
+
     def _write_reports(self, folder: Path, results: tuple[pa.Table, ...], subject: Subject) -> dict[str, Report]:
-        """The report of each task, by name; their files, and the results, are written to a folder."""
+        """The report of each task, by name; their files are written to a folder."""
         reports: dict[str, Report] = {}
-        names = results_names([task.name for task in self.tasks])
-        for task, table, name in zip(self.tasks, results, names, strict=True):
-            pq.write_table(table, folder / name)
+        for task, table, name in zip(self.tasks, results, self._results_names, strict=True):
             if not task.is_scored(table).any():
-                why = f"None of the {len(self.mixtures)} test mixtures can be scored: {task.why_not(table)}."
-                reports[task.name] = Report(text=why, metrics={}, headline={})
+                reports[task.name] = self._unscored(task, table)
                 continue
             own = Path(report_folder(str(folder), name))
             own.mkdir(exist_ok=True)
@@ -224,6 +262,7 @@ def score_and_track(test: Scoring, tracking_uri: str, output: str) -> str:
     with tracked.closing():
         tracked.tag({**provenance(test.manifest, test.mixtures), "checkpoint": test.checkpoint})
         tracked.store_json(ENVIRONMENT, environment())
-        text = test.report(test.score(), tracked, 0).text
+        results = test.score()
+        text = test.report(results, test.record(results, tracked, 0), tracked, 0).text
     where = f"MLflow: {redacted(tracking_uri)}, run {tracked.run_id}\ntables, figures and sounds: {tracked.artifacts}"
-    return f"\n{text}\n\n{where}"
+    return f"\n{on_lines(text)}\n\n{where}"

@@ -10,10 +10,12 @@ import json
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from cocktail.storage import exists, read_bytes, write_atomic
 from cocktail.types import UsageError
+from cocktail.untrusted import UntrustworthyError, is_text, parse_json, parse_parquet
 from pipelines.mixtures.draws import NOBODY, Draws
 from pipelines.mixtures.pool import ClipPool, list_array
 from pipelines.mixtures.rows import plan_hash, plan_rows
@@ -21,7 +23,14 @@ from pipelines.shards.signed_json import digest
 
 SCHEMA = "cocktail-test-list/1"
 _METADATA = ("hash", "content", "dataset", "split", "manifest", "mixing")
-_COLUMNS = ("mixture_id", "clip_id", "start", "gain", "picture")
+_TYPES = {
+    "mixture_id": pa.string(),
+    "clip_id": pa.list_(pa.string()),
+    "start": pa.list_(pa.int64()),
+    "gain": pa.list_(pa.float32()),
+    "picture": pa.list_(pa.list_(pa.int64())),
+}
+_COLUMNS = tuple(_TYPES)
 
 
 def write_test_list(location: str, plan: pa.Table, pool: ClipPool) -> str:
@@ -81,17 +90,54 @@ def _open(location: str) -> tuple[pa.Table, dict[str, str]]:
     if not data.startswith(b"PAR1"):
         raise UsageError(f"{location} is not a test list")
     try:
-        table = pq.ParquetFile(pa.BufferReader(data)).read(use_threads=False)
+        table = parse_parquet(data)
         metadata = {name.decode(): value.decode() for name, value in (table.schema.metadata or {}).items()}
-        json.loads(metadata.get("cocktail.mixing", "{}"))
         content = digest(table.to_pylist())
-    except (OSError, ValueError, pa.ArrowException) as error:
+    except (UntrustworthyError, UnicodeError) as error:
         raise _damaged(location) from error
     if metadata.get("cocktail.schema") != SCHEMA or not {f"cocktail.{name}" for name in _METADATA} <= metadata.keys():
         raise UsageError(f"{location} is not a test list of this version ({SCHEMA}), or damaged")
     if content != metadata["cocktail.content"]:
         raise _damaged(location)
+    try:
+        _require_form(table, metadata)
+    except UntrustworthyError as error:
+        raise UsageError(f"{location} {error}: jobs/freeze_test_list.py writes no such list") from error
     return table, metadata
+
+
+def _require_form(table: pa.Table, metadata: dict[str, str]) -> None:
+    """Raise UntrustworthyError for what is signed, and no list that `write_test_list` writes."""
+    mixing = parse_json(metadata["cocktail.mixing"])
+    if not isinstance(mixing, dict) or not all(isinstance(value, int) for value in mixing.values()):  # bool, too
+        raise UntrustworthyError("has no settings of its mixtures")
+    if not all(is_text(metadata[f"cocktail.{name}"]) for name in ("dataset", "split", "manifest", "hash")):
+        raise UntrustworthyError("does not say what it is of")
+    schema = table.schema
+    for name in table.column_names:
+        kind = _TYPES.get(name)
+        if kind is None or not _of_any_length(schema.field(name).type).equals(kind):
+            raise UntrustworthyError(f"has a column {name[:80]!r} of another type, or that is none")
+        values = table[name]
+        while not values.null_count and pa.types.is_nested(values.type):
+            values = pc.list_flatten(values)  # pyright: ignore[reportAttributeAccessIssue]
+        if values.null_count:
+            raise UntrustworthyError(f"has mixtures without {name}")
+    if absent := [name for name in _COLUMNS[:4] if name not in table.column_names]:
+        raise UntrustworthyError(f"has no column {absent[0]}")
+    lengths = [_lengths(table[name]) for name in table.column_names if name != "mixture_id"]
+    if any((length != lengths[0]).any() for length in lengths):
+        raise UntrustworthyError("has mixtures of another number of starts, gains or pictures than of clips")
+
+
+def _of_any_length(kind: pa.DataType) -> pa.DataType:
+    """The type with lists of any length for those of a fixed one, which pictures are in."""
+    is_list = pa.types.is_list(kind) or pa.types.is_fixed_size_list(kind)
+    return pa.list_(_of_any_length(kind.value_type)) if is_list else kind
+
+
+def _lengths(lists: pa.ChunkedArray) -> np.ndarray:
+    return pc.list_value_length(lists).to_numpy()  # pyright: ignore[reportAttributeAccessIssue]
 
 
 def _damaged(location: str) -> UsageError:
@@ -117,6 +163,8 @@ def _rows(table: pa.Table, pool: ClipPool, location: str) -> pa.Table:
             "--mixing.several-classes, or is damaged"
         )
     N, P = pool.mixing.clips_per_mixture, pool.mixing.pictures_per_source
+    if len(counts) and not 1 <= counts.min() <= counts.max() <= N:
+        raise UsageError(f"{location} has mixtures of {counts.min()} to {counts.max()} clips: expected 1 to {N}")
     present = np.arange(N) < counts[:, None]
     chosen, starts = np.full(present.shape, NOBODY, np.int64), np.zeros(present.shape, np.int64)
     gains, pictures = np.ones(present.shape), np.zeros((*present.shape, P), np.int64)
@@ -124,5 +172,29 @@ def _rows(table: pa.Table, pool: ClipPool, location: str) -> pa.Table:
     starts[present] = list_array(table["start"]).flatten().to_numpy()
     gains[present] = list_array(table["gain"]).flatten().to_numpy()
     if P:
-        pictures[present] = np.array(list_array(table["picture"]).flatten().to_pylist()).reshape(-1, P)
+        pictures[present] = _pictures(table, P, location)
+    _require_inside(pool, chosen[present], starts[present], gains[present], pictures[present], location)
     return plan_rows(pool, Draws(chosen, starts), gains, pictures, None)
+
+
+def _pictures(table: pa.Table, count: int, location: str) -> np.ndarray:
+    """Numbers of the pictures of each source, int64 [sources, count]."""
+    lists = list_array(table["picture"]).flatten() if "picture" in table.column_names else pa.array([[]])
+    lengths = pc.list_value_length(lists).to_numpy()  # pyright: ignore[reportAttributeAccessIssue]
+    if not (lengths == count).all():
+        raise UsageError(f"{location} has sources that do not have {count} pictures each")
+    return lists.flatten().to_numpy().reshape(-1, count)
+
+
+def _require_inside(
+    pool: ClipPool, clips: np.ndarray, starts: np.ndarray, gains: np.ndarray, pictures: np.ndarray, location: str
+) -> None:
+    """Raise UsageError for crops that begin outside their clips, gains that are none, and pictures that clips lack."""
+    if not ((starts >= 0) & (starts < pool.num_samples[clips])).all():
+        raise UsageError(f"{location} has crops that begin outside their clips")
+    if not np.isfinite(gains).all():
+        raise UsageError(f"{location} has gains that are no numbers")
+    if pictures.size:
+        num_pictures = np.diff(pool.picture_times[0])[clips, None]
+        if not ((pictures >= 0) & (pictures < num_pictures)).all():
+            raise UsageError(f"{location} has pictures that its clips do not have")

@@ -18,6 +18,7 @@ from cocktail.audio.mixing import mix, superpose
 from cocktail.config.evaluation import Evaluation
 from cocktail.config.mixing import Mixing
 from cocktail.config.splits import Split
+from cocktail.printable import as_file_name
 from cocktail.types import NO_CLASS, MixtureBatch, UsageError
 from pipelines.mixtures.batches import read_mixtures
 from pipelines.mixtures.frozen_list import read_test_list, split_of
@@ -129,4 +130,4 @@ def _classes(batch: MixtureBatch) -> list[list[int]]:
 def _plain(class_ids: list[int], manifest: Manifest) -> str:
     """Classes as file names take them."""
     label = " ".join(manifest.classes[class_id] for class_id in class_ids) or "unlabelled"
-    return re.sub("[^a-z0-9]+", "-", label.lower()).strip("-")
+    return as_file_name(label)

@@ -3,6 +3,8 @@
 A shard is kept under the SHA-256 that its manifest gives it, so data sets and versions never mix. It appears, by a
 rename, when it is complete; a fetch that dies leaves a `.part` behind, which the next fetch removes. Every open file
 is read through its descriptor, so one that is deleted to make room stays readable until it is closed.
+
+Nothing is deleted, nor counted, but what has such a name: a folder may hold other files, of whomever.
 """
 
 from __future__ import annotations
@@ -21,6 +23,7 @@ import pyarrow as pa
 
 from cocktail.storage import open_reader, telling
 from cocktail.types import UsageError
+from cocktail.untrusted import is_sha256
 
 _FETCH_BYTES = 8 << 20
 _WAIT_SECONDS = 0.05
@@ -59,8 +62,9 @@ class ShardCache:
         so what is sound in it can be used. Raises UsageError if the shard is larger than the cache, or if the cache
         cannot be written.
         """
+        path = self._path(location, sha256)
         try:
-            return self._open(location, Path(self.folder) / f"{sha256}.tar", sha256, num_bytes)
+            return self._open(location, path, sha256, num_bytes)
         except FileNotFoundError:
             raise  # the shard is gone from its store
         except OSError as error:
@@ -68,6 +72,12 @@ class ShardCache:
                 f"cannot keep shards in {self.folder}: {error.strerror}. Choose another --resources.cache-folder, or "
                 "lower --resources.cache-gb"
             ) from error
+
+    def _path(self, location: str, sha256: str) -> Path:
+        """Where a shard is kept. Raises UsageError for a hash that is none: it would be a path to elsewhere."""
+        if not is_sha256(sha256):
+            raise UsageError(f"{location} has no SHA-256 of 64 hexadecimal digits, but {sha256[:80]!r}")
+        return Path(self.folder) / f"{sha256}.tar"
 
     def _open(self, location: str, path: Path, sha256: str, num_bytes: int) -> tuple[int, bool]:
         hit = True
@@ -82,8 +92,9 @@ class ShardCache:
 
     def discard(self, sha256: str) -> None:
         """Let the next `open` of a shard fetch it anew: what is kept here was found to be damaged."""
+        path = self._path("a shard to fetch anew", sha256)
         with _locked(Path(self.folder) / "cache.lock"):
-            (Path(self.folder) / f"{sha256}.tar").unlink(missing_ok=True)
+            path.unlink(missing_ok=True)
 
     def _fetch(self, location: str, path: Path, sha256: str, num_bytes: int) -> bool:
         """Fetch a shard, unless someone else does so meanwhile; whether it was this call."""
@@ -97,8 +108,9 @@ class ShardCache:
             if path.exists():
                 return False
             part = path.with_suffix(".part")
-            self._reserve(part, num_bytes)
-            if _copy(location, part) != sha256 and _copy(location, part) != sha256:
+            # What is said to be huge makes no room that it does not need.
+            self._reserve(part, min(num_bytes, _size(location)))
+            if _copy(location, part, num_bytes) != sha256 and _copy(location, part, num_bytes) != sha256:
                 print(f"{location} is damaged: its SHA-256 is not {sha256}; what is sound in it is used", flush=True)
             with _locked(path.parent / "cache.lock"):
                 part.replace(path)
@@ -118,8 +130,8 @@ class ShardCache:
             with _locked(part.parent / "cache.lock"):
                 part.unlink(missing_ok=True)
                 self._delete_abandoned()
-                kept = sorted(part.parent.glob("*.tar"), key=lambda path: path.stat().st_mtime)
-                total = sum(path.stat().st_size for path in (*kept, *part.parent.glob("*.part")))
+                kept = sorted(_own(part.parent, ".tar"), key=lambda path: path.stat().st_mtime)
+                total = sum(path.stat().st_size for path in (*kept, *_own(part.parent, ".part")))
                 for oldest in kept:
                     if total + num_bytes <= self.max_bytes:
                         break
@@ -132,7 +144,7 @@ class ShardCache:
             time.sleep(_WAIT_SECONDS)  # others are fetching as much as fits
 
     def _delete_abandoned(self) -> None:
-        for part in Path(self.folder).glob("*.part"):
+        for part in _own(Path(self.folder), ".part"):
             with part.with_suffix(".lock").open("w") as lock:
                 try:
                     fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -141,13 +153,27 @@ class ShardCache:
                 part.unlink(missing_ok=True)
 
 
-def _copy(location: str, part: Path) -> str:
-    """Copy a shard; its SHA-256."""
-    digest = hashlib.sha256()
+def _own(folder: Path, suffix: str) -> list[Path]:
+    """The files of a folder that a cache wrote there: those named by a SHA-256."""
+    return [path for path in folder.glob(f"*{suffix}") if is_sha256(path.stem) and path.is_file()]
+
+
+def _size(location: str) -> int:
+    with telling(location, "read"), open_reader(location) as source:
+        return source.size()
+
+
+def _copy(location: str, part: Path, most_bytes: int) -> str:
+    """Copy a shard as far as it may go; the SHA-256 of all that was read of it."""
+    digest, left = hashlib.sha256(), most_bytes
     with open_reader(location) as source, part.open("r+b") as file:
         while data := _read(source, location):
             digest.update(data)
+            if len(data) > left:
+                file.write(data[:left])
+                break
             file.write(data)
+            left -= len(data)
         file.truncate()
         file.flush()
         os.fsync(file.fileno())

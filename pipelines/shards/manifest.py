@@ -11,13 +11,16 @@ import hashlib
 import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from cocktail.storage import join, list_names, read_bytes, write_atomic
 from cocktail.types import UsageError
+from cocktail.untrusted import UntrustworthyError, is_sha256, parse_parquet, read_bounded
 from pipelines.datasets.index import BOX
+from pipelines.shards.contents import check_clips, check_metadata, distrust
 from pipelines.shards.signed_json import claims, parse_signed, schema_of, sign
 
 MANIFEST_SCHEMA = "cocktail-manifest/3"
@@ -27,6 +30,8 @@ MANIFEST_NAME = "manifest.json"
 CLIPS_NAME = "manifest.parquet"
 QUARANTINE_NAME = "quarantine.parquet"
 SIDECAR_SUFFIX = ".index.json"
+MAX_MANIFEST_BYTES = 1 << 28
+"""Size of the largest manifest.json: of a million shards."""
 
 MANIFEST_COLUMNS = pa.schema(
     [
@@ -116,14 +121,19 @@ def has_own_manifest(folder: str) -> bool:
     """Whether a folder's manifest.json is of shards of this version, be it damaged; others use that name, too."""
     if MANIFEST_NAME not in list_names(folder):
         return False
-    data = read_bytes(join(folder, MANIFEST_NAME))
+    data = read_bounded(join(folder, MANIFEST_NAME), MAX_MANIFEST_BYTES)
     return claims(data, MANIFEST_SCHEMA) or claims(data, _WITHOUT_RECORDINGS)
 
 
 def committed_tars(folder: str) -> set[str]:
     """Names of the tars that a folder's manifest.json commits; none if there is none that can be believed."""
-    document = parse_signed(read_bytes(join(folder, MANIFEST_NAME))) if has_own_manifest(folder) else None
-    return set(json.loads(document["metadata"]["shards"])) if document else set()
+    if not has_own_manifest(folder):
+        return set()
+    document = parse_signed(read_bounded(join(folder, MANIFEST_NAME), MAX_MANIFEST_BYTES))
+    try:
+        return set(_believed(document)["shards"]) if document else set()
+    except UntrustworthyError:
+        return set()
 
 
 def open_manifest(folder: str) -> Manifest:
@@ -131,7 +141,7 @@ def open_manifest(folder: str) -> Manifest:
     advice = "the job of its data set"
     location = join(folder, MANIFEST_NAME)
     try:
-        data = read_bytes(location)
+        data = read_bounded(location, MAX_MANIFEST_BYTES)
     except FileNotFoundError as error:
         if any(name.endswith(SIDECAR_SUFFIX) for name in list_names(folder)):
             raise UsageError(
@@ -154,21 +164,40 @@ def open_manifest(folder: str) -> Manifest:
     document = parse_signed(data)
     if document is None:
         raise _damaged(location)
-    table = _read_table(folder, CLIPS_NAME, document["clips_sha256"])
-    return Manifest(
+    try:
+        _believed(document)
+    except UntrustworthyError as error:
+        raise distrust(location, str(error)) from error
+    manifest = Manifest(
         folder=folder,
-        table=table,
+        table=_read_table(folder, CLIPS_NAME, document["clips_sha256"], MANIFEST_COLUMNS),
         metadata=document["metadata"],
         quarantine_sha256=document["quarantine_sha256"],
     )
+    sizes = {name: size for name, (_, size) in manifest.shards.items()}
+    try:
+        check_clips(
+            manifest.table, sizes, manifest.sample_rate_hz, manifest.audio_format, num_classes=len(manifest.classes)
+        )
+    except UntrustworthyError as error:
+        raise distrust(join(folder, CLIPS_NAME), str(error)) from error
+    return manifest
+
+
+def _believed(document: Mapping[str, Any]) -> dict[str, Any]:
+    """The shards that manifest.json lists, once all of it can be as it says. Raises UntrustworthyError."""
+    if not all(is_sha256(document.get(name)) for name in ("clips_sha256", "quarantine_sha256")):
+        raise UntrustworthyError("has no SHA-256 of its tables")
+    check_metadata(document.get("metadata"))
+    return json.loads(document["metadata"]["shards"])
 
 
 def read_quarantine(manifest: Manifest) -> pa.Table:
     """The clips that are in no shard, with QUARANTINE_COLUMNS. Raises UsageError if the file is damaged."""
-    return _read_table(manifest.folder, QUARANTINE_NAME, manifest.quarantine_sha256)
+    return _read_table(manifest.folder, QUARANTINE_NAME, manifest.quarantine_sha256, QUARANTINE_COLUMNS)
 
 
-def _read_table(folder: str, name: str, sha256: str) -> pa.Table:
+def _read_table(folder: str, name: str, sha256: str, columns: pa.Schema) -> pa.Table:
     location = join(folder, name)
     try:
         data = read_bytes(location)
@@ -176,9 +205,10 @@ def _read_table(folder: str, name: str, sha256: str) -> pa.Table:
         raise _damaged(location) from error
     if hashlib.sha256(data).hexdigest() != sha256:
         raise _damaged(location)
-    # Not pq.read_table, and one thread: a thread of Arrow that lets go of the bytes after the interpreter has ended
-    # aborts the process.
-    return pq.ParquetFile(pa.BufferReader(data)).read(use_threads=False)
+    try:
+        return parse_parquet(data, columns)
+    except UntrustworthyError as error:
+        raise distrust(location, str(error)) from error
 
 
 def _damaged(location: str) -> UsageError:

@@ -12,19 +12,30 @@ from typing import Any
 
 import pyarrow as pa
 
-from cocktail.storage import exists, join, read_bytes
+from cocktail.storage import exists, join
 from cocktail.types import UsageError
-from pipelines.shards.manifest import MANIFEST_COLUMNS, QUARANTINE_COLUMNS
+from cocktail.untrusted import UntrustworthyError, read_bounded
+from pipelines.shards.contents import check_sidecar, distrust
+from pipelines.shards.manifest import MANIFEST_COLUMNS, QUARANTINE_COLUMNS, SIDECAR_SUFFIX
 from pipelines.shards.plan import SHARD_SCHEMA
 from pipelines.shards.signed_json import canonical_json, digest, parse_signed, schema_of
 
 _AT_ONCE = 16
 """Requests under way: an object store answers slowly."""
+MAX_SIDECAR_BYTES = 1 << 29
+"""Size of the largest sidecar: of a shard of a hundred thousand clips."""
 
 
 def read_sidecar(location: str) -> dict[str, Any]:
-    """A sidecar whose own hash holds. Raises UsageError for one that is damaged or of another schema."""
-    return _parse(location, read_bytes(location))
+    """A sidecar whose own hash holds.
+
+    Raises UsageError for one that is damaged, of another schema, or that says what cannot be.
+    """
+    return _parse(location, _read(location))
+
+
+def _read(location: str) -> bytes:
+    return read_bounded(location, MAX_SIDECAR_BYTES)
 
 
 def iterate_sidecars(folder: str, names: Sequence[str]) -> Iterator[dict[str, Any]]:
@@ -33,7 +44,7 @@ def iterate_sidecars(folder: str, names: Sequence[str]) -> Iterator[dict[str, An
     with ThreadPoolExecutor(_AT_ONCE) as threads:
         for begin in range(0, len(locations), _AT_ONCE):
             some = locations[begin : begin + _AT_ONCE]
-            for location, data in zip(some, threads.map(read_bytes, some), strict=True):
+            for location, data in zip(some, threads.map(_read, some), strict=True):
                 yield _parse(location, data)
 
 
@@ -50,6 +61,11 @@ def _parse(location: str, data: bytes) -> dict[str, Any]:
             f"{location} is damaged: delete it and run the sharding job again, which writes its shard anew. "
             "If no sharding job wrote it, give another --shards folder"
         )
+    try:
+        name = location.rsplit("/", 1)[-1].removesuffix(SIDECAR_SUFFIX)
+        check_sidecar(sidecar, name, MANIFEST_COLUMNS, QUARANTINE_COLUMNS)
+    except UntrustworthyError as error:
+        raise distrust(location, str(error)) from error
     return sidecar
 
 

@@ -7,7 +7,11 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
+from cocktail.untrusted import UntrustworthyError, parse_json
+
 _HASH = "document_sha256"
+_SHOWN = 80
+"""Letters of a schema that are shown."""
 
 
 def canonical_json(value: Any) -> bytes:
@@ -28,8 +32,8 @@ def sign(document: Mapping[str, Any]) -> bytes:
 def schema_of(data: bytes) -> str | None:
     """The schema that a document claims, whether or not its hash holds; None if it is no such document."""
     try:
-        return str(json.loads(data)["schema"])
-    except (ValueError, KeyError, TypeError):
+        return str(parse_json(data)["schema"])[:_SHOWN]
+    except (UntrustworthyError, KeyError, TypeError):
         return None
 
 
@@ -41,8 +45,8 @@ def claims(data: bytes, schema: str) -> bool:
 def parse_signed(data: bytes) -> dict[str, Any] | None:
     """The document that `sign` was given; None if so much as a bit has changed since."""
     try:
-        document = json.loads(data)
+        document = parse_json(data)
         claimed = document.pop(_HASH)
-    except (ValueError, KeyError, AttributeError, TypeError):
+        return document if claimed == digest(document) and sign(document) == data else None
+    except (UntrustworthyError, UnicodeEncodeError, KeyError, AttributeError, TypeError, RecursionError):
         return None
-    return document if claimed == digest(document) and sign(document) == data else None

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 import pyarrow as pa
 
+from cocktail.printable import on_one_line
 from cocktail.storage import delete_file, join, list_names, open_reader, read_bytes
 from cocktail.types import UsageError
 from pipelines.progress import ClipProgress
@@ -186,7 +187,7 @@ def verify_and_report(folder: str, num_tasks: int | None, delete: bool) -> bool:
             if result["shard"]:
                 progress.advance(int(not result["damage"]), int(bool(result["damage"])))
     for item in damage:
-        print(f"damaged: {item}")
+        print(f"damaged: {on_one_line(str(item))}")
     print(
         f"{progress.num_done} shards, {num_members} members, {num_bytes / 1e6:.1f} MB read in {progress.seconds:.1f} s "
         f"({num_bytes / 1e6 / progress.seconds:.0f} MB/s): {len(damage)} damaged parts"

@@ -17,12 +17,14 @@ from dataclasses import replace
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from cocktail.media.bad_clips import BadClip
 from cocktail.media.clips import Clip, decode_clip
 from cocktail.media.decoding_process import DecodingProcess
 from cocktail.media.object_masks import decode_mask
 from cocktail.media.pictures import decode_picture, encode_mask
+from cocktail.printable import on_one_line
 from cocktail.storage import (
     delete_file,
     delete_temporary,
@@ -287,7 +289,7 @@ def shard_dataset(
     for Ray. Raises UsageError as `find_committed` and `finish` do.
     """
     for note in json.loads(index.schema.metadata[b"cocktail.notes"]):
-        print(f"note: {note}", flush=True)
+        print(f"note: {on_one_line(note)}", flush=True)
     plan = plan_shards(index, settings)
     committed = find_committed(plan, settings, folder)
     missing = plan.filter(pa.array([shard not in committed for shard in plan["shard"].to_pylist()]))
@@ -300,6 +302,8 @@ def shard_dataset(
             progress.advance(result["good"], result["bad"])
     manifest = finish(plan, settings, folder)
     quarantined = read_quarantine(manifest)
+    for note in notes_on_lengths(manifest.table):
+        print(f"note: {on_one_line(note)}", flush=True)
     print(
         f"planned {len(index)}, good {len(manifest.table)}, quarantined {len(quarantined)}\n"
         f"{_tables(quarantined)}"
@@ -309,6 +313,20 @@ def shard_dataset(
         flush=True,
     )
     return manifest
+
+
+def notes_on_lengths(clips: pa.Table) -> Iterator[str]:
+    """Groups of clips of unequal length, of rows of a manifest: mixtures of them end where the shortest does."""
+    grouped = clips.filter(pc.field("group").is_valid()).group_by("group", use_threads=False)
+    lengths = grouped.aggregate([("num_samples", "min"), ("num_samples", "max")])
+    unequal = lengths.filter(pc.field("num_samples_min") < pc.field("num_samples_max"))
+    if len(unequal):
+        first = unequal["group"][0].as_py()
+        shortest, longest = (unequal[f"num_samples_{end}"][0].as_py() for end in ("min", "max"))
+        yield (
+            f"{len(unequal)} of {len(lengths)} groups have clips of unequal length, as {first!r}, {shortest} to "
+            f"{longest} samples: mixtures are cut from where all of a group sound"
+        )
 
 
 def map_on_cluster(
@@ -364,8 +382,8 @@ def _tables(quarantined: pa.Table) -> str:
         return ""
     causes = Counter(quarantined["reason"].to_pylist())
     classes = Counter(" + ".join(labels) or "(no label)" for labels in quarantined["labels"].to_pylist())
-    by_cause = "".join(f"{count:8d}  {cause}\n" for cause, count in causes.most_common())
+    by_cause = "".join(f"{count:8d}  {on_one_line(cause)}\n" for cause, count in causes.most_common())
     most = classes.most_common(CLASSES_SHOWN)
-    by_class = "".join(f"{count:8d}  {label}\n" for label, count in most)
+    by_class = "".join(f"{count:8d}  {on_one_line(label, 200)}\n" for label, count in most)
     more = len(classes) - len(most)
     return f"{by_cause}of these classes{f' and {more} more' if more > 0 else ''}:\n{by_class}"

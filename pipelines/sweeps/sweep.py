@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import json
+import shlex
 import sys
 import tempfile
 import time
@@ -16,6 +17,7 @@ from cocktail.cluster.connection import connect, exit_interrupted, submission_id
 from cocktail.config.experiment import Experiment
 from cocktail.config.identity import run_key
 from cocktail.config.settings import flatten
+from cocktail.printable import as_metric_name
 from cocktail.redaction import redacted, redacted_command
 from cocktail.storage import exists, join, require_writable, write_atomic
 from cocktail.studies.paper import PAPER_NAME, Paper
@@ -28,6 +30,7 @@ from cocktail.types import UsageError
 from pipelines.embedded.stand_in import open_data
 from pipelines.experiments.locations import FINISHED, initial_folder, place_of, with_whole_paths
 from pipelines.experiments.planned import initial_weights
+from pipelines.experiments.report_edge import reported
 from pipelines.experiments.resources import executor_of, test_demands, training_demands
 from pipelines.experiments.run import PartOf, run
 from pipelines.mixtures.stream import MixtureStream
@@ -274,7 +277,10 @@ class _Sweep:
             self.tracked.store(Path(folder))
         uri = self.tracked.tracking_uri
         print(f"\n{text}\n\nMLflow: {redacted(uri)}, run {self.tracked.run_id}", flush=True)
-        page = store_sweep_report(uri, self.tracked.run_id)
+        none = f"none: make it with python jobs/report_sweep.py {shlex.quote(self.name)}"
+        page = reported(
+            lambda: store_sweep_report(uri, self.tracked.run_id), none, self.tracked, "the report of the sweep"
+        )
         print(f"table: {join(self.folder, 'sweep.md')}\nreport: {page}", flush=True)
 
     def mark_finished(self) -> None:
@@ -300,7 +306,7 @@ def recorded(tracked: TrackedRun, system: str) -> dict[str, float]:
     """What a run's MLflow run holds of what a sweep shows: its last step and loss, and the scores of its system."""
     losses = tracked.history("loss/total")
     last = {"step": losses[-1][0], "num_steps": losses[-1][0], "loss/total": losses[-1][1]} if losses else {}
-    own = f"/{system}/"  # behind test, or test/<task> of a model that has several
+    own = f"/{as_metric_name(system)}/"  # behind test, or test/<task> of a model that has several
     scores = {
         name.replace(own, "/", 1).removeprefix("test/"): history[-1][1]
         for name, history in tracked.histories(("test/",)).items()

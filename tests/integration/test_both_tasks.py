@@ -64,7 +64,8 @@ def tested(tmp_path_factory, local_ray) -> Tested:
     tracked = TrackedRun.open(uri, f"{folder}/artifacts", experiment="both", name="run", key="k", params={})
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(scoring, "read_mixtures", read_scenes)
-        report = test.report(test.score(), tracked, 0)
+        results = test.score()
+        report = test.report(results, test.record(results, tracked, 0), tracked, 0)
     tracked.tag({"checkpoint": checkpoint, "data": "shards"})
     return Tested(checkpoint, tracked, report.text)
 

@@ -18,6 +18,7 @@ import ray
 import ray.exceptions
 
 from cocktail.cluster.placement import grows
+from cocktail.printable import on_lines
 from cocktail.redaction import redacted, redacted_command
 from cocktail.types import UsageError
 
@@ -165,7 +166,7 @@ def one_line_errors() -> Iterator[None]:
         if mendable is None:
             raise
         # Ray Data adds advice of its own to the message.
-        print(f"error: {redacted(str(mendable).split(_RAY_ADVICE)[0].rstrip())}", file=sys.stderr)
+        print(f"error: {on_lines(redacted(str(mendable).split(_RAY_ADVICE)[0].rstrip()))}", file=sys.stderr)
         sys.exit(2)
 
 

@@ -5,9 +5,7 @@ Shape letters: N sources, T samples, F linear bins, R rows of a model's grid, M 
 
 from __future__ import annotations
 
-import io
 import math
-import re
 import textwrap
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -16,7 +14,8 @@ from typing import Any
 import numpy as np
 import soundfile
 from matplotlib.figure import Figure
-from PIL import Image
+
+from cocktail.printable import as_file_name, on_one_line
 
 RANGE_DB = 80.0
 """Distance from the mixture's loudest bin down to black."""
@@ -53,7 +52,7 @@ def panel(
     loudest = max(float(_magnitude(mixture, sample_rate_hz).max()), 1e-12)
     picture = None
     for column, (system, waveforms) in enumerate(columns.items()):
-        heading = "\n".join(textwrap.wrap(system, 26))
+        heading = "\n".join(textwrap.wrap(on_one_line(system), 26))
         for n, name in enumerate(class_names):
             axis = axes[n, column]
             level = spectrogram_db(waveforms[n], sample_rate_hz, loudest)
@@ -135,7 +134,7 @@ def masks_figure(
     parts: Any = figure.subfigures(1, 2, width_ratios=[grid_width, bars_width]) if presence else [figure]
     axes = parts[0].subplots(len(class_names), columns, sharex=True, sharey=True, squeeze=False)
     for column, (name, values) in enumerate(masks.items()):
-        axes[0, column].set_title("\n".join(textwrap.wrap(name, 26)), fontsize="medium")
+        axes[0, column].set_title("\n".join(textwrap.wrap(on_one_line(name), 26)), fontsize="medium")
         pictures = [_draw_mask(axes[n, column], mask, mask.shape, 1.0) for n, mask in enumerate(values)]
         if column == len(masks) - 1:
             parts[0].colorbar(pictures[0], ax=axes[:, column], label="mask", pad=0.02)
@@ -202,13 +201,13 @@ def _draw_presence(axis: Any, presence: Mapping[str, float], true_classes: Seque
 
 
 def shorten(name: str, length: int) -> str:
-    """The name, or what of it fits into so many characters, with an ellipsis."""
-    return name if len(name) <= length else name[: length - 1].rstrip(" ,.") + "…"
+    """The name on one line, or what of it fits into so many characters, with an ellipsis."""
+    return on_one_line(name, length)
 
 
 def two_lines(name: str, width: int = 18) -> str:
     """The name in at most two lines of a width in characters, with an ellipsis if that is too little."""
-    first, *rest = textwrap.wrap(name, width) or [""]
+    first, *rest = textwrap.wrap(on_one_line(name), width) or [""]
     return "\n".join([first, shorten(" ".join(rest), width)] if rest else [first])
 
 
@@ -224,23 +223,7 @@ def write_sounds(
     folder.mkdir(parents=True, exist_ok=True)
     soundfile.write(folder / "mixture.wav", mixture, sample_rate_hz, subtype="PCM_16")
     for n, name in enumerate(class_names):
-        safe = re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")
+        safe = as_file_name(name)
         soundfile.write(folder / f"reference-{n}-{safe}.wav", references[n], sample_rate_hz, subtype="PCM_16")
         if estimates is not None:
             soundfile.write(folder / f"estimate-{n}-{safe}.wav", estimates[n], sample_rate_hz, subtype="PCM_16")
-
-
-def unmathed(text: str) -> str:
-    """A label as it is: dollars would begin a formula."""
-    return shorten(text, LONGEST_LABEL).replace("$", r"\$")
-
-
-def to_png(figure: Figure, dpi: int = 110, colours: int | None = None) -> bytes:
-    """A figure's PNG; of few colours it is a fraction of the size."""
-    data = io.BytesIO()
-    figure.savefig(data, dpi=dpi, format="png")
-    if colours is None:
-        return data.getvalue()
-    small = io.BytesIO()
-    Image.open(data).convert("RGB").quantize(colours).save(small, format="PNG", optimize=True)
-    return small.getvalue()

@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 
 import pyarrow as pa
 
+from cocktail.printable import in_markdown, on_one_line
 
-def markdown_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """Cells as an aligned Markdown table: numbers to the right, text and the first column to the left."""
-    cells = [[cell.replace("|", "\\|") for cell in row] for row in (header, *rows)]
+
+def markdown_table(header: Sequence[str], rows: Sequence[Sequence[str]], *, are_markup: bool = False) -> str:
+    """Cells as an aligned Markdown table: numbers to the right, text and the first column to the left.
+
+    Cells are text, of which nothing acts; with `are_markup`, Markdown already.
+    """
+    fit = _in_a_cell if are_markup else in_markdown
+    cells = [[fit(cell) for cell in row] for row in (header, *rows)]
     columns = list(zip(*cells, strict=True))
     widths = [max(map(len, column)) for column in columns]
     are_numbers = [False, *(is_number_column(column[1:]) for column in columns[1:])]
@@ -23,6 +30,10 @@ def markdown_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
     rules = ["-" * (width + 1) + ("-", ":")[is_number] for width, is_number in zip(widths, are_numbers, strict=True)]
     return "\n".join([line(cells[0]), f"|{'|'.join(rules)}|", *(line(row) for row in cells[1:])])
+
+
+def _in_a_cell(markup: str) -> str:
+    return re.sub(r"(?<!\\)\|", r"\\|", on_one_line(markup))
 
 
 def is_number_column(cells: Sequence[str]) -> bool:

@@ -20,6 +20,7 @@ import numpy as np
 import soundfile
 from markupsafe import Markup
 
+from cocktail.printable import on_lines
 from cocktail.report.markdown import is_number_column, markdown_table
 
 REPORT_NAME, PAGE_NAME = "report.md", "report.html"
@@ -69,7 +70,7 @@ class Table:
     def markdown(self) -> str:
         rows = [[plain(cell.replace("\n", " ")) for cell in row] for row in self.rows]
         caption = f"{plain(self.caption)}\n\n" if self.caption else ""
-        return caption + markdown_table([plain(text) for text in self.header], rows)
+        return caption + markdown_table([plain(text) for text in self.header], rows, are_markup=True)
 
 
 @dataclass(frozen=True)
@@ -131,7 +132,8 @@ def inline(text: str) -> Markup:
 
 def plain(text: str) -> str:
     """Text that no viewer of Markdown takes for HTML; code is left as it is, where it is text in any case."""
-    return "".join(f"`{piece}`" if is_code else piece.replace("<", "\\<") for piece, is_code in _pieces(text))
+    pieces = _pieces(on_lines(text))
+    return "".join(f"`{piece}`" if is_code else piece.replace("<", "\\<") for piece, is_code in pieces)
 
 
 def _pieces(text: str) -> Iterator[tuple[str, bool]]:

@@ -12,6 +12,8 @@ from typing import Any
 import pyarrow.parquet as pq
 from matplotlib.figure import Figure
 
+from cocktail.drawing import save_png
+from cocktail.printable import in_markdown
 from cocktail.report.markdown import markdown_table
 from cocktail.studies.comparison import Comparison, Side
 from cocktail.studies.scored_run import LoadTrained, ReadMixtures, ScoredRun, load_model, read_scored
@@ -63,7 +65,7 @@ def store_comparison(
     score = comparison.score(score).name
     folder.mkdir(parents=True, exist_ok=True)
     pq.write_table(comparison.mixtures, folder / "differences.parquet")
-    comparison_figure(comparison, score).savefig(folder / "compare.png", dpi=100)
+    save_png(comparison_figure(comparison, score), folder / "compare.png", 100)
     listed = [name for mixtures in comparison.extremes(score, count) for name in mixtures["mixture_id"].to_pylist()]
     if listed:
         a, b = (store_side(folder, side, listed, load, read) for side in (comparison.a, comparison.b))
@@ -123,7 +125,9 @@ def to_markdown(comparison: Comparison, name: str, count: int) -> str:
     listed = []
     for title, mixtures in zip(("Largest", "Smallest"), comparison.extremes(name, count), strict=True):
         if len(mixtures):
-            table = markdown_table(_LISTED, [_cells(row, score, comparison) for row in mixtures.to_pylist()])
+            table = markdown_table(
+                _LISTED, [_cells(row, score, comparison) for row in mixtures.to_pylist()], are_markup=True
+            )
             parts.append(f"## {title} A - B of {score.label}, in {score.unit}\n\n{table}")
             listed += mixtures["mixture_id"].to_pylist()
     if listed and any(side.problem for side in sides):
@@ -135,7 +139,7 @@ def to_markdown(comparison: Comparison, name: str, count: int) -> str:
 def _cells(row: Mapping[str, Any], score: Score, comparison: Comparison) -> list[str]:
     return [
         row["mixture_id"],
-        " + ".join(class_name(comparison.a.classes, class_id) for class_id in row["class_ids"]),
+        in_markdown(" + ".join(class_name(comparison.a.classes, class_id) for class_id in row["class_ids"])),
         *(score.cell(row[f"{score.name}_{part}"]) for part in ("a", "b")),
         score.signed(row[f"{score.name}_difference"]),
         " ".join(filter(None, (side.links(row["mixture_id"]) for side in (comparison.a, comparison.b)))),

@@ -9,7 +9,6 @@ from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
 from cocktail.config.mixing import Mixing
 from cocktail.storage import list_names, read_bytes
@@ -18,6 +17,7 @@ from cocktail.tasks.rows import MODEL, systems_of
 from cocktail.tasks.scores import Scoreboard
 from cocktail.tasks.task import Task
 from cocktail.types import MixtureBatch, UsageError
+from cocktail.untrusted import UntrustworthyError, parse_parquet
 
 RESULTS_NAME, TEST_LIST_NAME = "results.parquet", "test_list.parquet"
 _OF_A_TASK = re.compile(r"results_(\w+)\.parquet")
@@ -133,9 +133,9 @@ def of_one_task(a: Sequence[ScoredRun], b: Sequence[ScoredRun], task: str | None
 
 def _read_parquet(location: str) -> pa.Table:
     try:
-        return pq.ParquetFile(pa.BufferReader(read_bytes(location))).read(use_threads=False)
-    except pa.ArrowInvalid as error:
-        raise UsageError(f"{location} is no Parquet file: {error}") from error
+        return parse_parquet(read_bytes(location))
+    except UntrustworthyError as error:
+        raise UsageError(f"{location} {error}") from error
 
 
 LoadTrained = Callable[[str], Any]

@@ -11,7 +11,7 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter
 
-from cocktail.report.figures import unmathed
+from cocktail.report.figures import LONGEST_LABEL, shorten
 from cocktail.report.learning import LOOKS, scale_steps
 from cocktail.report.learning import SCORES as LOOK_SCORES
 from cocktail.studies.sweep import Setting
@@ -51,7 +51,7 @@ def settings_figure(
     axis.plot([], [], "o", color="#d55e00", ms=4, label="single seeds")
     if paper:
         axis.plot([], [], "D", color="0.4", markerfacecolor="none", ms=6, label=PAPER_LABEL)
-    axis.set_yticks(range(len(settings)), [unmathed(setting.label) for setting in settings])
+    axis.set_yticks(range(len(settings)), [_label(setting.label) for setting in settings])
     axis.set(ylim=(len(settings) - 0.4, -0.6), xlabel=f"{score.label} ({score.unit}), higher is better")
     axis.grid(axis="x", alpha=0.3)
     figure.legend(loc="outside lower center", ncols=3, fontsize="small", frameon=False)
@@ -86,7 +86,11 @@ def path_figure(
         numbers = [(float(setting.changes[path]), setting.summaries[score.name]) for setting in ordered]
         label = ", ".join(f"{name.rpartition('.')[-1]} {value}" for name, value in others) or "mean"
         axis.plot(
-            [x for x, _ in numbers], [s.mean for _, s in numbers], color=colour, marker="o", label=unmathed(label)
+            [x for x, _ in numbers],
+            [s.mean for _, s in numbers],
+            color=colour,
+            marker="o",
+            label=_label(label),
         )
         bounded = [(x, s.interval) for x, s in numbers if s.interval is not None]
         if len(bounded) > 1:
@@ -161,7 +165,7 @@ def _draw_curves(axis: Any, settings: Sequence[Setting], metric: str) -> tuple[l
     steps: list[int] = []
     values: list[float] = []
     for setting, colour, style in zip(settings, _colours(len(settings)), _styles(len(settings)), strict=True):
-        label = unmathed(setting.label)
+        label = _label(setting.label)
         for trial in setting.trials:
             if points := trial.histories.get(metric):
                 marker = "o" if len(points) == 1 else ""
@@ -180,3 +184,7 @@ def _colours(count: int) -> list[Any]:
 def _styles(count: int) -> list[str]:
     """Another line for each ten settings, as the colours come again."""
     return [LINE_STYLES[i // 10 % len(LINE_STYLES)] for i in range(count)]
+
+
+def _label(text: str) -> str:
+    return shorten(text, LONGEST_LABEL)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pyarrow as pa
 
-from cocktail.report.figures import to_png
+from cocktail.drawing import to_png
 from cocktail.report.markdown import format_cell
 from cocktail.report.page import Folded, Heading, Part, Picture, Table, Text, store_report
 from cocktail.studies.scored_run import LoadTrained, ReadMixtures, load_model

@@ -39,10 +39,18 @@ def task_of_results(results: pa.Table) -> Task:
 
     Raises UsageError for a table that does not say so, or is of earlier versions.
     """
-    name = (results.schema.metadata or {}).get(TASK_KEY, b"").decode()
+    name = (results.schema.metadata or {}).get(TASK_KEY, b"").decode(errors="replace")
     if name not in TASKS or "kind" not in results.column_names:
         raise UsageError(
             "it is no table of results of this version, which say of what task and kind they are: score the "
             "checkpoint again with jobs/evaluate.py"
         )
-    return TASKS[name].of_results(results)
+    task = TASKS[name].of_results(results)
+    for column in {"mixture_id", "system", "kind", *results.column_names} & set(task.results.names):
+        written = results.schema.field(column).type if column in results.column_names else None
+        if written != task.results.field(column).type:
+            raise UsageError(
+                f"its column {column} is {written or 'not there'}, and not {task.results.field(column).type}: score "
+                "the checkpoint again with jobs/evaluate.py"
+            )
+    return task

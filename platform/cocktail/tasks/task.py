@@ -121,6 +121,11 @@ class Task(Protocol[ExampleT]):
         """How a table of its results is read."""
         ...
 
+    def summary(self, results: pa.Table, name: str, notes: tuple[str, ...]) -> Report:
+        """The scores of the model of that name and of what stands beside it, without a file: what a run is sure of
+        before anything is drawn."""
+        ...
+
     def report(self, results: pa.Table, subject: Subject, folder: Path) -> Report:
         """The report of a model's results; its files are written to a folder."""
         ...

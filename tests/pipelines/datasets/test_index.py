@@ -5,7 +5,7 @@ import json
 import pytest
 
 from cocktail.types import UsageError
-from pipelines.datasets.index import INDEX_SCHEMA, Box, IndexRow, PictureFile, make_index
+from pipelines.datasets.index import INDEX_SCHEMA, Box, IndexRow, PictureFile, make_index, require_shares
 
 
 def row(clip_id, labels=("horn",), **fields):
@@ -108,3 +108,36 @@ def test_classes_and_notes_travel_with_the_table():
 def test_an_index_without_a_usable_clip_is_refused(rows, told):
     with pytest.raises(UsageError, match=told):
         make_index(rows, ["horn"])
+
+
+def row_of(clip_id: str, recording: str, split: str, label: str = "bell") -> IndexRow:
+    return IndexRow(
+        clip_id=clip_id, recording=recording, media_path="", labels=(label,), split=split, nominal_seconds=1.0
+    )
+
+
+def test_a_recording_on_both_sides_is_said():
+    index = make_index(
+        [row_of("a", "one", "train"), row_of("b", "one", "test"), row_of("c", "two", "train")], ["bell"], ["ours"]
+    )
+    assert json.loads(index.schema.metadata[b"cocktail.notes"]) == [
+        "ours",
+        "1 recordings have clips in more than one split (test, train), as 'one': "
+        "what is tested may have been trained on",
+    ]
+    apart = make_index([row_of("a", "one", "train"), row_of("c", "two", "test")], ["bell"])
+    assert json.loads(apart.schema.metadata[b"cocktail.notes"]) == []
+
+
+@pytest.mark.parametrize("name", ["x" * 1001, "\ud800"])
+def test_names_that_no_manifest_may_hold_are_refused(name):
+    with pytest.raises(UsageError, match="is no name: expected text of up to 1000 letters"):
+        make_index([row_of("a", "one", "train", name)], [name])
+    with pytest.raises(UsageError, match="is no name"):
+        make_index([row_of(name, "one", "train")], ["bell"])
+
+
+def test_boxes_in_pixels_are_named_for_what_they_are():
+    require_shares([-0.1, 0.0, 1.2, 1.0], "a list, item 3")
+    with pytest.raises(UsageError, match=r"a list, item 3: box \[34, 20, 200, 180\] is in pixels.*divide by them"):
+        require_shares([34, 20, 200, 180], "a list, item 3")

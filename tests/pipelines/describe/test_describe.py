@@ -14,11 +14,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from cocktail.drawing import to_png
 from cocktail.types import UsageError
 from jobs.describe import main
 from pipelines.datasets.index import Box, IndexRow, PictureFile, make_index
 from pipelines.describe.counts import count_causes, measure_levels
-from pipelines.describe.figures import choose_rows, contact_sheet, spectrogram_db, spectrogram_figure, to_png
+from pipelines.describe.figures import choose_rows, contact_sheet, spectrogram_db, spectrogram_figure
 from pipelines.describe.tables import TextTable, describe, tables, to_text
 from pipelines.shards.manifest import open_manifest, read_quarantine
 from pipelines.shards.plan import ShardSettings, plan_shards

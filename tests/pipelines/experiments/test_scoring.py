@@ -164,12 +164,12 @@ def test_stored_results_of_maps_say_by_what_rules_they_came_about(tmp_path):
     )
     tracked: Any = SimpleNamespace(
         histories=lambda prefixes: {},
-        store=lambda folder: shutil.copy(folder / "results.parquet", tmp_path),
+        store=lambda folder: shutil.copytree(folder, tmp_path, dirs_exist_ok=True),
         log=lambda metrics, step: None,
     )
     rules = ScoringRules.of(evaluation)
     results = localized(mixture("a", source(0.5, iou=0.5), system="model")).cast(test.tasks[0].results)
-    test.report((results,), tracked, 0)
+    test.report((results,), test.record((results,), tracked, 0), tracked, 0)
     assert ScoredRun.read(f"{tmp_path}/results.parquet").board.rules == rules
 
 

@@ -5,6 +5,7 @@ import random
 from dataclasses import replace
 from pathlib import Path
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
@@ -15,6 +16,7 @@ from pipelines.mixtures.frozen_list import read_test_list, split_of, write_test_
 from pipelines.mixtures.plan import plan_test
 from pipelines.mixtures.pool import usable_clips
 from pipelines.mixtures.rows import plan_hash
+from pipelines.shards.signed_json import digest
 from tests.made.corpora.toy_shards import RATE, make_toy_shards
 
 MIXING = Mixing(
@@ -105,3 +107,53 @@ def test_a_list_knows_its_split_and_says_which_settings_leave_its_clips_out(froz
     louder = replace(MIXING, silence_dbfs=20 * math.log10((rms[1] + rms[2]) / 2))
     with pytest.raises(UsageError, match=r"clips that cannot be used here, as clip.*left out 2 silent"):
         read_test_list(location, usable_clips(pool.manifest, louder, "test"))
+
+
+def forged(location: str, table: pa.Table, target: Path, **metadata: str) -> str:
+    """A list of other rows, or of other settings, signed as if it were in order."""
+    kept = {name.decode(): value.decode() for name, value in pq.read_schema(location).metadata.items()}
+    kept |= {"cocktail.content": digest(table.to_pylist())} | {f"cocktail.{n}": v for n, v in metadata.items()}
+    pq.write_table(table.replace_schema_metadata(kept), target)
+    return str(target)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "said"),
+    [
+        ("start", [-1, 0], "begin outside"),
+        ("start", [10**12, 0], "begin outside"),
+        ("start", [0], "another number of starts"),
+        ("gain", [float("nan"), 1.0], "gains that are no numbers"),
+        ("picture", [[0, 9], [0, 0]], "pictures that its clips do not have"),
+        ("picture", [[0], [0, 0]], "do not have 2 pictures each"),
+        ("picture", [None, [0, 0]], "without picture"),
+        ("clip_id", [None, "clip040"], "without clip_id"),
+        ("clip_id", ["no clip", "clip040"], "cannot be used here"),
+    ],
+)
+def test_rows_that_no_job_freezes_are_refused(frozen, tmp_path, name, value, said):
+    pool, _, location, _ = frozen
+    table = pq.read_table(location).slice(0, 1)
+    two = {"clip_id": ["clip040", "clip041"], "start": [0, 0], "gain": [1.0, 1.0], "picture": [[0, 0]] * 2}
+    row = {"mixture_id": "0" * 16, **two, name: value}
+    lists = table.schema.get_field_index("picture"), pa.field("picture", pa.list_(pa.list_(pa.int64())))
+    table = pa.Table.from_pylist([row], table.schema.set(*lists).remove_metadata())
+    with pytest.raises(UsageError, match=said):
+        read_test_list(forged(location, table, tmp_path / "forged.parquet"), pool)
+
+
+def test_columns_and_settings_that_no_job_freezes_are_refused(frozen, tmp_path):
+    pool, _, location, _ = frozen
+    table = pq.read_table(location)
+    target = tmp_path / "forged.parquet"
+    with pytest.raises(UsageError, match="has no settings"):
+        read_test_list(forged(location, table, target, mixing="[]"), pool)
+    with pytest.raises(UsageError, match="'start' of another type"):
+        read_test_list(forged(location, table.set_column(2, "start", table["gain"]), target), pool)
+    with pytest.raises(UsageError, match="has no column gain"):
+        read_test_list(forged(location, table.drop_columns(["gain"]), target), pool)
+    wide = table.set_column(1, "clip_id", pa.array([["clip040"] * 9] * len(table)))
+    for place, name, item in ((2, "start", 0), (3, "gain", 1.0), (4, "picture", [0, 0])):
+        wide = wide.set_column(place, name, pa.array([[item] * 9] * len(table), table[name].type))
+    with pytest.raises(UsageError, match="mixtures of 9 to 9 clips"):
+        read_test_list(forged(location, wide, target), pool)

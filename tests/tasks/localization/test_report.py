@@ -116,7 +116,7 @@ def test_of_what_is_not_there_nothing_is_shown(tmp_path):
     assert text.endswith("Excluded: 1 no truth.")
     assert {name.split("/")[0] for name in metrics} == {"avgn", "constant_map"}
     assert (
-        "| bell   |      11 |                37.5 |           18.8 | 75.0 |         11 |"
+        "| bell      |      11 |                37.5 |           18.8 | 75.0 |         11 |"
         in (tmp_path / "by_class.md").read_text()
     )
 

@@ -17,8 +17,9 @@ from PIL import Image
 from torch import Tensor
 
 from cocktail.audio.mixing import mix, superpose
+from cocktail.drawing import save_png, to_png
 from cocktail.metrics.localization import centred_box, constant_map, peak
-from cocktail.report.figures import to_png, write_sounds
+from cocktail.report.figures import write_sounds
 from cocktail.report.page import Part, Picture, players
 from cocktail.tasks.localization.overlays import Scene, SystemMaps, overlays_figure
 from cocktail.tasks.localization.results import CENTRED_BOX, CONSTANT_MAP, LocalizedMixtures, score_maps
@@ -53,7 +54,7 @@ class LocalizedExample:
         """Write its figure `<mixture id>.png`, and a folder of its picture and wavs."""
         scene, own = self.scene, folder / self.mixture_id
         own.mkdir(parents=True, exist_ok=True)
-        self.figure.savefig(folder / f"{self.mixture_id}.png", dpi=FIGURE_DPI)
+        save_png(self.figure, folder / f"{self.mixture_id}.png", FIGURE_DPI)
         write_sounds(own, scene.mixture, self.references, None, scene.class_names, scene.sample_rate_hz)
         Image.fromarray(scene.picture).save(own / "picture.png")
 

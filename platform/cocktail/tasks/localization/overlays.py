@@ -74,7 +74,7 @@ def overlays_figure(scene: Scene, rule: str) -> Figure:
     cell_width = CELL_INCHES * width / height
     figure = Figure(figsize=(columns * (cell_width + 0.25) + 0.5, num_rows * (CELL_INCHES + 0.5) + 1.1))
     figure.set_layout_engine("constrained", h_pad=0.06, w_pad=0.06)
-    figure.suptitle(_plain(scene.title, 120))
+    figure.suptitle(shorten(scene.title, 120))
     axes = figure.subplots(num_rows, columns, squeeze=False)
     places = axes.flatten()
     _draw_picture(places[0], scene, cell_width)
@@ -92,7 +92,7 @@ def overlays_figure(scene: Scene, rule: str) -> Figure:
 
 def _head(axis: Any, inches: float, *lines: str) -> None:
     """A heading no wider than its cell."""
-    axis.set_title("\n".join(_plain(line, int(inches * LETTERS_PER_INCH)) for line in lines), fontsize="medium")
+    axis.set_title("\n".join(shorten(line, int(inches * LETTERS_PER_INCH)) for line in lines), fontsize="medium")
 
 
 def _draw_picture(axis: Any, scene: Scene, inches: float) -> None:
@@ -150,8 +150,3 @@ def _draw_legend(figure: Figure, axes: np.ndarray, rule: str) -> None:
         ScalarMappable(cmap=COLOURS), ax=list(axes[-1]), location="bottom", shrink=0.4, aspect=30, pad=0.02
     )
     bar.set_ticks([0, 1], labels=["lowest of the map", "highest"])
-
-
-def _plain(text: str, length: int) -> str:
-    """Text as it is, as far as it fits: dollars would begin a formula."""
-    return shorten(text, length).replace("$", r"\$")

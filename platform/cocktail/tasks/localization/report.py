@@ -10,6 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from matplotlib.figure import Figure
 
+from cocktail.drawing import save_png
 from cocktail.report.learning import learning_figure
 from cocktail.report.markdown import markdown_table
 from cocktail.report.page import PAGE_NAME, Heading, Part, Picture, Table, Text, to_html
@@ -61,10 +62,10 @@ def localization_report(results: pa.Table, subject: Subject, folder: Path, rules
     by_classes = by_class(results, name, classes)
     figure, vectors = _vectors(results, name, classes)
     if figure is not None:
-        figure.savefig(folder / VECTORS_NAME, dpi=FIGURE_DPI)
+        save_png(figure, folder / VECTORS_NAME, FIGURE_DPI)
     if subject.histories:
         curves = learning_figure(subject.histories, name, subject.steps_per_epoch)
-        curves.savefig(folder / LEARNING_NAME, dpi=FIGURE_DPI)
+        save_png(curves, folder / LEARNING_NAME, FIGURE_DPI)
     examples = () if subject.examples is None else localized_examples(subject, subject.examples, rules)
     example_parts = _store_examples(folder / "examples", examples)
 
@@ -82,14 +83,23 @@ def localization_report(results: pa.Table, subject: Subject, folder: Path, rules
     ]
     (folder / PAGE_NAME).write_text(to_html(f"Localization by {name}", parts), "utf-8")
 
-    metrics = metrics_of(summaries)
+    scores = summary_of(summaries, name, subject.notes, rules)
+    metrics = dict(scores.metrics)
     for modality, of_presence in presence.items():
         metrics |= {f"{modality}_presence/{score}": value for score, value in of_presence.values.items()}
-    for modality, scores in vectors.items():
-        metrics |= {f"{modality}_vectors/{score}": value for score, value in asdict(scores).items()}
-    sections = [markdown(summaries, rules), *subject.notes, *_presence_texts(presence)]
+    for modality, of_vectors in vectors.items():
+        metrics |= {f"{modality}_vectors/{score}": value for score, value in asdict(of_vectors).items()}
+    sections = [scores.text, *_presence_texts(presence)]
     text = "\n\n".join([*sections, *(_vectors_text(*each) for each in vectors.items())])
-    return Report(text=text, metrics=metrics, headline=headline_of(summaries, name))
+    return Report(text=text, metrics=metrics, headline=scores.headline)
+
+
+def summary_of(
+    summaries: Mapping[int, Sequence[LocalizationSummary]], name: str, notes: Sequence[str], rules: ScoringRules
+) -> Report:
+    """What the report of a model of that name says first: the systems' tables and scores."""
+    text = "\n\n".join([markdown(summaries, rules), *notes])
+    return Report(text=text, metrics=metrics_of(summaries), headline=headline_of(summaries, name))
 
 
 def score_parts(summaries: Mapping[int, Sequence[LocalizationSummary]], rules: ScoringRules) -> list[Part]:

@@ -9,6 +9,7 @@ import pyarrow as pa
 
 from cocktail.config.evaluation import Evaluation
 from cocktail.types import UsageError
+from cocktail.untrusted import UntrustworthyError, parse_json
 
 RULES = ("peak", "half", "fixed")
 """The binary rules, as columns `iou_<rule>` name them; the first is the headline."""
@@ -50,9 +51,23 @@ class ScoringRules:
                 "nothing says by which rules its maps were made binary and counted: score the checkpoint again with "
                 "jobs/evaluate.py"
             )
-        return cls(**json.loads(written))
+        try:
+            values = parse_json(written)
+            if not isinstance(values, dict) or not all(_is_threshold(*item) for item in values.items()):
+                raise UntrustworthyError("there are others than numbers")
+            return cls(**values)
+        except (UntrustworthyError, TypeError) as error:
+            raise UsageError(
+                f"the rules by which its maps were made binary are damaged ({error}): score the checkpoint again with "
+                "jobs/evaluate.py"
+            ) from error
 
     @classmethod
     def of(cls, evaluation: Evaluation) -> ScoringRules:
         """The rules that settings describe."""
         return cls(**{setting.name: getattr(evaluation, setting.name) for setting in fields(cls)})
+
+
+def _is_threshold(name: str, value: object) -> bool:
+    is_number = isinstance(value, (int, float)) and not isinstance(value, bool) and abs(value) < 1e9
+    return is_number or (name == "fixed_threshold" and value is None)

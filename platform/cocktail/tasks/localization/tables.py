@@ -21,6 +21,7 @@ import torch
 
 from cocktail.metrics.bootstrap import paired_bootstrap
 from cocktail.metrics.localization import areas, auc, ciou, success
+from cocktail.printable import as_metric_name
 from cocktail.report.markdown import markdown_table
 from cocktail.tasks.localization.results import EXCLUDED, SAME_CLASS
 from cocktail.tasks.localization.rules import RULES, ScoringRules
@@ -251,7 +252,7 @@ def metrics_of(summaries: Mapping[int, Sequence[LocalizationSummary]]) -> dict[s
     for number, of_number in summaries.items():
         end = f"_{number}_sources" if len(summaries) > 1 else ""
         for summary in of_number:
-            prefix = summary.system.replace(" ", "_").replace(",", "")
+            prefix = as_metric_name(summary.system)
             metrics |= {f"{prefix}/{name}{end}": value for name, value in summary.metrics.items()}
     return metrics
 

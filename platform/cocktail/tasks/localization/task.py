@@ -93,6 +93,12 @@ class Localizing:
     def scoreboard(self, results: pa.Table) -> LocalizationScores:
         return LocalizationScores(rules=self.rules, numbers=tuple(sorted(results["num_sources"].unique().to_pylist())))
 
+    def summary(self, results: pa.Table, name: str, notes: tuple[str, ...]) -> Report:
+        from cocktail.tasks.localization.report import summary_of
+        from cocktail.tasks.localization.tables import summarise
+
+        return summary_of(summarise(results, self.rules), name, notes, self.rules)
+
     def report(self, results: pa.Table, subject: Subject, folder: Path) -> Report:
         from cocktail.tasks.localization.report import localization_report
 

@@ -16,8 +16,9 @@ from torch import Tensor
 
 from cocktail.audio.ideal_masks import grid_of, ideal_separations
 from cocktail.audio.mixing import mix
+from cocktail.drawing import save_png, to_png
 from cocktail.metrics.separation import LIMIT_DB, is_silent, match, si_sdr_pairs
-from cocktail.report.figures import masks_figure, panel, patch_grid, to_png, unmathed, write_sounds
+from cocktail.report.figures import LONGEST_LABEL, masks_figure, panel, patch_grid, shorten, write_sounds
 from cocktail.report.page import Part, Picture, players
 from cocktail.tasks.report import Subject
 from cocktail.tasks.rows import names_of
@@ -56,10 +57,10 @@ class SeparatedExample:
         folder.mkdir(parents=True, exist_ok=True)
         title, rate = f"mixture {self.mixture_id}", self.sample_rate_hz
         figure = panel(self.mixture, self.references, self.columns, self.class_names, rate, title, self.chosen)
-        figure.savefig(folder / f"{self.mixture_id}.png", dpi=FIGURE_DPI)
+        save_png(figure, folder / f"{self.mixture_id}.png", FIGURE_DPI)
         if self.masks:
             figure = masks_figure(self.masks, self.class_names, title, **self.insight)
-            figure.savefig(folder / f"{self.mixture_id}-masks.png", dpi=FIGURE_DPI)
+            save_png(figure, folder / f"{self.mixture_id}-masks.png", FIGURE_DPI)
         sounds = self.mixture, self.references, self.estimates
         write_sounds(folder / self.mixture_id, *sounds, self.class_names, rate)
 
@@ -182,8 +183,8 @@ def spectrogram_parts(examples: Mapping[str, SeparatedExample]) -> list[Part]:
     figure = panel(
         mixture,
         references,
-        {unmathed(label): values for label, values in estimates.items()},
-        [unmathed(class_name) for class_name in class_names],
+        {shorten(label, LONGEST_LABEL): values for label, values in estimates.items()},
+        [shorten(class_name, LONGEST_LABEL) for class_name in class_names],
         first.sample_rate_hz,
         f"mixture {name}",
     )

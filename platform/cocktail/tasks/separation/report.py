@@ -10,6 +10,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from cocktail.drawing import save_png
+from cocktail.printable import as_metric_name
 from cocktail.report.learning import learning_figure
 from cocktail.report.markdown import to_markdown
 from cocktail.report.vectors import VectorScores, vectors_figure, vectors_of
@@ -36,9 +38,8 @@ def separation_report(results: pa.Table, subject: Subject, folder: Path) -> Repo
     Writes by_class and by_class_pair (.md, .parquet, the latter .png), source_vectors.png where there is something to
     draw, learning.png, and examples/.
     """
-    summaries = Summaries.of(results)
-    metrics = metrics_of(summaries)
-    sections = [*tables_by_number(summaries), *subject.notes]
+    scores = summary_of(Summaries.of(results), subject.name, subject.notes)
+    sections, metrics = [scores.text], dict(scores.metrics)
     own = scored_rows(results, subject.name)
     presence = presence_scores(own, len(subject.classes))
     if presence is not None:
@@ -47,7 +48,7 @@ def separation_report(results: pa.Table, subject: Subject, folder: Path) -> Repo
     pairs = by_class_pair(own, subject.classes)
     for kind, table in (("by_class", by_class(own, subject.classes)), ("by_class_pair", pairs)):
         pq.write_table(table, folder / f"{kind}.parquet")
-        (folder / f"{kind}.md").write_text(to_markdown(table, HEADERS) + "\n")
+        (folder / f"{kind}.md").write_text(to_markdown(table, HEADERS) + "\n", "utf-8")
     vectors = _store_figures(results, pairs, subject, folder)
     if vectors is not None:
         sections.append(
@@ -56,8 +57,15 @@ def separation_report(results: pa.Table, subject: Subject, folder: Path) -> Repo
             f"{vectors.num_classes} classes"
         )
         metrics |= {f"vectors/{score}": value for score, value in asdict(vectors).items()}
-    sdr = metrics.get(f"{subject.name}/sdr")
-    return Report(text="\n\n".join(sections), metrics=metrics, headline={} if sdr is None else {"sdr": f"{sdr:.3f}"})
+    return Report(text="\n\n".join(sections), metrics=metrics, headline=scores.headline)
+
+
+def summary_of(summaries: Summaries, name: str, notes: Sequence[str]) -> Report:
+    """What the report of a model of that name says first: the systems' tables and scores."""
+    metrics = metrics_of(summaries)
+    sdr = metrics.get(f"{as_metric_name(name)}/sdr")
+    text = "\n\n".join([*tables_by_number(summaries), *notes])
+    return Report(text=text, metrics=metrics, headline={} if sdr is None else {"sdr": f"{sdr:.3f}"})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -95,7 +103,7 @@ def _store_figures(results: pa.Table, pairs: pa.Table, subject: Subject, folder:
     if subject.histories:
         figures["learning"] = learning_figure(subject.histories, subject.name, subject.steps_per_epoch)
     for kind, figure in figures.items():
-        figure.savefig(folder / f"{kind}.png", dpi=100)
+        save_png(figure, folder / f"{kind}.png", 100)
     if subject.examples is not None:
         for example in separated_examples(subject, subject.examples):
             example.store(folder / "examples")
@@ -116,7 +124,7 @@ def metrics_of(summaries: Summaries) -> dict[str, float]:
     """Means and counts, `<system>/<score>`, over all mixtures of several sources if there are such."""
     metrics: dict[str, float] = {}
     for summary in summaries.overall:
-        prefix = summary.system.replace(" ", "_").replace(",", "")
+        prefix = as_metric_name(summary.system)
         metrics |= {f"{prefix}/{score}": value for score, value in summary.means.items() if value == value}
         counts = ("num_mixtures", "num_sources", "num_excluded", "num_silent_estimates")
         metrics |= {f"{prefix}/{count}": getattr(summary, count) for count in counts}

@@ -74,6 +74,11 @@ class Separating:
     def scoreboard(self, results: pa.Table) -> SeparationScores:
         return SeparationScores()
 
+    def summary(self, results: pa.Table, name: str, notes: tuple[str, ...]) -> Report:
+        from cocktail.tasks.separation.report import Summaries, summary_of
+
+        return summary_of(Summaries.of(results), name, notes)
+
     def report(self, results: pa.Table, subject: Subject, folder: Path) -> Report:
         from cocktail.tasks.separation.report import separation_report
 

@@ -1,0 +1,55 @@
+"""Figures as PNG files: the one way in which all of them are written, so that no name in one can keep it from being."""
+
+from __future__ import annotations
+
+import io
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+
+from matplotlib.axis import Axis
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from matplotlib.text import Text
+from matplotlib.ticker import LogFormatter
+from PIL import Image
+
+from cocktail.printable import on_lines
+
+
+def to_png(figure: Figure, dpi: int = 110, colours: int | None = None) -> bytes:
+    """A figure's PNG; of few colours it is a fraction of the size. Names in it are no formulas."""
+    FigureCanvasAgg(figure)
+    take_literally(figure)
+    data = io.BytesIO()
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Glyph")  # names in scripts that the font lacks are drawn as boxes
+        figure.savefig(data, dpi=dpi, format="png")
+    if colours is None:
+        return data.getvalue()
+    small = io.BytesIO()
+    Image.open(data).convert("RGB").quantize(colours).save(small, format="PNG", optimize=True)
+    return small.getvalue()
+
+
+def save_png(figure: Figure, path: Path, dpi: int) -> None:
+    """Write a figure as `to_png` makes it."""
+    path.write_bytes(to_png(figure, dpi))
+
+
+def take_literally(figure: Figure) -> None:
+    """Show every text of a figure as it stands: dollars begin no formula, and controls are escaped.
+
+    The powers of ten at a logarithmic axis are formulas of matplotlib's own.
+    """
+    powers = set(_power_labels(figure))
+    for text in figure.findobj(Text):
+        if isinstance(text, Text) and text not in powers:
+            text.set_parse_math(False)
+            text.set_text(on_lines(text.get_text()))
+
+
+def _power_labels(figure: Figure) -> Iterator[Text]:
+    for axis in figure.findobj(Axis):
+        if isinstance(axis, Axis) and isinstance(axis.get_major_formatter(), LogFormatter):
+            yield from (*axis.get_majorticklabels(), *axis.get_minorticklabels())
