@@ -25,6 +25,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 sys.path[:0] = [str(Path(__file__).resolve().parents[2] / part) for part in (".", "platform")]
 
@@ -132,7 +133,7 @@ def main() -> None:
         mixing = Mixing(passes_per_epoch=passes)
         plan = plan_epoch(usable_clips(manifest, mixing, "train"), seed=0, epoch=0).slice(0, count)
 
-        def stream(executor: str) -> MixtureStream:
+        def stream(executor: Literal["ray", "inline"]) -> MixtureStream:
             return MixtureStream(
                 folder=manifest.folder, mixing=mixing, split="train", seed=0, batch_size=size, executor=executor
             )

@@ -24,7 +24,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 sys.path[:0] = [str(Path(__file__).resolve().parents[2] / part) for part in (".", "platform")]
 
@@ -159,7 +159,7 @@ def main() -> None:
         )
         rows = plan_epoch(usable_clips(manifest, mixing, "train"), seed=0, epoch=0).slice(0, count).to_pylist()
 
-        def stream(executor: str) -> Iterator[tuple[np.ndarray, ...]]:
+        def stream(executor: Literal["ray", "inline"]) -> Iterator[tuple[np.ndarray, ...]]:
             mixtures = MixtureStream(
                 folder=manifest.folder,
                 mixing=mixing,

@@ -143,12 +143,12 @@ def test_a_cold_task_fetches_several_shards_at_a_time(remote, monkeypatch):
     running, most = [], []
     copy = cache_module._copy
 
-    def slow(location: str, part: Path) -> str:
+    def slow(location: str, part: Path, most_bytes: int) -> str:
         running.append(location)
         most.append(len(running))
         time.sleep(0.2)
         running.remove(location)
-        return copy(location, part)
+        return copy(location, part, most_bytes)
 
     monkeypatch.setattr(cache_module, "_copy", slow)
     planned = plan_epoch(stream.pool, seed=0, epoch=0).slice(0, 8)
