@@ -45,7 +45,7 @@ class _Normalize(torch.autograd.Function):
         ctx.save_for_backward(x, weight, mean, scale, count)
         ctx.counted = counted
         ctx.mark_non_differentiable(mean, variance, total)
-        # `to` of the type that it has already gives an alias of `out`, of which torch.compile loses all gradients.
+        # `to` of the type that it has already hands `out` back: of an alias, compiled code was seen to lose gradients.
         return out if out.dtype == x.dtype else out.to(x.dtype), mean, variance, total
 
     @staticmethod
