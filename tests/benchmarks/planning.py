@@ -27,34 +27,36 @@ from pipelines.mixtures.pool import usable_clips
 from pipelines.shards.manifest import MANIFEST_COLUMNS, Manifest
 
 BATCH = 80
-CLIPS, CLASSES, SECONDS, RATE = 200_000, 309, 10, 11025
+CLASSES, SECONDS, RATE = 309, 10, 11025
 
 
-def make_manifest() -> Manifest:
+def make_manifest(num_clips: int) -> Manifest:
     """As large as VGG-Sound's, without shards."""
     generator = np.random.default_rng(0)
-    number = np.arange(CLIPS)
+    number = np.arange(num_clips)
 
     def lists(values: np.ndarray, length: int) -> pa.Array:
-        offsets = np.arange(0, length * CLIPS + 1, length, dtype=np.int32)
+        offsets = np.arange(0, length * num_clips + 1, length, dtype=np.int32)
         return pa.ListArray.from_arrays(pa.array(offsets), pa.array(values))
 
     columns = {
         "clip_id": pa.array([f"abcdefghijk_{n:06d}" for n in number]),
         "shard": pa.array([f"train-{n // 500:05d}-of-00300.tar" for n in number]),
-        "split": pa.array(["train"] * CLIPS),
+        "split": pa.array(["train"] * num_clips),
         "class_ids": lists((number % CLASSES).astype(np.int32), 1),
         "audio_offset": pa.array(number % 500 * 250_000),
-        "audio_bytes": pa.array(np.full(CLIPS, 2 * SECONDS * RATE)),
-        "num_samples": pa.array(np.full(CLIPS, SECONDS * RATE, np.int32)),
-        "rms": lists(generator.random(SECONDS * CLIPS, np.float32), SECONDS),
-        "checks": lists(generator.integers(0, 2**63, SECONDS * CLIPS, np.uint64), SECONDS),
+        "audio_bytes": pa.array(np.full(num_clips, 2 * SECONDS * RATE)),
+        "num_samples": pa.array(np.full(num_clips, SECONDS * RATE, np.int32)),
+        "rms": lists(generator.random(SECONDS * num_clips, np.float32), SECONDS),
+        "checks": lists(generator.integers(0, 2**63, SECONDS * num_clips, np.uint64), SECONDS),
         "frame_offsets": lists(number, 1),
         "frame_sizes": lists(number.astype(np.int32), 1),
         "frame_checks": lists(number.astype(np.uint64), 1),
-        "frame_seconds": lists(np.full(CLIPS, 5.0), 1),
+        "frame_seconds": lists(np.full(num_clips, 5.0), 1),
     }
-    table = pa.table({field.name: columns.get(field.name, pa.nulls(CLIPS, field.type)) for field in MANIFEST_COLUMNS})
+    table = pa.table(
+        {field.name: columns.get(field.name, pa.nulls(num_clips, field.type)) for field in MANIFEST_COLUMNS}
+    )
     metadata = {"sample_rate_hz": str(RATE), "dataset": "made-up"}
     return Manifest(folder="nowhere", table=table, metadata=metadata, quarantine_sha256="")
 
@@ -63,8 +65,9 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--mixtures", type=int, help="of an epoch; one a clip without it")
     parser.add_argument("--walk", type=int, default=10_000_000, help="rows that are made one after the other at most")
+    parser.add_argument("--clips", type=int, default=200_000)
     arguments = parser.parse_args()
-    manifest = make_manifest()
+    manifest = make_manifest(arguments.clips)
     Path("/proc/self/clear_refs").write_text("5")  # the peak counts from here
     before, begin = psutil.Process().memory_info().rss, time.perf_counter()
     pool = usable_clips(manifest, Mixing(mixtures_per_epoch=arguments.mixtures), "train")
