@@ -117,7 +117,7 @@ def test_an_outage_while_trials_train_ends_none_and_all_is_said_in_the_end(monke
 
 def test_a_sweep_that_cannot_recall_its_trials_is_not_left_running(monkeypatch, tmp_path):
     tracked = MadeRun(away=True)
-    for name, value in {"connect": None, "uses_gpus": False, "trials_that_fit": 1}.items():
+    for name, value in {"connect": None, "uses_gpus": False, "executor_of": "inline", "trials_that_fit": 1}.items():
         monkeypatch.setattr(sweeping, name, lambda *_, value=value, **__: value)
     monkeypatch.setattr(_Sweep, "open", lambda *_: sweep_of(tracked))
     with pytest.raises(OutageError):
