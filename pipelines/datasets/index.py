@@ -50,6 +50,8 @@ INDEX_SCHEMA = pa.schema(
 
 FARTHEST_SHARE = 2.0
 """A corner further from the picture's upper left, as a share of its side, is no share."""
+FARTHEST_PIXEL = 1e5
+"""A number that is further is no pixel either."""
 
 
 class PictureFile(NamedTuple):
@@ -165,16 +167,17 @@ def _notes_on_splits(rows: Sequence[IndexRow]) -> Iterator[str]:
         )
 
 
-def require_shares(corners: Iterable[float], where: str) -> None:
-    """Raise UsageError, which says where, for a box in pixels: corners are shares of the picture's width and height.
+def require_shares(boxes: Iterable[Sequence[float]], where: str) -> None:
+    """Raise UsageError, which says where, for boxes in pixels: corners are shares of a picture's width and height.
 
-    A little over an edge is a hand that slipped; twice the picture is none.
+    A few boxes that reach far out are mistakes of a list, as VGG-SS's own has some; most are another unit.
     """
-    corners = list(corners)
-    if max(map(abs, corners), default=0.0) > FARTHEST_SHARE:
+    boxes = list(boxes)
+    in_pixels = [box for box in boxes if FARTHEST_SHARE < max(map(abs, box), default=0.0) < FARTHEST_PIXEL]
+    if 2 * len(in_pixels) > len(boxes):
         raise UsageError(
-            f"{where}: box {corners} is in pixels, or of another picture. Expected shares of the picture's width and "
-            "height, 0 to 1: divide by them"
+            f"{where}: {len(in_pixels)} of {len(boxes)} boxes are in pixels, as {list(in_pixels[0])}. Expected shares "
+            "of the picture's width and height, from 0 to 1: divide by them"
         )
 
 

@@ -57,7 +57,7 @@ def read_csv(location: str, expected: str, num_columns: int | None = None, delim
 def read_json(location: str, expected: str) -> Any:
     """A JSON file. Raises UsageError for a file that cannot be read or is not JSON."""
     try:
-        return parse_json(read_text(location, expected))
+        return parse_json(read_text(location, expected), is_strict=False)
     except UntrustworthyError as error:
         raise UsageError(f"{location} {error}. Expected {expected}") from error
 

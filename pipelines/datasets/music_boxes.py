@@ -119,15 +119,16 @@ def read_annotations(location: str) -> Iterator[Annotation]:
         frames = list(_dsol_frames(content) if isinstance(content, dict) else _avgn_frames(content))
     except (KeyError, TypeError, ValueError) as error:
         raise UsageError(f"{location} is something else ({error!r}). Expected {EXPECTED}") from error
+    require_shares(
+        ((x, y, x + width, y + height) for _, boxes in frames for _, (x, y, width, height) in boxes), location
+    )
     for path, boxes in frames:
         match = _FRAME.fullmatch(path) if isinstance(path, str) else None
         if match is None:
             raise UsageError(f"{location}: frame {path!r} is named otherwise. Expected {EXPECTED}")
         for category, _ in boxes:
             if not isinstance(category, int | str) or category not in _LABELS:
-                raise UsageError(f"{location}, {path}: category {str(category)[:200]!r}. Expected one of {CATEGORIES}")
-        for _, (x, y, width, height) in boxes:
-            require_shares((x, y, x + width, y + height), f"{location}, {path}")
+                raise UsageError(f"{location}, {path}: category {repr(category)[:200]}. Expected one of {CATEGORIES}")
         labelled = [(_LABELS[category], place) for category, place in boxes]
         yield Annotation(match[1], int(match[2]), int(match[3]), path, labelled)
 

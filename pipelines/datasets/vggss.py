@@ -167,6 +167,7 @@ def read_items(vggss: str) -> Iterable[Item]:
     items = read_json(vggss, EXPECTED)
     if not isinstance(items, list):
         raise UsageError(f"{vggss} holds no list. Expected {EXPECTED}")
+    boxes_of_all: list[list[float]] = []
     for number, item in enumerate(items):
         where = f"{vggss}, item {number}"
         if not isinstance(item, Mapping) or not {"file", "class", "bbox"} <= item.keys():
@@ -179,6 +180,7 @@ def read_items(vggss: str) -> Iterable[Item]:
         if not isinstance(item["bbox"], list):
             raise UsageError(f"{where}, {clip_id}: bbox {str(item['bbox'])[:200]}. Expected a list of [x0, y0, x1, y1]")
         boxes = [read_box(corners, label, f"{where}, {clip_id}") for corners in item["bbox"]]
+        boxes_of_all += item["bbox"]
         has_area = [box.x0 < box.x1 and box.y0 < box.y1 for box in boxes]
         inside = tuple(box for box, has in zip(boxes, has_area, strict=True) if has)
         cut = [
@@ -186,6 +188,7 @@ def read_items(vggss: str) -> Iterable[Item]:
             for has, corners in zip(has_area, item["bbox"], strict=True)
         ]
         yield Item(clip_id, label, inside, len(boxes) - len(inside), sum(cut))
+    require_shares(boxes_of_all, vggss)
 
 
 def read_box(corners: Any, label: str, where: str) -> Box:
@@ -195,7 +198,6 @@ def read_box(corners: Any, label: str, where: str) -> Box:
     """
     if not isinstance(corners, list) or len(corners) != 4 or not all(_is_finite(corner) for corner in corners):
         raise UsageError(f"{where}: box {str(corners)[:200]}. Expected four finite numbers, [x0, y0, x1, y1]")
-    require_shares(corners, where)
     return Box(0, label, *(float(min(max(corner, 0), 1)) for corner in corners))
 
 

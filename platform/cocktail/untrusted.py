@@ -70,15 +70,15 @@ def read_bounded(location: str, most_bytes: int) -> bytes:
         return file.readall()
 
 
-def parse_json(text: str | bytes, most_bytes: int = MAX_JSON_BYTES) -> Any:
+def parse_json(text: str | bytes, most_bytes: int = MAX_JSON_BYTES, *, is_strict: bool = True) -> Any:
     """A JSON document. Raises UntrustworthyError for what is none, too large, or nested deeper than any list of ours.
 
-    Numbers that are none (NaN, Infinity) and text that cannot be written down are no JSON either.
+    NaN and Infinity are no JSON either, though Python writes them; lists of others may have them, with `is_strict` off.
     """
     if len(text) > most_bytes:
         raise UntrustworthyError(f"has {len(text) / 1e6:.0f} MB of JSON, more than {most_bytes / 1e6:.0f}")
     try:
-        return json.loads(text, parse_constant=_no_number)
+        return json.loads(text, parse_constant=_no_number if is_strict else None)
     except RecursionError as error:
         raise UntrustworthyError("is nested too deep") from error
     except ValueError as error:

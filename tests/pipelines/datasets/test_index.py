@@ -138,6 +138,10 @@ def test_names_that_no_manifest_may_hold_are_refused(name):
 
 
 def test_boxes_in_pixels_are_named_for_what_they_are():
-    require_shares([-0.1, 0.0, 1.2, 1.0], "a list, item 3")
-    with pytest.raises(UsageError, match=r"a list, item 3: box \[34, 20, 200, 180\] is in pixels.*divide by them"):
-        require_shares([34, 20, 200, 180], "a list, item 3")
+    share, pixels, none = [-0.1, 0.0, 1.2, 1.0], [34, 20, 200, 180], [0.5, 0.5, 1e300, 1e300]
+    require_shares([share, share, pixels, none, none], "a list")
+    require_shares([], "a list")
+    with pytest.raises(
+        UsageError, match=r"a list: 2 of 3 boxes are in pixels, as \[34, 20, 200, 180\].*divide by them"
+    ):
+        require_shares([share, pixels, pixels], "a list")
