@@ -103,9 +103,11 @@ def frames_at(
     skips = packets.are_exact and video.codec_context.name in _SKIPPING_CODECS
     frames: list[tuple[VideoFrame, int]] = []
     previous: tuple[VideoFrame, int] | None = None
+    codec = None  # of the file that the packets come from
     for packet in _packets_from(container, video, open_again, keyframe):
+        codec = codec or packet.stream.codec_context
         if skips:
-            packet.stream.codec_context.skip_frame = "DEFAULT" if packet.pts in wanted else "NONREF"
+            codec.skip_frame = "DEFAULT" if packet.pts in wanted else "NONREF"
         for frame in packet.decode():
             ticks = _ticks(frame)
             if ticks is None:
