@@ -207,18 +207,19 @@ def _decode_sound(
     A packet that fails to decode does not end the pass: how much follows tells damage from a missing end. Where a
     recording was cut out of a longer one, the first and last may fail, as they do in any player.
     """
-    sound, packets = Sound(sample_rate_hz), VideoPackets()
+    sound, packets = Sound(sample_rate_hz), VideoPackets(by_decoding=container.format.name == "avi")
     failed_seconds = 0.0
     failure: FFmpegError | None = None
     timed = {stream.index: 0 for stream in (*container.streams.audio, *_moving(container))}
     try:
         for packet in container.demux():
-            if declared_seconds is not None and packet.stream_index in timed and packet.pts is not None:
-                end = packet.pts + (packet.duration or 0)
-                timed[packet.stream_index] = max(timed[packet.stream_index], end)
-            if video is not None and packet.stream_index == video.index:
+            # The empty ones at the end, with which decoders give what they hold back, know their track only so.
+            track = packet.stream_index if packet.size else packet.stream.index
+            if declared_seconds is not None and track in timed and packet.pts is not None:
+                timed[track] = max(timed[track], packet.pts + (packet.duration or 0))
+            if video is not None and track == video.index:
                 packets.note(packet)
-            if packet.stream_index != audio.index:
+            if track != audio.index:
                 continue
             try:
                 num_before = sound.num_samples
