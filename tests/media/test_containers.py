@@ -247,3 +247,22 @@ def test_pixels_that_are_not_square_are_shown_as_they_are_meant(tmp_path, aspect
         sound.rate, sound.pts = RATE, 0
         container.mux(audio.encode(sound))
     assert Image.open(io.BytesIO(decode(tmp_path / "a.mkv").pictures[0])).size == size
+
+
+def test_what_a_decoder_holds_back_until_the_end_comes_out(tmp_path):
+    with av.open(str(tmp_path / "a.wmv"), "w", format="asf") as container:
+        video = container.add_stream("wmv2", rate=FPS)
+        video.width, video.height, video.pix_fmt = 64, 48, "yuv420p"
+        audio = container.add_stream("wmav2", rate=RATE, layout="mono")
+        for number in range(20):
+            frame = av.VideoFrame.from_ndarray(np.full((48, 64, 3), 99, np.uint8))
+            frame.pts = number
+            container.mux(video.encode(frame))
+        container.mux(video.encode())
+        sound = av.AudioFrame.from_ndarray(tone(2.0)[np.newaxis], "fltp", layout="mono")
+        sound.rate, sound.pts = RATE, 0
+        container.mux(audio.encode(sound))
+        container.mux(audio.encode())
+    with av.open(str(tmp_path / "a.wmv")) as container:
+        num_samples = sum(frame.samples for frame in container.decode(audio=0))
+    assert len(decode(tmp_path / "a.wmv").audio) == num_samples
