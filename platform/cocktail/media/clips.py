@@ -207,17 +207,19 @@ def _decode_sound(
     A packet that fails to decode does not end the pass: how much follows tells damage from a missing end. Where a
     recording was cut out of a longer one, the first and last may fail, as they do in any player.
     """
-    sound, packets = Sound(sample_rate_hz), VideoPackets()
-    last_seconds = failed_seconds = 0.0
+    sound, packets = Sound(sample_rate_hz), VideoPackets(by_decoding=container.format.name == "avi")
+    failed_seconds = 0.0
     failure: FFmpegError | None = None
-    timed = {stream.index for stream in (*container.streams.audio, *_moving(container))}
+    timed = {stream.index: 0 for stream in (*container.streams.audio, *_moving(container))}
     try:
         for packet in container.demux():
-            if packet.stream_index in timed and packet.pts is not None and packet.time_base is not None:
-                last_seconds = max(last_seconds, float((packet.pts + (packet.duration or 0)) * packet.time_base))
-            if video is not None and packet.stream_index == video.index:
+            # The empty ones at the end, with which decoders give what they hold back, know their track only so.
+            track = packet.stream_index if packet.size else packet.stream.index
+            if declared_seconds is not None and track in timed and packet.pts is not None:
+                timed[track] = max(timed[track], packet.pts + (packet.duration or 0))
+            if video is not None and track == video.index:
                 packets.note(packet)
-            if packet.stream_index != audio.index:
+            if track != audio.index:
                 continue
             try:
                 num_before = sound.num_samples
@@ -241,7 +243,8 @@ def _decode_sound(
     except FFmpegError as error:
         failure, failed_seconds = failure or error, float("inf")
     # Some containers declare one length for all tracks, counted from the first packet or from 0.
-    reached_seconds = max(last_seconds, sound.end_seconds) - min(0.0, sound.start_seconds)
+    last_seconds = [float(end * (container.streams[number].time_base or 0)) for number, end in timed.items()]
+    reached_seconds = max(sound.end_seconds, *last_seconds) - min(0.0, sound.start_seconds)
     if declared_seconds is not None and declared_seconds - reached_seconds > _MISSING_SECONDS:
         raise BadClip("truncated", f"{reached_seconds:.2f} s of {declared_seconds:.2f} s are there")
     if failure is not None and failed_seconds > _MISSING_SECONDS:

@@ -52,15 +52,17 @@ class VideoPackets:
     """When each packet that is to be shown is shown, in the track's own units."""
     keyframes: list[int] = field(default_factory=list)
     """Times of packets at which a decoder can start."""
-    are_exact: bool = True
-    """Whether each packet says when it is shown; else the time of its decoding stands for it."""
+    by_decoding: bool = False
+    """Whether the container says only when each is decoded (AVI): that stands for when it is shown."""
+    is_complete: bool = True
+    """Whether each packet says when it is shown; where one doesn't, the time of its decoding stands for it."""
 
     def note(self, packet: Packet[Any]) -> None:
         """Note a packet, in the order of the file."""
-        ticks = _ticks(packet)
+        ticks = _ticks(packet, self.by_decoding)
         if ticks is None:
             return
-        self.are_exact &= packet.pts is not None
+        self.is_complete &= packet.pts is not None
         if packet.is_keyframe:
             self.keyframes.append(ticks)
         if not packet.is_discard:
@@ -99,15 +101,19 @@ def frames_at(
     times = sorted(packets.times)
     times_seconds = [time * tick for time in times]
     wanted = [times[shown_at(times_seconds, seconds)] for seconds in targets_seconds]
-    keyframe = max((time for time in packets.keyframes if time <= wanted[0]), default=None)
-    skips = packets.are_exact and video.codec_context.name in _SKIPPING_CODECS
+    starts = sorted(time for time in packets.keyframes if time <= wanted[0])
+    if packets.by_decoding:  # what is shown when a keyframe is decoded depends on the one before
+        starts = starts[:-1]
+    skips = packets.is_complete and not packets.by_decoding and video.codec_context.name in _SKIPPING_CODECS
     frames: list[tuple[VideoFrame, int]] = []
     previous: tuple[VideoFrame, int] | None = None
-    for packet in _packets_from(container, video, open_again, keyframe):
+    codec = None  # of the file that the packets come from
+    for packet in _packets_from(container, video, open_again, packets, starts[-1] if starts else None):
+        codec = codec or packet.stream.codec_context
         if skips:
-            packet.stream.codec_context.skip_frame = "DEFAULT" if packet.pts in wanted else "NONREF"
+            codec.skip_frame = "DEFAULT" if packet.pts in wanted else "NONREF"
         for frame in packet.decode():
-            ticks = _ticks(frame)
+            ticks = _ticks(frame, packets.by_decoding)
             if ticks is None:
                 continue
             while len(frames) < len(wanted) and ticks >= wanted[len(frames)]:
@@ -124,12 +130,16 @@ def frames_at(
     return [(frame, ticks * tick) for frame, ticks in frames]
 
 
-def _ticks(timed: Packet[Any] | VideoFrame) -> int | None:
-    return timed.dts if timed.pts is None else timed.pts
+def _ticks(timed: Packet[Any] | VideoFrame, by_decoding: bool) -> int | None:
+    return timed.dts if by_decoding or timed.pts is None else timed.pts
 
 
 def _packets_from(
-    container: InputContainer, video: VideoStream, open_again: Callable[[], InputContainer], keyframe: int | None
+    container: InputContainer,
+    video: VideoStream,
+    open_again: Callable[[], InputContainer],
+    packets: VideoPackets,
+    keyframe: int | None,
 ) -> Iterator[Packet[Any]]:
     """Packets of a video from a keyframe on, by its time; all of them if it is None.
 
@@ -139,7 +149,7 @@ def _packets_from(
         container.seek(keyframe, stream=video)
         is_found = False
         for packet in container.demux(video):
-            ticks = _ticks(packet)
+            ticks = _ticks(packet, packets.by_decoding)
             is_found |= packet.is_keyframe and ticks == keyframe
             if is_found:
                 yield packet
@@ -153,7 +163,7 @@ def _packets_from(
     prepare_video(video)
     is_found = keyframe is None
     for packet in container.demux(video):
-        is_found |= packet.is_keyframe and _ticks(packet) == keyframe
+        is_found |= packet.is_keyframe and _ticks(packet, packets.by_decoding) == keyframe
         if is_found:
             yield packet
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -131,11 +132,12 @@ class Sound:
         elif samples.dtype.kind != "f":
             scale = -float(np.iinfo(samples.dtype).min)
             mean = mean / np.float32(scale)
-        if not np.isfinite(mean).all():
+        low, high = float(mean.min()), float(mean.max())  # one that is no number makes both none
+        if not (math.isfinite(low) and math.isfinite(high)):
             bad = np.flatnonzero(~np.isfinite(mean))
             first = (self.num_samples - len(mean) + bad[0]) / self.rate_hz
             raise BadClip("not finite", f"{len(bad)} samples, the first at {first:.3f} s")
-        self._peak = max(self._peak, float(mean.max()), -float(mean.min()))
+        self._peak = max(self._peak, high, -low)
         if num_channels > 1:
             self._weigh(samples, mean, scale)
         if self._resampler is None:
@@ -146,12 +148,17 @@ class Sound:
         """Add up the energy of the channels [C, T], on average, and of their mean [T]."""
         offset = 128 if samples.dtype == np.uint8 else 0
         for channel in samples:
-            values = (channel.astype(np.float32) - offset) / np.float32(scale)
+            values = channel
+            if samples.dtype != np.float32:
+                values = (channel.astype(np.float32) - offset) / np.float32(scale)
             self._channel_energy += float(np.dot(values, values)) / len(samples)
         self._mean_energy += float(np.dot(mean, mean))
 
     def _store(self, resampled: np.ndarray) -> None:
-        self._stored.append(np.clip(np.rint(resampled * 32768), -32768, 32767).astype(np.int16))
+        steps = resampled * np.float32(32768)
+        np.rint(steps, out=steps)
+        np.clip(steps, -32768, 32767, out=steps)
+        self._stored.append(steps.astype(np.int16))
 
 
 def _ratio_db(part: float, whole: float) -> str:

@@ -1,0 +1,83 @@
+"""A clip that takes too much is named and set aside, the clips around it are stored, and no task is tried for ever."""
+
+import json
+import os
+import signal
+
+import pyarrow as pa
+import pytest
+import ray.data
+import ray.exceptions
+from PIL import Image
+
+from cocktail.media.decoding_process import DecodingProcess
+from cocktail.types import UsageError
+from pipelines.datasets.index import IndexRow, PictureFile, make_index
+from pipelines.shards import write
+from pipelines.shards.plan import ShardSettings, plan_shards
+from pipelines.shards.write import map_on_cluster, write_shard
+from tests.made.corpora.miniature_clips import write_clip
+
+SETTINGS = ShardSettings(dataset="miniature", picture_short_side=32, max_bad_share=1.0)
+
+
+def shard_row(folder, names):
+    rows = []
+    for name in names:
+        rows.append(
+            IndexRow(
+                clip_id=name,
+                recording=name,
+                media_path=str(folder / f"{name}.mp4"),
+                labels=("thunder",),
+                split="train",
+                nominal_seconds=1.5,
+                pictures=(PictureFile(str(folder / f"{name}.png"), 0.5),),
+            )
+        )
+    (row,) = plan_shards(make_index(rows, ["thunder"]), SETTINGS).to_pylist()
+    return row
+
+
+def test_a_clip_that_takes_too_much_memory_is_named_and_its_neighbours_are_stored(tmp_path, monkeypatch):
+    process = DecodingProcess(max_memory_bytes=40_000_000)
+    monkeypatch.setattr(write, "decoding_process", lambda: process)
+    for name in "abc":
+        write_clip(tmp_path / f"{name}.mp4")
+        side = 6000 if name == "b" else 60
+        Image.new("RGB", (side, side)).save(tmp_path / f"{name}.png")
+    counts = write_shard(shard_row(tmp_path, "abc"), SETTINGS, str(tmp_path / "shards"))
+    process.close()
+    assert (counts["good"], counts["bad"]) == (2, 1)
+    (sidecar,) = (tmp_path / "shards").glob("*.index.json")
+    (bad,) = json.loads(sidecar.read_bytes())["quarantined"]
+    assert (bad["clip_id"], bad["reason"]) == ("b", "too costly")
+
+
+def test_a_decoder_that_is_killed_in_between_costs_no_clip(tmp_path):
+    write_clip(tmp_path / "a.mp4")
+    Image.new("RGB", (60, 60)).save(tmp_path / "a.png")
+    os.kill(write.decoding_process().call(os.getpid), signal.SIGKILL)
+    assert write_shard(shard_row(tmp_path, "a"), SETTINGS, str(tmp_path / "shards"))["good"] == 1
+
+
+def test_a_picture_or_mask_beyond_all_bounds_is_not_read(tmp_path, monkeypatch):
+    (tmp_path / "mask").write_bytes(bytes(101))
+    monkeypatch.setattr(write, "MAX_FILE_BYTES", 100)
+    with pytest.raises(ValueError, match="too costly: mask mask has 101 bytes, at most 100 are taken"):
+        write._fetch(str(tmp_path / "mask"), "mask")
+
+
+def test_tasks_that_memory_is_too_short_for_end_the_run_in_words(monkeypatch):
+    class Ends:
+        def map(self, *_, **__):
+            return self
+
+        def iter_rows(self):
+            raise ray.exceptions.OutOfMemoryError("1 worker was killed")
+
+        context = ray.data.DataContext()
+
+    monkeypatch.setattr(ray.data, "from_arrow", lambda _: Ends())
+    with pytest.raises(UsageError, match=r"memory ran short .*1 worker was killed.*Give --tasks"):
+        list(map_on_cluster(pa.table({"number": [1]}), write_shard, {}, None))
