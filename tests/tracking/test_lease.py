@@ -32,7 +32,7 @@ def folder(request, tmp_path, monkeypatch):
             yield "s3://bucket/output/runs/run"
 
 
-@pytest.fixture
+@pytest.fixture(autouse=True)
 def sigterm_interrupts() -> Iterator[None]:
     """As while a run is open."""
 
@@ -118,7 +118,7 @@ def test_of_several_that_begin_at_once_one_works(folder):
     assert (len(holders), len(refused)) == (1, 3)
 
 
-def test_who_has_lost_a_run_is_interrupted_and_told_to_whom(folder, sigterm_interrupts):
+def test_who_has_lost_a_run_is_interrupted_and_told_to_whom(folder):
     with (
         pytest.raises(UsageError, match="run run was taken over by process 4711 on elsewhere"),
         Lease(folder, "run", **QUICK),
@@ -128,7 +128,7 @@ def test_who_has_lost_a_run_is_interrupted_and_told_to_whom(folder, sigterm_inte
     assert json.loads(read_bytes(join(folder, LEASE)))["token"] == "its"
 
 
-def test_a_run_that_was_finished_by_another_meanwhile_is_lost_too(folder, sigterm_interrupts):
+def test_a_run_that_was_finished_by_another_meanwhile_is_lost_too(folder):
     with pytest.raises(UsageError, match="run run was taken over by another process"), Lease(folder, "run", **QUICK):
         delete_file(join(folder, LEASE))
         time.sleep(20)
