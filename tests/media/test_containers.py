@@ -155,6 +155,23 @@ def test_a_header_that_says_another_length_than_the_file_has_is_not_believed(tmp
     assert abs(decode(tmp_path / "a.mp4").duration_seconds - 2.0) < 0.1
 
 
+def test_a_section_of_a_flac_file_is_whole_though_its_header_is_of_the_whole(tmp_path):
+    with av.open(str(tmp_path / "a.flac"), "w") as container:
+        stream = container.add_stream("flac", rate=RATE, layout="mono")
+        frame = av.AudioFrame.from_ndarray(pcm(4.0)[np.newaxis], "s16", layout="mono")
+        frame.rate, frame.pts = RATE, 0
+        container.mux(stream.encode(frame))
+        container.mux(stream.encode())
+    with av.open(str(tmp_path / "a.flac")) as container:
+        ends = [packet.pos + packet.size for packet in container.demux() if packet.size]
+    data = (tmp_path / "a.flac").read_bytes()
+    (tmp_path / "a.flac").write_bytes(data[: ends[len(ends) // 2]])
+    assert 1.8 < decode(tmp_path / "a.flac", num_frames=0).duration_seconds < 2.3
+    (tmp_path / "a.flac").write_bytes(data[: ends[len(ends) // 2] - 99])
+    with pytest.raises(BadClip, match="truncated"):
+        decode(tmp_path / "a.flac", num_frames=0)
+
+
 def test_bytes_behind_the_end_of_an_mp4_do_not_matter(tmp_path):
     write_clip(tmp_path / "a.mp4")
     with (tmp_path / "a.mp4").open("ab") as file:
