@@ -3,6 +3,7 @@
 import io
 import wave
 from fractions import Fraction
+from typing import Any
 
 import av
 import numpy as np
@@ -24,7 +25,7 @@ def remux(source, target, *, form=None, keep=lambda packet: True, shift_seconds=
     with av.open(str(source)) as given, av.open(str(target), "w", format=form, options=options or {}) as made:
         tracks = {stream.index: made.add_stream_from_template(stream) for stream in given.streams}
         for packet in given.demux():
-            if packet.dts is None or not keep(packet):
+            if packet.dts is None or packet.pts is None or not keep(packet):
                 continue
             shift = round(shift_seconds / packet.time_base)
             packet.pts, packet.dts = packet.pts + shift, packet.dts + shift
@@ -40,10 +41,10 @@ def brightness(jpeg):
 def write_slides(path, seconds, codec="libx264", size=(64, 48)):
     """An MKV with a second of tone for each of some pictures, and a picture at each of some times."""
     with av.open(str(path), "w") as container:
-        video = container.add_stream(codec, rate=FPS)
+        video: Any = container.add_stream(codec, rate=FPS)
         video.width, video.height = size
         video.pix_fmt, video.time_base = "yuv420p", Fraction(1, 1000)
-        audio = container.add_stream("pcm_s16le", rate=RATE, layout="mono")
+        audio: Any = container.add_stream("pcm_s16le", rate=RATE, layout="mono")
         for number, when in enumerate(seconds):
             frame = av.VideoFrame.from_ndarray(np.full((size[1], size[0], 3), gray_level(5 * number % 40), np.uint8))
             frame.pts, frame.time_base = round(1000 * when), Fraction(1, 1000)
@@ -102,7 +103,7 @@ def test_a_length_that_is_a_guess_from_the_bit_rate_is_not_believed(tmp_path, fo
     path = tmp_path / f"a.{form}"
     options = {"write_xing": "0", "id3v2_version": "0"} if form == "mp3" else {}
     with av.open(str(path), "w", format=form, options=options) as container:
-        stream = container.add_stream("libmp3lame" if form == "mp3" else "aac", rate=RATE, layout="mono")
+        stream: Any = container.add_stream("libmp3lame" if form == "mp3" else "aac", rate=RATE, layout="mono")
         stream.codec_context.options = {"q": "2"} if form == "mp3" else {}
         noise = np.random.default_rng(0).uniform(-0.5, 0.5, 2 * RATE).astype(np.float32)
         sound = np.concatenate([tone(6.0, level=0.01), noise])[np.newaxis]
@@ -131,7 +132,7 @@ def test_what_lacks_its_end_is_truncated(tmp_path, form, codec):
     rate = 48000 if codec == "libopus" else RATE
     options = {"movflags": "faststart"} if form == "mp4" else {}
     with av.open(str(path), "w", format=form, options=options) as container:
-        stream = container.add_stream(codec, rate=rate, layout="mono")
+        stream: Any = container.add_stream(codec, rate=rate, layout="mono")
         form_of_samples = "s16" if codec in ("flac", "libopus") else "fltp"
         samples = np.rint(tone(4.0, rate=rate) * 32767).astype(np.int16)
         samples = samples if form_of_samples == "s16" else tone(4.0, rate=rate)
@@ -153,6 +154,23 @@ def test_a_header_that_says_another_length_than_the_file_has_is_not_believed(tmp
     assert 1.99 < length / scale < 2.1
     (tmp_path / "a.mp4").write_bytes(data[:at] + (60 * scale).to_bytes(4, "big") + data[at + 4 :])
     assert abs(decode(tmp_path / "a.mp4").duration_seconds - 2.0) < 0.1
+
+
+def test_a_section_of_a_flac_file_is_whole_though_its_header_is_of_the_whole(tmp_path):
+    with av.open(str(tmp_path / "a.flac"), "w") as container:
+        stream: Any = container.add_stream("flac", rate=RATE, layout="mono")
+        frame = av.AudioFrame.from_ndarray(pcm(4.0)[np.newaxis], "s16", layout="mono")
+        frame.rate, frame.pts = RATE, 0
+        container.mux(stream.encode(frame))
+        container.mux(stream.encode())
+    with av.open(str(tmp_path / "a.flac")) as container:
+        ends = [(packet.pos or 0) + packet.size for packet in container.demux() if packet.size]
+    data = (tmp_path / "a.flac").read_bytes()
+    (tmp_path / "a.flac").write_bytes(data[: ends[len(ends) // 2]])
+    assert 1.8 < decode(tmp_path / "a.flac", num_frames=0).duration_seconds < 2.3
+    (tmp_path / "a.flac").write_bytes(data[: ends[len(ends) // 2] - 99])
+    with pytest.raises(BadClip, match="truncated"):
+        decode(tmp_path / "a.flac", num_frames=0)
 
 
 def test_bytes_behind_the_end_of_an_mp4_do_not_matter(tmp_path):
@@ -209,12 +227,12 @@ QUARTERS = np.array([[30, 90, 150], [210, 120, 60]], np.uint8).repeat(32, 0).rep
 @pytest.mark.parametrize("matrix", SHOWN)
 def test_a_picture_is_turned_and_mirrored_as_its_file_says(tmp_path, matrix):
     with av.open(str(tmp_path / "a.mp4"), "w") as container:
-        video = container.add_stream("libx264", rate=FPS)
+        video: Any = container.add_stream("libx264", rate=FPS)
         video.height, video.width = QUARTERS.shape
         video.pix_fmt, video.options = "yuv420p", {"crf": "10"}
         a, b, c, d = (value << 16 for value in matrix)
         video.set_display_matrix([a, b, 0, c, d, 0, 0, 0, 1 << 30])
-        audio = container.add_stream("aac", rate=RATE, layout="mono")
+        audio: Any = container.add_stream("aac", rate=RATE, layout="mono")
         for number in range(FPS):
             frame = av.VideoFrame.from_ndarray(np.repeat(QUARTERS[:, :, None], 3, 2))
             frame.pts = number
@@ -234,10 +252,10 @@ def test_a_picture_is_turned_and_mirrored_as_its_file_says(tmp_path, matrix):
 @pytest.mark.parametrize(("aspect", "size"), [((4, 3), (64, 36)), ((3, 4), (48, 48)), ((1, 1), (64, 48))])
 def test_pixels_that_are_not_square_are_shown_as_they_are_meant(tmp_path, aspect, size):
     with av.open(str(tmp_path / "a.mkv"), "w") as container:
-        video = container.add_stream("libx264", rate=FPS)
+        video: Any = container.add_stream("libx264", rate=FPS)
         video.width, video.height, video.pix_fmt = 64, 48, "yuv420p"
         video.codec_context.sample_aspect_ratio = Fraction(*aspect)
-        audio = container.add_stream("pcm_s16le", rate=RATE, layout="mono")
+        audio: Any = container.add_stream("pcm_s16le", rate=RATE, layout="mono")
         for number in range(2):
             frame = av.VideoFrame.from_ndarray(np.full((48, 64, 3), 99, np.uint8))
             frame.pts = number
@@ -251,9 +269,9 @@ def test_pixels_that_are_not_square_are_shown_as_they_are_meant(tmp_path, aspect
 
 def test_what_a_decoder_holds_back_until_the_end_comes_out(tmp_path):
     with av.open(str(tmp_path / "a.wmv"), "w", format="asf") as container:
-        video = container.add_stream("wmv2", rate=FPS)
+        video: Any = container.add_stream("wmv2", rate=FPS)
         video.width, video.height, video.pix_fmt = 64, 48, "yuv420p"
-        audio = container.add_stream("wmav2", rate=RATE, layout="mono")
+        audio: Any = container.add_stream("wmav2", rate=RATE, layout="mono")
         audio.bit_rate = 64_000
         for number in range(20):
             frame = av.VideoFrame.from_ndarray(np.full((48, 64, 3), 99, np.uint8))

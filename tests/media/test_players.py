@@ -160,6 +160,8 @@ SOUNDS = {
 @pytest.mark.parametrize("name", SOUNDS)
 def test_sound_alone_is_as_long_as_ffmpeg_plays_it(tmp_path, name, how):
     ending = name.partition(",")[0]
+    if how == "streamed" and ending in ("w64", "aiff"):
+        pytest.skip("what ffmpeg streams so, it does not read itself")
     whole, path = tmp_path / f"whole.{ending}", tmp_path / f"cut.{ending}"
     loudness = "anoisesrc=r=44100:a=0.5:d=6,tremolo=f=0.2:d=1"
     ffmpeg("-f", "lavfi", "-i", loudness, *SOUNDS[name], whole)
