@@ -50,9 +50,9 @@ class ShardCache:
         """Folder in which this node keeps its shards."""
         return self.chosen_folder or default_cache_folder()
 
-    def has(self, sha256: str) -> bool:
+    def has(self, location: str, sha256: str) -> bool:
         """Whether a shard is here."""
-        return (Path(self.folder) / f"{sha256}.tar").exists()
+        return self._path(location, sha256).exists()
 
     def open(self, location: str, sha256: str, num_bytes: int) -> tuple[int, bool]:
         """Descriptor of a shard open for reading, and whether it came here without this call fetching it.

@@ -94,7 +94,9 @@ class ClipSource:
     def lacks(self, shards: Sequence[str]) -> bool:
         """Whether there is a cache that lacks some of the shards."""
         cache = self.cache
-        return cache is not None and not all(cache.has(self.shards[shard][0]) for shard in shards)
+        return cache is not None and not all(
+            cache.has(join(self.folder, shard), self.shards[shard][0]) for shard in shards
+        )
 
 
 Read = TypeVar("Read")
