@@ -131,7 +131,7 @@ def committed_tars(folder: str) -> set[str]:
         return set()
     document = parse_signed(read_bounded(join(folder, MANIFEST_NAME), MAX_MANIFEST_BYTES))
     try:
-        return set(_believed(document)["shards"]) if document else set()
+        return set(_believed(document)) if document else set()
     except UntrustworthyError:
         return set()
 
