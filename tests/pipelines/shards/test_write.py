@@ -495,7 +495,7 @@ def test_sidecars_are_read_twice_at_most_and_parsed_one_at_a_time(index, undistu
         parsed.append(data)
         return parse_signed(data)
 
-    monkeypatch.setattr("pipelines.shards.sidecars.read_bytes", counting_read)
+    monkeypatch.setattr("pipelines.shards.sidecars.read_bounded", counting_read)
     monkeypatch.setattr("pipelines.shards.sidecars.parse_signed", counting_parse)
     shard_dataset(index, SETTINGS, undisturbed.folder)
     names = [path.name for path in Path(undisturbed.folder).glob("*.index.json")]
