@@ -487,7 +487,7 @@ def test_as_many_bad_clips_as_accepted_are_accepted_and_the_share_that_is_told_i
 def test_sidecars_are_read_twice_at_most_and_parsed_one_at_a_time(index, undisturbed, monkeypatch):
     reads, parsed = Counter(), []
 
-    def counting_read(location):
+    def counting_read(location, most_bytes):
         reads[location] += 1
         return read_bytes(location)
 
