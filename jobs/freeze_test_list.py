@@ -17,9 +17,9 @@ from cocktail.cluster.connection import one_line_errors
 from cocktail.config.evaluation import Evaluation
 from cocktail.config.mixing import Mixing
 from cocktail.storage import absolute
-from pipelines.mixtures.frozen_list import write_test_list
-from pipelines.mixtures.plan import mixtures_in_words, plan_test
-from pipelines.mixtures.pool import usable_clips
+from pipelines.plans.frozen_list import write_test_list
+from pipelines.plans.plan import mixtures_in_words, plan_test
+from pipelines.plans.pool import usable_clips
 from pipelines.shards.manifest import open_manifest
 
 

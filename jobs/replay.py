@@ -15,12 +15,12 @@ sys.path[:0] = [str(Path(__file__).resolve().parents[1] / part) for part in ("."
 
 import tyro
 
+from cocktail.checkpoints.contents import value_of
 from cocktail.cluster.connection import one_line_errors
 from cocktail.config.evaluation import Evaluation
 from cocktail.config.mixing import Mixing
 from cocktail.inference.trained import read_settings
 from cocktail.storage import absolute
-from cocktail.train.untrusted import value_of
 from pipelines.mixtures.replay import find_mixtures, write_mixture
 from pipelines.shards.manifest import open_manifest
 

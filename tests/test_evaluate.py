@@ -9,11 +9,11 @@ import pyarrow as pa
 import pytest
 import torch
 
+from cocktail.checkpoints.store import CheckpointStore
 from cocktail.config.evaluation import Evaluation
 from cocktail.evaluate import scoring_pipeline
 from cocktail.inference.trained import about, load_trained
 from cocktail.tasks.separation.task import Separating, separate_batch
-from cocktail.train.checkpoint import CheckpointStore
 from cocktail.types import MixtureBatch, UsageError
 from tests.made.models.small_experiment import SMALL
 from tests.made.models.small_sgn import SMALL as SMALL_MODEL

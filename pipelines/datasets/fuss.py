@@ -30,9 +30,9 @@ import numpy as np
 import pyarrow as pa
 import soundfile
 
+from cocktail.foreign.bounded import parse_json
 from cocktail.storage import join, read_bytes
 from cocktail.types import UsageError
-from cocktail.untrusted import parse_json
 from pipelines.datasets.fsd50k import SourceLabels, read_labels
 from pipelines.datasets.index import IndexRow, make_index
 from pipelines.datasets.layouts import Folder, read_csv

@@ -15,9 +15,9 @@ from typing import NamedTuple
 
 import pyarrow as pa
 
+from cocktail.foreign.bounded import MAX_TEXT_LETTERS, is_text
 from cocktail.media.bad_clips import Reason
 from cocktail.types import UsageError
-from cocktail.untrusted import MAX_TEXT_LETTERS, is_text
 
 BOX = pa.struct(
     [

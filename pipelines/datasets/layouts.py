@@ -9,10 +9,10 @@ import os
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
+from cocktail.foreign.bounded import MAX_JSON_BYTES, UntrustworthyError, parse_json, read_bounded
 from cocktail.media.bad_clips import Reason
 from cocktail.storage import is_remote, join, list_names
 from cocktail.types import UsageError
-from cocktail.untrusted import MAX_JSON_BYTES, UntrustworthyError, parse_json, read_bounded
 
 
 class Line(NamedTuple):

@@ -12,7 +12,7 @@ from typing import NamedTuple
 import numpy as np
 import pyarrow as pa
 
-from cocktail.printable import in_csv
+from cocktail.text.printable import in_csv
 from pipelines.shards.manifest import Manifest
 
 NO_LABEL = "(no label)"

@@ -20,7 +20,7 @@ from matplotlib.patches import Rectangle
 from matplotlib.ticker import MaxNLocator
 from PIL import Image
 
-from cocktail.printable import on_one_line
+from cocktail.text.printable import on_one_line
 from pipelines.describe.counts import (
     Count,
     by_size,

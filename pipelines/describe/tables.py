@@ -11,8 +11,8 @@ import pyarrow as pa
 
 from cocktail.config.mixing import Mixing
 from cocktail.drawing import to_png
-from cocktail.printable import in_markdown, on_one_line
 from cocktail.storage import join, write_atomic
+from cocktail.text.printable import in_markdown, on_one_line
 from cocktail.types import UsageError
 from pipelines.describe.counts import (
     Count,

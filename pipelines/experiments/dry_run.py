@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 
+from cocktail.checkpoints.store import checkpoint_store, step_of
 from cocktail.cluster.placement import cluster_nodes, grows, place, require_place
 from cocktail.config.resources import Resources
-from cocktail.train.checkpoint import checkpoint_store, step_of
 from cocktail.train.measure import LESS_MEMORY, Measured, measure_steps
 from cocktail.train.ray_train import require_continuable
 from cocktail.types import UsageError

@@ -6,11 +6,11 @@ import dataclasses
 import json
 import uuid
 
+from cocktail.checkpoints.initial_weights import InitialWeights
+from cocktail.checkpoints.store import checkpoint_store
 from cocktail.config.experiment import Experiment
 from cocktail.config.identity import run_key
 from cocktail.storage import absolute, create, exists, join, list_names, read_bytes
-from cocktail.train.checkpoint import checkpoint_store
-from cocktail.train.initial_weights import InitialWeights
 from cocktail.types import UsageError
 from pipelines.shards.manifest import Manifest
 

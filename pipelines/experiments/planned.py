@@ -11,6 +11,9 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from cocktail.checkpoints.contents import outline
+from cocktail.checkpoints.initial_weights import InitialWeights
+from cocktail.checkpoints.store import checkpoint_store
 from cocktail.cluster.connection import connect, wait_for_new_nodes
 from cocktail.cluster.placement import Demand
 from cocktail.config.evaluation import Evaluation
@@ -22,20 +25,17 @@ from cocktail.storage import absolute, require_writable
 from cocktail.tasks.choice import tasks_of
 from cocktail.tracking.database import default_tracking_uri, require_usable
 from cocktail.tracking.run import TrackedRun
-from cocktail.train.checkpoint import checkpoint_store
-from cocktail.train.initial_weights import InitialWeights
 from cocktail.train.ray_train import ReadBatches, TrainingRun, uses_gpus
-from cocktail.train.untrusted import outline
 from cocktail.types import MixtureBatch
 from pipelines.embedded.stand_in import open_data
 from pipelines.experiments.locations import initial_folder, require_finished, run_folder, with_whole_paths
 from pipelines.experiments.resources import executor_of, render_cpus, test_demands, training_demands
 from pipelines.experiments.scoring import require_truth
 from pipelines.mixtures.batches import read_mixtures
-from pipelines.mixtures.evaluation import classes_without_clips, in_classes_of, make_test_list, untaught_in_words
-from pipelines.mixtures.plan import mixtures_in_words
-from pipelines.mixtures.pool import list_array
 from pipelines.mixtures.stream import MixtureStream
+from pipelines.plans.evaluation import classes_without_clips, in_classes_of, make_test_list, untaught_in_words
+from pipelines.plans.plan import mixtures_in_words
+from pipelines.plans.pool import list_array
 from pipelines.shards.cache import ShardCache
 from pipelines.shards.manifest import Manifest, open_manifest
 from pipelines.shards.reader import ClipSource

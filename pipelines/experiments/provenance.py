@@ -21,8 +21,8 @@ import ray
 import torch
 
 from cocktail.cluster.connection import submission_id
-from cocktail.redaction import redacted_command
-from pipelines.mixtures.rows import plan_hash
+from cocktail.text.redaction import redacted_command
+from pipelines.plans.rows import plan_hash
 from pipelines.shards.manifest import Manifest
 
 ENVIRONMENT = "environment.json"

@@ -8,8 +8,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TypeVar
 
-from cocktail.printable import on_one_line
 from cocktail.storage import StorageError
+from cocktail.text.printable import on_one_line
 from cocktail.tracking.outages import OutageError
 from cocktail.tracking.run import TrackedRun
 

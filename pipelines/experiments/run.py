@@ -9,17 +9,17 @@ import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
+from cocktail.checkpoints.store import step_of
 from cocktail.cluster.placement import require_place
 from cocktail.config.experiment import Experiment
 from cocktail.config.settings import flatten
 from cocktail.inference.registry import register
 from cocktail.inference.trained import load_trained
-from cocktail.printable import on_lines
-from cocktail.redaction import redacted, redacted_command
 from cocktail.storage import join, write_atomic
+from cocktail.text.printable import on_lines
+from cocktail.text.redaction import redacted, redacted_command
 from cocktail.tracking.lease import Lease
 from cocktail.tracking.run import TrackedRun
-from cocktail.train.checkpoint import step_of
 from cocktail.train.ray_train import fit, require_continuable
 from pipelines.experiments.locations import FINISHED, place_of
 from pipelines.experiments.planned import PlannedRun

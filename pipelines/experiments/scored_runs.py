@@ -22,7 +22,7 @@ from cocktail.tracking.run import TrackedRun
 from cocktail.types import MixtureBatch, UsageError
 from pipelines.experiments.provenance import TEST_DATA, TEST_MANIFEST_HASH
 from pipelines.mixtures.batches import read_mixtures
-from pipelines.mixtures.foreign_rows import require_of
+from pipelines.plans.foreign_rows import require_of
 from pipelines.shards.manifest import open_manifest
 from pipelines.shards.reader import ClipSource
 

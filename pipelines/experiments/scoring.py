@@ -14,6 +14,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from cocktail.checkpoints.store import state_hash
 from cocktail.cluster.placement import require_place
 from cocktail.config.evaluation import Evaluation
 from cocktail.config.mixing import Mixing
@@ -21,23 +22,22 @@ from cocktail.config.resources import Resources
 from cocktail.config.settings import flatten
 from cocktail.evaluate import evaluate
 from cocktail.inference.trained import Trained
-from cocktail.printable import on_lines
-from cocktail.redaction import redacted
 from cocktail.storage import join
 from cocktail.studies.scored_run import report_folder, results_names
 from cocktail.tasks.choice import tasks_of
 from cocktail.tasks.report import Report, Subject
 from cocktail.tasks.task import Task
+from cocktail.text.printable import on_lines
+from cocktail.text.redaction import redacted
 from cocktail.tracking.run import TrackedRun
-from cocktail.train.checkpoint import state_hash
 from cocktail.train.ray_train import uses_gpus
 from cocktail.types import MixtureBatch, require
 from pipelines.experiments.provenance import ENVIRONMENT, environment, provenance
 from pipelines.experiments.report_edge import reported
 from pipelines.experiments.resources import test_demands
 from pipelines.mixtures.batches import read_mixtures
-from pipelines.mixtures.evaluation import has_truth, in_classes_of, make_test_list, untaught_in_words
-from pipelines.mixtures.rows import plan_hash
+from pipelines.plans.evaluation import has_truth, in_classes_of, make_test_list, untaught_in_words
+from pipelines.plans.rows import plan_hash
 from pipelines.progress import ClipProgress
 from pipelines.shards.cache import ShardCache
 from pipelines.shards.manifest import Manifest

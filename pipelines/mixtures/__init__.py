@@ -1,1 +1,1 @@
-"""Plans of mixtures, made of a manifest, and batches, made of their rows."""
+"""Mixtures: a plan's rows read, mixed and made into batches, here or on a cluster."""

@@ -15,7 +15,7 @@ import pyarrow as pa
 from cocktail.config.mixing import Mixing
 from cocktail.types import NO_CLASS
 from pipelines.mixtures.pictures import UndecodableError, square_picture, truth_of_boxes, truth_of_mask
-from pipelines.mixtures.pool import list_array
+from pipelines.plans.pool import list_array
 from pipelines.shards.reader import ClipReader, ClipSource, DamagedMemberError
 
 Columns = dict[str, np.ndarray]

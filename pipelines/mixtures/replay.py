@@ -18,12 +18,12 @@ from cocktail.audio.mixing import mix, superpose
 from cocktail.config.evaluation import Evaluation
 from cocktail.config.mixing import Mixing
 from cocktail.config.splits import Split
-from cocktail.printable import as_file_name
+from cocktail.text.printable import as_file_name
 from cocktail.types import NO_CLASS, MixtureBatch, UsageError
 from pipelines.mixtures.batches import read_mixtures
-from pipelines.mixtures.frozen_list import read_test_list, split_of
-from pipelines.mixtures.plan import EpochPlan, plan_test
-from pipelines.mixtures.pool import usable_clips
+from pipelines.plans.frozen_list import read_test_list, split_of
+from pipelines.plans.plan import EpochPlan, plan_test
+from pipelines.plans.pool import usable_clips
 from pipelines.shards.manifest import Manifest
 from pipelines.shards.reader import ClipSource
 

@@ -21,8 +21,8 @@ import numpy as np
 import pyarrow as pa
 
 from cocktail.cluster.placement import nodes_with_room
-from pipelines.mixtures.plan import PlannedBatches
 from pipelines.mixtures.render import Columns
+from pipelines.plans.plan import PlannedBatches
 
 RENDER_CPUS = 0.5
 """Fewest CPUs that Ray reserves for a rendering task: what a cluster must have beside the training processes."""

@@ -24,10 +24,10 @@ import torch
 from cocktail.config.mixing import Mixing
 from cocktail.types import MixtureBatch, UsageError, share_of
 from pipelines.mixtures.batches import to_batch
-from pipelines.mixtures.plan import EpochPlan, PlannedBatches, mixtures_per_epoch
-from pipelines.mixtures.pool import ClipPool, usable_clips
 from pipelines.mixtures.render import Columns, render
 from pipelines.mixtures.spread import RENDER_CPUS, Nodes, Rendered, Rendering, render_on_cluster
+from pipelines.plans.plan import EpochPlan, PlannedBatches, mixtures_per_epoch
+from pipelines.plans.pool import ClipPool, usable_clips
 from pipelines.shards.cache import ShardCache
 from pipelines.shards.manifest import Manifest, open_manifest
 from pipelines.shards.reader import ClipSource

@@ -21,9 +21,9 @@ from pathlib import Path
 
 import pyarrow as pa
 
+from cocktail.foreign.bounded import is_sha256
 from cocktail.storage import open_reader, telling
 from cocktail.types import UsageError
-from cocktail.untrusted import is_sha256
 
 _FETCH_BYTES = 8 << 20
 _WAIT_SECONDS = 0.05

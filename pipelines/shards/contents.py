@@ -15,8 +15,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from cocktail.types import UsageError
-from cocktail.untrusted import (
+from cocktail.foreign.bounded import (
     MAX_TEXT_LETTERS,
     UntrustworthyError,
     is_count,
@@ -25,6 +24,7 @@ from cocktail.untrusted import (
     is_text,
     parse_json,
 )
+from cocktail.types import UsageError
 from pipelines.shards.signed_json import digest
 from pipelines.shards.tars import AudioFormat
 

@@ -16,9 +16,9 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from cocktail.foreign.bounded import UntrustworthyError, is_sha256, parse_parquet, read_bounded
 from cocktail.storage import join, list_names, read_bytes, write_atomic
 from cocktail.types import UsageError
-from cocktail.untrusted import UntrustworthyError, is_sha256, parse_parquet, read_bounded
 from pipelines.datasets.index import BOX
 from pipelines.shards.contents import check_clips, check_metadata, distrust
 from pipelines.shards.signed_json import claims, parse_signed, schema_of, sign

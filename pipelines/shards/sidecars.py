@@ -12,9 +12,9 @@ from typing import Any
 
 import pyarrow as pa
 
+from cocktail.foreign.bounded import UntrustworthyError, read_bounded
 from cocktail.storage import exists, join
 from cocktail.types import UsageError
-from cocktail.untrusted import UntrustworthyError, read_bounded
 from pipelines.shards.contents import check_sidecar, distrust
 from pipelines.shards.manifest import MANIFEST_COLUMNS, QUARANTINE_COLUMNS, SIDECAR_SUFFIX
 from pipelines.shards.plan import SHARD_SCHEMA

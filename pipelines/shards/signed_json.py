@@ -7,7 +7,7 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from cocktail.untrusted import UntrustworthyError, parse_json
+from cocktail.foreign.bounded import UntrustworthyError, parse_json
 
 _HASH = "document_sha256"
 _SHOWN = 80

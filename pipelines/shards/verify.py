@@ -9,8 +9,8 @@ from typing import Any, NamedTuple
 
 import pyarrow as pa
 
-from cocktail.printable import on_one_line
 from cocktail.storage import delete_file, join, list_names, open_reader, read_bytes
+from cocktail.text.printable import on_one_line
 from cocktail.types import UsageError
 from pipelines.progress import ClipProgress
 from pipelines.shards.manifest import (

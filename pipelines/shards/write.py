@@ -24,7 +24,6 @@ from cocktail.media.clips import Clip, decode_clip
 from cocktail.media.decoding_process import DecodingProcess
 from cocktail.media.object_masks import decode_mask
 from cocktail.media.pictures import decode_picture, encode_mask
-from cocktail.printable import on_one_line
 from cocktail.storage import (
     delete_file,
     delete_temporary,
@@ -37,6 +36,7 @@ from cocktail.storage import (
     telling,
     write_atomic,
 )
+from cocktail.text.printable import on_one_line
 from cocktail.types import UsageError
 from pipelines.progress import ClipProgress
 from pipelines.shards.manifest import (

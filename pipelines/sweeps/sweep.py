@@ -17,10 +17,10 @@ from cocktail.cluster.connection import connect, exit_interrupted, submission_id
 from cocktail.config.experiment import Experiment
 from cocktail.config.identity import run_key
 from cocktail.config.settings import flatten
-from cocktail.printable import as_metric_name
-from cocktail.redaction import redacted, redacted_command
 from cocktail.storage import exists, join, require_writable, write_atomic
 from cocktail.studies.paper import PAPER_NAME, Paper
+from cocktail.text.printable import as_metric_name
+from cocktail.text.redaction import redacted, redacted_command
 from cocktail.tracking.database import default_tracking_uri, require_usable
 from cocktail.tracking.outages import OutageError
 from cocktail.tracking.run import TrackedRun

@@ -14,7 +14,7 @@ from matplotlib.text import Text
 from matplotlib.ticker import LogFormatter
 from PIL import Image
 
-from cocktail.printable import on_lines
+from cocktail.text.printable import on_lines
 
 
 def to_png(figure: Figure, dpi: int = 110, colours: int | None = None) -> bytes:

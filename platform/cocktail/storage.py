@@ -29,7 +29,7 @@ from urllib.parse import urlsplit
 import pyarrow as pa
 import pyarrow.fs
 
-from cocktail.redaction import holds_password, redacted
+from cocktail.text.redaction import holds_password, redacted
 from cocktail.types import UsageError
 
 ATTEMPTS = 6

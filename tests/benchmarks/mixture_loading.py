@@ -36,10 +36,10 @@ from webdataset.compat import WebDataset
 
 from cocktail.config.mixing import Mixing
 from pipelines.mixtures.batches import to_batch
-from pipelines.mixtures.plan import plan_epoch
-from pipelines.mixtures.pool import usable_clips
 from pipelines.mixtures.render import render
 from pipelines.mixtures.stream import MixtureStream
+from pipelines.plans.plan import plan_epoch
+from pipelines.plans.pool import usable_clips
 from pipelines.shards.manifest import Manifest, open_manifest
 from pipelines.shards.reader import ClipSource
 from tests.made.corpora.toy_shards import make_noise_shards

@@ -37,9 +37,9 @@ from PIL import Image
 from cocktail.config.mixing import Mixing
 from cocktail.media.pictures import to_jpeg
 from cocktail.types import MixtureBatch
-from pipelines.mixtures.plan import plan_epoch
-from pipelines.mixtures.pool import usable_clips
 from pipelines.mixtures.stream import MixtureStream
+from pipelines.plans.plan import plan_epoch
+from pipelines.plans.pool import usable_clips
 from pipelines.shards.manifest import Manifest, open_manifest
 from pipelines.shards.reader import read_audio, read_frame
 from tests.made.corpora.toy_shards import CLASSES, toy_clip, toy_row, write_shards

@@ -22,8 +22,8 @@ import psutil
 import pyarrow as pa
 
 from cocktail.config.mixing import Mixing
-from pipelines.mixtures.plan import EpochPlan
-from pipelines.mixtures.pool import usable_clips
+from pipelines.plans.plan import EpochPlan
+from pipelines.plans.pool import usable_clips
 from pipelines.shards.manifest import MANIFEST_COLUMNS, Manifest
 
 BATCH = 80

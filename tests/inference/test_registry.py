@@ -17,10 +17,10 @@ from mlflow.models import Model
 from mlflow.tracking import MlflowClient
 
 from cocktail.audio.mixing import superpose
+from cocktail.checkpoints.store import CheckpointStore, load_checkpoint
 from cocktail.inference.registry import register, save_model, slim_checkpoint
 from cocktail.inference.trained import about, load_trained
 from cocktail.tracking.run import TrackedRun
-from cocktail.train.checkpoint import CheckpointStore, load_checkpoint
 from cocktail.types import Query
 from tests.made.corpora.shapes_and_tones import scenes
 from tests.made.corpora.toy_shards import CLASSES, RATE

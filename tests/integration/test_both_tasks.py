@@ -12,13 +12,13 @@ import pytest
 import torch
 
 from cocktail.audio.mixing import superpose
+from cocktail.checkpoints.store import CheckpointStore
 from cocktail.inference.registry import register
 from cocktail.inference.trained import about, load_trained
 from cocktail.studies.comparison import Side, compare
 from cocktail.studies.comparison_report import store_comparison
 from cocktail.studies.scored_run import of_one_task
 from cocktail.tracking.run import TrackedRun
-from cocktail.train.checkpoint import CheckpointStore
 from cocktail.types import Query
 from pipelines.experiments import scoring
 from pipelines.experiments.scored_runs import scored_runs

@@ -11,6 +11,7 @@ import torch
 from mlflow.tracking import MlflowClient
 
 from cocktail.audio.power_spectrum import PowerSpectrumConfig
+from cocktail.checkpoints.store import CheckpointStore, load_checkpoint
 from cocktail.config.evaluation import Evaluation
 from cocktail.config.experiment import Experiment
 from cocktail.config.mixing import Mixing
@@ -18,7 +19,6 @@ from cocktail.config.resources import Resources
 from cocktail.config.training import Training
 from cocktail.layers.resnet import ResNet18
 from cocktail.models.avgn import AVGNConfig
-from cocktail.train.checkpoint import CheckpointStore, load_checkpoint
 from cocktail.types import UsageError
 from jobs.evaluate import main as evaluate_job
 from pipelines.experiments.planned import PlannedRun

@@ -20,9 +20,9 @@ import pyarrow.parquet as pq
 import pytest
 from mlflow.tracking import MlflowClient
 
+from cocktail.checkpoints.store import CheckpointStore, load_checkpoint
 from cocktail.config.experiment import Experiment
 from cocktail.config.resources import Resources
-from cocktail.train.checkpoint import CheckpointStore, load_checkpoint
 from cocktail.types import UsageError
 from jobs.evaluate import main as evaluate_job
 from pipelines.experiments.run import run

@@ -14,12 +14,12 @@ from mlflow.entities import Run
 from mlflow.tracking import MlflowClient
 from torch import Tensor, nn
 
+from cocktail.checkpoints.store import checkpoint_store, load_checkpoint
 from cocktail.config.experiment import Experiment
 from cocktail.config.model import ParameterGroup
 from cocktail.config.resources import Resources
 from cocktail.config.training import Training
 from cocktail.models.sgn import SGNConfig
-from cocktail.train.checkpoint import checkpoint_store, load_checkpoint
 from pipelines.experiments.dry_run import tell
 from pipelines.experiments.planned import PlannedRun
 from pipelines.experiments.run import run

@@ -19,9 +19,9 @@ import pytest
 from mlflow.entities import Run
 from mlflow.tracking import MlflowClient
 
+from cocktail.checkpoints.store import CheckpointStore, load_checkpoint
 from cocktail.config.experiment import Experiment
 from cocktail.tracking.find import find_run
-from cocktail.train.checkpoint import CheckpointStore, load_checkpoint
 from pipelines.experiments.run import run
 from pipelines.papers.sgn import SGN
 from pipelines.sweeps.report import recorded_paper

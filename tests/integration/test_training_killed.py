@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from cocktail.train.checkpoint import CheckpointStore, load_checkpoint
+from cocktail.checkpoints.store import CheckpointStore, load_checkpoint
 from tests.made.corpora.toy_shards import make_toy_shards
 from tests.services.killed_training import SETTINGS, train_noting
 

@@ -18,10 +18,10 @@ import psutil
 import pytest
 from ray.train.v2.api.exceptions import TrainingFailedError
 
+from cocktail.checkpoints.store import load_checkpoint
 from cocktail.config.experiment import Experiment
 from cocktail.config.resources import Resources
 from cocktail.storage import StorageError
-from cocktail.train.checkpoint import load_checkpoint
 from cocktail.types import UsageError
 from tests.made.corpora.toy_shards import make_toy_shards
 from tests.services.noted_training import SYNCED, losses, read_notes, train_noting

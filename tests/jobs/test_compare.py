@@ -11,16 +11,16 @@ import pyarrow.parquet as pq
 import pytest
 import soundfile
 
+from cocktail.checkpoints.store import CheckpointStore
 from cocktail.config.evaluation import Evaluation
 from cocktail.config.settings import flatten
 from cocktail.inference.trained import about
 from cocktail.tracking.run import TrackedRun
-from cocktail.train.checkpoint import CheckpointStore
 from cocktail.types import UsageError
 from jobs import compare
-from pipelines.mixtures.plan import plan_test
-from pipelines.mixtures.pool import usable_clips
-from pipelines.mixtures.rows import plan_hash
+from pipelines.plans.plan import plan_test
+from pipelines.plans.pool import usable_clips
+from pipelines.plans.rows import plan_hash
 from pipelines.shards.manifest import Manifest
 from tests.made.corpora.toy_shards import CLASSES, RATE, make_toy_shards
 from tests.made.models.small_experiment import SMALL

@@ -12,8 +12,8 @@ from cocktail.models.ez_vsl import SMALL_EZ_VSL, EZVSLConfig
 from cocktail.types import NO_CLASS
 from pipelines.experiments.benchmarks import ADAM, LOCALIZATION, LOCALIZE_MUSIC
 from pipelines.experiments.planned import PlannedRun
-from pipelines.mixtures.evaluation import classes_without_clips, untaught_in_words
-from pipelines.mixtures.pool import usable_clips
+from pipelines.plans.evaluation import classes_without_clips, untaught_in_words
+from pipelines.plans.pool import usable_clips
 from tests.made.corpora.toy_duets import WHOLE, make_toy_duets
 from tests.made.corpora.toy_shards import CLASSES, RATE, make_toy_shards
 from tests.made.models.small_experiment import SMALL

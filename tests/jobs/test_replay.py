@@ -12,14 +12,14 @@ import torch
 from PIL import Image
 
 from cocktail.audio.mixing import mix
+from cocktail.checkpoints.store import CheckpointStore
 from cocktail.config.evaluation import Evaluation
 from cocktail.config.mixing import Mixing
-from cocktail.train.checkpoint import CheckpointStore
 from cocktail.types import UsageError
 from pipelines.mixtures.batches import read_mixtures
-from pipelines.mixtures.plan import plan_epoch, plan_test
-from pipelines.mixtures.pool import usable_clips
 from pipelines.mixtures.replay import find_mixtures
+from pipelines.plans.plan import plan_epoch, plan_test
+from pipelines.plans.pool import usable_clips
 from pipelines.shards.reader import ClipSource
 from tests.made.corpora.toy_shards import RATE, make_toy_shards
 

@@ -12,19 +12,19 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
+from cocktail.checkpoints.store import CheckpointStore
 from cocktail.config.evaluation import Evaluation
 from cocktail.config.settings import flatten
 from cocktail.inference.trained import about
 from cocktail.studies.paper import PAPER_NAME
 from cocktail.tracking.find import find_run
 from cocktail.tracking.run import TrackedRun
-from cocktail.train.checkpoint import CheckpointStore
 from cocktail.types import UsageError
 from jobs import report_sweep
-from pipelines.mixtures.plan import plan_test
-from pipelines.mixtures.pool import usable_clips
-from pipelines.mixtures.rows import plan_hash
 from pipelines.papers.sgn import SGN
+from pipelines.plans.plan import plan_test
+from pipelines.plans.pool import usable_clips
+from pipelines.plans.rows import plan_hash
 from pipelines.sweeps.report import recorded_paper, store_sweep_report
 from tests.made.corpora.toy_shards import CLASSES, toy_clip, toy_row, write_shards
 from tests.made.models.small_experiment import SMALL

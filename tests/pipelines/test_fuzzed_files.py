@@ -25,10 +25,10 @@ from cocktail.config.evaluation import Evaluation
 from cocktail.config.mixing import Mixing
 from cocktail.types import UsageError
 from pipelines.datasets import avgn_lists, fsd50k, fuss, music, music_boxes, vggsound, vggss
-from pipelines.mixtures.frozen_list import read_test_list, write_test_list
-from pipelines.mixtures.plan import plan_epoch, plan_test
-from pipelines.mixtures.pool import usable_clips
 from pipelines.mixtures.render import render
+from pipelines.plans.frozen_list import read_test_list, write_test_list
+from pipelines.plans.plan import plan_epoch, plan_test
+from pipelines.plans.pool import usable_clips
 from pipelines.shards.manifest import open_manifest, read_quarantine
 from pipelines.shards.reader import ClipSource
 from pipelines.shards.sidecars import ShardTotals, manifest_rows, quarantine_rows, read_sidecar

@@ -6,7 +6,7 @@ import itertools
 
 import torch
 
-from cocktail.train.checkpoint import CheckpointStore, CheckpointWriter, load_checkpoint
+from cocktail.checkpoints.store import CheckpointStore, CheckpointWriter, load_checkpoint
 
 
 def save_one_by_one(folder: str, saves: int | None) -> None:

@@ -12,9 +12,9 @@ import torch
 from torch import nn
 
 from cocktail.audio.mixing import mix
+from cocktail.checkpoints.store import CheckpointStore
 from cocktail.config.mixing import Mixing
 from cocktail.config.training import Training
-from cocktail.train.checkpoint import CheckpointStore
 from cocktail.train.loop import train
 from cocktail.train.worker import Worker
 from cocktail.types import MixtureBatch

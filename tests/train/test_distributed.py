@@ -20,12 +20,12 @@ from torch.multiprocessing.spawn import spawn
 
 from cocktail.audio.power_spectrum import PowerSpectrumConfig
 from cocktail.audio.stft import FrontEndConfig
+from cocktail.checkpoints.store import CheckpointStore, load_checkpoint
 from cocktail.config.training import Training
 from cocktail.metrics.classification import confusion_counts
 from cocktail.models.avgn import AVGNConfig
 from cocktail.models.sgn import SGNConfig
 from cocktail.numerics.randomness import draw_rows
-from cocktail.train.checkpoint import CheckpointStore, load_checkpoint
 from cocktail.train.look import Look
 from cocktail.train.loop import train
 from cocktail.train.update import NonFiniteLossError

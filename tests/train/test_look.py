@@ -7,7 +7,7 @@ import torch
 from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from cocktail.train.checkpoint import CheckpointStore
+from cocktail.checkpoints.store import CheckpointStore
 from cocktail.train.look import Look
 from cocktail.train.loop import train
 from cocktail.train.worker import Worker

@@ -9,10 +9,10 @@ import pytest
 import torch
 from torch import nn
 
+from cocktail.checkpoints.store import CheckpointStore, load_checkpoint
 from cocktail.config.model import ParameterGroup
 from cocktail.config.training import Training
 from cocktail.train.batches import FirstBatches
-from cocktail.train.checkpoint import CheckpointStore, load_checkpoint
 from cocktail.train.loop import train
 from cocktail.train.update import NonFiniteLossError
 from cocktail.train.validation import Validation

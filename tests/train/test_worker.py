@@ -9,12 +9,12 @@ import pytest
 import torch
 from torch import nn
 
+from cocktail.checkpoints.store import CheckpointStore
 from cocktail.config.training import Training
 from cocktail.evaluate import _Apply
 from cocktail.inference.trained import about
 from cocktail.numerics.compiling import compile_network
 from cocktail.train import measure
-from cocktail.train.checkpoint import CheckpointStore
 from cocktail.train.loop import Steps, autocast_dtype
 from cocktail.train.worker import Worker, set_up_device
 from cocktail.types import UsageError

@@ -18,8 +18,8 @@ import ray
 import ray.exceptions
 
 from cocktail.cluster.placement import grows
-from cocktail.printable import on_lines
-from cocktail.redaction import redacted, redacted_command
+from cocktail.text.printable import on_lines
+from cocktail.text.redaction import redacted, redacted_command
 from cocktail.types import UsageError
 
 PROJECT = Path(__file__).resolve().parents[3]

@@ -16,12 +16,12 @@ from mlflow.models import ModelSignature
 from mlflow.tracking import MlflowClient
 from mlflow.types import ColSpec, ParamSchema, ParamSpec, Schema, TensorSpec
 
+from cocktail.checkpoints.earlier_run import weights_hash
+from cocktail.checkpoints.store import CheckpointStore, load_checkpoint, read_about, read_identity
 from cocktail.inference.signature import signature_of
 from cocktail.inference.trained import load_trained
 from cocktail.tasks.task import TensorForm
 from cocktail.tracking.run import TrackedRun
-from cocktail.train.checkpoint import CheckpointStore, load_checkpoint, read_about, read_identity
-from cocktail.train.earlier_run import weights_hash
 
 FOLDER = "model"
 """Folder among the run's artifacts."""

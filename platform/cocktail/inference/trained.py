@@ -8,6 +8,8 @@ import re
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from cocktail.checkpoints.contents import names_of, require_outline, telling_of_settings, value_of
+from cocktail.checkpoints.store import load_checkpoint, read_about
 from cocktail.config.evaluation import Evaluation
 from cocktail.config.experiment import Experiment
 from cocktail.config.identity import PLACES
@@ -16,8 +18,6 @@ from cocktail.config.model import ModelConfig
 from cocktail.config.settings import flatten, part_of
 from cocktail.tasks.choice import tasks_of
 from cocktail.tasks.task import Task
-from cocktail.train.checkpoint import load_checkpoint, read_about
-from cocktail.train.untrusted import names_of, require_outline, telling_of_settings, value_of
 from cocktail.types import UsageError
 
 MODELS = "cocktail.models."

@@ -15,7 +15,7 @@ import numpy as np
 import soundfile
 from matplotlib.figure import Figure
 
-from cocktail.printable import as_file_name, on_one_line
+from cocktail.text.printable import as_file_name, on_one_line
 
 RANGE_DB = 80.0
 """Distance from the mixture's loudest bin down to black."""

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 
 import pyarrow as pa
 
-from cocktail.printable import in_markdown, on_one_line
+from cocktail.text.printable import in_markdown, on_one_line
 
 
 def markdown_table(header: Sequence[str], rows: Sequence[Sequence[str]], *, are_markup: bool = False) -> str:

@@ -20,8 +20,8 @@ import numpy as np
 import soundfile
 from markupsafe import Markup
 
-from cocktail.printable import on_lines
 from cocktail.report.markdown import is_number_column, markdown_table
+from cocktail.text.printable import on_lines
 
 REPORT_NAME, PAGE_NAME = "report.md", "report.html"
 

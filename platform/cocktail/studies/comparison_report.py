@@ -13,13 +13,13 @@ import pyarrow.parquet as pq
 from matplotlib.figure import Figure
 
 from cocktail.drawing import save_png
-from cocktail.printable import in_markdown
 from cocktail.report.markdown import markdown_table
 from cocktail.studies.comparison import Comparison, Side
 from cocktail.studies.scored_run import LoadTrained, ReadMixtures, ScoredRun, load_model, read_scored
 from cocktail.tasks.report import Subject
 from cocktail.tasks.rows import CONTROL, class_name, readings_of, systems_of
 from cocktail.tasks.scores import Score
+from cocktail.text.printable import in_markdown
 from cocktail.types import UsageError
 
 _TESTED_ON = (

@@ -11,13 +11,13 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from cocktail.config.mixing import Mixing
+from cocktail.foreign.bounded import UntrustworthyError, parse_parquet
 from cocktail.storage import list_names, read_bytes
 from cocktail.tasks.choice import TASKS, task_of_results
 from cocktail.tasks.rows import MODEL, systems_of
 from cocktail.tasks.scores import Scoreboard
 from cocktail.tasks.task import Task
 from cocktail.types import MixtureBatch, UsageError
-from cocktail.untrusted import UntrustworthyError, parse_parquet
 
 RESULTS_NAME, TEST_LIST_NAME = "results.parquet", "test_list.parquet"
 _OF_A_TASK = re.compile(r"results_(\w+)\.parquet")

@@ -13,8 +13,8 @@ from pathlib import Path
 from mlflow.tracking import MlflowClient
 from sqlalchemy import make_url
 
-from cocktail.redaction import redacted
 from cocktail.storage import require_writable, telling
+from cocktail.text.redaction import redacted
 from cocktail.types import UsageError
 
 DATABASE = "mlflow.db"

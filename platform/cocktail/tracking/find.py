@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from mlflow.entities import Run
 from mlflow.tracking import MlflowClient
 
-from cocktail.redaction import redacted
+from cocktail.text.redaction import redacted
 from cocktail.tracking.database import database_of
 from cocktail.tracking.outages import ERRORS, reason
 from cocktail.tracking.run import TrackedRun

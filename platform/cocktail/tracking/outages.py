@@ -14,7 +14,7 @@ import requests
 from mlflow.exceptions import MlflowException
 from sqlalchemy.exc import OperationalError
 
-from cocktail.redaction import redacted
+from cocktail.text.redaction import redacted
 from cocktail.types import UsageError
 
 # MLflow would send a batch of metrics again that was carried out but not confirmed in time, and then it is there

@@ -20,8 +20,8 @@ from mlflow.entities import Metric, Param, Run, RunTag
 from mlflow.exceptions import MlflowException
 from mlflow.tracking import MlflowClient
 
-from cocktail.redaction import redacted, redacted_values
 from cocktail.storage import is_remote, join
+from cocktail.text.redaction import redacted, redacted_values
 from cocktail.tracking.database import make_database
 from cocktail.tracking.lease import GOING_SECONDS, held_by
 from cocktail.tracking.outages import ERRORS, PATIENCE_SECONDS, OutageError, patiently

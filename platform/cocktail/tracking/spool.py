@@ -10,8 +10,8 @@ from collections.abc import Mapping
 from itertools import islice
 from types import TracebackType
 
-from cocktail.redaction import redacted
 from cocktail.storage import delete_file, exists, join, read_bytes, write_atomic
+from cocktail.text.redaction import redacted
 from cocktail.tracking.outages import ERRORS, OutageError, is_outage, pauses, reason
 from cocktail.tracking.run import Point, TrackedRun, points_of
 from cocktail.types import UsageError

@@ -20,16 +20,16 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
+from cocktail.checkpoints.contents import require_weights, telling_of_state, value_of
+from cocktail.checkpoints.store import CheckpointStore, CheckpointWriter, load_checkpoint, require_identity
 from cocktail.config.model import ParameterGroup, all_parameters
 from cocktail.config.training import Training
 from cocktail.numerics.batch_norm import own_buffers, set_counted, synchronize_batch_norm
 from cocktail.numerics.compiling import compile_network
 from cocktail.numerics.randomness import rows_of_batch
 from cocktail.train.batches import begun, on_device
-from cocktail.train.checkpoint import CheckpointStore, CheckpointWriter, load_checkpoint, require_identity
 from cocktail.train.look import Look
 from cocktail.train.meter import Meter
-from cocktail.train.untrusted import require_weights, telling_of_state, value_of
 from cocktail.train.update import Update
 from cocktail.train.validation import BestValidation, Validation
 from cocktail.train.worker import Worker

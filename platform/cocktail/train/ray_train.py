@@ -24,6 +24,8 @@ from ray.train.v2.api.exceptions import TrainingFailedError
 from ray.tune.integration.ray_train import TuneReportCallback
 from torch import nn
 
+from cocktail.checkpoints.initial_weights import KeptWeights
+from cocktail.checkpoints.store import CheckpointStore, checkpoint_store, require_identity, step_of
 from cocktail.cluster.connection import find_cause, num_nodes, quiet_ray, trials_at_once
 from cocktail.config.experiment import Experiment
 from cocktail.config.resources import Resources
@@ -32,8 +34,6 @@ from cocktail.tracking.outages import OutageError
 from cocktail.tracking.run import TrackedRun
 from cocktail.tracking.spool import MetricSpool
 from cocktail.train.batches import FirstBatches
-from cocktail.train.checkpoint import CheckpointStore, checkpoint_store, require_identity, step_of
-from cocktail.train.initial_weights import KeptWeights
 from cocktail.train.look import Look
 from cocktail.train.loop import train
 from cocktail.train.update import NonFiniteLossError

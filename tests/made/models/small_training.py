@@ -7,8 +7,8 @@ import hashlib
 import torch
 from torch import nn
 
+from cocktail.checkpoints.store import CheckpointStore, load_checkpoint
 from cocktail.config.training import Training
-from cocktail.train.checkpoint import CheckpointStore, load_checkpoint
 from cocktail.train.loop import train
 from cocktail.train.worker import Worker
 from cocktail.types import MixtureBatch

@@ -7,10 +7,10 @@ from types import SimpleNamespace
 
 import pytest
 
+from cocktail.checkpoints.initial_weights import InitialWeights
+from cocktail.checkpoints.store import checkpoint_store
 from cocktail.config.experiment import Experiment
 from cocktail.models.ez_vsl import EZVSLConfig
-from cocktail.train.checkpoint import checkpoint_store
-from cocktail.train.initial_weights import InitialWeights
 from cocktail.types import UsageError
 from pipelines.experiments.benchmarks import ADAM, LOCALIZE_VGGSOUND
 from pipelines.experiments.locations import FINISHED, place_of, with_whole_paths

@@ -13,12 +13,12 @@ from matplotlib.figure import Figure
 
 from cocktail.drawing import save_png
 from cocktail.inference.trained import Trained
-from cocktail.printable import on_one_line
 from cocktail.storage import StorageError
 from cocktail.tasks.localization import report as localization
 from cocktail.tasks.report import Report, Subject
 from cocktail.tasks.separation.report import separation_report
 from cocktail.tasks.separation.results import RESULTS
+from cocktail.text.printable import on_one_line
 from cocktail.tracking.outages import OutageError
 from pipelines.experiments.report_edge import FAILURE_NAME, reported
 from pipelines.experiments.scoring import Scoring

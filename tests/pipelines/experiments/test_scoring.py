@@ -25,8 +25,8 @@ from cocktail.types import UsageError
 from pipelines.datasets.index import IndexRow, make_index
 from pipelines.experiments.benchmarks import SEPARATE_MUSDB18
 from pipelines.experiments.scoring import Scoring, require_truth
-from pipelines.mixtures import evaluation as evaluations
-from pipelines.mixtures.evaluation import in_classes_of, make_test_list
+from pipelines.plans import evaluation as evaluations
+from pipelines.plans.evaluation import in_classes_of, make_test_list
 from tests.made.corpora.toy_shards import CLASSES, RATE, make_toy_shards, toy_clip, toy_row, write_shards
 from tests.made.models.left_half import LeftHalf
 from tests.made.models.small_experiment import SMALL

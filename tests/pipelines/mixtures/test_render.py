@@ -16,9 +16,9 @@ from cocktail.types import NO_CLASS, ReadStatistics, UsageError
 from pipelines.datasets.index import Box, IndexRow, make_index
 from pipelines.mixtures.batches import read_mixtures, to_batch
 from pipelines.mixtures.pictures import square_picture, truth_of_boxes
-from pipelines.mixtures.plan import plan_epoch, plan_test
-from pipelines.mixtures.pool import usable_clips
 from pipelines.mixtures.render import render
+from pipelines.plans.plan import plan_epoch, plan_test
+from pipelines.plans.pool import usable_clips
 from pipelines.shards.reader import ClipSource, read_frame
 from tests.made.corpora.toy_shards import CLASSES, RATE, make_toy_shards, toy_audio, toy_clip, write_shards
 

@@ -16,12 +16,12 @@ from cocktail.media.pictures import to_jpeg
 from cocktail.types import NO_CLASS, MixtureBatch, UsageError
 from pipelines.datasets.index import Box, IndexRow, make_index
 from pipelines.mixtures.batches import read_mixtures
-from pipelines.mixtures.evaluation import classes_without_clips, in_classes_of, untaught_in_words
-from pipelines.mixtures.frozen_list import read_test_list, write_test_list
-from pipelines.mixtures.plan import mixtures_in_words, plan_epoch, plan_test
-from pipelines.mixtures.pool import usable_clips
 from pipelines.mixtures.replay import write_mixture
 from pipelines.mixtures.stream import MixtureStream
+from pipelines.plans.evaluation import classes_without_clips, in_classes_of, untaught_in_words
+from pipelines.plans.frozen_list import read_test_list, write_test_list
+from pipelines.plans.plan import mixtures_in_words, plan_epoch, plan_test
+from pipelines.plans.pool import usable_clips
 from pipelines.shards.manifest import Manifest
 from pipelines.shards.reader import ClipSource
 from tests.made.corpora.toy_shards import CLASSES, RATE, make_toy_shards, toy_audio, toy_clip, write_shards

@@ -13,9 +13,9 @@ import ray
 from ray.cluster_utils import Cluster
 
 from cocktail.config.mixing import Mixing
-from pipelines.mixtures.plan import EpochPlan, PlannedBatches
-from pipelines.mixtures.pool import usable_clips
 from pipelines.mixtures.spread import Nodes, choose_node, render_on_cluster
+from pipelines.plans.plan import EpochPlan, PlannedBatches
+from pipelines.plans.pool import usable_clips
 from tests.made.corpora.toy_shards import RATE, make_toy_shards
 
 PROJECT = Path(__file__).resolve().parents[3]

@@ -14,10 +14,10 @@ from cocktail.types import NO_CLASS, UsageError
 from pipelines.datasets.index import Box, IndexRow, make_index
 from pipelines.mixtures.batches import read_mixtures, to_batch
 from pipelines.mixtures.pictures import truth_of_boxes
-from pipelines.mixtures.plan import plan_epoch, plan_test
-from pipelines.mixtures.pool import usable_clips
 from pipelines.mixtures.render import render
-from pipelines.mixtures.rows import with_class_ids
+from pipelines.plans.plan import plan_epoch, plan_test
+from pipelines.plans.pool import usable_clips
+from pipelines.plans.rows import with_class_ids
 from pipelines.shards.reader import ClipSource
 from tests.made.corpora.toy_shards import CLASSES, RATE, toy_audio, toy_clip, write_shards
 

@@ -16,9 +16,9 @@ import pytest
 from cocktail.config.mixing import Mixing
 from cocktail.storage import list_names, read_bytes, write_atomic
 from cocktail.types import UsageError
-from pipelines.mixtures.plan import plan_epoch
 from pipelines.mixtures.render import render
 from pipelines.mixtures.stream import MixtureStream
+from pipelines.plans.plan import plan_epoch
 from pipelines.shards import cache as cache_module
 from pipelines.shards.cache import ShardCache
 from pipelines.shards.reader import ClipSource

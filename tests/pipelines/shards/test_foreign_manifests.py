@@ -10,9 +10,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from cocktail.foreign.bounded import UntrustworthyError, parse_json, parse_parquet
 from cocktail.storage import write_atomic
 from cocktail.types import UsageError
-from cocktail.untrusted import UntrustworthyError, parse_json, parse_parquet
 from pipelines.shards.cache import ShardCache
 from pipelines.shards.manifest import MANIFEST_COLUMNS, Manifest, open_manifest
 from pipelines.shards.sidecars import read_sidecar

@@ -10,9 +10,9 @@ from cocktail.config.mixing import Mixing
 from cocktail.storage import list_names, read_bytes, write_atomic
 from cocktail.types import UsageError
 from pipelines.datasets.vggsound import index_vggsound
-from pipelines.mixtures.plan import plan_epoch
-from pipelines.mixtures.pool import usable_clips
 from pipelines.mixtures.stream import MixtureStream
+from pipelines.plans.plan import plan_epoch
+from pipelines.plans.pool import usable_clips
 from pipelines.shards.plan import ShardSettings, plan_shards
 from pipelines.shards.reader import ClipReader, ClipSource, DamagedMemberError, read_frame
 from pipelines.shards.verify import verify_shard

@@ -10,9 +10,9 @@ import pytest
 
 from cocktail.config.mixing import Mixing
 from cocktail.types import UsageError
-from pipelines.mixtures.plan import plan_epoch
-from pipelines.mixtures.pool import usable_clips
 from pipelines.mixtures.render import render
+from pipelines.plans.plan import plan_epoch
+from pipelines.plans.pool import usable_clips
 from pipelines.shards.manifest import open_manifest
 from pipelines.shards.reader import ClipSource, DamagedMemberError, read_audio, read_frame, read_mask_png
 from pipelines.shards.signed_json import sign

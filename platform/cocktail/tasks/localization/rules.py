@@ -8,8 +8,8 @@ from dataclasses import asdict, dataclass, fields
 import pyarrow as pa
 
 from cocktail.config.evaluation import Evaluation
+from cocktail.foreign.bounded import UntrustworthyError, parse_json
 from cocktail.types import UsageError
-from cocktail.untrusted import UntrustworthyError, parse_json
 
 RULES = ("peak", "half", "fixed")
 """The binary rules, as columns `iou_<rule>` name them; the first is the headline."""

@@ -21,12 +21,12 @@ import torch
 
 from cocktail.metrics.bootstrap import paired_bootstrap
 from cocktail.metrics.localization import areas, auc, ciou, success
-from cocktail.printable import as_metric_name
 from cocktail.report.markdown import markdown_table
 from cocktail.tasks.localization.results import EXCLUDED, SAME_CLASS
 from cocktail.tasks.localization.rules import RULES, ScoringRules
 from cocktail.tasks.presence import PresenceScores, presence_in
 from cocktail.tasks.rows import class_name, rows_of
+from cocktail.text.printable import as_metric_name
 
 SCORES = ("ap", "ap_best_order", "iou_peak", "iou_half", "iou_fixed")
 INTERVAL = "95 % interval"

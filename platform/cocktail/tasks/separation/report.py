@@ -11,7 +11,6 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from cocktail.drawing import save_png
-from cocktail.printable import as_metric_name
 from cocktail.report.learning import learning_figure
 from cocktail.report.markdown import to_markdown
 from cocktail.report.vectors import VectorScores, vectors_figure, vectors_of
@@ -30,6 +29,7 @@ from cocktail.tasks.separation.tables import (
     scored_rows,
     summarise,
 )
+from cocktail.text.printable import as_metric_name
 
 
 def separation_report(results: pa.Table, subject: Subject, folder: Path) -> Report:

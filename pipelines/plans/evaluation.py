@@ -1,0 +1,94 @@
+"""Test mixtures: which there are, in whose classes, and which of them no training clip has taught."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+import pyarrow as pa
+
+from cocktail.config.evaluation import Evaluation
+from cocktail.config.mixing import Mixing
+from cocktail.storage import absolute
+from cocktail.types import NO_CLASS, UsageError, require
+from pipelines.plans.frozen_list import read_test_list, split_of
+from pipelines.plans.plan import mixtures_in_words, plan_test
+from pipelines.plans.pool import ClipPool, list_array, usable_clips
+from pipelines.plans.rows import with_class_ids
+from pipelines.shards.manifest import Manifest
+
+
+def make_test_list(manifest: Manifest, mixing: Mixing, evaluation: Evaluation) -> pa.Table:
+    """The frozen test mixtures: of the file that the settings name, or as they describe.
+
+    To be read with `evaluation.test_mixing(mixing)`. Raises UsageError if there are none.
+    """
+    mixing = evaluation.test_mixing(mixing)
+    if evaluation.test_list is not None:
+        location = absolute(evaluation.test_list, "--evaluation.test-list")
+        test_list = read_test_list(location, usable_clips(manifest, mixing, split_of(location)))
+        require(len(test_list) > 0, f"{location} lists no mixture: give another --evaluation.test-list")
+        return test_list
+    pool = usable_clips(manifest, mixing, evaluation.split)
+    print(mixtures_in_words(pool, evaluation), flush=True)
+    test_list = plan_test(pool, evaluation)
+    require(
+        len(test_list) > 0,
+        f"the split {evaluation.split} of {manifest.folder} gives no mixture to test: set --evaluation.split, or test "
+        "other shards (--evaluation.data)",
+    )
+    return test_list
+
+
+def has_truth(test_list: pa.Table) -> bool:
+    """Whether anybody said of any source where it is in its picture, be it by a box or a mask."""
+    said = [
+        list_array(test_list[name]).flatten() for name in ("boxes", "mask_offset") if name in test_list.column_names
+    ]
+    return any(places.null_count < len(places) for places in said)
+
+
+def in_classes_of(classes: tuple[str, ...], manifest: Manifest, test_list: pa.Table) -> pa.Table:
+    """The test mixtures with the class ids of a model that knows `classes` in place of the data set's, by name.
+
+    Raises UsageError if there are classes in them that the model does not know.
+    """
+    places = {name: number for number, name in enumerate(classes)}
+    own = np.array([places.get(name, NO_CLASS) for name in manifest.classes], np.int32)
+    ids = set[int]().union(*_classes(test_list))
+    unknown = sorted(manifest.classes[class_id] for class_id in ids if own[class_id] == NO_CLASS)
+    if unknown:
+        raise UsageError(
+            f"the model does not know {len(unknown)} classes of {manifest.folder}, among them {', '.join(unknown[:5])}:"
+            " test it on mixtures of the classes that it was trained on"
+        )
+    return with_class_ids(test_list, own, len(classes))
+
+
+def _classes(mixtures: pa.Table) -> Iterator[set[int]]:
+    """The classes of each mixture's sources."""
+    if "label_ids" in mixtures.column_names:
+        for sources in mixtures["label_ids"].to_pylist():
+            yield {class_id for class_ids in sources for class_id in class_ids}
+    else:
+        for class_ids in mixtures["class_id"].to_pylist():
+            yield set(class_ids) - {NO_CLASS}
+
+
+def untaught_in_words(untaught: tuple[str, ...], classes: tuple[str, ...], mixtures: pa.Table) -> str | None:
+    """A line on the tested classes that no training clip has, and in how many mixtures: no model can know them."""
+    sought = {classes.index(name): 0 for name in untaught}
+    for class_ids in _classes(mixtures):
+        for class_id in sought.keys() & class_ids:
+            sought[class_id] += 1
+    tested = {classes[class_id]: count for class_id, count in sought.items() if count}
+    if not tested:
+        return None
+    counts = ", ".join(f"{name} ({count})" for name, count in tested.items())
+    return f"{len(tested)} classes are tested that no training clip has (test mixtures): {counts}"
+
+
+def classes_without_clips(pool: ClipPool) -> tuple[str, ...]:
+    """Names of the data set's classes that no clip has."""
+    taught = set(list_array(pool.table["class_ids"]).flatten().to_pylist())
+    return tuple(name for class_id, name in enumerate(pool.manifest.classes) if class_id not in taught)

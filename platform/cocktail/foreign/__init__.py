@@ -1,0 +1,1 @@
+"""Files of strangers, read within bounds of size, nesting and expansion."""

@@ -1,0 +1,1 @@
+"""Text as it is shown: without credentials, and without what acts where it is read."""
