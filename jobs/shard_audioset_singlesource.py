@@ -16,7 +16,7 @@ import tyro
 
 from pipelines.datasets.audioset_singlesource import index_audioset_singlesource
 from pipelines.shards.command_line import ShardJob, main
-from pipelines.shards.write import ShardSettings
+from pipelines.shards.plan import ShardSettings
 
 SINGLESOURCE = ShardSettings(dataset="audioset-singlesource")
 

@@ -16,7 +16,7 @@ import tyro
 
 from pipelines.datasets.musdb18 import index_musdb18
 from pipelines.shards.command_line import ShardJob, main
-from pipelines.shards.write import ShardSettings
+from pipelines.shards.plan import ShardSettings
 
 # A stem may be silent for a whole song; crops of silence are avoided when mixtures are planned.
 MUSDB18 = ShardSettings(dataset="musdb18", num_frames=0, max_seconds=1800.0, keep_silent=True)

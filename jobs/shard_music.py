@@ -16,7 +16,7 @@ import tyro
 
 from pipelines.datasets.music import MusicSettings, index_released_music
 from pipelines.shards.command_line import ShardJob, main
-from pipelines.shards.write import ShardSettings
+from pipelines.shards.plan import ShardSettings
 
 
 @dataclass(frozen=True, kw_only=True)

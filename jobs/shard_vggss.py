@@ -14,7 +14,7 @@ import tyro
 
 from pipelines.datasets.vggss import index_vggss
 from pipelines.shards.command_line import ShardJob, main
-from pipelines.shards.write import ShardSettings
+from pipelines.shards.plan import ShardSettings
 
 
 @dataclass(frozen=True, kw_only=True)

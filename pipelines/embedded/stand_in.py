@@ -9,9 +9,9 @@ from cocktail.types import UsageError
 from pipelines.datasets.vggsound import index_vggsound
 from pipelines.datasets.vggss import with_boxes
 from pipelines.embedded.corpus import make_embedded_corpus
+from pipelines.shards.dataset import shard_dataset
 from pipelines.shards.manifest import Manifest, open_manifest
 from pipelines.shards.plan import SHARD_SCHEMA, ShardSettings
-from pipelines.shards.write import shard_dataset
 
 
 def open_data(experiment: Experiment, tracking_uri: str) -> Manifest:

@@ -12,7 +12,8 @@ import tyro
 
 from cocktail.cluster.connection import connect, one_line_errors
 from cocktail.storage import absolute
-from pipelines.shards.write import ShardSettings, shard_dataset
+from pipelines.shards.dataset import shard_dataset
+from pipelines.shards.plan import ShardSettings
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -13,6 +13,7 @@ from cocktail.storage import delete_file, join, list_names, open_reader, read_by
 from cocktail.text.printable import on_one_line
 from cocktail.types import UsageError
 from pipelines.progress import ClipProgress
+from pipelines.shards.dataset import shards_metadata
 from pipelines.shards.manifest import (
     CLIPS_NAME,
     MANIFEST_NAME,
@@ -23,11 +24,11 @@ from pipelines.shards.manifest import (
     open_manifest,
     read_quarantine,
 )
+from pipelines.shards.on_cluster import map_on_cluster
 from pipelines.shards.plan import SHARD_SCHEMA, shard_family
 from pipelines.shards.sidecars import iterate_sidecars, read_sidecar
 from pipelines.shards.signed_json import claims
 from pipelines.shards.tars import archive_end, member_header
-from pipelines.shards.write import map_on_cluster, shards_metadata
 
 
 class Damage(NamedTuple):

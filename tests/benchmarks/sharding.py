@@ -27,10 +27,11 @@ import tyro
 
 from cocktail.cluster.connection import connect
 from pipelines.datasets.vggsound import index_vggsound
+from pipelines.shards.dataset import shard_dataset
 from pipelines.shards.manifest import Manifest
 from pipelines.shards.plan import ShardSettings, plan_shards
 from pipelines.shards.reader import ClipReader, ClipSource
-from pipelines.shards.write import shard_dataset, write_shard
+from pipelines.shards.write import write_shard
 
 CROP_SECONDS = 6
 

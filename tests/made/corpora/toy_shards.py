@@ -14,11 +14,12 @@ from cocktail.media.clips import Clip
 from cocktail.media.pictures import encode_mask, to_jpeg
 from cocktail.storage import write_atomic
 from pipelines.datasets.index import IndexRow, make_index
+from pipelines.shards.dataset import shards_metadata
 from pipelines.shards.manifest import SIDECAR_SUFFIX, Manifest, commit_manifest
 from pipelines.shards.plan import SHARD_SCHEMA, ShardSettings
+from pipelines.shards.sidecars import manifest_rows
 from pipelines.shards.signed_json import canonical_json, sign
 from pipelines.shards.tars import AudioFormat, SampleTar
-from pipelines.shards.write import manifest_rows, shards_metadata
 
 RATE = 1000
 CLASSES = ("bell", "drum", "harp", "horn", "lute")

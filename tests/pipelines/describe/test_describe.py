@@ -21,9 +21,10 @@ from pipelines.datasets.index import Box, IndexRow, PictureFile, make_index
 from pipelines.describe.counts import count_causes, measure_levels
 from pipelines.describe.figures import choose_rows, contact_sheet, spectrogram_db, spectrogram_figure
 from pipelines.describe.tables import TextTable, describe, tables, to_text
+from pipelines.shards.dataset import find_committed, finish
 from pipelines.shards.manifest import open_manifest, read_quarantine
 from pipelines.shards.plan import ShardSettings, plan_shards
-from pipelines.shards.write import find_committed, finish, write_shard
+from pipelines.shards.write import write_shard
 
 RATE = 1000
 SETTINGS = ShardSettings(

@@ -14,10 +14,10 @@ from cocktail.foreign.bounded import UntrustworthyError, parse_json, parse_parqu
 from cocktail.storage import write_atomic
 from cocktail.types import UsageError
 from pipelines.shards.cache import ShardCache
+from pipelines.shards.dataset import notes_on_lengths
 from pipelines.shards.manifest import MANIFEST_COLUMNS, Manifest, open_manifest
 from pipelines.shards.sidecars import read_sidecar
 from pipelines.shards.signed_json import canonical_json, digest, parse_signed, sign
-from pipelines.shards.write import notes_on_lengths
 from tests.made.corpora.toy_shards import make_toy_shards
 
 

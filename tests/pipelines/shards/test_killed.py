@@ -13,8 +13,9 @@ import psutil
 import pytest
 
 from pipelines.datasets.vggsound import index_vggsound
+from pipelines.shards.dataset import finish, shard_dataset
 from pipelines.shards.plan import ShardSettings, plan_shards
-from pipelines.shards.write import finish, shard_dataset, write_shard
+from pipelines.shards.write import write_shard
 from tests.made.corpora.miniature_clips import make_corpus
 from tests.services.shard_writer import write_some
 

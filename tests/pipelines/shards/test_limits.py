@@ -14,8 +14,9 @@ from cocktail.media.decoding_process import DecodingProcess
 from cocktail.types import UsageError
 from pipelines.datasets.index import IndexRow, PictureFile, make_index
 from pipelines.shards import write
+from pipelines.shards.on_cluster import map_on_cluster
 from pipelines.shards.plan import ShardSettings, plan_shards
-from pipelines.shards.write import map_on_cluster, write_shard
+from pipelines.shards.write import write_shard
 from tests.made.corpora.miniature_clips import write_clip
 
 SETTINGS = ShardSettings(dataset="miniature", picture_short_side=32, max_bad_share=1.0)

@@ -36,7 +36,7 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
 LEAD = """
 import resource, sys
 from pipelines.shards.plan import ShardSettings
-from pipelines.shards.write import shard_dataset
+from pipelines.shards.dataset import shard_dataset
 from pipelines.datasets.vggsound import index_vggsound
 shard_dataset(index_vggsound(sys.argv[1], sys.argv[2]), ShardSettings(dataset="many"), sys.argv[3])
 print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)

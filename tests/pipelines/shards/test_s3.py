@@ -13,10 +13,11 @@ from pipelines.datasets.vggsound import index_vggsound
 from pipelines.mixtures.stream import MixtureStream
 from pipelines.plans.plan import plan_epoch
 from pipelines.plans.pool import usable_clips
+from pipelines.shards.dataset import finish, shard_dataset
 from pipelines.shards.plan import ShardSettings, plan_shards
 from pipelines.shards.reader import ClipReader, ClipSource, DamagedMemberError, read_frame
 from pipelines.shards.verify import verify_shard
-from pipelines.shards.write import finish, shard_dataset, write_shard
+from pipelines.shards.write import write_shard
 from tests.made.corpora.miniature_clips import make_corpus, tone, write_clip
 from tests.services.s3_server import failing_proxy, point_to, s3_server
 

@@ -24,12 +24,13 @@ from cocktail.storage import read_bytes, write_atomic
 from cocktail.types import UsageError
 from pipelines.datasets.index import IndexRow, PictureFile, make_index
 from pipelines.datasets.vggsound import index_vggsound
+from pipelines.shards.dataset import _check_bad_share, find_committed, finish, shard_dataset
 from pipelines.shards.manifest import QUARANTINE_COLUMNS, open_manifest
 from pipelines.shards.plan import ShardSettings, plan_shards
 from pipelines.shards.sidecars import iterate_sidecars
 from pipelines.shards.signed_json import parse_signed, sign
 from pipelines.shards.tars import rms_per_second, sample_key
-from pipelines.shards.write import _check_bad_share, find_committed, finish, shard_dataset, write_shard
+from pipelines.shards.write import write_shard
 from tests.made.corpora.miniature_clips import make_corpus
 
 CLIP_MB = 0.225416

@@ -1,0 +1,35 @@
+"""Rows of plans put to a function by Ray tasks."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pyarrow as pa
+
+from cocktail.types import UsageError
+
+
+def map_on_cluster(
+    rows: pa.Table, fn: Callable[..., dict[str, Any]], fn_kwargs: dict[str, Any], num_tasks: int | None
+) -> Iterator[dict[str, Any]]:
+    """A function over plan rows, one Ray task of one CPU each; results come as tasks end, in any order.
+
+    Raises UsageError if Ray, again and again, has to end a task because memory runs short.
+    """
+    if not len(rows):
+        return
+    import ray.data  # only here: planning and opening shards must not wait for Ray
+    import ray.exceptions
+
+    items = ray.data.from_arrow([rows.slice(number, 1) for number in range(len(rows))])
+    items.context.enable_progress_bars = False
+    items.context.raise_original_map_exception = True  # so that a user's mistake stays recognisable
+    items.context.print_on_execution_start = False
+    try:
+        yield from items.map(fn, fn_kwargs=fn_kwargs, num_cpus=1, concurrency=num_tasks).iter_rows()  # pyright: ignore[reportArgumentType]
+    except ray.exceptions.OutOfMemoryError as error:
+        raise UsageError(
+            f"memory ran short on a node each time that one of {len(rows)} tasks was tried: {str(error)[:200]}. "
+            "Give --tasks, fewer than the cluster has CPUs, or nodes with more memory; what is done is kept"
+        ) from error
