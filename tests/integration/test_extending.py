@@ -57,6 +57,7 @@ def commands() -> list[list[str]]:
     return [shlex.split(line) for line in re.findall(r"^    (python jobs/.*)$", prose, re.MULTILINE)]
 
 
+@pytest.mark.slow
 def test_the_guide_adds_a_model_a_data_set_and_a_job_and_they_run(files, checkout, data):
     assert list(files) == [
         "pipelines/datasets/birds.py",
