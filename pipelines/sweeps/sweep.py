@@ -8,7 +8,8 @@ import shlex
 import sys
 import tempfile
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,7 @@ from cocktail.studies.paper import PAPER_NAME, Paper
 from cocktail.text.printable import as_metric_name
 from cocktail.text.redaction import redacted, redacted_command
 from cocktail.tracking.database import default_tracking_uri, require_usable
+from cocktail.tracking.lease import Lease
 from cocktail.tracking.outages import OutageError
 from cocktail.tracking.run import TrackedRun
 from cocktail.train.ray_train import uses_gpus
@@ -75,8 +77,7 @@ def sweep(
             gpus = uses_gpus(resources)
             phases += [training_demands(resources, gpus, executor_of(experiment, gpus)), test_demands(resources, gpus)]
         at_once = trials_that_fit(phases, most=options.max_concurrent)
-        whole = _Sweep.open(base, planned, options, tracking_uri)
-        with whole.tracked.closing():
+        with _Sweep.opened(base, planned, options, tracking_uri) as whole:
             whole.recall()
             varied = [grid.paths for grid in grids]
             whole.tracked.tag(
@@ -111,12 +112,14 @@ class _Sweep:
     states: list[TrialState]
 
     @classmethod
-    def open(
+    @contextmanager
+    def opened(
         cls, base: Experiment, planned: Sequence[PlannedTrial], options: SweepOptions, tracking_uri: str
-    ) -> _Sweep:
-        """The sweep of these trials, with what is recorded of it; made if there is none.
+    ) -> Iterator[_Sweep]:
+        """The sweep of these trials, with what is recorded of it, made if there is none, and closed in the end; no
+        other process works at it meanwhile.
 
-        Raises UsageError if one of that name had other trials.
+        Raises UsageError if one of that name had other trials, and while another process works at it.
         """
         manifests: dict[tuple[str | None, int], Manifest] = {}
         trials, keys = [], {}
@@ -134,25 +137,28 @@ class _Sweep:
         name = sweep_name(base, key, options)
         folder = join(base.output, "sweeps", name)
         require_same(folder, key, keys)
-        tracked = TrackedRun.open(
-            tracking_uri,
-            join(base.output, "artifacts"),
-            experiment=base.name,
-            name=name,
-            key=key,
-            place=place_of(folder),
-            params=flatten(asdict(base)),
-            wait_seconds=60 * base.tracking_wait_minutes,
-        )
-        write_atomic(join(folder, PLAN), json.dumps({"key": key, "trials": keys}, indent=1).encode())
-        return cls(
-            name=name,
-            folder=folder,
-            tracked=tracked,
-            planned={trial.label: trial for trial in named(trials, name)},
-            keys=keys,
-            states=[TrialState(label=trial.label) for trial in trials],
-        )
+        with Lease(folder, name, of="sweep", option="--sweep-name"):
+            tracked = TrackedRun.open(
+                tracking_uri,
+                join(base.output, "artifacts"),
+                experiment=base.name,
+                name=name,
+                key=key,
+                place=place_of(folder),
+                params=flatten(asdict(base)),
+                wait_seconds=60 * base.tracking_wait_minutes,
+            )
+            write_atomic(join(folder, PLAN), json.dumps({"key": key, "trials": keys}, indent=1).encode())
+            whole = cls(
+                name=name,
+                folder=folder,
+                tracked=tracked,
+                planned={trial.label: trial for trial in named(trials, name)},
+                keys=keys,
+                states=[TrialState(label=trial.label) for trial in trials],
+            )
+            with tracked.closing():
+                yield whole
 
     @property
     def children(self) -> dict[str, TrackedRun]:

@@ -159,5 +159,5 @@ def test_an_outage_of_the_store_ends_nothing(tmp_path, monkeypatch, capsys):
             outage.setattr(leases, "read_bytes", fail)
             time.sleep(0.3)
         time.sleep(0.2)
-    assert "the lease of run could not be renewed: cannot read" in capsys.readouterr().out
+    assert "the lease of run run could not be renewed: cannot read" in capsys.readouterr().out
     assert not exists(join(str(tmp_path), LEASE))

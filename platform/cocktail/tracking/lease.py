@@ -27,7 +27,7 @@ GOING_SECONDS = 20.0
 
 
 class Lease:
-    """Held inside a `with` block.
+    """Held inside a `with` block. `of` and `name` say what the folder is of, and `option` what names another.
 
     Entering raises UsageError, which names the holder, while another process holds it. One that has ended on this host
     is followed at once; one of another host, or of another container, once it has not renewed the lease for
@@ -42,11 +42,13 @@ class Lease:
         folder: str,
         name: str,
         *,
+        of: str = "run",
+        option: str = "--run-name",
         renew_seconds: float = 10.0,
         lapse_seconds: float = 60.0,
         settle_seconds: float = 2.0,
     ) -> None:
-        self._location, self._name = join(folder, LEASE), name
+        self._location, self._whole, self._option = join(folder, LEASE), f"{of} {name}", option
         self._renew_seconds, self._lapse_seconds, self._settle_seconds = renew_seconds, lapse_seconds, settle_seconds
         self._token = uuid.uuid4().hex
         self._process = this_process()
@@ -79,13 +81,13 @@ class Lease:
             self._wait_until_free(held)
             began = time.monotonic()
             if (now := self._read()) not in (None, held):
-                raise UsageError(held_by(self._name, _process_of(now)))
+                raise self._held_by(_process_of(now))
             write_atomic(self._location, self._data())
         # Who looked before this was written may write as much later as this took here, or somewhat more.
         time.sleep(max(self._settle_seconds, 3 * (time.monotonic() - began)))
         now = self._read()
         if now is None or not self._is_own(now):
-            raise UsageError(held_by(self._name, _process_of(now)))
+            raise self._held_by(_process_of(now))
 
     def _wait_until_free(self, held: bytes) -> None:
         """Raise UsageError if the holder lives."""
@@ -98,13 +100,13 @@ class Lease:
         deadline = time.monotonic() + GOING_SECONDS
         while is_running(process):
             if time.monotonic() > deadline:
-                raise UsageError(held_by(self._name, process))
+                raise self._held_by(process)
             time.sleep(0.5)
 
     def _watch(self, held: bytes) -> None:
         """Wait until a lease whose holder cannot be seen from here lapses, or is given back."""
         print(
-            f"run {self._name} was last done by {_in_words(_process_of(held))}: watching for {self._lapse_seconds:g} s "
+            f"{self._whole} was last done by {_in_words(_process_of(held))}: watching for {self._lapse_seconds:g} s "
             "whether that still is at it",
             flush=True,
         )
@@ -115,7 +117,7 @@ class Lease:
             if now is None:
                 return
             if now != held:
-                raise UsageError(held_by(self._name, _process_of(now)))
+                raise self._held_by(_process_of(now))
 
     def _renew_until_the_end(self) -> None:
         """The thread. An outage of the store ends nothing: then nobody else can take the lease either."""
@@ -124,14 +126,17 @@ class Lease:
                 now = self._read()
                 if now is None or not self._is_own(now):
                     taker = _in_words(_process_of(now))
-                    self._lost = f"run {self._name} was taken over by {taker}: this process has ended"
+                    self._lost = f"{self._whole} was taken over by {taker}: this process has ended"
                     # What waits in a system call or for another thread is interrupted by nothing less.
                     os.kill(os.getpid(), signal.SIGTERM)
                     return
                 self._renewals += 1
                 write_atomic(self._location, self._data())
             except StorageError as error:
-                print(f"the lease of {self._name} could not be renewed: {error}", flush=True)
+                print(f"the lease of {self._whole} could not be renewed: {error}", flush=True)
+
+    def _held_by(self, process: dict[str, Any] | None) -> UsageError:
+        return UsageError(held_by(self._whole, process, self._option))
 
     def _data(self) -> bytes:
         lease = {"process": self._process, "token": self._token, "renewals": self._renewals}
@@ -151,9 +156,12 @@ class Lease:
         return now is not None and self._is_own(now)
 
 
-def held_by(name: str, process: dict[str, Any] | None) -> str:
-    """Who does a run, and what to do about it, in words; None if it is not known who."""
-    return f"run {name} is being done by {_in_words(process)}: wait for it or stop it, or choose another --run-name"
+def held_by(whole: str, process: dict[str, Any] | None, option: str = "--run-name") -> str:
+    """Who does a run or a sweep, and what to do about it, in words; None if it is not known who.
+
+    `whole` says what it is, as `run NAME`, and `option` gives another one its name.
+    """
+    return f"{whole} is being done by {_in_words(process)}: wait for it or stop it, or choose another {option}"
 
 
 def _in_words(process: dict[str, Any] | None) -> str:

@@ -333,7 +333,7 @@ def _require_alone(run: Run) -> None:
     deadline = time.monotonic() + GOING_SECONDS
     while is_running(process):
         if time.monotonic() > deadline:
-            raise UsageError(held_by(f"{run.info.run_name}", process))
+            raise UsageError(held_by(f"run {run.info.run_name}", process))
         time.sleep(0.5)
 
 

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import json
+import os
+import subprocess
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -13,6 +17,7 @@ from cocktail.config.evaluation import Evaluation
 from cocktail.config.experiment import Experiment
 from cocktail.models.sgn import SGNConfig
 from cocktail.storage import write_atomic
+from cocktail.tracking import lease as leases
 from cocktail.tracking.outages import OutageError
 from cocktail.tracking.run import TrackedRun
 from cocktail.train.ray_tune import TrialState
@@ -22,7 +27,9 @@ from pipelines.sweeps.grids import PlannedTrial
 from pipelines.sweeps.options import SweepOptions, sweep_name
 from pipelines.sweeps.progress import progress_table, score_table
 from pipelines.sweeps.sweep import _Sweep, sweep
+from tests.made.corpora.toy_shards import make_toy_shards
 from tests.made.models.small_experiment import SMALL
+from tests.services.checkout import PROJECT
 
 
 def test_an_unfinished_sweep_is_gone_on_with_and_a_finished_one_is_followed_if_asked(tmp_path):
@@ -115,14 +122,42 @@ def test_an_outage_while_trials_train_ends_none_and_all_is_said_in_the_end(monke
     assert [part.status for part in parts[1:]] == ["FAILED", "KILLED"]
 
 
-def test_a_sweep_that_cannot_recall_its_trials_is_not_left_running(monkeypatch, tmp_path):
-    tracked = MadeRun(away=True)
+@pytest.fixture
+def two_seeds(monkeypatch, tmp_path):
+    """What sweeps two seeds of the small experiment, without a cluster, in the MLflow run that is given."""
+    make_toy_shards(tmp_path / "shards")
+    base = replace(SMALL, data=str(tmp_path / "shards"), output=str(tmp_path / "outputs"))
     for name, value in {"connect": None, "uses_gpus": False, "executor_of": "inline", "trials_that_fit": 1}.items():
         monkeypatch.setattr(sweeping, name, lambda *_, value=value, **__: value)
-    monkeypatch.setattr(_Sweep, "open", lambda *_: sweep_of(tracked))
+
+    def run(tracked: MadeRun) -> None:
+        monkeypatch.setattr(TrackedRun, "open", lambda *_, **__: tracked)
+        sweep(Experiment[SGNConfig], base, [], SweepOptions(sweep_name="mine", seeds=(0, 1)))
+
+    return run
+
+
+def test_a_sweep_that_cannot_recall_its_trials_is_not_left_running(two_seeds):
+    tracked = MadeRun(away=True)
     with pytest.raises(OutageError):
-        sweep(Experiment[SGNConfig], replace(SMALL, output=str(tmp_path)), [], SweepOptions(seeds=(0, 1)))
+        two_seeds(tracked)
     assert tracked.status == "FAILED"
+
+
+def test_a_sweep_that_another_process_works_at_is_refused_and_says_what_to_name(two_seeds, tmp_path, monkeypatch):
+    monkeypatch.setattr(leases, "GOING_SECONDS", 0.0)
+    code = "import json, time; from cocktail.tracking.processes import this_process as me; print(json.dumps(me())"
+    command = [sys.executable, "-c", f"{code}, flush=True); time.sleep(60)"]
+    environment = os.environ | {"PYTHONPATH": str(PROJECT / "platform")}
+    with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True) as other:
+        assert other.stdout is not None
+        lease = {"process": json.loads(other.stdout.readline()), "token": "theirs", "renewals": 3}
+        write_atomic(str(tmp_path / "outputs" / "sweeps" / "mine" / leases.LEASE), json.dumps(lease).encode())
+        tracked = MadeRun(away=True)
+        with pytest.raises(UsageError, match=rf"sweep mine is being done by process {other.pid} .*--sweep-name"):
+            two_seeds(tracked)
+        assert tracked.status == "RUNNING" and tracked.waits == []
+        other.kill()
 
 
 def test_the_table_shows_how_far_each_trial_is():
