@@ -202,6 +202,7 @@ def test_a_killed_job_goes_on_when_started_again(undisturbed, experiment, tmp_pa
         os.killpg(job.pid, signal.SIGKILL)
         job.wait()
     assert not (run_folders(tmp_path)[0] / "finished.json").exists()
+    assert "starting from random weights" in capfd.readouterr().out  # what the killed job said
     run(replace(experiment, output=str(tmp_path), evaluation=LEAST))
     said = capfd.readouterr().out
     assert re.search(r"going on from step \d+, /", said)
