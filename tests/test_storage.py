@@ -1,5 +1,6 @@
 """Files are there complete or not at all."""
 
+import errno
 import os
 import signal
 import socket
@@ -8,6 +9,7 @@ import sys
 import tempfile
 import time
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import pyarrow.fs
 import pytest
@@ -227,6 +229,26 @@ def test_of_several_that_create_a_file_at_once_one_does(tmp_path):
         created = list(threads.map(lambda number: create(location, f"{number}".encode()), range(8)))
     assert created.count(True) == 1
     assert read_bytes(location) == f"{created.index(True)}".encode()
+
+
+@pytest.mark.parametrize("links", [True, False])
+def test_a_file_is_created_whole_or_not_at_all_and_leaves_no_other(tmp_path, monkeypatch, links):
+    def refuse(*_: object) -> None:
+        raise OSError(errno.EPERM, "Operation not permitted")
+
+    def fail(_: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as full:
+        full.setattr(os, "fsync", fail)
+        with pytest.raises(UsageError, match=r"cannot write .*one: No space left"):
+            create(str(tmp_path / "one"), b"1")
+    assert list(tmp_path.iterdir()) == []
+    if not links:
+        monkeypatch.setattr(Path, "hardlink_to", refuse)
+    assert create(str(tmp_path / "one"), b"1")
+    assert not create(str(tmp_path / "one"), b"2")
+    assert [(path.name, path.read_bytes()) for path in tmp_path.iterdir()] == [("one", b"1")]
 
 
 def test_a_folder_is_made_and_tried_and_one_that_cannot_be_is_named(tmp_path):

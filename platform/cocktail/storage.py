@@ -19,6 +19,7 @@ import shutil
 import socket
 import tempfile
 import time
+import uuid
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -44,6 +45,8 @@ _ABANDONED_SECONDS = 24 * 3600.0
 _SCHEMES = ("s3", "gs", "gcs", "abfs", "abfss", "hdfs", "file", "http", "https")
 _NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)
 """Error numbers of places that cannot hold a file."""
+_NO_LINKS = (errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS)
+"""Error numbers of file systems that give a file one name only."""
 
 
 class StorageError(UsageError):
@@ -239,8 +242,8 @@ def require_writable(folder: str) -> None:
 def create(location: str, data: bytes) -> bool:
     """Write a small file unless it is there already; returns whether it was written.
 
-    On a local disk one of several writers writes, and others may see it empty for a moment. An object store of
-    pyarrow's knows no such condition: there several may write, at the same moment, and the last one stays.
+    On a local disk one of several writers writes, and nobody sees part of it. An object store of pyarrow's knows no
+    such condition: there several may write, at the same moment, and the last one stays.
     """
     filesystem, path = resolve(location)
     if not isinstance(filesystem, pyarrow.fs.LocalFileSystem):
@@ -248,14 +251,37 @@ def create(location: str, data: bytes) -> bool:
         if absent:
             write_atomic(location, data)
         return absent
+    target = Path(path)
+    # A file system without links has it under its own name: others may then see it empty for a moment.
+    temporary = target.with_name(f".{target.name}.{uuid.uuid4().hex}.{_this_writer()}{_TEMPORARY_SUFFIX}")
     with telling(location, "write"):
-        Path(path).parent.mkdir(parents=True, exist_ok=True)
+        target.parent.mkdir(parents=True, exist_ok=True)
         try:
-            with Path(path).open("xb") as file:
-                file.write(data)
+            _write_synced(temporary, data)
+            try:
+                target.hardlink_to(temporary)
+            except OSError as error:
+                if error.errno not in _NO_LINKS:
+                    raise
+                _write_synced(target, data)
         except FileExistsError:
             return False
+        finally:
+            temporary.unlink(missing_ok=True)
+        _sync_folder(target.parent)
     return True
+
+
+def _write_synced(path: Path, data: bytes) -> None:
+    """Raises FileExistsError if it is there."""
+    with path.open("xb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def _this_writer() -> str:
+    return f"{socket.gethostname()}.{os.getpid()}"
 
 
 def write_atomic(location: str, data: bytes | memoryview | pa.Buffer) -> None:
@@ -280,7 +306,7 @@ def open_atomic(location: str) -> Iterator[IO[bytes]]:
             _upload(file, filesystem, path, location)
         return
     target = Path(path)
-    temporary = target.with_name(f".{target.name}.{socket.gethostname()}.{os.getpid()}{_TEMPORARY_SUFFIX}")
+    temporary = target.with_name(f".{target.name}.{_this_writer()}{_TEMPORARY_SUFFIX}")
     with telling(location, "write"):
         target.parent.mkdir(parents=True, exist_ok=True)
         file = temporary.open("wb")

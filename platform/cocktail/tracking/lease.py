@@ -17,7 +17,7 @@ import uuid
 from types import TracebackType
 from typing import Any
 
-from cocktail.storage import StorageError, create, delete_file, is_remote, join, read_bytes, write_atomic
+from cocktail.storage import create, delete_file, is_remote, join, read_bytes, write_atomic
 from cocktail.tracking.processes import is_gone, is_running, this_process
 from cocktail.types import UsageError
 
@@ -30,9 +30,10 @@ class Lease:
     """Held inside a `with` block. `of` and `name` say what the folder is of, and `option` what names another.
 
     Entering raises UsageError, which names the holder, while another process holds it. One that has ended on this host
-    is followed at once; one of another host, or of another container, once it has not renewed the lease for
-    `lapse_seconds`. If another process takes it over, SIGTERM is sent to this one; where that raises KeyboardInterrupt,
-    as while a run is open (`TrackedRun.closing`), leaving the block raises UsageError, which names the new holder.
+    is followed at once; one of another host or container, or from before this host's start, once it has not renewed the
+    lease for `lapse_seconds`. If another process takes it over, or nobody can renew it any more, SIGTERM is sent to
+    this one; where that raises KeyboardInterrupt, as while a run is open (`TrackedRun.closing`), leaving the block
+    raises UsageError, which says why and names the new holder.
 
     A block that KeyboardInterrupt ends leaves the lease to lapse: what it started may still be working.
     """
@@ -69,15 +70,22 @@ class Lease:
         self._thread.join()
         if self._lost is not None:
             raise UsageError(self._lost) from error
-        if not isinstance(error, KeyboardInterrupt) and self._is_ours():
-            delete_file(self._location)
+        if isinstance(error, KeyboardInterrupt):
+            return
+        try:
+            if self._is_ours():
+                delete_file(self._location)
+        except UsageError as failure:
+            print(f"the lease of {self._whole} could not be given back, so it lapses: {failure}", flush=True)
 
     def _take(self) -> None:
-        began = time.monotonic()
-        if create(self._location, self._data()) and not is_remote(self._location):
-            return
-        held = self._read()
-        if held is not None and not self._is_own(held):
+        held = None
+        while held is None:  # as long as what could not be created is given back before it can be read
+            began = time.monotonic()
+            if create(self._location, self._data()) and not is_remote(self._location):
+                return
+            held = self._read()
+        if not self._is_own(held):
             self._wait_until_free(held)
             began = time.monotonic()
             if (now := self._read()) not in (None, held):
@@ -86,13 +94,18 @@ class Lease:
         # Who looked before this was written may write as much later as this took here, or somewhat more.
         time.sleep(max(self._settle_seconds, 3 * (time.monotonic() - began)))
         now = self._read()
-        if now is None or not self._is_own(now):
+        if now is None:
+            raise UsageError(f"{self._removed()}: start the same command again")
+        if not self._is_own(now):
             raise self._held_by(_process_of(now))
 
     def _wait_until_free(self, held: bytes) -> None:
         """Raise UsageError if the holder lives."""
         process = _process_of(held)
-        if process is not None and (process == self._process or is_gone(process)):
+        # Another start may be that of another machine of the same name: a clone, or a pod.
+        if process is not None and (
+            process == self._process or (process["boot"] == self._process["boot"] and is_gone(process))
+        ):
             return
         if process is None or not is_running(process):
             self._watch(held)
@@ -120,20 +133,35 @@ class Lease:
                 raise self._held_by(_process_of(now))
 
     def _renew_until_the_end(self) -> None:
-        """The thread. An outage of the store ends nothing: then nobody else can take the lease either."""
-        while not self._ending.wait(self._renew_seconds):
-            try:
-                now = self._read()
-                if now is None or not self._is_own(now):
-                    taker = _in_words(_process_of(now))
-                    self._lost = f"{self._whole} was taken over by {taker}: this process has ended"
-                    # What waits in a system call or for another thread is interrupted by nothing less.
-                    os.kill(os.getpid(), signal.SIGTERM)
-                    return
-                self._renewals += 1
-                write_atomic(self._location, self._data())
-            except StorageError as error:
-                print(f"the lease of {self._whole} could not be renewed: {error}", flush=True)
+        """The thread. An outage of the store, or a want of room in it, ends nothing: it is tried again, and who has
+        taken the lease over meanwhile is seen then."""
+        try:
+            while self._lost is None and not self._ending.wait(self._renew_seconds):
+                try:
+                    self._renew()
+                except UsageError as error:
+                    print(f"the lease of {self._whole} could not be renewed: {error}", flush=True)
+        except BaseException as error:  # nobody would look again who holds the lease
+            self._lose(f"the lease of {self._whole} cannot be renewed ({error!r}): this process has ended")
+            raise
+
+    def _renew(self) -> None:
+        now = self._read()
+        if now is None:
+            self._lose(f"{self._removed()}: this process has ended, and the same command goes on")
+        elif not self._is_own(now):
+            self._lose(f"{self._whole} was taken over by {_in_words(_process_of(now))}: this process has ended")
+        else:
+            self._renewals += 1
+            write_atomic(self._location, self._data())
+
+    def _lose(self, why: str) -> None:
+        self._lost = why
+        # What waits in a system call or for another thread is interrupted by nothing less.
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    def _removed(self) -> str:
+        return f"the lease of {self._whole} ({self._location}) was removed, by hand or by who had taken it over"
 
     def _held_by(self, process: dict[str, Any] | None) -> UsageError:
         return UsageError(held_by(self._whole, process, self._option))
