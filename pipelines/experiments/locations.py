@@ -10,7 +10,7 @@ from cocktail.checkpoints.initial_weights import InitialWeights
 from cocktail.checkpoints.store import checkpoint_store
 from cocktail.config.experiment import Experiment
 from cocktail.config.identity import run_key
-from cocktail.storage import absolute, create, exists, join, list_names, read_bytes
+from cocktail.storage import absolute, create, exists, join, list_names, read_bytes, write_atomic
 from cocktail.types import UsageError
 from pipelines.shards.manifest import Manifest
 
@@ -22,10 +22,17 @@ PLACE = "place.json"
 
 
 def place_of(folder: str) -> str:
-    """The name of a folder that no other has, on whatever machine: it is given one on first use."""
-    location = join(folder, PLACE)
-    create(location, json.dumps({"name": uuid.uuid4().hex}).encode())
-    return json.loads(read_bytes(location))["name"]
+    """The name of a folder that no other has, on whatever machine: it is given one on first use, and another if that
+    cannot be read. The caller holds the folder's lease."""
+    location, name = join(folder, PLACE), uuid.uuid4().hex
+    data = json.dumps({"name": name}).encode()
+    create(location, data)
+    try:
+        return str(json.loads(read_bytes(location))["name"])
+    except (ValueError, KeyError, TypeError):
+        print(f"{location} cannot be read: the folder, and its run in MLflow, are named anew", flush=True)
+        write_atomic(location, data)
+        return name
 
 
 def initial_folder(experiment: Experiment) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from dataclasses import replace
 from types import SimpleNamespace
 
@@ -13,7 +14,7 @@ from cocktail.config.experiment import Experiment
 from cocktail.models.ez_vsl import EZVSLConfig
 from cocktail.types import UsageError
 from pipelines.experiments.benchmarks import ADAM, LOCALIZE_VGGSOUND
-from pipelines.experiments.locations import FINISHED, place_of, with_whole_paths
+from pipelines.experiments.locations import FINISHED, PLACE, place_of, with_whole_paths
 from pipelines.experiments.planned import initial_weights
 from pipelines.sweeps import sweep as sweeping
 from pipelines.sweeps.grids import PlannedTrial
@@ -86,10 +87,11 @@ def test_trials_of_a_sweep_have_whole_paths_also_those_that_its_grid_names(tmp_p
     manifest = SimpleNamespace(folder="/shards", root_hash="hash", classes=())
     monkeypatch.setattr(sweeping, "open_data", lambda *_: manifest)
     monkeypatch.setattr(sweeping, "initial_weights", lambda *_: InitialWeights(description="a file"))
-    monkeypatch.setattr(sweeping.TrackedRun, "open", lambda *_, **__: None)
+    monkeypatch.setattr(sweeping.TrackedRun, "open", lambda *_, **__: SimpleNamespace(closing=nullcontext, run_id="1"))
     base = replace(RELATIVE, output=str(tmp_path))
     trials = [PlannedTrial(label="one", overrides={"model.initial_weights": "w.pth"}, experiment=base)]
-    found = sweeping._Sweep.open(base, trials, SweepOptions(), "sqlite:///x").planned["one"].experiment
+    with sweeping._Sweep.opened(base, trials, SweepOptions(), "sqlite:///x") as whole:
+        found = whole.planned["one"].experiment
     whole = [str(tmp_path / name) for name in ("l.parquet", "tests", "w.pth", "runs/a")]
     assert paths_of(found) == (*whole, "/shards", str(tmp_path))
 
@@ -112,3 +114,12 @@ def test_a_run_starts_from_a_finished_one_or_from_a_checkpoint(tmp_path):
 def test_a_folder_keeps_its_name_and_no_other_has_it(tmp_path):
     names = [place_of(str(tmp_path / run)) for run in ("a", "b", "a")]
     assert names[0] == names[2] != names[1]
+
+
+@pytest.mark.parametrize("left", ["", '{"na', "[]"])
+def test_a_name_that_cannot_be_read_is_replaced_and_kept(tmp_path, capsys, left):
+    """As after a crash of the host, or by a full disk."""
+    (tmp_path / PLACE).write_text(left)
+    name = place_of(str(tmp_path))
+    assert "are named anew" in capsys.readouterr().out
+    assert place_of(str(tmp_path)) == name != ""
