@@ -11,9 +11,11 @@ import time
 from pathlib import Path
 
 import pytest
+from mlflow.exceptions import MlflowException
 from mlflow.tracking import MlflowClient
 from sqlalchemy.exc import OperationalError
 
+from cocktail.tracking import database as databases
 from cocktail.tracking.database import database_of, default_tracking_uri, make_database, require_usable, sqlite_uri
 from cocktail.tracking.find import find_run
 from cocktail.tracking.outages import RefusedError, is_outage, patiently
@@ -91,6 +93,52 @@ def test_a_job_killed_while_it_makes_the_database_leaves_none(tmp_path):
     assert TrackedRun.open(sqlite_uri(database), "", experiment="e", name="r", key="k", params={}).name == "r"
 
 
+@pytest.mark.parametrize("pid", ["1", "8217c1"])
+def test_what_a_killed_first_use_has_left_is_in_nobodys_way(tmp_path, pid):
+    """In containers processes often have the same number."""
+    for end in ("new", "new-journal"):
+        (tmp_path / f".mlflow.db.{os.getpid() if pid == '1' else pid}.{end}").write_bytes(b"half of a database")
+    make_database(sqlite_uri(tmp_path / "mlflow.db"))
+    assert {path.name for path in tmp_path.iterdir()} == {"mlflow.db", "mlflow.db.lock"}
+
+
+def test_a_first_use_that_fails_is_told_in_a_line_and_one_that_may_go_on_is_tried_again(tmp_path, monkeypatch, capsys):
+    real, made = MlflowClient, []
+
+    def fail_at_first(uri: str) -> MlflowClient:
+        made.append(uri)
+        if len(made) == 1:
+            raise sqlite_error("INSERT", sqlite3.SQLITE_FULL, "database or disk is full")
+        return real(uri)
+
+    monkeypatch.setattr(databases, "MlflowClient", fail_at_first)
+    make_database(sqlite_uri(tmp_path / "mlflow.db"))
+    assert len(set(made)) == 2
+    assert "database or disk is full): waiting" in capsys.readouterr().out
+
+    def refuse(uri: str) -> None:
+        raise MlflowException("no such revision\nand more")
+
+    monkeypatch.setattr(databases, "MlflowClient", refuse)
+    with pytest.raises(RefusedError, match=r"^MLflow at sqlite:////.*/other\.db refuses: no such revision$"):
+        make_database(sqlite_uri(tmp_path / "other.db"))
+
+
+@pytest.mark.parametrize("uri", ["sqlite:{folder}/m.db", "sqlite:/{folder}/m.db", "sqlite:m.db"])
+def test_a_uri_of_sqlite_with_too_few_slashes_is_refused_in_a_line(tmp_path, monkeypatch, uri):
+    monkeypatch.chdir(tmp_path)
+    for use in (require_usable, make_database, lambda given: find_run(given, "run")):
+        with pytest.raises(UsageError, match=r"four if that is a whole one: expected sqlite:///.*m\.db$"):
+            use(uri.format(folder=tmp_path))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_uri_of_sqlite_that_is_none_is_told_without_its_password():
+    with pytest.raises(UsageError) as refused:
+        require_usable("sqlite:/tmp/m.db?password=hunter2")
+    assert "hunter2" not in str(refused.value)
+
+
 @pytest.mark.parametrize("uri", ["{folder}/mlruns", "file://{folder}/mlruns", "mlruns", "./mlruns"])
 def test_a_folder_of_the_old_file_store_is_refused_with_what_to_set(tmp_path, uri):
     with pytest.raises(UsageError, match=r"file store.*: set MLFLOW_TRACKING_URI.* to sqlite:////.*/mlruns/mlflow\.db"):
@@ -106,7 +154,10 @@ def test_a_database_that_cannot_be_written_is_refused_at_once(tmp_path):
         default_tracking_uri(str(tmp_path / "file" / "output"))
 
 
-@pytest.mark.parametrize("uri", ["http://127.0.0.1:5000", "sqlite:///:memory:", "postgresql://lab:x@db/mlflow"])
+@pytest.mark.parametrize(
+    "uri",
+    ["databricks", "databricks://lab", "http://127.0.0.1:5000", "sqlite:///:memory:", "postgresql://lab:x@db/mlflow"],
+)
 def test_other_places_are_left_to_mlflow(uri):
     require_usable(uri)
     assert database_of(uri) is None
@@ -121,6 +172,38 @@ def raised_by(database: Path, statement: str) -> OperationalError:
     finally:
         connection.close()
     raise AssertionError("it should have failed")
+
+
+def sqlite_error(statement: str, code: int, message: str) -> OperationalError:
+    error = sqlite3.OperationalError(message)
+    error.sqlite_errorcode = code
+    return OperationalError(statement, None, error)
+
+
+def test_a_full_disk_below_a_database_is_waited_for(tmp_path):
+    connection = sqlite3.connect(tmp_path / "mlflow.db", isolation_level=None)
+    connection.execute("CREATE TABLE t (a)")
+    connection.execute("PRAGMA max_page_count = 2")
+    with pytest.raises(sqlite3.OperationalError) as full:
+        connection.execute("INSERT INTO t VALUES (zeroblob(100000))")
+    connection.close()
+    assert is_outage(OperationalError("INSERT", None, full.value))
+
+
+@pytest.mark.parametrize(
+    ("code", "waited_for"),
+    [
+        (sqlite3.SQLITE_IOERR_READ, True),  # with what SQLite adds to a code
+        (sqlite3.SQLITE_PROTOCOL, True),
+        (sqlite3.SQLITE_CORRUPT, False),
+        (sqlite3.SQLITE_NOTADB, False),
+        (sqlite3.SQLITE_READONLY, False),
+        (sqlite3.SQLITE_CANTOPEN, False),
+        (sqlite3.SQLITE_ERROR, False),
+    ],
+)
+def test_a_database_out_of_reach_is_waited_for_and_a_damaged_one_is_not(code, waited_for):
+    assert is_outage(sqlite_error("SELECT", code, "")) is waited_for
 
 
 def test_a_locked_database_is_waited_for_and_a_broken_one_is_not(tmp_path):

@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import fcntl
+import glob
 import logging
-import os
 import re
+import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from mlflow.tracking import MlflowClient
 from sqlalchemy import make_url
+from sqlalchemy.exc import ArgumentError
 
 from cocktail.storage import require_writable, telling
 from cocktail.text.redaction import redacted
+from cocktail.tracking.outages import PATIENCE_SECONDS, patiently
 from cocktail.types import UsageError
 
 DATABASE = "mlflow.db"
@@ -50,16 +53,32 @@ def sqlite_uri(database: Path) -> str:
 
 
 def database_of(tracking_uri: str) -> Path | None:
-    """The file of an SQLite database; None of any other place, and of one in memory."""
+    """The file of an SQLite database; None of any other place, and of one in memory.
+
+    Raises UsageError for a URI of SQLite that is none.
+    """
     if not tracking_uri.startswith("sqlite:"):
         return None
-    file = make_url(tracking_uri).database
+    try:
+        url = make_url(tracking_uri)
+    except (ArgumentError, ValueError):  # ValueError for a port that is no number
+        url = None
+    if url is None or url.host:
+        path = tracking_uri.removeprefix("sqlite:")
+        meant = f"sqlite:///{'/' if path.startswith('/') else ''}{path.lstrip('/')}"
+        raise UsageError(
+            "a tracking URI of SQLite has three slashes before the path of its file, and four if that is a whole one: "
+            f"expected {redacted(meant)}"
+        )
+    file = url.database
     return None if file in (None, "", ":memory:") else Path(file)
 
 
 def require_usable(tracking_uri: str) -> None:
     """Raise UsageError for a place where runs cannot be recorded: a folder of MLflow's old file store, or one where no
     database can be written."""
+    if tracking_uri == "databricks":  # the one name of MLflow's that is no URI
+        return
     if re.match(r"[A-Za-z][A-Za-z0-9+.-]+:", tracking_uri) is None or tracking_uri.startswith("file:"):
         folder = tracking_uri.removeprefix("file://").removeprefix("file:")
         raise UsageError(
@@ -72,21 +91,31 @@ def require_usable(tracking_uri: str) -> None:
         require_writable(str(database.parent.absolute()))
 
 
-def make_database(tracking_uri: str) -> None:
+def make_database(tracking_uri: str, wait_seconds: float = PATIENCE_SECONDS) -> None:
     """Make the SQLite database that a URI names, with MLflow's tables, if it is not there.
 
     MLflow's own making of them fails, and leaves a database that no job can use, if two processes begin it at the same
-    time or one is killed in it. So one at a time makes it, under another name. Raises UsageError.
+    time or one is killed in it. So one at a time makes it, under another name, and removes what such a one has left.
+    Raises UsageError.
     """
     require_usable(tracking_uri)
     database = database_of(tracking_uri)
     if database is None or database.exists():
         return
     logging.getLogger("alembic").setLevel(logging.WARNING)
-    made = database.with_name(f".{database.name}.{os.getpid()}.new")
+
+    def make() -> Path:
+        with telling(str(database), "write"):
+            for left in database.parent.glob(f".{glob.escape(database.name)}.*.new*"):
+                left.unlink(missing_ok=True)
+        # A name of its own each time: MLflow keeps connections to what it has opened under a name.
+        made = database.with_name(f".{database.name}.{uuid.uuid4().hex}.new")
+        MlflowClient(sqlite_uri(made))
+        return made
+
     with _one_at_a_time(database.with_name(f"{database.name}.lock")):
         if not database.exists():
-            MlflowClient(sqlite_uri(made))
+            made = patiently(tracking_uri, wait_seconds, make)
             with telling(str(database), "write"):
                 made.rename(database)
 

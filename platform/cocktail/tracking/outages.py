@@ -30,8 +30,14 @@ LONGEST_PAUSE_SECONDS = 30.0
 ERRORS = (MlflowException, requests.RequestException, OperationalError)
 """Errors that an MLflow client raises, be it for an outage or a refusal."""
 
-_WAITED_FOR = (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
-"""SQLite's codes of a database that another is using."""
+_WAITED_FOR = (
+    sqlite3.SQLITE_BUSY,
+    sqlite3.SQLITE_LOCKED,
+    sqlite3.SQLITE_PROTOCOL,
+    sqlite3.SQLITE_FULL,
+    sqlite3.SQLITE_IOERR,
+)
+"""SQLite's codes of a database that another is using, or whose disk or file server is full or away."""
 
 T = TypeVar("T")
 
@@ -45,10 +51,11 @@ class RefusedError(UsageError):
 
 
 def is_outage(error: BaseException | None) -> bool:
-    """Whether an error of the client means that nobody answered, or not for now (status 5xx, 429; a locked database).
+    """Whether an error of the client means that nobody answered, or not for now (status 5xx, 429; a locked database, a
+    full disk below it).
 
-    Of an SQLite file nothing else does: one that cannot be opened, written or read stays so. MLflow wraps the error
-    that says so.
+    Of an SQLite file nothing else does: one that cannot be opened, is damaged or lacks tables stays so. MLflow wraps
+    the error that says so.
     """
     if error is None:
         return False

@@ -85,16 +85,16 @@ class TrackedRun:
     ) -> TrackedRun:
         """The run of that name and place in the experiment, or a new one, of which this process answers for the status.
 
-        `artifacts` is where a database without a server keeps files; `place` is the run's folder
-        by a name that it alone has, if it has one; `parent` is the id of the run that this one is nested in. A param
-        is written once, without credentials. Runs of the experiment whose process has died on this host are
-        closed. Raises UsageError if the run was recorded under another `key` (`cocktail.config.identity.run_key`).
+        `artifacts` is where a database without a server keeps files; `place` is the run's folder by a name that it
+        alone has, if it has one; `parent` is the id of the run that this one is nested in. A param is written once,
+        without credentials. Runs of the experiment whose process has died on this host are closed. Raises UsageError
+        if the run was recorded under another `key` (`cocktail.config.identity.run_key`).
         """
         logging.getLogger("alembic").setLevel(logging.WARNING)
         tags = {KEY_TAG: key, PROCESS_TAG: json.dumps(this_process())}
         tags |= {} if place is None else {PLACE_TAG: place}
         tags |= {} if parent is None else {PARENT_TAG: parent}
-        make_database(tracking_uri)
+        make_database(tracking_uri, wait_seconds)
 
         def find_or_create() -> str:
             client = MlflowClient(tracking_uri)
