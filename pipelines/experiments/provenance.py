@@ -80,16 +80,14 @@ def environment() -> dict[str, Any]:
 def git_commit(folder: Path = _PROJECT) -> str:
     """The commit of the code that runs, with a hash of what was changed since.
 
-    A copy that a job was shipped as has no repository. Its commit is what GIT_COMMIT says, or that of the checkout or
-    repository that is installed here, if its code is the same.
+    A copy that a job was shipped as has no repository. Its commit is what GIT_COMMIT says, or that of the checkout
+    that is installed here (`pip install -e`), if its code is the same. A wheel holds no jobs to compare.
     """
     if (folder / ".git").exists():
         return _commit_of(folder)
     if given := os.environ.get(GIT_COMMIT):
         return given
     installed = _installed_from()
-    if (commit := installed.get("vcs_info", {}).get("commit_id")) is not None:
-        return commit
     checkout = Path(url2pathname(urlsplit(installed.get("url", "")).path))
     if installed.get("dir_info", {}).get("editable") and (checkout / ".git").exists():
         if code_hash(checkout) == code_hash(folder):

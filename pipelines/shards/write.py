@@ -18,28 +18,10 @@ from cocktail.media.clips import Clip, decode_clip
 from cocktail.media.decoding_process import DecodingProcess
 from cocktail.media.object_masks import decode_mask
 from cocktail.media.pictures import decode_picture, encode_mask
-from cocktail.storage import (
-    delete_file,
-    exists,
-    join,
-    local_copy,
-    open_atomic,
-    open_reader,
-    telling,
-    write_atomic,
-)
-from pipelines.shards.manifest import (
-    SIDECAR_SUFFIX,
-)
-from pipelines.shards.plan import (
-    SHARD_SCHEMA,
-    ShardSettings,
-    group_clips,
-)
-from pipelines.shards.sidecars import (
-    files_have_come,
-    read_sidecar,
-)
+from cocktail.storage import delete_file, exists, join, local_copy, open_atomic, open_reader, telling, write_atomic
+from pipelines.shards.manifest import SIDECAR_SUFFIX
+from pipelines.shards.plan import SHARD_SCHEMA, ShardSettings, group_clips
+from pipelines.shards.sidecars import files_have_come, read_sidecar
 from pipelines.shards.signed_json import sign
 from pipelines.shards.tars import SampleTar
 

@@ -10,6 +10,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
 import torch
 
 from pipelines.experiments import provenance
@@ -65,10 +66,9 @@ def test_a_shipped_copy_has_the_commit_of_the_installed_checkout_if_its_code_is_
     assert git_commit(source) == commit
 
 
-def test_a_copy_has_the_commit_of_the_repository_that_was_installed(tmp_path, monkeypatch):
-    monkeypatch.setattr(provenance, "_installed_from", lambda: {"url": "x", "vcs_info": {"commit_id": "abc"}})
-    assert git_commit(tmp_path) == "abc"
-    monkeypatch.setattr(provenance, "_installed_from", dict)
+@pytest.mark.parametrize("installed", [{}, {"url": "https://git.lab/cocktail", "vcs_info": {"commit_id": "abc"}}])
+def test_a_copy_whose_code_can_be_compared_with_nothing_has_no_commit(tmp_path, monkeypatch, installed):
+    monkeypatch.setattr(provenance, "_installed_from", lambda: installed)
     assert git_commit(tmp_path) == "unknown: shipped without its repository; set COCKTAIL_GIT_COMMIT"
 
 
