@@ -29,9 +29,11 @@ from cocktail.tasks.report import Report, Subject
 from cocktail.tasks.task import Task
 from cocktail.text.printable import on_lines
 from cocktail.text.redaction import redacted
+from cocktail.tracking.lease import Lease
 from cocktail.tracking.run import TrackedRun
 from cocktail.train.ray_train import uses_gpus
 from cocktail.types import MixtureBatch, require
+from pipelines.experiments.locations import place_of
 from pipelines.experiments.provenance import ENVIRONMENT, environment, provenance
 from pipelines.experiments.report_edge import reported
 from pipelines.experiments.resources import test_demands
@@ -240,7 +242,10 @@ def _together(reports: Mapping[str, Report]) -> Report:
 
 
 def score_and_track(test: Scoring, tracking_uri: str, output: str) -> str:
-    """Score a checkpoint in an MLflow run of its own, which the same test of it finds again. Returns what to print."""
+    """Score a checkpoint in an MLflow run of its own, which the same test of it finds again. Returns what to print.
+
+    Raises UsageError while another process scores it so, of those that see the output folder.
+    """
     tests = {
         "checkpoint": test.checkpoint,
         "data": test.manifest.folder,
@@ -251,18 +256,22 @@ def score_and_track(test: Scoring, tracking_uri: str, output: str) -> str:
     # With the checkpoint's hash: its location is another's on another machine.
     scored = [tests, plan_hash(test.mixtures), state_hash(test.checkpoint)]
     key = hashlib.sha256(json.dumps(scored, sort_keys=True).encode()).hexdigest()[:8]
-    tracked = TrackedRun.open(
-        tracking_uri,
-        join(output, "artifacts"),
-        experiment=test.trained.name,
-        name=f"evaluate-{key}",
-        key=key,
-        params=tests,
-    )
-    with tracked.closing():
-        tracked.tag({**provenance(test.manifest, test.mixtures), "checkpoint": test.checkpoint})
-        tracked.store_json(ENVIRONMENT, environment())
-        results = test.score()
-        text = test.report(results, test.record(results, tracked, 0), tracked, 0).text
+    name = f"evaluate-{key}"
+    folder = join(output, "evaluations", name)
+    with Lease(folder, name, of="evaluation", option="--output"):
+        tracked = TrackedRun.open(
+            tracking_uri,
+            join(output, "artifacts"),
+            experiment=test.trained.name,
+            name=name,
+            key=key,
+            place=place_of(folder),
+            params=tests,
+        )
+        with tracked.closing():
+            tracked.tag({**provenance(test.manifest, test.mixtures), "checkpoint": test.checkpoint})
+            tracked.store_json(ENVIRONMENT, environment())
+            results = test.score()
+            text = test.report(results, test.record(results, tracked, 0), tracked, 0).text
     where = f"MLflow: {redacted(tracking_uri)}, run {tracked.run_id}\ntables, figures and sounds: {tracked.artifacts}"
     return f"\n{on_lines(text)}\n\n{where}"

@@ -92,7 +92,6 @@ def sweep(
                 message = f"{len(failed)} of {len(planned)} trials failed: {'; '.join(failed)}"
                 print(f"error: {message}. The same command tries them again", file=sys.stderr)
                 sys.exit(1)
-        whole.mark_finished()
     except KeyboardInterrupt:
         print("\nstopped: the same command goes on with what is left", file=sys.stderr)
         exit_interrupted()
@@ -116,8 +115,8 @@ class _Sweep:
     def opened(
         cls, base: Experiment, planned: Sequence[PlannedTrial], options: SweepOptions, tracking_uri: str
     ) -> Iterator[_Sweep]:
-        """The sweep of these trials, with what is recorded of it, made if there is none, and closed in the end; no
-        other process works at it meanwhile.
+        """The sweep of these trials, with what is recorded of it, made if there is none; closed in the end, and marked
+        as finished if nothing was raised. No other process works at it meanwhile.
 
         Raises UsageError if one of that name had other trials, and while another process works at it.
         """
@@ -159,6 +158,7 @@ class _Sweep:
             )
             with tracked.closing():
                 yield whole
+            whole.mark_finished()
 
     @property
     def children(self) -> dict[str, TrackedRun]:

@@ -2,6 +2,7 @@
 
 import shutil
 import tempfile
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -21,10 +22,12 @@ from cocktail.tasks.separation import report
 from cocktail.tasks.separation.report import Summaries, metrics_of, tables_by_number
 from cocktail.tasks.separation.results import RESULTS
 from cocktail.tasks.separation.task import Separating
+from cocktail.tracking import lease as leases
 from cocktail.types import UsageError
 from pipelines.datasets.index import IndexRow, make_index
+from pipelines.experiments import scoring
 from pipelines.experiments.benchmarks import SEPARATE_MUSDB18
-from pipelines.experiments.scoring import Scoring, require_truth
+from pipelines.experiments.scoring import Scoring, require_truth, score_and_track
 from pipelines.plans import evaluation as evaluations
 from pipelines.plans.evaluation import in_classes_of, make_test_list
 from tests.made.corpora.toy_shards import CLASSES, RATE, make_toy_shards, toy_clip, toy_row, write_shards
@@ -33,6 +36,7 @@ from tests.made.models.small_experiment import SMALL
 from tests.made.results.localized_results import mixture, source
 from tests.made.results.localized_results import table as localized
 from tests.made.results.systems import columns_of
+from tests.services.other_process import other_holder
 
 
 def trained(classes: tuple[str, ...]) -> Trained:
@@ -227,3 +231,39 @@ def test_the_musdb18_recipe_finds_its_test_mixtures(tmp_path):
     for number in (2, 4):
         found = make_test_list(manifest, replace(mixing, num_sources=number), SEPARATE_MUSDB18.evaluation)
         assert len(found) == 1000
+
+
+def test_an_evaluation_is_done_by_one_process_at_a_time_in_a_run_of_its_folder(tmp_path, monkeypatch):
+    monkeypatch.setattr(leases, "GOING_SECONDS", 0.0)
+    opened: list[dict[str, Any]] = []
+    stored = SimpleNamespace(
+        closing=nullcontext, tag=lambda _: None, store_json=lambda *_: None, run_id="1", artifacts="there"
+    )
+    monkeypatch.setattr(scoring.TrackedRun, "open", lambda *_, **given: opened.append(given) or stored)
+    made = {"require_place": None, "test_demands": None, "uses_gpus": False, "environment": {}, "provenance": {}}
+    for name, value in {**made, "plan_hash": "plan", "state_hash": "state"}.items():
+        monkeypatch.setattr(scoring, name, lambda *_, value=value: value)
+    told = SimpleNamespace(text="the table")
+    test: Any = SimpleNamespace(
+        checkpoint="/step-1",
+        trained=trained(CLASSES),
+        manifest=SimpleNamespace(folder="/shards"),
+        mixtures=None,
+        mixing=SMALL.mixing,
+        evaluation=SMALL.evaluation,
+        resources=SMALL.resources,
+        score=tuple,
+        record=lambda *_: told,
+        report=lambda *_: told,
+    )
+    for output in ("a", "a", "b"):
+        assert "the table" in score_and_track(test, "sqlite:///x.db", str(tmp_path / output))
+    places = [given["place"] for given in opened]
+    assert places[0] == places[1] != places[2], "two people of one server have a run each"
+    folder = tmp_path / "a" / "evaluations" / opened[0]["name"]
+    with (
+        other_holder(str(folder)) as pid,
+        pytest.raises(UsageError, match=rf"evaluation evaluate-\w+ is being done by process {pid} .*another --output"),
+    ):
+        score_and_track(test, "sqlite:///x.db", str(tmp_path / "a"))
+    assert len(opened) == 3

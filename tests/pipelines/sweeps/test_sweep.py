@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-import json
-import os
-import subprocess
-import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
 from typing import cast
 
@@ -29,7 +25,7 @@ from pipelines.sweeps.progress import progress_table, score_table
 from pipelines.sweeps.sweep import _Sweep, sweep
 from tests.made.corpora.toy_shards import make_toy_shards
 from tests.made.models.small_experiment import SMALL
-from tests.services.checkout import PROJECT
+from tests.services.other_process import other_holder
 
 
 def test_an_unfinished_sweep_is_gone_on_with_and_a_finished_one_is_followed_if_asked(tmp_path):
@@ -146,18 +142,32 @@ def test_a_sweep_that_cannot_recall_its_trials_is_not_left_running(two_seeds):
 
 def test_a_sweep_that_another_process_works_at_is_refused_and_says_what_to_name(two_seeds, tmp_path, monkeypatch):
     monkeypatch.setattr(leases, "GOING_SECONDS", 0.0)
-    code = "import json, time; from cocktail.tracking.processes import this_process as me; print(json.dumps(me())"
-    command = [sys.executable, "-c", f"{code}, flush=True); time.sleep(60)"]
-    environment = os.environ | {"PYTHONPATH": str(PROJECT / "platform")}
-    with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True) as other:
-        assert other.stdout is not None
-        lease = {"process": json.loads(other.stdout.readline()), "token": "theirs", "renewals": 3}
-        write_atomic(str(tmp_path / "outputs" / "sweeps" / "mine" / leases.LEASE), json.dumps(lease).encode())
+    with other_holder(str(tmp_path / "outputs" / "sweeps" / "mine")) as pid:
         tracked = MadeRun(away=True)
-        with pytest.raises(UsageError, match=rf"sweep mine is being done by process {other.pid} .*--sweep-name"):
+        with pytest.raises(UsageError, match=rf"sweep mine is being done by process {pid} .*--sweep-name"):
             two_seeds(tracked)
         assert tracked.status == "RUNNING" and tracked.waits == []
-        other.kill()
+
+
+@pytest.mark.parametrize("failed", [False, True])
+def test_a_sweep_is_marked_as_finished_before_another_process_can_take_it(two_seeds, tmp_path, monkeypatch, failed):
+    seen: list[bool] = []
+
+    class Watched(leases.Lease):
+        def __exit__(self, *raised: object) -> None:
+            seen.append((tmp_path / "outputs" / "sweeps" / "mine" / "finished.json").exists())
+            super().__exit__(*raised)  # pyright: ignore[reportArgumentType]
+
+    def report(whole: _Sweep, *_: object) -> None:
+        for state in whole.states:
+            state.status = "failed" if failed else "finished"
+
+    monkeypatch.setattr(sweeping, "Lease", Watched)
+    monkeypatch.setattr(_Sweep, "run", lambda *_: None)
+    monkeypatch.setattr(_Sweep, "report", report)
+    with pytest.raises(SystemExit) if failed else nullcontext():
+        two_seeds(MadeRun())
+    assert seen == [not failed]
 
 
 def test_the_table_shows_how_far_each_trial_is():
