@@ -15,12 +15,13 @@ from cocktail.config.experiment import Experiment
 from cocktail.config.settings import flatten
 from cocktail.inference.registry import register
 from cocktail.inference.trained import load_trained
-from cocktail.storage import join, write_atomic
+from cocktail.storage import exists, join, write_atomic
 from cocktail.text.printable import on_lines
 from cocktail.text.redaction import redacted, redacted_command
 from cocktail.tracking.lease import Lease
 from cocktail.tracking.run import TrackedRun
 from cocktail.train.ray_train import fit, require_continuable
+from cocktail.types import UsageError
 from pipelines.experiments.locations import FINISHED, place_of
 from pipelines.experiments.planned import PlannedRun
 from pipelines.experiments.provenance import ENVIRONMENT, TEST_DATA, TEST_MANIFEST_HASH, environment, provenance
@@ -45,26 +46,28 @@ def run(experiment: Experiment, part_of: PartOf | None = None) -> TrackedRun:
     require_continuable(planned.folder, planned.identity)
     require_place(planned.training_demands)
     require_place(planned.test_demands)
-    with opened(planned, part_of) as tracked:
-        tag_origin(planned, tracked, part_of)
-        doing = f"training {planned.num_steps} steps" if planned.num_steps else "nothing to train"
-        print(f"{doing}, in {planned.folder}", flush=True)
-        checkpoint = fit(planned.training_run(tracked))
-        tracked.tag({"checkpoint": checkpoint})
-        clock.lap("training")
-        test = test_of(planned, checkpoint)
-        results = test.score()
-        clock.lap("evaluation")
-        num_steps = step_of(checkpoint)  # early stopping may have ended training before its last one
-        recorded = test.record(results, tracked, num_steps)
-        model_uri = register(tracked, checkpoint, recorded.headline)
-        report = test.report(results, recorded, tracked, num_steps, planned.batches_per_epoch)
-        clock.lap("report")
-        rates = speeds(tracked, len(planned.test_list) / clock.seconds["evaluation"])
-        times = {f"seconds/{name}": value for name, value in clock.seconds.items()}
-        tracked.log({**times, **rates}, num_steps, once=True)
-    finished = {"mlflow_run": tracked.run_id, "checkpoint": checkpoint}
-    write_atomic(join(planned.folder, FINISHED), json.dumps(finished).encode())
+    with alone_in(planned):
+        tracked = open_run(planned, part_of)
+        with tracked.closing():
+            tag_origin(planned, tracked, part_of)
+            doing = f"training {planned.num_steps} steps" if planned.num_steps else "nothing to train"
+            print(f"{doing}, in {planned.folder}", flush=True)
+            checkpoint = fit(planned.training_run(tracked))
+            tracked.tag({"checkpoint": checkpoint})
+            clock.lap("training")
+            test = test_of(planned, checkpoint)
+            results = test.score()
+            clock.lap("evaluation")
+            num_steps = step_of(checkpoint)  # early stopping may have ended training before its last one
+            recorded = test.record(results, tracked, num_steps)
+            model_uri = register(tracked, checkpoint, recorded.headline)
+            report = test.report(results, recorded, tracked, num_steps, planned.batches_per_epoch)
+            clock.lap("report")
+            rates = speeds(tracked, len(planned.test_list) / clock.seconds["evaluation"])
+            times = {f"seconds/{name}": value for name, value in clock.seconds.items()}
+            tracked.log({**times, **rates}, num_steps, once=True)
+        finished = {"mlflow_run": tracked.run_id, "checkpoint": checkpoint}
+        write_atomic(join(planned.folder, FINISHED), json.dumps(finished).encode())
     print(
         f"\n{on_lines(report.text)}\n\n"
         f"time: {', '.join(f'{name} {seconds:.1f} s' for name, seconds in clock.seconds.items())}\n"
@@ -80,15 +83,19 @@ def run(experiment: Experiment, part_of: PartOf | None = None) -> TrackedRun:
 
 
 @contextmanager
-def opened(planned: PlannedRun, part_of: PartOf | None) -> Iterator[TrackedRun]:
-    """The MLflow run of a planned run, closed in the end; no other process works in its folder meanwhile.
+def alone_in(planned: PlannedRun) -> Iterator[None]:
+    """No other process works in a planned run's folder meanwhile.
 
-    Raises UsageError while one does.
+    Raises UsageError while one does, and if one has finished the run since it was planned.
     """
+    chosen = planned.experiment.run_name is not None
+    finished = join(planned.folder, FINISHED)
+    to_score_again = chosen and exists(finished)
     with Lease(planned.folder, planned.name):
-        tracked = open_run(planned, part_of)
-        with tracked.closing():
-            yield tracked
+        if not to_score_again and exists(finished):
+            then = "scores it again" if chosen else "starts another run"
+            raise UsageError(f"run {planned.name} was finished by another process meanwhile: the same command {then}")
+        yield
 
 
 def open_run(planned: PlannedRun, part_of: PartOf | None) -> TrackedRun:
