@@ -8,6 +8,7 @@ import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -19,7 +20,7 @@ from cocktail.types import UsageError
 from tests.services.s3_server import s3_server
 
 ELSEWHERE = {**this_process(), "host": "elsewhere", "pid": "4711", "boot": "another"}
-QUICK = {"renew_seconds": 0.05, "lapse_seconds": 0.6, "settle_seconds": 0.2}
+QUICK: dict[str, Any] = {"renew_seconds": 0.05, "lapse_seconds": 0.6, "settle_seconds": 0.2}
 
 
 @pytest.fixture(params=["local", "s3"])
