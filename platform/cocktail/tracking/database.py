@@ -14,7 +14,7 @@ from mlflow.tracking import MlflowClient
 from sqlalchemy import make_url
 
 from cocktail.storage import require_writable, telling
-from cocktail.text.redaction import redacted
+from cocktail.text.redaction import redacted_uri
 from cocktail.types import UsageError
 
 DATABASE = "mlflow.db"
@@ -24,7 +24,7 @@ def default_tracking_uri(output: str) -> str:
     """The database in the output folder. Raises UsageError if that is not on a local disk, or cannot be made."""
     if "://" in output:
         raise UsageError(
-            f"the output {redacted(output)} cannot hold the MLflow database: set MLFLOW_TRACKING_URI to a server, "
+            f"the output {redacted_uri(output)} cannot hold the MLflow database: set MLFLOW_TRACKING_URI to a server, "
             "or give --tracking-uri"
         )
     folder = Path(output).expanduser().absolute()
