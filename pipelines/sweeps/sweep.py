@@ -279,7 +279,7 @@ class _Sweep:
         text = "\n\n".join([f"# {self.name}", *tables])
         write_atomic(join(self.folder, "sweep.md"), f"{text}\n".encode())
         with tempfile.TemporaryDirectory() as folder:
-            (Path(folder) / "sweep.md").write_text(f"{text}\n")
+            (Path(folder) / "sweep.md").write_text(f"{text}\n", "utf-8")
             self.tracked.store(Path(folder))
         uri = self.tracked.tracking_uri
         print(f"\n{text}\n\nMLflow: {redacted_uri(uri)}, run {self.tracked.run_id}", flush=True)
