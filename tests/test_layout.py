@@ -1,5 +1,6 @@
 """Properties of the repository itself."""
 
+import ast
 import os
 import subprocess
 import sys
@@ -17,6 +18,17 @@ def test_platform_is_no_package_and_the_standard_librarys_stays_visible():
     )
     assert shown.returncode == 0, shown.stderr
     assert shown.stdout.startswith(f"{sys.version_info.major}.{sys.version_info.minor}.")
+
+
+def test_texts_are_written_in_utf_8_whatever_the_machine_is_set_to():
+    for path in (path for folder in ("jobs", "pipelines", "platform") for path in (PROJECT / folder).rglob("*.py")):
+        for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+            if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr == "write_text":
+                assert "utf-8" in [getattr(value, "value", None) for value in (*node.args, *named(node))], path
+
+
+def named(call: ast.Call) -> list[ast.expr]:
+    return [keyword.value for keyword in call.keywords]
 
 
 def test_jobs_are_short_and_executable():

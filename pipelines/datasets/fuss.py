@@ -293,7 +293,7 @@ def read_events(location: str) -> list[Event] | None:
     try:
         annotations = parse_json(data, is_strict=False)["annotations"]
         return [_event(observation) for annotation in annotations for observation in annotation["data"]]
-    except (ValueError, KeyError, TypeError, AttributeError):  # no JSON, or not of this form
+    except (ValueError, KeyError, TypeError, AttributeError, OverflowError):  # no JSON, or not of this form
         return None
 
 

@@ -117,7 +117,7 @@ def read_annotations(location: str) -> Iterator[Annotation]:
     content = read_json(location, EXPECTED)
     try:
         frames = list(_dsol_frames(content) if isinstance(content, dict) else _avgn_frames(content))
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError, OverflowError) as error:
         raise UsageError(f"{location} is something else ({error!r}). Expected {EXPECTED}") from error
     require_shares(
         ((x, y, x + width, y + height) for _, boxes in frames for _, (x, y, width, height) in boxes), location

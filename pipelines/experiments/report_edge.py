@@ -10,6 +10,7 @@ from typing import TypeVar
 
 from cocktail.storage import StorageError
 from cocktail.text.printable import on_one_line
+from cocktail.text.redaction import redacted
 from cocktail.tracking.outages import OutageError
 from cocktail.tracking.run import TrackedRun
 
@@ -29,12 +30,18 @@ def reported(make: Callable[[], T], instead: T, tracked: TrackedRun, what: str) 
     except (OutageError, StorageError):
         raise
     except Exception as error:  # noqa: BLE001 (whatever a drawing or a page fails of: it is stored, and said)
-        trace = traceback.format_exc()
-        reason = on_one_line(f"{type(error).__name__}: {error}", 300)
-    with tempfile.TemporaryDirectory() as folder:
-        (Path(folder) / FAILURE_NAME).write_text(trace, "utf-8", "backslashreplace")
-        tracked.store(Path(folder))
-    print(
-        f"{what} could not be made: {reason}. What was scored is stored; {FAILURE_NAME} has the traceback", flush=True
-    )
+        trace = redacted(traceback.format_exc())
+        reason = on_one_line(redacted(f"{type(error).__name__}: {error}"), 300)
+    print(f"{what} could not be made: {reason}. What was scored is stored; {_stored(trace, tracked)}", flush=True)
     return instead
+
+
+def _stored(trace: str, tracked: TrackedRun) -> str:
+    """Where the traceback is, or why it is nowhere: a disk that is full may be what the report failed of."""
+    try:
+        with tempfile.TemporaryDirectory() as folder:
+            (Path(folder) / FAILURE_NAME).write_text(trace, "utf-8", "backslashreplace")
+            tracked.store(Path(folder))
+    except OSError as error:
+        return f"{FAILURE_NAME} could not be stored: {on_one_line(redacted(str(error)), 300)}"
+    return f"{FAILURE_NAME} has the traceback"

@@ -17,7 +17,7 @@ from cocktail.inference.registry import register
 from cocktail.inference.trained import load_trained
 from cocktail.storage import exists, join, write_atomic
 from cocktail.text.printable import on_lines
-from cocktail.text.redaction import redacted, redacted_command
+from cocktail.text.redaction import redacted_command, redacted_uri
 from cocktail.tracking.lease import Lease
 from cocktail.tracking.run import TrackedRun
 from cocktail.train.ray_train import fit, require_continuable
@@ -72,7 +72,7 @@ def run(experiment: Experiment, part_of: PartOf | None = None) -> TrackedRun:
         f"\n{on_lines(report.text)}\n\n"
         f"time: {', '.join(f'{name} {seconds:.1f} s' for name, seconds in clock.seconds.items())}\n"
         f"speed: {', '.join(f'{value:.2f} {name}' for name, value in rates.items())}\n"
-        f"MLflow: {redacted(planned.tracking_uri)} "
+        f"MLflow: {redacted_uri(planned.tracking_uri)} "
         f"({redacted_command(['mlflow', 'ui', '--backend-store-uri', planned.tracking_uri])})\n"
         f"started from: {planned.initial.description}\n"
         f"checkpoint: {checkpoint}\n"

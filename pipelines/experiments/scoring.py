@@ -28,7 +28,7 @@ from cocktail.tasks.choice import tasks_of
 from cocktail.tasks.report import Report, Subject
 from cocktail.tasks.task import Task
 from cocktail.text.printable import on_lines
-from cocktail.text.redaction import redacted
+from cocktail.text.redaction import redacted_uri
 from cocktail.tracking.lease import Lease
 from cocktail.tracking.run import TrackedRun
 from cocktail.train.ray_train import uses_gpus
@@ -273,5 +273,5 @@ def score_and_track(test: Scoring, tracking_uri: str, output: str) -> str:
             tracked.store_json(ENVIRONMENT, environment())
             results = test.score()
             text = test.report(results, test.record(results, tracked, 0), tracked, 0).text
-    where = f"MLflow: {redacted(tracking_uri)}, run {tracked.run_id}\ntables, figures and sounds: {tracked.artifacts}"
-    return f"\n{on_lines(text)}\n\n{where}"
+    where = f"MLflow: {redacted_uri(tracking_uri)}, run {tracked.run_id}"
+    return f"\n{on_lines(text)}\n\n{where}\ntables, figures and sounds: {tracked.artifacts}"

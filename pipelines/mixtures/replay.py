@@ -116,7 +116,7 @@ def write_mixture(folder: Path, row: pa.Table, manifest: Manifest, mixing: Mixin
             Image.fromarray(picture.numpy()).save(target / f"{stem}-{p}.png")
     for name, sound in sounds.items():
         soundfile.write(target / f"{name}.wav", sound.numpy(), mixing.sample_rate_hz, subtype="FLOAT")
-    (target / "row.json").write_text(json.dumps(row.to_pylist()[0], indent=1) + "\n")
+    (target / "row.json").write_text(json.dumps(row.to_pylist()[0], indent=1) + "\n", "utf-8")
     return target
 
 

@@ -32,6 +32,8 @@ QUARANTINE_NAME = "quarantine.parquet"
 SIDECAR_SUFFIX = ".index.json"
 MAX_MANIFEST_BYTES = 1 << 28
 """Size of the largest manifest.json: of a million shards."""
+MAX_TABLE_BYTES = 1 << 33
+"""Size of the largest table of clips: of tens of millions."""
 
 MANIFEST_COLUMNS = pa.schema(
     [
@@ -200,7 +202,7 @@ def read_quarantine(manifest: Manifest) -> pa.Table:
 def _read_table(folder: str, name: str, sha256: str, columns: pa.Schema) -> pa.Table:
     location = join(folder, name)
     try:
-        data = read_bytes(location)
+        data = read_bounded(location, MAX_TABLE_BYTES)
     except FileNotFoundError as error:
         raise _damaged(location) from error
     if hashlib.sha256(data).hexdigest() != sha256:

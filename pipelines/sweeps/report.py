@@ -46,4 +46,4 @@ def recorded_paper(parent: TrackedRun) -> Paper | None:
     if PAPER_NAME not in parent.stored:
         return None
     with tempfile.TemporaryDirectory() as folder:
-        return Paper.of_record(json.loads(parent.fetch(PAPER_NAME, Path(folder)).read_text()))
+        return Paper.of_record(json.loads(parent.fetch(PAPER_NAME, Path(folder)).read_text("utf-8")))

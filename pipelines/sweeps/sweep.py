@@ -21,7 +21,7 @@ from cocktail.config.settings import flatten
 from cocktail.storage import exists, join, require_writable, write_atomic
 from cocktail.studies.paper import PAPER_NAME, Paper
 from cocktail.text.printable import as_metric_name
-from cocktail.text.redaction import redacted, redacted_command
+from cocktail.text.redaction import redacted_command, redacted_uri
 from cocktail.tracking.database import default_tracking_uri, require_usable
 from cocktail.tracking.lease import Lease
 from cocktail.tracking.outages import OutageError
@@ -279,10 +279,10 @@ class _Sweep:
         text = "\n\n".join([f"# {self.name}", *tables])
         write_atomic(join(self.folder, "sweep.md"), f"{text}\n".encode())
         with tempfile.TemporaryDirectory() as folder:
-            (Path(folder) / "sweep.md").write_text(f"{text}\n")
+            (Path(folder) / "sweep.md").write_text(f"{text}\n", "utf-8")
             self.tracked.store(Path(folder))
         uri = self.tracked.tracking_uri
-        print(f"\n{text}\n\nMLflow: {redacted(uri)}, run {self.tracked.run_id}", flush=True)
+        print(f"\n{text}\n\nMLflow: {redacted_uri(uri)}, run {self.tracked.run_id}", flush=True)
         none = f"none: make it with python jobs/report_sweep.py {shlex.quote(self.name)}"
         page = reported(
             lambda: store_sweep_report(uri, self.tracked.run_id), none, self.tracked, "the report of the sweep"

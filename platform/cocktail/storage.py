@@ -30,7 +30,7 @@ from urllib.parse import urlsplit
 import pyarrow as pa
 import pyarrow.fs
 
-from cocktail.text.redaction import holds_password, redacted
+from cocktail.text.redaction import holds_password, redacted_uri
 from cocktail.types import UsageError
 
 ATTEMPTS = 6
@@ -72,8 +72,8 @@ def resolve(location: str) -> tuple[pyarrow.fs.FileSystem, str]:
         return pyarrow.fs.LocalFileSystem(), str(Path(location).expanduser().absolute())
     if holds_password(location):
         raise UsageError(
-            f"{redacted(location)}: credentials in a location are not taken, as it is recorded with the run. Set them "
-            "in the environment (AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY for s3://)"
+            f"{redacted_uri(location)}: credentials in a location are not taken, as it is recorded with the run. "
+            "Set them in the environment (AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY for s3://)"
         )
     scheme, _, path = location.partition("://")
     if scheme == "s3":  # not parsed as a URI: names of objects may hold any character
@@ -87,7 +87,7 @@ def resolve(location: str) -> tuple[pyarrow.fs.FileSystem, str]:
         return pyarrow.fs.FileSystem.from_uri(location)
     except (pa.ArrowInvalid, OSError) as error:
         raise UsageError(
-            f"cannot reach {redacted(location)}: {error}. Give a local path, s3://... or gs://..."
+            f"cannot reach {redacted_uri(location)}: {error}. Give a local path, s3://... or gs://..."
         ) from error
 
 
@@ -95,7 +95,9 @@ def _endpoint() -> str | None:
     for name in ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL"):
         url = os.environ.get(name)
         if url and not re.fullmatch(r"https?://[^/?#\s]+/?", url):
-            raise UsageError(f"{name} is {redacted(url)}: expected http://HOST:PORT or https://HOST, nothing behind it")
+            raise UsageError(
+                f"{name} is {redacted_uri(url)}: expected http://HOST:PORT or https://HOST, nothing behind it"
+            )
         if url:
             return url
     return None
@@ -134,7 +136,7 @@ def telling(location: str, doing: str) -> Iterator[None]:
         if error.errno in _NO_ROOM:
             raise _no_room(location, error) from error
         advice = ". Check the address, credentials and region" if is_remote(location) else ""
-        raise StorageError(f"cannot {doing} {redacted(location)}: {error.strerror or error}{advice}") from error
+        raise StorageError(f"cannot {doing} {redacted_uri(location)}: {error.strerror or error}{advice}") from error
 
 
 @contextmanager
@@ -150,7 +152,7 @@ def _telling_if_full(location: str) -> Iterator[None]:
 
 def _no_room(location: str, error: OSError) -> UsageError:
     return UsageError(
-        f"cannot write {redacted(location)}: {error.strerror or error}. Make room there, or write elsewhere"
+        f"cannot write {redacted_uri(location)}: {error.strerror or error}. Make room there, or write elsewhere"
     )
 
 

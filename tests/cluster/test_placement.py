@@ -91,6 +91,13 @@ def test_a_cluster_that_grows_without_saying_how_refuses_nothing(monkeypatch):
     require_place([Demand("training process", 1000, {"GPU": 8.0})])
 
 
+@pytest.mark.parametrize("of_workers", [{"max_workers": 2}, {"max_workers": 2, "resources": {}}])
+def test_a_node_type_that_does_not_say_what_it_has_refuses_nothing(growing, of_workers):
+    types = {"head": {"resources": {"CPU": 4}, "max_workers": 0}, "worker": of_workers}
+    growing.write_text(json.dumps({"head_node_type": "head", "available_node_types": types}))
+    require_place([Demand("training process", 1, {"GPU": 8.0})])
+
+
 @pytest.mark.parametrize("text", ["", "[]", "{}", '{"head_node_type": "a", "available_node_types": {"b": {}}}'])
 def test_a_file_that_is_not_of_node_types_is_named(growing, text):
     growing.write_text(text)

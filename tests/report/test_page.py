@@ -4,6 +4,8 @@ import base64
 import hashlib
 import re
 
+import pytest
+
 from cocktail.report.page import (
     Folded,
     Heading,
@@ -73,7 +75,26 @@ def test_nothing_is_fetched_from_anywhere():
 def test_no_viewer_of_markdown_finds_a_tag_in_it():
     text = to_markdown(EVIL, PARTS)
     assert not re.search(r"(?<!\\)<(?!b>`)", text)  # code is text already
-    assert to_markdown("`<b>", []) == "# `\\<b>\n", "a backtick without a partner makes no code"
+    assert to_markdown("`<b>", []) == "# \\`\\<b>\n", "a backtick without a partner makes no code"
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("![x](http://evil/a.png)", r"!\[x\](http://evil/a.png)"),
+        ("a](http://evil/a.png", r"a\](http://evil/a.png"),
+        (r"\[x](http://evil)", r"\\\[x\](http://evil)"),
+        (r"\`![x](http://evil)`", r"\\`![x](http://evil)`"),
+        ("`a|![x](http://evil)`", r"\`a\|!\[x\](http://evil)\`"),
+        (r"`\\|![x](http://evil)`", r"\`\\\\\|!\[x\](http://evil)\`"),
+    ],
+)
+def test_no_viewer_of_markdown_finds_a_link_or_a_picture_that_is_not_ours(text, shown):
+    heading, paragraph, table, picture, sounds, _ = (part.markdown() for part in every_part(text))
+    assert (heading, paragraph) == (f"## {shown}", shown)
+    assert table.startswith(f"{shown}\n\n| ")
+    assert table.splitlines()[-1] == f"| {shown} | 1.00 {shown} |"
+    assert (picture, sounds) == (f"![{shown}](a.png)", f"- [{shown}](a.wav)")
 
 
 def test_numbers_are_aligned_and_what_is_beside_them_is_small():

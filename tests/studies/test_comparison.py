@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import re
 from dataclasses import replace
 from types import SimpleNamespace
 
@@ -127,6 +128,16 @@ def test_the_report_names_what_is_compared_and_how_many_mixtures_are_left_out():
     assert ["m2", "class 0", "8.00", "2.00", "+6.00", ""] in lines
     assert ["m1", "class 0 + class 1", "2.00", "4.00", "-2.00", ""] in lines
     assert text.index("Largest") < text.index("| m2") < text.index("Smallest") < text.index("| m1")
+
+
+def test_no_name_in_a_comparison_is_a_picture_or_a_tag():
+    evil = "![x](http://evil/a.png) <b> `"
+    a, b = (side(letter, {evil: (score,)}, f"{letter}{evil}") for letter, score in (("A", 1.0), ("B", 2.0)))
+    a = replace(a, problem=evil, run=replace(a.run, name=evil))
+    lines = to_markdown(compare(a, b), "sdr", 1).splitlines()
+    no_code = [re.sub(r"(?<!\\)`[^`]*`", "", line) for line in lines if not line.startswith("    ")]
+    assert not [line for line in no_code if re.search(r"(?<!\\)(<b>|\[x)", line)]
+    assert sum(r"!\[x\]" in line for line in lines) == 3  # heading, problem, table
 
 
 def test_the_figure_has_units_one_point_a_mixture_and_the_diagonal():

@@ -36,7 +36,9 @@ def test_what_is_too_long_is_cut():
 
 def test_markdown_runs_no_tag_and_follows_no_link_of_a_name():
     assert in_markdown("<script>alert(1)</script>|`x`") == "&lt;script>alert(1)&lt;/script>\\|\\`x\\`"
-    assert in_markdown("[x](javascript:y) &lt;b") == "\\[x](javascript:y) &amp;lt;b"
+    assert in_markdown("[x](javascript:y) &lt;b") == "\\[x\\](javascript:y) &amp;lt;b"
+    assert in_markdown(r"\[click](http://evil)") == r"\\\[click\](http://evil)"
+    assert in_markdown(r"\`x\|") == r"\\\`x\\\|"
     assert in_markdown("rock & roll, 5 > 3, a_b*c") == "rock & roll, 5 > 3, a_b*c"
 
 

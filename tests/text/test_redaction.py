@@ -2,7 +2,7 @@
 
 import pytest
 
-from cocktail.text.redaction import holds_password, redacted, redacted_command, redacted_values
+from cocktail.text.redaction import holds_password, redacted, redacted_command, redacted_uri, redacted_values
 
 SECRET = "hunter2"
 
@@ -65,3 +65,38 @@ def test_places_without_credentials_stay_as_they_are(text):
 )
 def test_a_password_in_a_place_is_seen(uri, holds):
     assert holds_password(uri) is holds
+
+
+@pytest.mark.parametrize(
+    ("uri", "shown"),
+    [
+        ("postgresql://lab:pa'hunter2@host/db", "postgresql://***@host/db"),
+        ('mysql://lab:a"hunter2@host/db', "mysql://***@host/db"),
+        ("postgresql://lab:p<hunter2>@host/db", "postgresql://***@host/db"),
+        ("postgresql://lab:12'hunter2@host/db", "postgresql://***@host/db"),
+        ("sqlite:///m.db?password=a'hunter2", "sqlite:///m.db?***"),
+    ],
+)
+def test_quotation_marks_in_a_password_end_nothing(uri, shown):
+    assert redacted_uri(uri) == redacted(uri) == shown
+    assert redacted(f"('see {uri}', \"{uri}\"), <{uri}>.") == f"('see {shown}', \"{shown}\"), <{shown}>."
+    assert redacted_values([uri]) == [shown]
+
+
+@pytest.mark.parametrize(
+    ("uri", "shown"),
+    [
+        ("sqlite:////x y/m.db?password=hunter2", "sqlite:////x y/m.db?***"),
+        ("sqlite:///m.db?password=a hunter2", "sqlite:///m.db?***"),
+        ("postgresql://lab:a hunter2@host/db", "postgresql://***@host/db"),
+        ("see sqlite:///m.db?a=hunter2 and more", "see sqlite:///m.db?*** and more"),
+    ],
+)
+def test_a_value_that_is_a_uri_is_hidden_to_its_end(uri, shown):
+    assert redacted_uri(uri) == shown
+    assert redacted_values({"tag": uri}) == {"tag": shown}
+
+
+def test_what_stands_behind_a_place_in_quotation_marks_stays():
+    for text in ("['http://127.0.0.1:5000', 'a@b']", '{"s3://bucket/x","m":"a@b"}', '<a href="http://lab/x">a@b</a>'):
+        assert redacted(text) == text

@@ -98,6 +98,10 @@ def test_credentials_are_in_no_param_tag_or_artifact(output, tmp_path):
     assert run.tags["command"] == "job --tracking-uri https://***@tracking.lab/?***"
     assert stored.count("https://***@tracking.lab/?***") == 2
     assert "hunter2" not in stored
+    spaced = "sqlite:////a lab/m.db?password=two 'hunter2"
+    run = TrackedRun.open(uri, "", experiment="secret", name="spaced", key="k", params={"tracking_uri": spaced})
+    run.tag({"tracking_uri": spaced})
+    assert run.params["tracking_uri"] == run.tags["tracking_uri"] == "sqlite:////a lab/m.db?***"
 
 
 def test_a_process_that_another_has_followed_does_not_close_its_run(output):

@@ -19,7 +19,7 @@ import ray.exceptions
 
 from cocktail.cluster.placement import grows
 from cocktail.text.printable import on_lines
-from cocktail.text.redaction import redacted, redacted_command
+from cocktail.text.redaction import redacted, redacted_command, redacted_uri
 from cocktail.types import UsageError
 
 PROJECT = Path(__file__).resolve().parents[3]
@@ -53,7 +53,7 @@ def connect(tracking_uri: str | None = None, *, show_workers: bool = True) -> No
     if tracking_uri and tracking_uri.startswith("sqlite:") and num_nodes() > 1:
         raise UsageError(
             f"training may run on any of the cluster's {num_nodes()} nodes, and they cannot write to "
-            f"{redacted(tracking_uri)}: set MLFLOW_TRACKING_URI to a server"
+            f"{redacted_uri(tracking_uri)}: set MLFLOW_TRACKING_URI to a server"
         )
 
 

@@ -120,7 +120,8 @@ def grows() -> bool:
 
 
 def largest_cluster() -> list[Node]:
-    """Nodes of a growing cluster that has all it may have of each type; none if it is not said what types there are.
+    """Nodes of a growing cluster that has all it may have of each type; none if it is not said what types there are,
+    or what each has.
 
     Raises UsageError if the file that COCKTAIL_AUTOSCALING names is not one of node types.
     """
@@ -132,7 +133,9 @@ def largest_cluster() -> list[Node]:
         head, types = config["head_node_type"], config["available_node_types"]
         counts = {name: kind.get("max_workers", config.get("max_workers", 0)) for name, kind in types.items()}
         counts[head] += 1
-        return [Node(name, kind.get("resources", {})) for name, kind in types.items() for _ in range(counts[name])]
+        if not all(kind.get("resources") for kind in types.values()):  # their nodes tell Ray when they are up
+            return []
+        return [Node(name, kind["resources"]) for name, kind in types.items() for _ in range(counts[name])]
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise UsageError(
             f"{AUTOSCALING} is {path}, which does not say what node types the cluster has: name the "

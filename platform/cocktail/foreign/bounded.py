@@ -32,6 +32,8 @@ _CODECS = ("UNCOMPRESSED", "SNAPPY")
 """What we write with. Snappy gives at most 22 times the bytes; others give a thousand times as many."""
 _SNAPPY_EXPANSION = 22
 _WIDTHS = {"BOOLEAN": 1, "INT32": 4, "INT64": 8, "FLOAT": 4, "DOUBLE": 8}
+_JOINED_BYTES = 32 << 20
+"""Pieces of a column are joined into ones of about this size: to look a row up in thousands takes long."""
 _LEVEL_BYTES = 8
 """What Arrow keeps at most of a value beside it: its place in lists."""
 _SHA256 = re.compile(r"[0-9a-f]{64}")
@@ -121,6 +123,7 @@ def _parse_parquet(data: bytes, columns: pa.Schema | None, kept_metadata: bool) 
         own = {name: _read_text(data, file, name, chunks, most_bytes) for name, chunks in mistrusted.items()}
         rest = file.read(columns=[name for name in names if name not in own], use_threads=False)
         table = pa.table([own[name] if name in own else rest[name] for name in names], names)
+    table.validate(full=True)  # texts may be no UTF-8, and lists may lead anywhere
     return table.replace_schema_metadata(file.schema_arrow.metadata if kept_metadata else None)
 
 
@@ -168,13 +171,17 @@ def _read_text(
 ) -> pa.ChunkedArray:
     """A column of text, or of lists of text, value by value no larger than a limit in all."""
     kind = file.schema_arrow.field(name).type
-    parts, used = [], 0
+    joined, parts, used, waiting = [], [], 0, 0
     for part in _text_parts(data, file, name, chunks, most_bytes):
-        used += _text_bytes(part)
+        size = _text_bytes(part)
+        used, waiting = used + size, waiting + size
         if used > most_bytes:
             raise UntrustworthyError(f"has {len(data)} bytes and would take {used / 1e9:.1f} GB for {name} alone")
         parts.append(part.cast(kind))
-    return pa.chunked_array(parts, kind)
+        if waiting > _JOINED_BYTES:
+            joined.append(pa.concat_arrays(parts))
+            parts, waiting = [], 0
+    return pa.chunked_array([*joined, *([pa.concat_arrays(parts)] if parts else [])], kind)
 
 
 def _text_parts(

@@ -24,6 +24,7 @@ from cocktail.report.markdown import is_number_column, markdown_table
 from cocktail.text.printable import on_lines
 
 REPORT_NAME, PAGE_NAME = "report.md", "report.html"
+_ENDS_CELL = {"|", "\\"}
 
 
 @dataclass(frozen=True)
@@ -131,9 +132,17 @@ def inline(text: str) -> Markup:
 
 
 def plain(text: str) -> str:
-    """Text that no viewer of Markdown takes for HTML; code is left as it is, where it is text in any case."""
+    """Text in which no viewer of Markdown finds HTML, a link or a picture; code is left as it is, where it is text in
+    any case, unless it could end the cell of a table."""
     pieces = _pieces(on_lines(text))
-    return "".join(f"`{piece}`" if is_code else piece.replace("<", "\\<") for piece, is_code in pieces)
+    return "".join(
+        f"`{piece}`" if is_code and not _ENDS_CELL & set(piece) else _escaped(f"`{piece}`" if is_code else piece)
+        for piece, is_code in pieces
+    )
+
+
+def _escaped(text: str) -> str:
+    return re.sub(r"[\\`<|\[\]]", r"\\\g<0>", text)
 
 
 def _pieces(text: str) -> Iterator[tuple[str, bool]]:

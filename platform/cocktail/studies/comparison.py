@@ -56,7 +56,7 @@ class Side:
         stored = f"{self.run.stored}/examples"
         is_stored = not is_remote(stored) and Path(stored, f"{mixture_id}.png").exists()
         folder = self.examples or (stored if is_stored else None)
-        target = f"{quote(folder)}/{mixture_id}" if folder else ""
+        target = f"{quote(folder)}/{quote(mixture_id)}" if folder else ""
         return f"{self.letter}: [picture]({target}.png) [sounds]({target}/)" if folder else ""
 
 

@@ -14,12 +14,13 @@ from matplotlib.figure import Figure
 
 from cocktail.drawing import save_png
 from cocktail.report.markdown import markdown_table
+from cocktail.report.page import plain
 from cocktail.studies.comparison import Comparison, Side
 from cocktail.studies.scored_run import LoadTrained, ReadMixtures, ScoredRun, load_model, read_scored
 from cocktail.tasks.report import Subject
 from cocktail.tasks.rows import CONTROL, class_name, readings_of, systems_of
 from cocktail.tasks.scores import Score
-from cocktail.text.printable import in_markdown
+from cocktail.text.printable import in_markdown, on_one_line
 from cocktail.types import UsageError
 
 _TESTED_ON = (
@@ -71,7 +72,7 @@ def store_comparison(
         a, b = (store_side(folder, side, listed, load, read) for side in (comparison.a, comparison.b))
         comparison = replace(comparison, a=a, b=b)
     text = to_markdown(comparison, score, count)
-    (folder / "compare.md").write_text(text + "\n")
+    (folder / "compare.md").write_text(text + "\n", "utf-8")
     return text
 
 
@@ -111,16 +112,18 @@ def to_markdown(comparison: Comparison, name: str, count: int) -> str:
     ]
     score = comparison.score(name)
     parts = [
-        f"# {comparison.a.system} against {comparison.b.system}",
+        f"# {in_markdown(comparison.a.system)} against {in_markdown(comparison.b.system)}",
         "\n".join(
-            f"- {side.letter}: `{side.system}` of {side.run.name}, stored in {side.run.stored}" for side in sides
+            f"- {side.letter}: "
+            + plain(on_one_line(f"`{side.system}` of {side.run.name}, stored in {side.run.stored}"))
+            for side in sides
         ),
         f"{comparison.num_common} mixtures are in both, {comparison.num_only_a} only in A, {comparison.num_only_b} "
         f"only in B. Of those in both, {comparison.num_excluded} have no score, for {board.why_none}. All below is "
         f"of the other {len(comparison.mixtures)}. {board.about}",
         markdown_table([f"{board.unit}, higher is better", "A", "B", "A - B", "95 % interval", "A better in"], rows),
         "![A against B, and the differences](compare.png)",
-        *(f"No pictures and sounds of {side.letter}: {side.problem}." for side in sides if side.problem),
+        *(f"No pictures and sounds of {side.letter}: {in_markdown(side.problem)}." for side in sides if side.problem),
     ]
     listed = []
     for title, mixtures in zip(("Largest", "Smallest"), comparison.extremes(name, count), strict=True):
@@ -132,13 +135,13 @@ def to_markdown(comparison: Comparison, name: str, count: int) -> str:
             listed += mixtures["mixture_id"].to_pylist()
     if listed and any(side.problem for side in sides):
         known = max((side.run for side in sides), key=lambda run: len({"checkpoint", "data"} & run.tags.keys()))
-        parts.append(f"To build these mixtures again:\n\n    {replay_command(known, listed)}")
+        parts.append(f"To build these mixtures again:\n\n    {on_one_line(replay_command(known, listed))}")
     return "\n\n".join(parts)
 
 
 def _cells(row: Mapping[str, Any], score: Score, comparison: Comparison) -> list[str]:
     return [
-        row["mixture_id"],
+        in_markdown(row["mixture_id"]),
         in_markdown(" + ".join(class_name(comparison.a.classes, class_id) for class_id in row["class_ids"])),
         *(score.cell(row[f"{score.name}_{part}"]) for part in ("a", "b")),
         score.signed(row[f"{score.name}_difference"]),

@@ -43,7 +43,7 @@ def on_lines(text: str) -> str:
 def in_markdown(text: str) -> str:
     """Text as a cell or a heading of Markdown: no tag, no link, no code, and no end of the cell."""
     shown = _ENTITY.sub("&amp;", on_one_line(text)).replace("<", "&lt;")
-    return re.sub(r"([|`\[])", r"\\\1", shown)
+    return re.sub(r"([\\|`\[\]])", r"\\\1", shown)
 
 
 def in_csv(text: str) -> str:

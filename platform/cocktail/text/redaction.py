@@ -8,7 +8,14 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 HIDDEN = "***"
-_URI_IN_TEXT = re.compile(r"(?<![A-Za-z0-9+.-])([A-Za-z][A-Za-z0-9+.-]*)://([^\s\"'<>]+)")
+_URI_IN_TEXT = re.compile(
+    r"""(?<![A-Za-z0-9+.-])([A-Za-z][A-Za-z0-9+.-]*)://(
+        (?:[^\s"'<>/?#:@]*:(?!\d*(?:[/?#\s]|$))\S*@)?  # a password may hold quotation marks
+        [^\s"'<>?]*
+        (?:\?(?:[^\s"'<>]|["'<>](?=\w))*)?  # and so may a query: what is behind its last one is the text's
+    )""",
+    re.VERBOSE,
+)
 _URI_TO_THE_END = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://(.+)", re.DOTALL)
 _USER = re.compile(r"[^/?#]*@")
 _PASSWORD = re.compile(r"[^/?#@]*:(?!\d*(?:[/?#]|$)).*@", re.DOTALL)
@@ -22,6 +29,13 @@ def redacted(text: str) -> str:
     return _URI_IN_TEXT.sub(_without_credentials, text)
 
 
+def redacted_uri(value: str) -> str:
+    """A value that is a URI and nothing else, redacted to its end: its password or query may hold spaces and quotation
+    marks. Any other value is redacted as a text."""
+    whole = _URI_TO_THE_END.fullmatch(value)
+    return redacted(value) if whole is None else _without_credentials(whole)
+
+
 def redacted_command(arguments: Sequence[str]) -> str:
     """A command line, quoted for a shell, with `***` in place of the user part and the query of each URI in it.
 
@@ -31,9 +45,9 @@ def redacted_command(arguments: Sequence[str]) -> str:
 
 
 def redacted_values(values: Any) -> Any:
-    """Plain nested values with each of their texts redacted."""
+    """Plain nested values with each of their texts redacted, those that are URIs to their end."""
     if isinstance(values, str):
-        return redacted(values)
+        return redacted_uri(values)
     if isinstance(values, Mapping):
         return {name: redacted_values(value) for name, value in values.items()}
     if isinstance(values, list | tuple):

@@ -16,7 +16,7 @@ from sqlalchemy import make_url
 from sqlalchemy.exc import ArgumentError
 
 from cocktail.storage import require_writable, telling
-from cocktail.text.redaction import redacted
+from cocktail.text.redaction import redacted_uri
 from cocktail.tracking.outages import PATIENCE_SECONDS, patiently
 from cocktail.types import UsageError
 
@@ -27,7 +27,7 @@ def default_tracking_uri(output: str) -> str:
     """The database in the output folder. Raises UsageError if that is not on a local disk, or cannot be made."""
     if "://" in output:
         raise UsageError(
-            f"the output {redacted(output)} cannot hold the MLflow database: set MLFLOW_TRACKING_URI to a server, "
+            f"the output {redacted_uri(output)} cannot hold the MLflow database: set MLFLOW_TRACKING_URI to a server, "
             "or give --tracking-uri"
         )
     folder = Path(output).expanduser().absolute()
@@ -68,7 +68,7 @@ def database_of(tracking_uri: str) -> Path | None:
         meant = f"sqlite:///{'/' if path.startswith('/') else ''}{path.lstrip('/')}"
         raise UsageError(
             "a tracking URI of SQLite has three slashes before the path of its file, and four if that is a whole one: "
-            f"expected {redacted(meant)}"
+            f"expected {redacted_uri(meant)}"
         )
     file = url.database
     return None if file in (None, "", ":memory:") else Path(file)

@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from mlflow.entities import Run
 from mlflow.tracking import MlflowClient
 
-from cocktail.text.redaction import redacted
+from cocktail.text.redaction import redacted_uri
 from cocktail.tracking.database import database_of
 from cocktail.tracking.outages import ERRORS, reason
 from cocktail.tracking.run import TrackedRun
@@ -30,7 +30,7 @@ def find_run(tracking_uri: str, name_or_id: str) -> TrackedRun:
     database = database_of(tracking_uri)
     if database is not None and not database.exists():
         raise UsageError(f"there is no MLflow database {database}: set MLFLOW_TRACKING_URI, or give --tracking-uri")
-    shown = redacted(tracking_uri)
+    shown = redacted_uri(tracking_uri)
     quote = '"' if "'" in name_or_id else "'"
     try:
         client = MlflowClient(tracking_uri)

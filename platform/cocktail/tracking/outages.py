@@ -14,7 +14,7 @@ import requests
 from mlflow.exceptions import MlflowException
 from sqlalchemy.exc import OperationalError
 
-from cocktail.text.redaction import redacted
+from cocktail.text.redaction import redacted, redacted_uri
 from cocktail.types import UsageError
 
 # MLflow would send a batch of metrics again that was carried out but not confirmed in time, and then it is there
@@ -84,7 +84,7 @@ def patiently(uri: str, limit_seconds: float, ask: Callable[[], T]) -> T:
 
     Raises OutageError after `limit_seconds`, and RefusedError at once for what is no outage.
     """
-    uri, began = redacted(uri), time.monotonic()
+    uri, began = redacted_uri(uri), time.monotonic()
     has_warned = False
     for pause in pauses():
         try:

@@ -21,7 +21,7 @@ from mlflow.exceptions import MlflowException
 from mlflow.tracking import MlflowClient
 
 from cocktail.storage import is_remote, join
-from cocktail.text.redaction import redacted, redacted_values
+from cocktail.text.redaction import redacted_uri, redacted_values
 from cocktail.tracking.database import make_database
 from cocktail.tracking.lease import GOING_SECONDS, held_by
 from cocktail.tracking.outages import ERRORS, PATIENCE_SECONDS, OutageError, patiently
@@ -102,7 +102,7 @@ class TrackedRun:
             experiment_id = _experiment_id(client, experiment, location)
             run = _open_run(client, experiment_id, name, tags)
             absent = [path for path in params if path not in run.data.params]
-            written = [Param(path, redacted(str(params[path]))[:MAX_PARAM_LENGTH]) for path in absent]
+            written = [Param(path, redacted_uri(str(params[path]))[:MAX_PARAM_LENGTH]) for path in absent]
             client.log_batch(run.info.run_id, params=written)
             _close_abandoned(client, experiment_id)
             return run.info.run_id
@@ -115,7 +115,7 @@ class TrackedRun:
 
     def tag(self, tags: Mapping[str, Any]) -> None:
         """Facts that may change from one start of the job to the next, without credentials."""
-        written = [RunTag(name, redacted(str(value))) for name, value in tags.items()]
+        written = [RunTag(name, redacted_uri(str(value))) for name, value in tags.items()]
         self.ask(lambda client: client.log_batch(self.run_id, tags=written))
 
     def log(self, metrics: Mapping[str, float], step: int, *, once: bool = False) -> None:

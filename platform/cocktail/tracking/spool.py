@@ -11,7 +11,7 @@ from itertools import islice
 from types import TracebackType
 
 from cocktail.storage import delete_file, exists, join, read_bytes, write_atomic
-from cocktail.text.redaction import redacted
+from cocktail.text.redaction import redacted_uri
 from cocktail.tracking.outages import ERRORS, OutageError, is_outage, pauses, reason
 from cocktail.tracking.run import Point, TrackedRun, points_of
 from cocktail.types import UsageError
@@ -33,7 +33,7 @@ class MetricSpool:
     """
 
     def __init__(self, tracked: TrackedRun, run_folder: str) -> None:
-        self._tracked, self._uri = tracked, redacted(tracked.tracking_uri)
+        self._tracked, self._uri = tracked, redacted_uri(tracked.tracking_uri)
         self._location = join(run_folder, UNSENT)
         self._changed = threading.Condition()
         """Held for what follows."""

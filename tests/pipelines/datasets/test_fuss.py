@@ -188,6 +188,8 @@ def test_a_span_is_from_before_the_first_to_after_the_last_sample_that_sounds(tm
         b'{"annotations": [{"data": {"time": [0.0]}}]}',
         b'{"annotations": [{"data": [{"time": 0.0, "duration": 1.0, "value": {"source_file": "1.wav"}}]}]}',
         b'{"annotations": [{"data": [{"time": 0, "duration": 1, "value": {"role": "background", "source_file": 1}}]}]}',
+        b'{"annotations": [{"data": [{"time": 1%s, "duration": 1, "value": {"role": "x", "source_file": "1_a.wav"}}]}]}'
+        % (b"0" * 400),
     ],
 )
 def test_annotations_of_another_form_tell_nothing(tmp_path, text):

@@ -517,6 +517,7 @@ def test_a_frame_that_two_files_annotate_has_its_boxes_once(tmp_path):
         (dsol({(video(1), 0, 0): [(2, BOX)]}), r"00000.jpg: category 2. Expected one of .*1: 'cello'"),
         ([{"file": f"{video(1)}_000_00000", "class": "piano", "bbox": BOX}], "category 'piano'"),
         (dsol({(video(1), 0, 0): [(1, BOX[:3])]}), "is something else"),
+        (dsol({(video(1), 0, 0): [(1, (10**400, *BOX[1:]))]}), "is something else"),
         ({f"{video(1)}.jpg": {"bbox": []}}, "is named otherwise"),
         ({"version": 1.0, "videos": {}}, "is something else"),
         ([{"file": f"{video(1)}_000_00000", "bbox": [BOX]}], "is something else"),

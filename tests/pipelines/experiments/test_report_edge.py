@@ -1,6 +1,9 @@
 """A report that fails says so in one line, keeps its traceback, and fails nothing; names alone fail none."""
 
+import errno
 import shutil
+import tempfile
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -79,6 +82,36 @@ def test_a_failing_report_leaves_scores_and_table_and_says_why_in_one_line(tmp_p
     assert "in fail" in (tmp_path / "artifacts" / FAILURE_NAME).read_text()
     (line,) = capfd.readouterr().out.splitlines()
     assert line.startswith(r"the report of the test could not be made: RuntimeError: a page\nof \x1b[31mtwo lines.")
+
+
+def failing(message: str) -> Callable[[], str]:
+    def fail() -> str:
+        raise RuntimeError(message)
+
+    return fail
+
+
+def test_a_disk_without_room_for_the_traceback_fails_nothing_and_is_said_in_the_line(tmp_path, monkeypatch, capfd):
+    tracked, _ = tracked_in(tmp_path)
+
+    def no_room(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    for make, name in ((tracked, "store"), (Path, "write_text"), (tempfile, "mkdtemp")):
+        with monkeypatch.context() as patched:
+            patched.setattr(make, name, no_room)
+            assert reported(failing("no figure"), "instead", tracked, "the report") == "instead"
+        (line,) = capfd.readouterr().out.splitlines()
+        assert "could not be made: RuntimeError: no figure." in line
+        assert f"{FAILURE_NAME} could not be stored: [Errno 28] No space left on device" in line
+
+
+def test_no_password_is_in_what_a_failing_report_says_or_stores(tmp_path, capfd):
+    tracked, _ = tracked_in(tmp_path)
+    reported(failing("cannot reach postgresql://lab:hun'ter2@db/mlflow"), None, tracked, "the report")
+    said = capfd.readouterr().out + (tmp_path / FAILURE_NAME).read_text("utf-8")
+    assert said.count("cannot reach postgresql://***@db/mlflow") == 2
+    assert "ter2" not in said
 
 
 def test_outages_are_not_taken_for_a_failing_report(tmp_path):

@@ -10,9 +10,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from cocktail.foreign import bounded
 from cocktail.foreign.bounded import UntrustworthyError, parse_json, parse_parquet
 from cocktail.storage import write_atomic
 from cocktail.types import UsageError
+from pipelines.shards import manifest
 from pipelines.shards.cache import ShardCache
 from pipelines.shards.dataset import notes_on_lengths
 from pipelines.shards.manifest import MANIFEST_COLUMNS, Manifest, open_manifest
@@ -205,6 +207,30 @@ def test_text_beside_other_columns_is_read_as_arrow_reads_it():
     table = pa.table({"n": range(3000), "text": ["é" * 9000] * 2999 + [None], "all": [[None, "y", "x" * 9000]] * 3000})
     data = parquet(table)
     assert parse_parquet(data).equals(table)
+
+
+def test_many_different_texts_come_back_in_few_pieces():
+    long, count = "y" * 9000, 200_000
+    table = pa.table({"text": [long if n < 3 else f"clip {n % 40_000:09d}" for n in range(count)]})
+    data = parquet(table)
+    assert bounded._mistrusted(bounded.read_footer(data), bounded.LEAST_EXPANDED_BYTES), "read piece by piece"
+    read = parse_parquet(data)
+    assert read.equals(table)
+    assert read["text"].num_chunks < 5
+
+
+@pytest.mark.parametrize("in_lists", [False, True])
+def test_texts_that_are_no_utf_8_are_refused(in_lists):
+    texts = pa.Array.from_buffers(pa.string(), 1, [None, pa.py_buffer(b"\0\0\0\0\2\0\0\0"), pa.py_buffer(b"\xff\xfe")])
+    column = pa.ListArray.from_arrays(pa.array([0, 1], pa.int32()), texts) if in_lists else texts
+    with pytest.raises(UntrustworthyError, match="UTF8"):
+        parse_parquet(parquet(pa.table({"text": column})))
+
+
+def test_tables_beyond_all_bounds_are_not_read(toy, tmp_path, monkeypatch):
+    monkeypatch.setattr(manifest, "MAX_TABLE_BYTES", 1000)
+    with pytest.raises(UsageError, match=r"manifest\.parquet has \d+ MB: no such file has over"):
+        open_manifest(str(forge(toy, tmp_path)))
 
 
 def test_codecs_that_we_do_not_write_are_refused():

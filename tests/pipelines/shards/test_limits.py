@@ -69,16 +69,18 @@ def test_a_picture_or_mask_beyond_all_bounds_is_not_read(tmp_path, monkeypatch):
         write._fetch(str(tmp_path / "mask"), "mask")
 
 
-def test_tasks_that_memory_is_too_short_for_end_the_run_in_words(monkeypatch):
+def test_tasks_that_memory_is_too_short_for_end_the_run_in_words_with_the_shards_that_are_left(monkeypatch):
     class Ends:
         def map(self, *_, **__):
             return self
 
         def iter_rows(self):
+            yield {"shard": "train-00001"}
             raise ray.exceptions.OutOfMemoryError("1 worker was killed")
 
         context = ray.data.DataContext()
 
     monkeypatch.setattr(ray.data, "from_arrow", lambda _: Ends())
-    with pytest.raises(UsageError, match=r"memory ran short .*1 worker was killed.*Give --tasks"):
-        list(map_on_cluster(pa.table({"number": [1]}), write_shard, {}, None))
+    with pytest.raises(UsageError, match=r"memory ran short .*1 worker was killed.*Give --tasks") as caught:
+        list(map_on_cluster(pa.table({"shard": [f"train-{n:05d}" for n in range(3)]}), write_shard, {}, None))
+    assert "Of 2 shards there is no result, the first of them train-00000, train-00002. " in str(caught.value)
