@@ -12,8 +12,8 @@ from av.audio.frame import AudioFrame
 from cocktail.media.bad_clips import BadClip
 
 SILENCE_DBFS = -60.0
-"""A clip holds no sound to learn from if no sample, of the file or as stored, is farther than this from the mean of all.
-Both are looked at: a resampler rings at both ends of a constant offset, and what is above half the stored rate is gone."""
+"""A clip holds no sound to learn from if no sample, in the file or as stored, is farther than this from their mean.
+In both: a resampler rings at the ends of a constant offset, and what is above half the stored rate is gone."""
 CANCELLED_DB = -30.0
 """Channels whose mean has so much less energy than they have on average cancel each other. Of N channels that have
 nothing in common it has 1/N."""
@@ -99,7 +99,7 @@ class Sound:
     def stored(self, keep_silent: bool) -> np.ndarray:
         """Mean of the channels, int16 [T] at the stored rate, rounded to the nearest step, full scale 32768.
 
-        Raises BadClip for a sound on a scale of its own or clipped, and, unless silence is kept, for one that is silent.
+        Raises BadClip for a sound on a scale of its own or clipped, and, unless silence is kept, for a silent one.
         Channels that cancel each other are no silence, and are never kept.
         """
         self._fold()
