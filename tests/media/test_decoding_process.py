@@ -81,6 +81,7 @@ def test_a_child_is_replaced_after_some_calls_and_ends_when_nobody_calls():
 def test_a_call_to_a_child_that_is_about_to_end_goes_to_another():
     process = DecodingProcess()
     assert process.call(max, 3, 4) == 4
+    assert process._child is not None
     child, connection = process._child
     exits = iter([child.pid])
 
@@ -94,7 +95,7 @@ def test_a_call_to_a_child_that_is_about_to_end_goes_to_another():
             connection.send((os._exit, (75,), {}))
             assert next(exits)
 
-    process._child = child, Ending()
+    process._child = child, Ending()  # pyright: ignore[reportAttributeAccessIssue]
     assert process.call(os.getpid) != child.pid
     process.close()
 
@@ -149,7 +150,7 @@ def test_what_neither_answers_nor_works_is_given_up_without_a_verdict():
 
 
 def test_without_a_count_of_what_is_allocated_memory_is_not_limited_and_files_are_decoded(tmp_path, monkeypatch):
-    code = "import sys; sys.platform = 'other'"
+    code = "import sys, psutil; sys.platform = 'other'"
     (tmp_path / "sitecustomize.py").write_text(code)
     monkeypatch.setattr(sys, "path", [str(tmp_path), *sys.path])
     process = DecodingProcess(max_memory_bytes=1_000_000)

@@ -28,6 +28,7 @@ from multiprocessing.connection import Connection, Pipe
 from pathlib import Path
 from typing import ParamSpec, TypeVar
 
+from cocktail.machine import peak_bytes
 from cocktail.media.bad_clips import BadClip
 from cocktail.types import UsageError
 
@@ -106,14 +107,14 @@ class DecodingProcess:
                         )
                     answer, error = connection.recv()
                 except (EOFError, ConnectionError):
-                    status, peak_bytes = _wait(child)
+                    status, most_bytes = _wait(child)
                     self._stop()
                     if status == _ENDED_IDLE:  # as the call came
                         continue
                     if status == -signal.SIGKILL and (seconds := next(waits, None)) is not None:
                         time.sleep(seconds)
                         continue
-                    raise self._verdict(status, peak_bytes) from None
+                    raise self._verdict(status, most_bytes) from None
                 except BaseException:  # also an interrupt: the answer, when it comes, is nobody's
                     self._stop()
                     raise
@@ -160,16 +161,16 @@ class DecodingProcess:
             child.wait()
             self._child = None
 
-    def _verdict(self, status: int, peak_bytes: int) -> Exception:
+    def _verdict(self, status: int, most_bytes: int) -> Exception:
         max_cpu_seconds, max_memory_bytes, _ = self._limits
         if status == -signal.SIGXCPU:
             return BadClip("too costly", f"decoding takes more than {max_cpu_seconds:g} s of a processor")
-        if status == -signal.SIGKILL and peak_bytes >= max_memory_bytes * _OWN_SHARE:
+        if status == -signal.SIGKILL and most_bytes >= max_memory_bytes * _OWN_SHARE:
             return BadClip("too costly", "the system ends its decoder each time, which uses much of its memory then")
         if status == -signal.SIGKILL:
             return DecoderStoppedError(
                 f"the system ended the process that decodes {1 + len(self._retry_seconds)} times, as it does when "
-                f"memory runs short: that took {peak_bytes / 1e9:.1f} GB at most. Run fewer tasks on a node, or give "
+                f"memory runs short: that took {most_bytes / 1e9:.1f} GB at most. Run fewer tasks on a node, or give "
                 "it more memory; what is done is kept"
             )
         if status >= 0:
@@ -184,14 +185,10 @@ def _wait(child: subprocess.Popen[bytes]) -> tuple[int, int]:
     except ChildProcessError:  # the lock of Popen was faster
         return child.wait(), 0
     child.returncode = os.waitstatus_to_exitcode(status)
-    own_bytes = _peak_bytes(resource.getrusage(resource.RUSAGE_SELF))
-    peak_bytes = _peak_bytes(used)
+    child_bytes = peak_bytes(used)
     # Until its program is loaded a child shares this process's memory, and the system counts that for its own.
-    return child.returncode, peak_bytes if peak_bytes > own_bytes else 0
-
-
-def _peak_bytes(used: resource.struct_rusage) -> int:
-    return used.ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+    is_its_own = child_bytes > peak_bytes(resource.getrusage(resource.RUSAGE_SELF))
+    return child.returncode, child_bytes if is_its_own else 0
 
 
 def serve(descriptor: int, max_cpu_seconds: float, max_memory_bytes: int, max_idle_seconds: float) -> None:
