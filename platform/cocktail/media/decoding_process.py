@@ -170,8 +170,8 @@ class DecodingProcess:
         if status == -signal.SIGKILL:
             return DecoderStoppedError(
                 f"the system ended the process that decodes {1 + len(self._retry_seconds)} times, as it does when "
-                f"memory runs short: that took {most_bytes / 1e9:.1f} GB at most. Run fewer tasks on a node, or give "
-                "it more memory; what is done is kept"
+                "memory runs short, and it used little itself. Run fewer tasks on a node, or give it more memory; what "
+                "is done is kept"
             )
         if status >= 0:
             return RuntimeError(f"the process that decodes ended with status {status}: its log has the reason")
