@@ -22,6 +22,7 @@ import pyarrow as pa
 import torch
 
 from cocktail.config.mixing import Mixing
+from cocktail.machine import usable_cores
 from cocktail.types import MixtureBatch, UsageError, share_of
 from pipelines.mixtures.batches import to_batch
 from pipelines.mixtures.render import Columns, render
@@ -164,7 +165,7 @@ def rendering_threads(mixing: Mixing) -> int:
     are its share of the node's cores; of sound two, as more would wait for the lock more than they do.
     """
     processes = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))  # of torch.distributed, on this node
-    cores = max(len(os.sched_getaffinity(0)) // processes, 1)
+    cores = max(usable_cores() // processes, 1)
     return cores if mixing.pictures_per_source else min(cores, 2)
 
 

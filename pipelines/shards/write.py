@@ -15,10 +15,11 @@ from typing import Any
 
 from cocktail.media.bad_clips import BadClip
 from cocktail.media.clips import Clip, decode_clip
-from cocktail.media.decoding_process import DecodingProcess
+from cocktail.media.decoding_process import DecoderStoppedError, DecodingProcess
 from cocktail.media.object_masks import decode_mask
 from cocktail.media.pictures import decode_picture, encode_mask
 from cocktail.storage import delete_file, exists, join, local_copy, open_atomic, open_reader, telling, write_atomic
+from cocktail.types import UsageError
 from pipelines.shards.manifest import SIDECAR_SUFFIX
 from pipelines.shards.plan import SHARD_SCHEMA, ShardSettings, group_clips
 from pipelines.shards.sidecars import files_have_come, read_sidecar
@@ -82,6 +83,8 @@ def _add_group(
             decoded.append(_decode(clip, settings))
         except BadClip as bad:
             bad_clips[clip["clip_id"]] = bad
+        except DecoderStoppedError as error:
+            raise UsageError(f"{clip['clip_id']}: {error}") from error
     if not bad_clips:
         for clip, media in zip(group, decoded, strict=True):
             tar.add(clip, media)

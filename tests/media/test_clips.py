@@ -144,6 +144,7 @@ def test_every_kind_of_damage_has_its_reason(tmp_path):
         "sample rate out of range",
         "channels cancel",
         "off scale",
+        "clipped",
         "decode error",
         "not finite",
         "picture too large",

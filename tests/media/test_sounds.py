@@ -48,6 +48,18 @@ def test_float_samples_on_the_scale_of_integers_are_not_clipped_but_told(tmp_pat
     assert np.abs(decode(tmp_path / "a.wav").audio / 32768 - tone(2.0)).max() < 1e-4
 
 
+def test_a_little_beyond_full_scale_is_cut_off_and_more_is_told(tmp_path):
+    write_wav(tmp_path / "a.wav", tone(2.0, level=1.1))
+    audio = decode(tmp_path / "a.wav").audio
+    assert np.abs(audio / 32768 - np.clip(tone(2.0, level=1.1), -1, 1)).max() < 1e-4
+    write_wav(tmp_path / "a.wav", tone(2.0, level=1.5))
+    found = refusal(tmp_path / "a.wav", keep_silent=True)
+    assert found.reason == "clipped"
+    samples = 1.5 * np.sin(np.linspace(0, 2 * np.pi, 100_000))
+    share = (np.maximum(np.abs(samples) - 1, 0) ** 2).sum() / (samples**2).sum()
+    assert f"by up to 1.5 times, has {10 * np.log10(share):.0f} dB of its energy" in found.detail
+
+
 @pytest.mark.parametrize("keep_silent", [False, True])
 def test_channels_that_cancel_each_other_are_no_silence(tmp_path, keep_silent):
     left = steps(2.0)
@@ -71,6 +83,27 @@ def test_a_constant_offset_alone_is_silence_and_beside_a_sound_is_kept(tmp_path)
     assert "around a constant offset of 0.244" in found.detail
     write_wav(tmp_path / "a.wav", steps(2.0) + np.int16(8000))
     assert np.array_equal(decode(tmp_path / "a.wav").audio, steps(2.0) + np.int16(8000))
+
+
+def test_a_constant_offset_alone_is_silence_at_whatever_rate_it_is_stored(tmp_path):
+    write_wav(tmp_path / "a.wav", np.full(2 * 44100, 8000, np.int16), 44100)
+    with pytest.raises(BadClip, match=r"silent: .* around a constant offset of 0.244") as caught:
+        decode_clip(tmp_path / "a.wav", sample_rate_hz=11025, num_frames=0)
+    assert caught.value.detail.startswith("the loudest sample is 0.000000 of full scale")
+    whistle = tone(2.0, 15_000.0, rate=44100) * np.hanning(2 * 44100).astype(np.float32)
+    write_wav(tmp_path / "a.wav", whistle, 44100)
+    with pytest.raises(BadClip, match="silent"):  # above half the stored rate nothing is left
+        decode_clip(tmp_path / "a.wav", sample_rate_hz=11025, num_frames=0)
+
+
+def test_a_single_click_is_as_loud_as_it_is_away_from_the_mean(tmp_path):
+    samples = np.zeros(2 * RATE, np.int16)
+    samples[RATE] = 49  # 0.0015 of full scale: half of the way from lowest to highest is below the limit, it is not
+    write_wav(tmp_path / "a.wav", samples)
+    assert np.array_equal(decode(tmp_path / "a.wav").audio, samples)
+    samples[RATE] = 30
+    write_wav(tmp_path / "a.wav", samples)
+    assert refusal(tmp_path / "a.wav").reason == "silent"
 
 
 @pytest.mark.parametrize("rate", [1, 999, 768_001])

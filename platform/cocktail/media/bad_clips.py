@@ -21,6 +21,7 @@ Reason = Literal[
     "silent",
     "channels cancel",
     "off scale",
+    "clipped",
     "not finite",
     "picture too large",
     "bad picture",

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import bisect
+import itertools
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -87,12 +89,11 @@ def frames_at(
     open_again: Callable[[], InputContainer],
     packets: VideoPackets,
     targets_seconds: Sequence[float],
-) -> list[tuple[VideoFrame, float]]:
-    """The frame that is meant by each of some rising times, and when it is shown.
+) -> Iterator[tuple[VideoFrame, float]]:
+    """The frame that is meant by each of some rising times, and when it is shown, one after the other.
 
-    Decoding begins at the keyframe before the first. Frames on which no other depends are not decoded unless wanted,
-    where that leaves all others as they are. Where no way leads back to that keyframe the file is opened anew. Raises
-    BadClip.
+    Each is decoded from the keyframe before it on, or from where the one before ended if that is nearer. Frames on
+    which no other depends are not decoded unless wanted, where that leaves all others as they are. Raises BadClip.
     """
     if not packets.times:
         raise BadClip("decode error", "no picture has a time")
@@ -101,33 +102,83 @@ def frames_at(
     times = sorted(packets.times)
     times_seconds = [time * tick for time in times]
     wanted = [times[shown_at(times_seconds, seconds)] for seconds in targets_seconds]
-    starts = sorted(time for time in packets.keyframes if time <= wanted[0])
-    if packets.by_decoding:  # what is shown when a keyframe is decoded depends on the one before
-        starts = starts[:-1]
-    skips = packets.is_complete and not packets.by_decoding and video.codec_context.name in _SKIPPING_CODECS
-    frames: list[tuple[VideoFrame, int]] = []
+    keyframes = sorted(packets.keyframes)
+    decoding = _Decoding(container, video, open_again, packets, frozenset(wanted))
     previous: tuple[VideoFrame, int] | None = None
-    codec = None  # of the file that the packets come from
-    for packet in _packets_from(container, video, open_again, packets, starts[-1] if starts else None):
-        codec = codec or packet.stream.codec_context
-        if skips:
-            codec.skip_frame = "DEFAULT" if packet.pts in wanted else "NONREF"
-        for frame in packet.decode():
-            ticks = _ticks(frame, packets.by_decoding)
-            if ticks is None:
-                continue
-            while len(frames) < len(wanted) and ticks >= wanted[len(frames)]:
-                target, nearest = wanted[len(frames)], (frame, ticks)
-                if previous is not None and target - previous[1] < ticks - target:
-                    nearest = previous
-                frames.append(nearest)
-            previous = (frame, ticks)
-        if len(frames) == len(wanted):
-            break
-    if previous is None:
-        raise BadClip("decode error", "no picture could be decoded")
-    frames += [previous] * (len(wanted) - len(frames))
-    return [(frame, ticks * tick) for frame, ticks in frames]
+    following: tuple[VideoFrame, int] | None = None
+    for target in wanted:
+        if following is None or following[1] < target:
+            place = bisect.bisect_right(keyframes, target) - 1
+            if packets.by_decoding:  # what is shown when a keyframe is decoded depends on the one before
+                place -= 1
+            decoding.start_at(keyframes[place] if place >= 0 else None)
+        while following is None or following[1] < target:
+            previous, following = following or previous, decoding.next_frame()
+            if following is None:
+                break
+        nearest = following or previous
+        if nearest is None:
+            raise BadClip("decode error", "no picture could be decoded")
+        if following and previous and target - previous[1] < following[1] - target:
+            nearest = previous
+        yield nearest[0], nearest[1] * tick
+
+
+class _Decoding:
+    """Frames of a video in the order they are shown, from one of its keyframes on, and then from a later one."""
+
+    def __init__(
+        self,
+        container: InputContainer,
+        video: VideoStream,
+        open_again: Callable[[], InputContainer],
+        packets: VideoPackets,
+        wanted: frozenset[int],
+    ) -> None:
+        self._open = lambda keyframe: _packets_from(container, video, open_again, packets, keyframe)
+        self._by_decoding = packets.by_decoding
+        is_timed = packets.is_complete and not packets.by_decoding
+        self._skips = is_timed and video.codec_context.name in _SKIPPING_CODECS
+        self._wanted = wanted
+        self._packets: Iterator[Packet[Any]] | None = None
+        self._keyframes: set[int | None] = set()
+        """Keyframes that the decoder was given, by their times."""
+        self._ready: deque[tuple[VideoFrame, int]] = deque()
+
+    def start_at(self, keyframe: int | None) -> None:
+        """Leave out what lies before a keyframe, unless it has been decoded on the way. None: begin at the beginning.
+
+        What lies between is read through, as a file that has no index cannot be searched.
+        """
+        if self._packets is None:
+            self._packets = self._open(keyframe)
+        elif keyframe is not None and keyframe not in self._keyframes:
+            self._ready.clear()
+            for packet in self._packets:
+                if packet.is_keyframe and _ticks(packet, self._by_decoding) == keyframe:
+                    packet.stream.codec_context.flush_buffers()
+                    self._packets = itertools.chain([packet], self._packets)
+                    return
+            self._packets = self._open(keyframe)
+
+    def next_frame(self) -> tuple[VideoFrame, int] | None:
+        """The next frame and its time, in the track's own units; None behind the last."""
+        assert self._packets is not None
+        while not self._ready:
+            packet = next(self._packets, None)
+            if packet is None:
+                return None
+            if packet.is_keyframe:
+                self._keyframes.add(_ticks(packet, self._by_decoding))
+            if self._skips:
+                packet.stream.codec_context.skip_frame = "DEFAULT" if packet.pts in self._wanted else "NONREF"
+            timed = ((frame, _ticks(frame, self._by_decoding)) for frame in _decode(packet))
+            self._ready.extend((frame, ticks) for frame, ticks in timed if ticks is not None)
+        return self._ready.popleft()
+
+
+def _decode(packet: Packet[Any]) -> list[VideoFrame]:
+    return packet.decode()
 
 
 def _ticks(timed: Packet[Any] | VideoFrame, by_decoding: bool) -> int | None:

@@ -12,12 +12,15 @@ from av.audio.frame import AudioFrame
 from cocktail.media.bad_clips import BadClip
 
 SILENCE_DBFS = -60.0
-"""A clip whose loudest sample, as stored and away from its mean, lies below this holds no sound to learn from."""
+"""A clip holds no sound to learn from if no sample, in the file or as stored, is farther than this from their mean.
+In both: a resampler rings at the ends of a constant offset, and what is above half the stored rate is gone."""
 CANCELLED_DB = -30.0
 """Channels whose mean has so much less energy than they have on average cancel each other. Of N channels that have
 nothing in common it has 1/N."""
 MAX_PEAK = 2.0
-"""Full scale is 1. Lossy codecs go a little beyond; what goes farther is on another scale and would be clipped."""
+"""Full scale is 1. Lossy codecs go a little beyond; what goes farther is on another scale."""
+CLIPPED_DB = -20.0
+"""What lies beyond full scale is cut off, as players do. More of it, by the energy of the whole, is set aside."""
 SAMPLE_RATES_HZ = (1_000, 768_000)
 MAX_CHANNELS = 64
 MAX_VALUES = 1_000_000_000
@@ -57,7 +60,12 @@ class Sound:
     _num_waiting: int = 0
     _stored: list[np.ndarray] = field(default_factory=list)
     _resampler: soxr.ResampleStream | None = None
-    _peak: float = 0.0
+    _low: float = math.inf
+    _high: float = -math.inf
+    _sum: float = 0.0
+    _energy: float = 0.0
+    _beyond_energy: float = 0.0
+    """Energy of what lies beyond full scale."""
     _channel_energy: float = 0.0
     _mean_energy: float = 0.0
 
@@ -91,22 +99,31 @@ class Sound:
     def stored(self, keep_silent: bool) -> np.ndarray:
         """Mean of the channels, int16 [T] at the stored rate, rounded to the nearest step, full scale 32768.
 
-        Raises BadClip for a sound on a scale of its own, and, unless silence is kept, for one that is silent.
+        Raises BadClip for a sound on a scale of its own or clipped, and, unless silence is kept, for a silent one.
         Channels that cancel each other are no silence, and are never kept.
         """
         self._fold()
         if self._resampler is not None:
             self._store(self._resampler.resample_chunk(np.zeros(0, np.float32), last=True))
-        if self._peak > MAX_PEAK:
-            raise BadClip("off scale", f"the loudest sample is {self._peak:.4g} times full scale")
+        largest = max(self._high, -self._low, 0.0)
+        if largest > MAX_PEAK:
+            raise BadClip("off scale", f"the loudest sample is {largest:.4g} times full scale")
+        if self._beyond_energy > self._energy * 10 ** (CLIPPED_DB / 10):
+            share = 10 * math.log10(self._beyond_energy / self._energy)
+            raise BadClip(
+                "clipped", f"what is beyond full scale, by up to {largest:.4g} times, has {share:.0f} dB of its energy"
+            )
         samples = np.concatenate(self._stored) if self._stored else np.zeros(0, np.int16)
         limit = 10 ** (SILENCE_DBFS / 20)
         if np.sqrt(self._channel_energy / max(1, self.num_samples)) >= limit / 2 and (
             self._mean_energy < self._channel_energy * 10 ** (CANCELLED_DB / 10)
         ):
             raise BadClip("channels cancel", f"their mean has {_ratio_db(self._mean_energy, self._channel_energy)}")
-        low, high = (int(samples.min()), int(samples.max())) if len(samples) else (0, 0)
-        peak, offset = (high - low) / 65536, (high + low) / 65536
+        offset = self._sum / max(1, self.num_samples)
+        peak = max(self._high - offset, offset - self._low, 0.0)
+        if len(samples):
+            mean = float(samples.mean())
+            peak = min(peak, max(float(samples.max()) - mean, mean - float(samples.min())) / 32768)
         if peak < limit and not keep_silent:
             around = f" around a constant offset of {offset:.6f}" if abs(offset) > limit else ""
             raise BadClip(
@@ -137,7 +154,12 @@ class Sound:
             bad = np.flatnonzero(~np.isfinite(mean))
             first = (self.num_samples - len(mean) + bad[0]) / self.rate_hz
             raise BadClip("not finite", f"{len(bad)} samples, the first at {first:.3f} s")
-        self._peak = max(self._peak, high, -low)
+        self._low, self._high = min(self._low, low), max(self._high, high)
+        self._sum += float(mean.sum(dtype=np.float64))
+        self._energy += float(np.dot(mean, mean))
+        if max(high, -low) > 1:
+            beyond = np.maximum(np.abs(mean) - 1, 0)
+            self._beyond_energy += float(np.dot(beyond, beyond))
         if num_channels > 1:
             self._weigh(samples, mean, scale)
         if self._resampler is None:

@@ -29,6 +29,7 @@ from cocktail.checkpoints.store import CheckpointStore, checkpoint_store, requir
 from cocktail.cluster.connection import find_cause, num_nodes, quiet_ray, trials_at_once
 from cocktail.config.experiment import Experiment
 from cocktail.config.resources import Resources
+from cocktail.machine import usable_cores
 from cocktail.storage import StorageError, delete_file, exists, join, read_bytes, resolve, write_atomic
 from cocktail.tracking.outages import OutageError
 from cocktail.tracking.run import TrackedRun
@@ -303,7 +304,7 @@ def _this_worker(trials_a_node: int) -> Worker:
     if worker.device.type == "cpu":
         # Ray sets one thread for a fraction of a CPU; the processes of a node share its cores instead.
         processes = context.get_local_world_size() * trials_a_node
-        torch.set_num_threads(max(len(os.sched_getaffinity(0)) // processes, 1))
+        torch.set_num_threads(max(usable_cores() // processes, 1))
     return worker
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import replace
 
 import pytest
@@ -74,7 +73,7 @@ def test_cores_are_elsewhere_where_a_node_has_no_gpu_or_may_come(monkeypatch):
     [(16, 1, 1, 16), (16, 4, 1, 4), (2, 4, 1, 1), (16, 1, 0, 2), (16, 16, 0, 1)],
 )
 def test_rendering_threads_are_the_process_s_share_of_the_cores(monkeypatch, cores, processes, pictures, threads):
-    monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(cores)))
+    monkeypatch.setattr("pipelines.mixtures.stream.usable_cores", lambda: cores)
     monkeypatch.setenv("LOCAL_WORLD_SIZE", str(processes))
     assert rendering_threads(replace(SMALL.mixing, pictures_per_source=pictures)) == threads
 

@@ -10,7 +10,7 @@ import ray.data
 import ray.exceptions
 from PIL import Image
 
-from cocktail.media.decoding_process import DecodingProcess
+from cocktail.media.decoding_process import DecoderStoppedError, DecodingProcess
 from cocktail.types import UsageError
 from pipelines.datasets.index import IndexRow, PictureFile, make_index
 from pipelines.shards import write
@@ -60,6 +60,18 @@ def test_a_decoder_that_is_killed_in_between_costs_no_clip(tmp_path):
     Image.new("RGB", (60, 60)).save(tmp_path / "a.png")
     os.kill(write.decoding_process().call(os.getpid), signal.SIGKILL)
     assert write_shard(shard_row(tmp_path, "a"), SETTINGS, str(tmp_path / "shards"))["good"] == 1
+
+
+def test_a_decoder_that_is_stopped_ends_the_run_with_the_clip_s_name_and_no_shard(tmp_path, monkeypatch):
+    class Stopped:
+        def call(self, *_, **__):
+            raise DecoderStoppedError("the system ended the process that decodes")
+
+    write_clip(tmp_path / "a.mp4")
+    monkeypatch.setattr(write, "decoding_process", Stopped)
+    with pytest.raises(UsageError, match=r"^a: the system ended the process that decodes"):
+        write_shard(shard_row(tmp_path, "a"), SETTINGS, str(tmp_path / "shards"))
+    assert not list((tmp_path / "shards").glob("*.index.json"))
 
 
 def test_a_picture_or_mask_beyond_all_bounds_is_not_read(tmp_path, monkeypatch):
