@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from cocktail.checkpoints.contents import outline
+from cocktail.checkpoints.contents import require_built_without_values
 from cocktail.checkpoints.initial_weights import InitialWeights
 from cocktail.checkpoints.store import checkpoint_store
 from cocktail.cluster.connection import connect, wait_for_new_nodes
@@ -20,6 +20,7 @@ from cocktail.config.evaluation import Evaluation
 from cocktail.config.experiment import Experiment
 from cocktail.config.identity import identity, run_key
 from cocktail.config.mixing import Mixing
+from cocktail.config.settings import require_kept
 from cocktail.inference.trained import about
 from cocktail.storage import absolute, require_writable
 from cocktail.tasks.choice import tasks_of
@@ -105,8 +106,9 @@ class PlannedRun:
             print(message, flush=True)
         # A model whose checkpoints could not be opened, or that such mixtures test nothing of, is refused now, and not
         # after its training.
-        outline(functools.partial(experiment.model.build, len(manifest.classes)))
+        require_kept(experiment.model, "model.")
         model = experiment.model.build(len(manifest.classes))
+        require_built_without_values(experiment.model, len(manifest.classes))
         require_truth(tasks_of(model, evaluation, evaluation.test_mixing(mixing)), test_list, test_manifest)
         initial = initial_weights(experiment, manifest.classes)
         folder = run_folder(experiment, manifest, initial)
