@@ -30,7 +30,13 @@ from cocktail.train.ray_train import ReadBatches, TrainingRun, uses_gpus
 from cocktail.types import MixtureBatch
 from pipelines.embedded.stand_in import open_data
 from pipelines.experiments.locations import initial_folder, require_finished, run_folder, with_whole_paths
-from pipelines.experiments.resources import executor_of, render_cpus, test_demands, training_demands
+from pipelines.experiments.resources import (
+    executor_of,
+    render_cpus,
+    require_room_to_render,
+    test_demands,
+    training_demands,
+)
 from pipelines.experiments.scoring import require_truth
 from pipelines.mixtures.batches import read_mixtures
 from pipelines.mixtures.stream import MixtureStream
@@ -119,7 +125,9 @@ class PlannedRun:
             wait_for_new_nodes()
         gpus = uses_gpus(resources)
         executor = executor_of(experiment, gpus)
+        rendering_cpus = render_cpus(resources, gpus, executor)
         if trains:
+            require_room_to_render(resources, gpus, executor, rendering_cpus)
             print(f"mixtures are rendered {EXECUTORS[executor]}", flush=True)
         return cls(
             experiment=experiment,
@@ -128,9 +136,7 @@ class PlannedRun:
             test_manifest=test_manifest,
             test_list=test_list,
             validation_list=validation_list,
-            source=dataclasses.replace(
-                source, executor=executor, pin_memory=gpus, render_cpus=render_cpus(resources, gpus, executor)
-            ),
+            source=dataclasses.replace(source, executor=executor, pin_memory=gpus, render_cpus=rendering_cpus),
             folder=folder,
             gpus=gpus,
             initial=initial,
@@ -207,7 +213,8 @@ class PlannedRun:
         """Demands of the training, all at once."""
         if not self.experiment.model.trains:
             return []
-        return training_demands(self.experiment.resources, self.gpus, self.source.executor)
+        source = self.source
+        return training_demands(self.experiment.resources, self.gpus, source.executor, source.render_cpus)
 
     @property
     def test_demands(self) -> list[Demand]:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import os
 from dataclasses import replace
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
@@ -14,7 +17,14 @@ from cocktail.types import UsageError
 from pipelines.experiments import resources as demands
 from pipelines.experiments import scoring
 from pipelines.experiments.dry_run import _on_card
-from pipelines.experiments.resources import executor_of, test_demands, training_demands
+from pipelines.experiments.planned import PlannedRun
+from pipelines.experiments.resources import (
+    executor_of,
+    render_cpus,
+    require_room_to_render,
+    test_demands,
+    training_demands,
+)
 from pipelines.experiments.scoring import gpus_of
 from pipelines.mixtures.stream import PlanAhead, rendering_threads
 from tests.made.models.small_experiment import SMALL
@@ -34,6 +44,50 @@ def test_what_an_elastic_run_trains_on_is_enough_to_test_on(monkeypatch):
     assert gpus_of(Resources(num_workers=3)) == (3, 3)
     monkeypatch.setattr(scoring, "uses_gpus", lambda resources: False)
     assert gpus_of(ELASTIC) == (0, 0)
+
+
+@pytest.mark.parametrize(
+    ("num_workers", "min_workers", "cpus"),
+    # All workers that Ray Train may start count: seven hold 3.5 of the four CPUs, and a task of a whole one never runs.
+    [(2, None, 1.0), (2, 1, 1.0), (7, 2, 0.5), (4, 2, 0.5)],
+)
+def test_a_rendering_task_has_a_place_beside_all_workers_of_an_elastic_run(
+    monkeypatch, tmp_path, num_workers, min_workers, cpus
+):
+    resources = Resources(num_workers=num_workers, min_workers=min_workers)
+    monkeypatch.delenv("COCKTAIL_AUTOSCALING", raising=False)
+    monkeypatch.setattr(demands, "cluster_nodes", lambda: [Node("node", {"CPU": 4.0})])
+    assert render_cpus(resources, False, "ray") == cpus
+    require_room_to_render(resources, False, "ray", cpus)
+    # A cluster that may grow no further than that is the same; one that does not say how far takes the least.
+    types = {"head": {"resources": {"CPU": 4}, "max_workers": 0}}
+    path = tmp_path / "ray_bootstrap_config.yaml"
+    path.write_text(json.dumps({"head_node_type": "head", "available_node_types": types}))
+    monkeypatch.setattr(demands, "cluster_nodes", list)
+    monkeypatch.setenv("COCKTAIL_AUTOSCALING", str(path))
+    assert render_cpus(resources, False, "ray") == cpus
+    monkeypatch.setenv("COCKTAIL_AUTOSCALING", "1")
+    assert render_cpus(resources, False, "ray") == 0.5
+
+
+def test_a_place_is_sought_for_rendering_tasks_as_large_as_they_will_be():
+    run: Any = SimpleNamespace(
+        experiment=replace(SMALL, resources=Resources(num_workers=2)),
+        gpus=False,
+        source=SimpleNamespace(executor="ray", render_cpus=1.0),
+    )
+    getter: Any = PlannedRun.training_demands
+    assert getter.fget(run) == training_demands(Resources(num_workers=2), False, "ray", 1.0)
+
+
+def test_an_elastic_run_that_would_take_all_cpus_for_training_is_refused(monkeypatch):
+    monkeypatch.delenv("COCKTAIL_AUTOSCALING", raising=False)
+    monkeypatch.setattr(demands, "cluster_nodes", lambda: [Node("node", {"CPU": 4.0})])
+    greedy = Resources(num_workers=9, min_workers=2)
+    with pytest.raises(UsageError, match=r"would start 8 training processes .*lower --resources\.num-workers to 7"):
+        require_room_to_render(greedy, False, "ray", 0.5)
+    require_room_to_render(greedy, False, "inline", 0.5)
+    require_room_to_render(Resources(num_workers=7, min_workers=2), False, "ray", 0.5)
 
 
 @pytest.mark.parametrize(
@@ -93,7 +147,7 @@ def test_a_plan_that_was_begun_is_made_once_and_any_other_when_it_is_asked_for()
     assert sorted(made) == [3, 4, 5, 7], "what another epoch asks for throws nothing away"
 
 
-def on_card(num_workers: int, peak_gb: float, card_gb: float | None) -> str:
+def on_card(num_workers: int, peak_gb: float, card_gb: float | None, min_workers: int | None = None) -> str:
     measured = Measured(
         device="a card",
         seconds_per_step=1.0,
@@ -103,7 +157,7 @@ def on_card(num_workers: int, peak_gb: float, card_gb: float | None) -> str:
         outside_bytes=500_000_000,
         card_bytes=None if card_gb is None else int(card_gb * 1e9),
     )
-    return _on_card(Resources(num_workers=num_workers), measured)
+    return _on_card(Resources(num_workers=num_workers, min_workers=min_workers), measured)
 
 
 def test_what_a_worker_needs_is_compared_with_its_card():
@@ -115,3 +169,5 @@ def test_what_a_worker_needs_is_compared_with_its_card():
     assert on_card(2, 5.0, 10.0).startswith(f", {5.0 + 0.5 + 1.0 + NCCL_BYTES / 1e9:.1f} of the card's 10.0 GB")
     with pytest.raises(UsageError, match="with the GPU's context and NCCL, and a card has"):
         on_card(2, 8.0, 10.0)
+    # The fewest workers of an elastic run have the largest shares; one alone exchanges nothing.
+    assert on_card(4, 9.4, 10.0, min_workers=1).endswith("10.0 GB with the GPU's context")
