@@ -14,7 +14,7 @@ import pyarrow as pa
 from cocktail.checkpoints.contents import require_built_without_values
 from cocktail.checkpoints.initial_weights import InitialWeights
 from cocktail.checkpoints.store import checkpoint_store
-from cocktail.cluster.connection import connect, wait_for_new_nodes
+from cocktail.cluster.connection import connect, trials_a_node
 from cocktail.cluster.placement import Demand
 from cocktail.config.evaluation import Evaluation
 from cocktail.config.experiment import Experiment
@@ -121,8 +121,6 @@ class PlannedRun:
         if checkpoint_store(folder).newest() is None:  # else a checkpoint is gone on from
             print(f"starting from {initial.description}", flush=True)
         connect(tracking_uri)
-        if resources.min_workers is None:
-            wait_for_new_nodes()
         gpus = uses_gpus(resources)
         executor = executor_of(experiment, gpus)
         rendering_cpus = render_cpus(resources, gpus, executor)
@@ -136,7 +134,13 @@ class PlannedRun:
             test_manifest=test_manifest,
             test_list=test_list,
             validation_list=validation_list,
-            source=dataclasses.replace(source, executor=executor, pin_memory=gpus, render_cpus=rendering_cpus),
+            source=dataclasses.replace(
+                source,
+                executor=executor,
+                pin_memory=gpus,
+                render_cpus=rendering_cpus,
+                trials_a_node=trials_a_node(),
+            ),
             folder=folder,
             gpus=gpus,
             initial=initial,

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
-import os
 import resource
 import statistics
 import time
@@ -16,6 +15,7 @@ import torch
 
 from cocktail.cluster.connection import quiet_ray
 from cocktail.config.experiment import Experiment
+from cocktail.machine import usable_cores
 from cocktail.numerics.compiling import compile_network
 from cocktail.train.batches import on_device
 from cocktail.train.loop import Steps, autocast_dtype
@@ -74,7 +74,7 @@ def _measure(experiment: Experiment, source: BatchSource, num_classes: int) -> M
     workers = experiment.resources.fewest_workers  # of which each has the largest share
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     if device.type == "cpu":
-        torch.set_num_threads(max(len(os.sched_getaffinity(0)) // workers, 1))
+        torch.set_num_threads(max(usable_cores() // workers, 1))
     set_up_device(experiment.training.precision)
     share = share_of(experiment.training.batch_size, 0, workers)[1]
     settings = dataclasses.replace(experiment.training, batch_size=share)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
@@ -124,13 +123,23 @@ def test_cores_are_elsewhere_where_a_node_has_no_gpu_or_may_come(monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("cores", "processes", "pictures", "threads"),
-    [(16, 1, 1, 16), (16, 4, 1, 4), (2, 4, 1, 1), (16, 1, 0, 2), (16, 16, 0, 1)],
+    ("cores", "processes", "trials", "pictures", "threads"),
+    [
+        (16, 1, 1, 1, 16),
+        (16, 4, 1, 1, 4),
+        (16, 2, 2, 1, 4),
+        (2, 4, 1, 1, 1),
+        (16, 1, 1, 0, 2),
+        (16, 16, 1, 0, 1),
+        (128, 1, 1, 1, 16),  # each thread holds a batch
+    ],
 )
-def test_rendering_threads_are_the_process_s_share_of_the_cores(monkeypatch, cores, processes, pictures, threads):
-    monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(cores)))
+def test_rendering_threads_are_the_process_s_share_of_the_cores(
+    monkeypatch, cores, processes, trials, pictures, threads
+):
+    monkeypatch.setattr("pipelines.mixtures.stream.usable_cores", lambda: cores)
     monkeypatch.setenv("LOCAL_WORLD_SIZE", str(processes))
-    assert rendering_threads(replace(SMALL.mixing, pictures_per_source=pictures)) == threads
+    assert rendering_threads(replace(SMALL.mixing, pictures_per_source=pictures), trials) == threads
 
 
 def test_a_plan_that_was_begun_is_made_once_and_any_other_when_it_is_asked_for():
