@@ -85,8 +85,9 @@ def _on_card(resources: Resources, measured: Measured) -> str:
     """What a worker needs of its GPU's memory, beside what there is; "" on a CPU. Raises UsageError for too much."""
     if measured.card_bytes is None:
         return ""
-    needed, there = measured.needed_bytes(resources.num_workers), measured.card_bytes
-    parts = f"with the GPU's context{' and NCCL' if resources.num_workers > 1 else ''}"
+    workers = resources.fewest_workers  # whose share was measured
+    needed, there = measured.needed_bytes(workers), measured.card_bytes
+    parts = f"with the GPU's context{' and NCCL' if workers > 1 else ''}"
     if needed > there:
         raise UsageError(
             f"a worker needs about {needed / 1e9:.1f} GB {parts}, and {measured.device} has {there / 1e9:.1f} GB. "
@@ -99,6 +100,9 @@ def _time(planned: PlannedRun, measured: Measured) -> str:
     left = planned.num_steps - _steps_done(planned)
     hours = left * measured.seconds_per_step / 3600
     estimate = f"{hours:.1f} hours" if hours >= 1 else f"{hours * 60:.1f} minutes"
-    workers = planned.experiment.resources.num_workers
+    step = f"{measured.seconds_per_step:.2f} s a step"
+    resources = planned.experiment.resources
+    workers = resources.fewest_workers
     alone = ", without the exchange of gradients between workers" if workers > 1 else ""
-    return f"{measured.seconds_per_step:.2f} s a step, measured{alone}: {estimate} of training, then the evaluation"
+    fewest = f" with {workers} of {resources.num_workers} workers" if resources.is_elastic else ""
+    return f"{step}, measured{alone}: {estimate} of training{fewest}, then the evaluation"

@@ -11,15 +11,16 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from cocktail.checkpoints.contents import outline
+from cocktail.checkpoints.contents import require_built_without_values
 from cocktail.checkpoints.initial_weights import InitialWeights
 from cocktail.checkpoints.store import checkpoint_store
-from cocktail.cluster.connection import connect, wait_for_new_nodes
+from cocktail.cluster.connection import connect, trials_a_node
 from cocktail.cluster.placement import Demand
 from cocktail.config.evaluation import Evaluation
 from cocktail.config.experiment import Experiment
 from cocktail.config.identity import identity, run_key
 from cocktail.config.mixing import Mixing
+from cocktail.config.settings import require_kept
 from cocktail.inference.trained import about
 from cocktail.storage import absolute, require_writable
 from cocktail.tasks.choice import tasks_of
@@ -29,7 +30,13 @@ from cocktail.train.ray_train import ReadBatches, TrainingRun, uses_gpus
 from cocktail.types import MixtureBatch
 from pipelines.embedded.stand_in import open_data
 from pipelines.experiments.locations import initial_folder, require_finished, run_folder, with_whole_paths
-from pipelines.experiments.resources import executor_of, render_cpus, test_demands, training_demands
+from pipelines.experiments.resources import (
+    executor_of,
+    render_cpus,
+    require_room_to_render,
+    test_demands,
+    training_demands,
+)
 from pipelines.experiments.scoring import require_truth
 from pipelines.mixtures.batches import read_mixtures
 from pipelines.mixtures.stream import MixtureStream
@@ -105,19 +112,20 @@ class PlannedRun:
             print(message, flush=True)
         # A model whose checkpoints could not be opened, or that such mixtures test nothing of, is refused now, and not
         # after its training.
-        outline(functools.partial(experiment.model.build, len(manifest.classes)))
+        require_kept(experiment.model, "model.")
         model = experiment.model.build(len(manifest.classes))
+        require_built_without_values(experiment.model, len(manifest.classes))
         require_truth(tasks_of(model, evaluation, evaluation.test_mixing(mixing)), test_list, test_manifest)
         initial = initial_weights(experiment, manifest.classes)
         folder = run_folder(experiment, manifest, initial)
         if checkpoint_store(folder).newest() is None:  # else a checkpoint is gone on from
             print(f"starting from {initial.description}", flush=True)
         connect(tracking_uri)
-        if resources.min_workers is None:
-            wait_for_new_nodes()
         gpus = uses_gpus(resources)
         executor = executor_of(experiment, gpus)
+        rendering_cpus = render_cpus(resources, gpus, executor)
         if trains:
+            require_room_to_render(resources, gpus, executor, rendering_cpus)
             print(f"mixtures are rendered {EXECUTORS[executor]}", flush=True)
         return cls(
             experiment=experiment,
@@ -127,7 +135,11 @@ class PlannedRun:
             test_list=test_list,
             validation_list=validation_list,
             source=dataclasses.replace(
-                source, executor=executor, pin_memory=gpus, render_cpus=render_cpus(resources, gpus, executor)
+                source,
+                executor=executor,
+                pin_memory=gpus,
+                render_cpus=rendering_cpus,
+                trials_a_node=trials_a_node(),
             ),
             folder=folder,
             gpus=gpus,
@@ -205,7 +217,8 @@ class PlannedRun:
         """Demands of the training, all at once."""
         if not self.experiment.model.trains:
             return []
-        return training_demands(self.experiment.resources, self.gpus, self.source.executor)
+        source = self.source
+        return training_demands(self.experiment.resources, self.gpus, source.executor, source.render_cpus)
 
     @property
     def test_demands(self) -> list[Demand]:

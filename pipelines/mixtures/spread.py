@@ -10,7 +10,7 @@ docs/mixtures.md says what was tried.
 from __future__ import annotations
 
 from collections import Counter, deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import partial
@@ -32,6 +32,8 @@ LONGEST_STRETCH = 500
 """Most batches of a stretch: the rows of all are given to Ray when it begins."""
 SHORTEST_STRETCH = 30
 """Fewest batches of a stretch, as long as there are more: a pipeline takes about a second to begin."""
+_NODE_ID = "ray.io/node-id"
+"""Label that Ray gives each node, its id."""
 
 Rendering = Callable[[pa.Table], Columns]
 Rendered = Iterator[tuple[pa.Table, Columns]]
@@ -44,8 +46,10 @@ class Nodes:
 
     given: Counter[str] = field(default_factory=Counter)
     """Number of stretches that each was given."""
-    held: dict[str, set[str]] = field(default_factory=dict)
-    """Shards that each has fetched for them."""
+    held: dict[str, dict[str, None]] = field(default_factory=dict)
+    """Shards that each has fetched for them and may still hold, those that were read last at the end."""
+    most_held: int | None = None
+    """Shards that a node's cache has room for; None if for all."""
 
     def give(self, shards: set[str], nodes: Sequence[str]) -> str:
         """Node, one of those that are up, to render what reads some shards."""
@@ -54,15 +58,22 @@ class Nodes:
         self.given.update({node: least for node in nodes if node not in self.given})
         node = choose_node(shards, nodes, self.given, self.held)
         self.given[node] += 1
-        self.held.setdefault(node, set()).update(shards)
+        held = self.held.setdefault(node, {})
+        for shard in sorted(shards):
+            held.pop(shard, None)
+            held[shard] = None
+        for shard in list(held)[: max(len(held) - self.most_held, 0)] if self.most_held is not None else ():
+            del held[shard]
         return node
 
 
-def choose_node(shards: set[str], nodes: Sequence[str], given: Mapping[str, int], held: Mapping[str, set[str]]) -> str:
+def choose_node(
+    shards: set[str], nodes: Sequence[str], given: Mapping[str, int], held: Mapping[str, Collection[str]]
+) -> str:
     """Of the nodes that were given the least to do, the one that holds most of some shards."""
     least = min(given[node] for node in nodes)
     idle = [node for node in nodes if given[node] == least]
-    return max(idle, key=lambda node: len(shards & held.get(node, set())))
+    return max(idle, key=lambda node: len(shards.intersection(held.get(node, ()))))
 
 
 def render_on_cluster(
@@ -73,13 +84,12 @@ def render_on_cluster(
     A task reserves `cpus` CPUs, and nothing else bounds how many run: Ray Data gives them what CPUs the cluster has,
     also those that come to it meanwhile, and asks for more nodes while it uses them all.
     """
-    waiting = deque(batches.stretches(SHORTEST_STRETCH, LONGEST_STRETCH, by_window=nodes is not None))
+    waiting = batches.stretches(SHORTEST_STRETCH, LONGEST_STRETCH, by_window=nodes is not None)
     running: deque[tuple[int, Future[Rendered]]] = deque()
 
     def begin(number: int) -> None:
         """Have so many stretches begun beside the current one, if there are as many."""
-        while waiting and len(running) < number:
-            stretch = waiting.popleft()
+        while len(running) < number and (stretch := next(waiting, None)) is not None:
             up = [] if nodes is None else nodes_with_room(cpus)
             node = nodes.give(_shards(stretch), up) if nodes is not None and up else None
             running.append((len(stretch), threads.submit(_begin, stretch, rendering, prefetch, cpus, node)))
@@ -103,17 +113,18 @@ def _shards(stretch: PlannedBatches) -> set[str]:
 def _begin(stretch: PlannedBatches, rendering: Rendering, prefetch: int, cpus: float, node: str | None) -> Rendered:
     """A stretch's batches, of which the first is rendered; one block a batch, in order."""
     import ray.data
-    from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
+    bound: dict[str, Any] = {}
+    if node is not None:  # if the node is lost, its tasks run on another
+        bound = {"label_selector": {_NODE_ID: node}, "fallback_strategy": [{"label_selector": {}}]}
     tables = list(stretch.rows())
     dataset = ray.data.from_blocks([_pack(rows) for rows in tables]).map_batches(
         partial(_render_packed, rendering=rendering),
         batch_size=None,
         batch_format="pyarrow",
         num_cpus=cpus,
+        **bound,
     )
-    if node is not None:  # soft: if the node is lost, its tasks run on another
-        dataset.context.scheduling_strategy = NodeAffinitySchedulingStrategy(node, soft=True)
     dataset.context.execution_options.preserve_order = True
     dataset.context.enable_progress_bars = False
     dataset.context.print_on_execution_start = False

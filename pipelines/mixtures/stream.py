@@ -35,6 +35,8 @@ from pipelines.shards.reader import ClipSource
 
 BATCHES_AHEAD = 50
 """Number of batches by which, ahead of rendering, the inline executor fetches shards out of an object store."""
+MOST_THREADS = 16
+"""Most threads of the inline executor: each holds a batch, in memory that is pinned where there is a GPU."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,6 +56,8 @@ class MixtureStream:
     cache: ShardCache | None = None
     render_cpus: float = RENDER_CPUS
     """CPUs that Ray reserves for a rendering task."""
+    trials_a_node: int = 1
+    """Trials of a sweep that share a node, whose cores the inline executor shares with them."""
     pin_memory: bool = False
     """Render into memory that a GPU copies from by itself; inline only."""
 
@@ -103,9 +107,8 @@ class MixtureStream:
         if self.executor == "inline":
             new_array = _new_pinned if self.pin_memory else np.zeros
             rendering = functools.partial(render, source=source, mixing=self.mixing, new_array=new_array)
-            rendered = render_inline(
-                planned, rendering, self.prefetch_batches, source, threads=rendering_threads(self.mixing)
-            )
+            threads = rendering_threads(self.mixing, self.trials_a_node)
+            rendered = render_inline(planned, rendering, self.prefetch_batches, source, threads=threads)
         else:
             rendered = render_on_cluster(
                 planned,
@@ -129,7 +132,9 @@ class MixtureStream:
     @functools.cached_property
     def _nodes(self) -> Nodes:
         """Nodes that fetch shards for this worker, epoch after epoch."""
-        return Nodes()
+        sizes = [size for _, size in self.manifest.shards.values()]
+        mean = max(sum(sizes) / max(len(sizes), 1), 1)
+        return Nodes(most_held=None if self.cache is None else int(self.cache.max_bytes / mean))
 
 
 class PlanAhead:
@@ -160,13 +165,14 @@ def _new_pinned(shape: tuple[int, ...], dtype: type) -> np.ndarray:
     return torch.zeros(shape, dtype=kinds[dtype], pin_memory=True).numpy()
 
 
-def rendering_threads(mixing: Mixing) -> int:
+def rendering_threads(mixing: Mixing, trials_a_node: int = 1) -> int:
     """Threads that a training process renders by: of pictures, which are decoded outside of Python's lock, as many as
-    are its share of the node's cores; of sound two, as more would wait for the lock more than they do.
+    are its share of the node's cores, up to MOST_THREADS; of sound two, as more would wait for the lock more than they
+    do.
     """
     processes = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))  # of torch.distributed, on this node
-    cores = max(usable_cores() // processes, 1)
-    return cores if mixing.pictures_per_source else min(cores, 2)
+    cores = max(usable_cores() // (processes * trials_a_node), 1)
+    return min(cores, MOST_THREADS if mixing.pictures_per_source else 2)
 
 
 def render_inline(

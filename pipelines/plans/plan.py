@@ -9,6 +9,7 @@ Shape letters: R mixtures, N most sources of a mixture, P pictures of a source.
 from __future__ import annotations
 
 import functools
+import heapq
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from itertools import pairwise
@@ -134,8 +135,9 @@ class EpochPlan:
         """Key of each pass that rows are in, and their places in it."""
         assert not len(numbers) or 0 <= numbers[0] <= numbers[-1] < len(self), "rows must be of the epoch"
         passes, places = np.divmod(numbers, _pass_length(self.pool))
-        for number in np.unique(passes).tolist():
-            yield (self.seed, self.epoch, number), places[passes == number]
+        present, firsts = np.unique(passes, return_index=True)
+        for number, (first, end) in zip(present.tolist(), pairwise([*firsts, len(numbers)]), strict=True):
+            yield (self.seed, self.epoch, number), places[first:end]
 
 
 def plan_epoch(pool: ClipPool, *, seed: int, epoch: int) -> pa.Table:
@@ -168,18 +170,22 @@ class PlannedBatches:
         """Names of the shards that each batch reads, in order."""
         return (self.plan.shards(np.arange(start, start + self.share)) for start in self.starts.tolist())
 
-    def stretches(self, shortest: int, longest: int, *, by_window: bool) -> list[PlannedBatches]:
-        """These batches in stretches of some lengths: `longest` each, or, if so wanted, a window of shards or several
-        each."""
-        ends = {*range(0, len(self), longest)}
-        if by_window:
-            ends.update((np.flatnonzero(np.diff(self.plan.windows(self.starts))) + 1).tolist())
-        places = [0]
-        for end in sorted(ends):
-            if end - places[-1] >= shortest:
-                places.append(end)
-        parts = (self.starts[begin:end] for begin, end in pairwise([*places, len(self)]))
-        return [PlannedBatches(self.plan, starts, self.share) for starts in parts if len(starts)]
+    def stretches(self, shortest: int, longest: int, *, by_window: bool) -> Iterator[PlannedBatches]:
+        """These batches in stretches of some lengths, each made when it is asked for: `longest` each, or, if so wanted,
+        a window of shards or several each."""
+        begin = 0
+        for end in heapq.merge(range(0, len(self), longest), self._window_ends() if by_window else ()):
+            if end - begin >= shortest:
+                yield replace(self, starts=self.starts[begin:end])
+                begin = end
+        if begin < len(self):
+            yield replace(self, starts=self.starts[begin:])
+
+    def _window_ends(self) -> Iterator[int]:
+        """Places of batches that begin another window than the one before them, some thousands counted at a time."""
+        for first in range(0, len(self), ROWS_AT_ONCE):
+            windows = self.plan.windows(self.starts[first : first + ROWS_AT_ONCE + 1])
+            yield from (np.flatnonzero(np.diff(windows)) + first + 1).tolist()
 
 
 @functools.lru_cache(maxsize=4)

@@ -1,13 +1,11 @@
 """What fits where, and what the refusal says."""
 
 import json
-import os
 
 import pytest
 import ray
 
 from cocktail.cluster import placement
-from cocktail.cluster.connection import wait_for_new_nodes
 from cocktail.cluster.placement import (
     Demand,
     Node,
@@ -103,21 +101,6 @@ def test_a_file_that_is_not_of_node_types_is_named(growing, text):
     growing.write_text(text)
     with pytest.raises(UsageError, match=f"COCKTAIL_AUTOSCALING is {growing}, which does not say what node types"):
         largest_cluster()
-
-
-def test_only_a_growing_cluster_is_waited_for(monkeypatch):
-    name = "RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S"
-    monkeypatch.setenv(name, "1")  # so that it is as it was after the test
-    monkeypatch.delenv(name)
-    monkeypatch.delenv("COCKTAIL_AUTOSCALING", raising=False)
-    wait_for_new_nodes()
-    assert name not in os.environ
-    monkeypatch.setenv("COCKTAIL_AUTOSCALING", "1")
-    wait_for_new_nodes()
-    assert float(os.environ[name]) >= 1800, "a node installs for many minutes"
-    monkeypatch.setenv(name, "5")
-    wait_for_new_nodes()
-    assert os.environ[name] == "5", "what a user set stays"
 
 
 def test_whether_demands_fit():

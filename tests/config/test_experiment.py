@@ -1,7 +1,9 @@
 """What names a run, and what is refused."""
 
 import json
-from dataclasses import asdict, replace
+from dataclasses import asdict, dataclass, field, make_dataclass, replace
+from pathlib import Path
+from typing import Any, Literal
 
 import pytest
 
@@ -11,7 +13,7 @@ from cocktail.config.experiment import Experiment
 from cocktail.config.identity import identity, run_key
 from cocktail.config.mixing import Mixing
 from cocktail.config.resources import Resources
-from cocktail.config.settings import flatten, part_of
+from cocktail.config.settings import flatten, part_of, require_kept
 from cocktail.config.training import Training
 from cocktail.models.sgn import SGNConfig
 from cocktail.types import UsageError
@@ -58,6 +60,65 @@ def test_settings_come_back_from_their_paths_whole():
     assert part_of(SGNConfig, settings, "model.") == model
     assert part_of(Training, settings, "training.") == training
     assert part_of(Mixing, settings, "mixing.") == EXPERIMENT.mixing
+
+
+@dataclass(frozen=True, kw_only=True)
+class Strange:
+    """A lab's own settings, of every type that a checkpoint can keep."""
+
+    pair: tuple[str, int] = ("a", 1)
+    pairs: tuple[tuple[int, int], ...] = ((1, 2), (3, 4))
+    numbers: list[int] = field(default_factory=lambda: [1, 2])
+    rows: list[list[float]] = field(default_factory=lambda: [[0.5, 1], [2.0]])
+    weights: dict[str, int] = field(default_factory=lambda: {"a": 1})
+    nested: dict[str, dict[str, tuple[int, ...]]] = field(default_factory=lambda: {"a": {"b": (1, 2)}})
+    anything: Any = ((1, "b"), None)
+    maybe: tuple[int, int] | Literal["none"] | None = (1, 2)
+
+
+def test_settings_of_a_labs_own_types_come_back_from_json():
+    for part in (
+        Strange(),
+        Strange(pairs=(), numbers=[], maybe=None, anything="c"),
+        Strange(maybe="none", weights={"b": 2}),
+    ):
+        require_kept(part, "model.")
+        assert part_of(Strange, json.loads(json.dumps(flatten(asdict(part), "model."))), "model.") == part
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("pair", ["a", "b"]),
+        ("pair", ["a", 1, 2]),
+        ("pairs", [[1, 2], [3]]),
+        ("pairs", [1, 2]),
+        ("numbers", [1, "2"]),
+        ("numbers", [True]),
+        ("maybe", [1]),
+        ("weights.b", "c"),
+        ("nested.a.b", ["c"]),
+    ],
+)
+def test_settings_of_other_types_are_refused_by_name(name, value):
+    with pytest.raises(UsageError, match=rf"the setting model\.{name.partition('.')[0]} cannot be"):
+        part_of(Strange, {f"model.{name}": value}, "model.")
+
+
+@pytest.mark.parametrize(
+    ("kind", "value", "why"),
+    [
+        (Path, Path("/a"), "not JSON serializable"),
+        (dict[int, str], {1: "a"}, r"the setting model\.own cannot be"),
+        (tuple[int, int], (1, 2, 3), r"the setting model\.own cannot be \[1, 2, 3\]"),
+        (dict[str, int], {}, "own.a would not come back"),
+    ],
+)
+def test_a_configuration_that_a_checkpoint_cannot_keep_is_refused_by_name(kind, value, why):
+    default = field(default_factory=lambda: {"a": 1}) if kind == dict[str, int] else field()
+    made = make_dataclass("Own", [("own", kind, default)])
+    with pytest.raises(UsageError, match=rf"cannot keep .*:Own \(docs/extending\.md .*{why}"):
+        require_kept(made(own=value), "model.")
 
 
 def test_settings_that_a_part_does_not_have_are_refused_by_name():

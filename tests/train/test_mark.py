@@ -16,6 +16,8 @@ from cocktail.train import ray_train
 from cocktail.train.ray_train import Mark
 from cocktail.types import UsageError
 
+PLACING = "RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S"
+
 
 def test_who_sees_the_drivers_mark_may_begin(tmp_path):
     Mark.leave(f"{tmp_path}/run/ray/start.mark").require_seen()
@@ -56,24 +58,64 @@ def trainer(monkeypatch) -> list[dict[str, Any]]:
             given.append(options)
 
         def fit(self) -> None:
+            given[-1]["seconds"] = os.environ.get(PLACING)
             for mark in Path(given[0]["run_config"].storage_path).glob("*.mark"):
                 mark.unlink()
             self.function()
 
     monkeypatch.setattr(ray_train, "TorchTrainer", Trainer)
     monkeypatch.setattr(ray_train, "_train_here", lambda *_: pytest.fail("training has begun"))
-    monkeypatch.delenv("RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S", raising=False)
+    monkeypatch.delenv(PLACING, raising=False)
+    monkeypatch.delenv("COCKTAIL_AUTOSCALING", raising=False)
     return given
 
 
-@pytest.mark.parametrize(("min_workers", "seconds"), [(None, None), (4, None), (2, "10")])
-def test_no_step_is_taken_where_the_folder_is_not_shared(tmp_path, trainer, monkeypatch, min_workers, seconds):
-    """An elastic run does not wait a minute, either, for places on a node that is dead."""
+def start(tmp_path: Path, min_workers: int | None) -> None:
+    """Start a training on another folder than the driver's, which is refused."""
     resources = Resources(num_workers=4, min_workers=min_workers)
     run: Any = SimpleNamespace(experiment=SimpleNamespace(resources=resources), folder=str(tmp_path), gpus=False)
-    with monkeypatch.context() as context:
-        context.setenv("RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S", "")
-        context.delenv("RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S")
-        with pytest.raises(UsageError, match="does not see"):
-            ray_train._train_on_cluster(run)
-        assert os.environ.get("RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S") == seconds
+    with pytest.raises(UsageError, match="does not see"):
+        ray_train._train_on_cluster(run)
+
+
+@pytest.mark.parametrize(
+    ("min_workers", "grows", "seconds"),
+    [(None, False, None), (None, True, "3600"), (4, True, None), (4, False, None), (2, False, "10"), (2, True, "10")],
+)
+def test_places_are_waited_for_as_a_run_needs_and_the_next_run_knows_nothing_of_it(
+    tmp_path, trainer, monkeypatch, min_workers, grows, seconds
+):
+    """An elastic run does not wait a minute for places on a node that is dead; nodes that start install for long."""
+    if grows:
+        monkeypatch.setenv("COCKTAIL_AUTOSCALING", "1")
+    start(tmp_path, min_workers)
+    assert trainer[0]["seconds"] == seconds
+    assert PLACING not in os.environ
+
+
+@pytest.mark.parametrize("min_workers", [None, 2])
+def test_how_long_a_user_has_places_waited_for_stays(tmp_path, trainer, monkeypatch, min_workers):
+    monkeypatch.setenv("COCKTAIL_AUTOSCALING", "1")
+    monkeypatch.setenv(PLACING, "5")
+    start(tmp_path, min_workers)
+    assert trainer[0]["seconds"] == "5"
+    assert os.environ[PLACING] == "5"
+
+
+def test_no_mark_is_left_of_a_training_that_has_ended(tmp_path, monkeypatch, trainer):
+    monkeypatch.setattr(ray_train.TorchTrainer, "fit", lambda self: None)
+    run: Any = SimpleNamespace(experiment=SimpleNamespace(resources=Resources()), folder=str(tmp_path), gpus=False)
+    ray_train._train_on_cluster(run)
+    assert not list(tmp_path.rglob("*.mark"))
+
+
+@pytest.mark.parametrize("raised", [KeyboardInterrupt, RuntimeError])
+def test_nor_of_one_that_was_stopped(tmp_path, monkeypatch, trainer, raised):
+    def fit(self: Any) -> None:
+        raise raised
+
+    monkeypatch.setattr(ray_train.TorchTrainer, "fit", fit)
+    run: Any = SimpleNamespace(experiment=SimpleNamespace(resources=Resources()), folder=str(tmp_path), gpus=False)
+    with pytest.raises(raised):
+        ray_train._train_on_cluster(run)
+    assert not list(tmp_path.rglob("*.mark"))

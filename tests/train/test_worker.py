@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
@@ -92,3 +93,7 @@ def test_a_share_that_does_not_fit_a_card_is_refused_with_what_to_do(monkeypatch
     monkeypatch.setattr(torch.cuda, "get_device_properties", lambda device: SimpleNamespace(total_memory=10e9))
     with pytest.raises(UsageError, match=r"with 8 mixtures, needs more memory than a card has \(10\.0 GB\)\. Raise --"):
         measure._measure(SMALL, Noise(), 5)
+    # The fewest workers that an elastic run goes on with have the largest shares.
+    elastic = replace(SMALL, resources=replace(SMALL.resources, num_workers=4, min_workers=2))
+    with pytest.raises(UsageError, match="with 4 mixtures, needs more memory"):
+        measure._measure(elastic, Noise(), 5)

@@ -6,6 +6,7 @@ size that it merely claims is allocated, and all that is wrong with one is a Usa
 
 from __future__ import annotations
 
+import functools
 import io
 import json
 import pickle
@@ -19,6 +20,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.module import register_module_parameter_registration_hook
 
+from cocktail.config.model import ModelConfig
 from cocktail.types import UsageError
 
 UNREADABLE = (
@@ -148,6 +150,18 @@ def outline(build: Callable[[], nn.Module], most_parameters: int | None = None) 
             return build()
     finally:
         hook.remove()
+
+
+def require_built_without_values(config: ModelConfig, num_classes: int) -> None:
+    """Raise UsageError, naming the configuration, if the model, which can be built, cannot be outlined."""
+    try:
+        outline(functools.partial(config.build, num_classes))
+    except UNREADABLE as error:
+        kind, why = type(config), str(error).split("\n")[0][:300] or type(error).__name__
+        raise UsageError(
+            f"{kind.__module__}:{kind.__qualname__} does not build on torch's meta device, so no checkpoint of it "
+            f"could be opened: {why}. Its build must not ask for the value of a tensor (docs/extending.md)"
+        ) from error
 
 
 def require_outline(location: str, weights: Mapping[str, Tensor], build: Callable[[], nn.Module]) -> None:

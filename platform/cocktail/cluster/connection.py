@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import math
 import os
 import signal
 import sys
@@ -17,7 +18,6 @@ from typing import NoReturn
 import ray
 import ray.exceptions
 
-from cocktail.cluster.placement import grows
 from cocktail.text.printable import on_lines
 from cocktail.text.redaction import redacted, redacted_command, redacted_uri
 from cocktail.types import UsageError
@@ -30,8 +30,6 @@ the training processes in whole numbers, so where there are fewer than processes
 one task of an idle pipeline always runs, and what it needs was required before the start."""
 _OUT_OF_MEMORY_RETRIES = "RAY_task_oom_retries"
 """How often Ray starts a task again that it ended because memory ran short. By its own default, for ever."""
-GROWING_SECONDS = 3600
-"""For how long a growing cluster may start nodes for the workers of a training before that counts as a failure."""
 TRIALS_AT_ONCE = "COCKTAIL_TRIALS_AT_ONCE"
 """Set in the process of a sweep's trial: with how many trials, itself among them, it shares the cluster."""
 _JOB_CONFIG = "RAY_JOB_CONFIG_JSON_ENV_VAR"
@@ -113,16 +111,6 @@ def prepare_train() -> None:
     quiet_ray()
 
 
-def wait_for_new_nodes() -> None:
-    """Let the processes of a training wait for nodes that a growing cluster starts, which first install what is locked.
-
-    What no node could hold was refused before (`require_place`). Not for a training that goes on with fewer processes:
-    that is not to wait for a node that has died.
-    """
-    if grows():
-        os.environ.setdefault("RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S", str(GROWING_SECONDS))
-
-
 def quiet_ray() -> None:
     """Keep Ray's own progress out of this process's log: what a user follows are our lines."""
     for name in ("ray.data", "ray.train"):
@@ -148,6 +136,11 @@ def trials_at_once() -> int | None:
     """Number of trials of a sweep that share the cluster with this process's; None if it is no trial's."""
     number = os.environ.get(TRIALS_AT_ONCE)
     return None if number is None else int(number)
+
+
+def trials_a_node() -> int:
+    """Most trials that share a node with this process's, itself among them; 1 if it is no trial's."""
+    return math.ceil((trials_at_once() or 1) / max(num_nodes(), 1))
 
 
 @contextmanager

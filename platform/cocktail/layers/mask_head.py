@@ -39,7 +39,9 @@ class MaskHead(nn.Module):
         offset = at_least_float32(scaled @ self.map_bias) + self.bias
         with torch.autocast(features.device.type, enabled=False):
             # Nine taps are added up in float32 at least, as a convolution would, also under autocast. One convolution
-            # does it: the gradient of nine slices would be nine pictures of zeros, filled and added.
+            # does it: the gradient of nine slices would be nine pictures of zeros, filled and added. With precision
+            # tf32 cuDNN rounds each tap to 10 bits first, as it does the inputs of all convolutions: switched off here,
+            # it would still be on in the backward pass.
             taps = at_least_float32(upsampled).view(B * N, 9, 2 * H, 2 * W)
             logits = F.conv2d(taps, self.get_buffer("shifts").to(taps.dtype), padding=1)
         return logits.view(B, N, 2 * H, 2 * W) + offset[:, :, None, None]

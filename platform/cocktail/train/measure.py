@@ -37,7 +37,7 @@ NCCL_BYTES = 1 << 30
 
 @dataclass(frozen=True, kw_only=True)
 class Measured:
-    """A training step of one worker by itself, on its share of real batches."""
+    """A training step of one worker by itself, on its share of real batches among the fewest workers."""
 
     device: str
     seconds_per_step: float
@@ -71,7 +71,7 @@ def measure_steps(experiment: Experiment, source: BatchSource, num_classes: int,
 
 def _measure(experiment: Experiment, source: BatchSource, num_classes: int) -> Measured:
     quiet_ray()
-    workers = experiment.resources.num_workers
+    workers = experiment.resources.fewest_workers  # of which each has the largest share
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     if device.type == "cpu":
         torch.set_num_threads(max(usable_cores() // workers, 1))

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import math
 import os
 import secrets
 import socket
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -26,11 +26,13 @@ from torch import nn
 
 from cocktail.checkpoints.initial_weights import KeptWeights
 from cocktail.checkpoints.store import CheckpointStore, checkpoint_store, require_identity, step_of
-from cocktail.cluster.connection import find_cause, num_nodes, quiet_ray, trials_at_once
+from cocktail.cluster.connection import find_cause, quiet_ray, trials_a_node, trials_at_once
+from cocktail.cluster.placement import grows
 from cocktail.config.experiment import Experiment
 from cocktail.config.resources import Resources
 from cocktail.machine import usable_cores
 from cocktail.storage import StorageError, delete_file, exists, join, read_bytes, resolve, write_atomic
+from cocktail.text.printable import on_lines
 from cocktail.tracking.outages import OutageError
 from cocktail.tracking.run import TrackedRun
 from cocktail.tracking.spool import MetricSpool
@@ -47,6 +49,9 @@ ReadBatches = Callable[[], tuple[MixtureBatch, ...]]
 _PLACING_SECONDS = "RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S"
 """How long Ray Train waits for the places of a group of workers before it looks anew at what there is. Ray counts what
 was on a dead node for some seconds more, and an elastic run that was given such places would wait a minute for them."""
+ELASTIC_SECONDS = 10
+GROWING_SECONDS = 3600
+"""For how long a growing cluster may start nodes for the workers of a training before that counts as a failure."""
 
 _LASTING = {kind.__name__: kind for kind in (NonFiniteLossError, OutageError, UsageError)}
 """Errors that no restart mends, the narrower kind first. MLflow has been waited for by then."""
@@ -124,17 +129,15 @@ def _train_on_cluster(run: TrainingRun) -> None:
     start = f"start-{time.time_ns()}"
     verdict = Verdict(join(run.folder, "ray", f"{start}.failed"))
     mark = Mark.leave(join(run.folder, "ray", f"{start}.mark"))
-    if resources.is_elastic:
-        os.environ[_PLACING_SECONDS] = "10"
     per_worker = {"CPU": resources.cpus_per_worker, **({"GPU": 1} if run.gpus else {})}
     at_once = trials_at_once()
-    trials_a_node = None if at_once is None else math.ceil(at_once / num_nodes())
+    a_node = None if at_once is None else trials_a_node()
 
     def train_unless_ended() -> None:
         with verdict.recording() as begins:
             if begins:
                 mark.require_seen()
-                _train_here(run, trials_a_node)
+                _train_here(run, a_node)
 
     filesystem, path = resolve(join(run.folder, "ray"))
     trainer = TorchTrainer(
@@ -156,11 +159,34 @@ def _train_on_cluster(run: TrainingRun) -> None:
         ),
     )
     try:
-        _leaving_signals_alone(trainer.fit)
+        with placing_seconds(resources):
+            _leaving_signals_alone(trainer.fit)
     except TrainingFailedError as error:
         verdict.raise_any(error)
         raise
+    finally:
+        mark.remove()
     verdict.raise_any()
+
+
+@contextmanager
+def placing_seconds(resources: Resources) -> Iterator[None]:
+    """Have Ray Train wait for places as a run needs, unless the user has set how long; as it was, afterwards.
+
+    An elastic run looks anew soon. One of a set number of processes waits for the nodes that a growing cluster starts,
+    which first install what is locked. What no node could hold was refused before (`require_place`).
+    """
+    seconds = ELASTIC_SECONDS if resources.is_elastic else None
+    if resources.min_workers is None and grows():
+        seconds = GROWING_SECONDS
+    if seconds is None or _PLACING_SECONDS in os.environ:
+        yield
+        return
+    os.environ[_PLACING_SECONDS] = str(seconds)
+    try:
+        yield
+    finally:
+        os.environ.pop(_PLACING_SECONDS, None)
 
 
 def _leaving_signals_alone(fit: Callable[[], Any]) -> None:
@@ -226,6 +252,13 @@ class Mark:
         write_atomic(location, mark.text.encode())
         return mark
 
+    def remove(self) -> None:
+        """Take the mark away, in the driver, once no worker will look for it any more."""
+        try:
+            delete_file(self.location)
+        except StorageError as error:  # training has ended, well or not, and that is what counts
+            print(f"{self.location} is left: {on_lines(str(error))}", file=sys.stderr)
+
     def require_seen(self) -> None:
         """Raise UsageError, on all workers alike, if any of them does not see the mark.
 
@@ -247,10 +280,11 @@ class Mark:
         return exists(self.location) and read_bytes(self.location) == self.text.encode()
 
 
-def _train_here(run: TrainingRun, trials_a_node: int | None) -> None:
-    """Train in this process, one of the run's. `trials_a_node` is of the sweep that this is part of, if it is."""
+def _train_here(run: TrainingRun, trials: int | None) -> None:
+    """Train in this process, one of the run's. `trials` is how many of a sweep share a node; None if this is none of
+    them."""
     quiet_ray()
-    worker = _this_worker(trials_a_node or 1)
+    worker = _this_worker(trials or 1)
     experiment, checkpoints, source = run.experiment, run.checkpoints, run.source
     newest = checkpoints.newest()
     if worker.rank == 0:
@@ -260,7 +294,7 @@ def _train_here(run: TrainingRun, trials_a_node: int | None) -> None:
         if spool is not None:
             print(_progress_line(step, num_steps, metrics), flush=True)
             spool.log(metrics, step)
-        if trials_a_node is not None:
+        if trials is not None:
             ray.train.report({"step": step, "num_steps": num_steps, **metrics})
 
     def on_look(step: int, scores: dict[str, float]) -> None:
@@ -297,13 +331,13 @@ def _train_here(run: TrainingRun, trials_a_node: int | None) -> None:
         )
 
 
-def _this_worker(trials_a_node: int) -> Worker:
+def _this_worker(trials: int) -> Worker:
     """The worker that this process is, with as many threads as are its share of the node's cores."""
     context = ray.train.get_context()
     worker = Worker(device=get_device(), rank=context.get_world_rank(), world_size=context.get_world_size())
     if worker.device.type == "cpu":
         # Ray sets one thread for a fraction of a CPU; the processes of a node share its cores instead.
-        processes = context.get_local_world_size() * trials_a_node
+        processes = context.get_local_world_size() * trials
         torch.set_num_threads(max(usable_cores() // processes, 1))
     return worker
 

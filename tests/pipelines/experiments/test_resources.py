@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
@@ -13,7 +16,14 @@ from cocktail.types import UsageError
 from pipelines.experiments import resources as demands
 from pipelines.experiments import scoring
 from pipelines.experiments.dry_run import _on_card
-from pipelines.experiments.resources import executor_of, test_demands, training_demands
+from pipelines.experiments.planned import PlannedRun
+from pipelines.experiments.resources import (
+    executor_of,
+    render_cpus,
+    require_room_to_render,
+    test_demands,
+    training_demands,
+)
 from pipelines.experiments.scoring import gpus_of
 from pipelines.mixtures.stream import PlanAhead, rendering_threads
 from tests.made.models.small_experiment import SMALL
@@ -33,6 +43,50 @@ def test_what_an_elastic_run_trains_on_is_enough_to_test_on(monkeypatch):
     assert gpus_of(Resources(num_workers=3)) == (3, 3)
     monkeypatch.setattr(scoring, "uses_gpus", lambda resources: False)
     assert gpus_of(ELASTIC) == (0, 0)
+
+
+@pytest.mark.parametrize(
+    ("num_workers", "min_workers", "cpus"),
+    # All workers that Ray Train may start count: seven hold 3.5 of the four CPUs, and a task of a whole one never runs.
+    [(2, None, 1.0), (2, 1, 1.0), (7, 2, 0.5), (4, 2, 0.5)],
+)
+def test_a_rendering_task_has_a_place_beside_all_workers_of_an_elastic_run(
+    monkeypatch, tmp_path, num_workers, min_workers, cpus
+):
+    resources = Resources(num_workers=num_workers, min_workers=min_workers)
+    monkeypatch.delenv("COCKTAIL_AUTOSCALING", raising=False)
+    monkeypatch.setattr(demands, "cluster_nodes", lambda: [Node("node", {"CPU": 4.0})])
+    assert render_cpus(resources, False, "ray") == cpus
+    require_room_to_render(resources, False, "ray", cpus)
+    # A cluster that may grow no further than that is the same; one that does not say how far takes the least.
+    types = {"head": {"resources": {"CPU": 4}, "max_workers": 0}}
+    path = tmp_path / "ray_bootstrap_config.yaml"
+    path.write_text(json.dumps({"head_node_type": "head", "available_node_types": types}))
+    monkeypatch.setattr(demands, "cluster_nodes", list)
+    monkeypatch.setenv("COCKTAIL_AUTOSCALING", str(path))
+    assert render_cpus(resources, False, "ray") == cpus
+    monkeypatch.setenv("COCKTAIL_AUTOSCALING", "1")
+    assert render_cpus(resources, False, "ray") == 0.5
+
+
+def test_a_place_is_sought_for_rendering_tasks_as_large_as_they_will_be():
+    run: Any = SimpleNamespace(
+        experiment=replace(SMALL, resources=Resources(num_workers=2)),
+        gpus=False,
+        source=SimpleNamespace(executor="ray", render_cpus=1.0),
+    )
+    getter: Any = PlannedRun.training_demands
+    assert getter.fget(run) == training_demands(Resources(num_workers=2), False, "ray", 1.0)
+
+
+def test_an_elastic_run_that_would_take_all_cpus_for_training_is_refused(monkeypatch):
+    monkeypatch.delenv("COCKTAIL_AUTOSCALING", raising=False)
+    monkeypatch.setattr(demands, "cluster_nodes", lambda: [Node("node", {"CPU": 4.0})])
+    greedy = Resources(num_workers=9, min_workers=2)
+    with pytest.raises(UsageError, match=r"would start 8 training processes .*lower --resources\.num-workers to 7"):
+        require_room_to_render(greedy, False, "ray", 0.5)
+    require_room_to_render(greedy, False, "inline", 0.5)
+    require_room_to_render(Resources(num_workers=7, min_workers=2), False, "ray", 0.5)
 
 
 @pytest.mark.parametrize(
@@ -69,13 +123,23 @@ def test_cores_are_elsewhere_where_a_node_has_no_gpu_or_may_come(monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("cores", "processes", "pictures", "threads"),
-    [(16, 1, 1, 16), (16, 4, 1, 4), (2, 4, 1, 1), (16, 1, 0, 2), (16, 16, 0, 1)],
+    ("cores", "processes", "trials", "pictures", "threads"),
+    [
+        (16, 1, 1, 1, 16),
+        (16, 4, 1, 1, 4),
+        (16, 2, 2, 1, 4),
+        (2, 4, 1, 1, 1),
+        (16, 1, 1, 0, 2),
+        (16, 16, 1, 0, 1),
+        (128, 1, 1, 1, 16),  # each thread holds a batch
+    ],
 )
-def test_rendering_threads_are_the_process_s_share_of_the_cores(monkeypatch, cores, processes, pictures, threads):
+def test_rendering_threads_are_the_process_s_share_of_the_cores(
+    monkeypatch, cores, processes, trials, pictures, threads
+):
     monkeypatch.setattr("pipelines.mixtures.stream.usable_cores", lambda: cores)
     monkeypatch.setenv("LOCAL_WORLD_SIZE", str(processes))
-    assert rendering_threads(replace(SMALL.mixing, pictures_per_source=pictures)) == threads
+    assert rendering_threads(replace(SMALL.mixing, pictures_per_source=pictures), trials) == threads
 
 
 def test_a_plan_that_was_begun_is_made_once_and_any_other_when_it_is_asked_for():
@@ -92,7 +156,7 @@ def test_a_plan_that_was_begun_is_made_once_and_any_other_when_it_is_asked_for()
     assert sorted(made) == [3, 4, 5, 7], "what another epoch asks for throws nothing away"
 
 
-def on_card(num_workers: int, peak_gb: float, card_gb: float | None) -> str:
+def on_card(num_workers: int, peak_gb: float, card_gb: float | None, min_workers: int | None = None) -> str:
     measured = Measured(
         device="a card",
         seconds_per_step=1.0,
@@ -102,7 +166,7 @@ def on_card(num_workers: int, peak_gb: float, card_gb: float | None) -> str:
         outside_bytes=500_000_000,
         card_bytes=None if card_gb is None else int(card_gb * 1e9),
     )
-    return _on_card(Resources(num_workers=num_workers), measured)
+    return _on_card(Resources(num_workers=num_workers, min_workers=min_workers), measured)
 
 
 def test_what_a_worker_needs_is_compared_with_its_card():
@@ -114,3 +178,5 @@ def test_what_a_worker_needs_is_compared_with_its_card():
     assert on_card(2, 5.0, 10.0).startswith(f", {5.0 + 0.5 + 1.0 + NCCL_BYTES / 1e9:.1f} of the card's 10.0 GB")
     with pytest.raises(UsageError, match="with the GPU's context and NCCL, and a card has"):
         on_card(2, 8.0, 10.0)
+    # The fewest workers of an elastic run have the largest shares; one alone exchanges nothing.
+    assert on_card(4, 9.4, 10.0, min_workers=1).endswith("10.0 GB with the GPU's context")

@@ -14,8 +14,10 @@ from ray.cluster_utils import Cluster
 
 from cocktail.config.mixing import Mixing
 from pipelines.mixtures.spread import Nodes, choose_node, render_on_cluster
+from pipelines.mixtures.stream import MixtureStream
 from pipelines.plans.plan import EpochPlan, PlannedBatches
 from pipelines.plans.pool import usable_clips
+from pipelines.shards.cache import ShardCache
 from tests.made.corpora.toy_shards import RATE, make_toy_shards
 
 PROJECT = Path(__file__).resolve().parents[3]
@@ -47,11 +49,27 @@ def test_four_nodes_fetch_a_quarter_of_the_shards_each(manifest):
         for stretch in batches_of(manifest, epoch).stretches(1, 500, by_window=True):
             nodes.give(set().union(*stretch.shards()), names)
         for name in names:
-            fetched.setdefault(name, []).append(len(nodes.held[name] - before[name]))
+            fetched.setdefault(name, []).append(len(set(nodes.held[name]) - before[name]))
     assert [counts[0] for counts in fetched.values()] == [10] * 4
     # Later epochs have other windows: a node holds some of their shards, and takes those of which it holds most.
     assert sum(counts[1] for counts in fetched.values()) < 30
     assert all(sum(counts) <= 40 for counts in fetched.values())
+
+
+def test_a_shard_that_a_nodes_cache_has_no_room_for_any_more_is_not_counted():
+    nodes = Nodes(most_held=2)
+    for shard in ("1", "2", "1", "3"):  # 2 was read longest ago
+        nodes.give({shard}, ["a"])
+    assert list(nodes.held["a"]) == ["1", "3"]
+    nodes.give({"4", "5", "6"}, ["a"])
+    assert len(nodes.held["a"]) == 2
+
+
+def test_a_node_holds_as_many_shards_as_its_cache_has_room_for(manifest):
+    settings = {"mixing": MIXING, "split": "train", "seed": 0, "batch_size": 4}
+    total = sum(size for _, size in manifest.shards.values())
+    half = MixtureStream(folder=manifest.folder, cache=ShardCache(max_bytes=total // 2), **settings)
+    assert half._nodes.most_held in (19, 20)
 
 
 def test_a_node_that_joins_is_given_its_share_from_then_on(manifest):
@@ -106,6 +124,7 @@ def test_a_node_that_joins_in_mid_epoch_renders_and_the_order_is_kept(manifest, 
 
 
 @pytest.mark.slow
+@pytest.mark.filterwarnings("error:.*(scheduling_strategy|ray_remote_args).*deprecated")
 def test_windows_go_to_different_nodes_and_each_is_rendered_on_one(manifest, growing, monkeypatch):
     monkeypatch.setattr("pipelines.mixtures.spread.SHORTEST_STRETCH", 1)
     growing.add_node(num_cpus=1)
@@ -120,3 +139,10 @@ def test_windows_go_to_different_nodes_and_each_is_rendered_on_one(manifest, gro
     assert Counter(name for names in by_window.values() for name in names).most_common() == [
         (name, 10) for name, _ in Counter(nodes).most_common()
     ]
+    first = replace(batches, starts=batches.starts[:4])
+    gone = Nodes()
+    gone.give = lambda shards, nodes: "0" * 56
+    seen = [
+        rows["mixture_id"].to_pylist() for rows, _ in render_on_cluster(first, where, prefetch=2, cpus=0.5, nodes=gone)
+    ]
+    assert len(seen) == len(first), "what was bound to a node that is lost runs on another"

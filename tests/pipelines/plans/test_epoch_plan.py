@@ -50,7 +50,7 @@ def test_stretches_end_where_windows_do_and_lose_no_batch(manifest):
     batches = PlannedBatches(plan_of(manifest), np.arange(0, 120, 4), 4)  # 30 batches, five a window
 
     def lengths(shortest: int, longest: int, by_window: bool) -> list[int]:
-        parts = batches.stretches(shortest, longest, by_window=by_window)
+        parts = list(batches.stretches(shortest, longest, by_window=by_window))
         assert np.concatenate([part.starts for part in parts]).tolist() == batches.starts.tolist()
         return [len(part) for part in parts]
 
@@ -58,7 +58,26 @@ def test_stretches_end_where_windows_do_and_lose_no_batch(manifest):
     assert lengths(8, 100, True) == [10] * 3
     assert lengths(1, 12, False) == [12, 12, 6]
     assert lengths(1, 4, True) == [4, 1, 3, 2, 2, 3, 1, 4, 4, 1, 3, 2]
-    assert PlannedBatches(batches.plan, batches.starts[:0], 4).stretches(1, 4, by_window=True) == []
+    assert list(PlannedBatches(batches.plan, batches.starts[:0], 4).stretches(1, 4, by_window=True)) == []
+
+
+def test_stretches_are_the_same_however_many_batches_are_counted_at_a_time(manifest, monkeypatch):
+    batches = PlannedBatches(plan_of(manifest), np.arange(0, 120, 4), 4)
+    whole = [part.starts.tolist() for part in batches.stretches(1, 100, by_window=True)]
+    for at_once in (1, 5, 7):
+        monkeypatch.setattr("pipelines.plans.plan.ROWS_AT_ONCE", at_once)
+        assert [part.starts.tolist() for part in batches.stretches(1, 100, by_window=True)] == whole
+
+
+def test_the_first_stretch_of_a_long_epoch_is_of_the_first_passes_alone(manifest, monkeypatch):
+    plan = plan_of(manifest, mixtures_per_epoch=10**8)
+    counted: list[int] = []
+    windows = EpochPlan.windows
+    monkeypatch.setattr(EpochPlan, "windows", lambda self, n: counted.append(len(n)) or windows(self, n))
+    stretches = PlannedBatches(plan, np.arange(0, 10**8 - 79, 80), 80).stretches(30, 500, by_window=True)
+    assert not counted, "nothing is counted before a stretch is asked for"
+    assert len(next(stretches)) >= 30
+    assert sum(counted) < 10**4
 
 
 def test_an_epoch_of_a_hundred_million_mixtures_is_begun_and_ended_in_little_memory(manifest):
