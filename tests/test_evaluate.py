@@ -77,6 +77,8 @@ def test_a_batch_is_separated_by_every_reading_and_control():
         "net, predicted classes and number",
         "ideal binary mask",
         "ideal ratio mask",
+        "ideal Wiener mask",
+        "ideal phase-sensitive mask",
         "mixture",
     ]
     assert separated.num_sources.tolist() == [2, 1]
@@ -87,7 +89,7 @@ def test_a_batch_is_separated_by_every_reading_and_control():
     np.testing.assert_allclose(separated.references.sum(axis=1), separated.mixture, atol=1e-6)
     assert [system.name for system in separated.systems if system.class_ids is not None] == systems[:4]
     kinds = [(system.kind, system.reading) for system in separated.systems]
-    assert kinds == [("model", None), *(("reading", name[5:]) for name in systems[1:4]), *[("control", None)] * 3]
+    assert kinds == [("model", None), *(("reading", name[5:]) for name in systems[1:4]), *[("control", None)] * 5]
 
 
 def test_gpus_can_be_asked_for(local_ray):

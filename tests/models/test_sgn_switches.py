@@ -65,7 +65,7 @@ def observe(model: SGN) -> dict[str, Tensor]:
         "features": predict(model).features.detach(),
         "masks": separation.masks,
         "estimates": separation.estimates,
-        "ceiling": ideal_separations(grid_of(model, mixture.device), mixture, references)[IDEAL_BINARY_MASK].estimates,
+        "ideal": ideal_separations(grid_of(model, mixture.device), mixture, references)[IDEAL_BINARY_MASK].estimates,
     }
     return seen | {
         name: separation.intermediates[name]

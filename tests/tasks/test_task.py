@@ -21,6 +21,7 @@ from tests.made.models.small_sgn import SMALL as SMALL_SGN
 from tests.made.results.localized_results import mixture, source
 from tests.made.results.localized_results import table as localized
 from tests.made.results.scored_runs import results
+from tests.made.results.systems import IDEAL_MASKS
 
 
 class Knowing:
@@ -72,9 +73,7 @@ def test_a_table_names_its_task_and_one_that_does_not_is_refused_with_what_to_do
 
 def test_a_model_without_parameters_is_asked_where_the_batch_lies(batch):
     separated = Separating().apply("both", Both(), batch)
-    assert [system.name for system in separated.systems] == [
-        *("both", "ideal binary mask", "ideal ratio mask", "mixture")
-    ]
+    assert [system.name for system in separated.systems] == ["both", *IDEAL_MASKS, "mixture"]
     table = Separating().score(separated)
     assert Separating().is_scored(table).all() and systems_of(table, "model") == ["both"]
 

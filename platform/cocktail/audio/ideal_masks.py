@@ -1,4 +1,6 @@
-"""Separation by ideal masks: the ceilings of any mask on a grid.
+"""Separation by ideal masks: what one who knows the references does with a mask on a grid.
+
+None of them is a bound. The phase-sensitive mask comes nearest to the best that a mask in [0, 1] can do.
 
 Shape letters: B batch, N sources, T samples.
 """
@@ -10,11 +12,18 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from cocktail.audio.masks import ideal_binary_mask, ideal_ratio_mask
+from cocktail.audio.masks import (
+    ideal_binary_mask,
+    ideal_phase_sensitive_mask,
+    ideal_ratio_mask,
+    ideal_wiener_mask,
+)
 from cocktail.audio.stft import FrontEnd, FrontEndConfig
 from cocktail.types import NO_CLASS, Separation
 
 IDEAL_BINARY_MASK, IDEAL_RATIO_MASK = "ideal binary mask", "ideal ratio mask"
+"""Those that models here are taught."""
+IDEAL_WIENER_MASK, IDEAL_PHASE_SENSITIVE_MASK = "ideal Wiener mask", "ideal phase-sensitive mask"
 
 
 def grid_of(model: Any, device: torch.device) -> FrontEnd:
@@ -25,16 +34,27 @@ def grid_of(model: Any, device: torch.device) -> FrontEnd:
 
 @torch.no_grad()
 def ideal_separations(front_end: FrontEnd, mixture: Tensor, references: Tensor) -> dict[str, Separation]:
-    """Separation of mixtures [B, T] by the ideal masks of references [B, N, T] on a grid, binary and ratio, by name."""
-    transform = front_end.stft(mixture)
-    magnitude = front_end.warp(transform.abs())[:, None]
-    sources = front_end.warp(front_end.stft(references).abs())
-    binary, ratio = ideal_binary_mask(sources, magnitude), ideal_ratio_mask(sources, magnitude)
+    """Separation of mixtures [B, T] by each ideal mask of references [B, N, T] on a grid, by its name.
+
+    The phase-sensitive mask of a log-frequency row is made of the products and powers that are read there, since
+    phases of neighbouring bins must not be averaged.
+    """
+    transform, of_sources = front_end.stft(mixture), front_end.stft(references)
+    magnitude, sources = front_end.warp(transform.abs())[:, None], front_end.warp(of_sources.abs())
+    products = front_end.warp((of_sources * transform[:, None].conj()).real)
+    binary = ideal_binary_mask(sources, magnitude)
+    soft = {
+        IDEAL_RATIO_MASK: ideal_ratio_mask(sources, magnitude),
+        IDEAL_WIENER_MASK: ideal_wiener_mask(sources),
+        IDEAL_PHASE_SENSITIVE_MASK: ideal_phase_sensitive_mask(
+            products, front_end.warp(transform.abs().square())[:, None]
+        ),
+    }
     unnamed = torch.full(references.shape[:2], NO_CLASS, device=references.device)
     return {
         name: Separation(estimates=estimates, masks=masks, class_ids=unnamed)
         for name, estimates, masks in (
             (IDEAL_BINARY_MASK, front_end.apply_binary_mask(transform, binary), binary),
-            (IDEAL_RATIO_MASK, front_end.apply_soft_mask(transform, ratio), ratio),
+            *((name, front_end.apply_soft_mask(transform, masks), masks) for name, masks in soft.items()),
         )
     }

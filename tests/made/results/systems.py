@@ -2,12 +2,24 @@
 
 from __future__ import annotations
 
-from cocktail.audio.ideal_masks import IDEAL_BINARY_MASK, IDEAL_RATIO_MASK
+from cocktail.audio.class_spectra import CLASS_MEAN_BINARY, CLASS_MEAN_WIENER
+from cocktail.audio.ideal_masks import (
+    IDEAL_BINARY_MASK,
+    IDEAL_PHASE_SENSITIVE_MASK,
+    IDEAL_RATIO_MASK,
+    IDEAL_WIENER_MASK,
+)
 from cocktail.tasks.localization.results import CENTRED_BOX, CONSTANT_MAP, IDEAL_MAP, SPLIT
 
 CONTROLS = (CONSTANT_MAP, CENTRED_BOX, IDEAL_MAP)
 """Controls of localization on all pictures side by side."""
-CONTROL_NAMES = ("mixture", IDEAL_BINARY_MASK, IDEAL_RATIO_MASK, *CONTROLS, *(f"{name}, {SPLIT}" for name in CONTROLS))
+IDEAL_MASKS = (IDEAL_BINARY_MASK, IDEAL_RATIO_MASK, IDEAL_WIENER_MASK, IDEAL_PHASE_SENSITIVE_MASK)
+"""In the order of results."""
+CONTROL_NAMES = (
+    *("mixture", CLASS_MEAN_BINARY, CLASS_MEAN_WIENER),
+    *(*IDEAL_MASKS, *CONTROLS),
+    *(f"{name}, {SPLIT}" for name in CONTROLS),
+)
 
 
 def columns_of(system: str) -> dict[str, str | None]:

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from cocktail.audio.ideal_masks import grid_of, ideal_separations
+from cocktail.audio.ideal_masks import IDEAL_BINARY_MASK, IDEAL_RATIO_MASK, grid_of, ideal_separations
 from cocktail.audio.mixing import mix
 from cocktail.drawing import save_png, to_png
 from cocktail.metrics.separation import LIMIT_DB, is_silent, match, si_sdr_pairs
@@ -43,7 +43,8 @@ class SeparatedExample:
     estimates: np.ndarray
     """[N, T]: the model's own."""
     columns: Mapping[str, np.ndarray]
-    """What the figure shows beside the truth, [N, T] by heading: the model's, its other readings, the ceilings."""
+    """What the figure shows beside the truth, [N, T] by heading: the model's, its other readings, and ideal masks that
+    models are taught."""
     chosen: Mapping[str, Sequence[str]]
     """Headings of systems that choose classes by themselves, and the N classes that they chose."""
     masks: Mapping[str, np.ndarray]
@@ -66,7 +67,7 @@ class SeparatedExample:
 
 
 def separated_examples(subject: Subject, batch: MixtureBatch, reading: str | None = None) -> Iterator[SeparatedExample]:
-    """Each mixture of a batch by a model as it is, its alternatives and its ceilings; or by one reading of the model.
+    """Each mixture of a batch by a model as it is, its alternatives and ideal masks; or by one reading of the model.
 
     An alternative that finds more or fewer sources than there are is left out, and so is one that says what another
     says; estimates of no class, or of one not in the mixture, stand beside the references that they fit best.
@@ -74,9 +75,10 @@ def separated_examples(subject: Subject, batch: MixtureBatch, reading: str | Non
     with torch.no_grad():
         mixtures, references = mix(batch)
         separation = subject.model.separate(mixtures, Query.of(batch))
-        ceilings = ideal_separations(grid_of(subject.model, mixtures.device), mixtures, references)
+        ideals = ideal_separations(grid_of(subject.model, mixtures.device), mixtures, references)
+    ideals = {name: ideals[name] for name in (IDEAL_BINARY_MASK, IDEAL_RATIO_MASK)}
     separation = separation if reading is None else separation.alternatives[reading]
-    length = shortest(mixtures, separation, *ceilings.values())
+    length = shortest(mixtures, separation, *ideals.values())
     for b, mixture_id in enumerate(batch.mixture_ids):
         count = int(batch.present[b].sum())
         class_ids, sources = batch.class_ids[b, :count], references[b, :count, :length]
@@ -92,7 +94,7 @@ def separated_examples(subject: Subject, batch: MixtureBatch, reading: str | Non
             columns[name + other.mark] = other.estimates
             if not other.mark:
                 chosen[name] = names_of(other.class_ids, subject.classes)
-        columns |= {name: ideal.estimates[b, :count, :length].numpy() for name, ideal in ceilings.items()}
+        columns |= {name: ideal.estimates[b, :count, :length].numpy() for name, ideal in ideals.items()}
         yield SeparatedExample(
             mixture_id=mixture_id,
             class_names=names_of(class_ids, subject.classes),
@@ -101,7 +103,7 @@ def separated_examples(subject: Subject, batch: MixtureBatch, reading: str | Non
             estimates=own.estimates,
             columns=columns,
             chosen=chosen,
-            masks=_masks(own, ceilings, b, count),
+            masks=_masks(own, ideals, b, count),
             insight={} if separation.masks is None else insight(separation, b, class_ids, subject.classes),
             sample_rate_hz=subject.sample_rate_hz,
         )
@@ -148,11 +150,11 @@ def fits(separation: Separation, b: int, count: int) -> bool:
     return num_named == count if num_named else len(class_ids) >= count
 
 
-def _masks(own: Aligned, ceilings: Mapping[str, Separation], b: int, count: int) -> dict[str, np.ndarray]:
+def _masks(own: Aligned, ideals: Mapping[str, Separation], b: int, count: int) -> dict[str, np.ndarray]:
     """A model's masks and the ideal ones, by heading; none of a model without masks."""
     if own.masks is None:
         return {}
-    ideal = {name: each.masks[b, :count].numpy() for name, each in ceilings.items() if each.masks is not None}
+    ideal = {name: each.masks[b, :count].numpy() for name, each in ideals.items() if each.masks is not None}
     return {f"predicted mask{own.mark}": own.masks, **ideal}
 
 
