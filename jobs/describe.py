@@ -27,13 +27,16 @@ class Describe:
     """Clips drawn at random for pictures and for spectrograms, at most; 0: none."""
     seed: int = 0
     """Seed that the clips are drawn with."""
+    spectra_split: str | None = "train"
+    """Split, or a part as 'train[:10%]', of whose clips the mean spectrum of each class is measured: all their sound is
+    read, on the cluster. None: of no clip."""
 
 
 def main() -> None:
     with one_line_errors():
         job = tyro.cli(Describe, description=__doc__)
         output = job.output and absolute(job.output, "--output")
-        describe(absolute(job.shards, "SHARDS"), output, job.num_clips, job.seed)
+        describe(absolute(job.shards, "SHARDS"), output, job.num_clips, job.seed, job.spectra_split)
 
 
 if __name__ == "__main__":

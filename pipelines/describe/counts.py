@@ -12,6 +12,7 @@ from typing import NamedTuple
 import numpy as np
 import pyarrow as pa
 
+from cocktail.audio.class_spectra import ClassSpectra
 from cocktail.text.printable import in_csv
 from pipelines.shards.manifest import Manifest
 
@@ -92,6 +93,19 @@ def measure_levels(manifest: Manifest) -> Levels:
     return Levels(np.sqrt(energy / np.maximum(num_samples, 1)), values[whole], clip[whole])
 
 
+def power_quantiles_hz(spectra: ClassSpectra, shares: Sequence[float]) -> np.ndarray:
+    """The frequencies, in Hz, below which shares of each class's mean power lie, float64 [classes, shares], by whole
+    bins; not a number of a class that was not measured."""
+    cumulative = np.cumsum(spectra.power.astype(np.float64), axis=1)
+    bins = (cumulative[:, None] < cumulative[:, -1:, None] * np.array(shares)[:, None]).sum(axis=2)
+    return np.where(spectra.num_clips[:, None] > 0, spectra.frequencies_hz[bins], np.nan)
+
+
+def by_centre(spectra: ClassSpectra) -> list[int]:
+    """The numbers of the classes, those first half of whose mean power lies lowest, and last those without clips."""
+    return np.argsort(power_quantiles_hz(spectra, [0.5])[:, 0], kind="stable").tolist()
+
+
 def by_size(classes: Mapping[tuple[str, str], Count]) -> list[str]:
     """The labels of counts by (label, split), those with the most good clips first."""
     totals: Counter[str] = Counter()
@@ -132,6 +146,16 @@ def quarantine_csv(quarantine: pa.Table) -> bytes:
 def column(table: pa.Table, name: str) -> list:
     """A column as Python values."""
     return table[name].to_pylist()
+
+
+def spectra_csv(spectra: ClassSpectra, classes: Sequence[str]) -> bytes:
+    """Table of the mean spectrum of each class, a row a class and a column a bin, in shares of its power, as csv."""
+    header = ("class", "class_id", "clips", *(f"{frequency:.1f} Hz" for frequency in spectra.frequencies_hz))
+    rows = (
+        (label, class_id, spectra.num_clips[class_id], *(f"{share:.6g}" for share in spectra.power[class_id]))
+        for class_id, label in enumerate(classes)
+    )
+    return _csv(header, rows)
 
 
 def _csv(header: Sequence[str], rows: Iterable[Sequence]) -> bytes:

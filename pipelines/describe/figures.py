@@ -20,9 +20,11 @@ from matplotlib.patches import Rectangle
 from matplotlib.ticker import MaxNLocator
 from PIL import Image
 
+from cocktail.audio.class_spectra import ClassSpectra
 from cocktail.text.printable import on_one_line
 from pipelines.describe.counts import (
     Count,
+    by_centre,
     by_size,
     column,
     count_classes,
@@ -114,6 +116,22 @@ def quarantine_figure(causes: Counter[str]) -> Figure:
     axis.invert_yaxis()
     axis.xaxis.set_major_locator(MaxNLocator("auto", integer=True))
     axis.set(title=f"{causes.total()} quarantined clips by cause", xlabel="clips")
+    return figure
+
+
+def spectra_figure(spectra: ClassSpectra, classes: Sequence[str]) -> Figure:
+    """The mean spectrum of each class that was measured, a line a class, those of low sound first."""
+    order = [class_id for class_id in by_centre(spectra) if spectra.num_clips[class_id]]
+    power = spectra.power[order][:, 1:].astype(np.float64)  # a logarithmic axis has no 0 Hz
+    levels = 10 * np.log10(np.maximum(power / power.max(axis=1, keepdims=True), 10 ** (-RANGE_DB / 10)))
+    figure = Figure(figsize=(8.0, 1.8 + 0.16 * max(len(order), 4)), layout="constrained")
+    axis = figure.subplots()
+    edges = spectra.frequencies_hz[1:]
+    edges = np.append(edges, edges[-1] + edges[0]) - edges[0] / 2
+    image = axis.pcolormesh(edges, np.arange(len(order) + 1), levels, cmap="magma", vmin=-RANGE_DB, vmax=0)
+    axis.set_yticks(np.arange(len(order)) + 0.5, [_shortened(classes[i], 32) for i in order], fontsize=8)
+    axis.set(xscale="log", xlabel="Hz", ylim=(len(order), 0), title="Mean spectrum of each class")
+    figure.colorbar(image, ax=axis, label="dB, 0 is the class's strongest bin", fraction=0.03)
     return figure
 
 

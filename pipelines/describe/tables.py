@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import NamedTuple
@@ -9,6 +10,8 @@ from typing import NamedTuple
 import numpy as np
 import pyarrow as pa
 
+from cocktail.audio.class_spectra import ClassSpectra
+from cocktail.cluster.connection import connect
 from cocktail.config.mixing import Mixing
 from cocktail.drawing import to_png
 from cocktail.storage import join, write_atomic
@@ -16,6 +19,7 @@ from cocktail.text.printable import in_markdown, on_one_line
 from cocktail.types import UsageError
 from pipelines.describe.counts import (
     Count,
+    by_centre,
     by_size,
     classes_csv,
     column,
@@ -24,16 +28,21 @@ from pipelines.describe.counts import (
     count_splits,
     measure_levels,
     most_first,
+    power_quantiles_hz,
     quarantine_csv,
+    spectra_csv,
 )
-from pipelines.describe.figures import draw_all
+from pipelines.describe.figures import draw_all, spectra_figure
+from pipelines.describe.spectra import class_spectra, clips_to_measure
 from pipelines.shards.manifest import Manifest, open_manifest, read_quarantine
+from pipelines.shards.reader import ClipSource
 
 DPI = 100
 LINES_SHOWN = 20
 """Lines printed of tables by class; the whole tables are written as csv."""
 
 _QUANTILES = {"min": 0.0, "5 %": 0.05, "median": 0.5, "95 %": 0.95, "max": 1.0}
+_POWER_SHARES = {"5 %": 0.05, "half": 0.5, "95 %": 0.95}
 _MOST_BOXES = 10
 
 
@@ -48,11 +57,12 @@ class TextTable(NamedTuple):
     """Columns aligned to the left; numbers follow."""
 
 
-def describe(folder: str, output: str | None, num_clips: int, seed: int) -> None:
+def describe(folder: str, output: str | None, num_clips: int, seed: int, spectra_split: str | None) -> None:
     """Print the tables of a finished data set, then write its csv files and figures into a folder, and name them.
 
     Without an `output` that is describe/ in the data set's own folder, where nothing minds it. For pictures and for
-    spectrograms `num_clips` clips at most are drawn at random. Raises UsageError if there is no data set, if what is
+    spectrograms `num_clips` clips at most are drawn at random. The mean spectrum of each class is measured, on the
+    cluster, on the clips of `spectra_split`; None reads none. Raises UsageError if there is no data set, if what is
     read of it is damaged, or for a negative number of clips.
     """
     if num_clips < 0:
@@ -65,9 +75,22 @@ def describe(folder: str, output: str | None, num_clips: int, seed: int) -> None
     classes = count_classes(manifest, quarantine)
     files = {"classes.csv": classes_csv(manifest, classes), "quarantine.csv": quarantine_csv(quarantine)}
     figures = draw_all(manifest, quarantine, num_clips, seed)
+    spectra = None if spectra_split is None else _measure_spectra(manifest, spectra_split, output)
+    if spectra is not None and spectra_split is not None:
+        print(f"{to_text(spectra_table(spectra, manifest.classes, spectra_split))}\n", flush=True)
+        files["spectra.csv"] = spectra_csv(spectra, manifest.classes)
+        figures = itertools.chain(figures, [("spectra.png", spectra_figure(spectra, manifest.classes))])
     for name, data in (*files.items(), *((name, to_png(figure, DPI)) for name, figure in figures)):
         write_atomic(join(output, name), data)
         print(join(output, name), flush=True)
+
+
+def _measure_spectra(manifest: Manifest, split: str, output: str) -> ClassSpectra | None:
+    """The mean spectra of the classes; None, said in a line, if no clip can be measured, or of too many classes."""
+    if not len(manifest.table) or not len(clips_to_measure(manifest, split, Mixing.silence_dbfs)):
+        print(f"no mean spectra of classes: no clip of one class in the split {split} sounds\n", flush=True)
+        return None
+    return class_spectra(manifest, split, Mixing.silence_dbfs, output, ClipSource.of(manifest), connect)
 
 
 def tables(manifest: Manifest, quarantine: pa.Table) -> Iterator[TextTable]:
@@ -180,6 +203,20 @@ def loudness_table(manifest: Manifest, splits: Sequence[str]) -> TextTable:
     header = ("split", "whole seconds", "silent", "share", *_QUANTILES)
     remark = f"A second is silent below {threshold_dbfs:g} dBFS; 0 dBFS is an rms of full scale."
     return TextTable("Level (rms) of the seconds that sound, in dBFS", header, rows, remark)
+
+
+def spectra_table(spectra: ClassSpectra, classes: Sequence[str], split: str) -> TextTable:
+    """Where the power of each class lies, those of low sound first; classes without a clip are left out."""
+    quantiles = power_quantiles_hz(spectra, list(_POWER_SHARES.values()))
+    rows = [
+        (classes[i], str(spectra.num_clips[i]), *(f"{frequency:.0f}" for frequency in quantiles[i]))
+        for i in by_centre(spectra)
+        if spectra.num_clips[i]
+    ]
+    header = ("class", "clips", *(f"{share} below" for share in _POWER_SHARES))
+    table = _first_lines(f"Power of classes by frequency, in Hz ({split})", header, rows, "spectra.csv")
+    remark = "Means over the clips of one class, each of equal weight, however loud."
+    return table._replace(remark="\n".join(filter(None, [table.remark, remark])))
 
 
 def picture_table(manifest: Manifest) -> TextTable:

@@ -15,12 +15,16 @@ _SHOWN = 5
 
 
 def map_on_cluster(
-    rows: pa.Table, fn: Callable[..., dict[str, Any]], fn_kwargs: dict[str, Any], num_tasks: int | None
+    rows: pa.Table,
+    fn: Callable[..., dict[str, Any]],
+    fn_kwargs: dict[str, Any],
+    num_tasks: int | None,
+    advice: str = "Give --tasks, fewer than the cluster has CPUs, or nodes with more memory; what is done is kept",
 ) -> Iterator[dict[str, Any]]:
     """A function over rows with a `shard`, one Ray task of one CPU each; results, which name their shard, come as
     tasks end, in any order.
 
-    Raises UsageError if Ray, again and again, has to end a task because memory runs short.
+    Raises UsageError, with what to do about it, if Ray, again and again, has to end a task because memory runs short.
     """
     if not len(rows):
         return
@@ -41,5 +45,5 @@ def map_on_cluster(
         raise UsageError(
             f"memory ran short on a node each time that one of {len(rows)} tasks was tried: {str(error)[:200]}. "
             f"Of {len(unfinished)} shards there is no result, the first of them {named}. "
-            "Give --tasks, fewer than the cluster has CPUs, or nodes with more memory; what is done is kept"
+            f"{advice}"
         ) from error

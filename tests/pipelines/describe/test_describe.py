@@ -209,7 +209,7 @@ def test_tables_show_twenty_classes_and_the_csv_all(tmp_path):
     rows = [clip(tmp_path, f"{n}-{label}", square((1, 0.5)), (label,)) for label in labels for n in range(2)]
     rows += [clip(tmp_path, f"gone-{label}", None, (label,)) for label in labels]
     shard(tmp_path / "shards", rows, labels)
-    describe(str(tmp_path / "shards"), None, num_clips=0, seed=0)
+    describe(str(tmp_path / "shards"), None, num_clips=0, seed=0, spectra_split=None)
     manifest = open_manifest(str(tmp_path / "shards"))
     found = {table.title: table for table in tables(manifest, read_quarantine(manifest))}
     table = found["Good clips and hours by class"]
@@ -332,7 +332,7 @@ def test_the_job_prints_tables_and_writes_figures_among_the_shards_which_nothing
     rows = small_rows(tmp_path / "media")
     rows += [with_truth(tmp_path, clip(tmp_path, f"{n}: $x$, \u97f3\\", square((2, 0.5)), ("cow $1$",))) for n in "pq"]
     shard(tmp_path / "shards", rows)
-    finished = describe_by_job("shards", "--num-clips", 3, "--seed", 7, cwd=tmp_path)
+    finished = describe_by_job("shards", "--num-clips", 3, "--seed", 7, "--spectra-split", None, cwd=tmp_path)
     assert (finished.returncode, finished.stderr) == (0, "")
     assert "| clips planned                | 10 " in finished.stdout
     files = sorted(path.name for path in (tmp_path / "shards" / "describe").iterdir())
@@ -352,21 +352,22 @@ def test_the_job_prints_tables_and_writes_figures_among_the_shards_which_nothing
 def test_a_data_set_without_a_good_clip_or_without_a_bad_one_is_described(tmp_path, capsys):
     row = clip(tmp_path, "a", square((0.5, 0.5)))
     shard(tmp_path / "bad", [row])
-    describe(str(tmp_path / "bad"), str(tmp_path / "out"), num_clips=3, seed=0)
+    describe(str(tmp_path / "bad"), str(tmp_path / "out"), num_clips=3, seed=0, spectra_split=None)
     assert "| clips quarantined            | 1 (100.00 %)" in capsys.readouterr().out
     assert {path.name for path in (tmp_path / "out").iterdir()} == {
         *("classes.csv", "quarantine.csv", "classes.png", "quarantine.png")
     }
     shard(tmp_path / "good", [row], settings=replace(SETTINGS, min_seconds=0.1))
-    describe(str(tmp_path / "good"), None, num_clips=3, seed=0)
+    describe(str(tmp_path / "good"), None, num_clips=3, seed=0, spectra_split=None)
     assert "quarantine.png" not in capsys.readouterr().out
     assert not (tmp_path / "good" / "describe" / "frames.png").exists()
 
 
-def test_silence_alone_can_be_drawn(tmp_path):
+def test_silence_alone_can_be_drawn_and_has_no_spectra(tmp_path, capsys):
     shard(tmp_path / "shards", [clip(tmp_path, "a", square((2, 0.0)))])
-    describe(str(tmp_path / "shards"), None, num_clips=1, seed=0)
+    describe(str(tmp_path / "shards"), None, num_clips=1, seed=0, spectra_split="train")
     assert (tmp_path / "shards" / "describe" / "spectrograms.png").exists()
+    assert "no mean spectra of classes: no clip of one class in the split train sounds" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(
@@ -401,4 +402,4 @@ def test_a_quarantine_that_is_another_is_refused(tmp_path):
     shard(tmp_path / "shards", small_rows(tmp_path / "media"))
     (tmp_path / "shards" / "quarantine.parquet").write_bytes(b"PAR1")
     with pytest.raises(UsageError, match=r"quarantine\.parquet is damaged"):
-        describe(str(tmp_path / "shards"), None, num_clips=0, seed=0)
+        describe(str(tmp_path / "shards"), None, num_clips=0, seed=0, spectra_split=None)
