@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from cocktail.audio.class_spectra import ClassSpectra
 from cocktail.checkpoints.contents import require_built_without_values
 from cocktail.checkpoints.initial_weights import InitialWeights
 from cocktail.checkpoints.store import checkpoint_store
@@ -29,11 +30,13 @@ from cocktail.tracking.run import TrackedRun
 from cocktail.train.ray_train import ReadBatches, TrainingRun, uses_gpus
 from cocktail.types import MixtureBatch
 from pipelines.embedded.stand_in import open_data
+from pipelines.experiments.class_spectra import training_spectra
 from pipelines.experiments.locations import initial_folder, require_finished, run_folder, with_whole_paths
 from pipelines.experiments.resources import (
     executor_of,
     render_cpus,
     require_room_to_render,
+    shard_cache,
     test_demands,
     training_demands,
 )
@@ -43,7 +46,6 @@ from pipelines.mixtures.stream import MixtureStream
 from pipelines.plans.evaluation import classes_without_clips, in_classes_of, make_test_list, untaught_in_words
 from pipelines.plans.plan import mixtures_in_words
 from pipelines.plans.pool import list_array
-from pipelines.shards.cache import ShardCache
 from pipelines.shards.manifest import Manifest, open_manifest
 from pipelines.shards.reader import ClipSource
 
@@ -102,7 +104,7 @@ class PlannedRun:
             seed=experiment.seed,
             batch_size=training.batch_size,
             prefetch_batches=resources.prefetch_batches,
-            cache=ShardCache(max_bytes=int(resources.cache_gb * 1e9), chosen_folder=resources.cache_folder),
+            cache=shard_cache(resources),
         )
         untaught = ()
         if trains:
@@ -169,15 +171,19 @@ class PlannedRun:
     def key(self) -> str:
         return run_key(self.experiment, self.manifest.root_hash, self.initial.sha256)
 
-    def training_run(self, tracked: TrackedRun) -> TrainingRun:
-        """The training, with what it starts from where its workers find it."""
+    def class_spectra(self) -> ClassSpectra | None:
+        """Mean spectra of the classes over the training clips, for a control of the test; measured on first use."""
+        return training_spectra(self.experiment, self.manifest, functools.partial(connect, self.tracking_uri))
+
+    def training_run(self, tracked: TrackedRun, class_spectra: ClassSpectra | None = None) -> TrainingRun:
+        """The training, with what it starts from where its workers find it; its checkpoints carry the spectra."""
         experiment, manifest = self.experiment, self.manifest
         return TrainingRun(
             experiment=experiment,
             source=self.source,
             num_classes=len(manifest.classes),
             identity=self.identity,
-            about=about(experiment, manifest.classes, manifest.folder, self.untaught),
+            about=about(experiment, manifest.classes, manifest.folder, self.untaught, class_spectra),
             folder=self.folder,
             tracked=tracked,
             gpus=self.gpus,

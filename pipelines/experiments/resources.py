@@ -12,6 +12,12 @@ from cocktail.config.resources import Resources
 from cocktail.evaluate import APPLYING_CPUS, SCORING_CPUS
 from cocktail.types import UsageError
 from pipelines.mixtures.spread import RENDER_CPUS
+from pipelines.shards.cache import ShardCache
+
+
+def shard_cache(resources: Resources) -> ShardCache:
+    """The cache of shards that settings ask for."""
+    return ShardCache(max_bytes=int(resources.cache_gb * 1e9), chosen_folder=resources.cache_folder)
 
 
 def executor_of(experiment: Experiment, gpus: bool) -> Literal["ray", "inline"]:

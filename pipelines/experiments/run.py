@@ -52,7 +52,9 @@ def run(experiment: Experiment, part_of: PartOf | None = None) -> TrackedRun:
             tag_origin(planned, tracked, part_of)
             doing = f"training {planned.num_steps} steps" if planned.num_steps else "nothing to train"
             print(f"{doing}, in {planned.folder}", flush=True)
-            checkpoint = fit(planned.training_run(tracked))
+            spectra = planned.class_spectra()
+            clock.lap("class_spectra")
+            checkpoint = fit(planned.training_run(tracked, spectra))
             tracked.tag({"checkpoint": checkpoint})
             clock.lap("training")
             test = test_of(planned, checkpoint)

@@ -36,12 +36,11 @@ from cocktail.types import MixtureBatch, require
 from pipelines.experiments.locations import place_of
 from pipelines.experiments.provenance import ENVIRONMENT, environment, provenance
 from pipelines.experiments.report_edge import reported
-from pipelines.experiments.resources import test_demands
+from pipelines.experiments.resources import shard_cache, test_demands
 from pipelines.mixtures.batches import read_mixtures
 from pipelines.plans.evaluation import has_truth, in_classes_of, make_test_list, untaught_in_words
 from pipelines.plans.rows import plan_hash
 from pipelines.progress import ClipProgress
-from pipelines.shards.cache import ShardCache
 from pipelines.shards.manifest import Manifest
 from pipelines.shards.reader import ClipSource
 
@@ -89,14 +88,18 @@ class Scoring:
         )
 
     def _clips(self) -> ClipSource:
-        cache = ShardCache(max_bytes=int(self.resources.cache_gb * 1e9), chosen_folder=self.resources.cache_folder)
-        return ClipSource.of(self.manifest, cache)
+        return ClipSource.of(self.manifest, shard_cache(self.resources))
 
     @functools.cached_property
     def tasks(self) -> tuple[Task, ...]:
         """What the model is tested on."""
         several = len({len(class_ids) for class_ids in self.mixtures["class_id"].to_pylist()}) > 1
         return tasks_of(self.trained.model, self.evaluation, self.mixing, several)
+
+    @property
+    def _telling_tasks(self) -> list[Task]:
+        """The tasks with what they say of controls; where models are applied, it comes out of the checkpoint."""
+        return [task.with_class_spectra(self.trained.class_spectra) for task in self.tasks]
 
     def score(self) -> tuple[pa.Table, ...]:
         """The results of each task; progress counts by the first."""
@@ -131,7 +134,7 @@ class Scoring:
             task.name: task.summary(table, self.trained.name, notes)
             if task.is_scored(table).any()
             else self._unscored(task, table)
-            for task, table in zip(self.tasks, results, strict=True)
+            for task, table in zip(self._telling_tasks, results, strict=True)
         }
         report = _together(summaries)
         with tempfile.TemporaryDirectory() as temporary:
@@ -180,7 +183,7 @@ class Scoring:
     def _write_reports(self, folder: Path, results: tuple[pa.Table, ...], subject: Subject) -> dict[str, Report]:
         """The report of each task, by name; their files are written to a folder."""
         reports: dict[str, Report] = {}
-        for task, table, name in zip(self.tasks, results, self._results_names, strict=True):
+        for task, table, name in zip(self._telling_tasks, results, self._results_names, strict=True):
             if not task.is_scored(table).any():
                 reports[task.name] = self._unscored(task, table)
                 continue

@@ -41,7 +41,7 @@ class _Apply:
         self.name = trained.name
         self.model = trained.model.to(self.device)
         self.read = read
-        self.tasks = tasks
+        self.tasks = [task.with_class_spectra(trained.class_spectra) for task in tasks]
 
     def __call__(self, rows: pa.Table) -> pa.Table:
         batch = self.read(rows).to(self.device)

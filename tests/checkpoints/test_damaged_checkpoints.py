@@ -99,6 +99,11 @@ METAS: dict[str, tuple[Callable[[dict[str, Any]], Any], str]] = {
     "a number for a choice": (setting("model.assignment", 5), r"model\.assignment cannot be 5"),
     "nothing for a number": (setting("mixing.num_sources", None), r"mixing\.num_sources cannot be None"),
     "an unknown setting": (setting("model.future", 1), "no settings model.future"),
+    "spectra of another kind": (about_of(class_spectra=[]), r"its class_spectra holds no spectra at \d+ Hz"),
+    "spectra of other classes": (
+        about_of(class_spectra={"sample_rate_hz": 1000, "num_clips": [1]}),
+        "its class_spectra does not say how many clips each of 3 classes has",
+    ),
     "nothing divided by": (setting("model.patch_size", 0), "make no model"),
 }
 

@@ -5,9 +5,11 @@ from __future__ import annotations
 import functools
 import importlib
 import re
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from cocktail.audio.class_spectra import ClassSpectra
 from cocktail.checkpoints.contents import names_of, require_outline, telling_of_settings, value_of
 from cocktail.checkpoints.store import load_checkpoint, read_about
 from cocktail.config.evaluation import Evaluation
@@ -22,6 +24,7 @@ from cocktail.types import UsageError
 
 MODELS = "cocktail.models."
 """Where the model types lie that a checkpoint may name: nothing else is imported for it."""
+_SPECTRA = "class_spectra"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,6 +49,8 @@ class Trained:
     """Where the shards were that it was trained on."""
     untaught: tuple[str, ...] = ()
     """Names of classes that no clip that it was trained on has."""
+    class_spectra: ClassSpectra | None = None
+    """Mean spectra of its classes in training; None of a model that does not separate, and in earlier checkpoints."""
 
     @property
     def tasks(self) -> tuple[Task, ...]:
@@ -70,7 +75,11 @@ class Trained:
 
 
 def about(
-    experiment: Experiment, classes: tuple[str, ...], data: str, untaught: tuple[str, ...] = ()
+    experiment: Experiment,
+    classes: tuple[str, ...],
+    data: str,
+    untaught: tuple[str, ...] = (),
+    class_spectra: ClassSpectra | None = None,
 ) -> dict[str, Any]:
     """What a checkpoint carries for `load_trained`: plain values, but no settings that say where its run is."""
     kind = type(experiment.model)
@@ -82,6 +91,7 @@ def about(
         "classes": list(classes),
         "untaught": list(untaught),
         "data": data,
+        **({} if class_spectra is None else {_SPECTRA: class_spectra.to_plain()}),
     }
 
 
@@ -112,7 +122,20 @@ def load_trained(checkpoint: str) -> Trained:
         classes=classes,
         data=value_of(checkpoint, meta, "data", str),
         untaught=names_of(checkpoint, meta, "untaught"),
+        class_spectra=_class_spectra(checkpoint, meta, len(classes), mixing.sample_rate_hz),
     )
+
+
+def _class_spectra(
+    checkpoint: str, meta: Mapping[str, Any], num_classes: int, sample_rate_hz: int
+) -> ClassSpectra | None:
+    """The mean spectra of its classes that a checkpoint holds, if any. Raises UsageError for what are none."""
+    if _SPECTRA not in meta:
+        return None
+    try:
+        return ClassSpectra.of_plain(meta[_SPECTRA], num_classes, sample_rate_hz)
+    except ValueError as error:
+        raise UsageError(f"{checkpoint} is damaged: its {_SPECTRA} {error}. Take another checkpoint") from error
 
 
 def read_settings(checkpoint: str) -> tuple[dict[str, Any], Mixing, Evaluation]:

@@ -16,6 +16,7 @@ import numpy as np
 import pyarrow as pa
 from torch import Tensor
 
+from cocktail.audio.class_spectra import ClassSpectra
 from cocktail.config.evaluation import Evaluation
 from cocktail.config.mixing import Mixing
 from cocktail.tasks.scores import Scoreboard
@@ -86,6 +87,11 @@ class Task(Protocol[ExampleT]):
         ...
 
     @property
+    def takes_class_spectra(self) -> bool:
+        """Whether a control is made of the mean spectra of the classes, measured where the model is trained."""
+        ...
+
+    @property
     def results(self) -> pa.Schema:
         """The table of results: rows of a mixture, system and source. Its metadata says what they are of."""
         ...
@@ -99,6 +105,10 @@ class Task(Protocol[ExampleT]):
     @classmethod
     def of_results(cls, results: pa.Table) -> Self:
         """The task whose results are in a table. Raises UsageError if nothing says by which rules they came about."""
+        ...
+
+    def with_class_spectra(self, spectra: ClassSpectra | None) -> Self:
+        """The task with the mean spectra of the model's classes, or without, where there are none."""
         ...
 
     def apply(self, name: str, model: Any, batch: MixtureBatch) -> Any:

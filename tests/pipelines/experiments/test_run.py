@@ -83,7 +83,8 @@ def test_a_run_is_marked_as_finished_once_mlflow_has_it_and_before_another_proce
     plan = planned(tmp_path, None)
     for name in ("identity", "training_demands", "test_demands", "num_steps", "batches_per_epoch"):
         setattr(plan, name, None)
-    plan.tracking_uri, plan.test_list, plan.training_run = "sqlite:///x.db", [], lambda _: None
+    plan.tracking_uri, plan.test_list, plan.training_run = "sqlite:///x.db", [], lambda *_: None
+    plan.class_spectra = lambda: None
     plan.initial = SimpleNamespace(description="nothing")
     monkeypatch.setattr(running, "Lease", Watched)
     monkeypatch.setattr(running.PlannedRun, "of", lambda _: plan)

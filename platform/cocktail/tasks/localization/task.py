@@ -15,6 +15,7 @@ import pyarrow as pa
 import torch
 from torch import Tensor
 
+from cocktail.audio.class_spectra import ClassSpectra
 from cocktail.audio.mixing import superpose
 from cocktail.config.evaluation import Evaluation
 from cocktail.config.mixing import Mixing
@@ -43,6 +44,7 @@ class Localizing:
 
     name = "localization"
     needs_truth = True
+    takes_class_spectra = False
 
     @classmethod
     def of(cls, model: Any, evaluation: Evaluation, mixing: Mixing, several_numbers: bool) -> Localizing | None:
@@ -60,6 +62,9 @@ class Localizing:
     @property
     def results(self) -> pa.Schema:
         return LOCALIZATION_RESULTS.with_metadata({**LOCALIZATION_RESULTS.metadata, **self.rules.metadata})
+
+    def with_class_spectra(self, spectra: ClassSpectra | None) -> Localizing:
+        return self
 
     def apply(self, name: str, model: Any, batch: MixtureBatch) -> pa.Table:
         """Scored at once, where the maps are: they are far larger than their scores."""

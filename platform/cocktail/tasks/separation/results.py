@@ -75,6 +75,8 @@ class System:
     """[B, K]; None if the estimates are known to be the references', in order."""
     reading: str | None = None
     """The name of a reading among those of its model."""
+    answered: np.ndarray | None = None
+    """bool [B]: which mixtures it has an answer to, and rows of results of; None if it has one to all."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -235,7 +237,8 @@ def _rows(group: _Group, system: System, scores: _Scores | None, fuss: FussScore
         columns["source_vector"] = list(
             np.take_along_axis(vectors, scores.estimate.numpy()[..., None], 1).reshape(B * N, -1)
         )
-    return pa.table(
+    table = pa.table(
         {f.name: pa.array(columns[f.name], f.type) if f.name in columns else pa.nulls(B * N, f.type) for f in RESULTS},
         schema=RESULTS,
     )
+    return table if system.answered is None else table.filter(pa.array(np.repeat(system.answered[group.rows], N)))

@@ -6,7 +6,7 @@ Shape letters: B batch, N sources, T samples.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +14,7 @@ import numpy as np
 import pyarrow as pa
 from torch import Tensor
 
+from cocktail.audio.class_spectra import ClassSpectra
 from cocktail.audio.ideal_masks import grid_of, ideal_separations
 from cocktail.audio.mixing import mix
 from cocktail.config.evaluation import Evaluation
@@ -35,15 +36,18 @@ class Separating:
     """Estimates of the sources, by SDR and its kin.
 
     Beside the model stand what it says if it is read otherwise (soft masks, classes that it predicts itself) and
-    controls: the mixture as every estimate (the floor) and ideal masks (the ceilings of any mask) on the model's own
-    grid, or on the common one where it has none.
+    controls: the mixture as every estimate (the floor), the mean spectra of the classes in training as fixed
+    equalisers, and ideal masks on the model's own grid, or on the common one where it has none.
     """
 
     metrics: Metrics = "batched"
     by_fuss_rule: bool = False
+    class_spectra: ClassSpectra | None = field(default=None, compare=False, repr=False)
+    """Mean spectra of the model's classes; without them the control that they make is left out."""
 
     name = "separation"
     needs_truth = False
+    takes_class_spectra = True
     results = RESULTS
 
     @classmethod
@@ -59,8 +63,11 @@ class Separating:
         """The task whose results are in a table."""
         return cls()
 
+    def with_class_spectra(self, spectra: ClassSpectra | None) -> Separating:
+        return replace(self, class_spectra=spectra)
+
     def apply(self, name: str, model: Any, batch: MixtureBatch) -> SeparatedBatch:
-        return separate_batch(name, model, batch)
+        return separate_batch(name, model, batch, self.class_spectra)
 
     def score(self, answers: SeparatedBatch) -> pa.Table:
         return score_batch(answers, metrics=self.metrics, by_fuss_rule=self.by_fuss_rule)
@@ -75,14 +82,17 @@ class Separating:
         return SeparationScores()
 
     def summary(self, results: pa.Table, name: str, notes: tuple[str, ...]) -> Report:
+        from cocktail.tasks.separation.controls import spectra_notes
         from cocktail.tasks.separation.report import Summaries, summary_of
 
-        return summary_of(Summaries.of(results), name, notes)
+        return summary_of(Summaries.of(results), name, (*notes, *spectra_notes(results, name, self.class_spectra)))
 
     def report(self, results: pa.Table, subject: Subject, folder: Path) -> Report:
+        from cocktail.tasks.separation.controls import spectra_notes
         from cocktail.tasks.separation.report import separation_report
 
-        return separation_report(results, subject, folder)
+        own = spectra_notes(results, subject.name, self.class_spectra)
+        return separation_report(results, replace(subject, notes=(*subject.notes, *own)), folder)
 
     def examples(self, subject: Subject, batch: MixtureBatch, reading: str | None = None) -> Iterator[SeparatedExample]:
         from cocktail.tasks.separation.examples import separated_examples
@@ -112,14 +122,16 @@ class Separating:
         return model.separate(mixture, query).estimates
 
 
-def separate_batch(name: str, model: Any, batch: MixtureBatch) -> SeparatedBatch:
+def separate_batch(
+    name: str, model: Any, batch: MixtureBatch, class_spectra: ClassSpectra | None = None
+) -> SeparatedBatch:
     """A batch and every system's estimates, all cut to the shortest: inverse transforms give back less than T."""
     mixture, references = mix(batch)
     separation = model.separate(mixture, Query.of(batch))
     if (K := separation.estimates.shape[1]) < references.shape[1]:
         raise UsageError(f"{name} gives {K} estimates of mixtures of {references.shape[1]} sources: test it on fewer")
-    ceilings = ideal_separations(grid_of(model, mixture.device), mixture, references)
-    length = shortest(mixture, separation, *ceilings.values())
+    ideals = ideal_separations(grid_of(model, mixture.device), mixture, references)
+    length = shortest(mixture, separation, *ideals.values())
 
     def cut(signals: Tensor) -> np.ndarray:
         return signals[..., :length].cpu().numpy()
@@ -135,7 +147,14 @@ def separate_batch(name: str, model: Any, batch: MixtureBatch) -> SeparatedBatch
                 class_ids=_ids(other),
             )
         )
-    for control, ideal in ceilings.items():
+    if class_spectra is not None and (known := class_spectra.know(batch.class_ids, batch.present)).any():
+        by_spectra = class_spectra.separate(mixture, batch.class_ids, batch.present)
+        answered = known.cpu().numpy()
+        systems += [
+            System(name=control, kind=CONTROL, estimates=cut(estimates), answered=answered)
+            for control, estimates in by_spectra.items()
+        ]
+    for control, ideal in ideals.items():
         systems.append(System(name=control, kind=CONTROL, estimates=cut(ideal.estimates)))
     systems.append(System(name=UNPROCESSED, kind=CONTROL, estimates=cut(mixture[:, None])))
     looked_at = {
