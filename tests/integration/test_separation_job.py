@@ -20,9 +20,12 @@ import pyarrow.parquet as pq
 import pytest
 from mlflow.tracking import MlflowClient
 
+from cocktail.audio.class_spectra import CLASS_MEAN_BINARY, CLASS_MEAN_WIENER
 from cocktail.checkpoints.store import CheckpointStore, load_checkpoint
 from cocktail.config.experiment import Experiment
 from cocktail.config.resources import Resources
+from cocktail.inference.trained import load_trained
+from cocktail.text.printable import as_metric_name
 from cocktail.types import UsageError
 from jobs.evaluate import main as evaluate_job
 from pipelines.experiments.run import run
@@ -87,6 +90,8 @@ def test_one_run_leaves_scores_metrics_figures_and_sounds(undisturbed):
     assert {"loss/total", "learning_rate", "mixtures_per_second", "data_wait_share"} <= metrics.keys()
     assert {"test/small/sdr", "test/mixture/sdr", "test/ideal_binary_mask/si_sdri"} <= metrics.keys()
     assert metrics["test/mixture/sdr"] < metrics["test/ideal_binary_mask/sdr"]
+    controls = [as_metric_name(name) for name in (CLASS_MEAN_BINARY, CLASS_MEAN_WIENER)]
+    assert [metrics[f"test/{control}/num_mixtures"] for control in controls] == [6, 6]
     steps = [point.step for point in client(undisturbed).get_metric_history(found.info.run_id, "loss/total")]
     assert steps == list(range(2, 21, 2))
 
@@ -95,11 +100,15 @@ def test_one_run_leaves_scores_metrics_figures_and_sounds(undisturbed):
     (version,) = client(undisturbed).search_model_versions("name = 'small'")
     assert (version.run_id, version.tags["sdr"]) == (found.info.run_id, f"{metrics['test/small/sdr']:.3f}")
     results = pq.read_table(artifacts / "results.parquet")
-    assert len(results) == 6 * 7 * 2
+    assert len(results) == 6 * 11 * 2
     assert len(set(results["mixture_id"].to_pylist())) == 6
     test_list = pq.read_table(artifacts / "test_list.parquet")
     assert set(test_list["mixture_id"].to_pylist()) == set(results["mixture_id"].to_pylist())
     table = (artifacts / "table.md").read_text()
+    spectra = load_trained(last_checkpoint(undisturbed).location).class_spectra
+    assert spectra is not None and spectra.num_clips.tolist() == [8] * 5
+    assert len(list((undisturbed / "class-spectra").iterdir())) == 1
+    assert "left out" not in table
     assert all(system in table for system in ("small, predicted classes", "mixture", "ideal ratio mask", "micro"))
     looks = client(undisturbed).get_metric_history(found.info.run_id, "look/presence_macro_f1")
     assert sorted(point.step for point in looks) == [0, 1, 2, 4, 5, 8, 10, 15, 16, 20]
@@ -126,7 +135,7 @@ def test_a_model_trained_on_two_sources_is_scored_on_three_without_training(undi
     assert found.data.params["mixing.num_sources"] == "3"
     results = pq.read_table(Path(found.info.artifact_uri) / "results.parquet")
     assert set(results["num_sources"].to_pylist()) == {3}
-    assert len(results) == 4 * 7 * 3
+    assert len(results) == 4 * 11 * 3
     assert {"small", "small, predicted classes"} <= set(results["system"].to_pylist())
     assert "| small, predicted classes" in shown
 

@@ -19,8 +19,8 @@ def spectra_notes(results: pa.Table, name: str, spectra: ClassSpectra | None) ->
     the model has on the others, in a sentence or two; nothing where it stands beside all."""
     if spectra is None:
         return (
-            f"The control {CLASS_MEAN} is left out: the checkpoint holds no mean spectra of its classes, as those do "
-            "not that were made before such spectra were measured.",
+            f"The control {CLASS_MEAN} is left out: the checkpoint holds no mean spectra of its classes. Those that "
+            "were made before such spectra were measured do not, nor those of too many classes.",
         )
     mixtures = mixture_scores(results, name)
     reasons = {"a source without a class, or of several": 0, "a class that no training clip has for its only one": 0}
