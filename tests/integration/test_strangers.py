@@ -8,7 +8,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from cocktail.audio.class_spectra import CLASS_MEAN_BINARY, CLASS_MEAN_WIENER
 from tests.made.corpora.toy_shards import make_toy_shards
+from tests.made.results.systems import IDEAL_MASKS
 from tests.services.checkout import PROJECT, Checkout, table_cells
 
 pytestmark = pytest.mark.slow  # tests/tasks/test_strangers.py is the quick look
@@ -84,8 +86,9 @@ def test_each_is_a_file_of_under_sixty_lines():
 def test_it_is_scored_beside_the_controls_and_reported(trained, name):
     checkout, printed = trained
     cells = table_cells(printed[name].partition("## Localization")[0], 1)
-    assert {"mixture", name, "ideal binary mask", "ideal ratio mask"} <= cells.keys()
-    assert all(np.isfinite(float(cells[system])) for system in ("mixture", name))
+    systems = {"mixture", name, *IDEAL_MASKS, CLASS_MEAN_BINARY, CLASS_MEAN_WIENER}
+    assert systems <= cells.keys()
+    assert all(np.isfinite(float(cells[system])) for system in systems)
     assert f"models:/{name}/1" in printed[name]
     examples = next((checkout.output / "artifacts").rglob(f"{name}*"), None)
     assert (checkout.output / "runs" / name / "finished.json").exists(), examples
