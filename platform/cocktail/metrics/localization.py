@@ -23,6 +23,8 @@ CiouRule = Literal["image", "slot"]
 """Item that is counted: an image, by the mean of its sources' IoUs (DSOL), or each source by itself (AVGN's code)."""
 NUM_STEPS = 20
 """Steps of the thresholds from 0 to 1 that AUC takes."""
+AUC_FLOOR = 0.5 / NUM_STEPS
+"""AUC of IoUs that are all 0: they reach the first threshold, which is 0, and no other."""
 
 
 def average_precision(maps: Tensor, truths: Tensor) -> Tensor:

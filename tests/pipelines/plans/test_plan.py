@@ -328,12 +328,16 @@ def test_single_sources_are_counted_out(manifest):
         plan_test(manifest, MIXING, split="test", seed=1, num_mixtures=None)
 
 
-def test_official_pairs_are_taken_as_they_are(manifest):
+def with_pairs(manifest: Manifest) -> Manifest:
+    """Two pairs, one of a single class (both bells), one with a partner that is not there."""
     table = manifest.table
-    # Two pairs, one of a single class (both bells), one with a partner that is not there.
     partner_of = {"clip040": "clip041", "clip043": "clip042", "clip045": "clip040", "clip041": "gone"}
     partners = pa.array([partner_of.get(clip) for clip in table["clip_id"].to_pylist()], pa.string())
-    paired = replace(manifest, table=table.set_column(table.column_names.index("partner"), "partner", partners))
+    return replace(manifest, table=table.set_column(table.column_names.index("partner"), "partner", partners))
+
+
+def test_official_pairs_are_taken_as_they_are(manifest):
+    paired = with_pairs(manifest)
     plan = plan_test(paired, MIXING, split="test", seed=1, num_mixtures=None, pairs="official")
     assert plan["clip_id"].to_pylist() == [["clip040", "clip041"], ["clip043", "clip042"]]
     pool = usable_clips(paired, MIXING, "test")
@@ -344,6 +348,14 @@ def test_official_pairs_are_taken_as_they_are(manifest):
     )
     with pytest.raises(UsageError, match="no official pairs"):
         plan_test(manifest, MIXING, split="test", seed=1, num_mixtures=None, pairs="official")
+
+
+def test_official_pairs_of_one_class_stay_where_each_source_has_a_picture(tmp_path):
+    seen = replace(MIXING, pictures_per_source=1, picture_side=20)
+    paired = with_pairs(make_toy_shards(tmp_path, with_pictures=True))
+    plan = plan_test(paired, seen, split="test", seed=1, num_mixtures=None, pairs="official")
+    assert plan["clip_id"].to_pylist() == [["clip040", "clip041"], ["clip043", "clip042"], ["clip045", "clip040"]]
+    assert plan["class_id"].to_pylist()[2] == [0, 0]
 
 
 def test_an_epoch_of_50_million_mixtures_of_150000_clips_is_begun_in_seconds_and_200_mb():

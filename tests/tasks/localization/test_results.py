@@ -2,14 +2,18 @@
 
 from dataclasses import replace
 
+import pyarrow as pa
 import pytest
 import torch
 
 from cocktail.tasks.localization.results import (
     LOCALIZATION_RESULTS,
+    SAME_CLASS,
     LocalizedMixtures,
     score_maps,
 )
+from cocktail.tasks.localization.tables import summarise
+from cocktail.tasks.localization.task import Localizing
 from cocktail.tasks.rows import readings_of, systems_of
 from cocktail.types import NO_CLASS, Localization
 from tests.made.results.systems import CONTROLS
@@ -157,6 +161,30 @@ def test_what_does_not_count_says_why():
     assert [ap is None for ap in column(table, "m", "ap_best_order")] == [True] * 4 + [False] * 4
     assert [v is None for v in column(table, "m", "iou_half")] == [True, False, False, True] + [False] * 4
     assert [v is None for v in column(table, "m", "truth_share")] == [True, False, False, True] + [False] * 4
+
+
+def test_a_pair_of_one_class_counts_in_piap_only():
+    """The picture of two sources by hand: CAP 0.45833, PIAP 0.91667, and its like of one class."""
+    truths = torch.tensor([[[1, 1, 0, 0]], [[0, 0, 1, 1]]], dtype=torch.bool)
+    maps = torch.tensor([[[0.1, 0.2, 0.9, 0.8]], [[0.9, 0.4, 0.5, 0.1]]])
+    both = LocalizedMixtures(
+        mixture_ids=["different", "alike"],
+        class_ids=torch.tensor([[3, 5], [3, 3]]),
+        truths=truths.expand(2, 2, 1, 4).clone(),
+        has_truth=torch.ones(2, 2, dtype=torch.bool),
+        num_pictures=1,
+    )
+    table = scored(both, localization(maps.expand(2, 2, 1, 4), [[3, 5], [3, 3]]))
+    task = Localizing()
+    (summary,) = [each for each in summarise(table, task.rules)[2] if each.system == "m"]
+    assert summary.ap == pytest.approx(0.45833, abs=5e-6)
+    assert summary.piap == pytest.approx(0.91667, abs=5e-6)
+    assert (summary.num_mixtures, summary.excluded) == (1, {SAME_CLASS: 1})
+    alike = table.filter(pa.array([mixture_id == "alike" for mixture_id in table["mixture_id"].to_pylist()]))
+    assert task.is_scored(alike).all()
+    metrics = task.summary(alike, "m", ()).metrics
+    assert metrics["m/piap"] == pytest.approx(0.91667, abs=5e-6)
+    assert not {"m/cap", "m/ciou", "m/auc"} & metrics.keys()
 
 
 def test_a_fixed_threshold_is_one_for_all_maps():

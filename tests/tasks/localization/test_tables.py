@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from cocktail.report.page import Text
+from cocktail.tasks.localization.report import score_parts
 from cocktail.tasks.localization.results import SAME_CLASS
 from cocktail.tasks.localization.rules import ScoringRules
 from cocktail.tasks.localization.tables import (
@@ -12,10 +14,12 @@ from cocktail.tasks.localization.tables import (
     excluded_text,
     markdown,
     metrics_of,
+    percent,
     presence_by_modality,
     summarise,
     system_table,
 )
+from cocktail.tasks.localization.task import Localizing
 from tests.made.results.localized_results import mixture, source, table
 
 CLASSES = ("bell", "drum", "harp")
@@ -74,8 +78,18 @@ def test_what_does_not_count_is_in_no_mean_and_counted_by_reason():
     assert summary.num_mixtures == 1 and summary.ap_interval is None
     excluded = "Excluded: 1 no truth, 1 empty truth, 1 same class as another source; the last count in PIAP."
     assert excluded_text(summaries[2]) == excluded
-    assert markdown(summaries, RULES).endswith(excluded)
+    assert f"\n\n{excluded}\n\n" in markdown(summaries, RULES)
     assert metrics_of(summaries)["model/num_excluded"] == 3
+
+
+def test_what_an_auc_is_worth_nothing_stands_wherever_one_is_printed():
+    results = table(mixture("a", source(0.1, iou=0.0)), mixture("b", source(0.1, iou=0.0)))
+    summaries = summarise(results, RULES)
+    assert percent(summaries[1][0].by_rule["peak"].auc) == "2.5"
+    said = "AUC is 2.5 at least: its first threshold is 0, which a map that misses everything reaches."
+    assert markdown(summaries, RULES).endswith(f"\n\n{said}")
+    assert said in Localizing(rules=RULES).scoreboard(results).about
+    assert any(isinstance(part, Text) and said in part.text for part in score_parts(summaries, RULES))
 
 
 def test_where_one_map_serves_all_there_is_no_cap():

@@ -18,6 +18,7 @@ from cocktail.report.vectors import VectorScores, vectors_of, vectors_panel
 from cocktail.tasks.localization.examples import LocalizedExample, localized_examples
 from cocktail.tasks.localization.rules import ScoringRules
 from cocktail.tasks.localization.tables import (
+    ABOUT_AUC,
     INTERVAL,
     LocalizationSummary,
     by_class,
@@ -41,7 +42,7 @@ ABOUT_RULES = (
     "rule that the heading names: `peak(r)` takes what is above a share r of the map's range, `half` the brighter half "
     "of the pixels, `fixed` what reaches one threshold for all maps. IoU@t is the share of mixtures whose IoU reaches "
     "t, CIoU@t the same of the mean IoU over a mixture's sources; per slot, each source counts by itself. AUC is the "
-    "area below that share over t from 0 to 1. Small: the 95 % bootstrap interval over mixtures."
+    f"area below that share over t from 0 to 1. {ABOUT_AUC} Small: the 95 % bootstrap interval over mixtures."
 )
 ABOUT_CONTROLS = (
     "Controls hear and see nothing: the constant map takes everything, and its AP is chance; the centred box takes "

@@ -37,7 +37,7 @@ class LocalizationScores:
             "Means over mixtures, in percent; higher is better. A mixture's AP, or CAP of several sources, is the mean "
             "over its sources, and PIAP that in the best order of maps; it counts in IoU@t, or CIoU@t, if the mean IoU "
             f"over its sources reaches t. Maps are made binary by {self.rules.names[RULES[0]]}. "
-            "AUC is the area below that success over t from 0 to 1."
+            f"AUC is the area below that success over t from 0 to 1. {localization_tables.ABOUT_AUC}"
         )
 
     @property

@@ -20,7 +20,7 @@ import pyarrow.compute as pc
 import torch
 
 from cocktail.metrics.bootstrap import paired_bootstrap
-from cocktail.metrics.localization import areas, auc, ciou, success
+from cocktail.metrics.localization import AUC_FLOOR, areas, auc, ciou, success
 from cocktail.report.markdown import markdown_table
 from cocktail.tasks.localization.results import EXCLUDED, SAME_CLASS
 from cocktail.tasks.localization.rules import RULES, ScoringRules
@@ -30,6 +30,9 @@ from cocktail.text.printable import as_metric_name
 
 SCORES = ("ap", "ap_best_order", "iou_peak", "iou_half", "iou_fixed")
 INTERVAL = "95 % interval"
+ABOUT_AUC = (
+    f"AUC is {100 * AUC_FLOOR:.1f} at least: its first threshold is 0, which a map that misses everything reaches."
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -236,14 +239,14 @@ def excluded_text(summaries: Sequence[LocalizationSummary]) -> str:
 
 
 def markdown(summaries: Mapping[int, Sequence[LocalizationSummary]], rules: ScoringRules) -> str:
-    """The tables of all numbers of sources as Markdown, in percent."""
+    """The tables of all numbers of sources as Markdown, in percent, and what the least AUC is."""
     sections = []
     for number, of_number in summaries.items():
         if len(summaries) > 1:
             sections.append(f"Mixtures of {number} source{'s' if number > 1 else ''}:")
         sections.append(markdown_table(*system_table(of_number, rules)))
         sections += [text] if (text := excluded_text(of_number)) else []
-    return "\n\n".join(sections)
+    return "\n\n".join([*sections, ABOUT_AUC])
 
 
 def metrics_of(summaries: Mapping[int, Sequence[LocalizationSummary]]) -> dict[str, float]:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import torch
 from torch import Tensor
 
@@ -19,7 +20,7 @@ from cocktail.audio.class_spectra import ClassSpectra
 from cocktail.audio.mixing import superpose
 from cocktail.config.evaluation import Evaluation
 from cocktail.config.mixing import Mixing
-from cocktail.tasks.localization.results import LOCALIZATION_RESULTS, LocalizedMixtures, score_maps
+from cocktail.tasks.localization.results import LOCALIZATION_RESULTS, SAME_CLASS, LocalizedMixtures, score_maps
 from cocktail.tasks.localization.rules import ScoringRules
 from cocktail.tasks.localization.scores import LocalizationScores
 from cocktail.tasks.rows import MODEL, rows_of
@@ -89,7 +90,9 @@ class Localizing:
         return answers
 
     def is_scored(self, results: pa.Table) -> np.ndarray:
-        return results["excluded"].is_null().to_numpy()
+        excluded = results["excluded"]
+        counts_in_order = pc.equal(excluded, SAME_CLASS)  # pyright: ignore[reportAttributeAccessIssue]
+        return pc.or_(excluded.is_null(), counts_in_order.fill_null(False)).to_numpy()  # pyright: ignore[reportAttributeAccessIssue]
 
     def why_not(self, results: pa.Table) -> str:
         counts = rows_of(results, "kind", [MODEL])["excluded"].drop_null().value_counts().to_pylist()
