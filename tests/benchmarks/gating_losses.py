@@ -42,7 +42,7 @@ def avgn(**settings: Any) -> AVGNConfig:
         num_heads=2,
         stochastic_depth=0.0,
         localization_loss_weight=0.1,
-        **{"token_init_std": 0.02, **ENCODERS, **settings},
+        **{"negative_gate": "own", "token_init_std": 0.02, **ENCODERS, **settings},
     )
 
 

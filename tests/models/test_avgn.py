@@ -1,5 +1,6 @@
 """AVGN's shapes, losses and maps, on a small network."""
 
+import math
 from dataclasses import replace
 
 import pytest
@@ -8,7 +9,7 @@ from torch.nn import functional as F
 
 from cocktail.audio.mixing import superpose
 from cocktail.layers.classes import PREDICTED_CLASSES
-from cocktail.models.avgn import AVGN
+from cocktail.models.avgn import AVGN, AVGNConfig, Vectors
 from cocktail.types import Classifier, Localizer, Query, Separator, UsageError
 from tests.made.corpora.shapes_and_tones import SIDE, scenes
 from tests.made.models.learned_maps import assert_maps_learn_to_point, learned, with_locations_that_see_themselves_alone
@@ -29,8 +30,10 @@ def test_it_localizes_and_classifies_and_does_not_separate(model):
     assert not isinstance(model, Separator)
 
 
-def test_losses_are_the_papers_written_out_source_by_source(model):
-    model.eval()  # BatchNorm and all else give the same twice
+@pytest.mark.parametrize("negative_gate", ["asked", "own"])
+def test_losses_are_the_papers_written_out_source_by_source(negative_gate):
+    torch.manual_seed(0)
+    model = AVGN(replace(SMALL, negative_gate=negative_gate), C).eval()  # BatchNorm and all else give the same twice
     losses = model(BATCH)
     heard, seen = model.hear(superpose(BATCH)), model.see(pictures_of(BATCH), "wide")
     f, gv, ga = seen.features[:, 0], seen.classes[:, 0], heard.classes
@@ -40,7 +43,8 @@ def test_losses_are_the_papers_written_out_source_by_source(model):
         for b in range(3):
             sound = F.normalize(ga[b, BATCH.class_ids[b, n]], dim=0)
             for m in range(3):
-                gated = F.normalize(f[m] * gv[m, BATCH.class_ids[m, n]], dim=1)
+                asking = b if negative_gate == "asked" else m
+                gated = F.normalize(f[m] * gv[m, BATCH.class_ids[asking, n]], dim=1)
                 similarity[b, m] = (gated @ sound).max() / 0.03
         for b in range(3):
             total = total - similarity[b].log_softmax(0)[b] - similarity[:, b].log_softmax(0)[b]
@@ -127,6 +131,24 @@ def test_sounds_and_pictures_of_one_batch_find_each_other():
     torch.manual_seed(0)
     losses = learned(AVGN(SMALL, C), [[0, 1], [0, 2], [0, 3], [0, 4]], steps=60, lr=3e-3, fresh=False)
     assert losses["localization"] < 0.1  # by names alone, ln 4
+
+
+def test_names_alone_do_not_solve_the_loss_by_the_default_gate():
+    """Class vectors that say their name and nothing else, in pictures and sounds that are all the same."""
+    batch = scenes([[0, 1], [2, 3], [4, 2], [1, 0]])
+    names = torch.eye(C).expand(4, C, C)
+    logits = torch.zeros(4, C)
+    heard = Vectors(features=torch.ones(4, 1, C), classes=names, presence_logits=logits, assignment=None)
+    seen = Vectors(
+        features=torch.ones(4, 1, 9, C), classes=names[:, None], presence_logits=logits[:, None], assignment=None
+    )
+    asked, own = (
+        AVGN(config, C)._localization_loss(batch, heard, seen).item()
+        for config in (SMALL, replace(SMALL, negative_gate="own"))
+    )
+    assert SMALL.negative_gate == AVGNConfig().negative_gate
+    assert asked == pytest.approx(2 * math.log(4))  # each way, all four are alike
+    assert own < 1e-6
 
 
 def test_maps_learn_to_point_at_what_sounds():
