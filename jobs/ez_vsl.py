@@ -1,9 +1,10 @@
 #!/usr/bin/env python
-"""EZ-VSL, the plain contrast that AVGN is compared with: trained, tested and logged as jobs/avgn.py is.
+"""EZ-VSL, the plain contrast that AVGN is compared with: trained on single sources, tested as jobs/avgn.py is.
 
     ray job submit --working-dir . -- python jobs/ez_vsl.py music --data SHARDS
 
 --data trains the paper's recipe. --preset demo trains a small network for some minutes, and draws test pairs itself.
+--mixing.num-sources 2 trains on AVGN's mixtures: two pictures side by side, two sounds added.
 """
 
 import sys
@@ -12,8 +13,9 @@ from pathlib import Path
 sys.path[:0] = [str(Path(__file__).resolve().parents[1] / part) for part in (".", "platform")]
 
 from cocktail.models.ez_vsl import SMALL_EZ_VSL, EZVSLConfig
-from pipelines.experiments.benchmarks import ADAM, LOCALIZATION
+from pipelines.experiments.benchmarks import ADAM, LOCALIZATION_OF_ONE
 from pipelines.experiments.command_line import main
 
 if __name__ == "__main__":
-    main("ez_vsl", EZVSLConfig(), small=SMALL_EZ_VSL, training=ADAM, benchmarks=LOCALIZATION, description=__doc__)
+    model, benchmarks = EZVSLConfig(), LOCALIZATION_OF_ONE
+    main("ez_vsl", model, small=SMALL_EZ_VSL, training=ADAM, benchmarks=benchmarks, description=__doc__)

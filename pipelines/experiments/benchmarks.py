@@ -29,6 +29,11 @@ class Benchmark:
     demo_mixtures: int | None = 40
     """Test mixtures of the demo, of each number of sources; None tests all."""
 
+    def of_single_sources(self, trains_on: str) -> Benchmark:
+        """The same, trained on single sources, for a model that has one map for all that it hears: of a mixture it
+        cannot say which part of the picture is whose. Its tests stay."""
+        return dataclasses.replace(self, mixing=dataclasses.replace(self.mixing, num_sources=1), trains_on=trains_on)
+
     def paper(self, name: str, model: ModelConfig, training: Training) -> Experiment:
         """A model's experiment as its paper does it."""
         return Experiment(name=name, model=model, mixing=self.mixing, training=training, evaluation=self.evaluation)
@@ -182,3 +187,9 @@ LOCALIZE_MUSIC = Benchmark(
     evaluation=Evaluation(arrangement="whole", num_sources=(1, 2), num_mixtures=None, crop="annotated"),
 )
 LOCALIZATION = (LOCALIZE_VGGSOUND, LOCALIZE_INSTRUMENTS, LOCALIZE_MUSIC)
+# EZ-VSL learns from one clip and its frame; AVGN's Tables 1 and 2 have it on single sources and on pairs.
+LOCALIZATION_OF_ONE = (
+    LOCALIZE_VGGSOUND.of_single_sources("single clips of VGG-Sound, each with its own picture"),
+    LOCALIZE_INSTRUMENTS.of_single_sources("single clips of VGGSound-Instruments (37 instruments)"),
+    LOCALIZE_MUSIC.of_single_sources("solos of MUSIC, each with its own picture"),
+)

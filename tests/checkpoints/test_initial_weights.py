@@ -82,13 +82,17 @@ def started(given: Experiment, kept: Path) -> tuple[dict[str, torch.Tensor], dic
     return before, state_of(model)
 
 
-def test_auto_takes_what_torchvision_keeps_and_says_where_it_looked(tmp_path, monkeypatch, weights):
+def test_auto_takes_what_torchvision_keeps_and_is_refused_where_it_keeps_nothing(tmp_path, monkeypatch, weights):
     monkeypatch.setenv("TORCH_HOME", str(tmp_path / "torch"))
     kept_by_runs = str(tmp_path / "initial")
-    absent = torchvision_weights(start("auto"), kept_by_runs)
-    assert absent.files == absent.keep(kept_by_runs) == ()
+    with pytest.raises(UsageError) as refused:
+        InitialWeights.find(experiment(replace(SMALL, initial_weights="auto")), CLASSES, kept_by_runs)
     places = f"{tmp_path}/torch/hub/checkpoints/{IMAGENET_FILE} nor at {tmp_path}/initial/{IMAGENET_FILE}"
-    assert absent.description == f"random weights, as ImageNet's are neither at {places}"
+    assert str(refused.value) == (
+        f"--model.initial-weights auto starts from ImageNet's weights, which are neither at {places}: put "
+        "torchvision's file of ResNet-18 there, name another with --model.initial-weights FILE, or ask for random "
+        "weights with --model.initial-weights none"
+    )
     kept = tmp_path / "torch" / "hub" / "checkpoints" / IMAGENET_FILE
     kept.parent.mkdir(parents=True)
     kept.write_bytes(weights.read_bytes())

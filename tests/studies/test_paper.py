@@ -82,9 +82,15 @@ def test_a_paper_that_was_recorded_is_the_same(paper):
         (avgn.TABLE_4, {"model.depth": 6}, (76.7, 57.5, 47.9, 50.1, 56.9, 32.1, 24.3)),
         (avgn.TABLE_4, {"model.assignment": "hard"}, (73.2, 47.6, 43.1, 42.5, 49.2, 24.8, 21.5)),
         (avgn.TABLE_4, {"model.depth": 2}, None),
-        (avgn.TABLE_3, {"model.source_vectors": "pooled"}, (71.5, 45.8, 41.2, 39.7, 43.1, 24.3, 21.3)),
-        (avgn.TABLE_3, {"model.source_vectors": "pooled", "model.depth": 1}, None),
+        (
+            avgn.TABLE_3,
+            {"model.source_vectors": "pooled", "mixing.num_sources": 1},
+            (71.5, 45.8, 41.2, 39.7, 43.1, 24.3, 21.3),
+        ),
+        (avgn.TABLE_3, {"model.source_vectors": "pooled"}, None),  # learned from pairs
+        (avgn.TABLE_3, {"model.source_vectors": "tokens"}, (75.2, 52.3, 45.1, 46.9, 51.8, 27.6, 22.5)),
+        (avgn.TABLE_3, {"model.source_vectors": "pooled", "mixing.num_sources": 1, "model.depth": 1}, None),
     ],
 )
 def test_avgns_tables_stand_beside_settings_of_its_depth(table, changes, scores):
-    assert printed(table, changes, {**PAPERS, "model.depth": "3"}) == scores
+    assert printed(table, changes, {**PAPERS, "model.depth": "3", "mixing.num_sources": "2"}) == scores

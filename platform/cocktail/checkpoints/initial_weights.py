@@ -117,8 +117,12 @@ def torchvision_weights(start: Start, kept: str) -> InitialWeights:
         places = [str(Path(torch.hub.get_dir()) / "checkpoints" / IMAGENET_FILE), join(kept, IMAGENET_FILE)]
         there = [place for place in places if exists(place)]
         if not there:
-            description = f"random weights, as ImageNet's are neither at {' nor at '.join(places)}"
-            return InitialWeights(description=description)
+            option = _option(start.setting)
+            raise UsageError(
+                f"{option} auto starts from ImageNet's weights, which are neither at {' nor at '.join(places)}: put "
+                f"torchvision's file of ResNet-18 there, name another with {option} FILE, or ask for random weights "
+                f"with {option} none"
+            )
         location = there[0]
     try:
         data = read_bytes(location)

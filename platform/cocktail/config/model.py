@@ -39,7 +39,7 @@ class Start:
     setting: str
     """Name of the configuration's field that chooses them."""
     chosen: str
-    """Value of that field: a file or URI; `auto` for ImageNet's where they are and random ones otherwise; or `none`."""
+    """Value of that field: a file or URI; `auto` for ImageNet's, which have to be there; or `none` for random ones."""
     modules: tuple[str, ...]
     """Names of the modules that take them, each a `cocktail.layers.resnet.ResNet18`."""
     needed_for: str | None = None

@@ -44,7 +44,8 @@ class TowersConfig(ModelConfig):
     mixture's sound, a different and easier task. Both are scored."""
     initial_weights: str = "auto"
     """Weights that the visual encoder starts from: file or URI of torchvision's ResNet-18; `auto` takes ImageNet's
-    where torchvision keeps them and random ones otherwise, and says which; `none` are random ones."""
+    where torchvision, or an earlier run of the same output, keeps them, and fails where neither does; `none` are random
+    ones."""
     ogl_alpha: float | None = None
     """Share of the maps where they are also blended with what looks like an object to ImageNet's ResNet-18 (EZ-VSL's
     object-guided localization): 0.4 there, 0.3 in AVGN's code. None leaves this out. Needs initial_weights."""

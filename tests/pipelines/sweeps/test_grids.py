@@ -79,7 +79,7 @@ def test_avgns_tables_vary_their_settings_only_and_share_the_papers_own():
         ("depth 6", {"model.depth": 6}),
         ("depth 12", {"model.depth": 12}),
         ("depth 3, hard", {"model.assignment": "hard"}),
-        ("no AVCT, no AVG", {"model.source_vectors": "pooled"}),
+        ("no AVCT, no AVG", {"model.source_vectors": "pooled", "mixing.num_sources": 1}),
         ("AVCT only", {"model.source_vectors": "tokens"}),
         ("AVG only", {"model.source_vectors": "grouped_queries"}),
     ]
