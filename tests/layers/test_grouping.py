@@ -115,3 +115,56 @@ def test_cross_attention_reads_the_features():
 def test_literal_attention_is_eq_3_as_printed():
     x = torch.randn(2, 4, 8)
     torch.testing.assert_close(LiteralAttention()(x), (x @ x.mT / 8**0.5).softmax(-1) @ x)
+
+
+def gradients(module: torch.nn.Module, *inputs: torch.Tensor) -> dict[str, torch.Tensor | None]:
+    """Of a scalar that depends on all that a module gives, in float64, where rounding is far below all else."""
+    torch.manual_seed(1)
+    module.double()
+    for parameter in module.parameters():
+        parameter.data += 0.3 * torch.randn_like(parameter)
+    given = module(*(each.double() for each in inputs))
+    given = given if isinstance(given, tuple) else (given,)
+    sum((each * torch.randn_like(each)).sum() for each in given).backward()
+    return {name: parameter.grad for name, parameter in module.named_parameters()}
+
+
+@pytest.mark.parametrize(
+    ("settings", "still"),
+    [
+        ({}, {"key.bias", "token_norm.bias"}),
+        ({"assignment": "hard"}, {"key.bias", "token_norm.bias"}),
+        ({"axis": "patches"}, {"query.bias"}),
+    ],
+)
+def test_biases_that_cancel_out_of_the_softmax_do_not_learn_and_all_else_does(settings, still):
+    torch.manual_seed(0)
+    grouping = CategoryGrouping(8, eps=1.0, **settings)
+    features, tokens = torch.randn(2, 5, 8), torch.randn(2, 3, 8)
+    found = gradients(grouping, features, tokens)
+    assert {name for name, gradient in found.items() if gradient is None} == still
+    assert all(gradient.abs().max() > 1e-6 for gradient in found.values() if gradient is not None)
+    grouping.eval()
+    before = grouping(features.double(), tokens.double())[1]
+    for name in still:
+        grouping.get_parameter(name).data += 1.0
+    torch.testing.assert_close(grouping(features.double(), tokens.double())[1], before)
+
+
+@pytest.mark.parametrize(
+    ("block", "name", "keys"),
+    [
+        (TransformerBlock(8, num_heads=2, mlp_ratio=2, stochastic_depth=0.0), "qkv.bias", slice(8, 16)),
+        (CrossAttentionBlock(8, num_heads=2, mlp_ratio=2), "key_value.bias", slice(0, 8)),
+    ],
+)
+def test_the_keys_bias_of_attention_does_not_learn_and_changes_nothing(block, name, keys):
+    torch.manual_seed(0)
+    inputs = (torch.randn(2, 4, 8), torch.randn(2, 5, 8))[: 1 if name == "qkv.bias" else 2]
+    bias = block.get_parameter(name)
+    gradient = gradients(block, *inputs)[name]
+    assert gradient is not None and not gradient[keys].any()
+    assert (gradient.abs() > 1e-6).sum() == len(bias) - 8
+    before = block(*(each.double() for each in inputs))
+    bias.data[keys] += 1.0
+    torch.testing.assert_close(block(*(each.double() for each in inputs)), before)

@@ -44,6 +44,10 @@ class CategoryGrouping(nn.Module):
     + eps)). Eq. 5 names no softmax axis: only over classes does the denominator of eq. 6 differ from one.
     Differs from the paper: scores are scaled by 1/sqrt(D) and both inputs pass a LayerNorm first, because
     the authors' sibling system does so.
+
+    Biases that add the same to all scores of a softmax cancel out of it, and what their gradients would be is rounding
+    alone, of which Adam makes whole steps: over the classes those of the keys and of the tokens' norm, over the patches
+    that of the queries. They stay as they are at the start, zero, and are there for checkpoints, which hold them.
     """
 
     def __init__(
@@ -67,6 +71,9 @@ class CategoryGrouping(nn.Module):
         self.value = nn.Linear(width, width)
         self.out = nn.Linear(width, width)
         self.apply(initialize)
+        over_classes = assignment == "hard" or axis == "classes"
+        for bias in (self.key.bias, self.token_norm.bias) if over_classes else (self.query.bias,):
+            bias.requires_grad_(False)
 
     def forward(self, features: Tensor, tokens: Tensor) -> tuple[Tensor, Tensor]:
         return self._gather(self.feature_norm(features), tokens)

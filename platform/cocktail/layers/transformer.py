@@ -5,6 +5,7 @@ Shape letters: B batch, L tokens, S tokens attended to, D width.
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -15,7 +16,7 @@ class TransformerBlock(nn.Module):
     """LayerNorm, multi-head self-attention, residual; LayerNorm, MLP with GELU, residual: [B, L, D] -> same.
 
     In training each residual branch of each example is dropped with probability `stochastic_depth` and
-    scaled up otherwise (Huang et al., ECCV 2016).
+    scaled up otherwise (Huang et al., ECCV 2016). The bias of the keys does not learn (`without_gradient`).
     """
 
     def __init__(self, width: int, num_heads: int, mlp_ratio: float, stochastic_depth: float) -> None:
@@ -37,7 +38,8 @@ class TransformerBlock(nn.Module):
 
     def _attend(self, x: Tensor) -> Tensor:
         B, L, D = x.shape
-        query, key, value = self.qkv(x).view(B, L, 3, self.num_heads, D // self.num_heads).permute(2, 0, 3, 1, 4)
+        projected = F.linear(x, self.qkv.weight, without_gradient(self.qkv.bias, D, 2 * D))
+        query, key, value = projected.view(B, L, 3, self.num_heads, D // self.num_heads).permute(2, 0, 3, 1, 4)
         attended = F.scaled_dot_product_attention(query, key, value)
         return self.attention_out(attended.transpose(1, 2).reshape(B, L, D))
 
@@ -50,7 +52,10 @@ class TransformerBlock(nn.Module):
 
 
 class CrossAttentionBlock(nn.Module):
-    """Tokens [B, L, D] that attend to features [B, S, D], residual, then LayerNorm, MLP, residual: [B, L, D]."""
+    """Tokens [B, L, D] that attend to features [B, S, D], residual, then LayerNorm, MLP, residual: [B, L, D].
+
+    The bias of the keys does not learn (`without_gradient`).
+    """
 
     def __init__(self, width: int, num_heads: int, mlp_ratio: float) -> None:
         super().__init__()
@@ -69,7 +74,8 @@ class CrossAttentionBlock(nn.Module):
         B, L, D = tokens.shape
         heads = (self.num_heads, D // self.num_heads)
         query = self.query(self.token_norm(tokens)).view(B, L, *heads).transpose(1, 2)
-        key, value = self.key_value(features).view(B, features.shape[1], 2, *heads).permute(2, 0, 3, 1, 4)
+        projected = F.linear(features, self.key_value.weight, without_gradient(self.key_value.bias, 0, D))
+        key, value = projected.view(B, features.shape[1], 2, *heads).permute(2, 0, 3, 1, 4)
         attended = F.scaled_dot_product_attention(query, key, value)
         tokens = tokens + self.attention_out(attended.transpose(1, 2).reshape(B, L, D))
         return tokens + self.mlp(self.mlp_norm(tokens))
@@ -80,6 +86,15 @@ class LiteralAttention(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return F.scaled_dot_product_attention(x, x, x)
+
+
+def without_gradient(bias: Tensor, first: int, end: int) -> Tensor:
+    """A bias [D] of whose entries first to end - 1 get a gradient of zero.
+
+    A bias of attention's keys adds the same to all scores of a query and cancels out of their softmax: its gradient
+    would be rounding alone, of which Adam makes whole steps. It is in checkpoints, and stays as it is.
+    """
+    return torch.cat([bias[:first], bias[first:end].detach(), bias[end:]])
 
 
 def require_heads(width: int, num_heads: int) -> None:
