@@ -15,6 +15,7 @@ from cocktail.audio.class_spectra import ClassSpectra
 from cocktail.checkpoints.contents import require_built_without_values
 from cocktail.checkpoints.initial_weights import InitialWeights
 from cocktail.checkpoints.store import checkpoint_store
+from cocktail.checkpoints.training_record import TrainedOn, read_trained_on
 from cocktail.cluster.connection import connect, trials_a_node
 from cocktail.cluster.placement import Demand
 from cocktail.config.evaluation import Evaluation
@@ -25,6 +26,7 @@ from cocktail.config.settings import require_kept
 from cocktail.inference.trained import about
 from cocktail.storage import absolute, require_writable
 from cocktail.tasks.choice import tasks_of
+from cocktail.text.redaction import redacted_uri
 from cocktail.tracking.database import default_tracking_uri, require_usable
 from cocktail.tracking.run import TrackedRun
 from cocktail.train.ray_train import ReadBatches, TrainingRun, uses_gpus
@@ -41,6 +43,7 @@ from pipelines.experiments.resources import (
     training_demands,
 )
 from pipelines.experiments.scoring import require_truth
+from pipelines.experiments.trained_on import Overlap, overlap_of
 from pipelines.mixtures.batches import read_mixtures
 from pipelines.mixtures.stream import MixtureStream
 from pipelines.plans.evaluation import classes_without_clips, in_classes_of, make_test_list, untaught_in_words
@@ -76,6 +79,10 @@ class PlannedRun:
     """Weights that the model starts from."""
     untaught: tuple[str, ...]
     """Names of classes that no training clip has."""
+    trained_on: tuple[TrainedOn, ...] | None
+    """What the model is trained on, and was in the runs that it starts from; None if their checkpoint does not say."""
+    overlap: Overlap
+    """Test mixtures that hold some of it."""
 
     @classmethod
     def of(cls, experiment: Experiment) -> PlannedRun:
@@ -119,6 +126,11 @@ class PlannedRun:
         require_built_without_values(experiment.model, len(manifest.classes))
         require_truth(tasks_of(model, evaluation, evaluation.test_mixing(mixing)), test_list, test_manifest)
         initial = initial_weights(experiment, manifest.classes)
+        trained_on = taught_by(experiment, manifest, initial)
+        overlap = overlap_of(test_list, test_manifest, trained_on, [manifest])
+        overlap.require_accepted(evaluation.allow_trained_on)
+        for note in overlap.notes:
+            print(note, flush=True)
         folder = run_folder(experiment, manifest, initial)
         if checkpoint_store(folder).newest() is None:  # else a checkpoint is gone on from
             print(f"starting from {initial.description}", flush=True)
@@ -147,6 +159,8 @@ class PlannedRun:
             gpus=gpus,
             initial=initial,
             untaught=untaught,
+            trained_on=trained_on,
+            overlap=overlap,
         )
 
     @property
@@ -183,7 +197,15 @@ class PlannedRun:
             source=self.source,
             num_classes=len(manifest.classes),
             identity=self.identity,
-            about=about(experiment, manifest.classes, manifest.folder, self.untaught, class_spectra),
+            about=about(
+                experiment,
+                manifest.classes,
+                manifest.folder,
+                self.untaught,
+                class_spectra,
+                trained_on=self.trained_on,
+                started_from=redacted_uri(self.initial.description),
+            ),
             folder=self.folder,
             tracked=tracked,
             gpus=self.gpus,
@@ -244,3 +266,15 @@ def initial_weights(experiment: Experiment, classes: Sequence[str]) -> InitialWe
     if experiment.start_from is not None:
         require_finished(experiment.start_from)
     return InitialWeights.find(experiment, classes, initial_folder(experiment))
+
+
+def taught_by(experiment: Experiment, manifest: Manifest, initial: InitialWeights) -> tuple[TrainedOn, ...] | None:
+    """All that a model is trained on: the split of its own run, after that of what it starts from; None if that does
+    not say."""
+    if not experiment.model.trains:
+        return ()
+    earlier = () if initial.checkpoint is None else read_trained_on(initial.checkpoint)
+    if earlier is None:
+        return None
+    own = TrainedOn(data=manifest.folder, manifest=manifest.root_hash, split=experiment.training.split)
+    return tuple(dict.fromkeys((*earlier, own)))

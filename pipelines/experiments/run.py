@@ -55,9 +55,10 @@ def run(experiment: Experiment, part_of: PartOf | None = None) -> TrackedRun:
             spectra = planned.class_spectra()
             clock.lap("class_spectra")
             checkpoint = fit(planned.training_run(tracked, spectra))
-            tracked.tag({"checkpoint": checkpoint})
             clock.lap("training")
             test = test_of(planned, checkpoint)
+            tracked.tag({"checkpoint": checkpoint, **test.tags})
+            tracked.store_json(ENVIRONMENT, {**environment(), "precision": test.precision})
             results = test.score()
             clock.lap("evaluation")
             num_steps = step_of(checkpoint)  # early stopping may have ended training before its last one
@@ -146,6 +147,7 @@ def test_of(planned: PlannedRun, checkpoint: str) -> Scoring:
         mixing=experiment.evaluation.test_mixing(experiment.mixing),
         evaluation=experiment.evaluation,
         resources=experiment.resources,
+        overlap=planned.overlap,
     )
 
 

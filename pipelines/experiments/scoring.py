@@ -20,7 +20,7 @@ from cocktail.config.evaluation import Evaluation
 from cocktail.config.mixing import Mixing
 from cocktail.config.resources import Resources
 from cocktail.config.settings import flatten
-from cocktail.evaluate import evaluate
+from cocktail.evaluate import SCORED_IN, evaluate
 from cocktail.inference.trained import Trained
 from cocktail.storage import join
 from cocktail.studies.scored_run import report_folder, results_names
@@ -37,6 +37,7 @@ from pipelines.experiments.locations import place_of
 from pipelines.experiments.provenance import ENVIRONMENT, environment, provenance
 from pipelines.experiments.report_edge import reported
 from pipelines.experiments.resources import shard_cache, test_demands
+from pipelines.experiments.trained_on import Overlap, overlap_of
 from pipelines.mixtures.batches import read_mixtures
 from pipelines.plans.evaluation import has_truth, in_classes_of, make_test_list, untaught_in_words
 from pipelines.plans.rows import plan_hash
@@ -58,6 +59,8 @@ class Scoring:
     """How the mixtures are read: `evaluation.test_mixing` of what the model was trained on."""
     evaluation: Evaluation
     resources: Resources
+    overlap: Overlap
+    """Mixtures that hold what the model was trained on."""
 
     @classmethod
     def of(
@@ -71,12 +74,15 @@ class Scoring:
     ) -> Scoring:
         """The test that settings describe.
 
-        Raises UsageError where the model cannot separate, or the data cannot give, such mixtures.
+        Raises UsageError where the model cannot separate, or the data cannot give, such mixtures, and where some hold
+        what it was trained on.
         """
         mixing = evaluation.test_mixing(mixing)
         trained.require_test_mixing(mixing)
         mixtures = in_classes_of(trained.classes, manifest, make_test_list(manifest, mixing, evaluation))
         require_truth(tasks_of(trained.model, evaluation, mixing), mixtures, manifest)
+        overlap = overlap_of(mixtures, manifest, trained.trained_on)
+        overlap.require_accepted(evaluation.allow_trained_on)
         return cls(
             checkpoint=checkpoint,
             trained=trained,
@@ -85,6 +91,7 @@ class Scoring:
             mixing=mixing,
             evaluation=evaluation,
             resources=resources,
+            overlap=overlap,
         )
 
     def _clips(self) -> ClipSource:
@@ -128,10 +135,8 @@ class Scoring:
         A model of several tasks has a results_<task>.parquet and a section of the table for each; the names of its
         metrics, in MLflow, begin with test/<task>/ and not with test/ alone.
         """
-        untaught = self._untaught()
-        notes = () if untaught is None else (untaught,)
         summaries = {
-            task.name: task.summary(table, self.trained.name, notes)
+            task.name: task.summary(table, self.trained.name, self.notes)
             if task.is_scored(table).any()
             else self._unscored(task, table)
             for task, table in zip(self._telling_tasks, results, strict=True)
@@ -193,7 +198,6 @@ class Scoring:
         return reports
 
     def _subject(self, tracked: TrackedRun, steps_per_epoch: int | None) -> Subject:
-        untaught = self._untaught()
         return Subject(
             name=self.trained.name,
             model=self.trained.model,
@@ -202,11 +206,29 @@ class Scoring:
             sample_rate_hz=self.mixing.sample_rate_hz,
             histories=tracked.histories(("look/", "loss/", "validation/")),
             steps_per_epoch=steps_per_epoch,
-            notes=() if untaught is None else (untaught,),
+            notes=self.notes,
         )
 
-    def _untaught(self) -> str | None:
-        return untaught_in_words(self.trained.untaught, self.trained.classes, self.mixtures)
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """Sentences beside the scores: what the model was trained on, and what of the test it had met, or could not."""
+        untaught = untaught_in_words(self.trained.untaught, self.trained.classes, self.mixtures)
+        said = (self.trained.in_words, *self.overlap.notes, untaught)
+        return tuple(note for note in said if note is not None)
+
+    @property
+    def tags(self) -> dict[str, str]:
+        """What is recorded of a test beside its scores: of what was trained on, and of precision."""
+        return {
+            "test_mixtures_trained_on": self.overlap.in_words,
+            **{f"precision.{stage}": text for stage, text in self.precision.items()},
+        }
+
+    @property
+    def precision(self) -> dict[str, str]:
+        """What products and convolutions were computed in, in training and in scoring."""
+        unsaid = "its checkpoint does not say" if self.trained.config.trains else "not trained"
+        return {"training": self.trained.precision or unsaid, "scoring": SCORED_IN}
 
     def _examples(self) -> MixtureBatch | None:
         """The first test mixtures of each number of sources, of which figures and sounds are stored."""
@@ -272,8 +294,8 @@ def score_and_track(test: Scoring, tracking_uri: str, output: str) -> str:
             params=tests,
         )
         with tracked.closing():
-            tracked.tag({**provenance(test.manifest, test.mixtures), "checkpoint": test.checkpoint})
-            tracked.store_json(ENVIRONMENT, environment())
+            tracked.tag({**provenance(test.manifest, test.mixtures), **test.tags, "checkpoint": test.checkpoint})
+            tracked.store_json(ENVIRONMENT, {**environment(), "precision": test.precision})
             results = test.score()
             text = test.report(results, test.record(results, tracked, 0), tracked, 0).text
     where = f"MLflow: {redacted_uri(tracking_uri)}, run {tracked.run_id}"

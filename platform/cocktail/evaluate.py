@@ -15,12 +15,15 @@ import pyarrow as pa
 import torch
 
 from cocktail.inference.trained import load_trained
-from cocktail.numerics.precision import use_tf32
+from cocktail.numerics.precision import precision_in_words, use_tf32
 from cocktail.tasks.task import Task
 from cocktail.types import MixtureBatch, UsageError
 
 SCORING_CPUS = 0.5
 APPLYING_CPUS = 0.5
+SCORED_WITH_TF32 = False
+SCORED_IN = precision_in_words(None, SCORED_WITH_TF32)
+"""What models are applied in, whatever they were trained in."""
 _PACKED = "packed"
 """The one column of what travels from the actors."""
 
@@ -35,7 +38,7 @@ class _Apply:
         tasks: tuple[Task, ...],
         gpu: bool,
     ) -> None:
-        use_tf32(False)
+        use_tf32(SCORED_WITH_TF32)
         trained = load_trained(checkpoint)
         self.device = "cuda" if gpu else "cpu"
         self.name = trained.name

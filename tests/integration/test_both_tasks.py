@@ -23,6 +23,7 @@ from cocktail.types import Query
 from pipelines.experiments import scoring
 from pipelines.experiments.scored_runs import scored_runs
 from pipelines.experiments.scoring import Scoring
+from pipelines.experiments.trained_on import Overlap
 from tests.made.corpora.toy_shards import CLASSES, make_toy_shards
 from tests.made.models.both_tasks import BothConfig, read_scenes
 from tests.made.models.small_avgn import MIXING
@@ -59,6 +60,7 @@ def tested(tmp_path_factory, local_ray) -> Tested:
         mixing=MIXING,
         evaluation=experiment.evaluation,
         resources=experiment.resources,
+        overlap=Overlap(num_mixtures=len(PLAN), num_held=0),
     )
     uri = f"sqlite:///{folder}/mlflow.db"
     tracked = TrackedRun.open(uri, f"{folder}/artifacts", experiment="both", name="run", key="k", params={})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from pathlib import Path
 
@@ -104,7 +105,14 @@ def test_a_run_leaves_tables_of_both_numbers_maps_and_a_page(experiment, artifac
     names = ("ap_1_sources", "iou_1_sources", "cap_2_sources", "piap_2_sources", "ciou_2_sources", "auc_2_sources")
     assert {f"test/small_avgn/{name}" for name in names} <= metrics.keys()
     assert {"loss/localization", "loss/visual_presence", "look/visual_presence_micro_f1"} <= metrics.keys()
-    assert tracked.data.tags["initial_weights"].startswith("weights.pth, SHA-256 ")
+    started_from = tracked.data.tags["initial_weights"]
+    assert started_from.startswith("weights.pth, SHA-256 ")
+    said = f"Trained on mixtures of 2 sources of the split train[20%:], starting from {started_from}."
+    assert said in table and said in (artifacts / "report.html").read_text()
+    full = "float32, without TF32"
+    assert json.loads((artifacts / "environment.json").read_text())["precision"] == {"training": full, "scoring": full}
+    assert (tracked.data.tags["precision.training"], tracked.data.tags["precision.scoring"]) == (full, full)
+    assert tracked.data.tags["test_mixtures_trained_on"] == "0"
     losses = {point.step: point.value for point in client.get_metric_history(tracked.info.run_id, "validation/total")}
     assert sorted(losses) == [1, 2, 3, 4, 5, 6]
     assert tracked.data.tags["checkpoint"].endswith(f"step-{min(losses, key=losses.__getitem__):08d}")

@@ -238,7 +238,7 @@ def test_what_is_said_of_a_run_that_stopped_early_is_said_of_its_last_step(exper
     stops = {"validation_split": "test", "validation_mixtures": 2, "validate_every": 1, "patience": 1}
     training = replace(experiment.training, learning_rate=0.3, **stops)
     # The toys have two splits.
-    tested = replace(LEAST, split="train")
+    tested = replace(LEAST, split="train", allow_trained_on=True)
     run(replace(experiment, output=str(tmp_path), training=training, evaluation=tested, resources=INLINE))
     last = last_checkpoint(tmp_path).step
     assert last < 20

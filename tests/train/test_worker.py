@@ -12,11 +12,12 @@ from torch import nn
 
 from cocktail.checkpoints.store import CheckpointStore
 from cocktail.config.training import Training
-from cocktail.evaluate import _Apply
+from cocktail.evaluate import SCORED_IN, _Apply
 from cocktail.inference.trained import about
 from cocktail.numerics.compiling import compile_network
+from cocktail.numerics.precision import autocast_dtype
 from cocktail.train import measure
-from cocktail.train.loop import Steps, autocast_dtype
+from cocktail.train.loop import Steps
 from cocktail.train.worker import Worker, set_up_device
 from cocktail.types import UsageError
 from tests.made.models.small_experiment import SMALL
@@ -41,18 +42,38 @@ def tf32() -> tuple[bool, bool]:
 
 @pytest.mark.parametrize("precision", ["auto", "float32", "bfloat16", "float16", "tf32"])
 def test_float32_is_float32_unless_tf32_is_asked_for_by_name(precision):
-    set_up_device(precision)
+    set_up_device(precision, CPU)
     assert tf32() == ((True, True) if precision == "tf32" else (False, False))
     assert torch.backends.cudnn.benchmark
     assert autocast_dtype("tf32", CPU) is None
 
 
+@pytest.mark.parametrize(
+    ("precision", "card", "told"),
+    [
+        ("auto", "H200", "bfloat16, without TF32"),
+        ("auto", "T4", "float32, without TF32"),
+        ("auto", None, "float32, without TF32"),
+        ("float32", "H200", "float32, without TF32"),
+        ("tf32", "H200", "float32, with TF32"),
+        ("tf32", "T4", "float32, without TF32"),
+        ("tf32", None, "float32, without TF32"),
+        ("float16", "T4", "float16, without TF32"),
+    ],
+)
+def test_a_training_says_what_auto_became_and_whether_tf32_was_used(monkeypatch, precision, card, told):
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda **_: card == "H200")
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda _: {"H200": (9, 0), "T4": (7, 5)}[str(card)])
+    assert set_up_device(precision, CPU if card is None else torch.device("cuda")) == told
+
+
 def test_scores_are_computed_in_float32(tmp_path):
-    set_up_device("tf32")
+    set_up_device("tf32", CPU)
     store = CheckpointStore(str(tmp_path), about=about(SMALL, ("bell", "drum"), "shards"))
     checkpoint = store.save(1, {"model": SMALL.model.build(2).state_dict()}, {}, keep=1)
     _Apply(checkpoint, lambda rows: pytest.fail("nothing is read yet"), (), gpu=False)
     assert tf32() == (False, False)
+    assert SCORED_IN == "float32, without TF32"
 
 
 def test_no_step_sends_buffers_around(monkeypatch):

@@ -68,6 +68,8 @@ class InitialWeights:
     description: str
     """Names of the files and of what lies below, for people."""
     files: tuple[WeightsFile, ...] = ()
+    checkpoint: str | None = None
+    """Checkpoint of an earlier run among them."""
 
     @classmethod
     def random(cls) -> InitialWeights:
@@ -93,9 +95,9 @@ class InitialWeights:
             _require_fit(start, below, build)
         if experiment.start_from is None:
             return below
-        taken = _earlier_run(experiment, build(), classes)
+        checkpoint, taken = _earlier_run(experiment, build(), classes)
         under = f"{below.description}, and over them " if experiment.start_parts else ""
-        return cls(description=f"{under}{taken.description}", files=(*below.files, taken))
+        return cls(description=f"{under}{taken.description}", files=(*below.files, taken), checkpoint=checkpoint)
 
     @property
     def sha256(self) -> str | None:
@@ -153,14 +155,14 @@ def _require_fit(start: Start, initial: InitialWeights, build: Callable[[], nn.M
         load_weights(build(), file.data, file.modules, f"{_option(start.setting)}: {file.description}")
 
 
-def _earlier_run(experiment: Experiment, model: nn.Module, classes: Sequence[str]) -> WeightsFile:
-    """The weights that `Experiment.start_from` takes."""
+def _earlier_run(experiment: Experiment, model: nn.Module, classes: Sequence[str]) -> tuple[str, WeightsFile]:
+    """The checkpoint that `Experiment.start_from` means, and the weights that it takes from there."""
     assert experiment.start_from is not None
     config = experiment.model
     checkpoint, weights = take_weights(experiment.start_from, experiment.start_parts, model, config.build, classes)
     sha256, buffer = weights_hash(weights), io.BytesIO()
     torch.save(weights, buffer)
-    return WeightsFile(
+    return checkpoint, WeightsFile(
         description=f"{parts_text(experiment.start_parts)} of {checkpoint}, SHA-256 {sha256[:16]}",
         sha256=sha256,
         data=buffer.getvalue(),

@@ -55,6 +55,9 @@ class Evaluation:
     """Mean IoU from which on the maps of several sources succeed."""
     data: str | None = None
     """Folder or URI of other shards to test on (VGG-SS); None tests on those that are trained on."""
+    allow_trained_on: bool = False
+    """Test mixtures that hold recordings of what was trained on, too; the tables then say of how many that is so. If
+    not, such a test is refused."""
     seed: int = 1
     """Seed of the test list's pairs; not the training's, so that runs with other seeds share the list."""
 

@@ -103,6 +103,16 @@ class Mixing:
         """Clips in a mixture, at most. A whole clip is one, however many sources it has."""
         return 1 if self.arrangement == "whole" else self.num_sources
 
+    @property
+    def in_words(self) -> str:
+        """What a model meets at a time, for people: single sources, or mixtures of so many."""
+        fewest, most = self.fewest_sources, self.num_sources
+        if most == 1:
+            return "single sources"
+        number = f"{most}" if fewest == most else f"{fewest} to {most}"
+        how = {"remixed": "", "released": ", as they were released", "whole": ", clips as they are"}[self.arrangement]
+        return f"mixtures of {number} sources{how}"
+
     def arranged(self, arrangement: Literal["remixed", "released", "whole"]) -> Mixing:
         """The same mixing in another arrangement; of whole clips without `several_classes`, as each is a source."""
         return replace(self, arrangement=arrangement, several_classes=self.several_classes and arrangement != "whole")

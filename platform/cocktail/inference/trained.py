@@ -12,6 +12,7 @@ from typing import Any
 from cocktail.audio.class_spectra import ClassSpectra
 from cocktail.checkpoints.contents import names_of, require_outline, telling_of_settings, value_of
 from cocktail.checkpoints.store import load_checkpoint, read_about
+from cocktail.checkpoints.training_record import TrainedOn, read_precision, read_trained_on
 from cocktail.config.evaluation import Evaluation
 from cocktail.config.experiment import Experiment
 from cocktail.config.identity import PLACES
@@ -51,6 +52,21 @@ class Trained:
     """Names of classes that no clip that it was trained on has."""
     class_spectra: ClassSpectra | None = None
     """Mean spectra of its classes in training; None of a model that does not separate, and in earlier checkpoints."""
+    trained_on: tuple[TrainedOn, ...] | None = ()
+    """All that it was trained on; None if its checkpoint does not say."""
+    started_from: str | None = None
+    """Weights that its training started from, for people; None if its checkpoint does not say."""
+    precision: str | None = None
+    """What it was trained in, for people; None if its checkpoint does not say, or if it was not trained."""
+
+    @property
+    def in_words(self) -> str | None:
+        """A sentence on what it was trained on and from; None of a model that was not."""
+        if not self.config.trains:
+            return None
+        split, start = self.settings.get("training.split"), self.started_from
+        of_split = "" if split is None else f" of the split {split}"
+        return f"Trained on {self.mixing.in_words}{of_split}{'' if start is None else f', starting from {start}'}."
 
     @property
     def tasks(self) -> tuple[Task, ...]:
@@ -80,8 +96,13 @@ def about(
     data: str,
     untaught: tuple[str, ...] = (),
     class_spectra: ClassSpectra | None = None,
+    *,
+    trained_on: tuple[TrainedOn, ...] | None = None,
+    started_from: str | None = None,
 ) -> dict[str, Any]:
-    """What a checkpoint carries for `load_trained`: plain values, but no settings that say where its run is."""
+    """What a checkpoint carries for `load_trained`: plain values, but no settings that say where its run is. What it is
+    trained in is added where it is trained
+    (`cocktail.checkpoints.training_record.with_precision`)."""
     kind = type(experiment.model)
     settings = flatten(asdict(experiment))
     return {
@@ -92,6 +113,8 @@ def about(
         "untaught": list(untaught),
         "data": data,
         **({} if class_spectra is None else {_SPECTRA: class_spectra.to_plain()}),
+        "trained_on": None if trained_on is None else [asdict(each) for each in trained_on],
+        "started_from": started_from,
     }
 
 
@@ -123,6 +146,9 @@ def load_trained(checkpoint: str) -> Trained:
         data=value_of(checkpoint, meta, "data", str),
         untaught=names_of(checkpoint, meta, "untaught"),
         class_spectra=_class_spectra(checkpoint, meta, len(classes), mixing.sample_rate_hz),
+        trained_on=read_trained_on(checkpoint) if config.trains else (),
+        started_from=value_of(checkpoint, meta, "started_from", str) if meta.get("started_from") else None,
+        precision=", then ".join(read_precision(checkpoint)) or None,
     )
 
 

@@ -26,6 +26,7 @@ from cocktail.config.model import ParameterGroup, all_parameters
 from cocktail.config.training import Training
 from cocktail.numerics.batch_norm import own_buffers, set_counted, synchronize_batch_norm
 from cocktail.numerics.compiling import compile_network
+from cocktail.numerics.precision import autocast_dtype
 from cocktail.numerics.randomness import rows_of_batch
 from cocktail.train.batches import begun, on_device
 from cocktail.train.look import Look
@@ -330,12 +331,3 @@ def _silence(batch: MixtureBatch) -> MixtureBatch:
     if "labels" in rows:
         rows["labels"].diagonal(dim1=1, dim2=2).fill_(True)  # source n is of class n
     return replace(batch, mixture_ids=("", ""), **{**rows, "class_ids": classes, "present": ~rows["present"]})
-
-
-def autocast_dtype(precision: str, device: torch.device) -> torch.dtype | None:
-    """The type that matrix products run in, or None for float32."""
-    if precision in ("bfloat16", "float16"):
-        return getattr(torch, precision)
-    if precision == "auto" and device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False):
-        return torch.bfloat16
-    return None

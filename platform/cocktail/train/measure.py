@@ -17,8 +17,9 @@ from cocktail.cluster.connection import quiet_ray
 from cocktail.config.experiment import Experiment
 from cocktail.machine import peak_bytes, usable_cores
 from cocktail.numerics.compiling import compile_network
+from cocktail.numerics.precision import autocast_dtype
 from cocktail.train.batches import on_device
-from cocktail.train.loop import Steps, autocast_dtype
+from cocktail.train.loop import Steps
 from cocktail.train.update import Update
 from cocktail.train.worker import Worker, set_up_device
 from cocktail.types import BatchSource, MixtureBatch, UsageError, share_of
@@ -75,7 +76,7 @@ def _measure(experiment: Experiment, source: BatchSource, num_classes: int) -> M
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     if device.type == "cpu":
         torch.set_num_threads(max(usable_cores() // workers, 1))
-    set_up_device(experiment.training.precision)
+    set_up_device(experiment.training.precision, device)
     share = share_of(experiment.training.batch_size, 0, workers)[1]
     settings = dataclasses.replace(experiment.training, batch_size=share)
     worker = Worker(device=device)

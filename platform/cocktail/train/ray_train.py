@@ -26,6 +26,7 @@ from torch import nn
 
 from cocktail.checkpoints.initial_weights import KeptWeights
 from cocktail.checkpoints.store import CheckpointStore, checkpoint_store, require_identity, step_of
+from cocktail.checkpoints.training_record import with_precision
 from cocktail.cluster.connection import find_cause, quiet_ray, trials_a_node, trials_at_once
 from cocktail.cluster.placement import grows
 from cocktail.config.experiment import Experiment
@@ -309,7 +310,7 @@ def _train_here(run: TrainingRun, trials: int | None) -> None:
     for weights in run.initial if newest is None else ():
         weights.load(model)
     training = experiment.training
-    set_up_device(training.precision)
+    precision = set_up_device(training.precision, worker.device)
     if training.overfit_batches is not None:
         source = FirstBatches(source, training.overfit_batches)
     validate_on, every = run.validate_on, training.validate_every
@@ -320,7 +321,7 @@ def _train_here(run: TrainingRun, trials: int | None) -> None:
             training,
             seed=experiment.seed,
             worker=worker,
-            checkpoints=checkpoints,
+            checkpoints=dataclasses.replace(checkpoints, about=with_precision(run.about, precision, newest)),
             identity=run.identity,
             on_log=on_log,
             parameter_groups=experiment.model.parameter_groups,

@@ -8,7 +8,7 @@ import torch
 import torch.distributed as dist
 from torch import nn
 
-from cocktail.numerics.precision import use_tf32
+from cocktail.numerics.precision import autocast_dtype, precision_in_words, use_tf32, uses_tf32
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -20,13 +20,15 @@ class Worker:
     world_size: int = 1
 
 
-def set_up_device(precision: str) -> None:
-    """Set what a training (`Training.precision`) wants of this process's GPU, if it has one.
+def set_up_device(precision: str, device: torch.device) -> str:
+    """Set what a training (`Training.precision`) wants of this process's GPU, if it has one. Returns what it is then
+    trained in, for people.
 
     Batches have one shape, for which cuDNN may try its algorithms once and keep the fastest.
     """
     use_tf32(precision == "tf32")
     torch.backends.cudnn.benchmark = True
+    return precision_in_words(autocast_dtype(precision, device), uses_tf32(device))
 
 
 def share_buffers(model: nn.Module, worker: Worker) -> None:

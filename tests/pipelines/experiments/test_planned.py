@@ -50,7 +50,7 @@ def test_a_model_that_could_not_be_opened_is_refused_in_one_line(tmp_path, monke
     monkeypatch.setattr(planned, "connect", connect)
     data = make_toy_shards(tmp_path / "toy").folder
     mixing = replace(SMALL.mixing, sample_rate_hz=RATE, segment_samples=2000, window_shards=2)
-    evaluation = replace(SMALL.evaluation, num_mixtures=2, split="train")
+    evaluation = replace(SMALL.evaluation, num_mixtures=2)
     experiment = replace(SMALL, model=model, data=data, mixing=mixing, evaluation=evaluation, output=str(tmp_path))
     with pytest.raises(UsageError, match=why) as refused:
         PlannedRun.of(experiment)

@@ -25,6 +25,7 @@ from cocktail.text.printable import on_one_line
 from cocktail.tracking.outages import OutageError
 from pipelines.experiments.report_edge import FAILURE_NAME, reported
 from pipelines.experiments.scoring import Scoring
+from pipelines.experiments.trained_on import Overlap
 from tests.made.corpora.toy_shards import CLASSES, make_toy_shards
 from tests.made.models.left_half import LeftHalf
 from tests.made.models.small_experiment import SMALL
@@ -66,6 +67,7 @@ def test_a_failing_report_leaves_scores_and_table_and_says_why_in_one_line(tmp_p
         mixing=replace(SMALL.mixing, pictures_per_source=1),
         evaluation=replace(SMALL.evaluation, num_examples=0),
         resources=SMALL.resources,
+        overlap=Overlap(num_mixtures=1, num_held=0),
     )
     results = localized(mixture("a", source(0.5, iou=0.5), system="model")).cast(test.tasks[0].results)
     tracked, metrics = tracked_in(tmp_path / "artifacts")

@@ -76,10 +76,15 @@ def test_a_run_is_marked_as_finished_once_mlflow_has_it_and_before_another_proce
         note("closed")
 
     tracked = SimpleNamespace(
-        closing=closing, run_id="1", artifacts="there", tag=lambda _: None, log=lambda *_, **__: None
+        closing=closing,
+        run_id="1",
+        artifacts="there",
+        tag=lambda _: None,
+        log=lambda *_, **__: None,
+        store_json=lambda *_: None,
     )
     told = SimpleNamespace(text="the table", headline={})
-    test = SimpleNamespace(score=tuple, record=lambda *_: told, report=lambda *_: told)
+    test = SimpleNamespace(score=tuple, record=lambda *_: told, report=lambda *_: told, tags={}, precision={})
     plan = planned(tmp_path, None)
     for name in ("identity", "training_demands", "test_demands", "num_steps", "batches_per_epoch"):
         setattr(plan, name, None)
@@ -93,6 +98,7 @@ def test_a_run_is_marked_as_finished_once_mlflow_has_it_and_before_another_proce
         "require_place": None,
         "open_run": tracked,
         "tag_origin": None,
+        "environment": {},
         "fit": "/step-1",
     }
     for name, value in {**made, "test_of": test, "step_of": 1, "register": "model", "speeds": {}}.items():

@@ -28,6 +28,7 @@ from pipelines.datasets.index import IndexRow, make_index
 from pipelines.experiments import scoring
 from pipelines.experiments.benchmarks import SEPARATE_MUSDB18
 from pipelines.experiments.scoring import Scoring, require_truth, score_and_track
+from pipelines.experiments.trained_on import Overlap
 from pipelines.plans import evaluation as evaluations
 from pipelines.plans.evaluation import in_classes_of, make_test_list
 from tests.made.corpora.toy_shards import CLASSES, RATE, make_toy_shards, toy_clip, toy_row, write_shards
@@ -165,6 +166,7 @@ def test_stored_results_of_maps_say_by_what_rules_they_came_about(tmp_path):
         mixing=replace(SMALL.mixing, pictures_per_source=1),
         evaluation=evaluation,
         resources=SMALL.resources,
+        overlap=Overlap(num_mixtures=1, num_held=0),
     )
     tracked: Any = SimpleNamespace(
         histories=lambda prefixes: {},
@@ -252,6 +254,8 @@ def test_an_evaluation_is_done_by_one_process_at_a_time_in_a_run_of_its_folder(t
         mixing=SMALL.mixing,
         evaluation=SMALL.evaluation,
         resources=SMALL.resources,
+        tags={},
+        precision={},
         score=tuple,
         record=lambda *_: told,
         report=lambda *_: told,
