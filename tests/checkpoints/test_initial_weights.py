@@ -151,6 +151,7 @@ def test_a_run_starts_from_the_whole_model_of_the_checkpoint_that_another_has_se
     step_4 = f"{earlier}/checkpoints/step-00000004"
     assert initial.sha256 is not None
     assert initial.description == f"the whole model of {step_4}, SHA-256 {initial.sha256[:16]}"
+    assert initial.checkpoint == step_4
     assert InitialWeights.find(experiment(start_from=step_4), CLASSES, "nowhere") == initial
     other = InitialWeights.find(experiment(start_from=step_4[:-1] + "8"), CLASSES, "nowhere")
     assert other.sha256 not in (None, initial.sha256)

@@ -12,8 +12,11 @@ from cocktail.models.ez_vsl import SMALL_EZ_VSL, EZVSLConfig
 from cocktail.types import NO_CLASS
 from pipelines.experiments.benchmarks import ADAM, LOCALIZATION, LOCALIZATION_OF_ONE, LOCALIZE_MUSIC
 from pipelines.experiments.planned import PlannedRun
+from pipelines.mixtures.batches import read_mixtures
 from pipelines.plans.evaluation import classes_without_clips, untaught_in_words
+from pipelines.plans.plan import plan_epoch
 from pipelines.plans.pool import usable_clips
+from pipelines.shards.reader import ClipSource
 from tests.made.corpora.toy_duets import WHOLE, make_toy_duets
 from tests.made.corpora.toy_shards import CLASSES, RATE, make_toy_shards
 from tests.made.models.small_experiment import SMALL
@@ -49,6 +52,21 @@ def test_ez_vsl_is_trained_on_single_sources_and_otherwise_and_tested_as_avgn_is
             assert replace(mine.mixing, num_sources=2) == others.mixing
             for part in ("training", "evaluation", "seed"):
                 assert getattr(mine, part) == getattr(others, part)
+
+
+def test_ez_vsl_learns_from_each_clip_by_itself_and_its_own_picture(tmp_path):
+    manifest = make_toy_shards(tmp_path, with_pictures=True)
+    size = {"sample_rate_hz": RATE, "segment_samples": 3000, "picture_side": 32, "window_shards": 2}
+    mixing = replace(EZ_VSL[0].mixing, **size)
+    plan = plan_epoch(usable_clips(manifest, mixing, "train"), seed=0, epoch=0)
+    assert sorted(plan["clip_id"].to_pylist()) == [[f"clip{number:03d}"] for number in range(40)]
+    batch = read_mixtures(plan.slice(0, 8), ClipSource.of(manifest), mixing)
+    assert batch.pictures is not None
+    assert batch.sources.shape[:2] == batch.pictures.shape[:2] == (8, 1)
+    model = replace(SMALL_EZ_VSL, spectrum=PowerSpectrumConfig(sample_rate_hz=RATE)).build(len(CLASSES))
+    loss = model(batch)["total"]
+    loss.backward()
+    assert 0 < loss.item() < float("inf")
 
 
 @pytest.mark.parametrize("paper", [*AVGN, *EZ_VSL])

@@ -11,13 +11,14 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
+from cocktail.checkpoints.initial_weights import InitialWeights
 from cocktail.checkpoints.store import CheckpointStore
 from cocktail.checkpoints.training_record import TrainedOn
 from cocktail.config.evaluation import Evaluation
 from cocktail.inference.trained import about, load_trained
 from cocktail.types import UsageError
 from pipelines.experiments import planned
-from pipelines.experiments.planned import PlannedRun
+from pipelines.experiments.planned import PlannedRun, taught_by
 from pipelines.experiments.scoring import Scoring
 from pipelines.experiments.trained_on import Overlap, overlap_of
 from pipelines.shards.manifest import Manifest
@@ -136,6 +137,21 @@ def test_a_run_that_would_test_its_training_split_is_refused_before_it_starts(tm
     ):
         with pytest.raises(AssertionError, match="it was not refused"):
             PlannedRun.of(allowed)
+
+
+def test_what_an_earlier_run_was_trained_on_counts_for_a_run_that_starts_from_it(trained, other, tmp_path):
+    told = about(SMALL, CLASSES, trained.folder, trained_on=on(trained))
+    checkpoint = CheckpointStore(str(tmp_path / "checkpoints"), about=told).save(1, {}, {}, keep=1)
+    initial = InitialWeights(description="of an earlier run", checkpoint=checkpoint)
+    tests = mixtures(["k"])
+    alone = taught_by(SMALL, other, InitialWeights.random())
+    assert alone == on(other) and overlap_of(tests, other, alone).num_held == 0
+    after = taught_by(SMALL, other, initial)
+    assert after == (*on(trained), *on(other))
+    assert overlap_of(tests, other, after, [trained]).num_held == 1
+    unsaid = about(replace(SMALL, start_from="/runs/a"), CLASSES, trained.folder)
+    checkpoint = CheckpointStore(str(tmp_path / "unsaid"), about=unsaid).save(1, {}, {}, keep=1)
+    assert taught_by(SMALL, other, replace(initial, checkpoint=checkpoint)) is None
 
 
 def test_a_checkpoint_is_not_scored_on_what_it_was_trained_on_unless_that_is_allowed_and_then_it_says_so(tmp_path):
