@@ -38,6 +38,7 @@ TABLE_3 = PaperTable(
             path=VECTORS,
             words={"pooled": "no", "tokens": "no", "grouped_queries": "yes", "grouped_tokens": "yes"},
         ),
+        Column(header="trained on", path=SOURCES, words={"1": "single sources", "2": "pairs"}),
     ),
     rows=tuple(
         # The first is EZ-VSL, with its scores in Table 1, and learns from single sources as it does.

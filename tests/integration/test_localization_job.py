@@ -138,7 +138,7 @@ def test_it_is_scored_on_three_sources_without_training(experiment, artifacts, c
     options = ["--evaluation.num-sources", "3", "--evaluation.num-mixtures", "2", "--evaluation.num-examples", "0"]
     evaluate_job([str(checkpoint), *options, "--output", experiment.output, "--resources.gpu", "no"])
     shown = capsys.readouterr().out
-    assert "of 3 sources: test" in shown and "of 2 sources" not in shown
+    assert "of 3 sources: test" in shown and "of 2 sources: test" not in shown
     assert "PIAP" in shown and "small_avgn, split" in shown
     with pytest.raises(UsageError, match=r"give --evaluation\.num-sources 3, which .* at 1 2"):
         evaluate_job([str(checkpoint), "--mixing.num-sources", "3", "--output", experiment.output])

@@ -125,7 +125,7 @@ def gradients(module: torch.nn.Module, *inputs: torch.Tensor) -> dict[str, torch
         parameter.data += 0.3 * torch.randn_like(parameter)
     given = module(*(each.double() for each in inputs))
     given = given if isinstance(given, tuple) else (given,)
-    sum((each * torch.randn_like(each)).sum() for each in given).backward()
+    torch.stack([(each * torch.randn_like(each)).sum() for each in given]).sum().backward()
     return {name: parameter.grad for name, parameter in module.named_parameters()}
 
 

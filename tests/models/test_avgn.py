@@ -52,6 +52,7 @@ def test_losses_are_the_papers_written_out_source_by_source(negative_gate):
     present = torch.tensor([[1.0, 0, 0, 1, 0], [0, 1, 1, 0, 0], [1, 0, 0, 0, 1]])
     for name, logits in (("presence", heard.presence_logits), ("visual_presence", seen.presence_logits[:, 0])):
         torch.testing.assert_close(losses[name], F.binary_cross_entropy(logits.sigmoid(), present))
+    assert model.token_classifier is not None
     classified = model.token_classifier(model.class_tokens).log_softmax(-1)
     torch.testing.assert_close(losses["token"], -classified.diagonal().mean())
     parts = [losses[name] for name in ("localization", "token", "presence", "visual_presence")]

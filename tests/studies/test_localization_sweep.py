@@ -21,6 +21,7 @@ from tests.made.models.left_half import LeftHalf
 from tests.made.results.sweep import cells, localized_trial, made_sweep, never
 
 DEPTH, ASSIGNMENT, VECTORS = "model.depth", "model.assignment", "model.source_vectors"
+SOURCES = "mixing.num_sources"
 
 
 def soft(depth: int, ious: dict | None, seed: int = 0):
@@ -127,14 +128,17 @@ def test_all_parts_are_of_maps(text):
 
 
 def test_switches_stand_beside_table_3_at_the_depth_of_the_small_network():
-    trials = [localized_trial(vectors, {VECTORS: vectors}, {2: [0.5, 0.25]}) for vectors in ("pooled", "tokens")]
+    trials = [
+        localized_trial(vectors, {VECTORS: vectors, SOURCES: sources}, {2: [0.5, 0.25]})
+        for vectors, sources in (("pooled", 1), ("tokens", 2))
+    ]
     for trial in trials:
         trial.params[DEPTH] = "1"
-    (layout,) = layouts(made_sweep([[VECTORS]], trials, AVGN))
+    (layout,) = layouts(made_sweep([[VECTORS, SOURCES]], trials, AVGN))
     assert layout.title.startswith("AVGN Table 3")
-    assert [[column.cell(setting.value(VECTORS)) for column in layout.columns] for setting in layout.settings] == [
-        ["no", "no"],
-        ["yes", "no"],
+    assert [[column.cell(setting.value(column.path)) for column in layout.columns] for setting in layout.settings] == [
+        ["no", "no", "single sources"],
+        ["yes", "no", "pairs"],
     ]
     assert [layout.printed(setting)["ciou_2_sources"] for setting in layout.settings] == [24.3, 27.6]
 

@@ -17,6 +17,7 @@ from cocktail.tasks.localization.overlays import Scene
 from cocktail.tasks.localization.report import localization_report
 from cocktail.tasks.localization.results import LOCALIZATION_RESULTS
 from cocktail.tasks.localization.rules import ScoringRules
+from cocktail.tasks.localization.tables import ABOUT_AUC
 from cocktail.tasks.report import Subject
 from tests.made.corpora.shapes_and_tones import scenes
 from tests.made.results.html_page import EVIL, read_page
@@ -113,7 +114,7 @@ def test_of_what_is_not_there_nothing_is_shown(tmp_path):
     assert sorted(path.name for path in tmp_path.iterdir()) == names
     page = (tmp_path / "report.html").read_text()
     assert re.findall("<h2>(.*?)</h2>", page) == ["Scores", "By class"]
-    assert text.endswith("Excluded: 1 no truth.")
+    assert text.endswith(f"Excluded: 1 no truth.\n\n{ABOUT_AUC}")
     assert {name.split("/")[0] for name in metrics} == {"avgn", "constant_map"}
     assert (
         "| bell      |      11 |                37.5 |           18.8 | 75.0 |         11 |"
