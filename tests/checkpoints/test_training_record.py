@@ -39,7 +39,7 @@ def test_all_that_a_model_was_trained_on_and_what_it_started_from_is_kept_with_i
         "ImageNet",
         "bfloat16, without TF32",
     )
-    assert trained.in_words == "Trained on mixtures of 2 sources of the split train, starting from ImageNet."
+    assert trained.in_words == "Trained on mixtures of 2 sources of the split train, from ImageNet."
     single = replace(trained, mixing=replace(trained.mixing, num_sources=1), started_from=None)
     assert single.in_words == "Trained on single sources of the split train."
 

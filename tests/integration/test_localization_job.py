@@ -107,7 +107,7 @@ def test_a_run_leaves_tables_of_both_numbers_maps_and_a_page(experiment, artifac
     assert {"loss/localization", "loss/visual_presence", "look/visual_presence_micro_f1"} <= metrics.keys()
     started_from = tracked.data.tags["initial_weights"]
     assert started_from.startswith("weights.pth, SHA-256 ")
-    said = f"Trained on mixtures of 2 sources of the split train[20%:], starting from {started_from}."
+    said = f"Trained on mixtures of 2 sources of the split train[20%:], from {started_from}."
     assert said in table and said in (artifacts / "report.html").read_text()
     full = "float32, without TF32"
     assert json.loads((artifacts / "environment.json").read_text())["precision"] == {"training": full, "scoring": full}

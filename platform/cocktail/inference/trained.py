@@ -66,7 +66,7 @@ class Trained:
             return None
         split, start = self.settings.get("training.split"), self.started_from
         of_split = "" if split is None else f" of the split {split}"
-        return f"Trained on {self.mixing.in_words}{of_split}{'' if start is None else f', starting from {start}'}."
+        return f"Trained on {self.mixing.in_words}{of_split}{'' if start is None else f', from {start}'}."
 
     @property
     def tasks(self) -> tuple[Task, ...]:
@@ -100,9 +100,10 @@ def about(
     trained_on: tuple[TrainedOn, ...] | None = None,
     started_from: str | None = None,
 ) -> dict[str, Any]:
-    """What a checkpoint carries for `load_trained`: plain values, but no settings that say where its run is. What it is
-    trained in is added where it is trained
-    (`cocktail.checkpoints.training_record.with_precision`)."""
+    """What a checkpoint carries for `load_trained`: plain values, but no settings that say where its run is.
+
+    What it is trained in is added where it is trained (`cocktail.checkpoints.training_record.with_precision`).
+    """
     kind = type(experiment.model)
     settings = flatten(asdict(experiment))
     return {

@@ -165,7 +165,7 @@ def test_a_checkpoint_is_not_scored_on_what_it_was_trained_on_unless_that_is_all
     with pytest.raises(UsageError, match="5 of the 5 test mixtures hold recordings of what was trained on"):
         Scoring.of(*asked, evaluation, SMALL.resources)
     test = Scoring.of(*asked, replace(evaluation, allow_trained_on=True), SMALL.resources)
-    assert test.notes[0] == "Trained on mixtures of 2 sources of the split train, starting from random weights."
+    assert test.notes[0] == "Trained on mixtures of 2 sources of the split train, from random weights."
     assert test.notes[1].startswith("5 of the 5 test mixtures hold recordings of what was trained on")
     assert test.tags == {
         "test_mixtures_trained_on": "5",
