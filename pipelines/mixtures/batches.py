@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from typing import Any
 
 import pyarrow as pa
 import torch
@@ -32,7 +33,11 @@ def to_batch(columns: Columns) -> MixtureBatch:
             warnings.filterwarnings("ignore", "The given NumPy array is not writable")
             return torch.from_numpy(values)
 
-    optional = {name: tensor(name) for name in ("labels", "pictures", "truth", "has_truth") if name in columns}
+    optional: dict[str, Any] = {
+        name: tensor(name) for name in ("labels", "pictures", "truth", "has_truth") if name in columns
+    }
+    if "recordings" in columns:
+        optional["recordings"] = tuple(map(tuple, columns["recordings"][whole].tolist()))
     return MixtureBatch(
         mixture_ids=tuple(str(name) for name in columns["mixture_id"][whole]),
         sources=tensor("sources"),

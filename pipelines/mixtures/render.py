@@ -27,7 +27,8 @@ def render(rows: pa.Table, source: ClipSource, mixing: Mixing, new_array: NewArr
     """Read what the rows of a plan name: columns of B rows, ready for any executor.
 
     `mixture_id`, `sources` int16 [B, N, T], `gains` float32 [B, N], `class_ids` int64 [B, N], `present` bool [B, N];
-    from plans that list the sources' classes `labels` bool [B, N, C];
+    from plans that list the sources' classes `labels` bool [B, N, C]; from those that list recordings `recordings` text
+    [B, N], empty where no source is;
     with pictures `pictures` uint8 [B, K, P, S, S, 3]; from test plans of one picture `truth` bool [B, N, S, S] and
     `has_truth` bool [B, N]; `problem`, what is damaged in a mixture or nothing; and what it took to read.
     A clip shorter than T is repeated to fill it (Sound of Pixels). K is N, or 1 where clips are whole: then source 0
@@ -49,6 +50,8 @@ def render(rows: pa.Table, source: ClipSource, mixing: Mixing, new_array: NewArr
         "problem": np.full(B, "", dtype=object),
         **{name: np.zeros(B, np.int64) for name in COUNTERS},
     }
+    if "recording" in rows.column_names:
+        columns["recordings"] = _recordings(rows, counts, N)
     if "label_ids" in rows.column_names:
         columns["labels"] = _labels(rows, N)
     if P:
@@ -84,6 +87,14 @@ def _padded(column: pa.ChunkedArray, counts: np.ndarray, width: int, padding: An
     values = np.full((len(counts), width), padding, dtype)
     values[np.arange(width) < counts[:, None]] = list_array(column).flatten().to_numpy()
     return values
+
+
+def _recordings(rows: pa.Table, counts: np.ndarray, width: int) -> np.ndarray:
+    """The recording of each source [B, width]: of a whole clip, all of its sources have the same."""
+    names = np.full((len(rows), width), "", dtype=object)
+    for b, (of_clips, count) in enumerate(zip(rows["recording"].to_pylist(), counts, strict=True)):
+        names[b, :count] = of_clips if len(of_clips) == count else of_clips * count
+    return names.astype(str)
 
 
 def _labels(rows: pa.Table, width: int) -> np.ndarray:

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from cocktail.config.evaluation import Evaluation
 from cocktail.config.mixing import Mixing
@@ -19,7 +20,7 @@ from pipelines.shards.manifest import Manifest
 
 
 def make_test_list(manifest: Manifest, mixing: Mixing, evaluation: Evaluation) -> pa.Table:
-    """The frozen test mixtures: of the file that the settings name, or as they describe.
+    """The frozen test mixtures: of the file that the settings name, or as they describe, `with_recordings`.
 
     To be read with `evaluation.test_mixing(mixing)`. Raises UsageError if there are none.
     """
@@ -28,7 +29,7 @@ def make_test_list(manifest: Manifest, mixing: Mixing, evaluation: Evaluation) -
         location = absolute(evaluation.test_list, "--evaluation.test-list")
         test_list = read_test_list(location, usable_clips(manifest, mixing, split_of(location)))
         require(len(test_list) > 0, f"{location} lists no mixture: give another --evaluation.test-list")
-        return test_list
+        return with_recordings(test_list, manifest)
     pool = usable_clips(manifest, mixing, evaluation.split)
     print(mixtures_in_words(pool, evaluation), flush=True)
     test_list = plan_test(pool, evaluation)
@@ -37,7 +38,15 @@ def make_test_list(manifest: Manifest, mixing: Mixing, evaluation: Evaluation) -
         f"the split {evaluation.split} of {manifest.folder} gives no mixture to test: set --evaluation.split, or test "
         "other shards (--evaluation.data)",
     )
-    return test_list
+    return with_recordings(test_list, manifest)
+
+
+def with_recordings(plan: pa.Table, manifest: Manifest) -> pa.Table:
+    """A plan with what each clip was cut out of: mixtures that share a recording tell less of others than two would."""
+    clips = list_array(plan["clip_id"])
+    places = pc.index_in(clips.flatten(), manifest.table["clip_id"])  # pyright: ignore[reportAttributeAccessIssue]
+    recordings = manifest.table["recording"].take(places).combine_chunks()
+    return plan.append_column("recording", pa.ListArray.from_arrays(clips.offsets, recordings))
 
 
 def has_truth(test_list: pa.Table) -> bool:

@@ -12,7 +12,9 @@ from cocktail.foreign.bounded import is_count, is_plain_name
 from cocktail.types import UsageError
 from pipelines.shards.manifest import Manifest
 
-_SAME = ("shard", "audio_offset", "audio_bytes", "num_samples", "mask_offset", "mask_bytes", "mask_check")
+_SAME = (
+    "recording", "shard", "audio_offset", "audio_bytes", "num_samples", "mask_offset", "mask_bytes", "mask_check",
+)  # fmt: skip
 _FRAMES = ("frame_offsets", "frame_sizes", "frame_checks")
 
 

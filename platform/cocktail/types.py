@@ -91,6 +91,8 @@ class MixtureBatch:
     """Place of the source in its picture, bool [B, N, H, W], in test batches of one picture a source."""
     has_truth: Tensor | None = None
     """Whether anybody said where the source is, bool [B, N]."""
+    recordings: tuple[tuple[str, ...], ...] | None = None
+    """B times N names: what each source was cut out of, in test batches; empty where no source is present."""
     dropped: tuple[str, ...] = ()
     """Reasons why mixtures that the plan has here are not: a line each, with the mixture's id."""
     dropped_rows: tuple[int, ...] = ()
@@ -103,7 +105,9 @@ class MixtureBatch:
     def rows(self, start: int, stop: int) -> MixtureBatch:
         """Its mixtures from `start` to before `stop`; what was dropped and read goes with the first of them."""
         part = self if start == 0 else replace(self, dropped=(), dropped_rows=(), read_statistics=ReadStatistics())
-        return replace(part._each(lambda tensor: tensor[start:stop]), mixture_ids=self.mixture_ids[start:stop])
+        recordings = None if self.recordings is None else self.recordings[start:stop]
+        part = part._each(lambda tensor: tensor[start:stop])
+        return replace(part, mixture_ids=self.mixture_ids[start:stop], recordings=recordings)
 
     def to(self, device: torch.device | str) -> MixtureBatch:
         """The same batch on another device; ids stay where they are."""

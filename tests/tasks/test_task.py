@@ -126,3 +126,17 @@ def test_what_has_no_truth_is_not_scored_and_said_why(batch):
     names = np.array(rows["mixture_id"].to_pylist())
     assert scored[names == "0"].all() and not scored[(names == "1") & (np.array(rows["source"].to_pylist()) == 1)].any()
     assert task.why_not(rows) == "1 sources with no truth"
+
+
+def test_each_source_is_said_to_be_of_its_recording_whatever_the_task(batch):
+    recordings = (("a", ""), ("b", "c"), ("a", ""))
+    told = replace(batch, recordings=recordings)
+    expected = {("0", 0): "a", ("1", 0): "b", ("1", 1): "c", ("2", 0): "a"}
+    model = Both()
+    for task in (Localizing(), Separating()):
+        asked = Knowing(batch) if task.name == "localization" else model
+        for mixtures, known in ((told, expected), (batch, dict.fromkeys(expected))):
+            rows = task.score(task.apply("it", asked, mixtures)).to_pylist()
+            for system in {row["system"] for row in rows}:
+                own = {(row["mixture_id"], row["source"]): row["recording"] for row in rows if row["system"] == system}
+                assert own == known

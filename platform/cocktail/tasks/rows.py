@@ -14,13 +14,19 @@ from cocktail.types import NO_CLASS
 Kind = Literal["model", "reading", "control"]
 """What a row's system is: the model itself, what its weights say if they are read otherwise, or no model's answer."""
 MODEL, READING, CONTROL = "model", "reading", "control"
-SYSTEM_COLUMNS: list[tuple[str, pa.DataType]] = [
+COMMON_COLUMNS: list[tuple[str, pa.DataType]] = [
+    ("mixture_id", pa.string()),
     ("system", pa.string()),
     ("kind", pa.string()),
     ("reading", pa.string()),
+    ("source", pa.int32()),
+    ("recording", pa.string()),
+    ("num_sources", pa.int32()),
+    ("class_id", pa.int32()),
 ]
-"""Columns of any results that say whose a row is: a name for tables, the Kind, and a reading's name among those of its
-model, null for others."""
+"""Columns of any results. Whose a row is: a name for tables, the Kind, and a reading's name among those of its model,
+null for others. What its source is: its place in the mixture, the recording that it was cut out of, null where nobody
+said, the number of the mixture's sources, and its class."""
 TASK_KEY = b"cocktail.task"
 """Key of the name of their task in the metadata of results."""
 UNLABELLED = "unlabelled"
@@ -44,6 +50,11 @@ def class_name(classes: Sequence[str], class_id: int) -> str:
     if class_id == NO_CLASS:
         return UNLABELLED
     return classes[class_id] if classes else f"class {class_id}"
+
+
+def recording_column(recordings: Sequence[Sequence[str]] | None, B: int, N: int) -> list[str | None]:
+    """The recording of each source of B mixtures of N, of those that a batch says; None where it says none."""
+    return [None] * (B * N) if recordings is None else [name for names in recordings for name in names[:N]]
 
 
 def rows_of(results: pa.Table, column: str, values: list[str]) -> pa.Table:

@@ -16,6 +16,7 @@ def mixture(mixture_id: str, *sources: dict, system: str = "model", **told) -> l
             "mixture_id": mixture_id,
             **columns_of(system),
             "source": n,
+            "recording": f"{mixture_id}/{n}",
             "num_sources": len(sources),
             "class_id": n,
             "iou_peak": (iou := source.pop("iou", None)),

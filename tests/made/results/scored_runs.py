@@ -20,6 +20,7 @@ def results(
             "mixture_id": name,
             **columns_of(system),
             "source": n,
+            "recording": f"{name}/{n}",
             "num_sources": 2,
             "class_id": ids[n],
             **dict.fromkeys(SCORES, score),

@@ -25,6 +25,7 @@ def results(system: str, scores: Scores) -> pa.Table:
             "mixture_id": mixture_id,
             **columns_of(system),
             "source": n,
+            "recording": f"{mixture_id}/{n}",
             "class_id": n,
             **dict.fromkeys(SCORES, None if None in values else value),
             "silent_reference": value is None,

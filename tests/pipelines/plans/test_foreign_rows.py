@@ -6,6 +6,7 @@ import pytest
 from cocktail.config.evaluation import Evaluation
 from cocktail.config.mixing import Mixing
 from cocktail.types import UsageError
+from pipelines.plans.evaluation import with_recordings
 from pipelines.plans.foreign_rows import require_of
 from pipelines.plans.plan import plan_test
 from pipelines.plans.pool import usable_clips
@@ -16,7 +17,8 @@ from tests.made.corpora.toy_shards import RATE, make_toy_shards
 def planned(tmp_path_factory):
     manifest = make_toy_shards(tmp_path_factory.mktemp("toy"), num_shards=1, with_pictures=True)
     mixing = Mixing(sample_rate_hz=RATE, segment_samples=2000, pictures_per_source=1, picture_side=8)
-    return manifest, plan_test(usable_clips(manifest, mixing, "test"), Evaluation(num_mixtures=3))
+    plan = plan_test(usable_clips(manifest, mixing, "test"), Evaluation(num_mixtures=3))
+    return manifest, with_recordings(plan, manifest)
 
 
 def test_rows_of_the_manifest_are_believed(planned):
@@ -28,6 +30,7 @@ def test_rows_of_the_manifest_are_believed(planned):
     ("name", "value"),
     [
         ("mixture_id", "../../.bashrc"),
+        ("recording", ["another's", "clip011"]),
         ("shard", ["../../etc/passwd", "../../etc/passwd"]),
         ("audio_offset", [0, 0]),
         ("audio_bytes", [1 << 40, 1 << 40]),

@@ -30,16 +30,12 @@ from cocktail.metrics.localization import (
     peak,
     piap,
 )
-from cocktail.tasks.rows import CONTROL, MODEL, READING, SYSTEM_COLUMNS, TASK_KEY, Kind
+from cocktail.tasks.rows import COMMON_COLUMNS, CONTROL, MODEL, READING, TASK_KEY, Kind, recording_column
 from cocktail.types import NO_CLASS, Localization
 
 LOCALIZATION_RESULTS = pa.schema(
     [
-        ("mixture_id", pa.string()),
-        *SYSTEM_COLUMNS,
-        ("source", pa.int32()),
-        ("num_sources", pa.int32()),
-        ("class_id", pa.int32()),
+        *COMMON_COLUMNS,
         ("map", pa.int32()),
         ("map_class_id", pa.int32()),
         ("ap", pa.float64()),
@@ -87,6 +83,8 @@ class LocalizedMixtures:
     """bool [B, N]."""
     num_pictures: int
     """K: N, or 1."""
+    recordings: Sequence[Sequence[str]] | None = None
+    """B times N names, of each source's recording, as those of a `MixtureBatch`."""
 
     def __post_init__(self) -> None:
         B, N = self.class_ids.shape
@@ -328,6 +326,7 @@ def _rows(
         "kind": [maps.kind] * (B * N),
         "reading": [maps.reading] * (B * N),
         "source": np.tile(np.arange(N), B),
+        "recording": recording_column(mixtures.recordings, B, N),
         "num_sources": np.full(B * N, N),
         "class_id": mixtures.class_ids.flatten().cpu().numpy(),
         "excluded": [reason for reasons in excluded for reason in reasons],

@@ -25,7 +25,7 @@ from cocktail.metrics.separation import (
     si_sdr,
     si_sdr_pairs,
 )
-from cocktail.tasks.rows import MODEL, SYSTEM_COLUMNS, TASK_KEY, Kind
+from cocktail.tasks.rows import COMMON_COLUMNS, MODEL, TASK_KEY, Kind, recording_column
 from cocktail.types import NO_CLASS
 
 Metrics = Literal["batched", "reference"]
@@ -33,11 +33,7 @@ Metrics = Literal["batched", "reference"]
 
 RESULTS = pa.schema(
     [
-        ("mixture_id", pa.string()),
-        *SYSTEM_COLUMNS,
-        ("source", pa.int32()),
-        ("num_sources", pa.int32()),
-        ("class_id", pa.int32()),
+        *COMMON_COLUMNS,
         ("estimate", pa.int32()),
         ("estimate_class_id", pa.int32()),
         ("sdr", pa.float64()),
@@ -95,6 +91,8 @@ class SeparatedBatch:
     """[B, N, T], of which the first `num_sources` are there."""
     systems: tuple[System, ...]
     """The model itself first."""
+    recordings: tuple[tuple[str, ...], ...] | None = None
+    """B times N names, as those of a `MixtureBatch`."""
     presence: np.ndarray | None = None
     """[B, C], the probability of each class by the model, where it has any."""
     vectors: np.ndarray | None = None
@@ -143,6 +141,11 @@ class _Group:
     @property
     def class_ids(self) -> Tensor:
         return torch.from_numpy(self.batch.class_ids[self.rows, : self.count].astype(np.int64))
+
+    @property
+    def recordings(self) -> list[tuple[str, ...]] | None:
+        known = self.batch.recordings
+        return None if known is None else [known[row] for row in self.rows]
 
     def estimate_classes(self, system: System) -> Tensor | None:
         """[B, K]; None if the estimates are known to be the references', in order."""
@@ -213,6 +216,7 @@ def _rows(group: _Group, system: System, scores: _Scores | None, fuss: FussScore
         "kind": [system.kind] * (B * N),
         "reading": [system.reading] * (B * N),
         "source": np.tile(np.arange(N), B),
+        "recording": recording_column(group.recordings, B, N),
         "num_sources": np.full(B * N, N),
         "class_id": group.class_ids.flatten().numpy(),
         "silent_reference": is_silent(group.references).flatten().numpy(),

@@ -171,6 +171,7 @@ def separate_batch(
         systems=tuple(systems),
         presence=looked_at.get("presence"),
         vectors=looked_at.get("source_vectors"),
+        recordings=batch.recordings,
     )
 
 
