@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from cocktail.config.evaluation import Evaluation
-from cocktail.report.markdown import format_cell, markdown_table
+from cocktail.report.markdown import INTERVAL, format_cell, markdown_table
 from cocktail.tasks.localization.tables import percent
 from cocktail.train.ray_tune import TrialState
 
@@ -99,13 +99,13 @@ def _shown(value: Any) -> str:
 
 
 def score_table(labels: Sequence[str], trials: Sequence[TrialState], evaluations: Sequence[Evaluation]) -> str:
-    """A row a trial, under these labels: scores in dB or percent, with 95 % bootstrap intervals where there are any.
-    `evaluations` say how they were tested."""
+    """A row a trial, under these labels: scores in dB or percent, with 95 % intervals by recording where there are any,
+    each of that trial's one seed. `evaluations` say how they were tested."""
     columns = _Column.all_of(trials)
     header = ["trial"]
     for column in columns:
         title = column.title(evaluations)
-        header += [title, "95 % interval"] if column.has_interval(trials) else [title]
+        header += [title, INTERVAL] if column.has_interval(trials) else [title]
     rows = []
     for label, trial in zip(labels, trials, strict=True):
         ended = f"{trial.status}: {trial.error}" if trial.error else trial.status

@@ -16,7 +16,7 @@ import torch
 from matplotlib.patches import Rectangle
 
 from cocktail.config.mixing import Mixing
-from cocktail.metrics.bootstrap import paired_bootstrap
+from cocktail.metrics.intervals import Recordings
 from cocktail.studies.comparison import Comparison, Side, compare
 from cocktail.studies.comparison_report import comparison_figure, replay_command, store_comparison, to_markdown
 from cocktail.studies.scored_run import ScoredRun, of_one_task, read_runs
@@ -47,20 +47,31 @@ def test_means_and_differences_are_over_the_mixtures_that_both_have_scores_of():
     assert found.differences["score"].to_pylist() == list(SCORES)
 
 
-def test_the_interval_is_the_bootstrap_of_the_differences_whatever_the_order_of_the_rows():
+def test_the_interval_is_that_of_the_differences_by_recording_whatever_the_order_of_the_rows():
     generator = np.random.default_rng(0)
     values = generator.normal(size=(40, 2))
     names = [f"m{n:02}" for n in range(40)]
     a: Scores = {name: (float(pair[0]),) for name, pair in zip(names, values, strict=True)}
     b: Scores = {name: (float(pair[1]),) for name, pair in zip(names, values, strict=True)}
-    expected = paired_bootstrap(values[:, 0] - values[:, 1])
     row = of(compare(side("A", a), side("B", b)))
-    assert (row["low"], row["high"]) == (expected.low, expected.high)
+    expected = Recordings([[name] for name in names]).interval(values[:, 0] - values[:, 1])
+    assert (row["difference"], row["low"], row["high"]) == pytest.approx(expected)
+    assert (row["mixtures"], row["recordings"]) == (40, 40)
     assert row["low"] < row["difference"] < row["high"]
     shuffled = {name: a[name] for name in generator.permutation(names).tolist()}
     assert of(compare(side("A", shuffled), side("B", b))) == row
     turned = of(compare(side("A", b), side("B", a)))
     assert turned["difference"] == pytest.approx(-row["difference"])
+    four = [f"clip {n % 4}" for n in range(40)]
+    by_clip = [side(letter, scores) for letter, scores in (("A", a), ("B", b))]
+    for each in by_clip:
+        place = each.run.results.column_names.index("recording")
+        told = each.run.results.set_column(place, "recording", pa.array(four))
+        object.__setattr__(each.run, "results", told)
+    expected = Recordings([[name] for name in four]).interval(values[:, 0] - values[:, 1])
+    row = of(compare(*by_clip))
+    assert (row["difference"], row["low"], row["high"]) == pytest.approx(expected)
+    assert (row["mixtures"], row["recordings"]) == (40, 4)
 
 
 def test_a_difference_that_is_the_same_on_each_mixture_is_certain():
@@ -73,6 +84,7 @@ def test_a_difference_that_is_the_same_on_each_mixture_is_certain():
 def test_one_common_mixture_has_a_difference_and_no_interval():
     row = of(compare(side("A", {"m": (2.0,)}), side("B", {"m": (1.0,)})))
     assert (row["difference"], row["low"], row["high"]) == (1.0, None, None)
+    assert (row["why_no_interval"], row["mixtures"], row["recordings"]) == ("too few recordings", 1, 1)
 
 
 def test_runs_without_a_common_mixture_are_refused_with_the_hashes_of_their_lists():
@@ -123,8 +135,10 @@ def test_the_report_names_what_is_compared_and_how_many_mixtures_are_left_out():
     )
     assert "3 mixtures are in both, 1 only in A, 0 only in B. Of those in both, 1 have no score" in text
     lines = [[cell.strip() for cell in line.strip("|").split("|")] for line in text.splitlines() if line[:1] == "|"]
-    assert lines[0] == ["dB, higher is better", "A", "B", "A - B", "95 % interval", "A better in"]
-    assert lines[2] == ["SDR", "5.00", "3.00", "+2.00", "-2.00 to 6.00", "50%"]
+    header = ["dB, higher is better", "A", "B", "A - B", "95 % interval, by recording", "A better in"]
+    assert lines[0] == [*header, "mixtures", "recordings"]
+    assert lines[2] == ["SDR", "5.00", "3.00", "+2.00", "too few recordings", "50%", "2", "3"]
+    assert "Each side is one training, of one seed" in text
     assert ["m2", "class 0", "8.00", "2.00", "+6.00", ""] in lines
     assert ["m1", "class 0 + class 1", "2.00", "4.00", "-2.00", ""] in lines
     assert text.index("Largest") < text.index("| m2") < text.index("Smallest") < text.index("| m1")

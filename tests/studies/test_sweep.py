@@ -1,11 +1,14 @@
 """What a sweep's report is made of: settings, their scores over seeds, differences, and who counts in them."""
 
+import numpy as np
+import pyarrow as pa
 import pytest
 
+from cocktail.metrics.intervals import Recordings
 from cocktail.studies.sweep import Sweep, difference
 from cocktail.types import UsageError
 from pipelines.papers.sgn import SGN
-from tests.made.results.sweep import MadeRun, made_sweep, made_trial
+from tests.made.results.sweep import MadeRun, made_results, made_sweep, made_trial
 
 DEPTH, VECTORS, RATE = "model.depth", "model.source_vectors", "training.learning_rate"
 
@@ -27,9 +30,8 @@ def test_trials_that_differ_in_their_seed_alone_are_one_setting():
     assert sdr.by_seed == [3.0, 4.5]
     assert sdr.mean == 3.75
     assert sdr.spread == pytest.approx(1.5 / 2**0.5)
-    assert sdr.interval is not None
-    # Two mixtures, 2.5 and 5 over the seeds: the mean of two draws is one of 2.5, 3.75 and 5.
-    assert (sdr.interval.low, sdr.interval.high) == (2.5, 5.0)
+    assert (sdr.num_mixtures, sdr.num_recordings, sdr.interval) == (2, 4, None)
+    assert sdr.why_no_interval == "too few recordings"
     assert sweep.settings[0].summaries["sir"].mean == 4.75
     assert sweep.settings[1].summaries["sdr"].spread is None
 
@@ -86,8 +88,8 @@ def test_differences_are_of_common_seeds_and_mixtures():
     one, three, six = sweep.settings
     assert sweep.reference is six
     found = difference(one, six, sweep.groups[0])
-    assert (found.seeds, found.num_mixtures, found.share_better) == (["1"], 3, 1.0)
-    assert {interval.mean for interval in found.intervals.values()} == {3.0}
+    assert (found.seeds, found.share_better) == (["1"], 1.0)
+    assert {(summary.mean, summary.num_mixtures) for summary in found.summaries.values()} == {(3.0, 3)}
     assert difference(three, six, sweep.groups[0]).problem == "no finished seed in common"
 
 
@@ -97,9 +99,36 @@ def test_seeds_that_disagree_widen_the_interval_of_a_difference():
     apart = [made_trial("b", {DEPTH: 3, "seed": seed}, [2.0 * seed] * 30) for seed in (0, 1)]
     sweep = made_sweep([[DEPTH]], [*reference, *alike, *apart])
     a, b, six = sweep.settings
-    same, other = (difference(setting, six, sweep.groups[0]).intervals["sdr"] for setting in (a, b))
-    assert same[:3] == (1.0, 1.0, 1.0)
-    assert other[:3] == (1.0, 0.0, 2.0)
+    same, other = (difference(setting, six, sweep.groups[0]).summaries["sdr"].interval for setting in (a, b))
+    assert same == (1.0, 1.0, 1.0)
+    assert other == pytest.approx((1.0, 1.0 - 12.706, 1.0 + 12.706), abs=1e-3)  # Student's of 0 and 2
+    # The same of each setting's own mean; one seed has nothing to disagree with.
+    assert b.summaries["sdr"].interval == other
+    one = made_sweep([[DEPTH]], [made_trial("c", {DEPTH: 3, "seed": 0}, [2.0] * 30)]).settings[0]
+    assert one.summaries["sdr"].interval == (2.0, 2.0, 2.0)
+
+
+def test_intervals_of_settings_and_differences_are_by_recording():
+    values = np.random.default_rng(0).normal(size=(2, 2, 12))
+    trials = [
+        made_trial(f"{depth}, {seed}", {DEPTH: depth, "seed": seed}, values[place, seed].tolist())
+        for place, depth in enumerate((1, 6))
+        for seed in (0, 1)
+    ]
+    names = [[f"clip {n // 3}", f"clip {n // 3}"] for n in range(12)]
+    for trial in trials:
+        results = made_results("sgn", trial.scores or [])
+        told = [name for mixture in names for name in mixture] * 3
+        trial.results = results.set_column(results.column_names.index("recording"), "recording", pa.array(told))
+        trial.scores = None
+    sweep = made_sweep([[DEPTH]], trials)
+    one, six = sweep.settings
+    by_clip = Recordings(names)
+    assert one.summaries["sdr"].interval == pytest.approx(by_clip.interval(values[0]))
+    # The first that has scores is the reference.
+    apart = difference(six, one, sweep.groups[0]).summaries["sdr"]
+    assert apart.interval == pytest.approx(by_clip.interval(values[1] - values[0]))
+    assert (apart.num_mixtures, apart.num_recordings) == (12, 4)
 
 
 def test_settings_are_in_the_grids_order_numbers_by_value():

@@ -7,7 +7,12 @@ from collections.abc import Mapping, Sequence
 
 import pyarrow as pa
 
+from cocktail.metrics.intervals import Interval
 from cocktail.text.printable import in_markdown, on_one_line
+
+INTERVAL = "95 % interval, by recording"
+"""Header of intervals of `cocktail.metrics.intervals`."""
+NOT_KNOWN = "not known"
 
 
 def markdown_table(header: Sequence[str], rows: Sequence[Sequence[str]], *, are_markup: bool = False) -> str:
@@ -54,5 +59,10 @@ def format_cell(value: str | int | float | None) -> str:
     return f"{round(value, 2) + 0.0:.2f}" if isinstance(value, float) else str(value)  # no -0.00
 
 
-def format_interval(interval: tuple[float, float] | None) -> str:
-    return "" if interval is None else f"{interval[0]:.2f} to {interval[1]:.2f}"
+def format_interval(interval: Interval | None, why_none: str) -> str:
+    """Two decimals, or why there is no interval."""
+    return why_none if interval is None else f"{format_cell(interval.low)} to {format_cell(interval.high)}"
+
+
+def format_count(number: int | None) -> str:
+    return NOT_KNOWN if number is None else str(number)

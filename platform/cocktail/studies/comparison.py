@@ -1,8 +1,8 @@
 """Two systems on the same mixtures: who is better, by how much, how surely, and on which mixtures most.
 
 Systems are compared on the mixtures that both have scores of, and on no others: A - B of each mixture, then means and
-a bootstrap over mixtures. A mixture without a score in either (one of its references is silent, or nobody said where a
-source is) is left out of both.
+their intervals by recording (`cocktail.metrics.intervals`), of these two trainings. A mixture without a score in either
+(one of its references is silent, or nobody said where a source is) is left out of both.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from urllib.parse import quote
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from cocktail.metrics.bootstrap import paired_bootstrap
+from cocktail.metrics.intervals import Recordings
 from cocktail.storage import is_remote
 from cocktail.studies.scored_run import ScoredRun
 from cocktail.tasks.rows import MODEL, systems_of
@@ -73,7 +73,8 @@ class Comparison:
     `<score>_b` and `<score>_difference`, in its unit, null where the mixture has none."""
     differences: pa.Table
     """A row each of the scores that a mixture has: `score`, `mean_a`, `mean_b`, `difference`, its 95 % interval's
-    `low` and `high` (null for one mixture), in its unit, and `share_a_better`, of the mixtures."""
+    `low` and `high`, by recording, in its unit, null where `why_no_interval` says so, `share_a_better`, of the
+    mixtures, and the number of `mixtures` and of their `recordings`, null if it is not known."""
     num_common: int
     """Mixtures in both results."""
     num_excluded: int
@@ -138,7 +139,8 @@ def compare(a: Side, b: Side) -> Comparison:
         values_a, values_b = (table[score].filter(there).to_numpy() for table in (left, right))
         if not len(values_a):
             continue
-        interval = paired_bootstrap(values_a - values_b) if len(values_a) > 1 else None
+        recordings = Recordings(left["recordings"].filter(there).to_pylist())
+        interval = recordings.interval(values_a - values_b)
         differences.append(
             {
                 "score": score,
@@ -147,7 +149,10 @@ def compare(a: Side, b: Side) -> Comparison:
                 "difference": float((values_a - values_b).mean()),
                 "low": interval and interval.low,
                 "high": interval and interval.high,
+                "why_no_interval": recordings.why_none,
                 "share_a_better": float((values_a > values_b).mean()),
+                "mixtures": len(values_a),
+                "recordings": recordings.number,
             }
         )
     return Comparison(

@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 from matplotlib.figure import Figure
 
 from cocktail.drawing import save_png
-from cocktail.report.markdown import markdown_table
+from cocktail.report.markdown import INTERVAL, format_count, markdown_table
 from cocktail.report.page import plain
 from cocktail.studies.comparison import Comparison, Side
 from cocktail.studies.scored_run import LoadTrained, ReadMixtures, ScoredRun, load_model, read_scored
@@ -29,6 +29,7 @@ _TESTED_ON = (
     *(f"evaluation.{name}" for name in ("split", "arrangement", "num_mixtures", "pairs", "crop", "test_list", "seed")),
 )
 """Settings that decide which test mixtures there are, beside those of the checkpoint."""
+_COMPARED = ("A", "B", "A - B", INTERVAL, "A better in", "mixtures", "recordings")
 _LISTED = ("mixture", "classes", "A", "B", "A - B", "look and listen")
 
 
@@ -105,8 +106,10 @@ def to_markdown(comparison: Comparison, name: str, count: int) -> str:
             score.label,
             *(score.cell(row[mean]) for mean in ("mean_a", "mean_b")),
             score.signed(row["difference"]),
-            "" if row["low"] is None else score.interval(row["low"], row["high"]),
+            row["why_no_interval"] or score.interval(row["low"], row["high"]),
             f"{row['share_a_better']:.0%}",
+            str(row["mixtures"]),
+            format_count(row["recordings"]),
         ]
         for score, row in scored
     ]
@@ -121,7 +124,9 @@ def to_markdown(comparison: Comparison, name: str, count: int) -> str:
         f"{comparison.num_common} mixtures are in both, {comparison.num_only_a} only in A, {comparison.num_only_b} "
         f"only in B. Of those in both, {comparison.num_excluded} have no score, for {board.why_none}. All below is "
         f"of the other {len(comparison.mixtures)}. {board.about}",
-        markdown_table([f"{board.unit}, higher is better", "A", "B", "A - B", "95 % interval", "A better in"], rows),
+        markdown_table([f"{board.unit}, higher is better", *_COMPARED], rows),
+        "Intervals say how far other recordings could move A - B. Each side is one training, of one seed: whether one "
+        "way of training is better than another takes several seeds of each.",
         "![A against B, and the differences](compare.png)",
         *(f"No pictures and sounds of {side.letter}: {in_markdown(side.problem)}." for side in sides if side.problem),
     ]

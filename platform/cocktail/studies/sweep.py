@@ -10,6 +10,7 @@ Shape letters: S seeds, M mixtures.
 from __future__ import annotations
 
 import json
+import math
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -18,7 +19,7 @@ from typing import Any
 
 import numpy as np
 
-from cocktail.metrics.bootstrap import Interval, crossed_bootstrap, paired_bootstrap
+from cocktail.metrics.intervals import Interval, Recordings
 from cocktail.studies.paper import Paper
 from cocktail.studies.scored_run import ScoredRun
 from cocktail.studies.trial import RunT, Tracked, Trial
@@ -52,88 +53,94 @@ class Setting:
     def summaries(self) -> dict[str, Summary]:
         """Summaries by score, without scores that no mixture has; empty if no seed has finished."""
         trials = list(self.seeds.values())
+        boards = [trial.run.board for trial in trials if trial.run is not None]
+        scores = {score.name: score for board in boards for group in board.groups for score in group.scores}
         summaries = {}
-        for score in dict.fromkeys(name for trial in trials for name in trial.scores):
-            _, values = score_matrix(trials, score)
+        for score in scores.values():
+            recordings, values = score_matrix(trials, score.name)
             if values.size:
-                summaries[score] = Summary.of(values)
+                summaries[score.name] = Summary.of(values, recordings, score.scale)
         return summaries
 
 
 @dataclass(frozen=True, kw_only=True)
 class Summary:
-    """A setting's score, in its unit."""
+    """A setting's score, or how far it is from another's, in its unit."""
 
     mean: float
     by_seed: list[float]
     spread: float | None
     """Standard deviation over seeds (of n - 1); None for one."""
     interval: Interval | None
-    """95 % interval over mixtures of the mean over these seeds; None for one mixture."""
+    """95 % interval by recording, and by seed where there are several; of one, it is of that seed alone. None where
+    `why_no_interval` says so."""
+    why_no_interval: str
     num_mixtures: int
     """Mixtures that all seeds have the score of."""
+    num_recordings: int | None
+    """Recordings that these are made of; None if that is not known."""
 
     @classmethod
-    def of(cls, values: np.ndarray) -> Summary:
-        """The summary of a score's values [S, M]."""
-        by_seed, by_mixture = values.mean(axis=1), values.mean(axis=0)
+    def of(
+        cls, values: np.ndarray, recordings: Recordings, scale: tuple[float, float] = (-math.inf, math.inf)
+    ) -> Summary:
+        """The summary of a score's values [S, M], which lie on a scale, or of differences."""
+        by_seed, interval = values.mean(axis=1), recordings.interval(values)
         return cls(
             mean=float(values.mean()),
             by_seed=by_seed.tolist(),
             spread=float(by_seed.std(ddof=1)) if len(by_seed) > 1 else None,
-            interval=paired_bootstrap(by_mixture) if len(by_mixture) > 1 else None,
-            num_mixtures=len(by_mixture),
+            interval=interval and interval.within(*scale),
+            why_no_interval=recordings.why_none,
+            num_mixtures=values.shape[1],
+            num_recordings=recordings.number,
         )
 
 
-def score_matrix(trials: Sequence[Trial], score: str) -> tuple[list[str], np.ndarray]:
-    """The mixtures that all trials have a score of, sorted, and the scores [trials, M] in their unit."""
+def score_matrix(trials: Sequence[Trial], score: str) -> tuple[Recordings, np.ndarray]:
+    """The recordings of the mixtures that all trials have a score of, and the scores [trials, M] in their unit."""
     scored = [set(trial.scores.get(score, ())) for trial in trials]
     names = sorted(set.intersection(*scored)) if scored else []
+    recordings = Recordings([trials[0].recordings[name] for name in names])
     values = np.array([[trial.scores[score][name] for name in names] for trial in trials], np.float64)
-    return names, values.reshape(len(trials), len(names))
+    return recordings, values.reshape(len(trials), len(names))
 
 
 @dataclass(frozen=True, kw_only=True)
 class Difference:
-    """A setting less the reference, under the seeds that both have finished, on the mixtures that all of these have."""
+    """A setting less the reference, under the seeds that both have finished, on the mixtures that all of these have.
+
+    Intervals are by recording, and by seed where there are several; of one, they are of that seed alone.
+    """
 
     setting: Setting
-    intervals: Mapping[str, Interval]
-    """Intervals by score of a group, in its unit, without scores that no two mixtures have."""
+    summaries: Mapping[str, Summary]
+    """How far apart the two are in each score of a group that mixtures of both have."""
     seeds: list[str]
-    num_mixtures: int
     share_better: float
     """Share of the mixtures whose headline score is above the reference's."""
     problem: str = ""
-    """Why there are no intervals."""
+    """Why there are no differences."""
 
 
 def difference(setting: Setting, reference: Setting, group: ScoreGroup) -> Difference:
     """How far a setting is from the reference in the scores of a group."""
     own, others = setting.seeds, reference.seeds
     seeds = [seed for seed in others if seed in own]
-    intervals: dict[str, Interval] = {}
-    num_mixtures, share = 0, float("nan")
+    summaries: dict[str, Summary] = {}
+    share = float("nan")
     for score in (score.name for score in group.scores):
-        _, values = score_matrix([trials[seed] for trials in (own, others) for seed in seeds], score)
-        if not values.size or values.shape[1] < 2:
+        recordings, values = score_matrix([trials[seed] for trials in (own, others) for seed in seeds], score)
+        if not values.size:
             continue
         differences = values[: len(seeds)] - values[len(seeds) :]
-        intervals[score] = crossed_bootstrap(differences)
+        summaries[score] = Summary.of(differences, recordings)
         if score == group.headline.name:
-            num_mixtures, share = values.shape[1], float((differences.mean(axis=0) > 0).mean())
+            share = float((differences.mean(axis=0) > 0).mean())
     problem = ""
-    if not intervals:
-        problem = "fewer than two mixtures in common" if seeds else "no finished seed in common"
-    return Difference(
-        setting=setting,
-        intervals=intervals,
-        seeds=seeds,
-        num_mixtures=num_mixtures,
-        share_better=share,
-        problem=problem,
-    )
+    if not summaries:
+        problem = "no mixture in common" if seeds else "no finished seed in common"
+    return Difference(setting=setting, summaries=summaries, seeds=seeds, share_better=share, problem=problem)
 
 
 @dataclass(frozen=True, kw_only=True)

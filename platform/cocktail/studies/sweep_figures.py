@@ -47,7 +47,7 @@ def settings_figure(
             axis.plot([paper[setting.label]], [place], "D", color="0.4", markerfacecolor="none", ms=6)
     for (name, value), style in zip(controls.items(), LINE_STYLES, strict=False):
         axis.axvline(value, color="0.5", linewidth=1, linestyle=style, label=name)
-    axis.plot([], [], color="#0072b2", linewidth=2, marker="|", ms=12, label="mean, 95 % over mixtures")
+    axis.plot([], [], color="#0072b2", linewidth=2, marker="|", ms=12, label="mean, 95 % by recording and seed")
     axis.plot([], [], "o", color="#d55e00", ms=4, label="single seeds")
     if paper:
         axis.plot([], [], "D", color="0.4", markerfacecolor="none", ms=6, label=PAPER_LABEL)

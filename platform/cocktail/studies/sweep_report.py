@@ -133,8 +133,10 @@ def score_parts(sweep: Sweep) -> list[Part]:
     if sweep.board is not None:
         about = (
             f"{sweep.board.about} Scores of several seeds are averaged over these, too. Below each: ± the standard "
-            "deviation over seeds where there are several, and the 95 % bootstrap interval over test mixtures for "
-            f"these seeds. {about} Excluded mixtures have no score, for {sweep.board.why_none}."
+            "deviation over seeds where there are several, and the 95 % interval, by recording and, where there are "
+            "several, by seed: how far other recordings and other seeds could move the mean. Of one seed it is of that "
+            f"seed alone, and says nothing of what another would give. {about} Excluded mixtures have no score, for "
+            f"{sweep.board.why_none}."
         )
     parts: list[Part] = [Heading("Scores"), Text(about)]
     controls: list[Control] = []
@@ -183,7 +185,8 @@ def _figures(number: int, layout: Layout, headline: Score, floors: Sequence[Cont
         Picture(
             f"{name}-{number}.png",
             to_png(settings_figure(layout.settings, headline, lines, printed)),
-            f"{title} by setting: mean over seeds, 95 % interval over mixtures, and a dot for each seed.",
+            f"{title} by setting: mean over seeds, 95 % interval by recording and seed (of one seed, of it alone), and "
+            "a dot for each seed.",
         )
     ]
     for path in numeric_paths(layout.settings, headline, [column.path for column in layout.columns]):
@@ -191,7 +194,7 @@ def _figures(number: int, layout: Layout, headline: Score, floors: Sequence[Cont
             Picture(
                 f"{name}-{number}-{path}.png",
                 to_png(path_figure(layout.settings, headline, path, printed)),
-                f"{title} over {path}: means with 95 % intervals over mixtures, and a dot for each seed.",
+                f"{title} over {path}: means with 95 % intervals by recording and seed, and a dot for each seed.",
             )
         )
     return parts
@@ -205,12 +208,10 @@ def difference_parts(sweep: Sweep, reference: Setting) -> list[Part]:
         Heading("Paired differences"),
         Text(
             f"Each setting less the reference, {reference.label} ({which}), in {sweep.board.unit}, on the test "
-            "mixtures that both have scores of and under the training seeds that both have finished. 95 % percentile "
-            "bootstrap: with one seed "
-            "mixtures are drawn again; with several, mixtures and seeds, independently of each other. One seed says "
-            "nothing of other seeds, and two or three say little: of the variance that seeds cause, S of them show "
-            "(S - 1) / S, so intervals of few seeds are too narrow. Each interval is of one comparison, not corrected "
-            "for their number."
+            "mixtures that both have scores of and under the training seeds that both have finished. In brackets the "
+            "95 % interval, by recording and, where there are several, by seed, too. With one seed it is of these two "
+            "trainings alone: it does not say that one setting is better than another. With two or three seeds it is "
+            "wide, as they say little of others. Each interval is of one comparison, not corrected for their number."
         ),
     ]
     if len(sweep.settings) == 1:
@@ -252,8 +253,9 @@ def class_parts(sweep: Sweep, load: LoadTrained) -> list[Part]:
         parts.append(Text(f"Classes have numbers for names: {error}."))
     results = pa.concat_tables([run.results for run in runs])
     header, rows = sweep.board.by_class(results, runs[0].own_system, classes)
-    seeds = f", over {len(runs)} seeds, each of which counts a source once" if len(runs) > 1 else ""
-    caption = f"The setting of the highest mean {headline.label}; means over sources{seeds}, in {headline.unit}"
+    several = f"over {len(runs)} seeds, each of which counts a source once; intervals are of these seeds together"
+    seeds = several if len(runs) > 1 else "of one seed"
+    caption = f"The setting of the highest mean {headline.label}; means over sources, {seeds}, in {headline.unit}"
     return [*parts, Table(header, rows, caption)]
 
 

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 
 import numpy as np
 import pyarrow as pa
 
-from cocktail.metrics.bootstrap import Interval
+from cocktail.metrics.intervals import Recordings
+from cocktail.report.markdown import format_count
 from cocktail.report.page import Table
 from cocktail.studies.paper import Column, Paper, PaperTable
 from cocktail.studies.sweep import Setting, Summary, Sweep, difference, first_seed
@@ -122,10 +123,11 @@ def controls_of(reference: Setting, board: Scoreboard) -> list[Control]:
 def _control(results: pa.Table, system: str, board: Scoreboard) -> Control:
     mixtures = board.mixtures(results, system)
     summaries = {}
-    for score in (score.name for group in board.groups for score in group.scores):
-        values = mixtures[score].drop_null().to_numpy()
-        if len(values):
-            summaries[score] = Summary.of(values[None])
+    for score in (score for group in board.groups for score in group.scores):
+        known = mixtures.filter(mixtures[score.name].is_valid())
+        if len(known):
+            recordings = Recordings(known["recordings"].to_pylist())
+            summaries[score.name] = Summary.of(known[score.name].to_numpy()[None], recordings, score.scale)
     num_mixtures = {group.headline.name: group.num_mixtures(mixtures) for group in board.groups}
     return Control(system=system, summaries=summaries, num_mixtures=num_mixtures)
 
@@ -145,7 +147,7 @@ def main_table(layout: Layout, group: ScoreGroup | None, controls: Sequence[Cont
             row += [score.cell(printed.get(score.name))] if layout.prints(score) else []
         rows.append([*row, *_counts(setting, group)])
     rows += [] if group is None else _control_rows(layout, group, controls)
-    header += ["seeds", "mixtures", "excluded"]
+    header += ["seeds", "mixtures", "recordings", "excluded"]
     caption = "" if group is None else group.title.capitalize()
     return Table(header, rows, caption, faint=[name for name in header if name.startswith("paper ")])
 
@@ -158,24 +160,27 @@ def _control_rows(layout: Layout, group: ScoreGroup, controls: Sequence[Control]
         row = [control.system, *("" for _ in layout.columns)]
         for score in group.scores:
             summary = control.summaries.get(score.name)
-            bounds = format_bounds(score, summary.interval) if summary is not None and score == headline else []
+            bounds = format_bounds(score, summary) if summary is not None and score == headline else []
             row.append("\n".join([score.cell(None if summary is None else summary.mean), *bounds]))
             row += [""] if layout.prints(score) else []
-        counted = control.summaries[headline.name].num_mixtures
-        rows.append([*row, "", str(counted), str(control.num_mixtures[headline.name] - counted)])
+        summary = control.summaries[headline.name]
+        excluded = control.num_mixtures[headline.name] - summary.num_mixtures
+        rows.append([*row, "", str(summary.num_mixtures), format_count(summary.num_recordings), str(excluded)])
     return rows
 
 
 def score_cell(score: Score, summary: Summary | None) -> str:
-    """The mean, and in lines of their own its spread over seeds and its interval over mixtures."""
+    """The mean, and in lines of their own its spread over seeds and its interval."""
     if summary is None:
         return ""
     spread = [] if summary.spread is None else [f"± {score.cell(summary.spread)}"]
-    return "\n".join([score.cell(summary.mean), *spread, *format_bounds(score, summary.interval)])
+    return "\n".join([score.cell(summary.mean), *spread, *format_bounds(score, summary)])
 
 
-def format_bounds(score: Score, interval: Interval | None) -> list[str]:
-    return [] if interval is None else [f"({score.interval(interval.low, interval.high)})"]
+def format_bounds(score: Score, summary: Summary) -> list[str]:
+    """The interval, or why there is none, in a line."""
+    interval = summary.interval
+    return [f"({summary.why_no_interval if interval is None else score.interval(interval.low, interval.high)})"]
 
 
 def name_cell(setting: Setting) -> str:
@@ -189,13 +194,20 @@ def name_cell(setting: Setting) -> str:
 
 
 def _counts(setting: Setting, group: ScoreGroup | None) -> list[str]:
-    """Seeds that count, of those that there are; mixtures; excluded ones."""
-    seeds = f"{len(setting.seeds)} of {len({trial.seed for trial in setting.trials})}"
+    """Seeds that count, of those that there are; mixtures; their recordings; excluded mixtures."""
+    there = len({trial.seed for trial in setting.trials})
+    seeds = "one seed" if len(setting.seeds) == there == 1 else f"{len(setting.seeds)} of {there}"
     if group is None or group.headline.name not in setting.summaries:
-        return [seeds, "", ""]
+        return [seeds, "", "", ""]
     headline = group.headline.name
     excluded = max(trial.num_mixtures[headline] - len(trial.scores[headline]) for trial in setting.seeds.values())
-    return [seeds, str(setting.summaries[headline].num_mixtures), str(excluded)]
+    summary = setting.summaries[headline]
+    return [seeds, str(summary.num_mixtures), format_count(summary.num_recordings), str(excluded)]
+
+
+def in_words(seeds: Collection[str]) -> str:
+    """How many seeds: one in words, as nothing is then known of others."""
+    return "one seed" if len(seeds) == 1 else str(len(seeds))
 
 
 def reading_table(sweep: Sweep, headline: Score) -> Table | None:
@@ -244,16 +256,20 @@ def difference_table(sweep: Sweep, reference: Setting, group: ScoreGroup) -> Tab
         apart = difference(setting, reference, group)
         name = "\n".join([setting.label, *_beside_its_grid(setting, reference)])
         if apart.problem:
-            rows.append([f"{name}\n{apart.problem}", *("" for _ in group.scores), str(len(apart.seeds)), "", ""])
+            rows.append([f"{name}\n{apart.problem}", *("" for _ in group.scores), in_words(apart.seeds), "", "", ""])
             continue
         cells = []
         for score in group.scores:
-            interval = apart.intervals.get(score.name)
-            lines = [] if interval is None else [score.signed(interval.mean), *format_bounds(score, interval)]
+            summary = apart.summaries.get(score.name)
+            lines = [] if summary is None else [score.signed(summary.mean), *format_bounds(score, summary)]
             cells.append("\n".join(lines))
-        counts = [str(len(apart.seeds)), str(apart.num_mixtures), f"{apart.share_better:.0%}"]
-        rows.append([name, *cells, *counts])
-    header = ["setting", *(score.title for score in group.scores), "seeds", "mixtures"]
+        headline = apart.summaries.get(group.headline.name)
+        counts = ["", "", ""]
+        if headline is not None:
+            recordings = format_count(headline.num_recordings)
+            counts = [str(headline.num_mixtures), recordings, f"{apart.share_better:.0%}"]
+        rows.append([name, *cells, in_words(apart.seeds), *counts])
+    header = ["setting", *(score.title for score in group.scores), "seeds", "mixtures", "recordings"]
     return Table([*header, f"above in {group.headline.title}"], rows, group.title.capitalize())
 
 

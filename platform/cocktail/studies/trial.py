@@ -62,6 +62,8 @@ class Trial:
     """Its results, if it has any."""
     scores: Mapping[str, Mapping[str, float]]
     """Values by score and mixture, in the score's unit; mixtures that do not count have none."""
+    recordings: Mapping[str, tuple[str | None, ...]]
+    """The recording of each source by mixture; None where nobody said."""
     num_mixtures: Mapping[str, int]
     """Mixtures in its results, by the headline of their group."""
 
@@ -74,7 +76,7 @@ class Trial:
         run = scored(tracked)
         if run is None and status == FINISHED:
             status = "finished, but without results"
-        scores, num_mixtures = ({}, {}) if run is None else _scores_of(run)
+        scores, recordings, num_mixtures = ({}, {}, {}) if run is None else _scores_of(run)
         histories = tracked.histories((*CURVES, _SPEED))
         speed = histories.pop(_SPEED, [])
         return cls(
@@ -91,6 +93,7 @@ class Trial:
             histories=histories,
             run=run,
             scores=scores,
+            recordings=recordings,
             num_mixtures=num_mixtures,
         )
 
@@ -100,7 +103,9 @@ class Trial:
         return self.status == FINISHED
 
 
-def _scores_of(run: ScoredRun) -> tuple[dict[str, dict[str, float]], dict[str, int]]:
+def _scores_of(
+    run: ScoredRun,
+) -> tuple[dict[str, dict[str, float]], dict[str, tuple[str | None, ...]], dict[str, int]]:
     board = run.board
     mixtures = board.mixtures(run.results, run.own_system)
     names = mixtures["mixture_id"].to_pylist()
@@ -113,4 +118,5 @@ def _scores_of(run: ScoredRun) -> tuple[dict[str, dict[str, float]], dict[str, i
         for group in board.groups
         for score in group.scores
     }
-    return scores, {group.headline.name: group.num_mixtures(mixtures) for group in board.groups}
+    recordings = dict(zip(names, map(tuple, mixtures["recordings"].to_pylist()), strict=True))
+    return scores, recordings, {group.headline.name: group.num_mixtures(mixtures) for group in board.groups}

@@ -1,16 +1,24 @@
-"""How well a model says what is in a mixture."""
+"""How well a model says what is in a mixture.
+
+Shape letters: M mixtures, C classes.
+"""
 
 from __future__ import annotations
 
 from collections import defaultdict
 from dataclasses import dataclass
 
+import numpy as np
 import pyarrow as pa
 import torch
 
 from cocktail.metrics.classification import PrecisionRecallF1, confusion_counts, precision_recall_f1
-from cocktail.report.markdown import markdown_table
+from cocktail.metrics.intervals import Interval, Recordings, ratio_values
+from cocktail.report.markdown import INTERVAL, format_count, markdown_table
 from cocktail.types import NO_CLASS
+
+PRESENCE_SCORES = ("precision", "recall", "F1", INTERVAL)
+"""Headers of `PresenceScores.cells` behind the first; the interval is of F1."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -21,32 +29,55 @@ class PresenceScores:
     """Scores of all decisions together."""
     macro: PrecisionRecallF1
     """The mean over classes, those that never occur among them."""
+    micro_f1: Interval | None
+    """95 % interval of F1, by recording; None where `why_no_interval` says so."""
+    macro_f1: Interval | None
+    why_no_interval: str
     num_mixtures: int
+    num_recordings: int | None
+    """Recordings that these are made of; None if that is not known."""
 
     @property
     def values(self) -> dict[str, float]:
-        """The scores by name, as metrics are logged: `micro_precision` ... `macro_f1`."""
+        """The scores by name, as metrics are logged: `micro_precision` ... `macro_f1`, and `micro_f1_low` ..."""
         averages = {"micro": self.micro, "macro": self.macro}
-        return {
+        values = {
             f"{name}_{score}": value for name, scores in averages.items() for score, value in scores._asdict().items()
         }
+        for name, interval in (("micro_f1", self.micro_f1), ("macro_f1", self.macro_f1)):
+            if interval is not None:
+                values |= {f"{name}_low": interval.low, f"{name}_high": interval.high}
+        return values
+
+    @property
+    def cells(self) -> list[list[str]]:
+        """A row each for micro and macro: its name, precision, recall, F1, and the interval of F1."""
+        averages = (("micro", self.micro, self.micro_f1), ("macro", self.macro, self.macro_f1))
+        return [
+            [
+                name,
+                *(f"{value:.3f}" for value in scores),
+                self.why_no_interval if interval is None else f"{interval.low:.3f} to {interval.high:.3f}",
+            ]
+            for name, scores, interval in averages
+        ]
 
     def to_markdown(self) -> str:
         """The scores as a Markdown table."""
-        rows = [
-            [name, *(f"{value:.3f}" for value in scores), str(self.num_mixtures)]
-            for name, scores in (("micro", self.micro), ("macro", self.macro))
-        ]
-        return markdown_table(["classes present", "precision", "recall", "F1", "mixtures"], rows)
+        counts = [str(self.num_mixtures), format_count(self.num_recordings)]
+        rows = [[*cells, *counts] for cells in self.cells]
+        return markdown_table(["classes present", *PRESENCE_SCORES, "mixtures", "recordings"], rows)
 
 
 def presence_in(rows: pa.Table, column: str, num_classes: int) -> PresenceScores | None:
     """The classes in a column of a system's rows against those of each mixture's sources, as `presence_scores`."""
-    rows = rows.select(["mixture_id", "class_id", column])
+    rows = rows.select(["mixture_id", "class_id", "recording", column])
     truth: dict[str, set[int]] = defaultdict(set)
+    of_mixtures: dict[str, list[str | None]] = defaultdict(list)
     predicted: dict[str, set[int]] = {}
-    for mixture_id, class_id, classes in zip(*rows.to_pydict().values(), strict=True):
+    for mixture_id, class_id, recording, classes in zip(*rows.to_pydict().values(), strict=True):
         truth[mixture_id].add(class_id)
+        of_mixtures[mixture_id].append(recording)
         if classes is not None:
             predicted[mixture_id] = set(classes)
     known = [mixture_id for mixture_id in predicted if NO_CLASS not in truth[mixture_id]]
@@ -57,9 +88,31 @@ def presence_in(rows: pa.Table, column: str, num_classes: int) -> PresenceScores
         """bool [mixtures, C]."""
         return torch.tensor([[class_id in sets[name] for class_id in range(num_classes)] for name in known])
 
-    counts = confusion_counts(table(predicted), table(truth))
+    said, there = table(predicted), table(truth)
+    counts = confusion_counts(said, there)
+    micro_values, macro_values = f1_values(said.numpy(), there.numpy())
+    recordings = Recordings([of_mixtures[mixture_id] for mixture_id in known])
+    intervals = [recordings.interval(values) for values in (micro_values, macro_values)]
+    micro_f1, macro_f1 = (interval and interval.within(0, 1) for interval in intervals)
     return PresenceScores(
         micro=precision_recall_f1(counts, "micro"),
         macro=precision_recall_f1(counts, "macro"),
+        micro_f1=micro_f1,
+        macro_f1=macro_f1,
+        why_no_interval=recordings.why_none,
         num_mixtures=len(known),
+        num_recordings=recordings.number,
     )
+
+
+def f1_values(predicted: np.ndarray, truth: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Values [M] whose means are the micro and the macro F1 of bool [M, C] each, and that vary as these do.
+
+    F1 is the ratio of 2 |predicted and true| to |predicted| + |true|: see `ratio_values`. A class without either is 0.
+    """
+    parts, wholes = 2.0 * (predicted & truth), predicted.astype(np.float64) + truth
+    by_class = [
+        ratio_values(part, whole) if whole.any() else np.zeros(len(whole))
+        for part, whole in zip(parts.T, wholes.T, strict=True)
+    ]
+    return ratio_values(parts.sum(axis=1), wholes.sum(axis=1)), np.mean(by_class, axis=0)

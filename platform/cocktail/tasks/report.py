@@ -9,6 +9,11 @@ from typing import Any
 from cocktail.report.learning import History
 from cocktail.types import MixtureBatch
 
+ABOUT_INTERVALS = (
+    "Intervals say how far other recordings could move a mean: mixtures that share a recording are not taken for "
+    "independent. The model is of one seed; what another seed would give, they do not say."
+)
+
 
 @dataclass(frozen=True, kw_only=True)
 class Subject:

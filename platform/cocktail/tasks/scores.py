@@ -6,6 +6,7 @@ Comparisons and sweeps are made of these, and know neither separation nor locali
 from __future__ import annotations
 
 import functools
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -23,6 +24,8 @@ class Score:
     title: str
     unit: str
     digits: int
+    scale: tuple[float, float] = (-math.inf, math.inf)
+    """The least and the most that it can be."""
     of: str = ""
     """The mixtures that have it, where others have not: `2 sources`."""
 
@@ -112,8 +115,8 @@ class Scoreboard(Protocol):
         ...
 
     def mixtures(self, results: pa.Table, system: str) -> pa.Table:
-        """A row a mixture of a system: `mixture_id`, `num_sources`, `class_ids`, and a column for each score, in its
-        unit, null where the mixture has none."""
+        """A row a mixture of a system: `mixture_id`, `num_sources`, `class_ids`, the `recordings` of its sources, and a
+        column for each score, in its unit, null where the mixture has none."""
         ...
 
     def by_class(self, results: pa.Table, system: str, classes: Sequence[str]) -> tuple[list[str], list[list[str]]]:

@@ -219,7 +219,10 @@ def test_scores_of_maps_are_in_percent_by_number_of_sources():
     header, _, a, b = [
         [cell.strip() for cell in line.split("|")[1:-1]] for line in score_table("ab", trials, tests).splitlines()
     ]
-    singles, pairs = ("AP, 1 source", "95 % interval", "AUC, 1 source"), ("CAP, 2 sources", "CIoU@0.1, 2 sources")
+    singles, pairs = (
+        ("AP, 1 source", "95 % interval, by recording", "AUC, 1 source"),
+        ("CAP, 2 sources", "CIoU@0.1, 2 sources"),
+    )
     assert header == ["trial", *singles, *pairs, "AUC, 2 sources", "status"]
     assert a == ["a", "50.0", "40.0 to 62.5", "25.0", "75.0", "50.0", "12.5", "finished"]
     assert b == ["b", "", "", "", "", "", "", "waiting"]

@@ -18,7 +18,7 @@ from cocktail.tasks.localization.report import localization_report
 from cocktail.tasks.localization.results import LOCALIZATION_RESULTS
 from cocktail.tasks.localization.rules import ScoringRules
 from cocktail.tasks.localization.tables import ABOUT_AUC
-from cocktail.tasks.report import Subject
+from cocktail.tasks.report import ABOUT_INTERVALS, Subject
 from tests.made.corpora.shapes_and_tones import scenes
 from tests.made.results.html_page import EVIL, read_page
 from tests.made.results.systems import columns_of
@@ -34,6 +34,7 @@ def results(name: str = "avgn", **model) -> pa.Table:
             "mixture_id": f"m{b}",
             **columns_of(system),
             "source": n,
+            "recording": f"clip {b} {n}",
             "num_sources": 2,
             "class_id": n,
             "ap": None if (b, n) == (0, 0) else ap,
@@ -88,7 +89,7 @@ def test_the_page_and_the_files_hold_all_that_there_is(tmp_path, example, monkey
     names = ["by_class.md", "by_class.parquet", "examples", "learning.png", "report.html", "vectors.png"]
     assert sorted(path.name for path in tmp_path.iterdir()) == names
     assert report.headline == {"cap": "0.750", "ciou": f"{metrics['avgn/ciou']:.3f}"}
-    assert "| avgn         | 75.0 |  75.0 to 75.0 | 85.0 |" in text
+    assert re.search(r"\| avgn +\| 75.0 \| +75.0 to 75.0 \| 85.0 \|", text)
     assert "audio vectors by class: silhouette 0.9" in text
     assert metrics["avgn/cap"] == pytest.approx(0.75) and metrics["avgn/num_excluded"] == 1
     assert metrics["constant_map/ciou"] == 0
@@ -114,7 +115,7 @@ def test_of_what_is_not_there_nothing_is_shown(tmp_path):
     assert sorted(path.name for path in tmp_path.iterdir()) == names
     page = (tmp_path / "report.html").read_text()
     assert re.findall("<h2>(.*?)</h2>", page) == ["Scores", "By class"]
-    assert text.endswith(f"Excluded: 1 no truth.\n\n{ABOUT_AUC}")
+    assert text.endswith(f"Excluded: 1 no truth.\n\n{ABOUT_AUC}\n\n{ABOUT_INTERVALS}")
     assert {name.split("/")[0] for name in metrics} == {"avgn", "constant_map"}
     assert (
         "| bell      |      11 |                37.5 |           18.8 | 75.0 |         11 |"

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 
+from cocktail.metrics.intervals import Recordings
+from cocktail.report.markdown import INTERVAL
 from cocktail.report.page import Text
 from cocktail.tasks.localization.report import score_parts
 from cocktail.tasks.localization.results import SAME_CLASS
@@ -41,10 +44,25 @@ def test_two_sources_have_cap_piap_and_ciou_by_image_and_by_slot():
     assert (half.success, half.success_by_slot) == (0, 0.25)  # 0.3, not above it, reaches
     # Images have 0.35 and 0.2: thresholds 0 to 0.35 and 0 to 0.2.
     assert peak.auc == pytest.approx(((7 + 0.5) + (4 + 0.5)) / 2 / 20)
-    low, high = summary.ap_interval or (0, 0)
-    assert low == pytest.approx(0.3) and high == pytest.approx(0.7)
-    assert summary.success_interval == (0, 1)
-    assert (summary.num_mixtures, summary.excluded) == (2, {})
+    assert (summary.num_mixtures, summary.num_recordings, summary.excluded) == (2, 4, {})
+
+
+def test_intervals_are_by_recording_and_end_at_zero_and_one():
+    ious = [0.9, 0.8, 0.7, 0.9, 0.8, 0.9, 0.1, 0.2]
+    apart = table(*(mixture(f"{n}", source(0.5 + iou / 4, iou=iou)) for n, iou in enumerate(ious)))
+    videos = ["a", "a", "b", "b", "c", "c", "d", "d"]
+    frames = table(*(mixture(f"{n}", source(0.5 + ious[n] / 4, iou=ious[n]), recording=videos[n]) for n in range(8)))
+    (single,), (of_videos,) = (summarise(results, RULES)[1] for results in (apart, frames))
+    assert (single.num_recordings, of_videos.num_mixtures, of_videos.num_recordings) == (8, 8, 4)
+    values = 0.5 + np.array(ious) / 4
+    for summary, names in ((single, "12345678"), (of_videos, videos)):
+        assert summary.ap_interval == pytest.approx(Recordings([[name] for name in names]).interval(values))
+        assert summary.success_interval is not None and summary.success_interval.high == 1
+    assert single.ap_interval.low > of_videos.ap_interval.low
+    two = [row | {"recording": f"{n % 2}"} for n in range(8) for row in mixture(f"{n}", source(0.5, iou=0.5))]
+    header, (row,) = system_table(summarise(table(two), RULES)[1], RULES)
+    assert dict(zip(header, row, strict=True))["95 % interval, by recording"] == "too few recordings"
+    assert row[-3:] == ["8", "2", "0"]
 
 
 def test_auc_of_several_sources_is_that_of_images():
@@ -105,7 +123,7 @@ def test_where_one_map_serves_all_there_is_no_cap():
 
 def test_a_system_without_any_mixture_that_counts_has_no_scores():
     summaries = summarise(table(mixture("a", source(excluded="no truth"))), RULES)
-    assert metrics_of(summaries) == {"model/num_mixtures": 0, "model/num_excluded": 1}
+    assert metrics_of(summaries) == {"model/num_mixtures": 0, "model/num_recordings": 0, "model/num_excluded": 1}
     assert "| model " in markdown(summaries, RULES)
 
 
@@ -117,11 +135,11 @@ def test_tables_name_the_rules_and_stand_from_low_to_high():
     rules = ScoringRules(peak_share=0.1, fixed_threshold=0.7)
     header, rows = system_table(summarise(results, rules)[1], rules)
     assert header == [
-        *("system", "AP", "95 % interval", "IoU@0.5, peak(0.1)", "95 % interval", "AUC, peak(0.1)"),
-        *("IoU@0.5, half", "AUC, half", "IoU@0.5, fixed(0.7)", "AUC, fixed(0.7)", "mixtures", "excluded"),
+        *("system", "AP", INTERVAL, "IoU@0.5, peak(0.1)", INTERVAL, "AUC, peak(0.1)"),
+        *("IoU@0.5, half", "AUC, half", "IoU@0.5, fixed(0.7)", "AUC, fixed(0.7)", "mixtures", "recordings", "excluded"),
     ]
     assert [row[0] for row in rows] == ["constant map", "model"]
-    assert rows[1][1:6] == ["62.5", "", "100.0", "", "52.5"]
+    assert rows[1][1:6] == ["62.5", "too few recordings", "100.0", "too few recordings", "52.5"]
 
 
 def test_numbers_of_sources_have_tables_and_metrics_of_their_own():

@@ -1,8 +1,10 @@
 """The report of the FUSS rule, by hand."""
 
+import numpy as np
 import pyarrow as pa
 import pytest
 
+from cocktail.metrics.intervals import Recordings
 from cocktail.tasks.separation.fuss import FussReport, fuss_report
 from cocktail.tasks.separation.results import RESULTS
 
@@ -13,6 +15,7 @@ def mixture(name: str, references: int, estimates: int, *sources: tuple[float, f
         {
             "mixture_id": name,
             "system": "model",
+            "recording": f"{name}/{n}",
             "num_sources": len(sources),
             "fuss_si_sdr": si_sdr,
             "fuss_si_sdri": si_sdri,
@@ -20,7 +23,7 @@ def mixture(name: str, references: int, estimates: int, *sources: tuple[float, f
             "fuss_active_references": references,
             "fuss_active_estimates": estimates,
         }
-        for si_sdr, si_sdri, pair in sources
+        for n, (si_sdr, si_sdri, pair) in enumerate(sources)
     ]
 
 
@@ -85,11 +88,28 @@ def test_the_table_has_a_line_a_group():
     header, _, one, two, _, four, _, whole = (
         [cell.strip() for cell in line.strip("|").split("|")] for line in report_of(ROWS).markdown().splitlines()
     )
-    assert header == ["sources", "score", "dB", "pairs", "references", "mixtures", "fewer", "equal", "more"]
-    assert one == ["1", "SI-SDR", "33.00", "2", "2", "2", "0.0%", "50.0%", "50.0%"]
-    assert two == ["2", "SI-SDRi", "8.00", "3", "4", "2", "50.0%", "50.0%", "0.0%"]
-    assert four == ["4", "SI-SDRi", "", "0", "0", "0", "", "", ""]
-    assert whole == ["all", "", "", "8", "9", "5", "20.0%", "60.0%", "20.0%"]
+    assert header == [
+        *("sources", "score", "dB", "95 % interval, by recording", "pairs", "references", "mixtures", "recordings"),
+        *("fewer", "equal", "more"),
+    ]
+    few = "too few recordings"
+    assert one == ["1", "SI-SDR", "33.00", few, "2", "2", "2", "2", "0.0%", "50.0%", "50.0%"]
+    assert two == ["2", "SI-SDRi", "8.00", few, "3", "4", "2", "4", "50.0%", "50.0%", "0.0%"]
+    assert four == ["4", "SI-SDRi", "", "", "0", "0", "0", "0", "", "", ""]
+    assert whole == ["all", "", "", "", "8", "9", "5", "9", "20.0%", "60.0%", "20.0%"]
+
+
+def test_the_interval_of_a_mean_over_pairs_is_by_recording():
+    # Of 2 to 4 sources, c, d, e and f have 1, 2, 3 and 1 active pairs, of 10, 14, 6 and 16 dB together.
+    rows = [*ROWS, *mixture("f", 2, 2, (5.0, 16.0, True), (-80.0, -9.0, False))]
+    pooled = report_of(rows).groups[4]
+    sums, pairs = np.array([10, 14, 6, 16.0]), np.array([1, 2, 3, 1])
+    ratio = 46 / 7
+    apart = Recordings([[name] for name in "cdef"])
+    assert pooled.mean_db == pytest.approx(ratio)
+    assert pooled.interval == pytest.approx(apart.interval(ratio + (sums - ratio * pairs) / 1.75))
+    alike = [{**row, "recording": "the only one"} for row in rows]
+    assert report_of(alike).groups[4].interval is None
 
 
 def test_a_system_without_such_scores_has_no_report():

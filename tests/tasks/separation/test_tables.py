@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import pyarrow as pa
 import pytest
 
-from cocktail.metrics.bootstrap import paired_bootstrap
-from cocktail.report.markdown import markdown_table, to_markdown
+from cocktail.metrics.intervals import Recordings
+from cocktail.report.markdown import INTERVAL, markdown_table, to_markdown
+from cocktail.tasks.presence import f1_values
 from cocktail.tasks.separation.results import RESULTS
 from cocktail.tasks.separation.tables import (
     HEADERS,
     SCORES,
     by_class,
     by_class_pair,
+    class_table,
     markdown,
     presence_scores,
     scored_rows,
@@ -31,14 +35,19 @@ def rows(
     system: str = "model",
     silent_estimates: int = 0,
     predicted: list[int] | None = None,
+    recordings: Sequence[str | None] | None = None,
 ) -> list[dict]:
-    """A mixture of (class, score in dB) sources; None: its reference is silent, and no source has a score."""
+    """A mixture of (class, score in dB) sources; None: its reference is silent, and no source has a score.
+
+    Each source is of a recording of its own, unless `recordings` says otherwise.
+    """
     is_scored = all(score is not None for _, score in sources)
     return [
         {
             "mixture_id": mixture_id,
             **columns_of(system),
             "source": n,
+            "recording": f"{mixture_id}/{n}" if recordings is None else recordings[n],
             "num_sources": len(sources),
             "class_id": class_id,
             **dict.fromkeys(SCORES, score if is_scored else None),
@@ -97,15 +106,32 @@ def test_one_source_counts_in_the_scores_that_it_has():
     assert (model.num_mixtures, model.num_excluded) == (2, 0)
 
 
-def test_the_interval_is_the_bootstraps_over_mixtures_and_absent_for_one_mixture():
-    results = table(*(rows(f"{n:02}", (BELL, n - 1.0), (DRUM, n + 1.0)) for n in range(20)))
-    (model,) = summarise(results)
-    expected = paired_bootstrap(np.arange(20.0))
-    assert model.sdr_interval == (expected.low, expected.high)
-    # The mean of 0 to 19 is 9.5, and its standard error 5.77 / sqrt(20) = 1.29.
-    assert model.sdr_interval == pytest.approx((9.5 - 1.96 * 1.29, 9.5 + 1.96 * 1.29), abs=0.2)
-    (single,) = summarise(table(rows("a", (BELL, 1.0))))
-    assert single.sdr_interval is None
+def test_the_interval_is_by_recording():
+    sources = [((BELL, n - 1.0), (DRUM, n + 1.0)) for n in range(20)]
+    (apart,) = summarise(table(*(rows(f"{n:02}", *each) for n, each in enumerate(sources))))
+    # The mean of 0 to 19 is 9.5, and its standard error 5.92 / sqrt(20) = 1.32; Student's quantile is 2.09.
+    assert apart.sdr_interval == pytest.approx((9.5, 9.5 - 2.093 * 1.323, 9.5 + 2.093 * 1.323), abs=0.01)
+    assert (apart.num_mixtures, apart.num_recordings) == (20, 40)
+    names = [(f"bell {n // 5}", f"drum {n // 5}") for n in range(20)]
+    (shared,) = summarise(table(*(rows(f"{n:02}", *each, recordings=names[n]) for n, each in enumerate(sources))))
+    assert (shared.num_mixtures, shared.num_recordings) == (20, 8)
+    assert shared.sdr_interval == Recordings(names).interval(np.arange(20.0))
+    # Four songs of 2, 7, 12 and 17 on average: 6.45 / sqrt(4) = 3.23, and nearly Student's 3.18 for it.
+    assert shared.sdr_interval == pytest.approx((9.5, 9.5 - 3.0 * 3.23, 9.5 + 3.0 * 3.23), abs=0.5)
+
+
+def test_a_table_says_why_there_is_no_interval():
+    of_two = table(*(rows(f"{n}", (BELL, 1.0 * n), recordings=[f"song {n % 2}"]) for n in range(9)))
+    of_unknown = table(*(rows(f"{n}", (BELL, 1.0 * n), recordings=[None]) for n in range(9)))
+    for results, why, number in (
+        (of_two, "too few recordings", "2"),
+        (of_unknown, "recordings not known", "not known"),
+    ):
+        (summary,) = summarise(results)
+        assert summary.sdr_interval is None
+        line = markdown([summary]).splitlines()[-1]
+        cells = [cell.strip() for cell in line.strip("|").split("|")]
+        assert (cells[2], cells[7], cells[8]) == (why, "9", number)
 
 
 def test_a_system_without_any_score_is_listed_first_and_empty():
@@ -113,18 +139,22 @@ def test_a_system_without_any_score_is_listed_first_and_empty():
     none, model = summarise(results)
     assert (none.system, none.num_mixtures, none.num_sources, none.num_excluded) == ("none", 0, 0, 1)
     _, _, line, _ = markdown([none, model]).splitlines()
-    assert [cell.strip() for cell in line.strip("|").split("|")] == ["none", *[""] * 6, "0", "0", "1", "0"]
+    assert [cell.strip() for cell in line.strip("|").split("|")] == ["none", "", "no mixtures", *[""] * 4, *"00010"]
 
 
 def test_the_table_names_systems_scores_and_counts():
-    results = table(rows("a", (BELL, -1.234)), rows("b", (BELL, -1.234), silent_estimates=1), rows("c", (BELL, None)))
+    results = table(
+        *(rows(name, (BELL, -1.234)) for name in "abc"),
+        rows("d", (BELL, -1.234), silent_estimates=1),
+        rows("e", (BELL, None)),
+    )
     header, rule, line = markdown(summarise(results)).splitlines()
     assert [cell.strip() for cell in header.strip("|").split("|")] == [
-        "system", "SDR", "95 % interval", "SIR", "SAR", "SI-SDR", "SI-SDRi", "mixtures", "sources", "excluded",
-        "silent estimates",
+        "system", "SDR", "95 % interval, by recording", "SIR", "SAR", "SI-SDR", "SI-SDRi", "mixtures", "recordings",
+        "sources", "excluded", "silent estimates",
     ]  # fmt: skip
     assert [cell.strip() for cell in line.strip("|").split("|")] == [
-        "model", "-1.23", "-1.23 to -1.23", *["-1.23"] * 4, "2", "2", "1", "1",
+        "model", "-1.23", "-1.23 to -1.23", *["-1.23"] * 4, "4", "4", "4", "1", "1",
     ]  # fmt: skip
     assert len(header) == len(rule) == len(line)
 
@@ -148,13 +178,27 @@ def test_classes_have_the_means_over_their_own_sources_the_best_first():
         rows("a", (BELL, 100.0), (DRUM, 100.0), system="ideal binary mask"),
     )
     classes = by_class(scored_rows(results, "model"), CLASSES)
-    assert classes.column_names == ["class", "sources", *SCORES]
+    assert classes.column_names == ["class", "sources", "recordings", *SCORES, "sdr_low", "sdr_high"]
     assert classes["class"].to_pylist() == ["unlabelled", "drum", "bell"]
-    assert classes["sources"].to_pylist() == [1, 1, 2]
+    assert classes["sources"].to_pylist() == classes["recordings"].to_pylist() == [1, 1, 2]
+    assert classes["sdr_low"].to_pylist() == [None] * 3
     assert classes["sdr"].to_pylist() == classes["si_sdri"].to_pylist() == [7.0, 5.0, 2.0]
-    header, _, first, *_ = to_markdown(classes, HEADERS).splitlines()
-    assert header == "| class      | sources |  SDR |  SIR |  SAR | SI-SDR | SI-SDRi |"
-    assert first == " | ".join(["| unlabelled", "      1", "7.00", "7.00", "7.00", "  7.00", "   7.00 |"])
+    header, (first, *_) = class_table(classes)
+    assert header == ["class", "sources", "recordings", "SDR", INTERVAL, "SIR", "SAR", "SI-SDR", "SI-SDRi"]
+    assert first == ["unlabelled", "1", "1", "7.00", "too few recordings", *["7.00"] * 4]
+
+
+def test_the_interval_of_a_class_is_by_its_own_recordings():
+    bells = [f"bell {n // 4}" for n in range(12)]
+    results = table(
+        *(rows(f"{n}", (BELL, 1.0 * n), (DRUM, 0.0), recordings=[bells[n], f"drum {n}"]) for n in range(12))
+    )
+    bell, drum = by_class(scored_rows(results, "model"), CLASSES).to_pylist()
+    expected = Recordings([[name] for name in bells]).interval(np.arange(12.0))
+    assert (bell["recordings"], bell["sdr"], bell["sdr_low"], bell["sdr_high"]) == (3, *expected)
+    assert (drum["recordings"], drum["sdr_low"], drum["sdr_high"]) == (12, 0, 0)
+    _, (line, _) = class_table(by_class(scored_rows(results, "model"), CLASSES))
+    assert line[3:5] == ["5.50", f"{expected.low:.2f} to {expected.high:.2f}"]
 
 
 def test_pairs_of_classes_have_the_means_over_the_two_in_all_mixtures_that_hold_both():
@@ -188,7 +232,8 @@ def test_tables_of_nothing_are_empty():
         == len(by_class_pair(scored_rows(results, "model"), CLASSES))
         == 0
     )
-    assert len(to_markdown(by_class(scored_rows(results, "model"), CLASSES), HEADERS).splitlines()) == 2
+    assert class_table(by_class(scored_rows(results, "model"), CLASSES))[1] == []
+    assert len(to_markdown(by_class_pair(scored_rows(results, "model"), CLASSES), HEADERS).splitlines()) == 2
 
 
 def test_presence_is_scored_once_a_mixture():
@@ -206,7 +251,39 @@ def test_presence_is_scored_once_a_mixture():
     assert found.macro == pytest.approx((2 / 4, 2 / 4, 2 / 4))
     assert found.values["micro_f1"] == pytest.approx(6 / 9)
     assert next(iter(found.values)) == "micro_precision"
-    assert "| micro           |     0.600 |  0.750 | 0.667 |        2 |" in found.to_markdown()
+    assert (found.num_recordings, found.micro_f1, found.why_no_interval) == (4, None, "too few recordings")
+    line = found.to_markdown().splitlines()[2]
+    cells = [cell.strip() for cell in line.strip("|").split("|")]
+    assert cells == ["micro", "0.600", "0.750", "0.667", "too few recordings", "2", "4"]
+
+
+def test_f1_has_an_interval_that_ends_at_one_and_is_wider_where_recordings_are_shared():
+    guesses = [[BELL], [BELL, DRUM], [DRUM]] * 4
+    apart = [rows(f"{n}", (BELL, 1.0), predicted=guess) for n, guess in enumerate(guesses)]
+    shared = [rows(f"{n}", (BELL, 1.0), predicted=guesses[n], recordings=[f"bell {n % 3}"]) for n in range(12)]
+    of_apart, of_shared = (presence_scores(scored_rows(table(*each), "model"), 2) for each in (apart, shared))
+    assert of_apart is not None and of_shared is not None
+    # Of each three 2, 2 and 0 hits of 2, 3 and 2 decisions: F1 is 4 / 7 for both.
+    hits, decisions = np.tile([2, 2, 0], 4), np.tile([2, 3, 2], 4)
+    values = 4 / 7 + (hits - 4 / 7 * decisions) / (7 / 3)
+    assert of_apart.micro_f1 == pytest.approx(Recordings([[f"{n}"] for n in range(12)]).interval(values))
+    assert of_apart.values["micro_f1_low"] == of_apart.micro_f1[1]
+    assert (of_shared.micro_f1[1], of_shared.micro_f1[2]) == (0, 1)
+    assert (of_apart.num_recordings, of_shared.num_recordings) == (12, 3)
+
+
+def test_macro_f1_has_the_interval_of_the_mean_over_classes():
+    predicted, truth = (np.random.default_rng(seed).random((400, 3)) < 0.5 for seed in (0, 1))
+    predicted[:, 2] = truth[:, 2] = False  # never occurs: 0
+    micro, macro = f1_values(predicted, truth)
+    scores = [2 * (predicted & truth)[:, c].sum() / (predicted[:, c].sum() + truth[:, c].sum()) for c in (0, 1)]
+    assert macro.mean() == pytest.approx(sum(scores) / 3)
+    assert micro.mean() == pytest.approx(2 * (predicted & truth).sum() / (predicted.sum() + truth.sum()))
+    # Each value is the ratio's own derivative: what leaving a mixture out does.
+    kept = np.arange(400) != 7
+    assert macro.mean() - f1_values(predicted[kept], truth[kept])[1].mean() == pytest.approx(
+        (macro[7] - macro.mean()) / 400, rel=0.05
+    )
 
 
 def test_a_system_that_predicts_no_classes_has_no_presence_scores_and_one_that_predicts_none_has():

@@ -12,14 +12,13 @@ from matplotlib.figure import Figure
 
 from cocktail.drawing import save_png
 from cocktail.report.learning import learning_figure
-from cocktail.report.markdown import markdown_table
+from cocktail.report.markdown import INTERVAL, markdown_table
 from cocktail.report.page import PAGE_NAME, Heading, Part, Picture, Table, Text, to_html
 from cocktail.report.vectors import VectorScores, vectors_of, vectors_panel
 from cocktail.tasks.localization.examples import LocalizedExample, localized_examples
 from cocktail.tasks.localization.rules import ScoringRules
 from cocktail.tasks.localization.tables import (
     ABOUT_AUC,
-    INTERVAL,
     LocalizationSummary,
     by_class,
     class_table,
@@ -31,8 +30,8 @@ from cocktail.tasks.localization.tables import (
     summarise,
     system_table,
 )
-from cocktail.tasks.presence import PresenceScores
-from cocktail.tasks.report import Report, Subject
+from cocktail.tasks.presence import PRESENCE_SCORES, PresenceScores
+from cocktail.tasks.report import ABOUT_INTERVALS, Report, Subject
 
 FIGURE_DPI = 100
 VECTORS_NAME, LEARNING_NAME = "vectors.png", "learning.png"
@@ -42,7 +41,7 @@ ABOUT_RULES = (
     "rule that the heading names: `peak(r)` takes what is above a share r of the map's range, `half` the brighter half "
     "of the pixels, `fixed` what reaches one threshold for all maps. IoU@t is the share of mixtures whose IoU reaches "
     "t, CIoU@t the same of the mean IoU over a mixture's sources; per slot, each source counts by itself. AUC is the "
-    f"area below that share over t from 0 to 1. {ABOUT_AUC} Small: the 95 % bootstrap interval over mixtures."
+    f"area below that share over t from 0 to 1. {ABOUT_AUC} Small: the 95 % interval, by recording. {ABOUT_INTERVALS}"
 )
 ABOUT_CONTROLS = (
     "Controls hear and see nothing: the constant map takes everything, and its AP is chance; the centred box takes "
@@ -99,7 +98,7 @@ def summary_of(
     summaries: Mapping[int, Sequence[LocalizationSummary]], name: str, notes: Sequence[str], rules: ScoringRules
 ) -> Report:
     """What the report of a model of that name says first: the systems' tables and scores."""
-    text = "\n\n".join([markdown(summaries, rules), *notes])
+    text = "\n\n".join([markdown(summaries, rules), ABOUT_INTERVALS, *notes])
     return Report(text=text, metrics=metrics_of(summaries), headline=headline_of(summaries, name))
 
 
@@ -126,12 +125,12 @@ def presence_parts(presence: Mapping[str, PresenceScores]) -> list[Part]:
     if not presence:
         return []
     rows = [
-        [{"audio": "heard", "visual": "seen"}[modality], average, *(f"{value:.3f}" for value in scores)]
+        [{"audio": "heard", "visual": "seen"}[modality], *cells]
         for modality, of_both in presence.items()
-        for average, scores in (("micro", of_both.micro), ("macro", of_both.macro))
+        for cells in of_both.cells
     ]
     caption = "Classes of presence above 0.5 against those of the sources, in [0, 1]"
-    return [Heading("What is there"), Table(["classes", "average", "precision", "recall", "F1"], rows, caption)]
+    return [Heading("What is there"), Table(["classes", "average", *PRESENCE_SCORES], rows, caption)]
 
 
 def _presence_texts(presence: Mapping[str, PresenceScores]) -> list[str]:

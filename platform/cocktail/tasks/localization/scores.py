@@ -48,7 +48,7 @@ class LocalizationScores:
         of = f"{number} source{'s' if number > 1 else ''}"
         threshold = f"{self.rules.threshold(number):g}"
         scores = tuple(
-            Score(name=name, title=title.format(t=threshold), unit=self.unit, digits=1, of=of)
+            Score(name=name, title=title.format(t=threshold), unit=self.unit, digits=1, scale=(0.0, 100.0), of=of)
             for name, title in zip(_names(number).values(), TITLES[number > 1], strict=True)
         )
         return ScoreGroup(scores=scores, headline=scores[-1], num_sources=number)
@@ -62,7 +62,9 @@ class LocalizationScores:
         tables = []
         for number in self.numbers:
             of_number = localization_tables.mixture_scores(results, system, number, self.rules)
-            columns: dict[str, Any] = {name: of_number[name] for name in ("mixture_id", "num_sources", "class_ids")}
+            columns: dict[str, Any] = {
+                name: of_number[name] for name in ("mixture_id", "num_sources", "class_ids", "recordings")
+            }
             for column, name in _names(number).items():
                 columns[name] = pc.multiply(of_number[column], 100.0)  # pyright: ignore[reportAttributeAccessIssue]
             tables.append(pa.table(columns))

@@ -19,9 +19,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import torch
 
-from cocktail.metrics.bootstrap import paired_bootstrap
+from cocktail.metrics.intervals import Interval, Recordings
 from cocktail.metrics.localization import AUC_FLOOR, areas, auc, ciou, success
-from cocktail.report.markdown import markdown_table
+from cocktail.report.markdown import INTERVAL, format_count, markdown_table
 from cocktail.tasks.localization.results import EXCLUDED, SAME_CLASS
 from cocktail.tasks.localization.rules import RULES, ScoringRules
 from cocktail.tasks.presence import PresenceScores, presence_in
@@ -29,7 +29,6 @@ from cocktail.tasks.rows import class_name, rows_of
 from cocktail.text.printable import as_metric_name
 
 SCORES = ("ap", "ap_best_order", "iou_peak", "iou_half", "iou_fixed")
-INTERVAL = "95 % interval"
 ABOUT_AUC = (
     f"AUC is {100 * AUC_FLOOR:.1f} at least: its first threshold is 0, which a map that misses everything reaches."
 )
@@ -57,16 +56,19 @@ class LocalizationSummary:
     """The least mean IoU of `success`."""
     ap: float
     """AP, or CAP of several sources; not a number where a map serves several sources, or no mixture counts."""
-    ap_interval: tuple[float, float] | None
-    """95 % bootstrap interval over mixtures; None for fewer than two."""
+    ap_interval: Interval | None
+    """95 % interval by recording; None without AP, or where `why_no_interval` says so."""
     piap: float
     """CAP of several sources in the order of maps that suits each mixture best."""
     by_rule: Mapping[str, RuleScores]
     """Scores by RULES."""
-    success_interval: tuple[float, float] | None
+    success_interval: Interval | None
     """Interval of `success` by the first rule."""
+    why_no_interval: str
     num_mixtures: int
     """Mixtures that count; in PIAP those with sources of one class, too."""
+    num_recordings: int | None
+    """Recordings that these are made of; None if that is not known."""
     excluded: Mapping[str, int]
     """Mixtures that do not, by reason."""
 
@@ -77,7 +79,7 @@ class LocalizationSummary:
         values: dict[str, float] = {ap: self.ap}
         for name, interval in ((ap, self.ap_interval), (iou, self.success_interval)):
             if interval is not None:
-                values |= {f"{name}_low": interval[0], f"{name}_high": interval[1]}
+                values |= {f"{name}_low": interval.low, f"{name}_high": interval.high}
         for rule, scores in self.by_rule.items():
             end = "" if rule == RULES[0] else f"_{rule}"
             values |= {f"{iou}{end}": scores.success, f"auc{end}": scores.auc}
@@ -85,6 +87,7 @@ class LocalizationSummary:
                 values[f"{iou}_slot{end}"] = scores.success_by_slot
         if self.num_sources > 1:
             values["piap"] = self.piap
+        values |= {} if self.num_recordings is None else {"num_recordings": self.num_recordings}
         values |= {"num_mixtures": self.num_mixtures, "num_excluded": sum(self.excluded.values())}
         return {name: value for name, value in values.items() if value == value}
 
@@ -106,6 +109,7 @@ class _Mixtures:
 
     mixture_ids: list[str]
     class_ids: list[list[int]]
+    recordings: list[list[str | None]]
     values: Mapping[str, np.ndarray]
     """[M, N] by SCORES; not a number where there is none."""
     reasons: list[str | None]
@@ -116,7 +120,7 @@ class _Mixtures:
         rows = rows_of(results, "system", [system])
         rows = rows.filter(pc.equal(rows["num_sources"], num_sources))  # pyright: ignore[reportAttributeAccessIssue]
         grouped = rows.group_by("mixture_id", use_threads=False)
-        lists = grouped.aggregate([(name, "list") for name in (*SCORES, "excluded", "class_id")])
+        lists = grouped.aggregate([(name, "list") for name in (*SCORES, "excluded", "class_id", "recording")])
         values = {
             name: np.array(lists[f"{name}_list"].to_pylist(), np.float64).reshape(-1, num_sources) for name in SCORES
         }
@@ -124,6 +128,7 @@ class _Mixtures:
         return cls(
             mixture_ids=lists["mixture_id"].to_pylist(),
             class_ids=lists["class_id_list"].to_pylist(),
+            recordings=lists["recording_list"].to_pylist(),
             values=values,
             reasons=[next((why for why in EXCLUDED if why in each), None) for each in excluded],
         )
@@ -141,7 +146,7 @@ class _Mixtures:
 
 def mixture_scores(results: pa.Table, system: str, num_sources: int, rules: ScoringRules) -> pa.Table:
     """A row a mixture of so many sources of a system, in the order of the results: `mixture_id`, `num_sources`,
-    `class_ids`, `ap`, `piap`, and by the first rule `success` and `auc`.
+    `class_ids`, `recordings`, `ap`, `piap`, and by the first rule `success` and `auc`.
 
     In [0, 1], null where the mixture does not count. Means over mixtures are the scores of `summarise`.
     """
@@ -157,6 +162,7 @@ def mixture_scores(results: pa.Table, system: str, num_sources: int, rules: Scor
         "mixture_id": pa.array(mixtures.mixture_ids, pa.string()),
         "num_sources": pa.array([num_sources] * len(ious), pa.int32()),
         "class_ids": pa.array(mixtures.class_ids, pa.list_(pa.int32())),
+        "recordings": pa.array(mixtures.recordings, pa.list_(pa.string())),
     }
     return pa.table(columns | {name: pa.array(values, mask=np.isnan(values)) for name, values in scores.items()})
 
@@ -168,16 +174,19 @@ def _summary(results: pa.Table, system: str, num_sources: int, rules: ScoringRul
     threshold = rules.threshold(num_sources)
     ap = values["ap"][counts].mean(axis=1)
     reached = values[f"iou_{RULES[0]}"][counts].mean(axis=1) >= threshold
+    recordings = Recordings([mixtures.recordings[m] for m in np.flatnonzero(counts)])
     return LocalizationSummary(
         system=system,
         num_sources=num_sources,
         threshold=threshold,
         ap=_mean(ap),
-        ap_interval=_interval(ap),
+        ap_interval=_interval(ap, recordings),
         piap=_mean(values["ap_best_order"][counts_in_order].mean(axis=1)),
         by_rule={rule: _by_rule(values[f"iou_{rule}"][counts], threshold) for rule in rules.names},
-        success_interval=_interval(reached.astype(np.float64)),
+        success_interval=_interval(reached.astype(np.float64), recordings),
+        why_no_interval=recordings.why_none,
         num_mixtures=int(counts.sum()),
+        num_recordings=recordings.number,
         excluded=dict(Counter(why for why in reasons if why is not None)),
     )
 
@@ -200,11 +209,10 @@ def _mean(values: np.ndarray) -> float:
     return float(values.mean()) if len(values) else np.nan
 
 
-def _interval(values: np.ndarray) -> tuple[float, float] | None:
-    if len(values) < 2 or np.isnan(values).any():
-        return None
-    interval = paired_bootstrap(values)
-    return interval.low, interval.high
+def _interval(values: np.ndarray, recordings: Recordings) -> Interval | None:
+    """Nothing if a value is none, as `_mean`."""
+    interval = None if np.isnan(values).any() else recordings.interval(values)
+    return interval and interval.within(0, 1)
 
 
 def system_table(summaries: Sequence[LocalizationSummary], rules: ScoringRules) -> tuple[list[str], list[list[str]]]:
@@ -218,15 +226,18 @@ def system_table(summaries: Sequence[LocalizationSummary], rules: ScoringRules) 
         header += [f"AUC, {name}"] if one else [f"per slot, {name}", f"AUC, {name}"]
     rows = []
     for summary in summaries:
-        row = [summary.system, percent(summary.ap), percent_interval(summary.ap_interval)]
+        why = summary.why_no_interval
+        row = [summary.system, percent(summary.ap), percent_interval(summary.ap_interval, why, summary.ap)]
         row += [] if one else [percent(summary.piap)]
         for rule, scores in summary.by_rule.items():
             row.append(percent(scores.success))
-            row += [percent_interval(summary.success_interval)] if rule == RULES[0] else []
+            if rule == RULES[0]:
+                row.append(percent_interval(summary.success_interval, why, scores.success))
             row += [] if one else [percent(scores.success_by_slot)]
             row.append(percent(scores.auc))
-        rows.append([*row, str(summary.num_mixtures), str(sum(summary.excluded.values()))])
-    return [*header, "mixtures", "excluded"], rows
+        counts = [str(summary.num_mixtures), format_count(summary.num_recordings), str(sum(summary.excluded.values()))]
+        rows.append([*row, *counts])
+    return [*header, "mixtures", "recordings", "excluded"], rows
 
 
 def excluded_text(summaries: Sequence[LocalizationSummary]) -> str:
@@ -324,5 +335,8 @@ def percent(share: float | None) -> str:
     return "" if share is None or share != share else f"{100 * share:.1f}"
 
 
-def percent_interval(interval: tuple[float, float] | None) -> str:
-    return "" if interval is None else f"{percent(interval[0])} to {percent(interval[1])}"
+def percent_interval(interval: Interval | None, why_none: str, mean: float) -> str:
+    """An interval as `percent`, or why a mean that is there has none."""
+    if interval is None:
+        return why_none if mean == mean else ""
+    return f"{percent(interval.low)} to {percent(interval.high)}"

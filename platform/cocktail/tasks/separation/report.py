@@ -12,9 +12,9 @@ import pyarrow.parquet as pq
 
 from cocktail.drawing import save_png
 from cocktail.report.learning import learning_figure
-from cocktail.report.markdown import to_markdown
+from cocktail.report.markdown import markdown_table, to_markdown
 from cocktail.report.vectors import VectorScores, vectors_figure, vectors_of
-from cocktail.tasks.report import Report, Subject
+from cocktail.tasks.report import ABOUT_INTERVALS, Report, Subject
 from cocktail.tasks.rows import systems_of
 from cocktail.tasks.separation.class_pairs import pair_figure
 from cocktail.tasks.separation.examples import separated_examples
@@ -24,6 +24,7 @@ from cocktail.tasks.separation.tables import (
     SystemSummary,
     by_class,
     by_class_pair,
+    class_table,
     markdown,
     presence_scores,
     scored_rows,
@@ -46,9 +47,11 @@ def separation_report(results: pa.Table, subject: Subject, folder: Path) -> Repo
         sections.append(presence.to_markdown())
         metrics |= {f"presence/{score}": value for score, value in presence.values.items()}
     pairs = by_class_pair(own, subject.classes)
-    for kind, table in (("by_class", by_class(own, subject.classes)), ("by_class_pair", pairs)):
+    by_classes = by_class(own, subject.classes)
+    texts = {"by_class": markdown_table(*class_table(by_classes)), "by_class_pair": to_markdown(pairs, HEADERS)}
+    for (kind, text), table in zip(texts.items(), (by_classes, pairs), strict=True):
         pq.write_table(table, folder / f"{kind}.parquet")
-        (folder / f"{kind}.md").write_text(to_markdown(table, HEADERS) + "\n", "utf-8")
+        (folder / f"{kind}.md").write_text(text + "\n", "utf-8")
     vectors = _store_figures(results, pairs, subject, folder)
     if vectors is not None:
         sections.append(
@@ -64,7 +67,7 @@ def summary_of(summaries: Summaries, name: str, notes: Sequence[str]) -> Report:
     """What the report of a model of that name says first: the systems' tables and scores."""
     metrics = metrics_of(summaries)
     sdr = metrics.get(f"{as_metric_name(name)}/sdr")
-    text = "\n\n".join([*tables_by_number(summaries), *notes])
+    text = "\n\n".join([*tables_by_number(summaries), ABOUT_INTERVALS, *notes])
     return Report(text=text, metrics=metrics, headline={} if sdr is None else {"sdr": f"{sdr:.3f}"})
 
 
@@ -128,8 +131,10 @@ def metrics_of(summaries: Summaries) -> dict[str, float]:
         metrics |= {f"{prefix}/{score}": value for score, value in summary.means.items() if value == value}
         counts = ("num_mixtures", "num_sources", "num_excluded", "num_silent_estimates")
         metrics |= {f"{prefix}/{count}": getattr(summary, count) for count in counts}
+        if summary.num_recordings is not None:
+            metrics[f"{prefix}/num_recordings"] = summary.num_recordings
         if summary.sdr_interval is not None:
-            low, high = summary.sdr_interval
+            low, high = summary.sdr_interval[1:]
             metrics |= {f"{prefix}/sdr_low": low, f"{prefix}/sdr_high": high}
         fuss = summaries.fuss.get(summary.system)
         for group in [] if fuss is None else fuss.groups:

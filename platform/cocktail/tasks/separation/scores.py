@@ -7,7 +7,6 @@ from dataclasses import dataclass
 
 import pyarrow as pa
 
-from cocktail.report.markdown import format_cell
 from cocktail.tasks.scores import Score, Scoreboard, ScoreGroup
 from cocktail.tasks.separation import tables
 
@@ -38,6 +37,4 @@ class SeparationScores:
         return tables.mixture_scores(results, system)
 
     def by_class(self, results: pa.Table, system: str, classes: Sequence[str]) -> tuple[list[str], list[list[str]]]:
-        by_class = tables.by_class(tables.scored_rows(results, system), classes)
-        header = [str(tables.HEADERS.get(name, name)) for name in by_class.column_names]
-        return header, [[format_cell(value) for value in row.values()] for row in by_class.to_pylist()]
+        return tables.class_table(tables.by_class(tables.scored_rows(results, system), classes))

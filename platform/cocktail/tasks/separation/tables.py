@@ -17,8 +17,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from cocktail.metrics.bootstrap import paired_bootstrap
-from cocktail.report.markdown import format_cell, format_interval, markdown_table
+from cocktail.metrics.intervals import TOO_FEW, Interval, Recordings
+from cocktail.report.markdown import INTERVAL, NOT_KNOWN, format_cell, format_count, format_interval, markdown_table
 from cocktail.tasks.presence import PresenceScores, presence_in
 from cocktail.tasks.rows import class_name, rows_of
 from cocktail.types import NO_CLASS
@@ -34,10 +34,13 @@ class SystemSummary:
     system: str
     means: dict[str, float]
     """Mean scores in dB by the names in SCORES, not a number if no mixture has a score; higher is better."""
-    sdr_interval: tuple[float, float] | None
-    """95 % bootstrap interval of the mean SDR over mixtures, in dB; None for fewer than two."""
+    sdr_interval: Interval | None
+    """95 % interval of the mean SDR, in dB, by recording; None where `why_no_interval` says so."""
+    why_no_interval: str
     num_mixtures: int
     """Mixtures in the means."""
+    num_recordings: int | None
+    """Recordings that these are made of; None if that is not known."""
     num_sources: int
     """Sources of those mixtures."""
     num_excluded: int
@@ -47,8 +50,8 @@ class SystemSummary:
 
 
 def mixture_scores(results: pa.Table, system: str) -> pa.Table:
-    """A row a mixture of a system, in the order of the results: `mixture_id`, SCORES, `num_sources`, `class_ids`, and
-    `num_silent_estimates`.
+    """A row a mixture of a system, in the order of the results: `mixture_id`, SCORES, `num_sources`, `class_ids`,
+    `recordings` of the sources, and `num_silent_estimates`.
 
     Scores, in dB, are means over all of the mixture's sources, and null if a source has none: those with a silent
     reference, and SIR and SI-SDRi of one source.
@@ -60,6 +63,7 @@ def mixture_scores(results: pa.Table, system: str) -> pa.Table:
             *((score, "mean", strict) for score in SCORES),
             ("system", "count"),
             ("class_id", "list"),
+            ("recording", "list"),
             ("silent_estimate", "sum"),
         ]
     )
@@ -69,6 +73,7 @@ def mixture_scores(results: pa.Table, system: str) -> pa.Table:
             **{score: grouped[f"{score}_mean"] for score in SCORES},
             "num_sources": grouped["system_count"],
             "class_ids": grouped["class_id_list"],
+            "recordings": grouped["recording_list"],
             "num_silent_estimates": grouped["silent_estimate_sum"],
         }
     )
@@ -85,14 +90,15 @@ def summarise(results: pa.Table) -> list[SystemSummary]:
     for system in results["system"].unique().to_pylist():
         mixtures = mixture_scores(results, system)
         scored = scored_mixtures(mixtures)
-        sdr = scored["sdr"].to_numpy()
-        interval = paired_bootstrap(sdr) if len(sdr) > 1 else None
+        recordings = Recordings(scored["recordings"].to_pylist())
         summaries.append(
             SystemSummary(
                 system=system,
                 means={score: _mean(scored[score]) for score in SCORES},
-                sdr_interval=(interval.low, interval.high) if interval else None,
+                sdr_interval=recordings.interval(scored["sdr"].to_numpy()),
+                why_no_interval=recordings.why_none,
                 num_mixtures=len(scored),
+                num_recordings=recordings.number,
                 num_sources=_total(scored["num_sources"]),
                 num_excluded=len(mixtures) - len(scored),
                 num_silent_estimates=_total(scored["num_silent_estimates"]),
@@ -113,32 +119,62 @@ def _total(counts: pa.ChunkedArray) -> int:
 def markdown(summaries: Sequence[SystemSummary]) -> str:
     """The summaries as a Markdown table with aligned columns; scores in dB."""
     first, *others = (HEADERS[score] for score in SCORES)
-    counts = ("mixtures", "sources", "excluded", "silent estimates")
+    counts = ("mixtures", "recordings", "sources", "excluded", "silent estimates")
     rows = []
     for summary in summaries:
         sdr, *means = (format_cell(summary.means[score]) for score in SCORES)
-        interval = format_interval(summary.sdr_interval)
-        numbers = (summary.num_mixtures, summary.num_sources, summary.num_excluded, summary.num_silent_estimates)
-        rows.append([summary.system, sdr, interval, *means, *map(str, numbers)])
-    return markdown_table(["system", first, "95 % interval", *others, *counts], rows)
+        interval = format_interval(summary.sdr_interval, summary.why_no_interval)
+        of_what = [str(summary.num_mixtures), format_count(summary.num_recordings)]
+        numbers = (summary.num_sources, summary.num_excluded, summary.num_silent_estimates)
+        rows.append([summary.system, sdr, interval, *means, *of_what, *map(str, numbers)])
+    return markdown_table(["system", first, INTERVAL, *others, *counts], rows)
 
 
 def by_class(rows: pa.Table, classes: Sequence[str]) -> pa.Table:
-    """A row a class of `scored_rows`, the highest SDR first: `class`, `sources`, and means of SCORES over its sources.
+    """A row a class of `scored_rows`, the highest SDR first: `class`, `sources`, the `recordings` that these are cut
+    out of, means of SCORES over its sources, and `sdr_low` and `sdr_high`, the 95 % interval of its mean SDR.
 
-    Sources without a class have a row of their own.
+    The interval is by the class's own recordings: what they are mixed with counts as chance. It is null where there are
+    too few of them, or where, as `recordings` then is, too, they are not known. A source that several seeds have scored
+    counts once in it, with its mean. Sources without a class have a row of their own.
     """
+    sources = rows.group_by(["class_id", "mixture_id", "source"], use_threads=False)
+    once = sources.aggregate([("sdr", "mean"), ("recording", "first")]).group_by("class_id", use_threads=False)
+    lists = once.aggregate([("sdr_mean", "list"), ("recording_first", "list")]).to_pylist()
     of_classes = rows.group_by("class_id", use_threads=False)
     rows = of_classes.aggregate([("system", "count"), *((score, "mean") for score in SCORES)])
     names = [class_name(classes, class_id) for class_id in rows["class_id"].to_pylist()]
+    of_class = {each["class_id"]: each for each in lists}
+    ordered = [of_class[class_id] for class_id in rows["class_id"].to_pylist()]
+    recordings = [Recordings([[name] for name in each["recording_first_list"]]) for each in ordered]
+    intervals = [
+        known.interval(np.array(each["sdr_mean_list"])) for known, each in zip(recordings, ordered, strict=True)
+    ]
     table = pa.table(
         {
             "class": pa.array(names, pa.string()),
             "sources": rows["system_count"],
+            "recordings": pa.array([known.number for known in recordings], pa.int64()),
             **{score: rows[f"{score}_mean"] for score in SCORES},
+            "sdr_low": pa.array([interval and interval.low for interval in intervals], pa.float64()),
+            "sdr_high": pa.array([interval and interval.high for interval in intervals], pa.float64()),
         }
     )
     return table.sort_by([("sdr", "descending"), ("class", "ascending")])
+
+
+def class_table(by_classes: pa.Table) -> tuple[list[str], list[list[str]]]:
+    """Header and rows of a table of `by_class`, scores in dB."""
+    first, *others = SCORES
+    rows = []
+    for row in by_classes.to_pylist():
+        interval = None if row["sdr_low"] is None else Interval(row[first], row["sdr_low"], row["sdr_high"])
+        why = NOT_KNOWN if row["recordings"] is None else TOO_FEW
+        counts = [str(row["sources"]), format_count(row["recordings"])]
+        scores = [format_cell(row[first]), format_interval(interval, why), *(format_cell(row[each]) for each in others)]
+        rows.append([row["class"], *counts, *scores])
+    titles = [HEADERS[first], INTERVAL, *(HEADERS[each] for each in others)]
+    return ["class", "sources", "recordings", *titles], rows
 
 
 def by_class_pair(rows: pa.Table, classes: Sequence[str]) -> pa.Table:

@@ -1,0 +1,167 @@
+"""Intervals against Student's, brute force, and the frequency that they promise."""
+
+import numpy as np
+import pytest
+from scipy.stats import t as student
+
+from cocktail.metrics.intervals import Interval, Recordings, ratio_values
+from tests.made.results.recorded_scores import drawn, frames, scores
+
+ONE_EACH = Recordings([[f"r{m}"] for m in range(20)])
+
+
+def coverage(recordings: Recordings, samples: np.ndarray) -> float:
+    """The share of samples [count, ...] about 0 whose interval holds 0."""
+    found = [recordings.interval(sample) for sample in samples]
+    return float(np.mean([interval is not None and interval.low <= 0 <= interval.high for interval in found]))
+
+
+def half_width(interval: Interval | None) -> float:
+    assert interval is not None
+    assert interval.high - interval.mean == pytest.approx(interval.mean - interval.low)
+    return interval.high - interval.mean
+
+
+def test_mixtures_that_share_no_recording_have_students_interval():
+    values = np.random.default_rng(0).normal(3, 2, 20)
+    pairs = Recordings([[f"a{m}", f"b{m}"] for m in range(20)])
+    for confidence in (0.8, 0.95):
+        error = values.std(ddof=1) / np.sqrt(20) * student.ppf((1 + confidence) / 2, 19)
+        for recordings in (ONE_EACH, pairs):
+            interval = recordings.interval(values, confidence)
+            assert half_width(interval) == pytest.approx(error)
+            assert interval is not None and interval.mean == pytest.approx(values.mean())
+
+
+def test_recordings_of_as_many_mixtures_each_have_the_variance_of_their_means():
+    values = np.repeat([1.0, 4.0, 2.0, 9.0, 3.0], 6) + np.tile([0.5, -0.5], 15)
+    recordings = Recordings([[name] for name in "abcde" for _ in range(6)])
+    variance = np.var([1, 4, 2, 9, 3], ddof=1) / 5
+    # The part that there would be without recordings is known with 29 degrees of freedom, the rest with 4.
+    independent = values.var(ddof=1) / 30
+    quantile = (independent * student.ppf(0.975, 29) + (variance - independent) * student.ppf(0.975, 4)) / variance
+    assert half_width(recordings.interval(values)) == pytest.approx(np.sqrt(variance) * quantile)
+
+
+def test_the_variance_of_many_pairs_is_the_sum_over_pairs_of_mixtures_that_share_a_recording():
+    generator = np.random.default_rng(1)
+    of_mixtures = drawn(generator, 400, 1000, 2)
+    values = scores(generator, of_mixtures, 0.5, 1)[0]
+    deviations = values - values.mean()
+    alike = np.array([[not set(a).isdisjoint(b) for b in of_mixtures] for a in of_mixtures])
+    error = np.sqrt(deviations @ alike @ deviations) / 1000
+    # What is taken out of the sum is its bias, about 2 of 400; more than 100 degrees of freedom are nearly normal.
+    assert half_width(Recordings(of_mixtures).interval(values)) == pytest.approx(1.96 * error, rel=0.03)
+
+
+def test_an_interval_is_no_narrower_than_that_of_independent_mixtures():
+    values = np.tile([1.0, -1.0, 2.0, -2.0], 5)  # within each recording they cancel out
+    of_four = Recordings([[f"r{m // 4}"] for m in range(20)])
+    assert half_width(of_four.interval(values)) == pytest.approx(half_width(ONE_EACH.interval(values)))
+
+
+@pytest.mark.parametrize("share", [0, 0.25, 0.5, 1])
+@pytest.mark.parametrize(
+    "design",
+    [(22, 40, 2), (22, 100, 2), (90, 100, 2), (22, 100, 3), (90, 100, 3), (20, 20, 1), 8, 20],
+    ids=lambda design: f"{design} videos" if isinstance(design, int) else "{} clips, {} mixtures of {}".format(*design),
+)
+def test_intervals_hold_the_true_mean_as_often_as_they_promise(design, share):
+    generator = np.random.default_rng(2)
+    of_mixtures = frames(generator, design) if isinstance(design, int) else drawn(generator, *design)
+    samples = scores(generator, of_mixtures, share, 1000)
+    # Of a thousand draws, one and a half percent is two standard errors.
+    assert 0.93 <= coverage(Recordings(of_mixtures), samples) <= 0.985
+    if share == 1 and len(of_mixtures) > 20:
+        alone = Recordings([[str(m)] for m in range(len(of_mixtures))])
+        assert coverage(alone, samples[:200]) < 0.85
+
+
+def test_intervals_over_seeds_hold_what_all_seeds_and_recordings_would_give():
+    generator = np.random.default_rng(3)
+    recordings = drawn(generator, 22, 100, 2)
+    for num_seeds in (2, 3, 5):
+        samples = scores(generator, recordings, 0.5, 400, num_seeds)
+        assert coverage(Recordings(recordings), samples) >= 0.93
+        assert coverage(Recordings(recordings), samples.mean(axis=1)) < 0.88
+
+
+def test_one_seed_has_the_interval_of_its_scores_and_more_seeds_are_crossed_with_recordings():
+    values = np.random.default_rng(4).normal(size=20)
+    of_one = ONE_EACH.interval(values[None])
+    assert of_one == ONE_EACH.interval(values)
+    assert half_width(ONE_EACH.interval(np.stack([values, values]))) == pytest.approx(half_width(of_one))
+    # Mixtures that say nothing, and seeds of 0 and 1: Student's interval of two values.
+    apart = ONE_EACH.interval(np.repeat([[0.0], [1.0]], 20, axis=1))
+    assert half_width(apart) == pytest.approx(0.5 * student.ppf(0.975, 1))
+
+
+def test_what_seeds_cause_in_each_mixture_alone_is_not_counted_twice():
+    generator = np.random.default_rng(5)
+    recordings = Recordings([[str(m)] for m in range(200)])
+    widths = [half_width(recordings.interval(generator.normal(size=(5, 200)))) for _ in range(50)]
+    # All is chance of 1000 values: their error is 1 / sqrt(1000); counted twice, it would be 1.41 times as large.
+    assert np.mean(widths) / (1.96 / np.sqrt(1000)) < 1.25
+
+
+def test_the_order_of_mixtures_and_the_names_of_recordings_do_not_matter():
+    generator = np.random.default_rng(6)
+    of_mixtures = drawn(generator, 12, 30, 3)
+    values = scores(generator, of_mixtures, 0.5, 1)[0]
+    order = generator.permutation(30)
+    other = [[f"{name}.wav" for name in of_mixtures[m][::-1]] for m in order]
+    assert Recordings(other).interval(values[order]) == pytest.approx(Recordings(of_mixtures).interval(values))
+
+
+def test_scores_that_are_all_alike_have_an_interval_of_no_width():
+    assert ONE_EACH.interval(np.full(20, 0.5)) == (0.5, 0.5, 0.5)
+
+
+@pytest.mark.parametrize(
+    ("of_mixtures", "number", "why"),
+    [
+        ([["a"], ["a"], ["b"], ["b"]], 2, "too few recordings"),
+        ([["a", "b"]] * 4, 2, "too few recordings"),
+        ([["a", "b"], ["c", "d"], ["c", "d"]], 4, "too few recordings"),  # a and b cannot be told apart
+        ([["a"], ["b"], [None]], None, "recordings not known"),
+        ([], 0, "no mixtures"),
+    ],
+)
+def test_what_says_nothing_of_other_recordings_has_no_interval_and_says_why(of_mixtures, number, why):
+    recordings = Recordings(of_mixtures)
+    assert recordings.interval(np.arange(float(len(of_mixtures)))) is None
+    assert (recordings.number, recordings.why_none) == (number, why)
+
+
+def test_three_recordings_mixed_in_all_ways_are_taken_for_the_cause_of_all_that_differs():
+    # Effects of recordings and of mixtures are not told apart: 2/3 of the squares are what three recordings may do.
+    interval = Recordings([["a", "b"], ["a", "c"], ["b", "c"]]).interval(np.array([0.0, 3.0, 6.0]))
+    independent, variance = 18 / 6, 18 * 2 / 3
+    assert half_width(interval) == pytest.approx(np.sqrt(variance) * student.ppf(0.975, 2))
+    assert variance > independent
+
+
+def test_values_that_have_no_interval_are_refused():
+    with pytest.raises(ValueError, match=r"are \(1, 19\): give one for each of 20"):
+        ONE_EACH.interval(np.zeros(19))
+    with pytest.raises(ValueError, match="not finite"):
+        ONE_EACH.interval(np.full((2, 20), np.nan))
+    with pytest.raises(ValueError, match="confidence is 95"):
+        ONE_EACH.interval(np.zeros(20), confidence=95)
+
+
+def test_an_interval_ends_where_the_scale_does():
+    assert Interval(0.9, 0.7, 1.1).within(0, 1) == (0.9, 0.7, 1)
+    assert Interval(0.1, -0.1, 0.3).within(0, 1) == (0.1, 0, 0.3)
+
+
+def test_the_values_of_a_ratio_have_its_mean_and_vary_as_it_does():
+    generator = np.random.default_rng(7)
+    parts, wholes = generator.uniform(0, 2, 500), generator.integers(1, 5, 500).astype(float)
+    values = ratio_values(parts, wholes)
+    ratio = parts.sum() / wholes.sum()
+    assert values.mean() == pytest.approx(ratio)
+    without = (parts.sum() - parts) / (wholes.sum() - wholes)
+    assert np.allclose(values - ratio, (ratio - without) * 500, atol=0.02)
+    with pytest.raises(ValueError, match="no ratio"):
+        ratio_values(np.zeros(3), np.zeros(3))
