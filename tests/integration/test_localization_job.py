@@ -89,6 +89,7 @@ def test_a_run_leaves_tables_of_both_numbers_maps_and_a_page(experiment, artifac
     own = [row for row in results if row["system"] == "small_avgn"]
     assert sorted({row["num_sources"] for row in own}) == [1, 2]
     assert len({row["mixture_id"] for row in own}) == 8
+    assert all(row["recording"] for row in results)
     systems = {row["system"] for row in results}
     assert {"small_avgn, predicted classes", "small_avgn, split", "constant map", "centred box", "ideal map"} <= systems
     table = (artifacts / "table.md").read_text()

@@ -104,6 +104,10 @@ def test_one_run_leaves_scores_metrics_figures_and_sounds(undisturbed):
     assert len(set(results["mixture_id"].to_pylist())) == 6
     test_list = pq.read_table(artifacts / "test_list.parquet")
     assert set(test_list["mixture_id"].to_pylist()) == set(results["mixture_id"].to_pylist())
+    recordings = {name for names in test_list["recording"].to_pylist() for name in names}
+    assert recordings == set(results["recording"].to_pylist())
+    assert metrics["test/small/num_recordings"] == len(recordings) > 2
+    assert metrics["test/small/sdr_low"] < metrics["test/small/sdr"] < metrics["test/small/sdr_high"]
     table = (artifacts / "table.md").read_text()
     spectra = load_trained(last_checkpoint(undisturbed).location).class_spectra
     assert spectra is not None and spectra.num_clips.tolist() == [8] * 5

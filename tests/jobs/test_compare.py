@@ -89,7 +89,7 @@ def test_two_files_of_results_are_compared_on_what_both_hold(tmp_path):
     assert "2 mixtures are in both, 1 only in A, 0 only in B." in text
     line = next(line for line in text.splitlines() if line.startswith("| SI-SDRi "))
     assert [cell.strip() for cell in line.strip("|").split("|")] == [
-        "SI-SDRi", "4.00", "5.00", "-1.00", "-4.00 to 2.00", "50%",
+        "SI-SDRi", "4.00", "5.00", "-1.00", "too few recordings", "50%", "2", "4",
     ]  # fmt: skip
     assert f"python jobs/replay.py SHARDS {names[0]} {names[1]} --checkpoint CHECKPOINT" in text
     differences = pq.read_table(tmp_path / "out" / "differences.parquet")

@@ -41,6 +41,7 @@ def test_each_source_has_the_recording_of_its_clip(manifest):
     expected = [[video_of(name) for name in names] for names in rows["clip_id"].to_pylist()]
     assert {len(names) for names in expected} == {2, 3}
     assert batch.recordings == tuple(tuple(names + [""] * (3 - len(names))) for names in expected)
+    assert batch.recordings is not None
     part = batch.rows(4, 6)
     assert (part.mixture_ids, part.recordings) == (batch.mixture_ids[4:6], batch.recordings[4:6])
 

@@ -58,6 +58,7 @@ def test_intervals_are_by_recording_and_end_at_zero_and_one():
     for summary, names in ((single, "12345678"), (of_videos, videos)):
         assert summary.ap_interval == pytest.approx(Recordings([[name] for name in names]).interval(values))
         assert summary.success_interval is not None and summary.success_interval.high == 1
+    assert single.ap_interval is not None and of_videos.ap_interval is not None
     assert single.ap_interval.low > of_videos.ap_interval.low
     two = [row | {"recording": f"{n % 2}"} for n in range(8) for row in mixture(f"{n}", source(0.5, iou=0.5))]
     header, (row,) = system_table(summarise(table(two), RULES)[1], RULES)
