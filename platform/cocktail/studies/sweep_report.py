@@ -211,7 +211,7 @@ def difference_parts(sweep: Sweep, reference: Setting) -> list[Part]:
             "mixtures that both have scores of and under the training seeds that both have finished. In brackets the "
             "95 % interval, by recording and, where there are several, by seed, too. With one seed it is of these two "
             "trainings alone: it does not say that one setting is better than another. With two or three seeds it is "
-            "wide, as they say little of others. Each interval is of one comparison, not corrected for their number."
+            "wide, as so few say little. Each interval is of one comparison, not corrected for their number."
         ),
     ]
     if len(sweep.settings) == 1:

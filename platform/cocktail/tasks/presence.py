@@ -13,7 +13,7 @@ import pyarrow as pa
 import torch
 
 from cocktail.metrics.classification import PrecisionRecallF1, confusion_counts, precision_recall_f1
-from cocktail.metrics.intervals import Interval, Recordings, ratio_values
+from cocktail.metrics.intervals import FEWEST_RECORDINGS, TOO_FEW, Interval, Recordings, ratio_values
 from cocktail.report.markdown import INTERVAL, format_count, markdown_table
 from cocktail.types import NO_CLASS
 
@@ -31,8 +31,10 @@ class PresenceScores:
     """The mean over classes, those that never occur among them."""
     micro_f1: Interval | None
     """95 % interval of F1, by recording; None where `why_no_interval` says so."""
-    macro_f1: Interval | None
     why_no_interval: str
+    macro_f1: Interval | None
+    """None also where a class is of too few recordings: `why_no_macro_interval` says so."""
+    why_no_macro_interval: str
     num_mixtures: int
     num_recordings: int | None
     """Recordings that these are made of; None if that is not known."""
@@ -52,14 +54,17 @@ class PresenceScores:
     @property
     def cells(self) -> list[list[str]]:
         """A row each for micro and macro: its name, precision, recall, F1, and the interval of F1."""
-        averages = (("micro", self.micro, self.micro_f1), ("macro", self.macro, self.macro_f1))
+        averages = (
+            ("micro", self.micro, self.micro_f1, self.why_no_interval),
+            ("macro", self.macro, self.macro_f1, self.why_no_macro_interval),
+        )
         return [
             [
                 name,
                 *(f"{value:.3f}" for value in scores),
-                self.why_no_interval if interval is None else f"{interval.low:.3f} to {interval.high:.3f}",
+                why_none if interval is None else f"{interval.low:.3f} to {interval.high:.3f}",
             ]
-            for name, scores, interval in averages
+            for name, scores, interval, why_none in averages
         ]
 
     def to_markdown(self) -> str:
@@ -72,14 +77,15 @@ class PresenceScores:
 def presence_in(rows: pa.Table, column: str, num_classes: int) -> PresenceScores | None:
     """The classes in a column of a system's rows against those of each mixture's sources, as `presence_scores`."""
     rows = rows.select(["mixture_id", "class_id", "recording", column])
-    truth: dict[str, set[int]] = defaultdict(set)
+    class_ids: dict[str, list[int]] = defaultdict(list)
     of_mixtures: dict[str, list[str | None]] = defaultdict(list)
     predicted: dict[str, set[int]] = {}
     for mixture_id, class_id, recording, classes in zip(*rows.to_pydict().values(), strict=True):
-        truth[mixture_id].add(class_id)
+        class_ids[mixture_id].append(class_id)
         of_mixtures[mixture_id].append(recording)
         if classes is not None:
             predicted[mixture_id] = set(classes)
+    truth = {mixture_id: set(each) for mixture_id, each in class_ids.items()}
     known = [mixture_id for mixture_id in predicted if NO_CLASS not in truth[mixture_id]]
     if not known:
         return None
@@ -92,14 +98,21 @@ def presence_in(rows: pa.Table, column: str, num_classes: int) -> PresenceScores
     counts = confusion_counts(said, there)
     micro_values, macro_values = f1_values(said.numpy(), there.numpy())
     recordings = Recordings([of_mixtures[mixture_id] for mixture_id in known])
-    intervals = [recordings.interval(values) for values in (micro_values, macro_values)]
-    micro_f1, macro_f1 = (interval and interval.within(0, 1) for interval in intervals)
+    of_classes = defaultdict[int, set[str | None]](set)
+    for mixture_id in known:
+        for class_id, recording in zip(class_ids[mixture_id], of_mixtures[mixture_id], strict=True):
+            of_classes[class_id].add(recording)
+    why_no_macro = recordings.why_none
+    if min(map(len, of_classes.values())) < FEWEST_RECORDINGS:
+        why_no_macro = why_no_macro or f"{TOO_FEW} of a class"
+    micro_f1, macro_f1 = recordings.interval(micro_values), recordings.interval(macro_values)
     return PresenceScores(
         micro=precision_recall_f1(counts, "micro"),
         macro=precision_recall_f1(counts, "macro"),
-        micro_f1=micro_f1,
-        macro_f1=macro_f1,
+        micro_f1=micro_f1 and micro_f1.within(0, 1),
         why_no_interval=recordings.why_none,
+        macro_f1=None if macro_f1 is None or why_no_macro else macro_f1.within(0, 1),
+        why_no_macro_interval=why_no_macro,
         num_mixtures=len(known),
         num_recordings=recordings.number,
     )

@@ -274,6 +274,17 @@ def test_f1_has_an_interval_that_ends_at_one_and_is_wider_where_recordings_are_s
     assert (of_apart.num_recordings, of_shared.num_recordings) == (12, 3)
 
 
+def test_macro_f1_has_no_interval_where_a_class_is_of_too_few_recordings_and_says_so():
+    bells = [rows(f"bell {n}", (BELL, 1.0), predicted=[BELL] if n else [DRUM]) for n in range(3)]
+    drums = [rows(f"drum {n}", (DRUM, 1.0), predicted=[DRUM]) for n in range(3)]
+    of_three, of_two = (presence_scores(scored_rows(table(*bells, *each), "model"), 2) for each in (drums, drums[:2]))
+    assert of_three is not None and of_two is not None
+    assert of_three.macro_f1 is not None and of_three.micro_f1 is not None and of_two.micro_f1 is not None
+    assert of_two.macro_f1 is None
+    assert "macro_f1_low" not in of_two.values
+    assert [cells[-1] for cells in of_two.cells][1] == "too few recordings of a class"
+
+
 def test_macro_f1_has_the_interval_of_the_mean_over_classes():
     predicted, truth = (np.random.default_rng(seed).random((400, 3)) < 0.5 for seed in (0, 1))
     predicted[:, 2] = truth[:, 2] = False  # never occurs: 0
