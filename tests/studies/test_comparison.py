@@ -62,14 +62,9 @@ def test_the_interval_is_that_of_the_differences_by_recording_whatever_the_order
     assert of(compare(side("A", shuffled), side("B", b))) == row
     turned = of(compare(side("A", b), side("B", a)))
     assert turned["difference"] == pytest.approx(-row["difference"])
-    four = [f"clip {n % 4}" for n in range(40)]
-    by_clip = [side(letter, scores) for letter, scores in (("A", a), ("B", b))]
-    for each in by_clip:
-        place = each.run.results.column_names.index("recording")
-        told = each.run.results.set_column(place, "recording", pa.array(four))
-        object.__setattr__(each.run, "results", told)
-    expected = Recordings([[name] for name in four]).interval(values[:, 0] - values[:, 1])
-    row = of(compare(*by_clip))
+    four = {name: f"clip {n % 4}" for n, name in enumerate(names)}
+    row = of(compare(side("A", a, recordings=four), side("B", b, recordings=four)))
+    expected = Recordings([[name] for name in four.values()]).interval(values[:, 0] - values[:, 1])
     assert (row["difference"], row["low"], row["high"]) == pytest.approx(expected)
     assert (row["mixtures"], row["recordings"]) == (40, 4)
 

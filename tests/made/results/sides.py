@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import pyarrow as pa
 
 from cocktail.studies.comparison import Side
@@ -14,18 +16,21 @@ Scores = dict[str, tuple[float | None, ...]]
 """By mixture id, a score in dB of each source; None: its reference is silent."""
 
 
-def side(letter: str, scores: Scores, system: str = "model", **known) -> Side:
-    run = ScoredRun(results=results(system, scores), name=f"run-{letter}", **{"stored": "x", **known})
+def side(
+    letter: str, scores: Scores, system: str = "model", recordings: Mapping[str, str] | None = None, **known
+) -> Side:
+    run = ScoredRun(results=results(system, scores, recordings), name=f"run-{letter}", **{"stored": "x", **known})
     return Side.of(letter, run, system)
 
 
-def results(system: str, scores: Scores) -> pa.Table:
+def results(system: str, scores: Scores, recordings: Mapping[str, str] | None = None) -> pa.Table:
+    """Each source is of a recording of its own, unless `recordings` has one for each mixture."""
     rows = [
         {
             "mixture_id": mixture_id,
             **columns_of(system),
             "source": n,
-            "recording": f"{mixture_id}/{n}",
+            "recording": f"{mixture_id}/{n}" if recordings is None else recordings[mixture_id],
             "class_id": n,
             **dict.fromkeys(SCORES, None if None in values else value),
             "silent_reference": value is None,
