@@ -1,14 +1,15 @@
 """The embedded corpus: a VGG-Sound-like data set made on the spot, for a machine with no data.
 
 Sampled instruments (the General MIDI SoundFont in the pretty_midi wheel, played by symusic) play seeded
-random melodies in synthetic rooms, each with its instrument drawn on a plain background. The layout is the
+random melodies in synthetic rooms, each with its instrument drawn on a cluttered background. The layout is the
 public one, so what reads VGG-Sound and VGG-SS reads this.
 
-Test clips share no random draw with training clips, and scale, tonic, tempo, reverberation time and kind of
-background come from pools that training never uses: so melodies and pictures are never the same. What both
-splits do share: the SoundFont's samples (the same recorded instruments, so a score says nothing about
-other ones), the drawn shapes and their colours, and the ranges of register, dynamics, level, spectral tilt
-and background noise.
+Test clips share no random draw with training clips, and scale, tonic, tempo, reverberation time, drawings of
+each instrument, kinds of background and of clutter come from pools that training never uses: so melodies and
+pictures are never the same. What both splits do share: the SoundFont's samples (the same recorded instruments,
+so a score says nothing about other ones), how drawings are filled and edged, hands, the ranges of colours (the
+same for every class), proportions, tilt and size, and those of register, dynamics, level, spectral tilt and
+background noise.
 """
 
 from __future__ import annotations
@@ -44,7 +45,7 @@ from pipelines.embedded.music import (
 from pipelines.embedded.pictures import BACKGROUNDS, FRAMES_PER_SECOND, HEIGHT, WIDTH, Corners, draw_frames
 from pipelines.progress import ClipProgress
 
-_RECIPE_VERSION = 1
+_RECIPE_VERSION = 2
 """Version to be raised when the same settings give other clips than before."""
 _MARKER = "corpus.json"
 _SPLITS = ("train", "test")
@@ -213,7 +214,9 @@ def _write_clip(path: Path, plan: ClipPlan, soundfont: Path) -> Corners:
     """Play, draw and encode one clip; returns the box of its sounding object."""
     sound = perform(plan.label, plan.music, soundfont, plan.rng("sound"))
     num_frames = CLIP_SECONDS * FRAMES_PER_SECOND
-    frames, box = draw_frames(plan.label, plan.distractor, plan.background, num_frames, plan.rng("picture"))
+    frames, box = draw_frames(
+        plan.label, plan.distractor, plan.background, num_frames, plan.rng("picture"), split=plan.split
+    )
     _encode(path, frames, sound)
     return box
 

@@ -1,0 +1,1 @@
+"""Drawings of instruments, several a class, for pictures that are made."""
