@@ -6,7 +6,7 @@ INSTALLED := $(VENV)/.installed
 RESOLVE := $(BIN)/uv pip compile --quiet --python-version
 LOCK := --universal --all-extras --generate-hashes --no-annotate --custom-compile-command "make lock"
 
-.PHONY: demo test test-slow lint types imports format lock resolve audit clean
+.PHONY: demo test test-slow lint types imports format results lock resolve audit clean
 
 demo: $(INSTALLED)  ## train and score SGN on the embedded corpus
 	$(BIN)/python jobs/sgn_vggsound.py --output outputs
@@ -30,6 +30,9 @@ imports: $(INSTALLED)
 format: $(INSTALLED)
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+results: $(INSTALLED)  ## write the tables of README.md and docs anew from docs/results
+	$(BIN)/python jobs/fill_results.py
 
 lock: $(INSTALLED)  ## make the lock files fit pyproject.toml; with UPGRADE=--upgrade, of the newest releases
 	$(RESOLVE) 3.11 $(LOCK) $(UPGRADE) pyproject.toml --output-file requirements/python3.11.txt

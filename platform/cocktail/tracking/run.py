@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
@@ -175,6 +176,19 @@ class TrackedRun:
         """Length from start to end; None for a run without an end."""
         info = self._run().info
         return None if info.end_time is None else (info.end_time - info.start_time) / 1000
+
+    @property
+    def began(self) -> datetime:
+        """When it was started first, in UTC."""
+        return datetime.fromtimestamp(self._run().info.start_time / 1000, UTC)
+
+    def neighbours(self, tag: str, value: str) -> list[TrackedRun]:
+        """The other runs of its experiment that have a tag of a value, the oldest first."""
+        experiment_id, quote = self._run().info.experiment_id, '"' if "'" in value else "'"
+        tagged, order = f"tags.`{tag}` = {quote}{value}{quote}", ["attributes.start_time ASC"]
+        runs = self.ask(lambda client: client.search_runs([experiment_id], tagged, order_by=order))
+        others = [run.info.run_id for run in runs if run.info.run_id != self.run_id]
+        return [TrackedRun(self.tracking_uri, run_id, self.wait_seconds) for run_id in others]
 
     def store(self, folder: Path, inside: str | None = None) -> None:
         """Store a folder's files as artifacts, or inside a folder of them."""

@@ -7,9 +7,10 @@ from pathlib import Path
 from typing import cast
 
 import pyarrow.parquet as pq
+import pytest
 
 from cocktail.tracking.run import TrackedRun
-from pipelines.experiments.scored_runs import scored_runs
+from pipelines.experiments.scored_runs import document_command, machine_in_words, scored_runs
 from tests.made.results.sweep import made_results
 
 TRAINED_ON = {"data": "/train", "manifest_hash": "1"}
@@ -41,3 +42,25 @@ def test_the_data_of_a_run_are_those_that_it_was_tested_on():
     tested = {**TRAINED_ON, "test_data": "/test", "test_manifest_hash": "2"}
     assert tags_of(tested) == {"data": "/test", "manifest_hash": "2"}
     assert tags_of(tested, data="/moved") == {"data": "/moved", "manifest_hash": "2"}
+
+
+@pytest.mark.parametrize(
+    ("command", "shown"),
+    [
+        ("/home/me/jobs/sgn.py --output /home/me/out --seed 3", "python jobs/sgn.py --seed 3"),
+        ("jobs/avgn.py vggsound --data=/a --evaluation.data /b", "python jobs/avgn.py vggsound --data SHARDS "
+         "--evaluation.data SHARDS"),
+        ("jobs/evaluate.py s3://b/run/step-00000300 --tracking_uri http://h", "python jobs/evaluate.py CHECKPOINT"),
+        ("jobs/sgn.py --evaluation.test-list 'my list.parquet'", "python jobs/sgn.py --evaluation.test-list LIST"),
+        ("", ""),
+    ],
+)  # fmt: skip
+def test_a_command_in_a_document_names_no_place(command: str, shown: str):
+    assert document_command(command) == shown
+
+
+def test_a_machine_is_its_cores_and_gpus():
+    none = {"driver": [], "cluster": []}
+    assert machine_in_words({"cluster": {"CPU": 2.0}, "gpus": none}) == "2 cores"
+    gpus = {"driver": ["NVIDIA H200"], "cluster": []}
+    assert machine_in_words({"cluster": {"CPU": 16.0, "GPU": 2.0}, "gpus": gpus}) == "2 GPUs (NVIDIA H200), 16 cores"

@@ -1,0 +1,66 @@
+#!/usr/bin/env python
+"""Keep results for a table of a document: python jobs/record_results.py RUN... --into docs/results/NAME
+
+A RUN is an MLflow run's name or id, or SETTING=RUN, of a training or of jobs/evaluate.py; runs of one setting differ in
+their seed alone. Writes NAME.json and NAME.parquet. `make results` writes the table wherever a document has the block
+<!-- results: NAME -->.
+"""
+
+import sys
+from dataclasses import dataclass, field
+from pathlib import Path
+
+sys.path[:0] = [str(Path(__file__).resolve().parents[1] / part) for part in (".", "platform")]
+
+import tyro
+
+from cocktail.cluster.connection import one_line_errors
+from cocktail.config.experiment import default_output, given_tracking_uri
+from cocktail.studies.recorded_results import Origin, RecordedResults
+from cocktail.studies.scored_run import ScoredRun
+from cocktail.tracking.database import default_tracking_uri
+from cocktail.tracking.find import find_run
+from cocktail.types import UsageError
+from pipelines.experiments.scored_runs import origin_of, scored_runs
+
+
+@dataclass(frozen=True, kw_only=True)
+class RecordResults:
+    runs: tyro.conf.Positional[tuple[str, ...]]
+    """Runs by name or id, each with its setting before it if it has one: SETTING=RUN."""
+    into: str
+    """Path of the results without an ending, as docs/results/NAME."""
+    reference: str | None = None
+    """Setting that others are compared with; None is the first run's."""
+    scores: tuple[str, ...] = ()
+    """Scores to keep besides the headline, such as sir si_sdri; none is all."""
+    systems: tuple[str, ...] = ()
+    """Readings and controls to keep besides the models, such as "soft masks" mixture; none is all."""
+    task: str | None = None
+    """Task of the results, of runs that have several: separation or localization. None is the first."""
+    tracking_uri: str | None = field(default_factory=given_tracking_uri)
+    """MLflow server or database (MLFLOW_TRACKING_URI); None is mlflow.db in COCKTAIL_OUTPUT, or in ~/cocktail."""
+
+
+def open_run(named: str, job: RecordResults) -> tuple[Origin, ScoredRun]:
+    """A run, with what made it. Its setting is its model's name where none is given."""
+    setting, _, name = named.rpartition("=")
+    tracked = find_run(job.tracking_uri or default_tracking_uri(default_output()), name)
+    runs = [run for run in scored_runs(tracked, None) if job.task in (None, run.task.name)]
+    if not runs:
+        raise UsageError(f"run {name} has no results of {job.task}")
+    return origin_of(tracked, setting or runs[0].own_system), runs[0]
+
+
+def main() -> None:
+    job = tyro.cli(RecordResults, description=__doc__)
+    runs = [open_run(named, job) for named in job.runs]
+    results = RecordedResults.of(runs, job.reference, scores=job.scores, systems=job.systems)
+    into = Path(job.into)
+    results.write(into.parent, into.name)
+    print(f"{into}.json and {into}.parquet: {len(runs)} runs. In a document: <!-- results: {into.name} -->")
+
+
+if __name__ == "__main__":
+    with one_line_errors():
+        main()

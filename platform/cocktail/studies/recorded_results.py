@@ -1,0 +1,319 @@
+"""Results that a table of a document is made of, kept in the repository: scores a mixture, and what made them.
+
+NAME.parquet holds the scores of each system by run and mixture, NAME.json the rest: which run had which setting and
+seed, at which commit, by which command, where, when and for how long. `cocktail.studies.results_tables` makes tables of
+them.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import MISSING, asdict, dataclass, fields
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from cocktail.foreign.bounded import UntrustworthyError, parse_parquet
+from cocktail.studies.scored_run import ScoredRun
+from cocktail.tasks.rows import CONTROL, MODEL, READING, rows_of, systems_of
+from cocktail.tasks.scores import Score, Scoreboard, ScoreGroup
+from cocktail.types import UsageError
+
+MAX_BYTES = 300_000
+"""Largest file of scores: what is kept in a repository is kept for good."""
+_VERSION = 1
+_COMMIT = re.compile(r"[0-9a-f]{40}")
+_DATE = re.compile(r"\d{4}-\d{2}-\d{2}")
+_SCORES_OF = pa.schema(
+    [
+        ("run", pa.int32()),
+        ("system", pa.string()),
+        ("kind", pa.string()),
+        ("mixture_id", pa.string()),
+        ("num_sources", pa.int32()),
+        ("recordings", pa.list_(pa.string())),
+    ]
+)
+"""What stands before the scores in a row of NAME.parquet. `run` counts the origins; `recordings` are those of the
+mixture's sources, null where nobody said."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Origin:
+    """What a run's results come from. Raises UsageError where it lacks what it takes to make them again."""
+
+    setting: str
+    """Name of what is compared: runs of one setting differ in nothing but their seed."""
+    seed: str
+    run: str
+    """The run's name in MLflow."""
+    commit: str
+    """40 hexadecimal digits."""
+    commands: tuple[str, ...]
+    """Command of the training, then of the evaluation if that was one of its own."""
+    torch: str
+    """Version."""
+    date: str
+    """Day on which the run began, as in 2026-01-31."""
+    machine: str
+    """Where it ran, in words."""
+    steps: int
+    """Training steps until the weights that were tested."""
+    batch_size: int
+    """Mixtures a step."""
+    seconds: float
+    """Wall time of the run from start to end."""
+    data: str
+    """Hash of the data that it was tested on."""
+
+    def __post_init__(self) -> None:
+        words = {name: getattr(self, name) for name in ("setting", "seed", "run", "torch", "machine", "data")}
+        lacking = [name for name, value in words.items() if not isinstance(value, str) or not value.strip()]
+        lacking += [] if re.fullmatch(_COMMIT, str(self.commit)) else ["commit"]
+        lacking += [] if re.fullmatch(_DATE, str(self.date)) else ["date"]
+        lacking += [] if self.commands and all(map(str.strip, self.commands)) else ["command"]
+        lacking += [] if self.seconds > 0 else ["wall time"]
+        if lacking:
+            raise UsageError(
+                f"the results of run {self.run!r} cannot be kept, for nobody could make them again: not known, or not "
+                f"as committed, is its {', '.join(lacking)} (commit: {self.commit!r})"
+            )
+
+
+@dataclass(frozen=True, kw_only=True)
+class RecordedResults:
+    """Runs of one or more settings and seeds, scored on the same mixtures."""
+
+    origins: tuple[Origin, ...]
+    reference: str
+    """The setting that others are compared with."""
+    unit: str
+    """The unit of all scores."""
+    groups: tuple[ScoreGroup, ...]
+    scores: pa.Table
+    """`run`, `system`, `kind`, `mixture_id`, `num_sources`, `recordings`, and a float32 column for each score, null
+    where a mixture has none. Models and their readings are named by their setting; controls are of one run alone."""
+
+    @classmethod
+    def of(
+        cls,
+        runs: Sequence[tuple[Origin, ScoredRun]],
+        reference: str | None = None,
+        *,
+        scores: Sequence[str] = (),
+        systems: Sequence[str] = (),
+    ) -> RecordedResults:
+        """Results of runs; the first one's setting is the reference, if none is named.
+
+        `scores` and `systems` say which to keep besides each group's headline and the models themselves: systems by a
+        reading's name among those of its model or a control's; empty is all. Controls are those of the first run of
+        the reference. Raises UsageError for runs that are not to be compared, or scores or systems that they lack.
+        """
+        origins = tuple(origin for origin, _ in runs)
+        board = _require_comparable(runs)
+        reference = origins[0].setting if reference is None else reference
+        if reference not in [origin.setting for origin in origins]:
+            raise UsageError(f"no run is of the reference {reference}: settings are {', '.join(_settings(origins))}")
+        groups = _chosen_groups(board, scores)
+        of_controls = [origin.setting for origin in origins].index(reference)
+        chosen = [
+            _scores_of(number, origin, run, board, [*([CONTROL] if number == of_controls else []), MODEL, READING])
+            for number, (origin, run) in enumerate(runs)
+        ]
+        table = pa.concat_tables(table for tables in chosen for table in tables)
+        columns = [*_SCORES_OF.names, *(score.name for group in groups for score in group.scores)]
+        return cls(
+            origins=origins,
+            reference=reference,
+            unit=board.unit,
+            groups=groups,
+            scores=_chosen_systems(table, systems).select(list(dict.fromkeys(columns))),
+        )
+
+    @property
+    def settings(self) -> list[str]:
+        """The settings, in the order of their runs."""
+        return _settings(self.origins)
+
+    def write(self, folder: Path, name: str) -> None:
+        """Write NAME.json and NAME.parquet into a folder. Raises UsageError for scores that take too much room."""
+        sink = pa.BufferOutputStream()
+        pq.write_table(self.scores, sink, compression="snappy")
+        data = sink.getvalue()
+        if data.size > MAX_BYTES:
+            raise UsageError(
+                f"the scores of {name} take {data.size} bytes, and {MAX_BYTES} is the most: keep fewer, by --scores or "
+                "--systems"
+            )
+        about = {
+            "version": _VERSION,
+            "reference": self.reference,
+            "unit": self.unit,
+            "groups": [_group_to_json(group) for group in self.groups],
+            "runs": [asdict(origin) for origin in self.origins],
+        }
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / f"{name}.parquet").write_bytes(data.to_pybytes())
+        (folder / f"{name}.json").write_text(json.dumps(about, indent=1) + "\n", encoding="utf-8")
+
+    @classmethod
+    def read(cls, folder: Path, name: str) -> RecordedResults:
+        """What `write` wrote. Raises UsageError if it is not there, damaged, or lacks what made the results."""
+        path = folder / f"{name}.json"
+        try:
+            about = json.loads(path.read_text(encoding="utf-8"))
+            scores = parse_parquet((folder / f"{name}.parquet").read_bytes())
+            if about["version"] != _VERSION:
+                raise UsageError(f"{path} is of version {about['version']}, and {_VERSION} is read: record it again")
+            groups = tuple(map(_group_from_json, about["groups"]))
+            _require_columns(scores, groups)
+            return cls(
+                origins=tuple(Origin(**{**run, "commands": tuple(run["commands"])}) for run in about["runs"]),
+                reference=about["reference"],
+                unit=about["unit"],
+                groups=groups,
+                scores=scores,
+            )
+        except UsageError as error:
+            raise UsageError(f"{path}: {error}") from error
+        except FileNotFoundError as error:
+            raise UsageError(f"there is no {error.filename}: make it with jobs/record_results.py") from error
+        except (ValueError, TypeError, KeyError, AttributeError, UntrustworthyError) as error:
+            raise UsageError(f"{path} and its scores cannot be read: {error!r}; record them again") from error
+
+
+def _require_columns(scores: pa.Table, groups: Sequence[ScoreGroup]) -> None:
+    wanted = {field.name: field.type for field in _SCORES_OF}
+    wanted |= {score.name: pa.float32() for group in groups for score in group.scores}
+    if lacking := [name for name, type_ in wanted.items() if scores.schema.field(name).type != type_]:
+        raise UsageError(f"columns of its scores are of other types: {', '.join(lacking)}; record them again")
+
+
+def _settings(origins: Sequence[Origin]) -> list[str]:
+    return list(dict.fromkeys(origin.setting for origin in origins))
+
+
+def _require_comparable(runs: Sequence[tuple[Origin, ScoredRun]]) -> Scoreboard:
+    """How all runs are read. Raises UsageError if they are of other mixtures, rules or tasks, or a setting's runs do
+    not differ in their seed alone."""
+    if not runs:
+        raise UsageError("there are no runs: give one or more")
+    board = runs[0][1].board
+    first = _mixture_ids(runs[0][1])
+    of_setting: dict[str, ScoredRun] = {}
+    seeds: set[tuple[str, str]] = set()
+    for origin, run in runs:
+        other = run.board
+        if (other.task, other.rules) != (board.task, board.rules):
+            raise UsageError(f"{run.name} and {runs[0][1].name} are scored by different rules, or on different tasks")
+        if _mixture_ids(run) != first or origin.data != runs[0][0].data:
+            raise UsageError(
+                f"{run.name} and {runs[0][1].name} are scored on different mixtures: score both on one list, by "
+                "--evaluation.test-list"
+            )
+        if (origin.setting, origin.seed) in seeds:
+            raise UsageError(f"two runs of {origin.setting} have the seed {origin.seed}: give one of them")
+        seeds.add((origin.setting, origin.seed))
+        one = of_setting.setdefault(origin.setting, run).params
+        if differing := [path for path in sorted({*one, *run.params}) if _decides(path, one, run.params)]:
+            raise UsageError(
+                f"runs of {origin.setting} differ in {', '.join(differing)}: give them settings, as in SETTING=RUN"
+            )
+        board = board.together(other)
+    return board
+
+
+def _mixture_ids(run: ScoredRun) -> list[str]:
+    return sorted(rows_of(run.results, "system", [run.own_system])["mixture_id"].unique().to_pylist())
+
+
+def _decides(path: str, one: Mapping[str, str], other: Mapping[str, str]) -> bool:
+    """Whether two runs differ in a setting of their model, mixtures or training."""
+    of_training = path.removeprefix("trained.")
+    return of_training.startswith(("model.", "mixing.", "training.")) and one.get(path) != other.get(path)
+
+
+def _chosen_groups(board: Scoreboard, scores: Sequence[str]) -> tuple[ScoreGroup, ...]:
+    known = [score.name for group in board.groups for score in group.scores]
+    if unknown := [name for name in scores if name not in known]:
+        raise UsageError(f"there is no score {', '.join(unknown)}: scores are {', '.join(known)}")
+    groups = []
+    for group in board.groups:
+        kept = [score for score in group.scores if not scores or score.name in scores or score == group.headline]
+        ordered = sorted(kept, key=lambda score: score != group.headline)
+        groups.append(ScoreGroup(scores=tuple(ordered), headline=group.headline, num_sources=group.num_sources))
+    return tuple(groups)
+
+
+def _chosen_systems(scores: pa.Table, systems: Sequence[str]) -> pa.Table:
+    if not systems:
+        return scores.drop_columns(["reading"])
+    short = pc.coalesce(scores["reading"], scores["system"])  # pyright: ignore[reportAttributeAccessIssue]
+    if unknown := set(systems) - set(short.to_pylist()):
+        known = ", ".join(repr(name) for name in dict.fromkeys(short.to_pylist()))
+        raise UsageError(f"there is no system {', '.join(sorted(unknown))}: systems are {known}")
+    is_model = pc.equal(scores["kind"], MODEL)  # pyright: ignore[reportAttributeAccessIssue]
+    is_chosen = pc.is_in(short, pa.array(list(systems), pa.string()))  # pyright: ignore[reportAttributeAccessIssue]
+    return scores.filter(pc.or_(is_model, is_chosen)).drop_columns(["reading"])  # pyright: ignore[reportAttributeAccessIssue]
+
+
+def _scores_of(number: int, origin: Origin, run: ScoredRun, board: Scoreboard, kinds: Sequence[str]) -> list[pa.Table]:
+    """A table a system of some kinds, with the name of its reading beside it, if it is one."""
+    tables = []
+    names = list(dict.fromkeys(score.name for group in board.groups for score in group.scores))
+    for system in [system for kind in kinds for system in systems_of(run.results, kind)]:  # pyright: ignore[reportArgumentType]
+        rows = rows_of(run.results, "system", [system])
+        kind, reading = rows["kind"][0].as_py(), rows["reading"][0].as_py()
+        mixtures = board.mixtures(run.results, system)
+        recordings = _recordings(rows)
+        label = {MODEL: origin.setting, READING: f"{origin.setting}, {reading}", CONTROL: system}[kind]
+        columns = {
+            "run": pa.array([number] * len(mixtures), pa.int32()),
+            "system": pa.array([label] * len(mixtures), pa.string()),
+            "kind": pa.array([kind] * len(mixtures), pa.string()),
+            "mixture_id": mixtures["mixture_id"],
+            "num_sources": mixtures["num_sources"].cast(pa.int32()),
+            "recordings": pa.array(
+                [recordings[name] for name in mixtures["mixture_id"].to_pylist()], pa.list_(pa.string())
+            ),
+            "reading": pa.array([reading] * len(mixtures), pa.string()),
+            **{name: mixtures[name].cast(pa.float32()) for name in names},
+        }
+        tables.append(pa.table(columns))
+    return tables
+
+
+def _recordings(rows: pa.Table) -> dict[str, list[str | None]]:
+    """The recording of each source, by mixture."""
+    names = rows["recording"].to_pylist() if "recording" in rows.column_names else [None] * len(rows)
+    recordings: dict[str, list[str | None]] = {}
+    for mixture_id, name in zip(rows["mixture_id"].to_pylist(), names, strict=True):
+        recordings.setdefault(mixture_id, []).append(name)
+    return recordings
+
+
+def _group_to_json(group: ScoreGroup) -> dict[str, Any]:
+    scores = [
+        {each.name: getattr(score, each.name) for each in fields(score) if _is_told(score, each.name, each.default)}
+        for score in group.scores
+    ]
+    return {"scores": scores, "headline": group.headline.name, "num_sources": group.num_sources}
+
+
+def _is_told(score: Score, name: str, default: Any) -> bool:
+    return default is MISSING or getattr(score, name) != default
+
+
+def _group_from_json(told: Mapping[str, Any]) -> ScoreGroup:
+    scores = tuple(Score(**{name: _from_json(value) for name, value in score.items()}) for score in told["scores"])
+    (headline,) = (score for score in scores if score.name == told["headline"])
+    return ScoreGroup(scores=scores, headline=headline, num_sources=told["num_sources"])
+
+
+def _from_json(value: Any) -> Any:
+    return tuple(value) if isinstance(value, list) else value

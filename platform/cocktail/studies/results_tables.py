@@ -1,0 +1,228 @@
+"""Tables of documents out of recorded results, and the marked blocks of Markdown that they stand in.
+
+    <!-- results: NAME -->
+    <!-- end of results -->
+
+Shape letters: S seeds, M mixtures.
+"""
+
+from __future__ import annotations
+
+import re
+import textwrap
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+
+from cocktail.metrics.bootstrap import Interval, crossed_bootstrap
+from cocktail.report.markdown import markdown_table
+from cocktail.studies.recorded_results import Origin, RecordedResults
+from cocktail.tasks.rows import CONTROL, MODEL, rows_of
+from cocktail.tasks.scores import Score, ScoreGroup
+from cocktail.types import UsageError
+
+INTERVAL = "95 % interval"
+_BLOCK = re.compile(r"^(<!-- results: (\S+) -->\n)(.*?)^(<!-- end of results -->)$", re.DOTALL | re.MULTILINE)
+_BEGIN, _END = re.compile(r"^<!-- results:", re.MULTILINE), re.compile(r"^<!-- end of results", re.MULTILINE)
+
+
+def interval(values: np.ndarray, recordings: Sequence[Sequence[str | None]]) -> Interval | None:
+    """The 95 % interval of the mean of values [S, M] of mixtures made of these recordings; None if there are too few.
+
+    The one place where documents get an interval from.
+    """
+    return crossed_bootstrap(values) if len(recordings) > 1 else None
+
+
+@dataclass(frozen=True, kw_only=True)
+class _System:
+    """A line of a table: a model, a reading of it, or a control, under all seeds that there are of it."""
+
+    name: str
+    kind: str
+    by_seed: dict[str, pa.Table]
+    """Rows of RecordedResults.scores by seed."""
+
+    def values(self, score: str, seeds: Sequence[str]) -> tuple[list[str], np.ndarray]:
+        """The mixtures that have a score under all of some seeds, sorted, and the scores [S, M]."""
+        known = [
+            {
+                name: value
+                for name, value in zip(rows["mixture_id"].to_pylist(), rows[score].to_pylist(), strict=True)
+                if value is not None
+            }
+            for rows in (self.by_seed[seed] for seed in seeds)
+        ]
+        names = sorted(set.intersection(*map(set, known)))
+        return names, np.array([[scores[name] for name in names] for scores in known], np.float64)
+
+
+def results_table(results: RecordedResults) -> str:
+    """Recorded results as Markdown: a table for each group of mixtures, and below what made them.
+
+    A line is a mean over a system's seeds and over the mixtures that all of them have a score of, with the interval of
+    the headline score, and, where there are several settings, with the paired difference of each model from the
+    reference's under the seeds of both.
+    """
+    systems = _systems(results)
+    sections = [_group_table(results, systems, group) for group in results.groups]
+    return "\n\n".join([*filter(None, sections), _origins_in_words(results), _commands(results.origins)])
+
+
+def fill(text: str, table_of: Callable[[str], str]) -> str:
+    """A document with the tables of its marked blocks, by name, written anew.
+
+    Raises UsageError for a mark that begins or ends no block, with its line.
+    """
+    inside = [match.span() for match in _BLOCK.finditer(text)]
+    nested = [match for match in _BLOCK.finditer(text) if _BEGIN.search(match[3])]
+    for mark in (*_BEGIN.finditer(text), *_END.finditer(text)):
+        if nested or not any(begin <= mark.start() < end for begin, end in inside):
+            line = text.count("\n", 0, mark.start()) + 1
+            raise UsageError(
+                f"line {line}: a mark without its other one: a block begins with '<!-- results: NAME -->' and "
+                "ends with '<!-- end of results -->', each on a line of its own"
+            )
+    return _BLOCK.sub(lambda match: f"{match[1]}\n{table_of(match[2])}\n\n{match[4]}", text)
+
+
+def fill_documents(project: Path, *, write: bool) -> list[str]:
+    """Fill the marked blocks of README.md and docs/*.md from docs/results; returns the documents that were stale.
+
+    Without `write` they are left as they are. Raises UsageError for a block without results, and for results that
+    no block shows.
+    """
+    folder = project / "docs" / "results"
+    shown: set[str] = set()
+
+    def table_of(name: str) -> str:
+        shown.add(name)
+        return results_table(RecordedResults.read(folder, name))
+
+    stale = []
+    for path in [project / "README.md", *sorted((project / "docs").glob("*.md"))]:
+        text = path.read_text(encoding="utf-8")
+        try:
+            filled = fill(text, table_of)
+        except UsageError as error:
+            raise UsageError(f"{path.relative_to(project)}: {error}") from error
+        if filled != text:
+            stale.append(str(path.relative_to(project)))
+            if write:
+                path.write_text(filled, encoding="utf-8")
+    if unused := {path.stem for pattern in ("*.json", "*.parquet") for path in folder.glob(pattern)} - shown:
+        raise UsageError(f"no document shows the results {', '.join(sorted(unused))} of docs/results: remove them")
+    return stale
+
+
+def _systems(results: RecordedResults) -> list[_System]:
+    rows: dict[str, dict[str, pa.Table]] = {}
+    kinds: dict[str, str] = {}
+    for number, origin in enumerate(results.origins):
+        of_run = results.scores.filter(pa.array(results.scores["run"].to_numpy() == number))
+        for system in of_run["system"].unique().to_pylist():
+            chosen = rows_of(of_run, "system", [system])
+            rows.setdefault(system, {})[origin.seed] = chosen
+            kinds[system] = chosen["kind"][0].as_py()
+    return [_System(name=name, kind=kinds[name], by_seed=by_seed) for name, by_seed in rows.items()]
+
+
+def _group_table(results: RecordedResults, systems: Sequence[_System], group: ScoreGroup) -> str:
+    """The table of a group's scores, lowest headline first; empty if nothing has them."""
+    headline, several = group.headline, len(results.settings) > 1
+    others = [score for score in group.scores if score != headline]
+    (reference,) = (system for system in systems if system.kind == MODEL and system.name == results.reference)
+    recordings = _recordings(results)
+    lines = []
+    for system in systems:
+        seeds = list(system.by_seed)
+        names, values = system.values(headline.name, seeds)
+        if not names:
+            continue
+        of_what = [recordings[name] for name in names]
+        cells = [system.name, headline.cell(float(values.mean())), _bounds(headline, interval(values, of_what))]
+        if several:
+            cells += _difference(system, reference, headline, recordings)
+        cells += [_mean(score, system.values(score.name, seeds)[1]) for score in others]
+        cells += ["" if system.kind == CONTROL else str(len(seeds)), str(len(names))]
+        lines.append((float(values.mean()), cells))
+    if not lines:
+        return ""
+    header = ["system", headline.title, INTERVAL]
+    header += [f"less {results.reference}", INTERVAL] if several else []
+    header += [*(score.title for score in others), "seeds", "mixtures"]
+    title = f"{group.title.capitalize()}, in {results.unit}:" if group.title else f"In {results.unit}:"
+    return f"{title}\n\n" + markdown_table(header, [cells for _, cells in sorted(lines, key=lambda line: line[0])])
+
+
+def _difference(
+    system: _System, reference: _System, score: Score, recordings: dict[str, list[str | None]]
+) -> list[str]:
+    """How far a model is from the reference under the seeds of both, and its interval."""
+    seeds = [seed for seed in reference.by_seed if seed in system.by_seed]
+    if system.kind != MODEL or system is reference:
+        return ["", ""]
+    if not seeds:
+        return ["", "no seed in common"]
+    (own_names, own), (names, others) = (each.values(score.name, seeds) for each in (system, reference))
+    common = sorted(set(own_names) & set(names))
+    if not common:
+        return ["", "no mixture in common"]
+    differences = own[:, np.searchsorted(own_names, common)] - others[:, np.searchsorted(names, common)]
+    found = interval(differences, [recordings[name] for name in common])
+    return [score.signed(float(differences.mean())), _bounds(score, found)]
+
+
+def _recordings(results: RecordedResults) -> dict[str, list[str | None]]:
+    columns = results.scores.select(["mixture_id", "recordings"]).to_pydict()
+    return dict(zip(columns["mixture_id"], columns["recordings"], strict=True))
+
+
+def _mean(score: Score, values: np.ndarray) -> str:
+    return score.cell(float(values.mean()) if values.size else None)
+
+
+def _bounds(score: Score, found: Interval | None) -> str:
+    return "" if found is None else score.interval(found.low, found.high)
+
+
+def _origins_in_words(results: RecordedResults) -> str:
+    """Commit, versions, day, machine and budget; and that one seed is one seed."""
+    origins = results.origins
+
+    def each(values: Sequence[str]) -> str:
+        return " and ".join(dict.fromkeys(values))
+
+    minutes = [f"{seconds / 60:.1f}" for seconds in sorted(origin.seconds for origin in origins)]
+    took = " to ".join(dict.fromkeys([minutes[0], minutes[-1]]))
+    budgets = each([f"{origin.steps} steps of {origin.batch_size} mixtures" for origin in origins])
+    days, machines = each(sorted(origin.date for origin in origins)), each([origin.machine for origin in origins])
+    text = (
+        f"Commit {each([origin.commit[:10] for origin in origins])}, torch {each([o.torch for o in origins])}, "
+        f"{days}, {machines}: {budgets}, {took} minutes a run."
+    )
+    seeds = {setting: [origin.seed for origin in origins if origin.setting == setting] for setting in results.settings}
+    single = [setting for setting, of_setting in seeds.items() if len(of_setting) == 1]
+    if len(single) == len(seeds):
+        text += f" One seed ({each([origin.seed for origin in origins])}): intervals are of that seed alone."
+        return _wrapped(text)
+    told = "; ".join(f"{setting}: {', '.join(of_setting)}" for setting, of_setting in seeds.items())
+    alone = f" One seed of {', '.join(single)}: intervals are of that seed alone." if single else ""
+    return _wrapped(f"{text} Seeds of {told}.{alone}")
+
+
+def _wrapped(text: str) -> str:
+    return textwrap.fill(text, 120, break_long_words=False, break_on_hyphens=False)
+
+
+def _commands(origins: Sequence[Origin]) -> str:
+    """The commands, each once: with SEED for the seed, which is told beside."""
+    commands = [
+        re.sub(rf"(--seed[ =]){re.escape(origin.seed)}(?=\s|$)", r"\1SEED", command)
+        for origin in origins
+        for command in origin.commands
+    ]
+    return "\n".join(f"    {command}" for command in dict.fromkeys(commands))

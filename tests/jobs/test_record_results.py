@@ -1,0 +1,119 @@
+"""jobs/record_results.py keeps runs of MLflow, and jobs/fill_results.py writes their tables into documents."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import pyarrow.parquet as pq
+import pytest
+
+from cocktail.studies.recorded_results import RecordedResults
+from cocktail.tracking.run import TrackedRun
+from cocktail.types import UsageError
+from jobs import fill_results, record_results
+from tests.made.results.recorded import made_run
+
+COMMIT = "0123456789" * 4
+ENVIRONMENT = {"cluster": {"CPU": 2.0}, "gpus": {"driver": [], "cluster": []}}
+TWO = ["sgn=trained-0", "sgn=trained-1"]
+
+
+@pytest.fixture(scope="module")
+def output(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An MLflow database with two trainings that differ in their seed, an evaluation of the first, and others."""
+    output = tmp_path_factory.mktemp("output")
+    training = {"data": "/shards", "git_commit": COMMIT, "manifest_hash": "f00d", "torch": "2.14.1"}
+    for seed, scores in (("0", [1, 2, 3]), ("1", [3, 4, 5])):
+        command = f"/home/me/cocktail/jobs/sgn.py music --data /shards --output /home/me/out --seed {seed}"
+        tags = {**training, "command": command, "checkpoint": f"/out/{seed}/step-00000300"}
+        params = {"seed": seed, "training.batch_size": "8", "model.depth": "2"}
+        _track(output, f"trained-{seed}", tags, params, scores).finish("FINISHED")
+    command = "jobs/evaluate.py /out/0/step-00000300 --mixing.num-sources 3"
+    tags = {**training, "command": command, "checkpoint": "/out/0/step-00000300"}
+    _track(output, "evaluated", tags, {"trained.seed": "0"}, [7, 7, 7]).finish("FINISHED")
+    _track(output, "running", {**tags, "checkpoint": "/out/3/step-00000100"}, {"seed": "0"}, [7, 7, 7])
+    dirty = {**tags, "git_commit": f"{COMMIT}-dirty, changed by 00", "checkpoint": "/out/2/step-00000300"}
+    _track(output, "dirty", dirty, {"seed": "0"}, [7, 7, 7]).finish("FINISHED")
+    return output
+
+
+def _track(
+    output: Path, name: str, tags: dict[str, str], params: dict[str, str], scores: Sequence[float]
+) -> TrackedRun:
+    tracked = TrackedRun.open(
+        _uri(output), str(output / "artifacts"), experiment="small", name=name, key=name, params=params
+    )
+    folder = output / name
+    folder.mkdir()
+    pq.write_table(made_run({"small": scores, "mixture": [0, 0, 0]}).results, folder / "results.parquet")
+    (folder / "environment.json").write_text(json.dumps(ENVIRONMENT))
+    tracked.store(folder)
+    tracked.tag(tags)
+    return tracked
+
+
+def _uri(output: Path) -> str:
+    return f"sqlite:///{output}/mlflow.db"
+
+
+def _record(monkeypatch: pytest.MonkeyPatch, output: Path, into: Path, *runs: str) -> RecordedResults:
+    arguments = ["record_results.py", *runs, "--into", str(into), "--tracking-uri", _uri(output)]
+    monkeypatch.setattr(sys, "argv", arguments)
+    record_results.main()
+    return RecordedResults.read(into.parent, into.name)
+
+
+def _fill(monkeypatch: pytest.MonkeyPatch, project: Path, *options: str) -> None:
+    monkeypatch.setattr(sys, "argv", ["fill_results.py", "--project", str(project), *options])
+    fill_results.main()
+
+
+def test_two_seeds_become_a_table_of_a_document(output: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    _record(monkeypatch, output, tmp_path / "docs" / "results" / "small", *TWO)
+    document = tmp_path / "README.md"
+    document.write_text("<!-- results: small -->\n<!-- end of results -->\n")
+    with pytest.raises(UsageError, match=r"tables of README\.md are not what their results give: make results"):
+        _fill(monkeypatch, tmp_path, "--check")
+    _fill(monkeypatch, tmp_path)
+    text = document.read_text()
+    sgn = next(line for line in text.splitlines() if line.startswith("| sgn"))
+    assert sgn.split("|")[2].strip() == "3.00"
+    assert "    python jobs/sgn.py music --data SHARDS --seed SEED\n" in text
+    assert "/home" not in text
+    _fill(monkeypatch, tmp_path, "--check")
+
+
+def test_what_made_a_run_is_what_mlflow_knows_of_it(
+    output: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first, second = _record(monkeypatch, output, tmp_path / "small", *TWO).origins
+    assert (first.seed, second.seed) == ("0", "1")
+    assert (first.commit, first.torch, first.machine, first.data) == (COMMIT, "2.14.1", "2 cores", "f00d")
+    assert (first.steps, first.batch_size, first.run) == (300, 8, "trained-0")
+    assert 0 < first.seconds < 600
+
+
+def test_an_evaluation_has_the_command_of_its_training_too(
+    output: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (origin,) = _record(monkeypatch, output, tmp_path / "small", "evaluated").origins
+    assert (origin.setting, origin.seed, origin.batch_size) == ("small", "0", 8)
+    assert origin.commands == (
+        "python jobs/sgn.py music --data SHARDS --seed 0",
+        "python jobs/evaluate.py CHECKPOINT --mixing.num-sources 3",
+    )
+
+
+def test_runs_that_cannot_be_made_again_are_refused(
+    output: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for run, message in (
+        ("running", "run running is RUNNING: only finished runs are recorded"),
+        ("dirty", "its commit .*changed by 00"),
+    ):
+        with pytest.raises(UsageError, match=message):
+            _record(monkeypatch, output, tmp_path / "small", run)
+    assert list(tmp_path.iterdir()) == []

@@ -1,0 +1,121 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pyarrow.parquet as pq
+import pytest
+
+from cocktail.studies import recorded_results
+from cocktail.studies.recorded_results import RecordedResults
+from cocktail.types import UsageError
+from tests.made.results.recorded import made_origin, made_recorded, made_run
+
+
+def test_what_is_written_is_read(tmp_path: Path) -> None:
+    made = made_recorded()
+    made.write(tmp_path / "results", "table")
+    assert sorted(path.name for path in (tmp_path / "results").iterdir()) == ["table.json", "table.parquet"]
+    read = RecordedResults.read(tmp_path / "results", "table")
+    assert (read.origins, read.reference, read.unit, read.groups) == (
+        made.origins, made.reference, made.unit, made.groups,
+    )  # fmt: skip
+    assert read.scores.equals(made.scores)
+
+
+def test_scores_are_a_mixtures_of_each_system_and_controls_are_of_the_references_first_run_alone() -> None:
+    rows = made_recorded().scores.select(["run", "system", "kind", "mixture_id", "sdr"]).to_pylist()
+    found = {(row["run"], row["system"], row["kind"]): [] for row in rows}
+    for row in rows:
+        found[row["run"], row["system"], row["kind"]].append(row["sdr"])
+    assert found == {
+        (0, "mixture", "control"): [0, 0, 0],
+        (0, "sgn", "model"): [4, 5, 6],
+        (0, "sgn, soft masks", "reading"): [6, 7, 8],
+        (1, "sgn", "model"): [6, 7, 8],
+        (1, "sgn, soft masks", "reading"): [8, 9, 10],
+        (2, "static", "model"): [1, 2, 3],
+    }
+    assert 2 in {row["run"] for row in made_recorded("static").scores.to_pylist() if row["kind"] == "control"}
+
+
+def test_chosen_scores_and_systems_are_kept_with_the_headline_and_the_models() -> None:
+    runs = [(made_origin(), made_run({"sgn": [1.0], "sgn, soft masks": [2.0], "mixture": [0.0]}))]
+    kept = RecordedResults.of(runs, scores=["si_sdri"], systems=["mixture"])
+    assert [score.name for score in kept.groups[0].scores] == ["sdr", "si_sdri"]
+    assert kept.scores["system"].unique().to_pylist() == ["mixture", "sgn"]
+    assert "sir" not in kept.scores.column_names
+    with pytest.raises(UsageError, match="no score loudness: scores are sdr, sir"):
+        RecordedResults.of(runs, scores=["loudness"])
+    with pytest.raises(UsageError, match="no system oracle: systems are 'mixture', "):
+        RecordedResults.of(runs, systems=["oracle"])
+
+
+@pytest.mark.parametrize(
+    ("lacking", "named"),
+    [
+        ({"commit": ""}, "commit"),
+        ({"commit": "0123456789" * 4 + ", changed by 00"}, "commit"),
+        ({"commit": "unknown: shipped without its repository"}, "commit"),
+        ({"commands": ()}, "command"),
+        ({"commands": (" ",)}, "command"),
+        ({"seed": ""}, "seed"),
+        ({"date": "yesterday"}, "date"),
+        ({"machine": ""}, "machine"),
+        ({"seconds": 0.0}, "wall time"),
+    ],
+)
+def test_results_that_nobody_could_make_again_are_refused(lacking: dict, named: str, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=f"is its {named} "):
+        made_origin(**lacking)
+    made_recorded().write(tmp_path, "table")
+    about = json.loads((tmp_path / "table.json").read_text())
+    about["runs"][1] |= lacking
+    (tmp_path / "table.json").write_text(json.dumps(about))
+    with pytest.raises(UsageError, match=f"table.json: .* is its {named} "):
+        RecordedResults.read(tmp_path, "table")
+
+
+def test_runs_that_are_not_to_be_compared_are_refused() -> None:
+    one = (made_origin(seed="0"), made_run({"sgn": [1.0, 2.0]}, params={"model.depth": "2", "seed": "0"}))
+    others = {
+        "on different mixtures": (made_origin(seed="1"), made_run({"sgn": [1.0, 2.0]}, first=1)),
+        "scored on different mixtures": (made_origin(seed="1", data="beef"), made_run({"sgn": [1.0, 2.0]})),
+        "two runs of sgn have the seed 0": one,
+        "differ in model.depth": (made_origin(seed="1"), made_run({"sgn": [1.0, 2.0]}, params={"model.depth": "3"})),
+    }
+    for message, other in others.items():
+        with pytest.raises(UsageError, match=message):
+            RecordedResults.of([one, other])
+    deeper = (made_origin("deeper", seed="0"), made_run({"sgn": [1.0, 2.0]}, params={"model.depth": "3"}))
+    assert RecordedResults.of([one, deeper]).settings == ["sgn", "deeper"]
+    with pytest.raises(UsageError, match="no run is of the reference wider: settings are sgn, deeper"):
+        RecordedResults.of([one, deeper], "wider")
+
+
+def test_too_many_scores_are_refused_and_nothing_is_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(recorded_results, "MAX_BYTES", 1000)
+    with pytest.raises(UsageError, match="1000 is the most: keep fewer"):
+        made_recorded().write(tmp_path / "results", "table")
+    assert not (tmp_path / "results").exists()
+
+
+def test_a_thousand_mixtures_of_ten_systems_have_room(tmp_path: Path) -> None:
+    systems = {f"sgn, reading {n}": [n + place * 0.7391 % 1 for place in range(1000)] for n in range(8)}
+    made = made_run({"sgn": [place * 0.4142 % 7 for place in range(1000)], **systems, "mixture": [0.0] * 1000})
+    RecordedResults.of([(made_origin(), made)]).write(tmp_path, "table")
+    assert (tmp_path / "table.parquet").stat().st_size < 300_000
+
+
+def test_damaged_files_are_refused_by_name(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=r"there is no .*table\.json: make it with jobs/record_results\.py"):
+        RecordedResults.read(tmp_path, "table")
+    made_recorded().write(tmp_path, "table")
+    scores = pq.read_table(tmp_path / "table.parquet")
+    for damaged in (scores.drop_columns(["sdr"]), scores.set_column(0, "run", scores["system"])):
+        pq.write_table(damaged, tmp_path / "table.parquet")
+        with pytest.raises(UsageError, match=r"table\.json.*record them again"):
+            RecordedResults.read(tmp_path, "table")
+    (tmp_path / "table.json").write_text("{")
+    with pytest.raises(UsageError, match=r"table\.json and its scores cannot be read"):
+        RecordedResults.read(tmp_path, "table")

@@ -1,0 +1,137 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from cocktail.studies.recorded_results import RecordedResults
+from cocktail.studies.results_tables import fill, fill_documents, results_table
+from cocktail.studies.scored_run import ScoredRun
+from cocktail.types import UsageError
+from tests.made.results.recorded import made_origin, made_recorded, made_run
+from tests.made.results.sweep import made_localization
+
+BLOCK = "<!-- results: small -->\n<!-- end of results -->\n"
+
+
+def _lines(table: str) -> dict[str, list[str]]:
+    """Cells of a table's lines, by their first one."""
+    lines = [line for line in table.splitlines() if line.startswith("| ")]
+    cells = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
+    return {first: rest for first, *rest in cells}
+
+
+def test_a_line_is_the_mean_over_seeds_and_mixtures_lowest_first() -> None:
+    lines = _lines(results_table(made_recorded()))
+    assert list(lines) == ["system", "mixture", "static", "sgn", "sgn, soft masks"]
+    column = lines["system"].index
+    assert {name: cells[column("SDR")] for name, cells in lines.items() if name != "system"} == {
+        "mixture": "0.00", "static": "2.00", "sgn": "6.00", "sgn, soft masks": "8.00",
+    }  # fmt: skip
+    assert [lines[name][column("seeds")] for name in ("mixture", "static", "sgn")] == ["", "1", "2"]
+    assert {cells[column("mixtures")] for name, cells in lines.items() if name != "system"} == {"3"}
+
+
+def test_differences_from_the_reference_are_paired_by_seed_and_mixture() -> None:
+    lines = _lines(results_table(made_recorded()))
+    # Seed 0, the only one of both, has 1 - 4, 2 - 5 and 3 - 6.
+    where = lines["system"].index("less sgn")
+    assert lines["static"][where : where + 2] == ["-3.00", "-3.00 to -3.00"]
+    assert [lines[name][where] for name in ("sgn", "sgn, soft masks", "mixture")] == ["", "", ""]
+    assert "less static" in _lines(results_table(made_recorded("static")))["system"]
+
+
+def test_one_setting_has_no_column_of_differences_and_says_that_it_is_of_one_seed() -> None:
+    one = RecordedResults.of([(made_origin(seed="7"), made_run({"sgn": [2.0, 2.0, 2.0], "mixture": [0.0, 0.0, 0.0]}))])
+    table = results_table(one)
+    lines = _lines(table)
+    assert lines["system"][:2] == ["SDR", "95 % interval"]
+    assert lines["sgn"][:2] == ["2.00", "2.00 to 2.00"]
+    assert not any("less" in cell for cell in lines["system"])
+    assert "8 mixtures, 1.5 minutes a run. One seed (7): intervals are of that seed alone." in table.replace("\n", " ")
+
+
+def test_what_made_the_results_stands_below() -> None:
+    table = results_table(made_recorded())
+    assert (
+        "Commit 0123456789, torch 2.14.1, 2026-01-31, 2 cores: 300 steps of 8 mixtures, 1.5 to 2.0 minutes a run. "
+        "Seeds of sgn: 0, 1; static: 0. One seed of static: intervals are of that seed alone."
+    ) in table.replace("\n", " ")
+    assert table.endswith("\n    python jobs/sgn.py music --data SHARDS --seed SEED")
+
+
+def test_each_number_of_sources_has_a_table() -> None:
+    localized = made_localization({1: [0.25, 0.75], 2: [0.5, 0.0]})
+    run = ScoredRun(results=localized, name="avgn", stored="nowhere")
+    table = results_table(RecordedResults.of([(made_origin("avgn"), run)]))
+    single, pairs = table.index("Mixtures of 1 source"), table.index("Mixtures of 2 sources")
+    assert single < pairs
+    assert "AP" in _lines(table[single:pairs])["system"]
+    assert "CAP" in _lines(table[pairs:])["system"]
+    # APs of the single sources are half of their IoUs: 12.5 and 37.5 %.
+    lines = _lines(table[single:pairs])
+    assert lines["avgn"][lines["system"].index("AP")] == "25.0"
+
+
+def test_only_what_stands_in_a_block_is_written_anew_and_twice_is_as_once() -> None:
+    text = f"# Title\n\nBefore.\n\n{BLOCK}\nAfter.\n"
+    filled = fill(text, lambda name: f"table of {name}")
+    assert filled == (
+        "# Title\n\nBefore.\n\n<!-- results: small -->\n\ntable of small\n\n<!-- end of results -->\n\nAfter.\n"
+    )
+    assert fill(filled, lambda name: f"table of {name}") == filled
+    assert fill(filled, lambda _: "another") == filled.replace("table of small", "another")
+
+
+@pytest.mark.parametrize(
+    ("text", "line"),
+    [
+        ("<!-- results: a -->\n| 1 |\n", 1),
+        ("text\n<!-- end of results -->\n", 2),
+        ("<!-- results: a -->\n<!-- results: b -->\n<!-- end of results -->\n", 1),
+        ("<!-- results: a b -->\n<!-- end of results -->\n", 1),
+    ],
+)
+def test_a_mark_without_its_other_one_is_refused_with_its_line(text: str, line: int) -> None:
+    with pytest.raises(UsageError, match=f"line {line}: a mark without its other one"):
+        fill(text, lambda name: name)
+
+
+def _project(folder: Path) -> Path:
+    (folder / "docs").mkdir()
+    (folder / "README.md").write_text("# Title\n")
+    (folder / "docs" / "small.md").write_text(f"# Small\n\n{BLOCK}")
+    made_recorded().write(folder / "docs" / "results", "small")
+    return folder
+
+
+def test_a_table_that_is_not_what_its_results_give_is_found_and_mended(tmp_path: Path) -> None:
+    project = _project(tmp_path)
+    document = project / "docs" / "small.md"
+    assert fill_documents(project, write=True) == ["docs/small.md"]
+    written = document.read_text()
+    assert fill_documents(project, write=False) == []
+    for stale in (written.replace("6.00", "6.10", 1), written.replace("Commit 0123456789", "Commit 9876543210")):
+        document.write_text(stale)
+        assert fill_documents(project, write=False) == ["docs/small.md"]
+        assert document.read_text() == stale
+    assert fill_documents(project, write=True) == ["docs/small.md"]
+    assert document.read_text() == written
+
+
+def test_a_table_is_stale_where_its_results_are_others(tmp_path: Path) -> None:
+    project = _project(tmp_path)
+    fill_documents(project, write=True)
+    made_recorded("static").write(project / "docs" / "results", "small")
+    assert fill_documents(project, write=False) == ["docs/small.md"]
+
+
+def test_a_block_without_results_and_results_without_a_block_are_refused(tmp_path: Path) -> None:
+    project = _project(tmp_path)
+    made_recorded().write(project / "docs" / "results", "other")
+    with pytest.raises(UsageError, match="no document shows the results other"):
+        fill_documents(project, write=False)
+    for path in (project / "docs" / "results").glob("small.*"):
+        path.unlink()
+    with pytest.raises(UsageError, match=r"docs/small\.md: there is no .*small\.json"):
+        fill_documents(project, write=False)
