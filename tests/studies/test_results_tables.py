@@ -1,7 +1,9 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
+import pyarrow as pa
 import pytest
 
 from cocktail.studies.recorded_results import RecordedResults
@@ -30,6 +32,17 @@ def test_a_line_is_the_mean_over_seeds_and_mixtures_lowest_first() -> None:
     }  # fmt: skip
     assert [lines[name][column("seeds")] for name in ("mixture", "static", "sgn")] == ["", "1", "2"]
     assert {cells[column("mixtures")] for name, cells in lines.items() if name != "system"} == {"3"}
+
+
+def test_recordings_are_counted_where_all_are_known() -> None:
+    made = made_recorded()
+    column = made.scores.column_names.index("recordings")
+    known, unknown = [["a", "b"], ["b", "c"], ["c", "a"]], [["a", "b"], ["b", None], ["c", "a"]]
+    for shared, counted in ((known, "3"), (unknown, "not known")):
+        of_all = pa.array(shared * (len(made.scores) // 3), pa.list_(pa.string()))
+        results = replace(made, scores=made.scores.set_column(column, "recordings", of_all))
+        lines = _lines(results_table(results))
+        assert lines["sgn"][lines["system"].index("recordings")] == counted
 
 
 def test_differences_from_the_reference_are_paired_by_seed_and_mixture() -> None:

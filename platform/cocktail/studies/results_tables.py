@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
-from cocktail.metrics.bootstrap import Interval, crossed_bootstrap
+from cocktail.metrics.bootstrap import crossed_bootstrap
 from cocktail.report.markdown import markdown_table
 from cocktail.studies.recorded_results import Origin, RecordedResults
 from cocktail.tasks.rows import CONTROL, MODEL, rows_of
@@ -29,12 +29,16 @@ _BLOCK = re.compile(r"^(<!-- results: (\S+) -->\n)(.*?)^(<!-- end of results -->
 _BEGIN, _END = re.compile(r"^<!-- results:", re.MULTILINE), re.compile(r"^<!-- end of results", re.MULTILINE)
 
 
-def interval(values: np.ndarray, recordings: Sequence[Sequence[str | None]]) -> Interval | None:
-    """The 95 % interval of the mean of values [S, M] of mixtures made of these recordings; None if there are too few.
+def interval_cell(score: Score, values: np.ndarray, recordings: Sequence[Sequence[str | None]]) -> str:
+    """The 95 % interval of the mean of a score's values [S, M], or of differences, as a table shows it; empty if it has
+    none. `recordings` are those of each mixture's sources.
 
     The one place where documents get an interval from.
     """
-    return crossed_bootstrap(values) if len(recordings) > 1 else None
+    if len(recordings) < 2:
+        return ""
+    found = crossed_bootstrap(values)
+    return score.interval(found.low, found.high)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -143,17 +147,17 @@ def _group_table(results: RecordedResults, systems: Sequence[_System], group: Sc
         if not names:
             continue
         of_what = [recordings[name] for name in names]
-        cells = [system.name, headline.cell(float(values.mean())), _bounds(headline, interval(values, of_what))]
+        cells = [system.name, headline.cell(float(values.mean())), interval_cell(headline, values, of_what)]
         if several:
             cells += _difference(system, reference, headline, recordings)
         cells += [_mean(score, system.values(score.name, seeds)[1]) for score in others]
-        cells += ["" if system.kind == CONTROL else str(len(seeds)), str(len(names))]
+        cells += ["" if system.kind == CONTROL else str(len(seeds)), str(len(names)), _count(of_what)]
         lines.append((float(values.mean()), cells))
     if not lines:
         return ""
     header = ["system", headline.title, INTERVAL]
     header += [f"less {results.reference}", INTERVAL] if several else []
-    header += [*(score.title for score in others), "seeds", "mixtures"]
+    header += [*(score.title for score in others), "seeds", "mixtures", "recordings"]
     title = f"{group.title.capitalize()}, in {results.unit}:" if group.title else f"In {results.unit}:"
     return f"{title}\n\n" + markdown_table(header, [cells for _, cells in sorted(lines, key=lambda line: line[0])])
 
@@ -172,8 +176,8 @@ def _difference(
     if not common:
         return ["", "no mixture in common"]
     differences = own[:, np.searchsorted(own_names, common)] - others[:, np.searchsorted(names, common)]
-    found = interval(differences, [recordings[name] for name in common])
-    return [score.signed(float(differences.mean())), _bounds(score, found)]
+    of_what = [recordings[name] for name in common]
+    return [score.signed(float(differences.mean())), interval_cell(score, differences, of_what)]
 
 
 def _recordings(results: RecordedResults) -> dict[str, list[str | None]]:
@@ -181,12 +185,14 @@ def _recordings(results: RecordedResults) -> dict[str, list[str | None]]:
     return dict(zip(columns["mixture_id"], columns["recordings"], strict=True))
 
 
+def _count(recordings: Sequence[Sequence[str | None]]) -> str:
+    """How many recordings there are, where that is known of all sources."""
+    names = {name for of_mixture in recordings for name in of_mixture}
+    return "not known" if None in names else str(len(names))
+
+
 def _mean(score: Score, values: np.ndarray) -> str:
     return score.cell(float(values.mean()) if values.size else None)
-
-
-def _bounds(score: Score, found: Interval | None) -> str:
-    return "" if found is None else score.interval(found.low, found.high)
 
 
 def _origins_in_words(results: RecordedResults) -> str:
