@@ -47,7 +47,8 @@ from pipelines.progress import ClipProgress
 
 _RECIPE_VERSION = 2
 """Version to be raised when the same settings give other clips than before."""
-_MARKER = "corpus.json"
+MARKER = "corpus.json"
+"""File that says what corpus a folder holds."""
 _SPLITS = ("train", "test")
 
 
@@ -174,11 +175,11 @@ def _require_marker(folder: Path, marker: dict[str, object]) -> None:
     """Raise UsageError unless the folder holds the corpus that a marker describes."""
     mend = "give a folder that does not exist yet, or remove this one"
     try:
-        present = json.loads((folder / _MARKER).read_text(encoding="utf-8"))
+        present = json.loads((folder / MARKER).read_text(encoding="utf-8"))
     except (FileNotFoundError, NotADirectoryError):
-        raise UsageError(f"{folder} is not an embedded corpus (it has no {_MARKER}): {mend}") from None
+        raise UsageError(f"{folder} is not an embedded corpus (it has no {MARKER}): {mend}") from None
     except ValueError as error:
-        raise UsageError(f"{folder / _MARKER} cannot be read: {error}; {mend}") from error
+        raise UsageError(f"{folder / MARKER} cannot be read: {error}; {mend}") from error
     different = [name for name, value in marker.items() if not isinstance(present, dict) or present.get(name) != value]
     if different:
         raise UsageError(f"{folder} holds an embedded corpus with another {', '.join(different)}: {mend}")
@@ -203,7 +204,7 @@ def _write_corpus(folder: Path, plans: list[ClipPlan], soundfont: Path, marker: 
     _write_json(folder / "boxes.json", truth)
     _write_json(folder / "vggss.json", [item for item in truth if item["file"] in test_names])
     num_clips = {split: sum(plan.split == split for plan in plans) for split in _SPLITS}
-    _write_json(folder / _MARKER, {**marker, "num_clips": num_clips})
+    _write_json(folder / MARKER, {**marker, "num_clips": num_clips})
 
 
 def _write_json(path: Path, content: object) -> None:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import hashlib
+
 from cocktail.cluster.connection import connect, num_nodes
 from cocktail.config.experiment import Experiment
 from cocktail.storage import absolute, join
 from cocktail.types import UsageError
 from pipelines.datasets.vggsound import index_vggsound
 from pipelines.datasets.vggss import with_boxes
-from pipelines.embedded.corpus import make_embedded_corpus
+from pipelines.embedded.corpus import MARKER, make_embedded_corpus
 from pipelines.shards.dataset import shard_dataset
 from pipelines.shards.manifest import Manifest, open_manifest
 from pipelines.shards.plan import SHARD_SCHEMA, ShardSettings
@@ -30,6 +32,8 @@ def open_data(experiment: Experiment, tracking_uri: str) -> Manifest:
     corpus = make_embedded_corpus(join(experiment.output, "embedded", "corpus"))
     settings = ShardSettings(dataset="embedded", sample_rate_hz=experiment.mixing.sample_rate_hz, shard_mb=2.76)
     version = SHARD_SCHEMA.rpartition("/")[2]
-    shards = join(experiment.output, "embedded", f"shards-with-boxes-{settings.sample_rate_hz}-{version}")
+    # Corpora of two recipes have clips of the same ids: shards of one must not be taken for the other's.
+    recipe = hashlib.sha256((corpus / MARKER).read_bytes()).hexdigest()[:8]
+    shards = join(experiment.output, "embedded", f"shards-with-boxes-{settings.sample_rate_hz}-{version}-{recipe}")
     index = index_vggsound(str(corpus / "vggsound.csv"), str(corpus / "videos"))
     return shard_dataset(with_boxes(index, str(corpus / "vggss.json")), settings, shards)

@@ -57,7 +57,7 @@ def _only(monkeypatch: pytest.MonkeyPatch, drawing: Drawing) -> None:
 
 
 def test_every_class_has_three_drawings_to_train_on_and_others_to_test_on() -> None:
-    assert set(DRAWINGS) == set(INSTRUMENTS)
+    assert set(INSTRUMENTS) <= set(DRAWINGS)
     for splits in DRAWINGS.values():
         assert len(splits["train"]) >= 3
         assert len(splits["test"]) >= 2

@@ -1,0 +1,38 @@
+"""The shards that stand in for data are those of the corpus that is there now."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pytest
+
+from pipelines.embedded import stand_in
+from tests.made.models.small_experiment import SMALL
+
+
+@pytest.fixture
+def corpus(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A corpus of no clips, in place of the one that is made."""
+    folder = tmp_path / "embedded" / "corpus"
+    (folder / "videos").mkdir(parents=True)
+    monkeypatch.setattr(stand_in, "connect", lambda _: None)
+    monkeypatch.setattr(stand_in, "num_nodes", lambda: 1)
+    monkeypatch.setattr(stand_in, "make_embedded_corpus", lambda _: folder)
+    monkeypatch.setattr(stand_in, "index_vggsound", lambda *_: pa.table({}))
+    monkeypatch.setattr(stand_in, "with_boxes", lambda index, _: index)
+    monkeypatch.setattr(stand_in, "shard_dataset", lambda index, settings, shards: shards)
+    return folder
+
+
+def test_a_corpus_of_another_recipe_has_shards_of_its_own(corpus: Path, tmp_path: Path) -> None:
+    def shards(marker: str) -> Any:
+        (corpus / "corpus.json").write_text(marker)
+        return stand_in.open_data(replace(SMALL, output=str(tmp_path)), "sqlite://")
+
+    first = shards('{"recipe_version": 1}')
+    assert str(first).startswith(str(tmp_path / "embedded"))
+    assert shards('{"recipe_version": 2}') != first
+    assert shards('{"recipe_version": 1}') == first
