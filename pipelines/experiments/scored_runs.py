@@ -36,6 +36,8 @@ _PLACES = ("--output", "--tracking-uri", "--run-name", "--resources.cache-folder
 """Options that say only where things lie or what they are called."""
 _INPUTS = {"--data": "SHARDS", "--evaluation.data": "SHARDS", "--evaluation.test-list": "LIST"}
 """What stands in documents for a place that an option names."""
+_PATH = re.compile(r"[/~]|\w+://")
+"""How whole paths and URIs begin."""
 
 
 def scored_runs(tracked: TrackedRun, data: str | None) -> list[ScoredRun]:
@@ -81,7 +83,7 @@ def origin_of(tracked: TrackedRun, setting: str) -> Origin:
         raise UsageError(f"run {tracked.name} names no checkpoint step-...: it is no run of a model's job")
     with tempfile.TemporaryDirectory() as folder:
         environment = json.loads(training.fetch(ENVIRONMENT, Path(folder)).read_text(encoding="utf-8"))
-    commits = {run.tags.get("git_commit", "not known") for run in (training, tracked)}
+    commits = {re.sub(r"^.*-g(?=[0-9a-f]{40}$)", "", run.tags.get("git_commit", "")) for run in (training, tracked)}
     runs = {run.run_id: run for run in (training, tracked)}
     return Origin(
         setting=setting,
@@ -122,7 +124,7 @@ def document_command(command: str) -> str:
 
 def _shown(words: Iterator[str]) -> Iterator[str]:
     for word in words:
-        option, is_joined, _ = word.partition("=")
+        option, is_joined, value = word.partition("=")
         option = option.replace("_", "-")
         if option in _PLACES or option in _INPUTS:
             if not is_joined:
@@ -130,6 +132,8 @@ def _shown(words: Iterator[str]) -> Iterator[str]:
             yield from [option, _INPUTS[option]] if option in _INPUTS else []
         elif re.search(r"(^|/)step-\d+/?$", word):
             yield "CHECKPOINT"
+        elif re.match(_PATH, value if word.startswith("-") else word):
+            yield f"{option}=PATH" if is_joined else "PATH"
         else:
             yield word
 

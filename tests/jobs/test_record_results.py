@@ -32,7 +32,8 @@ def output(tmp_path_factory: pytest.TempPathFactory) -> Path:
         params = {"seed": seed, "training.batch_size": "8", "model.depth": "2"}
         _track(output, f"trained-{seed}", tags, params, scores).finish("FINISHED")
     command = "jobs/evaluate.py /out/0/step-00000300 --mixing.num-sources 3"
-    tags = {**training, "command": command, "checkpoint": "/out/0/step-00000300"}
+    described = f"v0.1.0-12-g{COMMIT}"  # as git names a commit after a tag
+    tags = {**training, "git_commit": described, "command": command, "checkpoint": "/out/0/step-00000300"}
     _track(output, "evaluated", tags, {"trained.seed": "0"}, [7, 7, 7]).finish("FINISHED")
     _track(output, "running", {**tags, "checkpoint": "/out/3/step-00000100"}, {"seed": "0"}, [7, 7, 7])
     dirty = {**tags, "git_commit": f"{COMMIT}-dirty, changed by 00", "checkpoint": "/out/2/step-00000300"}
@@ -100,7 +101,7 @@ def test_an_evaluation_has_the_command_of_its_training_too(
     output: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (origin,) = _record(monkeypatch, output, tmp_path / "small", "evaluated").origins
-    assert (origin.setting, origin.seed, origin.batch_size) == ("small", "0", 8)
+    assert (origin.setting, origin.seed, origin.batch_size, origin.commit) == ("small", "0", 8, COMMIT)
     assert origin.commands == (
         "python jobs/sgn.py music --data SHARDS --seed 0",
         "python jobs/evaluate.py CHECKPOINT --mixing.num-sources 3",

@@ -45,7 +45,7 @@ def _front(sketch: Sketch, top: float, bottom: float, half: float, scroll: float
 
 def _bow(sketch: Sketch, x: float, y: float, degrees: float, length: float) -> None:
     """A bow about a point: the stick, bent, over its hair, with a frog at one end."""
-    bow = sketch.seen(turn=sketch.turn)
+    bow = sketch.seen(turn=sketch.turn)  # an instrument that is turned away is narrow, the bow across it is not
     angle = math.radians(degrees)
     along, across = np.array([math.cos(angle), math.sin(angle)]), np.array([-math.sin(angle), math.cos(angle)])
 

@@ -52,6 +52,7 @@ def test_the_data_of_a_run_are_those_that_it_was_tested_on():
          "--evaluation.data SHARDS"),
         ("jobs/evaluate.py s3://b/run/step-00000300 --tracking_uri http://h", "python jobs/evaluate.py CHECKPOINT"),
         ("jobs/sgn.py --evaluation.test-list 'my list.parquet'", "python jobs/sgn.py --evaluation.test-list LIST"),
+        ("jobs/sgn.py --model.weights /home/me/w.pt --x=s3://b/y", "python jobs/sgn.py --model.weights PATH --x=PATH"),
         ("", ""),
     ],
 )  # fmt: skip
