@@ -36,6 +36,8 @@ def test_scores_are_a_mixtures_of_each_system_and_controls_are_of_the_references
         (1, "sgn, soft masks", "reading"): [8, 9, 10],
         (2, "static", "model"): [1, 2, 3],
     }
+    names = made_recorded().scores.slice(0, 2)["recordings"].to_pylist()
+    assert names == [[f"{n:016x}/0", f"{n:016x}/1"] for n in range(2)]
     assert 2 in {row["run"] for row in made_recorded("static").scores.to_pylist() if row["kind"] == "control"}
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 
+from cocktail.report.markdown import INTERVAL
 from cocktail.studies.recorded_results import RecordedResults
 from cocktail.studies.results_tables import fill, fill_documents, results_table
 from cocktail.studies.scored_run import ScoredRun
@@ -34,15 +35,29 @@ def test_a_line_is_the_mean_over_seeds_and_mixtures_lowest_first() -> None:
     assert {cells[column("mixtures")] for name, cells in lines.items() if name != "system"} == {"3"}
 
 
-def test_recordings_are_counted_where_all_are_known() -> None:
+def _of_recordings(recordings: list[list[str | None]]) -> dict[str, list[str]]:
+    """Lines of a table whose three mixtures are of some recordings."""
     made = made_recorded()
+    of_all = pa.array(recordings * (len(made.scores) // 3), pa.list_(pa.string()))
     column = made.scores.column_names.index("recordings")
-    known, unknown = [["a", "b"], ["b", "c"], ["c", "a"]], [["a", "b"], ["b", None], ["c", "a"]]
-    for shared, counted in ((known, "3"), (unknown, "not known")):
-        of_all = pa.array(shared * (len(made.scores) // 3), pa.list_(pa.string()))
-        results = replace(made, scores=made.scores.set_column(column, "recordings", of_all))
-        lines = _lines(results_table(results))
-        assert lines["sgn"][lines["system"].index("recordings")] == counted
+    return _lines(results_table(replace(made, scores=made.scores.set_column(column, "recordings", of_all))))
+
+
+def test_recordings_are_counted_and_intervals_are_by_them() -> None:
+    apart, together, unknown = (
+        _of_recordings(recordings)
+        for recordings in (
+            [["a", "b"], ["c", "d"], ["e", "f"]],
+            [["a", "b"], ["a", "b"], ["a", "b"]],
+            [["a", "b"], ["c", None], ["e", "f"]],
+        )
+    )
+    bounds, count = apart["system"].index(INTERVAL), apart["system"].index("recordings")
+    assert [lines["static"][count] for lines in (apart, together, unknown)] == ["6", "2", "not known"]
+    # Student's of 1, 2 and 3: a mean of 2, a standard error of 1 / sqrt(3), and a quantile of 4.3027.
+    assert apart["static"][bounds] == "-0.48 to 4.48"
+    assert together["static"][bounds] == "too few recordings"
+    assert unknown["static"][bounds] == "recordings not known"
 
 
 def test_differences_from_the_reference_are_paired_by_seed_and_mixture() -> None:
@@ -58,7 +73,7 @@ def test_one_setting_has_no_column_of_differences_and_says_that_it_is_of_one_see
     one = RecordedResults.of([(made_origin(seed="7"), made_run({"sgn": [2.0, 2.0, 2.0], "mixture": [0.0, 0.0, 0.0]}))])
     table = results_table(one)
     lines = _lines(table)
-    assert lines["system"][:2] == ["SDR", "95 % interval"]
+    assert lines["system"][:2] == ["SDR", INTERVAL]
     assert lines["sgn"][:2] == ["2.00", "2.00 to 2.00"]
     assert not any("less" in cell for cell in lines["system"])
     assert "8 mixtures, 1.5 minutes a run. One seed (7): intervals are of that seed alone." in table.replace("\n", " ")

@@ -270,7 +270,6 @@ def _scores_of(number: int, origin: Origin, run: ScoredRun, board: Scoreboard, k
         rows = rows_of(run.results, "system", [system])
         kind, reading = rows["kind"][0].as_py(), rows["reading"][0].as_py()
         mixtures = board.mixtures(run.results, system)
-        recordings = _recordings(rows)
         label = {MODEL: origin.setting, READING: f"{origin.setting}, {reading}", CONTROL: system}[kind]
         columns = {
             "run": pa.array([number] * len(mixtures), pa.int32()),
@@ -278,23 +277,12 @@ def _scores_of(number: int, origin: Origin, run: ScoredRun, board: Scoreboard, k
             "kind": pa.array([kind] * len(mixtures), pa.string()),
             "mixture_id": mixtures["mixture_id"],
             "num_sources": mixtures["num_sources"].cast(pa.int32()),
-            "recordings": pa.array(
-                [recordings[name] for name in mixtures["mixture_id"].to_pylist()], pa.list_(pa.string())
-            ),
+            "recordings": mixtures["recordings"].cast(pa.list_(pa.string())),
             "reading": pa.array([reading] * len(mixtures), pa.string()),
             **{name: mixtures[name].cast(pa.float32()) for name in names},
         }
         tables.append(pa.table(columns))
     return tables
-
-
-def _recordings(rows: pa.Table) -> dict[str, list[str | None]]:
-    """The recording of each source, by mixture."""
-    names = rows["recording"].to_pylist() if "recording" in rows.column_names else [None] * len(rows)
-    recordings: dict[str, list[str | None]] = {}
-    for mixture_id, name in zip(rows["mixture_id"].to_pylist(), names, strict=True):
-        recordings.setdefault(mixture_id, []).append(name)
-    return recordings
 
 
 def _group_to_json(group: ScoreGroup) -> dict[str, Any]:

@@ -17,28 +17,30 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
-from cocktail.metrics.bootstrap import crossed_bootstrap
-from cocktail.report.markdown import markdown_table
+from cocktail.metrics.intervals import Recordings
+from cocktail.report.markdown import INTERVAL, format_count, markdown_table
 from cocktail.studies.recorded_results import Origin, RecordedResults
 from cocktail.tasks.rows import CONTROL, MODEL, rows_of
 from cocktail.tasks.scores import Score, ScoreGroup
 from cocktail.types import UsageError
 
-INTERVAL = "95 % interval"
 _BLOCK = re.compile(r"^(<!-- results: (\S+) -->\n)(.*?)^(<!-- end of results -->)$", re.DOTALL | re.MULTILINE)
 _BEGIN, _END = re.compile(r"^<!-- results:", re.MULTILINE), re.compile(r"^<!-- end of results", re.MULTILINE)
 
 
-def interval_cell(score: Score, values: np.ndarray, recordings: Sequence[Sequence[str | None]]) -> str:
-    """The 95 % interval of the mean of a score's values [S, M], or of differences, as a table shows it; empty if it has
-    none. `recordings` are those of each mixture's sources.
+def interval_cell(
+    score: Score, values: np.ndarray, of_mixtures: Recordings, scale: tuple[float, float] = (-np.inf, np.inf)
+) -> str:
+    """The 95 % interval of the mean of a score's values [S, M], which lie on a scale, or of differences, as a table
+    shows it, or why there is none.
 
     The one place where documents get an interval from.
     """
-    if len(recordings) < 2:
-        return ""
-    found = crossed_bootstrap(values)
-    return score.interval(found.low, found.high)
+    found = of_mixtures.interval(values)
+    if found is None:
+        return of_mixtures.why_none
+    within = found.within(*scale)
+    return score.interval(within.low, within.high)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -146,12 +148,13 @@ def _group_table(results: RecordedResults, systems: Sequence[_System], group: Sc
         names, values = system.values(headline.name, seeds)
         if not names:
             continue
-        of_what = [recordings[name] for name in names]
-        cells = [system.name, headline.cell(float(values.mean())), interval_cell(headline, values, of_what)]
+        of_mixtures = Recordings([recordings[name] for name in names])
+        bounds = interval_cell(headline, values, of_mixtures, headline.scale)
+        cells = [system.name, headline.cell(float(values.mean())), bounds]
         if several:
             cells += _difference(system, reference, headline, recordings)
         cells += [_mean(score, system.values(score.name, seeds)[1]) for score in others]
-        cells += ["" if system.kind == CONTROL else str(len(seeds)), str(len(names)), _count(of_what)]
+        cells += ["" if system.kind == CONTROL else str(len(seeds)), str(len(names)), format_count(of_mixtures.number)]
         lines.append((float(values.mean()), cells))
     if not lines:
         return ""
@@ -176,19 +179,13 @@ def _difference(
     if not common:
         return ["", "no mixture in common"]
     differences = own[:, np.searchsorted(own_names, common)] - others[:, np.searchsorted(names, common)]
-    of_what = [recordings[name] for name in common]
-    return [score.signed(float(differences.mean())), interval_cell(score, differences, of_what)]
+    of_mixtures = Recordings([recordings[name] for name in common])
+    return [score.signed(float(differences.mean())), interval_cell(score, differences, of_mixtures)]
 
 
 def _recordings(results: RecordedResults) -> dict[str, list[str | None]]:
     columns = results.scores.select(["mixture_id", "recordings"]).to_pydict()
     return dict(zip(columns["mixture_id"], columns["recordings"], strict=True))
-
-
-def _count(recordings: Sequence[Sequence[str | None]]) -> str:
-    """How many recordings there are, where that is known of all sources."""
-    names = {name for of_mixture in recordings for name in of_mixture}
-    return "not known" if None in names else str(len(names))
 
 
 def _mean(score: Score, values: np.ndarray) -> str:
