@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -35,10 +36,10 @@ def test_a_line_is_the_mean_over_seeds_and_mixtures_lowest_first() -> None:
     assert {cells[column("mixtures")] for name, cells in lines.items() if name != "system"} == {"3"}
 
 
-def _of_recordings(recordings: list[list[str | None]]) -> dict[str, list[str]]:
+def _of_recordings(recordings: Sequence[Sequence[str | None]]) -> dict[str, list[str]]:
     """Lines of a table whose three mixtures are of some recordings."""
     made = made_recorded()
-    of_all = pa.array(recordings * (len(made.scores) // 3), pa.list_(pa.string()))
+    of_all = pa.array([*recordings] * (len(made.scores) // 3), pa.list_(pa.string()))
     column = made.scores.column_names.index("recordings")
     return _lines(results_table(replace(made, scores=made.scores.set_column(column, "recordings", of_all))))
 
