@@ -29,6 +29,7 @@ from pipelines.mixtures.render import Columns, render
 from pipelines.mixtures.spread import RENDER_CPUS, Nodes, Rendered, Rendering, render_on_cluster
 from pipelines.plans.plan import EpochPlan, PlannedBatches, mixtures_per_epoch
 from pipelines.plans.pool import ClipPool, usable_clips
+from pipelines.plans.shared_pool import share_manifest, share_pool
 from pipelines.shards.cache import ShardCache
 from pipelines.shards.manifest import Manifest, open_manifest
 from pipelines.shards.reader import ClipSource
@@ -67,12 +68,14 @@ class MixtureStream:
 
     @functools.cached_property
     def manifest(self) -> Manifest:
-        return open_manifest(self.folder)
+        manifest = open_manifest(self.folder)
+        return manifest if self.cache is None else share_manifest(manifest, self.cache.folder)
 
     @functools.cached_property
     def pool(self) -> ClipPool:
         """The clips that the mixtures are drawn from."""
-        return usable_clips(self.manifest, self.mixing, self.split)
+        pool = usable_clips(self.manifest, self.mixing, self.split)
+        return pool if self.cache is None else share_pool(pool, self.cache.folder)
 
     @property
     def batches_per_epoch(self) -> int:

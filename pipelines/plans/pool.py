@@ -237,4 +237,12 @@ def _levels(table: pa.Table, sample_rate_hz: int) -> np.ndarray:
 
 def list_array(column: pa.ChunkedArray) -> pa.ListArray:
     """A column of lists as one array that starts at its first offset."""
-    return pa.concat_arrays(column.chunks) if column.num_chunks else pa.array([], column.type)
+    array = one_array(column)
+    if len(array) and array.offsets[0].as_py():
+        return pa.concat_arrays([array, array.slice(0, 0)])
+    return array
+
+
+def one_array(column: pa.ChunkedArray) -> pa.Array:
+    """A column as one array: its own, where it is one already, as Arrow would copy it."""
+    return column.chunk(0) if column.num_chunks == 1 else pa.concat_arrays(column.chunks or [pa.array([], column.type)])

@@ -16,7 +16,7 @@ import xxhash
 from cocktail.types import NO_CLASS
 from pipelines.plans.boxes import boxes_of_pictures, in_class_ids
 from pipelines.plans.draws import NOBODY, Draws
-from pipelines.plans.pool import ClipPool, list_array
+from pipelines.plans.pool import ClipPool, list_array, one_array
 from pipelines.plans.random_numbers import fold
 
 _HEX = np.frombuffer(b"0123456789abcdef", np.uint8)
@@ -51,7 +51,7 @@ def plan_rows(
     def per_source(values: pa.ChunkedArray | pa.Array | np.ndarray) -> pa.Array:
         if isinstance(values, np.ndarray):
             return pa.ListArray.from_arrays(offsets, pa.array(values))
-        return pa.ListArray.from_arrays(offsets, values if isinstance(values, pa.Array) else list_array(values))
+        return pa.ListArray.from_arrays(offsets, values if isinstance(values, pa.Array) else one_array(values))
 
     columns = {
         "mixture_id": _mixture_ids(pool, draws, gains, pictures, squares),

@@ -93,7 +93,7 @@ class ShardCache:
     def discard(self, sha256: str) -> None:
         """Let the next `open` of a shard fetch it anew: what is kept here was found to be damaged."""
         path = self._path("a shard to fetch anew", sha256)
-        with _locked(Path(self.folder) / "cache.lock"):
+        with locked(Path(self.folder) / "cache.lock"):
             path.unlink(missing_ok=True)
 
     def _fetch(self, location: str, path: Path, sha256: str, num_bytes: int) -> bool:
@@ -104,7 +104,7 @@ class ShardCache:
                 "raise --resources.cache-gb"
             )
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        with _locked(path.with_suffix(".lock")):
+        with locked(path.with_suffix(".lock")):
             if path.exists():
                 return False
             part = path.with_suffix(".part")
@@ -112,7 +112,7 @@ class ShardCache:
             self._reserve(part, min(num_bytes, _size(location)))
             if _copy(location, part, num_bytes) != sha256 and _copy(location, part, num_bytes) != sha256:
                 print(f"{location} is damaged: its SHA-256 is not {sha256}; what is sound in it is used", flush=True)
-            with _locked(path.parent / "cache.lock"):
+            with locked(path.parent / "cache.lock"):
                 part.replace(path)
         if (self.folder, sha256) in _fetched and "small" not in _warned:
             _warned.add("small")
@@ -127,7 +127,7 @@ class ShardCache:
     def _reserve(self, part: Path, num_bytes: int) -> None:
         """Create a `.part` of a size, after deleting what was not used for longest until it fits; wait if it can't."""
         while True:
-            with _locked(part.parent / "cache.lock"):
+            with locked(part.parent / "cache.lock"):
                 part.unlink(missing_ok=True)
                 self._delete_abandoned()
                 kept = sorted(_own(part.parent, ".tar"), key=lambda path: path.stat().st_mtime)
@@ -186,7 +186,7 @@ def _read(source: pa.NativeFile, location: str) -> bytes:
 
 
 @contextmanager
-def _locked(path: Path) -> Iterator[None]:
+def locked(path: Path) -> Iterator[None]:
     """Hold a lock that ends with this process at the latest."""
     with path.open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)

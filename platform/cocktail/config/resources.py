@@ -32,7 +32,8 @@ class Resources:
     cache_gb: float = 50.0
     """Disk space on each node for shards of an object store, in GB."""
     cache_folder: str | None = None
-    """Folder of these shards on each node; None is COCKTAIL_CACHE, or a folder among the node's temporary files."""
+    """Folder of these shards, and of what a node's processes share of manifests; None is COCKTAIL_CACHE, or a folder
+    among the node's temporary files."""
     max_failures: int = 3
     """Times that training goes on by itself from the last checkpoint after a worker has died."""
 

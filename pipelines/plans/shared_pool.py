@@ -1,0 +1,170 @@
+"""The clips of a pool in memory that the processes of a node share: each maps files that the first of them writes.
+
+A file is named by the SHA-256 of its bytes, which each process makes of its own table before it maps the file: so what
+is mapped is what was computed, of whatever version, settings and data, and only memory is saved.
+"""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import io
+import mmap
+import os
+import stat
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from pipelines.plans.pool import ClipPool, one_array
+from pipelines.shards.cache import locked
+from pipelines.shards.manifest import Manifest
+
+LEAST_SHARED_BYTES = 8 << 20
+"""Tables that take less stay in each process's own memory."""
+UNUSED_SECONDS = 7 * 24 * 3600.0
+"""Time after which a file that no process has mapped since is deleted, when another one is written."""
+
+_ARRAYS = ("shard", "class_id", "num_samples", "next_loud", "loudest")
+
+
+def share_manifest(manifest: Manifest, folder: str) -> Manifest:
+    """The same manifest, with its clips as `share_table` gives them."""
+    return replace(manifest, table=share_table(manifest.table, folder))
+
+
+def share_pool(pool: ClipPool, folder: str) -> ClipPool:
+    """The same clips, with what is derived from them, as `share_table` gives them."""
+    columns = {name: _column(getattr(pool, name)) for name in _ARRAYS}
+    own = pool.table.column_names
+    together = pa.table([*pool.table.columns, *columns.values()], [*own, *(f"pool.{name}" for name in columns)])
+    shared = share_table(together, folder)
+    arrays = {name: _array(shared[f"pool.{name}"], like=getattr(pool, name)) for name in _ARRAYS}
+    return replace(pool, table=shared.select(own), **arrays)
+
+
+def share_table(table: pa.Table, folder: str) -> pa.Table:
+    """The same table, mapped from a file `tables-<user id>/<SHA-256>.arrow` of a folder, which is written if need be.
+
+    The file is taken only if it belongs to this user, no other one can write it, and its bytes are those of the table.
+    A table that is small, or for which there is no place to write, which is then said, comes back as it is.
+    """
+    if table.nbytes < LEAST_SHARED_BYTES:
+        return table
+    place = Path(folder) / f"tables-{os.getuid()}"
+    digest = hashlib.sha256()
+    with pa.PythonFile(_Hashing(digest), mode="w") as sink:
+        _write(table, sink)
+    path = place / f"{digest.hexdigest()}.arrow"
+    try:
+        Path(folder).mkdir(mode=0o700, parents=True, exist_ok=True)
+        place.mkdir(mode=0o700, exist_ok=True)
+        if not _is_own(place.lstat()):
+            raise PermissionError(errno.EPERM, "it is another user's, or others may write to it")
+        with locked(place / "tables.lock"):
+            mapped = _map(path)
+            if mapped is None:
+                _delete_unused(place)
+                with (
+                    _replacing(path) as part,
+                    open(part, "xb", opener=_private) as file,
+                    pa.PythonFile(file, mode="w") as sink,
+                ):
+                    _write(table, sink)
+                mapped = _map(path)
+    except OSError as error:
+        print(
+            f"{table.nbytes / 1e6:.0f} MB of the manifest are in each process's own memory, as {place} cannot be "
+            f"written: {error.strerror}. Choose another --resources.cache-folder to share them",
+            flush=True,
+        )
+        return table
+    assert mapped is not None, f"{path} must hold what was just written"
+    return pa.ipc.open_file(pa.BufferReader(pa.py_buffer(mapped))).read_all()
+
+
+def _column(array: np.ndarray) -> pa.Array:
+    if array.ndim == 1:
+        return pa.array(array)
+    return pa.FixedSizeListArray.from_arrays(pa.array(array.ravel()), array.shape[1])
+
+
+def _array(column: pa.ChunkedArray, like: np.ndarray) -> np.ndarray:
+    """What `_column` made a column of, in the column's memory."""
+    values = one_array(column)
+    flat = values.flatten() if like.ndim > 1 else values
+    return flat.to_numpy(zero_copy_only=True).reshape(like.shape)
+
+
+def _write(table: pa.Table, sink: pa.NativeFile) -> None:
+    whole = table.replace_schema_metadata(None).combine_chunks()
+    with pa.ipc.new_file(sink, whole.schema) as file:
+        file.write_table(whole)
+
+
+class _Hashing(io.RawIOBase):
+    """A file that keeps nothing but the hash of what is written to it."""
+
+    def __init__(self, digest: hashlib._Hash) -> None:
+        self._digest = digest
+
+    def writable(self) -> bool:
+        return True
+
+    def write(self, data: Any) -> int:
+        self._digest.update(data)
+        return len(data)
+
+
+def _map(path: Path) -> mmap.mmap | None:
+    """A file's memory, if it can be trusted to hold, and to go on holding, what its name says; or else None."""
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW)
+    except OSError as error:
+        if error.errno in (errno.ENOENT, errno.ELOOP):  # ELOOP: a link, to wherever
+            return None
+        raise
+    try:
+        state = os.fstat(descriptor)
+        if not _is_own(state) or not state.st_size:
+            return None
+        mapped = mmap.mmap(descriptor, 0, flags=mmap.MAP_SHARED, prot=mmap.PROT_READ)
+        if hashlib.sha256(mapped).hexdigest() != path.stem:
+            return None
+        os.utime(descriptor)
+        return mapped
+    finally:
+        os.close(descriptor)
+
+
+def _is_own(state: os.stat_result) -> bool:
+    return state.st_uid == os.getuid() and not state.st_mode & (stat.S_IWGRP | stat.S_IWOTH)
+
+
+def _private(path: str, flags: int) -> int:
+    return os.open(path, flags, 0o600)
+
+
+@contextmanager
+def _replacing(path: Path) -> Iterator[Path]:
+    """A name to write to, whose file takes a path's place once it is whole."""
+    part = path.with_suffix(".part")
+    part.unlink(missing_ok=True)
+    try:
+        yield part
+        part.replace(path)
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def _delete_unused(place: Path) -> None:
+    """Delete what nobody has mapped for long, or has not written to its end; who still has it mapped keeps it."""
+    for path in (*place.glob("*.arrow"), *place.glob("*.part")):
+        if path.suffix == ".part" or time.time() - path.stat().st_mtime > UNUSED_SECONDS:
+            path.unlink()
