@@ -71,12 +71,8 @@ def share_table(table: pa.Table, folder: str) -> pa.Table:
             mapped = _map(path)
             if mapped is None:
                 _delete_unused(place)
-                with (
-                    _replacing(path) as part,
-                    open(part, "xb", opener=_private) as file,
-                    pa.PythonFile(file, mode="w") as sink,
-                ):
-                    _write(table, sink)
+                with _replacing(path) as part, open(part, "xb", opener=_private) as file:
+                    _write(table, pa.PythonFile(file, mode="w"))
                 mapped = _map(path)
     except OSError as error:
         print(

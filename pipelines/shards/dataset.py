@@ -155,7 +155,7 @@ def shard_dataset(
         connect()
     with ClipProgress(sum(map(len, planned_clip_ids(missing))), "sharded") as progress:
         fn_kwargs = {"settings": settings, "folder": folder}
-        for result in map_on_cluster(missing, write_shard, fn_kwargs, settings.num_tasks):
+        for result in map_on_cluster(missing, write_shard, fn_kwargs, settings.num_tasks, writes_to=folder):
             progress.advance(result["good"], result["bad"])
     manifest = finish(plan, settings, folder)
     quarantined = read_quarantine(manifest)

@@ -1,17 +1,30 @@
-"""Rows of plans put to a function by Ray tasks."""
+"""Rows of plans put to a function by Ray tasks, and what a task had in hand when it was ended.
+
+A process that the system kills, or that Ray's memory monitor does, says nothing. So a task notes the clip that it
+begins in a file of its node's, which is locked as long as the process lives, and gone when its shard is done.
+"""
 
 from __future__ import annotations
 
+import fcntl
 import itertools
-from collections.abc import Callable, Iterator
-from typing import Any
+import os
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO, Any
 
 import pyarrow as pa
 
+from cocktail.storage import telling
 from cocktail.types import UsageError
+from pipelines.shards.signed_json import digest
 
 _SHOWN = 5
 """Names that a message lists."""
+_ASKED_SECONDS = 30.0
+"""Time that nodes have to say what tasks that ended had in hand."""
 
 
 def map_on_cluster(
@@ -20,11 +33,14 @@ def map_on_cluster(
     fn_kwargs: dict[str, Any],
     num_tasks: int | None,
     advice: str = "Give --tasks, fewer than the cluster has CPUs, or nodes with more memory; what is done is kept",
+    *,
+    writes_to: str | None = None,
 ) -> Iterator[dict[str, Any]]:
     """A function over rows with a `shard`, one Ray task of one CPU each; results, which name their shard, come as
     tasks end, in any order.
 
-    Raises UsageError, with what to do about it, if Ray, again and again, has to end a task because memory runs short.
+    Raises UsageError, with what to do about it, if Ray, again and again, has to end a task because memory runs short,
+    or the system does. `writes_to` is the folder of the shards whose clips the tasks note (`note_of`), if they do.
     """
     if not len(rows):
         return
@@ -40,10 +56,92 @@ def map_on_cluster(
         for result in items.map(fn, fn_kwargs=fn_kwargs, num_cpus=1, concurrency=num_tasks).iter_rows():  # pyright: ignore[reportArgumentType]
             unfinished.pop(result["shard"], None)
             yield result
-    except ray.exceptions.OutOfMemoryError as error:
+    except (ray.exceptions.OutOfMemoryError, ray.exceptions.WorkerCrashedError) as error:
         named = ", ".join(itertools.islice(unfinished, _SHOWN)) + (", ..." if len(unfinished) > _SHOWN else "")
+        at = {} if writes_to is None else in_hand_on_cluster(writes_to, list(unfinished))
+        noted = "".join(f" {shard} had {clip_id} in hand." for shard, clip_id in itertools.islice(at.items(), _SHOWN))
         raise UsageError(
-            f"memory ran short on a node each time that one of {len(rows)} tasks was tried: {str(error)[:200]}. "
-            f"Of {len(unfinished)} shards there is no result, the first of them {named}. "
-            f"{advice}"
+            f"memory ran short on a node each time that one of {len(rows)} tasks was tried, or the system ended its "
+            f"process for another reason: {str(error)[:200]}. "
+            f"Of {len(unfinished)} shards there is no result, the first of them {named}.{noted} {advice}"
         ) from error
+
+
+class Note:
+    """What a task has in hand, in a file that outlives it. `note_of` makes one."""
+
+    def __init__(self, file: IO[str] | None) -> None:
+        self._file = file
+
+    def begin(self, clip_id: str) -> None:
+        """Note that a clip is begun, and with it that the one before is done."""
+        if self._file is not None:
+            self._file.truncate(0)
+            self._file.write(clip_id)
+            self._file.flush()
+
+
+@contextmanager
+def note_of(folder: str, shard: str) -> Iterator[Note]:
+    """The note of the task that writes a shard to a folder; it is gone afterwards, however that ended but by a kill.
+
+    While another process writes the same shard, nothing is noted. Raises UsageError if the node has no place for it.
+    """
+    path = _notes() / _name(folder, shard)
+    with telling(str(path), "write"):
+        path.parent.mkdir(mode=0o700, exist_ok=True)
+        file = path.open("a+", encoding="utf-8")
+    with file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            yield Note(None)
+            return
+        file.truncate(0)  # of one that was ended before
+        try:
+            yield Note(file)
+        finally:
+            path.unlink(missing_ok=True)
+
+
+def in_hand(folder: str, shards: Sequence[str]) -> dict[str, str]:
+    """Clips that tasks of this node had in hand when they were ended, by the shard of a folder that each wrote."""
+    clips = {}
+    for shard in shards:
+        try:
+            with (_notes() / _name(folder, shard)).open(encoding="utf-8") as file:
+                fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+                clips[shard] = file.read()
+        except (FileNotFoundError, BlockingIOError):  # not of this node; or its task goes on
+            continue
+    return {shard: clip_id for shard, clip_id in clips.items() if clip_id}
+
+
+def in_hand_on_cluster(folder: str, shards: Sequence[str]) -> dict[str, str]:
+    """What `in_hand` says on all nodes that answer."""
+    import ray
+    import ray.exceptions
+    from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+    ask = ray.remote(num_cpus=0, max_retries=0)(in_hand)
+    nodes = [node["NodeID"] for node in ray.nodes() if node["Alive"]]
+    asked = [
+        ask.options(scheduling_strategy=NodeAffinitySchedulingStrategy(node, soft=False)).remote(folder, shards)
+        for node in nodes
+    ]
+    answered, _ = ray.wait(asked, num_returns=len(asked), timeout=_ASKED_SECONDS)
+    clips = {}
+    for answer in answered:
+        try:
+            clips |= ray.get(answer)
+        except ray.exceptions.RayError as error:  # a node that is as short of memory as before
+            print(f"a node does not say what its tasks had in hand: {str(error)[:200]}", flush=True)
+    return clips
+
+
+def _notes() -> Path:
+    return Path(tempfile.gettempdir()) / f"cocktail-tasks-{os.getuid()}"
+
+
+def _name(folder: str, shard: str) -> str:
+    return f"{digest([folder, shard])}.txt"

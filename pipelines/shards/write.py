@@ -21,6 +21,7 @@ from cocktail.media.pictures import decode_picture, encode_mask
 from cocktail.storage import delete_file, exists, join, local_copy, open_atomic, open_reader, telling, write_atomic
 from cocktail.types import UsageError
 from pipelines.shards.manifest import SIDECAR_SUFFIX
+from pipelines.shards.on_cluster import Note, note_of
 from pipelines.shards.plan import SHARD_SCHEMA, ShardSettings, group_clips
 from pipelines.shards.sidecars import files_have_come, read_sidecar
 from pipelines.shards.signed_json import sign
@@ -43,10 +44,10 @@ def write_shard(row: Mapping[str, Any], settings: ShardSettings, folder: str) ->
         sidecar = None
     if sidecar is None:
         quarantined: list[dict[str, Any]] = []
-        with open_atomic(join(folder, row["shard"] + ".tar")) as file:
+        with note_of(folder, row["shard"]) as note, open_atomic(join(folder, row["shard"] + ".tar")) as file:
             tar = SampleTar(file, settings.sample_rate_hz, settings.audio_format)
             for group in group_clips(row["clips"]):
-                _add_group(tar, group, settings, quarantined)
+                _add_group(tar, group, settings, quarantined, note)
             tar_sha256 = tar.close()
         sidecar = {
             "schema": SHARD_SCHEMA,
@@ -73,13 +74,18 @@ def _is_up_to_date(sidecar: Mapping[str, Any], row: Mapping[str, Any]) -> bool:
 
 
 def _add_group(
-    tar: SampleTar, group: list[dict[str, Any]], settings: ShardSettings, quarantined: list[dict[str, Any]]
+    tar: SampleTar,
+    group: list[dict[str, Any]],
+    settings: ShardSettings,
+    quarantined: list[dict[str, Any]],
+    note: Note,
 ) -> None:
     """Add the clips of a group, or set all of them aside: a mixture without one of its sources is another one."""
     decoded: list[Clip] = []
     bad_clips: dict[str, BadClip] = {}
     for clip in group:
         try:
+            note.begin(clip["clip_id"])
             decoded.append(_decode(clip, settings))
         except BadClip as bad:
             bad_clips[clip["clip_id"]] = bad

@@ -1,8 +1,14 @@
 """A clip that takes too much is named and set aside, the clips around it are stored, and no task is tried for ever."""
 
 import json
+import multiprocessing
 import os
 import signal
+import subprocess
+import sys
+import tempfile
+import textwrap
+import uuid
 
 import pyarrow as pa
 import pytest
@@ -13,8 +19,8 @@ from PIL import Image
 from cocktail.media.decoding_process import DecoderStoppedError, DecodingProcess
 from cocktail.types import UsageError
 from pipelines.datasets.index import IndexRow, PictureFile, make_index
-from pipelines.shards import write
-from pipelines.shards.on_cluster import map_on_cluster
+from pipelines.shards import on_cluster, write
+from pipelines.shards.on_cluster import in_hand, in_hand_on_cluster, map_on_cluster, note_of
 from pipelines.shards.plan import ShardSettings, plan_shards
 from pipelines.shards.write import write_shard
 from tests.made.corpora.miniature_clips import write_clip
@@ -81,18 +87,80 @@ def test_a_picture_or_mask_beyond_all_bounds_is_not_read(tmp_path, monkeypatch):
         write._fetch(str(tmp_path / "mask"), "mask")
 
 
-def test_tasks_that_memory_is_too_short_for_end_the_run_in_words_with_the_shards_that_are_left(monkeypatch):
+def write_until_killed(row, folder):
+    """Write a shard as a task does that the system ends while it decodes clip b."""
+
+    def decode(clip, settings):
+        if clip["clip_id"] == "b":
+            os.kill(os.getpid(), signal.SIGKILL)
+        return whole(clip, settings)
+
+    whole, write._decode = write._decode, decode
+    write_shard(row, SETTINGS, folder)
+
+
+def test_a_task_that_is_killed_leaves_the_name_of_its_clip_until_the_shard_is_written(tmp_path, monkeypatch):
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    for name in "abc":
+        write_clip(tmp_path / f"{name}.mp4")
+        Image.new("RGB", (60, 60)).save(tmp_path / f"{name}.png")
+    row, folder = shard_row(tmp_path, "abc"), str(tmp_path / "shards")
+    process = multiprocessing.get_context("fork").Process(target=write_until_killed, args=(row, folder))
+    process.start()
+    process.join(60)
+    assert process.exitcode == -signal.SIGKILL
+    assert in_hand(folder, [row["shard"], "train-00001"]) == {row["shard"]: "b"}
+    assert in_hand(folder + "-of-others", [row["shard"]]) == {}
+    write_shard(row, SETTINGS, folder)
+    assert in_hand(folder, [row["shard"]]) == {}
+    assert not list(tmp_path.glob("cocktail-tasks-*/*"))
+
+
+def test_what_a_task_that_goes_on_has_in_hand_is_not_told(tmp_path, monkeypatch):
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    with note_of("shards", "train-00000") as note:
+        note.begin("a")
+        assert in_hand("shards", ["train-00000"]) == {}
+        with note_of("shards", "train-00000") as another:  # which does not overwrite it
+            another.begin("b")
+        assert [path.read_text() for path in tmp_path.glob("cocktail-tasks-*/*")] == ["a"]
+
+
+def test_all_nodes_are_asked_what_their_tasks_had_in_hand(local_ray):
+    shard = f"train-{uuid.uuid4().hex}"
+    code = f"""
+        import os, signal
+        from pipelines.shards.on_cluster import note_of
+        with note_of("shards", {shard!r}) as note:
+            note.begin("a")
+            os.kill(os.getpid(), signal.SIGKILL)
+    """
+    paths = os.pathsep.join(path for path in sys.path if path)
+    environment = os.environ | {"PYTHONPATH": paths, "TMPDIR": tempfile.gettempdir()}
+    killed = subprocess.run([sys.executable, "-c", textwrap.dedent(code)], env=environment, check=False)
+    assert killed.returncode == -signal.SIGKILL
+    assert in_hand_on_cluster("shards", [shard]) == {shard: "a"}
+    with note_of("shards", shard):  # and no more once it is written
+        pass
+    assert in_hand_on_cluster("shards", [shard]) == {}
+
+
+@pytest.mark.parametrize("kind", [ray.exceptions.OutOfMemoryError, ray.exceptions.WorkerCrashedError])
+def test_tasks_that_memory_is_too_short_for_end_the_run_in_words_with_what_they_had_in_hand(monkeypatch, kind):
     class Ends:
         def map(self, *_, **__):
             return self
 
         def iter_rows(self):
             yield {"shard": "train-00001"}
-            raise ray.exceptions.OutOfMemoryError("1 worker was killed")
+            raise kind("1 worker was killed") if kind is ray.exceptions.OutOfMemoryError else kind()
 
         context = ray.data.DataContext()
 
     monkeypatch.setattr(ray.data, "from_arrow", lambda _: Ends())
-    with pytest.raises(UsageError, match=r"memory ran short .*1 worker was killed.*Give --tasks") as caught:
-        list(map_on_cluster(pa.table({"shard": [f"train-{n:05d}" for n in range(3)]}), write_shard, {}, None))
+    monkeypatch.setattr(on_cluster, "in_hand_on_cluster", lambda _, shards: {shards[1]: "abc_000030"})
+    plan = pa.table({"shard": [f"train-{n:05d}" for n in range(3)]})
+    with pytest.raises(UsageError, match=r"memory ran short .*Give --tasks") as caught:
+        list(map_on_cluster(plan, write_shard, {}, None, writes_to="shards"))
     assert "Of 2 shards there is no result, the first of them train-00000, train-00002. " in str(caught.value)
+    assert "train-00002 had abc_000030 in hand. " in str(caught.value)
