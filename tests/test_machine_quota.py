@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import os
+from pathlib import Path
+
 import psutil
 import pytest
+from joblib.externals.loky.backend import context
 
-from cocktail import machine
 from cocktail.cluster.connection import TRIALS_AT_ONCE, trials_a_node
 from cocktail.machine import usable_cores
 
@@ -28,15 +31,28 @@ def test_usable_cores_are_those_of_the_quota(tmp_path, monkeypatch, files, usabl
     for name, text in files.items():
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_text(text)
-    monkeypatch.setattr(machine, "_CGROUPS", tmp_path)
-    monkeypatch.setattr(psutil.Process, "cpu_affinity", lambda self: list(range(64)), raising=False)
+    of_a_container(tmp_path, monkeypatch)
+    monkeypatch.setattr(os, "cpu_count", lambda: 64)
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(64)), raising=False)
     assert usable_cores() == usable
 
 
+def of_a_container(folder: Path, monkeypatch) -> None:
+    """Let a folder stand for the machine's cgroups."""
+
+    def there(path):
+        return Path(str(path).replace("/sys/fs/cgroup", str(folder)))
+
+    monkeypatch.setattr(context, "open", lambda path, *rest: there(path).open(*rest), raising=False)
+    exists = os.path.exists
+    monkeypatch.setattr(os.path, "exists", lambda path: exists(there(path)))
+
+
 def test_where_no_process_is_bound_to_cores_all_count(tmp_path, monkeypatch):
-    monkeypatch.setattr(machine, "_CGROUPS", tmp_path)
+    of_a_container(tmp_path, monkeypatch)
+    monkeypatch.delattr(os, "sched_getaffinity", raising=False)
     monkeypatch.delattr(psutil.Process, "cpu_affinity", raising=False)
-    monkeypatch.setattr("psutil.cpu_count", lambda: 10)
+    monkeypatch.setattr(os, "cpu_count", lambda: 10)
     assert usable_cores() == 10
 
 
