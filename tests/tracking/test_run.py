@@ -322,10 +322,22 @@ def test_a_process_is_gone_if_it_was_here_and_is_no_more():
     assert not is_gone(here)
     assert is_gone({**here, "started": "1"}), "another process has its number"
     assert is_gone({**here, "pid": str(2**22 + 1)})
-    assert is_gone({**here, "boot": "an earlier one"})
     ended = {**here, "pid": str(2**22 + 1)}
     assert not is_gone({**ended, "host": "another"})
     assert not is_gone({**ended, "namespace": "pid:[1]"}), "another container's processes cannot be seen"
+    assert not is_gone({**ended, "boot": "another"}), "a clone, or a pod, of this host's name may have it"
+
+
+def test_a_run_that_a_clone_of_this_host_has_open_is_not_closed(tmp_path):
+    uri = f"sqlite:///{tmp_path}/mlflow.db"
+    clones, ended = (
+        TrackedRun.open(uri, "", experiment="clones", name=name, key="k", params={}) for name in ("clones", "ended")
+    )
+    gone = {**this_process(), "pid": str(2**22 + 1)}
+    ended.tag({"process": json.dumps(gone)})
+    clones.tag({"process": json.dumps({**gone, "boot": "another"})})
+    TrackedRun.open(uri, "", experiment="clones", name="next", key="k", params={})
+    assert [status_of(run) for run in (clones, ended)] == ["RUNNING", "KILLED"]
 
 
 @pytest.mark.skipif(not psutil.LINUX, reason="elsewhere a process's start is a time of day")

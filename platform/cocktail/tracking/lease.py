@@ -102,10 +102,7 @@ class Lease:
     def _wait_until_free(self, held: bytes) -> None:
         """Raise UsageError if the holder lives."""
         process = _process_of(held)
-        # Another start may be that of another machine of the same name: a clone, or a pod.
-        if process is not None and (
-            process == self._process or (process["boot"] == self._process["boot"] and is_gone(process))
-        ):
+        if process is not None and (process == self._process or is_gone(process)):
             return
         if process is None or not is_running(process):
             self._watch(held)

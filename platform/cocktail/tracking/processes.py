@@ -20,23 +20,21 @@ def this_process() -> dict[str, str]:
 
 
 def is_gone(process: dict[str, str]) -> bool:
-    """Whether a process, as `this_process` described it, was on this host and has ended. False if nobody can tell."""
-    here = _this_host()
-    if process["host"] != here["host"]:
-        return False
-    if process["boot"] != here["boot"]:
-        return True
-    if process["namespace"] != here["namespace"]:  # of another container, whose processes are not seen from here
-        return False
-    return _start_time(int(process["pid"])) != process["started"]
+    """Whether a process, as `this_process` described it, was on this host and has ended. False if nobody can tell.
+
+    Nobody can of another container, whose processes are not seen from here, or of another start of a host of this name:
+    it may be an earlier one of this host, or that of a clone, or of a pod, on which the process still is.
+    """
+    return _is_here(process) and _start_time(int(process["pid"])) != process["started"]
 
 
 def is_running(process: dict[str, str]) -> bool:
     """Whether a process, as `this_process` described it, is another one than this, on this host, and still there."""
-    here = _this_host()
-    if process == this_process() or {name: process[name] for name in here} != here:
-        return False
-    return _start_time(int(process["pid"])) == process["started"]
+    return process != this_process() and _is_here(process) and _start_time(int(process["pid"])) == process["started"]
+
+
+def _is_here(process: dict[str, str]) -> bool:
+    return all(process[name] == value for name, value in _this_host().items())
 
 
 def _this_host() -> dict[str, str]:
