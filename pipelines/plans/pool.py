@@ -40,8 +40,9 @@ class ClipPool:
     class_id: np.ndarray
     """Class of each clip of one class, [clips]; NO_CLASS for one of none or of several."""
     num_samples: np.ndarray
-    next_loud: np.ndarray
-    """First second at or after this one that sounds, int32 [clips, seconds + 1]; NEVER if there is none."""
+    next_loud: pa.ListArray
+    """First second at or after each that sounds, int32, a list a clip of its seconds and one more; NEVER if there is
+    none."""
     loudest: np.ndarray
     """Loudest second of each clip, [clips]."""
 
@@ -99,10 +100,11 @@ class ClipPool:
 
     def sounds(self, chosen: np.ndarray, starts: np.ndarray) -> np.ndarray:
         """Whether the crops of clips from `starts` on, in samples, hold a whole second that sounds."""
-        rate = self.mixing.sample_rate_hz
+        rate, next_loud = self.mixing.sample_rate_hz, self.next_loud.values.to_numpy()
         ends = np.minimum(starts + self.mixing.segment_samples, self.num_samples[chosen])
-        first = np.minimum(-(-starts // rate), self.next_loud.shape[1] - 1)
-        return (self.next_loud[chosen, first].astype(np.int64) + 1) * rate <= ends
+        begins = self.next_loud.offsets.to_numpy()
+        first = np.minimum(begins[chosen] + -(-starts // rate), begins[chosen + 1] - 1)
+        return (next_loud[first].astype(np.int64) + 1) * rate <= ends
 
     def last_starts(self, chosen: np.ndarray) -> np.ndarray:
         """The last sample that a crop of each clip can start at; 0 for clips shorter than a crop."""
@@ -141,15 +143,16 @@ def usable_clips(manifest: Manifest, mixing: Mixing, split: str) -> ClipPool:
             f"--mixing.sample-rate-hz {manifest.sample_rate_hz}"
         )
     table = _clips_of(manifest, split)
-    level = _levels(table, manifest.sample_rate_hz)
-    loud = level >= 10 ** (mixing.silence_dbfs / 20)
+    seconds = _Seconds.of(table, mixing)
     usable, left_out = np.ones(len(table), bool), dict[str, int]()
-    for reason, holds in _conditions(table, loud, mixing).items():
+    for reason, holds in _conditions(table, seconds, mixing).items():
         if (usable & ~holds).any():
             left_out[reason] = int((usable & ~holds).sum())
         usable &= holds
+    if not usable.all():
+        table = table.filter(pa.array(usable)).combine_chunks()
+        seconds = _Seconds.of(table, mixing)
     table = table.drop_columns(["rms", "recording"])
-    table = table if usable.all() else table.filter(pa.array(usable))
     pool = ClipPool(
         manifest=manifest,
         mixing=mixing,
@@ -159,8 +162,8 @@ def usable_clips(manifest: Manifest, mixing: Mixing, split: str) -> ClipPool:
         shard=table["shard"].combine_chunks().dictionary_encode().indices.to_numpy(),
         class_id=_only_classes(table),
         num_samples=table["num_samples"].to_numpy().astype(np.int64),
-        next_loud=_next_loud(loud[usable]),
-        loudest=level[usable].argmax(axis=1) if len(table) else np.empty(0, np.int64),
+        next_loud=seconds.next_loud(),
+        loudest=seconds.loudest(),
     )
     num_kinds = len(np.unique(pool.kinds))
     if num_kinds < mixing.clips_per_mixture:
@@ -186,7 +189,7 @@ def _clips_of(manifest: Manifest, split: str) -> pa.Table:
     return table.combine_chunks()
 
 
-def _conditions(table: pa.Table, loud: np.ndarray, mixing: Mixing) -> dict[str, np.ndarray]:
+def _conditions(table: pa.Table, seconds: _Seconds, mixing: Mixing) -> dict[str, np.ndarray]:
     """Conditions on a source, bool [clips] each, by what is said of clips that do not fulfil them."""
     class_counts, picture_counts = (
         np.diff(list_array(table[name]).offsets.to_numpy()) for name in ("class_ids", "frame_seconds")
@@ -194,7 +197,7 @@ def _conditions(table: pa.Table, loud: np.ndarray, mixing: Mixing) -> dict[str, 
     fewest, most, whole = mixing.fewest_sources, mixing.num_sources, mixing.arrangement == "whole"
     any_number = whole or mixing.several_classes or not mixing.distinct_classes
     return {
-        "silent": loud.sum(axis=1) > 0,
+        "silent": seconds.sound(),
         "without a picture": (picture_counts > 0) | (not mixing.pictures_per_source),
         "of no class": (class_counts > 0) | (not mixing.distinct_classes),
         "of several classes": (class_counts < 2) | any_number,
@@ -213,26 +216,58 @@ def _only_classes(table: pa.Table) -> np.ndarray:
     return class_id
 
 
-def _next_loud(loud: np.ndarray) -> np.ndarray:
-    """First second at or after this one that sounds, int32 [clips, seconds + 1]; NEVER if there is none."""
-    seconds = np.arange(loud.shape[1], dtype=np.int32)
-    next_loud = np.full((len(loud), len(seconds) + 1), NEVER, np.int32)
-    next_loud[:, :-1] = np.where(loud, seconds, NEVER)
-    return np.minimum.accumulate(next_loud[:, ::-1], axis=1)[:, ::-1]
+@dataclass(frozen=True)
+class _Seconds:
+    """The seconds of all clips, those of one after those of the other: as many as there are, however long the longest
+    clip is."""
 
-
-def _levels(table: pa.Table, sample_rate_hz: int) -> np.ndarray:
-    """Level of each whole second, float32 [clips, seconds], full scale 1.
+    begins: np.ndarray
+    """Number of each clip's first second, int64 [clips + 1]."""
+    level: np.ndarray
+    """Level of each whole second, float32 [seconds], full scale 1.
 
     What is left after the last whole second, often a few milliseconds of codec padding, counts as silent.
     """
-    rms = list_array(table["rms"])
-    lengths = np.diff(rms.offsets.to_numpy())
-    seconds = np.arange(int(lengths.max(initial=0)))
-    level = np.zeros((len(table), len(seconds)), np.float32)
-    level[seconds < lengths[:, None]] = rms.flatten().to_numpy()
-    level[(seconds + 1) * sample_rate_hz > table["num_samples"].to_numpy()[:, None]] = 0
-    return level
+    is_loud: np.ndarray
+    """Whether each sounds, bool [seconds]."""
+
+    @classmethod
+    def of(cls, table: pa.Table, mixing: Mixing) -> _Seconds:
+        rms = list_array(table["rms"])
+        begins = rms.offsets.to_numpy().astype(np.int64)
+        ends = np.arange(1, begins[-1] + 1) - np.repeat(begins[:-1], np.diff(begins))
+        is_whole = ends * mixing.sample_rate_hz <= np.repeat(table["num_samples"].to_numpy(), np.diff(begins))
+        level = np.where(is_whole, rms.values.to_numpy()[: begins[-1]], np.float32(0))
+        return cls(begins, level, level >= 10 ** (mixing.silence_dbfs / 20))
+
+    def sound(self) -> np.ndarray:
+        """Whether each clip has a second that sounds, bool [clips]."""
+        before = np.concatenate([[0], np.cumsum(self.is_loud)])
+        return before[self.begins[1:]] > before[self.begins[:-1]]
+
+    def loudest(self) -> np.ndarray:
+        """First of the loudest seconds of each clip, counted from its first, int64 [clips]."""
+        number = np.arange(len(self.level))
+        filled = np.flatnonzero(np.diff(self.begins))
+        loudest = np.zeros(len(self.begins) - 1, np.int64)
+        if len(filled):
+            begins, counts = self.begins[filled], np.diff(self.begins)[filled]
+            is_most = self.level == np.repeat(np.maximum.reduceat(self.level, begins), counts)
+            loudest[filled] = np.minimum.reduceat(np.where(is_most, number, len(number)), begins) - begins
+        return loudest
+
+    def next_loud(self) -> pa.ListArray:
+        """As `ClipPool.next_loud`."""
+        counts = np.diff(self.begins) + 1
+        offsets = np.concatenate([[0], np.cumsum(counts)])
+        place = np.full(offsets[-1], offsets[-1])  # of each entry that is a second that sounds
+        loud = np.flatnonzero(self.is_loud)
+        loud += np.searchsorted(self.begins, loud, side="right") - 1  # an entry more for each clip before
+        place[loud] = loud
+        following = np.minimum.accumulate(place[::-1])[::-1]
+        is_own = following < np.repeat(offsets[1:], counts)
+        values = np.where(is_own, following - np.repeat(offsets[:-1], counts), NEVER)
+        return pa.ListArray.from_arrays(pa.array(offsets, pa.int32()), pa.array(values, pa.int32()))
 
 
 def list_array(column: pa.ChunkedArray) -> pa.ListArray:

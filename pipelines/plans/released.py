@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import functools
 from dataclasses import dataclass
-from itertools import combinations
+from itertools import chain, combinations
 
 import numpy as np
 import pyarrow.compute as pc
@@ -47,8 +47,11 @@ def released_mixtures(pool: ClipPool) -> ReleasedMixtures:
     num_released = {item["values"]: item["counts"] for item in of_split["group"].value_counts().to_pylist()}
     complete = counts == np.array([num_released[name] for name in names])
     suits = np.zeros(len(members), bool)
-    for start in _whole_seconds(pool, members):
-        suits |= (_take(pool, members, start) != NOBODY).sum(axis=1) >= pool.mixing.fewest_sources
+    last = common_last_starts(pool, members)
+    for second in range(_num_seconds(pool, last)):
+        rows = np.flatnonzero(~suits & ((second - 1) * pool.mixing.sample_rate_hz < last))  # others end before
+        sounding = _take(pool, members[rows], _at_second(pool, last[rows], second))
+        suits[rows] = (sounding != NOBODY).sum(axis=1) >= pool.mixing.fewest_sources
     if not suits.any():
         raise UsageError(
             f"in no released mixture of {pool.manifest.folder} do {pool.mixing.fewest_sources} sources of different "
@@ -72,12 +75,12 @@ def draw_released(pool: ClipPool, key: tuple[int, ...], window_shards: int) -> D
     members = np.take_along_axis(members, shuffle, axis=1)
     last = common_last_starts(pool, members)
     drawn = [(draw(rows, *key, CROP, attempt) * (last + 1)).astype(np.int64) for attempt in range(CROP_ATTEMPTS)]
-    seconds = np.stack(_whole_seconds(pool, members))
-    turn = (draw(rows, *key, CROP, CROP_ATTEMPTS) * len(seconds)).astype(np.int64)
-    in_turn = [seconds[(turn + number) % len(seconds), rows] for number in range(len(seconds))]
+    num_seconds = _num_seconds(pool, last)
+    turn = (draw(rows, *key, CROP, CROP_ATTEMPTS) * num_seconds).astype(np.int64)
+    in_turn = (_at_second(pool, last, (turn + number) % num_seconds) for number in range(num_seconds))
     chosen = np.full((len(members), pool.mixing.num_sources), NOBODY, np.int64)
     starts = np.zeros(len(members), np.int64)
-    for candidate in (*drawn, *in_turn):
+    for candidate in chain(drawn, in_turn):
         open_rows = np.flatnonzero(chosen[:, 0] == NOBODY)
         if not len(open_rows):
             break
@@ -105,7 +108,9 @@ def middle_together(pool: ClipPool, chosen: np.ndarray) -> Draws:
     """Clips [R, N] cut from their common middle, or the first second from which all sound; without one, left out."""
     starts = np.zeros(len(chosen), np.int64)
     settled = np.zeros(len(chosen), bool)
-    for candidate in (common_last_starts(pool, chosen) // 2, *_whole_seconds(pool, chosen)):
+    last = common_last_starts(pool, chosen)
+    seconds = (_at_second(pool, last, second) for second in range(_num_seconds(pool, last)))
+    for candidate in chain([last // 2], seconds):
         sounding = (_take(pool, chosen, candidate) != NOBODY).sum(axis=1) == (chosen != NOBODY).sum(axis=1)
         starts = np.where(sounding & ~settled, candidate, starts)
         settled |= sounding
@@ -118,11 +123,14 @@ def common_last_starts(pool: ClipPool, chosen: np.ndarray) -> np.ndarray:
     return np.maximum(lengths.min(axis=1, initial=np.iinfo(np.int64).max) - pool.mixing.segment_samples, 0)
 
 
-def _whole_seconds(pool: ClipPool, members: np.ndarray) -> list[np.ndarray]:
-    """Starts [G] at each whole second and at the last sample possible: no other crop holds a second more."""
-    last = common_last_starts(pool, members)
-    rate = pool.mixing.sample_rate_hz
-    return [np.minimum(second * rate, last) for second in range(int(last.max(initial=0)) // rate + 2)]
+def _num_seconds(pool: ClipPool, last: np.ndarray) -> int:
+    """Whole seconds of the longest row, and one more, for its last sample possible: `last` is `common_last_starts`."""
+    return int(last.max(initial=0)) // pool.mixing.sample_rate_hz + 2
+
+
+def _at_second(pool: ClipPool, last: np.ndarray, second: np.ndarray | int) -> np.ndarray:
+    """Starts [R] at a whole second, or at the last sample possible: no other crop holds a second more."""
+    return np.minimum(second * pool.mixing.sample_rate_hz, last)
 
 
 def _take(pool: ClipPool, members: np.ndarray, starts: np.ndarray) -> np.ndarray:

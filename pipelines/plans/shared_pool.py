@@ -19,7 +19,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pyarrow as pa
 
 from pipelines.plans.pool import ClipPool, one_array
@@ -31,7 +30,8 @@ LEAST_SHARED_BYTES = 8 << 20
 UNUSED_SECONDS = 7 * 24 * 3600.0
 """Time after which a file that no process has mapped since is deleted, when another one is written."""
 
-_ARRAYS = ("shard", "class_id", "num_samples", "next_loud", "loudest")
+_ARRAYS = ("shard", "class_id", "num_samples", "loudest")
+_NEXT_LOUD = "pool.next_loud"
 
 
 def share_manifest(manifest: Manifest, folder: str) -> Manifest:
@@ -41,12 +41,17 @@ def share_manifest(manifest: Manifest, folder: str) -> Manifest:
 
 def share_pool(pool: ClipPool, folder: str) -> ClipPool:
     """The same clips, with what is derived from them, as `share_table` gives them."""
-    columns = {name: _column(getattr(pool, name)) for name in _ARRAYS}
     own = pool.table.column_names
-    together = pa.table([*pool.table.columns, *columns.values()], [*own, *(f"pool.{name}" for name in columns)])
-    shared = share_table(together, folder)
-    arrays = {name: _array(shared[f"pool.{name}"], like=getattr(pool, name)) for name in _ARRAYS}
-    return replace(pool, table=shared.select(own), **arrays)
+    arrays = {name: pa.array(getattr(pool, name)) for name in _ARRAYS}
+    columns = {**{name: pool.table[name] for name in own}, _NEXT_LOUD: pool.next_loud}
+    columns |= {f"pool.{name}": array for name, array in arrays.items()}
+    shared = share_table(pa.table(columns), folder)
+    return replace(
+        pool,
+        table=shared.select(own),
+        next_loud=one_array(shared[_NEXT_LOUD]),
+        **{name: one_array(shared[f"pool.{name}"]).to_numpy() for name in arrays},
+    )
 
 
 def share_table(table: pa.Table, folder: str) -> pa.Table:
@@ -83,19 +88,6 @@ def share_table(table: pa.Table, folder: str) -> pa.Table:
         return table
     assert mapped is not None, f"{path} must hold what was just written"
     return pa.ipc.open_file(pa.BufferReader(pa.py_buffer(mapped))).read_all()
-
-
-def _column(array: np.ndarray) -> pa.Array:
-    if array.ndim == 1:
-        return pa.array(array)
-    return pa.FixedSizeListArray.from_arrays(pa.array(array.ravel()), array.shape[1])
-
-
-def _array(column: pa.ChunkedArray, like: np.ndarray) -> np.ndarray:
-    """What `_column` made a column of, in the column's memory."""
-    values = one_array(column)
-    flat = values.flatten() if like.ndim > 1 else values
-    return flat.to_numpy(zero_copy_only=True).reshape(like.shape)
 
 
 def _write(table: pa.Table, sink: pa.NativeFile) -> None:

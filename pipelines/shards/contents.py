@@ -35,9 +35,6 @@ MAX_NOTE_LETTERS = 100_000
 MAX_PICTURE_BYTES = 1 << 28
 FARTHEST = 1e6
 """Times in seconds, and corners in shares of a picture, are not further from 0."""
-MAX_PADDING = 1000
-"""Lists of all clips, made as long as the longest, take no more times their values, or LEAST_PADDED of them."""
-LEAST_PADDED = 1 << 28
 
 _NEEDED = (
     "dataset", "sample_rate_hz", "audio_format", "shards", "root_hash", "bytes", "planned", "good", "quarantined",
@@ -129,7 +126,6 @@ def check_clips(
         if len(clips):
             clip = table["clip_id"][int(clips[0])].as_py()
             raise UntrustworthyError(f"has a clip {clip[:80]!r} {what}")
-    _require_even(table)
 
 
 def _wrong(
@@ -263,14 +259,6 @@ def _counts(table: pa.Table, name: str) -> np.ndarray:
     """Values of each clip in a column of lists, int64 [R]; none where it is null."""
     lengths = pc.list_value_length(table[name])  # pyright: ignore[reportAttributeAccessIssue]
     return lengths.fill_null(0).to_numpy().astype(np.int64)
-
-
-def _require_even(table: pa.Table) -> None:
-    """One clip of days among millions of seconds would make every table by clip and second as long as itself."""
-    counts = _counts(table, "checks")
-    padded = len(counts) * int(counts.max(initial=0))
-    if padded > max(MAX_PADDING * int(counts.sum()), LEAST_PADDED):
-        raise UntrustworthyError(f"has {len(counts)} clips, one of them of {counts.max()} seconds, most far shorter")
 
 
 def check_sidecar(sidecar: Mapping[str, Any], name: str, columns: pa.Schema, quarantine_columns: pa.Schema) -> None:

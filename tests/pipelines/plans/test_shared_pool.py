@@ -76,7 +76,8 @@ def test_plans_and_pools_out_of_shared_memory_are_the_same_to_the_bit(stream, tm
     shared = replace(stream, cache=ShardCache(max_bytes=1, chosen_folder=str(tmp_path / "cache")))
     assert shared.manifest.table.equals(stream.manifest.table)
     assert shared.pool.table.equals(stream.pool.table)
-    for name in ("shard", "class_id", "num_samples", "next_loud", "loudest"):
+    assert shared.pool.next_loud.equals(stream.pool.next_loud)
+    for name in ("shard", "class_id", "num_samples", "loudest"):
         ours, theirs = getattr(stream.pool, name), getattr(shared.pool, name)
         assert ours.dtype == theirs.dtype
         np.testing.assert_array_equal(ours, theirs)
