@@ -80,15 +80,16 @@ class ShardCache:
         return Path(self.folder) / f"{sha256}.tar"
 
     def _open(self, location: str, path: Path, sha256: str, num_bytes: int) -> tuple[int, bool]:
-        hit = True
         while True:
             try:
                 descriptor = os.open(path, os.O_RDONLY)
             except FileNotFoundError:
-                hit &= not self._fetch(location, path, sha256, num_bytes)
-                continue
+                fetched = self._fetch(location, path, sha256, num_bytes)
+                if fetched is None:  # someone else has, and if it is deleted again already, it is fetched here
+                    continue
+                return fetched, False
             os.utime(descriptor)  # least recently used goes first
-            return descriptor, hit
+            return descriptor, True
 
     def discard(self, sha256: str) -> None:
         """Let the next `open` of a shard fetch it anew: what is kept here was found to be damaged."""
@@ -96,8 +97,8 @@ class ShardCache:
         with locked(Path(self.folder) / "cache.lock"):
             path.unlink(missing_ok=True)
 
-    def _fetch(self, location: str, path: Path, sha256: str, num_bytes: int) -> bool:
-        """Fetch a shard, unless someone else does so meanwhile; whether it was this call."""
+    def _fetch(self, location: str, path: Path, sha256: str, num_bytes: int) -> int | None:
+        """Fetch a shard and open it, unless someone else fetches it meanwhile; then None."""
         if num_bytes > self.max_bytes:
             raise UsageError(
                 f"{location} has {num_bytes / 1e9:.6f} GB, the cache {self.max_bytes / 1e9:.6f} GB: "
@@ -106,23 +107,29 @@ class ShardCache:
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         with locked(path.with_suffix(".lock")):
             if path.exists():
-                return False
+                return None
             part = path.with_suffix(".part")
             # What is said to be huge makes no room that it does not need.
             self._reserve(part, min(num_bytes, _size(location)))
             if _copy(location, part, num_bytes) != sha256 and _copy(location, part, num_bytes) != sha256:
                 print(f"{location} is damaged: its SHA-256 is not {sha256}; what is sound in it is used", flush=True)
+            self._notice_fetch(path.name, sha256)
             with locked(path.parent / "cache.lock"):
+                # Opened before others see it: they may make room at once, and who fetched it would have to again.
+                descriptor = os.open(part, os.O_RDONLY)
                 part.replace(path)
+            return descriptor
+
+    def _notice_fetch(self, name: str, sha256: str) -> None:
+        """Say once that the cache is too small, if this process has fetched a shard before."""
         if (self.folder, sha256) in _fetched and "small" not in _warned:
             _warned.add("small")
             print(
-                f"{path.name} was fetched again: the cache of {self.max_bytes / 1e9:g} GB is smaller than what is read "
+                f"{name} was fetched again: the cache of {self.max_bytes / 1e9:g} GB is smaller than what is read "
                 "from at one time. Raise --resources.cache-gb, or lower --mixing.window-shards",
                 flush=True,
             )
         _fetched.add((self.folder, sha256))
-        return True
 
     def _reserve(self, part: Path, num_bytes: int) -> None:
         """Create a `.part` of a size, after deleting what was not used for longest until it fits; wait if it can't."""

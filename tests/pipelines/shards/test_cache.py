@@ -73,6 +73,26 @@ def test_what_was_not_used_for_longest_makes_room(tmp_path, cache):
     assert sum(path.stat().st_size for path in Path(cache.folder).iterdir()) <= cache.max_bytes
 
 
+def test_a_shard_that_others_delete_the_moment_it_is_there_is_fetched_once(tmp_path, cache, monkeypatch):
+    shard = make_shard(tmp_path, 1)
+    copies = []
+    copy, replace_file = cache_module._copy, Path.replace
+
+    def count(location: str, part: Path, most_bytes: int) -> str:
+        copies.append(location)
+        assert len(copies) < 5, "fetched again and again"
+        return copy(location, part, most_bytes)
+
+    def delete_at_once(part: Path, path: Path) -> None:
+        replace_file(part, path)
+        path.unlink()
+
+    monkeypatch.setattr(cache_module, "_copy", count)
+    monkeypatch.setattr(Path, "replace", delete_at_once)
+    assert read(cache, shard) == (bytes([1]) * 100 * KB, False)
+    assert len(copies) == 1
+
+
 def test_a_shard_larger_than_the_cache_names_the_setting(tmp_path, cache):
     with pytest.raises(UsageError, match=r"0\.000300 GB, the cache 0\.000250 GB: raise --resources\.cache-gb"):
         cache.open(*make_shard(tmp_path, 1, 300 * KB))
@@ -252,7 +272,7 @@ def test_processes_share_what_one_of_them_fetched(tmp_path, max_kb, misses):
     for process in processes:
         process.start()
     for process in processes:
-        process.join(60)
+        process.join()
         assert process.exitcode == 0
     fetched = sum(counts.get() for _ in processes)
     assert fetched >= 4 if misses is None else fetched == misses

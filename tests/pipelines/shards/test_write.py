@@ -370,6 +370,35 @@ def test_a_file_that_only_sharding_found_missing_is_taken_up_once_it_is_there(la
     assert len(finish(plan, dataclasses.replace(settings, max_bad_share=0.0), str(folder)).table) == 6
 
 
+def test_a_clip_whose_mask_is_not_there_is_set_aside_and_taken_up_once_it_is(late, tmp_path):
+    media = tmp_path / "media"
+    Image.new("L", (40, 30), 255).save(tmp_path / "late_mask.png")
+    rows = [
+        IndexRow(
+            clip_id=name,
+            recording=name,
+            media_path=str(media / "1.mp4"),
+            mask_path=str(media / f"{name}_mask.png"),
+            labels=("thunder",),
+            split="test",
+            nominal_seconds=10.0,
+        )
+        for name in ("with", "without")
+    ]
+    shutil.copy(tmp_path / "late_mask.png", media / "with_mask.png")
+    settings = dataclasses.replace(SETTINGS, num_frames=1)
+    plan, folder = plan_shards(make_index(rows, ["thunder"]), settings), tmp_path / "masked"
+    write_missing(plan, settings, folder)
+    manifest = finish(plan, settings, str(folder))
+    assert manifest.table["clip_id"].to_pylist() == ["with"]
+    assert manifest.table["mask_bytes"][0].as_py() > 0
+    assert reasons_in(folder) == {"without": ("missing file", "no mask without_mask.png")}
+    (folder / "manifest.json").unlink()
+    (tmp_path / "late_mask.png").rename(media / "without_mask.png")
+    write_missing(plan, settings, folder)
+    assert set(finish(plan, settings, str(folder)).table["clip_id"].to_pylist()) == {"with", "without"}
+
+
 def test_a_finished_data_set_stays_as_it_is_when_a_missing_file_comes(late, tmp_path):
     plan, settings, folder, *_ = late
     write_missing(plan, settings, folder)
