@@ -6,6 +6,7 @@ is mapped is what was computed, of whatever version, settings and data, and only
 
 from __future__ import annotations
 
+import ctypes
 import errno
 import hashlib
 import io
@@ -46,6 +47,7 @@ def share_pool(pool: ClipPool, folder: str) -> ClipPool:
     columns = {**{name: pool.table[name] for name in own}, _NEXT_LOUD: pool.next_loud}
     columns |= {f"pool.{name}": array for name, array in arrays.items()}
     shared = share_table(pa.table(columns), folder)
+    _give_back_memory()
     return replace(
         pool,
         table=shared.select(own),
@@ -88,6 +90,14 @@ def share_table(table: pa.Table, folder: str) -> pa.Table:
         return table
     assert mapped is not None, f"{path} must hold what was just written"
     return pa.ipc.open_file(pa.BufferReader(pa.py_buffer(mapped))).read_all()
+
+
+def _give_back_memory() -> None:
+    """Let go of memory that is free, as what was derived before it was shared is: allocators keep most of it."""
+    pa.default_memory_pool().release_unused()
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)  # of glibc
+    if trim is not None:
+        trim(0)
 
 
 def _write(table: pa.Table, sink: pa.NativeFile) -> None:
