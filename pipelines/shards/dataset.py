@@ -7,6 +7,7 @@ sidecar's `quarantined`, with a reason.
 from __future__ import annotations
 
 import json
+import uuid
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
@@ -154,7 +155,7 @@ def shard_dataset(
     if len(missing) and connect is not None:
         connect()
     with ClipProgress(sum(map(len, planned_clip_ids(missing))), "sharded") as progress:
-        fn_kwargs = {"settings": settings, "folder": folder}
+        fn_kwargs = {"settings": settings, "folder": folder, "run": uuid.uuid4().hex}
         for result in map_on_cluster(missing, write_shard, fn_kwargs, settings.num_tasks, writes_to=folder):
             progress.advance(result["good"], result["bad"])
     manifest = finish(plan, settings, folder)

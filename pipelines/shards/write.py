@@ -31,8 +31,9 @@ MAX_FILE_BYTES = 1 << 30
 """Most bytes of a picture or mask: those that may be, take less."""
 
 
-def write_shard(row: Mapping[str, Any], settings: ShardSettings, folder: str) -> dict[str, Any]:
-    """Write the shard of a plan row unless it is there; return its name and its counts.
+def write_shard(row: Mapping[str, Any], settings: ShardSettings, folder: str, run: str = "") -> dict[str, Any]:
+    """Write the shard of a plan row unless it is there; return its name and its counts. `run` names the run whose task
+    this is, and that ends if its tasks are killed again and again while they decode one clip.
 
     The tar comes first, the sidecar last: without its sidecar a shard does not exist and is written again. The
     sidecar of a shard that is not to stay goes before its tar, which it would else vouch for if this were killed.
@@ -44,7 +45,7 @@ def write_shard(row: Mapping[str, Any], settings: ShardSettings, folder: str) ->
         sidecar = None
     if sidecar is None:
         quarantined: list[dict[str, Any]] = []
-        with note_of(folder, row["shard"]) as note, open_atomic(join(folder, row["shard"] + ".tar")) as file:
+        with note_of(folder, row["shard"], run) as note, open_atomic(join(folder, row["shard"] + ".tar")) as file:
             tar = SampleTar(file, settings.sample_rate_hz, settings.audio_format)
             for group in group_clips(row["clips"]):
                 _add_group(tar, group, settings, quarantined, note)

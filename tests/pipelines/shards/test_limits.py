@@ -87,7 +87,7 @@ def test_a_picture_or_mask_beyond_all_bounds_is_not_read(tmp_path, monkeypatch):
         write._fetch(str(tmp_path / "mask"), "mask")
 
 
-def write_until_killed(row, folder):
+def write_until_killed(row, folder, run):
     """Write a shard as a task does that the system ends while it decodes clip b."""
 
     def decode(clip, settings):
@@ -96,7 +96,14 @@ def write_until_killed(row, folder):
         return whole(clip, settings)
 
     whole, write._decode = write._decode, decode
-    write_shard(row, SETTINGS, folder)
+    write_shard(row, SETTINGS, folder, run)
+
+
+def kill(row, folder, run=""):
+    process = multiprocessing.get_context("fork").Process(target=write_until_killed, args=(row, folder, run))
+    process.start()
+    process.join(60)
+    return process.exitcode
 
 
 def test_a_task_that_is_killed_leaves_the_name_of_its_clip_until_the_shard_is_written(tmp_path, monkeypatch):
@@ -105,10 +112,7 @@ def test_a_task_that_is_killed_leaves_the_name_of_its_clip_until_the_shard_is_wr
         write_clip(tmp_path / f"{name}.mp4")
         Image.new("RGB", (60, 60)).save(tmp_path / f"{name}.png")
     row, folder = shard_row(tmp_path, "abc"), str(tmp_path / "shards")
-    process = multiprocessing.get_context("fork").Process(target=write_until_killed, args=(row, folder))
-    process.start()
-    process.join(60)
-    assert process.exitcode == -signal.SIGKILL
+    assert kill(row, folder) == -signal.SIGKILL
     assert in_hand(folder, [row["shard"], "train-00001"]) == {row["shard"]: "b"}
     assert in_hand(folder + "-of-others", [row["shard"]]) == {}
     write_shard(row, SETTINGS, folder)
@@ -116,14 +120,30 @@ def test_a_task_that_is_killed_leaves_the_name_of_its_clip_until_the_shard_is_wr
     assert not list(tmp_path.glob("cocktail-tasks-*/*"))
 
 
+def test_a_run_whose_tasks_are_killed_at_one_clip_names_it_each_time_and_ends(tmp_path, monkeypatch, capfd):
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    monkeypatch.setattr(on_cluster, "MAX_DEATHS", 2)
+    for name in "ab":
+        write_clip(tmp_path / f"{name}.mp4")
+        Image.new("RGB", (60, 60)).save(tmp_path / f"{name}.png")
+    row, folder = shard_row(tmp_path, "ab"), str(tmp_path / "shards")
+    for run in ("other", "other", "this", "this"):  # deaths of other runs do not count
+        assert kill(row, folder, run) == -signal.SIGKILL
+    assert capfd.readouterr().out.count("is begun again: its task was ended with b in hand") == 2
+    with pytest.raises(UsageError, match=r"^b: the system, or Ray, ended the task that decodes it 2 times in a row"):
+        write_shard(row, SETTINGS, folder, "this")
+    assert write_shard(row, SETTINGS, folder, "this")["good"] == 2  # started again, it is tried again
+
+
 def test_what_a_task_that_goes_on_has_in_hand_is_not_told(tmp_path, monkeypatch):
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
-    with note_of("shards", "train-00000") as note:
+    with note_of("shards", "train-00000", "") as note:
         note.begin("a")
         assert in_hand("shards", ["train-00000"]) == {}
-        with note_of("shards", "train-00000") as another:  # which does not overwrite it
+        with note_of("shards", "train-00000", "") as another:  # which does not overwrite it
             another.begin("b")
-        assert [path.read_text() for path in tmp_path.glob("cocktail-tasks-*/*")] == ["a"]
+        (path,) = tmp_path.glob("cocktail-tasks-*/*")
+        assert json.loads(path.read_text())[1] == "a"
 
 
 def test_all_nodes_are_asked_what_their_tasks_had_in_hand(local_ray):
@@ -131,7 +151,7 @@ def test_all_nodes_are_asked_what_their_tasks_had_in_hand(local_ray):
     code = f"""
         import os, signal
         from pipelines.shards.on_cluster import note_of
-        with note_of("shards", {shard!r}) as note:
+        with note_of("shards", {shard!r}, "") as note:
             note.begin("a")
             os.kill(os.getpid(), signal.SIGKILL)
     """
@@ -140,27 +160,26 @@ def test_all_nodes_are_asked_what_their_tasks_had_in_hand(local_ray):
     killed = subprocess.run([sys.executable, "-c", textwrap.dedent(code)], env=environment, check=False)
     assert killed.returncode == -signal.SIGKILL
     assert in_hand_on_cluster("shards", [shard]) == {shard: "a"}
-    with note_of("shards", shard):  # and no more once it is written
+    with note_of("shards", shard, ""):  # and no more once it is written
         pass
     assert in_hand_on_cluster("shards", [shard]) == {}
 
 
-@pytest.mark.parametrize("kind", [ray.exceptions.OutOfMemoryError, ray.exceptions.WorkerCrashedError])
-def test_tasks_that_memory_is_too_short_for_end_the_run_in_words_with_what_they_had_in_hand(monkeypatch, kind):
+def test_tasks_that_memory_is_too_short_for_end_the_run_in_words_with_what_they_had_in_hand(monkeypatch):
     class Ends:
         def map(self, *_, **__):
             return self
 
         def iter_rows(self):
             yield {"shard": "train-00001"}
-            raise kind("1 worker was killed") if kind is ray.exceptions.OutOfMemoryError else kind()
+            raise ray.exceptions.OutOfMemoryError("1 worker was killed")
 
         context = ray.data.DataContext()
 
     monkeypatch.setattr(ray.data, "from_arrow", lambda _: Ends())
     monkeypatch.setattr(on_cluster, "in_hand_on_cluster", lambda _, shards: {shards[1]: "abc_000030"})
     plan = pa.table({"shard": [f"train-{n:05d}" for n in range(3)]})
-    with pytest.raises(UsageError, match=r"memory ran short .*Give --tasks") as caught:
+    with pytest.raises(UsageError, match=r"memory ran short .*1 worker was killed.*Give --tasks") as caught:
         list(map_on_cluster(plan, write_shard, {}, None, writes_to="shards"))
     assert "Of 2 shards there is no result, the first of them train-00000, train-00002. " in str(caught.value)
     assert "train-00002 had abc_000030 in hand. " in str(caught.value)
