@@ -1,15 +1,14 @@
 """The embedded corpus: a VGG-Sound-like data set made on the spot, for a machine with no data.
 
-Sampled instruments (the General MIDI SoundFont in the pretty_midi wheel, played by symusic) play seeded
-random melodies in synthetic rooms, each with its instrument drawn on a cluttered background. The layout is the
-public one, so what reads VGG-Sound and VGG-SS reads this.
+Sampled instruments (of General MIDI SoundFonts in two wheels, played by symusic) play seeded random melodies in
+synthetic rooms, each with its instrument drawn on a cluttered background. The layout is the public one, so what
+reads VGG-Sound and VGG-SS reads this.
 
-Test clips share no random draw with training clips, and scale, tonic, tempo, reverberation time, drawings of
-each instrument, kinds of background and of clutter come from pools that training never uses: so melodies and
-pictures are never the same. What both splits do share: the SoundFont's samples (the same recorded instruments,
-so a score says nothing about other ones), how drawings are filled and edged, hands, the ranges of colours (the
-same for every class), proportions, tilt and size, and those of register, dynamics, level, spectral tilt and
-background noise.
+Test clips share no random draw with training clips; the recorded instruments, scale, tonic, tempo, reverberation
+time, drawings of each instrument, kinds of background and of clutter come from pools that training never uses.
+What both splits do share: the register, the rhythms, the ranges of dynamics, detuning, vibrato, body, band, level
+and noise; how drawings are filled and edged, hands, the ranges of colours (the same for every class), proportions,
+tilt and size.
 """
 
 from __future__ import annotations
@@ -20,6 +19,7 @@ import hashlib
 import json
 import os
 import tempfile
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from fractions import Fraction
@@ -40,9 +40,9 @@ from pipelines.embedded.music import (
     Music,
     draw_music,
     perform,
-    prepare_soundfont,
 )
 from pipelines.embedded.pictures import BACKGROUNDS, FRAMES_PER_SECOND, HEIGHT, WIDTH, Corners, draw_frames
+from pipelines.embedded.soundfonts import SoundFont, prepare_soundfonts
 from pipelines.progress import ClipProgress
 
 _RECIPE_VERSION = 2
@@ -101,8 +101,8 @@ def make_embedded_corpus(
     folder: str | Path,
     *,
     seed: int = 0,
-    train_clips_per_class: int = 6,
-    test_clips_per_class: int = 2,
+    train_clips_per_class: int = 20,
+    test_clips_per_class: int = 4,
     classes: tuple[str, ...] = tuple(INSTRUMENTS),
 ) -> Path:
     """Make the corpus in a new folder, or find it there: returns the folder.
@@ -128,7 +128,7 @@ def make_embedded_corpus(
     folder.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}.") as temporary:
         unfinished = Path(temporary) / folder.name
-        _write_corpus(unfinished, plan_clips(settings), prepare_soundfont(Path(temporary)), marker)
+        _write_corpus(unfinished, plan_clips(settings), prepare_soundfonts(Path(temporary)), marker)
         try:
             unfinished.rename(folder)
         except OSError:
@@ -185,13 +185,15 @@ def _require_marker(folder: Path, marker: dict[str, object]) -> None:
         raise UsageError(f"{folder} holds an embedded corpus with another {', '.join(different)}: {mend}")
 
 
-def _write_corpus(folder: Path, plans: list[ClipPlan], soundfont: Path, marker: dict[str, object]) -> None:
+def _write_corpus(
+    folder: Path, plans: list[ClipPlan], soundfonts: Mapping[SoundFont, Path], marker: dict[str, object]
+) -> None:
     """Write all files of a corpus into a new folder, the marker last."""
     videos = folder / "videos"
     videos.mkdir(parents=True)
     # Threads suffice: the encoders, Fourier transforms and drawing let go of the interpreter.
     with ThreadPoolExecutor(os.cpu_count()) as pool:
-        boxes = pool.map(lambda plan: _write_clip(videos / f"{plan.name}.mp4", plan, soundfont), plans)
+        boxes = pool.map(lambda plan: _write_clip(videos / f"{plan.name}.mp4", plan, soundfonts), plans)
         truth = []
         with ClipProgress(len(plans), "made") as progress:
             for plan, box in zip(plans, boxes, strict=True):
@@ -211,8 +213,9 @@ def _write_json(path: Path, content: object) -> None:
     path.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
 
 
-def _write_clip(path: Path, plan: ClipPlan, soundfont: Path) -> Corners:
+def _write_clip(path: Path, plan: ClipPlan, soundfonts: Mapping[SoundFont, Path]) -> Corners:
     """Play, draw and encode one clip; returns the box of its sounding object."""
+    soundfont = soundfonts[plan.music.timbre.soundfont]
     sound = perform(plan.label, plan.music, soundfont, plan.rng("sound"))
     num_frames = CLIP_SECONDS * FRAMES_PER_SECOND
     frames, box = draw_frames(

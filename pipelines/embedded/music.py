@@ -1,4 +1,7 @@
-"""Sounds of the embedded corpus: seeded random melodies, played by a SoundFont, set in a synthetic room.
+"""Sounds of the embedded corpus: seeded random melodies, played by sampled instruments, set in a synthetic room.
+
+All classes play in one register, through a body and a band that are drawn for each clip, so that no fixed equaliser
+tells them apart: what does is how their notes begin, ring, decay and waver, and which partials they have.
 
 Shape letters: T samples.
 """
@@ -7,8 +10,6 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
-import itertools
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,58 +17,90 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cocktail.types import UsageError
+from pipelines.embedded.soundfonts import MERLIN, TIM, SoundFont
 
 CLIP_SECONDS = 10
 SAMPLE_RATE_HZ = 44100
+REGISTER = (55, 79)
+"""Lowest and highest MIDI pitch of every class: two octaves from G3 on."""
 _LEAD_IN_SECONDS = 0.5
 """Played before a clip begins, so that it starts amid music, as a cut from a longer video does."""
 _LEVEL_DBFS = (-23.0, -17.0)
-_NOISE_DBFS = (-60.0, -50.0)
+_NOISE_DBFS = (-60.0, -45.0)
 _PEAK = 0.8
 """Peak of the samples that go to the encoder. Noise and AAC add to it; decoded peaks stay under 0.95."""
 _INTERPOLATION = 4
 """Value of symusic's `quality`; from 5 on it plays some instruments as silence."""
+_DETUNE_CENTS = 40.0
+_VIBRATO_CENTS = 35.0
+_VIBRATO_HZ = (4.5, 6.5)
+_TILT_DB_PER_OCTAVE = 3.0
+_NUM_RESONANCES = 3
+_RESONANCE_DB = 6.0
+_RESONANCE_HZ = (200.0, 4500.0)
+_RESONANCE_OCTAVES = (0.3, 1.0)
+_BAND_HZ = ((40.0, 140.0), (4000.0, 16000.0))
+"""Ranges of the lower and the upper end of a clip's band, where it is 3 dB down; 12 dB an octave beyond."""
 
-# Records of a SoundFont's instruments: where a zone's generators begin, generators, sample headers.
-_BAG = np.dtype([("generator", "<u2"), ("modulator", "<u2")])
-_GENERATOR = np.dtype([("kind", "<u2"), ("amount", "<u2")])
-_HEADER = np.dtype([("name_and_offsets", "V40"), ("root_key", "u1"), ("tuning_and_kind", "V5")])
-_SAMPLE, _ROOT_KEY = 53, 58
+
+@dataclass(frozen=True, kw_only=True)
+class Timbre:
+    """A preset of a SoundFont: one recorded instrument, and one way of playing it."""
+
+    soundfont: SoundFont
+    program: int
+    """General MIDI program, counted from 0."""
+
+
+def _timbres(soundfont: SoundFont, *programs: int) -> tuple[Timbre, ...]:
+    return tuple(Timbre(soundfont=soundfont, program=program) for program in programs)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Instrument:
     """Manner in which a class plays."""
 
-    programs: tuple[int, ...]
-    """General MIDI programs, counted from 0; the clips of a class take them in turn."""
-    pitches: tuple[int, int]
-    """Lowest and highest MIDI pitch."""
-    beats: tuple[float, ...]
-    """Steps from one onset to the next, drawn with equal chance."""
+    train: tuple[Timbre, ...]
+    """Timbres of training clips, which take them in turn."""
+    test: tuple[Timbre, ...]
+    """Timbres of test clips: other recordings than those of training."""
     ring: float
-    """Length of a note as a multiple of its step: under 1 detached, over 1 left to ring."""
+    """Length of a note as a multiple of its step: over 1 it sounds into the next."""
+    sustained: bool
+    """Bowed or blown: its notes last, and may have vibrato."""
     chords: float = 0.0
-    """Share of onsets that are chords of three."""
+    """Share of onsets that are chords of two."""
+
+    def timbres(self, split: str) -> tuple[Timbre, ...]:
+        return self.train if split == "train" else self.test
 
 
 INSTRUMENTS = {
-    "playing accordion": Instrument(programs=(21,), pitches=(60, 77), beats=(0.5, 1, 1, 2), ring=0.95, chords=0.5),
-    "playing acoustic guitar": Instrument(programs=(24, 25), pitches=(40, 57), beats=(0.5, 1), ring=1.9, chords=0.4),
-    "playing banjo": Instrument(programs=(105,), pitches=(57, 74), beats=(0.25, 0.25, 0.5), ring=1.5),
-    "playing cello": Instrument(programs=(42,), pitches=(36, 52), beats=(1, 1, 1.5, 2), ring=0.98),
-    "playing clarinet": Instrument(programs=(71,), pitches=(52, 68), beats=(0.5, 1, 1), ring=0.95),
-    "playing flute": Instrument(programs=(73,), pitches=(79, 96), beats=(0.25, 0.5, 1), ring=0.9),
-    "playing harp": Instrument(programs=(46,), pitches=(52, 88), beats=(0.25, 0.5), ring=3.0, chords=0.25),
-    "playing marimba, xylophone": Instrument(programs=(12, 13), pitches=(72, 96), beats=(0.25, 0.5), ring=1.0),
-    # Not 65, the alto: the SoundFont has nothing at its pitch 64.
-    "playing saxophone": Instrument(programs=(64, 66), pitches=(46, 63), beats=(0.5, 0.5, 1.5), ring=0.9),
-    "playing trumpet": Instrument(programs=(56,), pitches=(64, 81), beats=(0.5, 0.5, 1), ring=0.75),
-    "playing violin, fiddle": Instrument(programs=(40,), pitches=(74, 95), beats=(0.5, 1, 2), ring=0.97),
+    "playing acoustic guitar": Instrument(
+        train=_timbres(TIM, 24, 25, 27), test=_timbres(MERLIN, 25), ring=2.0, sustained=False, chords=0.25
+    ),
+    "playing cello": Instrument(train=_timbres(TIM, 42, 43), test=_timbres(MERLIN, 42), ring=1.1, sustained=True),
+    "playing flute": Instrument(train=_timbres(TIM, 73, 75, 79), test=_timbres(TIM, 72), ring=1.05, sustained=True),
+    "playing harp": Instrument(
+        train=_timbres(TIM, 46), test=_timbres(MERLIN, 46), ring=2.5, sustained=False, chords=0.25
+    ),
+    "playing marimba, xylophone": Instrument(
+        train=_timbres(TIM, 12, 11), test=_timbres(TIM, 13), ring=1.5, sustained=False
+    ),
+    "playing saxophone": Instrument(
+        train=(*_timbres(TIM, 64, 66), *_timbres(MERLIN, 67)),
+        test=_timbres(MERLIN, 64, 66),
+        ring=1.05,
+        sustained=True,
+    ),
+    "playing trumpet": Instrument(train=_timbres(TIM, 56, 59), test=_timbres(MERLIN, 56), ring=1.05, sustained=True),
+    "playing violin, fiddle": Instrument(
+        train=_timbres(TIM, 40, 48), test=_timbres(MERLIN, 41), ring=1.1, sustained=True
+    ),
 }
-"""The classes, by VGG-Sound's label. Each keeps to a register of its own, about an octave and a half: a network that is
-trained for minutes must be able to tell them apart."""
+"""The classes, by VGG-Sound's label. A few are stood for by their kin, where a SoundFont has nothing nearer that is a
+recording of its own: a double bass plays the cello, pan flute, ocarina and piccolo the flute, vibraphone the marimba, a
+string section and a viola the violin, an electric guitar, clean, the acoustic one."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -86,19 +119,21 @@ class Pool:
 
 _MAJOR, _HARMONIC_MINOR, _MAJOR_PENTATONIC = (0, 2, 4, 5, 7, 9, 11), (0, 2, 3, 5, 7, 8, 11), (0, 2, 4, 7, 9)
 _MELODIC_MINOR, _BLUES = (0, 2, 3, 5, 7, 9, 11), (0, 3, 5, 6, 7, 10)
+_BEATS = (0.5, 1, 1, 2)
+"""Steps from one onset to the next, drawn with equal chance, the same for all classes: rhythm tells nothing."""
 
 POOLS = {
     "train": Pool(
         scales=(_MAJOR, _HARMONIC_MINOR, _MAJOR_PENTATONIC),
         tonics=(0, 2, 4, 5, 7, 9, 11),
-        tempi_bpm=((66, 86), (108, 132)),
+        tempi_bpm=((66, 86), (100, 120)),
         reverb_seconds=((0.2, 0.4), (0.65, 0.9)),
     ),
     "test": Pool(
         # Neither is a mode of a training scale: no choice of tonic makes them the same notes.
         scales=(_MELODIC_MINOR, _BLUES),
         tonics=(1, 3, 6, 8, 10),
-        tempi_bpm=((90, 104),),
+        tempi_bpm=((88, 98),),
         reverb_seconds=((0.45, 0.6),),
     ),
 }
@@ -107,9 +142,9 @@ POOLS = {
 
 @dataclass(frozen=True, kw_only=True)
 class Music:
-    """Music of one clip, and its room; the notes follow from it and a random generator."""
+    """Music of one clip, and its room; the notes and the rest follow from it and a random generator."""
 
-    program: int
+    timbre: Timbre
     scale: tuple[int, ...]
     tonic: int
     tempo_bpm: float
@@ -128,9 +163,9 @@ class PlayedNote:
 
 def draw_music(label: str, split: str, index: int, rng: np.random.Generator) -> Music:
     """Music of clip number `index` of a class and split, from the split's pool."""
-    pool, programs = POOLS[split], INSTRUMENTS[label].programs
+    pool, timbres = POOLS[split], INSTRUMENTS[label].timbres(split)
     return Music(
-        program=programs[index % len(programs)],
+        timbre=timbres[index % len(timbres)],
         scale=pool.scales[rng.integers(len(pool.scales))],
         tonic=pool.tonics[rng.integers(len(pool.tonics))],
         tempo_bpm=rng.uniform(*pool.tempi_bpm[rng.integers(len(pool.tempi_bpm))]),
@@ -139,95 +174,33 @@ def draw_music(label: str, split: str, index: int, rng: np.random.Generator) -> 
 
 
 def compose(label: str, music: Music, rng: np.random.Generator) -> list[PlayedNote]:
-    """A melody: a random walk over the scale within the instrument's register, never the same pitch twice running.
+    """A melody: a random walk over the scale within the register, never the same pitch twice running.
 
     It lasts a clip and its lead-in, without rests.
     """
     instrument = INSTRUMENTS[label]
-    lowest, highest = instrument.pitches
+    lowest, highest = REGISTER
     ladder = [pitch for pitch in range(lowest, highest + 1) if (pitch - music.tonic) % 12 in music.scale]
     rung = int(rng.integers(len(ladder)))
-    velocity = rng.uniform(75, 105)
+    velocity = rng.uniform(70, 110)
     notes: list[PlayedNote] = []
     onset = 0.0
     while onset < _LEAD_IN_SECONDS + CLIP_SECONDS:
-        step_seconds = float(rng.choice(instrument.beats)) * 60 / music.tempo_bpm
-        chord = (0, 2, 4) if rng.random() < instrument.chords else (0,)
+        step_seconds = float(rng.choice(_BEATS)) * 60 / music.tempo_bpm
+        chord = (0, 2) if rng.random() < instrument.chords else (0,)
         loudness = int(np.clip(velocity + rng.normal(0, 8), 50, 120))
         for interval in chord:
             if rung + interval < len(ladder):
                 pitch = ladder[rung + interval]
                 notes.append(PlayedNote(onset, instrument.ring * step_seconds, pitch, loudness))
         onset += step_seconds
-        stride = int(rng.choice([-4, -2, -1, -1, 1, 1, 2, 4]))
+        stride = int(rng.choice([-5, -3, -2, -1, 1, 2, 3, 5]))
         rung += stride if 0 <= rung + stride < len(ladder) else -stride
     return notes
 
 
-def prepare_soundfont(folder: Path) -> Path:
-    """Write the SoundFont of the pretty_midi wheel into a folder, retuned for symusic; returns the file.
-
-    Raises UsageError if pretty_midi or symusic is not installed.
-    """
-    mend = "to make a corpus on a machine with no data: pip install 'cocktail[demo]'"
-    for name in ("pretty_midi", "symusic"):
-        if importlib.util.find_spec(name) is None:
-            raise UsageError(f"the package {name} is missing; {mend}")
-    # Found, not imported: the wheel is wanted for the file it carries.
-    package = importlib.util.find_spec("pretty_midi")
-    assert package is not None
-    assert package.origin is not None
-    carried = Path(package.origin).with_name("TimGM6mb.sf2")
-    if not carried.is_file():
-        raise UsageError(f"{carried} is missing, though pretty_midi is installed; {mend}")
-    prepared = folder / carried.name
-    prepared.write_bytes(move_root_keys(carried.read_bytes()))
-    return prepared
-
-
-def move_root_keys(soundfont: bytes) -> bytes:
-    """A SoundFont in which samples' own headers hold the root keys that instruments gave them.
-
-    A zone of an instrument may override the root key of its sample, the pitch it was recorded at (SoundFont
-    2.04, overridingRootKey). symusic's synthesizer looks in the sample's header only and plays such zones up to
-    four octaves off (probably its issue 55). So each zone that overrides gets its own copy of the header.
-    """
-    *_, (list_at, list_stop) = _chunks(soundfont, 12, len(soundfont))
-    spans = {soundfont[at - 8 : at - 4]: (at, stop) for at, stop in _chunks(soundfont, list_at + 4, list_stop)}
-    bags, generators, headers = (
-        np.frombuffer(soundfont[slice(*spans[name])], record).copy()
-        for name, record in ((b"ibag", _BAG), (b"igen", _GENERATOR), (b"shdr", _HEADER))
-    )
-    # The last header marks the end of the list.
-    copies, end = [headers[:-1]], headers[-1:]
-    for start, stop in itertools.pairwise(bags["generator"].tolist()):
-        row_of = {kind: start + row for row, kind in enumerate(generators["kind"][start:stop].tolist())}
-        if _ROOT_KEY in row_of and _SAMPLE in row_of:
-            sample = generators["amount"][row_of[_SAMPLE]]
-            copy = headers[sample : sample + 1].copy()
-            copy["root_key"] = generators["amount"][row_of[_ROOT_KEY]]
-            generators["amount"][row_of[_SAMPLE]] = len(headers) - 1 + len(copies) - 1
-            copies.append(copy)
-    patched = bytearray(soundfont)
-    patched[slice(*spans[b"igen"])] = generators.tobytes()
-    patched[slice(*spans[b"shdr"])] = np.concatenate([*copies, end]).tobytes()
-    growth = len(patched) - len(soundfont)
-    for size_at in (4, list_at - 4, spans[b"shdr"][0] - 4):
-        size = int.from_bytes(patched[size_at : size_at + 4], "little") + growth
-        patched[size_at : size_at + 4] = size.to_bytes(4, "little")
-    return bytes(patched)
-
-
-def _chunks(riff: bytes, start: int, stop: int) -> Iterator[tuple[int, int]]:
-    """Beginning and end of the contents of each chunk between two offsets of a RIFF file."""
-    while start < stop:
-        size = int.from_bytes(riff[start + 4 : start + 8], "little")
-        yield start + 8, start + 8 + size
-        start += 8 + size + size % 2
-
-
 def play_notes(notes: list[PlayedNote], program: int, soundfont: Path) -> NDArray[np.float32]:
-    """Notes played dry on one instrument: [2, T], as long as the notes ring, at least a clip and its lead-in."""
+    """Notes played dry on one preset: [2, T], as long as the notes ring, at least a clip and its lead-in."""
     # Not imported above: making the corpus alone needs it. Any, for its stubs leave out half of its attributes.
     symusic: Any = importlib.import_module("symusic")
     score, part = symusic.Score(ttype="second"), symusic.Track(program=program, ttype="second")
@@ -235,7 +208,7 @@ def play_notes(notes: list[PlayedNote], program: int, soundfont: Path) -> NDArra
         part.notes.append(symusic.Note(note.onset, note.duration, note.pitch, note.velocity, ttype="second"))
     score.tracks.append(part)
     sound = symusic.Synthesizer(str(soundfont), SAMPLE_RATE_HZ, _INTERPOLATION).render(score, True)
-    shortest = round((_LEAD_IN_SECONDS + CLIP_SECONDS) * SAMPLE_RATE_HZ)
+    shortest = round((2 * _LEAD_IN_SECONDS + CLIP_SECONDS) * SAMPLE_RATE_HZ)
     return np.pad(sound, [(0, 0), (0, max(0, shortest - sound.shape[1]))])
 
 
@@ -243,12 +216,13 @@ def perform(label: str, music: Music, soundfont: Path, rng: np.random.Generator)
     """The sound of one clip: [1 or 2, T] at SAMPLE_RATE_HZ in [-1, 1], CLIP_SECONDS long.
 
     The level of the channels' mean is -23 to -17 dBFS rms, less where peaks leave no room for it; noise lies
-    at -60 to -50 dBFS.
+    at -60 to -45 dBFS.
     """
     first = round(_LEAD_IN_SECONDS * SAMPLE_RATE_HZ)
     num_samples = CLIP_SECONDS * SAMPLE_RATE_HZ
-    dry = play_notes(compose(label, music, rng), music.program, soundfont)
-    sound = _set_in_room(dry, music.reverb_seconds, rng)[:, first : first + num_samples]
+    dry = play_notes(compose(label, music, rng), music.timbre.program, soundfont)
+    tuned = _detuned(dry, INSTRUMENTS[label].sustained, rng)
+    sound = _set_in_room(tuned, music.reverb_seconds, rng)[:, first : first + num_samples]
     if rng.random() < 0.5:
         sound = sound.mean(axis=0, keepdims=True)
     level = 10 ** (rng.uniform(*_LEVEL_DBFS) / 20)
@@ -257,18 +231,45 @@ def perform(label: str, music: Music, soundfont: Path, rng: np.random.Generator)
     return (sound + noise).astype(np.float32)
 
 
-def _set_in_room(dry: NDArray[np.float32], reverb_seconds: float, rng: np.random.Generator) -> NDArray[np.float64]:
-    """A sound [2, T] with reverberation and a spectral tilt: [2, at least T].
+def _detuned(dry: NDArray[np.float32], sustained: bool, rng: np.random.Generator) -> NDArray[np.float64]:
+    """A sound [2, T] a little off pitch, with vibrato if it is sustained: read at a speed that wavers, [2, about T]."""
+    speed = 2 ** (rng.uniform(-_DETUNE_CENTS, _DETUNE_CENTS) / 1200)
+    depth = rng.uniform(0, _VIBRATO_CENTS) if sustained else 0.0
+    turns_a_second, phase = rng.uniform(*_VIBRATO_HZ), rng.uniform(0, 2 * np.pi)
+    seconds = np.arange(int((dry.shape[1] - 2) / speed)) / SAMPLE_RATE_HZ
+    # The integral of a speed that swings by `depth` cents about its mean.
+    swing = (2 ** (depth / 1200) - 1) / (2 * np.pi * turns_a_second)
+    places = speed * (seconds + swing * np.sin(2 * np.pi * turns_a_second * seconds + phase)) * SAMPLE_RATE_HZ
+    places = places.clip(0, dry.shape[1] - 1)
+    return np.stack([np.interp(places, np.arange(dry.shape[1]), channel) for channel in dry])
 
-    The room's response is the direct sound and an exponentially decaying noise, another on each side. The
-    tilt is within 1 dB an octave around 1 kHz. Below 30 Hz nothing passes: some samples hold a constant.
+
+def _set_in_room(dry: NDArray[np.float64], reverb_seconds: float, rng: np.random.Generator) -> NDArray[np.float64]:
+    """A sound [2, T] through a body and a band of its own, in a room: [2, at least T].
+
+    The room's response is the direct sound and an exponentially decaying noise, another on each side.
     """
     seconds = np.arange(round(reverb_seconds * SAMPLE_RATE_HZ)) / SAMPLE_RATE_HZ
     tail = rng.normal(size=(2, len(seconds))) * 10 ** (-3 * seconds / reverb_seconds)
     response = rng.uniform(0.15, 0.45) * tail / np.sqrt(np.sum(tail**2, axis=1, keepdims=True))
     response[:, 0] += 1
     n_fft = 2 ** int(np.ceil(np.log2(dry.shape[1] + len(seconds))))
-    frequencies_hz = np.fft.rfftfreq(n_fft, 1 / SAMPLE_RATE_HZ)
-    tilt = 10 ** (rng.uniform(-1, 1) * np.log2(frequencies_hz.clip(50, 16000) / 1000) / 20)
-    tilt[frequencies_hz < 30] = 0
-    return np.fft.irfft(np.fft.rfft(dry, n_fft) * np.fft.rfft(response, n_fft) * tilt, n_fft)
+    body = draw_body(np.fft.rfftfreq(n_fft, 1 / SAMPLE_RATE_HZ), rng)
+    return np.fft.irfft(np.fft.rfft(dry, n_fft) * np.fft.rfft(response, n_fft) * body, n_fft)
+
+
+def draw_body(frequencies_hz: NDArray[np.float64], rng: np.random.Generator) -> NDArray[np.float64]:
+    """Gains of an instrument's body and of what recorded it, linear, at some frequencies.
+
+    A tilt around 800 Hz, three resonances or hollows in the register of the partials, and a band. Below 30 Hz nothing
+    passes: some samples hold a constant.
+    """
+    octaves = np.log2(frequencies_hz.clip(20) / 800)
+    decibels = rng.uniform(-1, 1) * _TILT_DB_PER_OCTAVE * octaves.clip(-3.3, 3.3)
+    for _ in range(_NUM_RESONANCES):
+        centre = np.log2(np.exp(rng.uniform(*np.log(_RESONANCE_HZ))) / 800)
+        width = rng.uniform(*_RESONANCE_OCTAVES)
+        decibels += rng.uniform(-1, 1) * _RESONANCE_DB * np.exp(-0.5 * ((octaves - centre) / width) ** 2)
+    low, high = (np.exp(rng.uniform(*np.log(ends))) for ends in _BAND_HZ)
+    band = 1 / np.sqrt((1 + (low / frequencies_hz.clip(1e-3)) ** 4) * (1 + (frequencies_hz / high) ** 4))
+    return 10 ** (decibels / 20) * band * (frequencies_hz >= 30)
