@@ -33,6 +33,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from cocktail.types import UsageError
+from pipelines.embedded.drawings.classes import DRAWINGS
 from pipelines.embedded.music import (
     CLIP_SECONDS,
     INSTRUMENTS,
@@ -83,7 +84,7 @@ class ClipPlan:
     music: Music
     background: str
     distractor: str | None
-    """Label of the silent instrument in the picture, if there is one."""
+    """Label of the silent instrument in the picture, if there is one; it may be of a class that is never heard."""
     entropy: tuple[int, ...]
     """Seed, class, split and number: what every random draw for the clip follows from."""
 
@@ -157,7 +158,7 @@ def _plan_clip(seed: int, label: str, split: str, index: int) -> ClipPlan:
     labels = list(INSTRUMENTS)
     entropy = (seed, labels.index(label), _SPLITS.index(split), index)
     rng = np.random.default_rng(entropy)
-    others = [other for other in labels if other != label]
+    others = [other for other in DRAWINGS if other != label]
     digest = hashlib.sha256(repr(entropy).encode()).digest()
     return ClipPlan(
         clip_id=base64.urlsafe_b64encode(digest).decode()[:11],
