@@ -1,8 +1,8 @@
 """The embedded corpus: a VGG-Sound-like data set made on the spot, for a machine with no data.
 
-Sampled instruments (of General MIDI SoundFonts in two wheels, played by symusic) play seeded random melodies in
-synthetic rooms, each with its instrument drawn on a cluttered background. The layout is the public one, so what
-reads VGG-Sound and VGG-SS reads this.
+Sampled instruments (of the General MIDI SoundFont in the pretty_midi wheel, played by symusic) play seeded random
+melodies in synthetic rooms, each with its instrument drawn on a cluttered background. The layout is the public one,
+so what reads VGG-Sound and VGG-SS reads this.
 
 Test clips share no random draw with training clips; the recorded instruments, scale, tonic, tempo, reverberation
 time, drawings of each instrument, kinds of background and of clutter come from pools that training never uses.
@@ -19,7 +19,6 @@ import hashlib
 import json
 import os
 import tempfile
-from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from fractions import Fraction
@@ -43,7 +42,7 @@ from pipelines.embedded.music import (
     perform,
 )
 from pipelines.embedded.pictures import BACKGROUNDS, FRAMES_PER_SECOND, HEIGHT, WIDTH, Corners, draw_frames
-from pipelines.embedded.soundfonts import SoundFont, prepare_soundfonts
+from pipelines.embedded.soundfont import prepare_soundfont
 from pipelines.progress import ClipProgress
 
 _RECIPE_VERSION = 2
@@ -129,7 +128,7 @@ def make_embedded_corpus(
     folder.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}.") as temporary:
         unfinished = Path(temporary) / folder.name
-        _write_corpus(unfinished, plan_clips(settings), prepare_soundfonts(Path(temporary)), marker)
+        _write_corpus(unfinished, plan_clips(settings), prepare_soundfont(Path(temporary)), marker)
         try:
             unfinished.rename(folder)
         except OSError:
@@ -186,15 +185,13 @@ def _require_marker(folder: Path, marker: dict[str, object]) -> None:
         raise UsageError(f"{folder} holds an embedded corpus with another {', '.join(different)}: {mend}")
 
 
-def _write_corpus(
-    folder: Path, plans: list[ClipPlan], soundfonts: Mapping[SoundFont, Path], marker: dict[str, object]
-) -> None:
+def _write_corpus(folder: Path, plans: list[ClipPlan], soundfont: Path, marker: dict[str, object]) -> None:
     """Write all files of a corpus into a new folder, the marker last."""
     videos = folder / "videos"
     videos.mkdir(parents=True)
     # Threads suffice: the encoders, Fourier transforms and drawing let go of the interpreter.
     with ThreadPoolExecutor(os.cpu_count()) as pool:
-        boxes = pool.map(lambda plan: _write_clip(videos / f"{plan.name}.mp4", plan, soundfonts), plans)
+        boxes = pool.map(lambda plan: _write_clip(videos / f"{plan.name}.mp4", plan, soundfont), plans)
         truth = []
         with ClipProgress(len(plans), "made") as progress:
             for plan, box in zip(plans, boxes, strict=True):
@@ -214,9 +211,8 @@ def _write_json(path: Path, content: object) -> None:
     path.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
 
 
-def _write_clip(path: Path, plan: ClipPlan, soundfonts: Mapping[SoundFont, Path]) -> Corners:
+def _write_clip(path: Path, plan: ClipPlan, soundfont: Path) -> Corners:
     """Play, draw and encode one clip; returns the box of its sounding object."""
-    soundfont = soundfonts[plan.music.timbre.soundfont]
     sound = perform(plan.label, plan.music, soundfont, plan.rng("sound"))
     num_frames = CLIP_SECONDS * FRAMES_PER_SECOND
     frames, box = draw_frames(

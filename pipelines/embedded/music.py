@@ -9,15 +9,12 @@ Shape letters: T samples.
 from __future__ import annotations
 
 import importlib
-import importlib.util
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-
-from pipelines.embedded.soundfonts import MERLIN, TIM, SoundFont
 
 CLIP_SECONDS = 10
 SAMPLE_RATE_HZ = 44100
@@ -44,26 +41,13 @@ _BAND_HZ = ((40.0, 140.0), (4000.0, 16000.0))
 
 
 @dataclass(frozen=True, kw_only=True)
-class Timbre:
-    """A preset of a SoundFont: one recorded instrument, and one way of playing it."""
-
-    soundfont: SoundFont
-    program: int
-    """General MIDI program, counted from 0."""
-
-
-def _timbres(soundfont: SoundFont, *programs: int) -> tuple[Timbre, ...]:
-    return tuple(Timbre(soundfont=soundfont, program=program) for program in programs)
-
-
-@dataclass(frozen=True, kw_only=True)
 class Instrument:
     """Manner in which a class plays."""
 
-    train: tuple[Timbre, ...]
-    """Timbres of training clips, which take them in turn."""
-    test: tuple[Timbre, ...]
-    """Timbres of test clips: other recordings than those of training."""
+    train: tuple[int, ...]
+    """General MIDI programs, counted from 0, of training clips, which take them in turn."""
+    test: tuple[int, ...]
+    """Programs of test clips: other recorded instruments than those of training."""
     ring: float
     """Length of a note as a multiple of its step: over 1 it sounds into the next."""
     sustained: bool
@@ -71,36 +55,25 @@ class Instrument:
     chords: float = 0.0
     """Share of onsets that are chords of two."""
 
-    def timbres(self, split: str) -> tuple[Timbre, ...]:
+    def programs(self, split: str) -> tuple[int, ...]:
         return self.train if split == "train" else self.test
 
 
 INSTRUMENTS = {
-    "playing acoustic guitar": Instrument(
-        train=_timbres(TIM, 24, 25, 27), test=_timbres(MERLIN, 25), ring=2.0, sustained=False, chords=0.25
-    ),
-    "playing cello": Instrument(train=_timbres(TIM, 42, 43), test=_timbres(MERLIN, 42), ring=1.1, sustained=True),
-    "playing flute": Instrument(train=_timbres(TIM, 73, 75, 79), test=_timbres(TIM, 72), ring=1.05, sustained=True),
-    "playing harp": Instrument(
-        train=_timbres(TIM, 46), test=_timbres(MERLIN, 46), ring=2.5, sustained=False, chords=0.25
-    ),
-    "playing marimba, xylophone": Instrument(
-        train=_timbres(TIM, 12, 11), test=_timbres(TIM, 13), ring=1.5, sustained=False
-    ),
-    "playing saxophone": Instrument(
-        train=(*_timbres(TIM, 64, 66), *_timbres(MERLIN, 67)),
-        test=_timbres(MERLIN, 64, 66),
-        ring=1.05,
-        sustained=True,
-    ),
-    "playing trumpet": Instrument(train=_timbres(TIM, 56, 59), test=_timbres(MERLIN, 56), ring=1.05, sustained=True),
-    "playing violin, fiddle": Instrument(
-        train=_timbres(TIM, 40, 48), test=_timbres(MERLIN, 41), ring=1.1, sustained=True
-    ),
+    "playing accordion": Instrument(train=(21, 20), test=(22,), ring=1.05, sustained=True),
+    "playing acoustic guitar": Instrument(train=(25, 27), test=(24,), ring=2.0, sustained=False, chords=0.25),
+    "playing cello": Instrument(train=(43,), test=(42,), ring=1.1, sustained=True),
+    "playing flute": Instrument(train=(73, 75, 79), test=(72,), ring=1.05, sustained=True),
+    "playing harp": Instrument(train=(46, 15), test=(107,), ring=2.5, sustained=False, chords=0.25),
+    "playing marimba, xylophone": Instrument(train=(12, 11), test=(13,), ring=1.5, sustained=False),
+    "playing saxophone": Instrument(train=(64, 67), test=(66,), ring=1.05, sustained=True),
+    "playing trumpet": Instrument(train=(56, 59), test=(61,), ring=1.05, sustained=True),
+    "playing violin, fiddle": Instrument(train=(40, 44), test=(48,), ring=1.1, sustained=True),
 }
-"""The classes, by VGG-Sound's label. A few are stood for by their kin, where a SoundFont has nothing nearer that is a
-recording of its own: a double bass plays the cello, pan flute, ocarina and piccolo the flute, vibraphone the marimba, a
-string section and a viola the violin, an electric guitar, clean, the acoustic one."""
+"""The classes, by VGG-Sound's label. Where the SoundFont has no other recording of an instrument, its kin stands for it
+in one of the splits: reed organ and harmonica for the accordion, a clean electric guitar for an acoustic one, a double
+bass for the cello, pan flute, ocarina and piccolo for the flute, dulcimer and koto for the harp, vibraphone for the
+marimba, a brass section for the trumpet, string sections for the violin."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -144,7 +117,7 @@ POOLS = {
 class Music:
     """Music of one clip, and its room; the notes and the rest follow from it and a random generator."""
 
-    timbre: Timbre
+    program: int
     scale: tuple[int, ...]
     tonic: int
     tempo_bpm: float
@@ -163,9 +136,9 @@ class PlayedNote:
 
 def draw_music(label: str, split: str, index: int, rng: np.random.Generator) -> Music:
     """Music of clip number `index` of a class and split, from the split's pool."""
-    pool, timbres = POOLS[split], INSTRUMENTS[label].timbres(split)
+    pool, programs = POOLS[split], INSTRUMENTS[label].programs(split)
     return Music(
-        timbre=timbres[index % len(timbres)],
+        program=programs[index % len(programs)],
         scale=pool.scales[rng.integers(len(pool.scales))],
         tonic=pool.tonics[rng.integers(len(pool.tonics))],
         tempo_bpm=rng.uniform(*pool.tempi_bpm[rng.integers(len(pool.tempi_bpm))]),
@@ -220,7 +193,7 @@ def perform(label: str, music: Music, soundfont: Path, rng: np.random.Generator)
     """
     first = round(_LEAD_IN_SECONDS * SAMPLE_RATE_HZ)
     num_samples = CLIP_SECONDS * SAMPLE_RATE_HZ
-    dry = play_notes(compose(label, music, rng), music.timbre.program, soundfont)
+    dry = play_notes(compose(label, music, rng), music.program, soundfont)
     tuned = _detuned(dry, INSTRUMENTS[label].sustained, rng)
     sound = _set_in_room(tuned, music.reverb_seconds, rng)[:, first : first + num_samples]
     if rng.random() < 0.5:

@@ -18,9 +18,9 @@ from scipy.signal import ShortTimeFFT, resample_poly
 from cocktail.types import UsageError
 from pipelines.embedded import corpus as embedded
 from pipelines.embedded.corpus import EmbeddedCorpus, make_embedded_corpus, plan_clips
-from pipelines.embedded.music import INSTRUMENTS, REGISTER, PlayedNote, Timbre, compose, perform, play_notes
+from pipelines.embedded.music import INSTRUMENTS, REGISTER, PlayedNote, compose, perform, play_notes
 from pipelines.embedded.pictures import draw_frames
-from pipelines.embedded.soundfonts import TIM, SoundFont, prepare_soundfonts
+from pipelines.embedded.soundfont import prepare_soundfont
 
 LABELS = ("playing cello", "playing flute", "playing marimba, xylophone")
 TINY = EmbeddedCorpus(seed=0, train_clips_per_class=1, test_clips_per_class=1, classes=LABELS)
@@ -78,12 +78,12 @@ def test_a_label_with_a_comma_is_quoted(corpus: Path) -> None:
     assert '"playing marimba, xylophone"' in (corpus / "vggsound.csv").read_text()
 
 
-def test_default_corpus_has_eight_classes_and_192_clips(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr(embedded, "_write_clip", lambda path, plan, soundfonts: (0.1, 0.1, 0.2, 0.2))
+def test_default_corpus_has_nine_classes_and_216_clips(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(embedded, "_write_clip", lambda path, plan, soundfont: (0.1, 0.1, 0.2, 0.2))
     rows = _rows(make_embedded_corpus(tmp_path / "corpus"))
-    assert len({row[2] for row in rows}) == 8
-    assert [sum(row[3] == split for row in rows) for split in ("train", "test")] == [160, 32]
-    assert len({row[0] for row in rows}) == 192
+    assert len({row[2] for row in rows}) == 9
+    assert [sum(row[3] == split for row in rows) for split in ("train", "test")] == [180, 36]
+    assert len({row[0] for row in rows}) == 216
 
 
 def test_clips_are_ten_seconds_of_picture_and_sound(corpus: Path) -> None:
@@ -110,52 +110,51 @@ def test_every_second_sounds_and_none_clips(corpus: Path) -> None:
 
 
 @pytest.mark.parametrize("label", INSTRUMENTS)
-def test_the_notes_of_a_class_are_heard_at_their_pitch(label: str, soundfonts: dict[SoundFont, Path]) -> None:
+def test_the_notes_of_a_class_are_heard_at_their_pitch(label: str, soundfont: Path) -> None:
     lowest, highest = REGISTER
-    for timbre in (*INSTRUMENTS[label].train, *INSTRUMENTS[label].test):
+    for program in (*INSTRUMENTS[label].train, *INSTRUMENTS[label].test):
         for pitch in range(lowest, highest + 1, 3):
-            sound = _note(timbre, pitch, soundfonts)
+            sound = _note(program, pitch, soundfont)
             power = np.abs(np.fft.rfft(sound * np.hanning(len(sound)))) ** 2
             fundamental_hz = 440 * 2 ** ((pitch - 69) / 12)
             order = np.fft.rfftfreq(len(sound), 1 / 44100) / fundamental_hz
             heard = (order > 0.5) & (order < 3.5)
             harmonic = heard & (np.abs(order / order.round().clip(1) - 1) < 0.06)
-            assert power[harmonic].sum() > 0.8 * power[heard].sum() > 0, f"{timbre}, pitch {pitch}"
+            assert power[harmonic].sum() > 0.8 * power[heard].sum() > 0, f"program {program}, pitch {pitch}"
 
 
 @pytest.mark.parametrize("label", INSTRUMENTS)
-def test_no_timbre_of_the_test_is_a_recording_of_training(label: str, soundfonts: dict[SoundFont, Path]) -> None:
+def test_no_instrument_of_the_test_is_a_recording_of_training(label: str, soundfont: Path) -> None:
     """Two presets of different numbers may hold the same recording: then their notes are the same wave."""
     for tested in INSTRUMENTS[label].test:
         for trained in INSTRUMENTS[label].train:
-            assert _most_alike(tested, trained, soundfonts) < 0.9, f"{tested} and {trained}"
+            assert _most_alike(tested, trained, soundfont) < 0.9, f"{tested} and {trained}"
 
 
-def test_the_same_recording_is_found_under_two_numbers(soundfonts: dict[SoundFont, Path]) -> None:
+def test_the_same_recording_is_found_under_two_numbers(soundfont: Path) -> None:
     """The SoundFont's violin and viola: what the test above would fail for."""
-    violin, viola = (Timbre(soundfont=TIM, program=program) for program in (40, 41))
-    assert _most_alike(violin, viola, soundfonts) > 0.9
+    assert _most_alike(40, 41, soundfont) > 0.9
 
 
-def _note(timbre: Timbre, pitch: int, soundfonts: dict[SoundFont, Path]) -> NDArray[np.float32]:
+def _note(program: int, pitch: int, soundfont: Path) -> NDArray[np.float32]:
     """A second of one note, [44100]."""
-    played = play_notes([PlayedNote(0, 1, pitch, 90)], timbre.program, soundfonts[timbre.soundfont])
+    played = play_notes([PlayedNote(0, 1, pitch, 90)], program, soundfont)
     return played[:, :44100].mean(axis=0)
 
 
-def _most_alike(one: Timbre, other: Timbre, soundfonts: dict[SoundFont, Path]) -> float:
+def _most_alike(one: int, other: int, soundfont: Path) -> float:
     """The largest correlation of four notes over all lags, 0 to 1."""
     most = 0.0
     for pitch in (57, 64, 71, 78):
-        a, b = (_note(timbre, pitch, soundfonts) for timbre in (one, other))
+        a, b = (_note(program, pitch, soundfont) for program in (one, other))
         lags = np.fft.irfft(np.fft.rfft(a, 2**17) * np.fft.rfft(b, 2**17).conj())
         most = max(most, float(np.abs(lags).max() / np.sqrt(np.sum(a**2) * np.sum(b**2))))
     return most
 
 
 @pytest.fixture(scope="module")
-def soundfonts(tmp_path_factory: pytest.TempPathFactory) -> dict[SoundFont, Path]:
-    return prepare_soundfonts(tmp_path_factory.mktemp("soundfonts"))
+def soundfont(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return prepare_soundfont(tmp_path_factory.mktemp("soundfont"))
 
 
 def test_all_classes_play_in_all_of_the_register() -> None:
@@ -170,12 +169,12 @@ def test_all_classes_play_in_all_of_the_register() -> None:
         assert np.mean(pitches) == pytest.approx(np.mean(REGISTER), abs=2)
 
 
-def test_a_fixed_equaliser_parts_no_two_classes_and_ideal_masks_do(soundfonts: dict[SoundFont, Path]) -> None:
+def test_a_fixed_equaliser_parts_no_two_classes_and_ideal_masks_do(soundfont: Path) -> None:
     """What the corpus is for, in SI-SDR over what doing nothing is worth: mean spectra against ideal masks."""
     settings = EmbeddedCorpus(seed=0, train_clips_per_class=4, test_clips_per_class=2, classes=tuple(INSTRUMENTS))
     sounds: dict[tuple[str, str], list[NDArray[np.float32]]] = {}
     for plan in plan_clips(settings):
-        sound = perform(plan.label, plan.music, soundfonts[plan.music.timbre.soundfont], plan.rng("sound"))
+        sound = perform(plan.label, plan.music, soundfont, plan.rng("sound"))
         sounds.setdefault((plan.split, plan.label), []).append(resample_poly(sound.mean(axis=0), 1, 4)[:65536])
     transform = ShortTimeFFT(np.hanning(1022), 256, 11025)
 
@@ -232,7 +231,7 @@ def test_a_distractor_is_another_class() -> None:
     assert all(plan.distractor != plan.label for plan in plans)
 
 
-def test_test_clips_share_no_timbre_music_or_background_with_training() -> None:
+def test_test_clips_share_no_instrument_music_or_background_with_training() -> None:
     settings = EmbeddedCorpus(
         seed=0, train_clips_per_class=40, test_clips_per_class=40, classes=("playing flute", "playing cello")
     )
@@ -240,7 +239,7 @@ def test_test_clips_share_no_timbre_music_or_background_with_training() -> None:
     train, test = ([plan for plan in plans if plan.split == split] for split in ("train", "test"))
     for plan in test:
         assert plan.background not in {other.background for other in train}
-        assert plan.music.timbre not in {other.music.timbre for other in train}
+        assert plan.music.program not in {other.music.program for other in train}
         assert plan.music.tonic not in {other.music.tonic for other in train}
         # Shifted by any tonic, a scale of one split is none of the other's.
         for other in train:
@@ -311,7 +310,7 @@ def test_two_makers_at_once_both_get_the_corpus(tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir()] == ["corpus"]
 
 
-@pytest.mark.parametrize("package", ["symusic", "pretty_midi", "scamp"])
+@pytest.mark.parametrize("package", ["symusic", "pretty_midi"])
 def test_a_missing_demo_package_is_named_with_the_cure(
     package: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

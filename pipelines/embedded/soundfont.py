@@ -1,18 +1,15 @@
-"""Recorded instruments that come with packages: two General MIDI SoundFonts, retuned for symusic, which plays them."""
+"""Recorded instruments that come with a package: a General MIDI SoundFont, retuned for symusic, which plays it."""
 
 from __future__ import annotations
 
 import importlib.util
 import itertools
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 from cocktail.types import UsageError
-
-_MEND = "to make a corpus on a machine with no data: pip install 'cocktail[demo]'"
 
 # Records of a SoundFont's instruments: where a zone's generators begin, generators, sample headers.
 _BAG = np.dtype([("generator", "<u2"), ("modulator", "<u2")])
@@ -21,42 +18,24 @@ _HEADER = np.dtype([("name_and_offsets", "V40"), ("root_key", "u1"), ("tuning_an
 _SAMPLE, _ROOT_KEY = 53, 58
 
 
-@dataclass(frozen=True)
-class SoundFont:
-    """A SoundFont that a wheel carries."""
+def prepare_soundfont(folder: Path) -> Path:
+    """Write the SoundFont of the pretty_midi wheel into a folder, retuned for symusic; returns the file.
 
-    package: str
-    file: str
-    """Path within the package."""
-
-    def find(self) -> Path:
-        """The file. Raises UsageError if the package is not installed, or does not carry it."""
-        # Found, not imported: the wheel is wanted for the file that it carries.
-        package = importlib.util.find_spec(self.package)
-        if package is None or package.origin is None:
-            raise UsageError(f"the package {self.package} is missing; {_MEND}")
-        carried = Path(package.origin).parent / self.file
-        if not carried.is_file():
-            raise UsageError(f"{carried} is missing, though {self.package} is installed; {_MEND}")
-        return carried
-
-
-TIM = SoundFont("pretty_midi", "TimGM6mb.sf2")
-MERLIN = SoundFont("scamp", "soundfonts/Merlin.sf2")
-
-
-def prepare_soundfonts(folder: Path) -> dict[SoundFont, Path]:
-    """Write the SoundFonts into a folder, retuned for symusic; returns the files.
-
-    Raises UsageError if one of them, or symusic, is not installed.
+    Raises UsageError if pretty_midi or symusic is not installed.
     """
-    if importlib.util.find_spec("symusic") is None:
-        raise UsageError(f"the package symusic is missing; {_MEND}")
-    prepared = {}
-    for soundfont in (TIM, MERLIN):
-        carried = soundfont.find()
-        prepared[soundfont] = folder / carried.name
-        prepared[soundfont].write_bytes(move_root_keys(carried.read_bytes()))
+    mend = "to make a corpus on a machine with no data: pip install 'cocktail[demo]'"
+    for name in ("pretty_midi", "symusic"):
+        if importlib.util.find_spec(name) is None:
+            raise UsageError(f"the package {name} is missing; {mend}")
+    # Found, not imported: the wheel is wanted for the file it carries.
+    package = importlib.util.find_spec("pretty_midi")
+    assert package is not None
+    assert package.origin is not None
+    carried = Path(package.origin).with_name("TimGM6mb.sf2")
+    if not carried.is_file():
+        raise UsageError(f"{carried} is missing, though pretty_midi is installed; {mend}")
+    prepared = folder / carried.name
+    prepared.write_bytes(move_root_keys(carried.read_bytes()))
     return prepared
 
 
