@@ -227,11 +227,11 @@ def _set_in_room(dry: NDArray[np.float64], reverb_seconds: float, rng: np.random
     response = rng.uniform(0.15, 0.45) * tail / np.sqrt(np.sum(tail**2, axis=1, keepdims=True))
     response[:, 0] += 1
     n_fft = 2 ** int(np.ceil(np.log2(dry.shape[1] + len(seconds))))
-    body = draw_body(np.fft.rfftfreq(n_fft, 1 / SAMPLE_RATE_HZ), rng)
+    body = _draw_body(np.fft.rfftfreq(n_fft, 1 / SAMPLE_RATE_HZ), rng)
     return np.fft.irfft(np.fft.rfft(dry, n_fft) * np.fft.rfft(response, n_fft) * body, n_fft)
 
 
-def draw_body(frequencies_hz: NDArray[np.float64], rng: np.random.Generator) -> NDArray[np.float64]:
+def _draw_body(frequencies_hz: NDArray[np.floating[Any]], rng: np.random.Generator) -> NDArray[np.floating[Any]]:
     """Gains of an instrument's body and of what recorded it, linear, at some frequencies.
 
     A tilt around 800 Hz, three resonances or hollows in the register of the partials, and a band. Below 30 Hz nothing

@@ -41,9 +41,9 @@ def test_the_papers_recipe_is_the_papers():
 
 
 def test_any_setting_is_overridden_by_its_path():
-    experiment = parsed("--model.depth", "3", "--training.lr-drop-epochs", "5", "9", "--resources.executor", "inline")
+    experiment = parsed("--model.depth", "3", "--evaluation.num-sources", "2", "3", "--resources.executor", "inline")
     assert experiment.model.depth == 3
-    assert experiment.training.lr_drop_epochs == (5, 9)
+    assert experiment.evaluation.num_sources == (2, 3)
     assert experiment.resources.executor == "inline"
 
 
@@ -53,7 +53,7 @@ def test_any_setting_is_overridden_by_its_path():
         (("--model.dpeth", "3"), "--model.depth"),
         (("--model.patch-size", "24"), "patch_size 24"),
         (("--resources.executor", "elsewhere"), "inline"),
-        (("--mixing.segment-samples", "32767"), "128 frames"),
+        (("--mixing.segment-samples", "65535"), "256 frames"),
     ],
 )
 def test_a_wrong_setting_says_what_was_meant(arguments, shown, capsys):

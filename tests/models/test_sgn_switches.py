@@ -91,6 +91,7 @@ SWITCHES = [
     ({"source_vectors": "grouped_queries"}, FROM_TOKENS, {"loss token"}),
     ({"source_vectors": "pooled_slots"}, FROM_VECTORS, NO_CLASSES),
     ({"source_vectors": "static_class"}, FROM_VECTORS, NO_CLASSES),
+    ({"input_norm": "mixture"}, FROM_TOKENS | {"features"}, set()),
     ({"masks": "ratio"}, {"loss reconstruction", "estimates"}, set()),
     ({"weighted_loss": False}, {"loss reconstruction"}, set()),
     ({"group_reduction": "sum"}, {"loss token", "loss presence"}, set()),

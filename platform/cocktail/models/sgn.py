@@ -11,7 +11,6 @@ P patches, D width (also the number of feature maps).
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
@@ -25,6 +24,7 @@ from cocktail.config.model import ModelConfig
 from cocktail.layers.class_transformer import ClassTransformer, ClassTransformerConfig, class_grouping
 from cocktail.layers.classes import PREDICTED_CLASSES, classes_among, most_probable, of_classes
 from cocktail.layers.mask_head import MaskHead
+from cocktail.layers.spectrogram import InputNorm, log_spectrogram
 from cocktail.layers.transformer import initialize
 from cocktail.layers.unet import UNet
 from cocktail.losses.class_constraint import Reduction, presence_loss, token_loss
@@ -35,8 +35,6 @@ from cocktail.numerics.precision import at_least_float32
 from cocktail.types import NO_CLASS, MixtureBatch, Query, Separation, require
 
 SOFT_MASKS, PREDICTED_NUMBER = "soft masks", "predicted classes and number"
-_DYNAMIC_RANGE = math.log(10 ** (100 / 20))
-"""100 dB, as the logarithm of magnitudes."""
 ROOM_FOR_SOURCES = 4
 """Sources that a model may find in a mixture by itself, at least."""
 
@@ -74,10 +72,9 @@ class SGNConfig(ClassTransformerConfig, ModelConfig):
     """Standard deviation of the U-Net's convolution weights at the start; AdamW learns faster from 0.02."""
     num_frames: int = 256
     """Frames in time that the position table covers: 1 + segment samples // hop length."""
-    input_norm: Literal["none", "mixture"] = "none"
-    """How the network reads the log spectrogram: as it is, or, by mixture, 100 dB of it below its loudest bin, less its
-    mean and over its deviation. The paper is silent. As it is, patches enter the transformer as nearly one and the same
-    vector, since all of their values are far below zero."""
+    input_norm: InputNorm = "none"
+    """How the network reads the log spectrogram: as it is, or less its mean and over its deviation, by mixture. The
+    paper is silent; as it is, all values lie far below zero, and patches enter the transformer as nearly one vector."""
     masks: MaskKind = "binary"
     """Targets, and how masks are used: cut at 0.5 or as they are. Binary models are scored with soft masks, too."""
     weighted_loss: bool = True
@@ -238,7 +235,7 @@ class SGN(nn.Module):
 
     def predict(self, magnitude: Tensor) -> Prediction:
         """Pass log-frequency magnitudes [B, 1, R, M] of mixtures through the network."""
-        spectrogram = self._spectrogram(magnitude)
+        spectrogram = log_spectrogram(magnitude, self.config.input_norm)
         vectors, tokens, assignment = self.branch(spectrogram)
         return Prediction(
             features=self.unet(spectrogram.contiguous(memory_format=torch.channels_last)),
@@ -247,15 +244,6 @@ class SGN(nn.Module):
             tokens=tokens,
             assignment=assignment,
         )
-
-    def _spectrogram(self, magnitude: Tensor) -> Tensor:
-        """Log spectrograms [B, 1, R, M] as the network reads them, of magnitudes."""
-        spectrogram = torch.log(magnitude + 1e-10)
-        if self.config.input_norm == "none":
-            return spectrogram
-        spectrogram = spectrogram.maximum(spectrogram.amax(dim=(2, 3), keepdim=True) - _DYNAMIC_RANGE)
-        deviation, mean = torch.std_mean(spectrogram, dim=(2, 3), keepdim=True)
-        return (spectrogram - mean) / deviation.clamp(min=1e-3)
 
     def mask_logits(self, prediction: Prediction, class_ids: Tensor) -> Tensor:
         """Mask logits [B, N, R, M] of the named classes [B, N]; of NO_CLASS, some that mean nothing."""
@@ -312,7 +300,7 @@ class SGN(nn.Module):
             counts["token"] = token_counts(self.token_classifier(self.branch.class_tokens))
         if self.presence_head is not None and batch is not None:
             magnitude = self.front_end.warp(self.front_end.stft(mix(batch)[0]).abs())[:, None]
-            logits = self.presence_head(self.branch(self._spectrogram(magnitude))[0]).squeeze(-1)
+            logits = self.presence_head(self.branch(log_spectrogram(magnitude, self.config.input_norm))[0]).squeeze(-1)
             counts["presence"] = confusion_counts(logits > 0, self._heard(batch))
         return counts
 
