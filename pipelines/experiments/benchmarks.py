@@ -116,8 +116,7 @@ PAIRS = Mixing(num_sources=2)
 
 @dataclass(frozen=True, kw_only=True)
 class Separation(Benchmark):
-    """A data set that separators train on. In the demo, mixtures of half the length are worth more than half as many
-    steps a minute, and a falling rate more than one that stays (docs/sgn.md)."""
+    """A data set that separators train on. The demo's mixtures are half as long, for twice as many steps a minute."""
 
     demo_segment_samples: int | None = 32767
     """2.972 s at 11,025 Hz: 128 frames, as `SMALL_SGN` takes them."""
