@@ -77,7 +77,7 @@ def official_pairs(pool: ClipPool) -> tuple[Draws, dict[str, list[str]]]:
     """Clips with the partners that their data set names, in the order of clip ids, and the clips whose pairs are left
     out, by reason.
 
-    Pairs of one class stay where each source has a picture of its own, by which it is told from the other.
+    Pairs of one class stay where each source has one class, and a picture by which it is told from the other.
 
     Raises UsageError if the data set names none.
     """
@@ -95,7 +95,7 @@ def official_pairs(pool: ClipPool) -> tuple[Draws, dict[str, list[str]]]:
             left_out["without their partner"].append(name)
             continue
         pair = number_of[name], number_of[partner]
-        if pool.alike(*pair) and not pool.mixing.pictures_per_source:
+        if pool.alike(*pair) and (pool.mixing.several_classes or not pool.mixing.pictures_per_source):
             left_out["of one class"].append(name)
         else:
             pairs.append(pair)

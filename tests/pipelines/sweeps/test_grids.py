@@ -1,6 +1,6 @@
 """Grids over settings, and the trials that they come to."""
 
-from dataclasses import asdict
+from dataclasses import asdict, replace
 
 import pytest
 
@@ -117,7 +117,8 @@ def test_two_ways_to_write_a_value_are_one_trial():
 
 
 def test_lists_switches_and_none_are_values():
-    drops = planned(DEMO, parse_axis("training.lr-drop-epochs=5 9,7,"))
+    steady = replace(DEMO, training=replace(DEMO.training, lr_cosine=False))
+    drops = planned(steady, parse_axis("training.lr-drop-epochs=5 9,7,"))
     assert [trial.experiment.training.lr_drop_epochs for trial in drops] == [(5, 9), (7,), ()]
     weighted = planned(DEMO, parse_axis("model.weighted_loss=true,no"))
     assert [trial.overrides for trial in weighted] == [{"model.weighted_loss": True}, {"model.weighted_loss": False}]
