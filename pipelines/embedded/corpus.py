@@ -45,7 +45,7 @@ from pipelines.embedded.pictures import BACKGROUNDS, FRAMES_PER_SECOND, HEIGHT, 
 from pipelines.embedded.soundfont import prepare_soundfont
 from pipelines.progress import ClipProgress
 
-_RECIPE_VERSION = 2
+_RECIPE_VERSION = 3
 """Version to be raised when the same settings give other clips than before."""
 MARKER = "corpus.json"
 """File that says what corpus a folder holds."""

@@ -1,7 +1,8 @@
 """Sounds of the embedded corpus: seeded random melodies, played by sampled instruments, set in a synthetic room.
 
-All classes play in one register, through a body and a band that are drawn for each clip, so that no fixed equaliser
-tells them apart: what does is how their notes begin, ring, decay and waver, and which partials they have.
+All classes play in one register, through a body and a band that are drawn for each clip, so that fixed equalisers, one
+a class, hardly part them: what tells them apart is how their notes begin, ring, decay and waver, and which partials
+they have.
 
 Shape letters: T samples.
 """
@@ -61,19 +62,21 @@ class Instrument:
 
 INSTRUMENTS = {
     "playing accordion": Instrument(train=(21, 20), test=(22,), ring=1.05, sustained=True),
-    "playing acoustic guitar": Instrument(train=(25, 27), test=(24,), ring=2.0, sustained=False, chords=0.25),
+    "playing acoustic guitar": Instrument(train=(25, 26, 27), test=(24,), ring=2.0, sustained=False, chords=0.25),
     "playing cello": Instrument(train=(43,), test=(42,), ring=1.1, sustained=True),
     "playing flute": Instrument(train=(73, 75, 79), test=(72,), ring=1.05, sustained=True),
-    "playing harp": Instrument(train=(46, 15), test=(107,), ring=2.5, sustained=False, chords=0.25),
+    "playing harp": Instrument(train=(46,), test=(107,), ring=2.5, sustained=False, chords=0.25),
     "playing marimba, xylophone": Instrument(train=(12, 11), test=(13,), ring=1.5, sustained=False),
     "playing saxophone": Instrument(train=(64, 67), test=(66,), ring=1.05, sustained=True),
-    "playing trumpet": Instrument(train=(56, 59), test=(61,), ring=1.05, sustained=True),
-    "playing violin, fiddle": Instrument(train=(40, 44), test=(48,), ring=1.1, sustained=True),
+    "playing trumpet": Instrument(train=(56, 57, 59), test=(61,), ring=1.05, sustained=True),
+    "playing violin, fiddle": Instrument(train=(40, 44), test=(49,), ring=1.1, sustained=True),
 }
-"""The classes, by VGG-Sound's label. Where the SoundFont has no other recording of an instrument, its kin stands for it
-in one of the splits: reed organ and harmonica for the accordion, a clean electric guitar for an acoustic one, a double
-bass for the cello, pan flute, ocarina and piccolo for the flute, dulcimer and koto for the harp, vibraphone for the
-marimba, a brass section for the trumpet, string sections for the violin."""
+"""The classes, by VGG-Sound's label. No recorded sample is played in two of them, nor in both splits of one.
+
+As the SoundFont has few instruments twice, most classes are stood for by kin in one of the splits: reed organ and
+harmonica for the accordion, electric guitars without distortion for an acoustic one, a double bass for the cello, pan
+flute, ocarina and piccolo for the flute, a koto for the harp, a vibraphone for the marimba, a trombone and a brass
+section for the trumpet, string sections for the violin; the saxophones are of three sizes."""
 
 
 @dataclass(frozen=True, kw_only=True)
