@@ -130,11 +130,18 @@ class Scoring:
             )
 
     def record(self, results: tuple[pa.Table, ...], tracked: TrackedRun, step: int) -> Report:
-        """Store what a test gave before anything is drawn of it: scores, results.parquet, test_list.parquet, table.md.
+        """Store what a test gave before anything is drawn of it: results.parquet and test_list.parquet, and of these
+        the scores and table.md. The first two are there even if a summary fails.
 
         A model of several tasks has a results_<task>.parquet and a section of the table for each; the names of its
         metrics, in MLflow, begin with test/<task>/ and not with test/ alone.
         """
+        with tempfile.TemporaryDirectory() as temporary:
+            folder = Path(temporary)
+            for name, table in zip(self._results_names, results, strict=True):
+                pq.write_table(table, folder / name)
+            pq.write_table(self.mixtures, folder / "test_list.parquet")
+            tracked.store(folder)
         summaries = {
             task.name: task.summary(table, self.trained.name, self.notes)
             if task.is_scored(table).any()
@@ -144,9 +151,6 @@ class Scoring:
         report = _together(summaries)
         with tempfile.TemporaryDirectory() as temporary:
             folder = Path(temporary)
-            for name, table in zip(self._results_names, results, strict=True):
-                pq.write_table(table, folder / name)
-            pq.write_table(self.mixtures, folder / "test_list.parquet")
             (folder / "table.md").write_text(report.text + "\n", "utf-8")
             tracked.store(folder)
         tracked.log(report.metrics, step)

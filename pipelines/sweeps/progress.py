@@ -59,9 +59,12 @@ class _Column:
         return self._shown(trial.metrics.get(f"{self.kind}{self.end}"))
 
     def has_interval(self, trials: Sequence[TrialState]) -> bool:
-        return any(f"{self.kind}_low{self.end}" in trial.metrics for trial in trials)
+        return any(map(self.interval, trials))
 
     def interval(self, trial: TrialState) -> str:
+        """By recording. Trials that did not log how many recordings there are had intervals by mixture: not shown."""
+        if f"num_recordings{self.end}" not in trial.metrics:
+            return ""
         ends = [self._shown(trial.metrics.get(f"{self.kind}_{end}{self.end}")) for end in ("low", "high")]
         return " to ".join(ends) if all(ends) else ""
 

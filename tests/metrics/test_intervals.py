@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from scipy.stats import norm
 from scipy.stats import t as student
 
 from cocktail.metrics.intervals import Interval, Recordings, ratio_values
@@ -31,6 +32,16 @@ def test_mixtures_that_share_no_recording_have_students_interval():
             interval = recordings.interval(values, confidence)
             assert half_width(interval) == pytest.approx(error)
             assert interval is not None and interval.mean == pytest.approx(values.mean())
+
+
+def test_so_do_mixtures_of_several_numbers_of_sources():
+    generator = np.random.default_rng(8)
+    for num_sources in ([2, 1, 1, 1], *generator.integers(1, 5, (20, 30)).tolist()):
+        recordings = Recordings([[f"{m}/{n}" for n in range(number)] for m, number in enumerate(num_sources)])
+        M = len(num_sources)
+        values = generator.normal(size=M)
+        error = values.std(ddof=1) / np.sqrt(M) * student.ppf(0.975, M - 1)
+        assert half_width(recordings.interval(values)) == pytest.approx(error)
 
 
 def test_recordings_of_as_many_mixtures_each_have_the_variance_of_their_means():
@@ -124,6 +135,9 @@ def test_scores_that_are_all_alike_have_an_interval_of_no_width():
         ([["a", "b"]] * 4, 2, "too few recordings"),
         ([["a", "b"], ["c", "d"], ["c", "d"]], 4, "too few recordings"),  # a and b cannot be told apart
         ([["a"], ["b"], [None]], None, "recordings not known"),
+        ([["a"]] * 100 + [["b"], ["c"], ["d"], ["e"]], 5, "few recordings dominate"),
+        ([["a"]] * 50 + [["b"]] * 50 + [["c"], ["d"], ["e"], ["f"]], 6, "few recordings dominate"),
+        ([["a", "b", "c"]] * 50 + [["d"], ["e"], ["f"]], 6, "few recordings dominate"),  # a, b and c are as one
         ([], 0, "no mixtures"),
     ],
 )
@@ -131,6 +145,89 @@ def test_what_says_nothing_of_other_recordings_has_no_interval_and_says_why(of_m
     recordings = Recordings(of_mixtures)
     assert recordings.interval(np.arange(float(len(of_mixtures)))) is None
     assert (recordings.number, recordings.why_none) == (number, why)
+
+
+def test_intervals_are_never_absurdly_wide():
+    """Whatever few mixtures share: estimates of degrees of freedom below one made intervals of 1e100."""
+    generator = np.random.default_rng(9)
+    num_found = 0
+    for _ in range(700):
+        num_mixtures, num_recordings, skew = (
+            generator.integers(4, 41),
+            generator.integers(3, 10),
+            generator.choice([1, 3]),
+        )
+        of_mixtures = [
+            [f"{int(num_recordings * generator.random() ** skew)}" for _ in range(generator.integers(1, 4))]
+            for _ in range(num_mixtures)
+        ]
+        values = generator.normal(size=num_mixtures)
+        interval = Recordings(of_mixtures).interval(values)
+        if interval is not None:
+            num_found += 1
+            # Student's quantile is 12.7 at most, and the error of a mean hardly above the deviation of one value.
+            assert half_width(interval) < 30 * values.std(ddof=1)
+    assert num_found > 500
+
+
+def test_an_unshared_share_has_wilsons_interval_with_students_quantile():
+    values = np.repeat([1.0, 0.0], [3, 17])
+    quantile, number = student.ppf(0.975, 19), 19  # p (1 - p) / (p (1 - p) / 19)
+    low, high = (
+        (0.15 + quantile**2 / 38 + sign * quantile * np.sqrt(0.15 * 0.85 / number + quantile**2 / (4 * number**2)))
+        / (1 + quantile**2 / number)
+        for sign in (-1, 1)
+    )
+    assert ONE_EACH.interval_of_share(values) == pytest.approx((0.15, low, high))
+    assert ONE_EACH.interval_of_share(1 - values) == pytest.approx((0.85, 1 - high, 1 - low))
+
+
+def test_a_share_of_none_or_all_goes_as_far_as_so_few_recordings_let_it():
+    quantile = student.ppf(0.975, 19)
+    of_five = Recordings([[f"r{m // 4}"] for m in range(20)])
+    for recordings, number in ((ONE_EACH, 20), (of_five, 5)):
+        most = quantile**2 / (number + quantile**2)
+        assert recordings.interval_of_share(np.zeros(20)) == pytest.approx((0, 0, most))
+        assert recordings.interval_of_share(np.ones((3, 20))) == pytest.approx((1, 1 - most, 1))
+
+
+@pytest.mark.parametrize("probability", [0.02, 0.05, 0.1, 0.98])
+@pytest.mark.parametrize("share", [0, 0.5, 1])
+def test_intervals_of_rare_success_hold_the_true_share_as_often_as_they_promise(probability, share):
+    generator = np.random.default_rng(10)
+    of_mixtures = drawn(generator, 36, 40, 2)
+    recordings = Recordings(of_mixtures)
+    reached = scores(generator, of_mixtures, share, 600) < norm.ppf(probability)
+    found = [recordings.interval_of_share(sample) for sample in reached]
+    held = np.mean([interval is not None and interval.low <= probability <= interval.high for interval in found])
+    assert held >= 0.93
+    if probability in (0.02, 0.98):
+        assert coverage(recordings, reached - probability) < 0.65  # of intervals about the mean
+
+
+def test_a_difference_of_shares_has_the_interval_of_agresti_and_min():
+    # Of 20, 4 are 1 in the first alone, 1 in the second alone; half a mixture is added to each of four kinds.
+    values = np.repeat([1.0, -1.0, 0.0], [4, 1, 15])
+    number = 19.0  # the variance of one is 5 / 20 - (3 / 20)^2, that of the mean a 19th of it
+    only_first, only_second, total = 4 / 20 * number + 0.5, 1 / 20 * number + 0.5, number + 2
+    middle = (only_first - only_second) / total
+    squares = only_first + only_second - (only_first - only_second) ** 2 / total
+    half = student.ppf(0.975, 19) * np.sqrt(squares) / total
+    assert ONE_EACH.interval_of_difference(values) == pytest.approx((0.15, middle - half, middle + half))
+    alike = student.ppf(0.975, 19) / 22
+    assert ONE_EACH.interval_of_difference(np.zeros((2, 20))) == pytest.approx((0, -alike, alike))
+
+
+@pytest.mark.parametrize("share", [0, 0.5, 1])
+def test_intervals_of_differences_of_rare_success_hold_the_true_one(share):
+    generator = np.random.default_rng(11)
+    of_mixtures = drawn(generator, 36, 40, 2)
+    recordings = Recordings(of_mixtures)
+    first, second = (scores(generator, of_mixtures, share, 500) < norm.ppf(probability) for probability in (0.05, 0.02))
+    differences = first.astype(float) - second
+    found = [recordings.interval_of_difference(sample) for sample in differences]
+    assert np.mean([interval is not None and interval.low <= 0.03 <= interval.high for interval in found]) >= 0.93
+    assert coverage(recordings, differences - 0.03) < 0.9
 
 
 def test_three_recordings_mixed_in_all_ways_are_taken_for_the_cause_of_all_that_differs():
@@ -148,6 +245,10 @@ def test_values_that_have_no_interval_are_refused():
         ONE_EACH.interval(np.full((2, 20), np.nan))
     with pytest.raises(ValueError, match="confidence is 95"):
         ONE_EACH.interval(np.zeros(20), confidence=95)
+    with pytest.raises(ValueError, match="a share is between 0 and 1"):
+        ONE_EACH.interval_of_share(np.full(20, 50.0))
+    with pytest.raises(ValueError, match=r"differences of shares from -1 to 1"):
+        ONE_EACH.interval_of_difference(np.full(20, 50.0))
 
 
 def test_an_interval_ends_where_the_scale_does():

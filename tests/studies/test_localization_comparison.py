@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from cocktail.config.mixing import Mixing
+from cocktail.metrics.intervals import Recordings
 from cocktail.studies.comparison import Side, compare
 from cocktail.studies.comparison_report import comparison_figure, store_comparison, to_markdown
 from cocktail.studies.scored_run import ScoredRun
@@ -149,6 +150,30 @@ def test_means_over_mixtures_are_the_scores_that_a_run_reports():
         name: len(mixtures) - mixtures[name].null_count for name in ("ap_1_sources", "auc_2_sources", "piap_2_sources")
     }
     assert list(counts.values()) == [20, 20, 21]  # sources of one class count in PIAP
+
+
+def test_success_has_the_intervals_of_a_share_in_percent_and_other_scores_those_of_a_mean():
+    ious = {f"{n}": 0.9 - 0.1 * n for n in range(8)}
+    board = compare(side("A", results(ious, {})), side("B", results(ious, {}))).board
+    scores = {score.name: score for group in board.groups for score in group.scores}
+    recordings = Recordings([[name] for name in ious])
+    values = np.array([100.0] * 7 + [0.0])
+    of_share, of_mean = recordings.interval_of_share(values / 100), recordings.interval(values)
+    of_difference = recordings.interval_of_difference(values / 100)
+    assert of_share is not None and of_mean is not None and of_difference is not None
+    success, auc = scores["iou_1_sources"], scores["auc_1_sources"]
+    assert success.mean_interval(values, recordings) == pytest.approx(100 * np.array(of_share))
+    assert success.difference_interval(values, recordings) == pytest.approx(100 * np.array(of_difference))
+    assert auc.mean_interval(values, recordings) == (of_mean.mean, of_mean.low, 100)
+    assert auc.difference_interval(values, recordings) == of_mean
+
+
+def test_two_that_succeed_alike_on_few_mixtures_may_differ_on_others():
+    ious = {f"{n}": 0.9 for n in range(8)}
+    found = compare(side("A", results(ious, {})), side("B", results(ious, {}))).differences.to_pylist()
+    success = next(row for row in found if row["score"] == "iou_1_sources")
+    assert success["difference"] == 0
+    assert success["low"] == -success["high"] < -5
 
 
 def test_what_rounds_to_nothing_has_no_minus():

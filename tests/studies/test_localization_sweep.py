@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from types import SimpleNamespace
 
+import numpy as np
 import pyarrow as pa
 import pytest
 import torch
 
 from cocktail.config.mixing import Mixing
+from cocktail.metrics.intervals import Recordings
 from cocktail.report.page import Heading, Picture, Sounds, Table
 from cocktail.studies.sweep import Sweep, difference
 from cocktail.studies.sweep_examples import example_parts
@@ -73,6 +75,17 @@ def test_scores_are_of_each_number_of_sources_in_percent(sweep):
     assert three.summaries["auc_1_sources"].num_mixtures == 2
     assert twelve.summaries == {}
     assert sweep.reference is three  # AVGN's own depth, not SGN's
+
+
+def test_settings_that_all_succeed_have_the_intervals_of_shares():
+    of_alike = made_sweep([[DEPTH, ASSIGNMENT]], [soft(depth, {1: [0.75] * 7 + [0.25]}) for depth in (1, 3)], AVGN)
+    one, three = of_alike.settings
+    recordings = Recordings([[f"{m}"] for m in range(8)])
+    share = recordings.interval_of_share(np.repeat([1.0, 0.0], [7, 1]))
+    apart = recordings.interval_of_difference(np.zeros(8))
+    assert one.summaries["iou_1_sources"].interval == pytest.approx(100 * np.array(share))
+    group = next(group for group in of_alike.groups if group.num_sources == 1)
+    assert difference(one, three, group).summaries["iou_1_sources"].interval == pytest.approx(100 * np.array(apart))
 
 
 def test_differences_are_of_the_groups_mixtures(sweep):

@@ -132,18 +132,19 @@ def compare(a: Side, b: Side) -> Comparison:
         raise UsageError(f"none of the {len(common)} mixtures of both has a score, for {board.why_none}")
     columns = {"mixture_id": left["mixture_id"], "class_ids": left["class_ids"]}
     differences = []
-    for score in (score.name for group in board.groups for score in group.scores):
-        columns |= {f"{score}_a": left[score], f"{score}_b": right[score]}
-        columns[f"{score}_difference"] = difference = pc.subtract(left[score], right[score])  # pyright: ignore[reportAttributeAccessIssue]
+    for score in (score for group in board.groups for score in group.scores):
+        name = score.name
+        columns |= {f"{name}_a": left[name], f"{name}_b": right[name]}
+        columns[f"{name}_difference"] = difference = pc.subtract(left[name], right[name])  # pyright: ignore[reportAttributeAccessIssue]
         there = difference.is_valid()  # one source has no SIR and no CAP
-        values_a, values_b = (table[score].filter(there).to_numpy() for table in (left, right))
+        values_a, values_b = (table[name].filter(there).to_numpy() for table in (left, right))
         if not len(values_a):
             continue
         recordings = Recordings(left["recordings"].filter(there).to_pylist())
-        interval = recordings.interval(values_a - values_b)
+        interval = score.difference_interval(values_a - values_b, recordings)
         differences.append(
             {
-                "score": score,
+                "score": name,
                 "mean_a": float(values_a.mean()),
                 "mean_b": float(values_b.mean()),
                 "difference": float((values_a - values_b).mean()),

@@ -28,19 +28,14 @@ _BLOCK = re.compile(r"^(<!-- results: (\S+) -->\n)(.*?)^(<!-- end of results -->
 _BEGIN, _END = re.compile(r"^<!-- results:", re.MULTILINE), re.compile(r"^<!-- end of results", re.MULTILINE)
 
 
-def interval_cell(
-    score: Score, values: np.ndarray, of_mixtures: Recordings, scale: tuple[float, float] = (-np.inf, np.inf)
-) -> str:
-    """The 95 % interval of the mean of a score's values [S, M], which lie on a scale, or of differences, as a table
-    shows it, or why there is none.
+def interval_cell(score: Score, values: np.ndarray, of_mixtures: Recordings, *, are_differences: bool = False) -> str:
+    """The 95 % interval of the mean of a score's values [S, M], or of differences of two, as a table shows it, or why
+    there is none.
 
     The one place where documents get an interval from.
     """
-    found = of_mixtures.interval(values)
-    if found is None:
-        return of_mixtures.why_none
-    within = found.within(*scale)
-    return score.interval(within.low, within.high)
+    found = (score.difference_interval if are_differences else score.mean_interval)(values, of_mixtures)
+    return of_mixtures.why_none if found is None else score.interval(found.low, found.high)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -149,7 +144,7 @@ def _group_table(results: RecordedResults, systems: Sequence[_System], group: Sc
         if not names:
             continue
         of_mixtures = Recordings([recordings[name] for name in names])
-        bounds = interval_cell(headline, values, of_mixtures, headline.scale)
+        bounds = interval_cell(headline, values, of_mixtures)
         cells = [system.name, headline.cell(float(values.mean())), bounds]
         if several:
             cells += _difference(system, reference, headline, recordings)
@@ -180,7 +175,10 @@ def _difference(
         return ["", "no mixture in common"]
     differences = own[:, np.searchsorted(own_names, common)] - others[:, np.searchsorted(names, common)]
     of_mixtures = Recordings([recordings[name] for name in common])
-    return [score.signed(float(differences.mean())), interval_cell(score, differences, of_mixtures)]
+    return [
+        score.signed(float(differences.mean())),
+        interval_cell(score, differences, of_mixtures, are_differences=True),
+    ]
 
 
 def _recordings(results: RecordedResults) -> dict[str, list[str | None]]:

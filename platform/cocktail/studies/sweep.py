@@ -10,7 +10,6 @@ Shape letters: S seeds, M mixtures.
 from __future__ import annotations
 
 import json
-import math
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -59,7 +58,7 @@ class Setting:
         for score in scores.values():
             recordings, values = score_matrix(trials, score.name)
             if values.size:
-                summaries[score.name] = Summary.of(values, recordings, score.scale)
+                summaries[score.name] = Summary.of(values, recordings, score.mean_interval(values, recordings))
         return summaries
 
 
@@ -81,16 +80,14 @@ class Summary:
     """Recordings that these are made of; None if that is not known."""
 
     @classmethod
-    def of(
-        cls, values: np.ndarray, recordings: Recordings, scale: tuple[float, float] = (-math.inf, math.inf)
-    ) -> Summary:
-        """The summary of a score's values [S, M], which lie on a scale, or of differences."""
-        by_seed, interval = values.mean(axis=1), recordings.interval(values)
+    def of(cls, values: np.ndarray, recordings: Recordings, interval: Interval | None) -> Summary:
+        """The summary of a score's values [S, M], or of differences, whose mean has such an interval."""
+        by_seed = values.mean(axis=1)
         return cls(
             mean=float(values.mean()),
             by_seed=by_seed.tolist(),
             spread=float(by_seed.std(ddof=1)) if len(by_seed) > 1 else None,
-            interval=interval and interval.within(*scale),
+            interval=interval,
             why_no_interval=recordings.why_none,
             num_mixtures=values.shape[1],
             num_recordings=recordings.number,
@@ -129,13 +126,14 @@ def difference(setting: Setting, reference: Setting, group: ScoreGroup) -> Diffe
     seeds = [seed for seed in others if seed in own]
     summaries: dict[str, Summary] = {}
     share = float("nan")
-    for score in (score.name for score in group.scores):
-        recordings, values = score_matrix([trials[seed] for trials in (own, others) for seed in seeds], score)
+    for score in group.scores:
+        recordings, values = score_matrix([trials[seed] for trials in (own, others) for seed in seeds], score.name)
         if not values.size:
             continue
         differences = values[: len(seeds)] - values[len(seeds) :]
-        summaries[score] = Summary.of(differences, recordings)
-        if score == group.headline.name:
+        interval = score.difference_interval(differences, recordings)
+        summaries[score.name] = Summary.of(differences, recordings, interval)
+        if score == group.headline:
             share = float((differences.mean(axis=0) > 0).mean())
     problem = ""
     if not summaries:

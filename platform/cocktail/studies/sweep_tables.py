@@ -127,7 +127,8 @@ def _control(results: pa.Table, system: str, board: Scoreboard) -> Control:
         known = mixtures.filter(mixtures[score.name].is_valid())
         if len(known):
             recordings = Recordings(known["recordings"].to_pylist())
-            summaries[score.name] = Summary.of(known[score.name].to_numpy()[None], recordings, score.scale)
+            values = known[score.name].to_numpy()[None]
+            summaries[score.name] = Summary.of(values, recordings, score.mean_interval(values, recordings))
     num_mixtures = {group.headline.name: group.num_mixtures(mixtures) for group in board.groups}
     return Control(system=system, summaries=summaries, num_mixtures=num_mixtures)
 

@@ -17,6 +17,7 @@ from cocktail.metrics.intervals import FEWEST_RECORDINGS, TOO_FEW, Interval, Rec
 from cocktail.report.markdown import INTERVAL, format_count, markdown_table
 from cocktail.types import NO_CLASS
 
+_ROUNDING = 1e-9
 PRESENCE_SCORES = ("precision", "recall", "F1", INTERVAL)
 """Headers of `PresenceScores.cells` behind the first; the interval is of F1."""
 
@@ -33,7 +34,8 @@ class PresenceScores:
     """95 % interval of F1, by recording; None where `why_no_interval` says so."""
     why_no_interval: str
     macro_f1: Interval | None
-    """None also where a class is of too few recordings: `why_no_macro_interval` says so."""
+    """None also where a class is of too few recordings, or where the model errs in all mixtures alike, as one does that
+    never errs: `why_no_macro_interval` says so."""
     why_no_macro_interval: str
     num_mixtures: int
     num_recordings: int | None
@@ -105,13 +107,15 @@ def presence_in(rows: pa.Table, column: str, num_classes: int) -> PresenceScores
     why_no_macro = recordings.why_none
     if min(map(len, of_classes.values())) < FEWEST_RECORDINGS:
         why_no_macro = why_no_macro or f"{TOO_FEW} of a class"
-    micro_f1, macro_f1 = recordings.interval(micro_values), recordings.interval(macro_values)
+    if np.ptp(macro_values) < _ROUNDING:
+        why_no_macro = why_no_macro or "all alike"
+    macro_f1 = None if why_no_macro else recordings.interval(macro_values)
     return PresenceScores(
         micro=precision_recall_f1(counts, "micro"),
         macro=precision_recall_f1(counts, "macro"),
-        micro_f1=micro_f1 and micro_f1.within(0, 1),
+        micro_f1=recordings.interval_of_share(micro_values),
         why_no_interval=recordings.why_none,
-        macro_f1=None if macro_f1 is None or why_no_macro else macro_f1.within(0, 1),
+        macro_f1=macro_f1 and macro_f1.within(0, 1),
         why_no_macro_interval=why_no_macro,
         num_mixtures=len(known),
         num_recordings=recordings.number,

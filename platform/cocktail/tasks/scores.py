@@ -15,6 +15,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from cocktail.metrics.intervals import Interval, Recordings
+
 
 @dataclass(frozen=True, kw_only=True)
 class Score:
@@ -26,6 +28,9 @@ class Score:
     digits: int
     scale: tuple[float, float] = (-math.inf, math.inf)
     """The least and the most that it can be."""
+    is_share: bool = False
+    """Whether a mixture has the most of the scale, or 0, and nothing between: the mean is the share of those that do.
+    """
     of: str = ""
     """The mixtures that have it, where others have not: `2 sources`."""
 
@@ -43,6 +48,24 @@ class Score:
     def signed(self, value: float) -> str:
         """A difference as tables show it, with its sign."""
         return f"{self._rounded(value):+.{self.digits}f}"
+
+    def mean_interval(self, values: np.ndarray, recordings: Recordings) -> Interval | None:
+        """The 95 % interval of the mean of values [M], or [S, M] under several seeds, on the scale; None where the
+        recordings say why there is none."""
+        lowest, highest = self.scale
+        if self.is_share:
+            found = recordings.interval_of_share(values / highest)
+            return found and Interval(*(highest * each for each in found))
+        found = recordings.interval(values)
+        return found and found.within(lowest, highest)
+
+    def difference_interval(self, values: np.ndarray, recordings: Recordings) -> Interval | None:
+        """That of the mean of differences of its values, as `mean_interval`."""
+        if not self.is_share:
+            return recordings.interval(values)
+        whole = self.scale[1]
+        found = recordings.interval_of_difference(values / whole)
+        return found and Interval(*(whole * each for each in found))
 
     def interval(self, low: float, high: float) -> str:
         return f"{self.cell(low)} to {self.cell(high)}"

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from cocktail.config.evaluation import Evaluation
@@ -155,26 +156,45 @@ def test_each_group_of_mixtures_and_each_system_is_summarised_once(monkeypatch):
         systems.clear()
 
 
-def test_stored_results_of_maps_say_by_what_rules_they_came_about(tmp_path):
-    """So that the file alone can be compared."""
-    evaluation = Evaluation(peak_share=0.2, single_threshold=0.3, fixed_threshold=1.5, num_examples=0)
+def one_map_scored(folder: Path, evaluation: Evaluation) -> tuple[Scoring, pa.Table, Any]:
+    """A test of a mixture, its results, and a run that keeps what it is given in the folder."""
     test = Scoring(
         checkpoint="",
         trained=replace(trained(CLASSES), name="model", model=LeftHalf()),
-        manifest=make_toy_shards(tmp_path / "shards", num_shards=1, clips_per_shard=1, num_test=1),
+        manifest=make_toy_shards(folder / "shards", num_shards=1, clips_per_shard=1, num_test=1),
         mixtures=pa.table({"class_id": [[0]]}),
         mixing=replace(SMALL.mixing, pictures_per_source=1),
         evaluation=evaluation,
         resources=SMALL.resources,
         overlap=Overlap(num_mixtures=1, num_held=0),
     )
-    tracked: Any = SimpleNamespace(
+    tracked = SimpleNamespace(
         histories=lambda prefixes: {},
-        store=lambda folder: shutil.copytree(folder, tmp_path, dirs_exist_ok=True),
+        store=lambda stored: shutil.copytree(stored, folder, dirs_exist_ok=True),
         log=lambda metrics, step: None,
     )
-    rules = ScoringRules.of(evaluation)
     results = localized(mixture("a", source(0.5, iou=0.5), system="model")).cast(test.tasks[0].results)
+    return test, results, tracked
+
+
+def test_a_summary_that_fails_loses_nothing_of_a_finished_test(tmp_path, monkeypatch):
+    test, results, tracked = one_map_scored(tmp_path, Evaluation())
+
+    def fail(*_: Any) -> None:
+        raise ValueError("a summary")
+
+    monkeypatch.setattr(Localizing, "summary", fail)
+    with pytest.raises(ValueError, match="a summary"):
+        test.record((results,), tracked, 0)
+    assert pq.read_table(tmp_path / "results.parquet").equals(results)
+    assert pq.read_table(tmp_path / "test_list.parquet").equals(test.mixtures)
+
+
+def test_stored_results_of_maps_say_by_what_rules_they_came_about(tmp_path):
+    """So that the file alone can be compared."""
+    evaluation = Evaluation(peak_share=0.2, single_threshold=0.3, fixed_threshold=1.5, num_examples=0)
+    test, results, tracked = one_map_scored(tmp_path, evaluation)
+    rules = ScoringRules.of(evaluation)
     test.report((results,), test.record((results,), tracked, 0), tracked, 0)
     assert ScoredRun.read(f"{tmp_path}/results.parquet").board.rules == rules
 

@@ -195,7 +195,9 @@ def test_the_table_shows_how_far_each_trial_is():
 def test_scores_are_in_the_grids_order_with_their_interval_and_what_went_wrong():
     trials = [
         TrialState(
-            label="b", status="finished", metrics={"sdr": 5.0, "sdr_low": 4.0, "sdr_high": 6.0, "sir": 9.0, "sar": 8.0}
+            label="b",
+            status="finished",
+            metrics={"sdr": 5.0, "sdr_low": 4.0, "sdr_high": 6.0, "sir": 9.0, "sar": 8.0, "num_recordings": 30},
         ),
         TrialState(label="a", status="stopped early", metrics={"step": 40}),
         TrialState(label="c", status="failed", error="no room"),
@@ -208,11 +210,25 @@ def test_scores_are_in_the_grids_order_with_their_interval_and_what_went_wrong()
     ]
 
 
+def test_intervals_of_trials_that_did_not_log_their_recordings_are_not_called_by_recording():
+    before = {"sdr": 5.0, "sdr_low": 4.0, "sdr_high": 6.0}
+    trials = [
+        TrialState(label="before", status="finished", metrics=before),
+        TrialState(label="since", status="finished", metrics=before | {"num_recordings": 30}),
+    ]
+    header, _, *rows = [
+        [cell.strip() for cell in line.split("|")[1:-1]] for line in score_table("ab", trials, []).splitlines()
+    ]
+    assert header == ["trial", "SDR", "95 % interval, by recording", "status"]
+    assert rows == [["a", "5.00", "", "finished"], ["b", "5.00", "4.00 to 6.00", "finished"]]
+    assert score_table("a", trials[:1], []).splitlines()[0].count("|") == 4  # no column of intervals
+
+
 def test_scores_of_maps_are_in_percent_by_number_of_sources():
     metrics = {
         "ap_1_sources": 0.5, "ap_low_1_sources": 0.4, "ap_high_1_sources": 0.625, "auc_1_sources": 0.25,
         "auc_half_1_sources": 0.9, "cap_2_sources": 0.75, "auc_2_sources": 0.125, "num_mixtures_2_sources": 40.0,
-        "ciou_2_sources": 0.5,
+        "ciou_2_sources": 0.5, "num_recordings_1_sources": 30,
     }  # fmt: skip
     trials = [TrialState(label="a", status="finished", metrics=metrics), TrialState(label="b")]
     tests = [Evaluation(multi_threshold=0.1)] * 2

@@ -47,7 +47,7 @@ def test_two_sources_have_cap_piap_and_ciou_by_image_and_by_slot():
     assert (summary.num_mixtures, summary.num_recordings, summary.excluded) == (2, 4, {})
 
 
-def test_intervals_are_by_recording_and_end_at_zero_and_one():
+def test_intervals_are_by_recording_and_those_of_success_are_of_shares():
     ious = [0.9, 0.8, 0.7, 0.9, 0.8, 0.9, 0.1, 0.2]
     apart = table(*(mixture(f"{n}", source(0.5 + iou / 4, iou=iou)) for n, iou in enumerate(ious)))
     videos = ["a", "a", "b", "b", "c", "c", "d", "d"]
@@ -56,10 +56,14 @@ def test_intervals_are_by_recording_and_end_at_zero_and_one():
     assert (single.num_recordings, of_videos.num_mixtures, of_videos.num_recordings) == (8, 8, 4)
     values = 0.5 + np.array(ious) / 4
     for summary, names in ((single, "12345678"), (of_videos, videos)):
-        assert summary.ap_interval == pytest.approx(Recordings([[name] for name in names]).interval(values))
-        assert summary.success_interval is not None and summary.success_interval.high == 1
+        recordings = Recordings([[name] for name in names])
+        assert summary.ap_interval == pytest.approx(recordings.interval(values))
+        reached = np.array(ious) >= 0.5
+        assert summary.success_interval == pytest.approx(recordings.interval_of_share(reached))
     assert single.ap_interval is not None and of_videos.ap_interval is not None
     assert single.ap_interval.low > of_videos.ap_interval.low
+    (never,) = summarise(table(*(mixture(f"{n}", source(0.5, iou=0.1)) for n in range(8))), RULES)[1]
+    assert never.success_interval is not None and never.success_interval.low == 0 < never.success_interval.high
     two = [row | {"recording": f"{n % 2}"} for n in range(8) for row in mixture(f"{n}", source(0.5, iou=0.5))]
     header, (row,) = system_table(summarise(table(two), RULES)[1], RULES)
     assert dict(zip(header, row, strict=True))["95 % interval, by recording"] == "too few recordings"

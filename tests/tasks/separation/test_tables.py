@@ -178,7 +178,7 @@ def test_classes_have_the_means_over_their_own_sources_the_best_first():
         rows("a", (BELL, 100.0), (DRUM, 100.0), system="ideal binary mask"),
     )
     classes = by_class(scored_rows(results, "model"), CLASSES)
-    assert classes.column_names == ["class", "sources", "recordings", *SCORES, "sdr_low", "sdr_high"]
+    assert classes.column_names == ["class", "sources", "recordings", *SCORES, "sdr_low", "sdr_high", "why_no_interval"]
     assert classes["class"].to_pylist() == ["unlabelled", "drum", "bell"]
     assert classes["sources"].to_pylist() == classes["recordings"].to_pylist() == [1, 1, 2]
     assert classes["sdr_low"].to_pylist() == [None] * 3
@@ -200,6 +200,10 @@ def test_the_interval_of_a_class_is_by_its_own_recordings():
     assert (drum["recordings"], drum["sdr_low"], drum["sdr_high"]) == (12, 0, 0)
     _, (line, _) = class_table(by_class(scored_rows(results, "model"), CLASSES))
     assert line[3:5] == ["5.50", f"{expected.low:.2f} to {expected.high:.2f}"]
+    bells = [f"bell {max(n - 8, 0)}" for n in range(12)]
+    results = table(*(rows(f"{n}", (BELL, 1.0 * n), recordings=[bells[n]]) for n in range(12)))
+    _, (line,) = class_table(by_class(scored_rows(results, "model"), CLASSES))
+    assert line[3:5] == ["5.50", "few recordings dominate"]
 
 
 def test_pairs_of_classes_have_the_means_over_the_two_in_all_mixtures_that_hold_both():
@@ -258,7 +262,7 @@ def test_presence_is_scored_once_a_mixture():
     assert cells == ["micro", "0.600", "0.750", "0.667", "too few recordings", "2", "4"]
 
 
-def test_f1_has_an_interval_that_ends_at_one_and_is_wider_where_recordings_are_shared():
+def test_f1_has_the_interval_of_a_share_which_is_wider_where_recordings_are_shared():
     guesses = [[BELL], [BELL, DRUM], [DRUM]] * 4
     apart = [rows(f"{n}", (BELL, 1.0), predicted=guess) for n, guess in enumerate(guesses)]
     shared = [rows(f"{n}", (BELL, 1.0), predicted=guesses[n], recordings=[f"bell {n % 3}"]) for n in range(12)]
@@ -267,11 +271,19 @@ def test_f1_has_an_interval_that_ends_at_one_and_is_wider_where_recordings_are_s
     # Of each three 2, 2 and 0 hits of 2, 3 and 2 decisions: F1 is 4 / 7 for both.
     hits, decisions = np.tile([2, 2, 0], 4), np.tile([2, 3, 2], 4)
     values = 4 / 7 + (hits - 4 / 7 * decisions) / (7 / 3)
-    assert of_apart.micro_f1 == pytest.approx(Recordings([[f"{n}"] for n in range(12)]).interval(values))
+    assert of_apart.micro_f1 == pytest.approx(Recordings([[f"{n}"] for n in range(12)]).interval_of_share(values))
     assert of_apart.micro_f1 is not None and of_shared.micro_f1 is not None
     assert of_apart.values["micro_f1_low"] == of_apart.micro_f1.low
-    assert (of_shared.micro_f1.low, of_shared.micro_f1.high) == (0, 1)
+    assert 0 <= of_shared.micro_f1.low < of_apart.micro_f1.low < of_apart.micro_f1.high < of_shared.micro_f1.high <= 1
     assert (of_apart.num_recordings, of_shared.num_recordings) == (12, 3)
+
+
+def test_presence_without_an_error_may_err_elsewhere_and_macro_f1_says_that_all_are_alike():
+    mixtures = [rows(f"{name} {n}", (name, 1.0), predicted=[name]) for name in (BELL, DRUM) for n in range(6)]
+    found = presence_scores(scored_rows(table(*mixtures), "model"), 2)
+    assert found is not None and found.micro_f1 is not None
+    assert found.micro_f1.low < 0.9 and found.micro_f1.high == 1
+    assert (found.macro_f1, found.why_no_macro_interval) == (None, "all alike")
 
 
 def test_macro_f1_has_no_interval_where_a_class_is_of_too_few_recordings_and_says_so():

@@ -48,8 +48,16 @@ class LocalizationScores:
         of = f"{number} source{'s' if number > 1 else ''}"
         threshold = f"{self.rules.threshold(number):g}"
         scores = tuple(
-            Score(name=name, title=title.format(t=threshold), unit=self.unit, digits=1, scale=(0.0, 100.0), of=of)
-            for name, title in zip(_names(number).values(), TITLES[number > 1], strict=True)
+            Score(
+                name=name,
+                title=title.format(t=threshold),
+                unit=self.unit,
+                digits=1,
+                scale=(0.0, 100.0),
+                is_share=column == "success",
+                of=of,
+            )
+            for (column, name), title in zip(_names(number).items(), TITLES[number > 1], strict=True)
         )
         return ScoreGroup(scores=scores, headline=scores[-1], num_sources=number)
 

@@ -183,7 +183,7 @@ def _summary(results: pa.Table, system: str, num_sources: int, rules: ScoringRul
         ap_interval=_interval(ap, recordings),
         piap=_mean(values["ap_best_order"][counts_in_order].mean(axis=1)),
         by_rule={rule: _by_rule(values[f"iou_{rule}"][counts], threshold) for rule in rules.names},
-        success_interval=_interval(reached.astype(np.float64), recordings),
+        success_interval=recordings.interval_of_share(reached),
         why_no_interval=recordings.why_none,
         num_mixtures=int(counts.sum()),
         num_recordings=recordings.number,

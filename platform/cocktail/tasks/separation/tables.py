@@ -17,8 +17,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from cocktail.metrics.intervals import TOO_FEW, Interval, Recordings
-from cocktail.report.markdown import INTERVAL, NOT_KNOWN, format_cell, format_count, format_interval, markdown_table
+from cocktail.metrics.intervals import Interval, Recordings
+from cocktail.report.markdown import INTERVAL, format_cell, format_count, format_interval, markdown_table
 from cocktail.tasks.presence import PresenceScores, presence_in
 from cocktail.tasks.rows import class_name, rows_of
 from cocktail.types import NO_CLASS
@@ -134,8 +134,8 @@ def by_class(rows: pa.Table, classes: Sequence[str]) -> pa.Table:
     """A row a class of `scored_rows`, the highest SDR first: `class`, `sources`, the `recordings` that these are cut
     out of, means of SCORES over its sources, and `sdr_low` and `sdr_high`, the 95 % interval of its mean SDR.
 
-    The interval is by the class's own recordings: what they are mixed with counts as chance. It is null where there are
-    too few of them, or where, as `recordings` then is, too, they are not known. A source that several seeds have scored
+    The interval is by the class's own recordings: what they are mixed with counts as chance. It is null where
+    `why_no_interval` says so; `recordings` is null where they are not known. A source that several seeds have scored
     counts once in it, with its mean. Sources without a class have a row of their own.
     """
     sources = rows.group_by(["class_id", "mixture_id", "source"], use_threads=False)
@@ -158,6 +158,7 @@ def by_class(rows: pa.Table, classes: Sequence[str]) -> pa.Table:
             **{score: rows[f"{score}_mean"] for score in SCORES},
             "sdr_low": pa.array([interval and interval.low for interval in intervals], pa.float64()),
             "sdr_high": pa.array([interval and interval.high for interval in intervals], pa.float64()),
+            "why_no_interval": pa.array([known.why_none for known in recordings], pa.string()),
         }
     )
     return table.sort_by([("sdr", "descending"), ("class", "ascending")])
@@ -169,7 +170,7 @@ def class_table(by_classes: pa.Table) -> tuple[list[str], list[list[str]]]:
     rows = []
     for row in by_classes.to_pylist():
         interval = None if row["sdr_low"] is None else Interval(row[first], row["sdr_low"], row["sdr_high"])
-        why = NOT_KNOWN if row["recordings"] is None else TOO_FEW
+        why = row["why_no_interval"]
         counts = [str(row["sources"]), format_count(row["recordings"])]
         scores = [format_cell(row[first]), format_interval(interval, why), *(format_cell(row[each]) for each in others)]
         rows.append([row["class"], *counts, *scores])
