@@ -123,7 +123,8 @@ def spectra_figure(spectra: ClassSpectra, classes: Sequence[str]) -> Figure:
     """The mean spectrum of each class that was measured, a line a class, those of low sound first."""
     order = [class_id for class_id in by_centre(spectra) if spectra.num_clips[class_id]]
     power = spectra.power[order][:, 1:].astype(np.float64)  # a logarithmic axis has no 0 Hz
-    levels = 10 * np.log10(np.maximum(power / power.max(axis=1, keepdims=True), 10 ** (-RANGE_DB / 10)))
+    strongest = power.max(axis=1, keepdims=True)  # 0 of a class of nothing but 0 Hz
+    levels = 10 * np.log10(np.maximum(power / np.where(strongest > 0, strongest, 1), 10 ** (-RANGE_DB / 10)))
     figure = Figure(figsize=(8.0, 1.8 + 0.16 * max(len(order), 4)), layout="constrained")
     axis = figure.subplots()
     edges = spectra.frequencies_hz[1:]

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections import defaultdict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -21,23 +21,25 @@ from cocktail.audio.class_spectra import (
     WINDOW_SECONDS,
     ClassSpectra,
     num_bins_at,
-    power_shares,
+    power_shares_of_pieces,
 )
 from cocktail.config.splits import Split
 from cocktail.foreign.bounded import parse_json, read_bounded
-from cocktail.storage import join, write_atomic
+from cocktail.storage import exists, join, write_atomic
 from cocktail.text.printable import on_one_line
 from cocktail.types import UsageError
 from pipelines.describe.counts import measure_levels
 from pipelines.progress import ClipProgress
 from pipelines.shards.manifest import Manifest
-from pipelines.shards.on_cluster import map_on_cluster
+from pipelines.shards.on_cluster import LESS_AT_ONCE, map_on_cluster, note_of
 from pipelines.shards.reader import ClipReader, ClipSource, DamagedMemberError
 
 _READ = ("clip_id", "audio_offset", "audio_bytes", "num_samples", "checks")
 _UNIT = 1 << 40
 """Shares of power are summed in whole parts of this: such sums do not depend on their order."""
 _LARGEST_FILE = 1 << 26
+_SECONDS_AT_ONCE = {"wav": 30, "flac": 600}
+"""Seconds of a clip that are in memory at one time, by the format: FLAC is read from its start for each of them."""
 _SHOWN = 5
 """Damaged clips that are named."""
 
@@ -52,10 +54,10 @@ def class_spectra(
     can be kept. Raises UsageError if the file in the folder is damaged.
     """
     num_classes, rate = len(manifest.classes), manifest.sample_rate_hz
-    if num_classes * num_bins_at(rate) > MOST_VALUES:
+    if _are_too_many(manifest):
         print(f"no mean spectra of classes: {num_classes} at {rate} Hz are more than can be kept", flush=True)
         return None
-    location = join(folder, f"class-spectra-{spectra_key(manifest, split, silence_dbfs)}.json")
+    location = _location(manifest, split, silence_dbfs, folder)
     try:
         return _read(location, num_classes, rate)
     except FileNotFoundError:
@@ -75,6 +77,21 @@ def class_spectra(
     return spectra
 
 
+def num_clips_to_read(manifest: Manifest, split: str, silence_dbfs: float, folder: str) -> int:
+    """Clips that `class_spectra` would read all sound of: none where it was measured before, or cannot be kept."""
+    if _are_too_many(manifest) or exists(_location(manifest, split, silence_dbfs, folder)):
+        return 0
+    return len(clips_to_measure(manifest, split, silence_dbfs))
+
+
+def _are_too_many(manifest: Manifest) -> bool:
+    return len(manifest.classes) * num_bins_at(manifest.sample_rate_hz) > MOST_VALUES
+
+
+def _location(manifest: Manifest, split: str, silence_dbfs: float, folder: str) -> str:
+    return join(folder, f"class-spectra-{spectra_key(manifest, split, silence_dbfs)}.json")
+
+
 def spectra_key(manifest: Manifest, split: str, silence_dbfs: float) -> str:
     """A name for all that decides the mean spectra of a data set."""
     decides = [manifest.root_hash, list(manifest.classes), split, silence_dbfs, WINDOW_SECONDS, HOP_SECONDS, _UNIT]
@@ -82,10 +99,11 @@ def spectra_key(manifest: Manifest, split: str, silence_dbfs: float) -> str:
 
 
 def _read(location: str, num_classes: int, sample_rate_hz: int) -> ClassSpectra:
-    """The spectra in a file. Raises FileNotFoundError if there is none, and UsageError if it is damaged."""
+    """The spectra in a file. Raises FileNotFoundError if there is none, UsageError if it is damaged, and StorageError
+    if it cannot be read now."""
+    data = read_bounded(location, _LARGEST_FILE)  # what goes wrong here is told, and deleting the file mends no outage
     try:
-        values = parse_json(read_bounded(location, _LARGEST_FILE), _LARGEST_FILE)
-        return ClassSpectra.of_plain(values, num_classes, sample_rate_hz)
+        return ClassSpectra.of_plain(parse_json(data, _LARGEST_FILE), num_classes, sample_rate_hz)
     except ValueError as error:
         raise UsageError(f"{location} {error}: delete it, and it is measured again") from error
 
@@ -116,7 +134,8 @@ def measure(clips: pa.Table, num_classes: int, source: ClipSource) -> tuple[Clas
     damaged: list[str] = []
     with ClipProgress(len(clips), "measured (mean spectra of classes)") as progress:
         advice = "Give nodes with more memory, or fewer CPUs"
-        for result in map_on_cluster(_by_shard(clips), measure_shard, {"source": source}, None, advice):
+        kwargs, folder = {"source": source}, source.folder
+        for result in map_on_cluster(_by_shard(clips), measure_shard, kwargs, None, advice, folder=folder):
             class_ids = np.array(result["class_ids"], np.int64)
             sums[class_ids] += np.frombuffer(result["sums"], np.int64).reshape(len(class_ids), num_bins)
             num_clips[class_ids] += np.array(result["num_clips"], np.int64)
@@ -127,19 +146,28 @@ def measure(clips: pa.Table, num_classes: int, source: ClipSource) -> tuple[Clas
     return spectra, sorted(damaged)
 
 
-def measure_shard(row: Mapping[str, Any], source: ClipSource) -> dict[str, Any]:
+def measure_shard(
+    row: Mapping[str, Any], source: ClipSource, run: str = "", advice: str = LESS_AT_ONCE
+) -> dict[str, Any]:
     """Sums over the clips of a shard: of each of `class_ids` the `num_clips`, and in `sums` the bytes of int64
-    [classes, F], the sum of their shares of power in parts of _UNIT; and in `damaged` what is wrong with the others."""
+    [classes, F], the sum of their shares of power in parts of _UNIT; and in `damaged` what is wrong with the others.
+    `run` names the run whose task this is, and that ends, with advice, if its tasks are killed again and again at one
+    clip."""
     shard, measured, damaged = row["shard"], defaultdict[int, list[np.ndarray]](list), list[str]()
-    with pa.ipc.open_stream(row["clips"]) as stream, ClipReader(source) as reader:
+    with (
+        note_of(source.folder, shard, run, advice) as note,
+        pa.ipc.open_stream(row["clips"]) as stream,
+        ClipReader(source) as reader,
+    ):
         reader.prepare([shard])
         for clip in stream.read_all().to_pylist():
+            note.begin(clip["clip_id"])
             try:
-                sound = reader.sound(clip | {"shard": shard}, 0, clip["num_samples"], clip["checks"])
+                pieces = _pieces(reader, clip | {"shard": shard})
+                shares = np.rint(power_shares_of_pieces(pieces, source.sample_rate_hz) * _UNIT)
             except DamagedMemberError as error:
                 damaged.append(str(error))
                 continue
-            shares = np.rint(power_shares(sound, source.sample_rate_hz) * _UNIT)
             measured[clip["class_id"]].append(shares.astype(np.int64))
     return {
         "shard": shard,
@@ -148,6 +176,15 @@ def measure_shard(row: Mapping[str, Any], source: ClipSource) -> dict[str, Any]:
         "sums": b"".join(np.sum(shares, axis=0).tobytes() for shares in measured.values()),
         "damaged": damaged,
     }
+
+
+def _pieces(reader: ClipReader, clip: Mapping[str, Any]) -> Iterator[np.ndarray]:
+    """All sound of a clip, int16 [T] at a time, each good until the next is asked for. Raises DamagedMemberError."""
+    rate, seconds = reader.source.sample_rate_hz, _SECONDS_AT_ONCE[reader.source.audio_format]
+    for first in range(0, len(clip["checks"]), seconds):
+        start = first * rate
+        count = min(seconds * rate, clip["num_samples"] - start)
+        yield reader.sound(clip, start, count, clip["checks"][first : first + seconds])
 
 
 def _by_shard(clips: pa.Table) -> pa.Table:

@@ -10,6 +10,7 @@ from cocktail.config.resources import Resources
 from cocktail.train.measure import LESS_MEMORY, Measured, measure_steps
 from cocktail.train.ray_train import require_continuable
 from cocktail.types import UsageError
+from pipelines.experiments.class_spectra import num_training_clips_to_read
 from pipelines.experiments.planned import PlannedRun
 
 
@@ -23,6 +24,8 @@ def tell(planned: PlannedRun) -> str:
     require_place(planned.test_demands)
     newest = checkpoint_store(planned.folder).newest()
     lines = {"run": f"{planned.name}, in {planned.folder}", "data": _data(planned)}
+    if num_clips := num_training_clips_to_read(planned.experiment, planned.manifest):
+        lines["first"] = f"the mean spectra of classes: all sound of {num_clips} clips"
     if planned.batches_per_epoch is None:
         lines |= {"training": "none, this model is not trained: the evaluation alone", "place": _places(planned)}
     else:

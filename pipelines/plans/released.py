@@ -109,11 +109,16 @@ def middle_together(pool: ClipPool, chosen: np.ndarray) -> Draws:
     starts = np.zeros(len(chosen), np.int64)
     settled = np.zeros(len(chosen), bool)
     last = common_last_starts(pool, chosen)
+    counts = (chosen != NOBODY).sum(axis=1)
     seconds = (_at_second(pool, last, second) for second in range(_num_seconds(pool, last)))
     for candidate in chain([last // 2], seconds):
-        sounding = (_take(pool, chosen, candidate) != NOBODY).sum(axis=1) == (chosen != NOBODY).sum(axis=1)
-        starts = np.where(sounding & ~settled, candidate, starts)
-        settled |= sounding
+        open_rows = np.flatnonzero(~settled)
+        if not len(open_rows):
+            break
+        taken = _take(pool, chosen[open_rows], candidate[open_rows])
+        sounding = open_rows[(taken != NOBODY).sum(axis=1) == counts[open_rows]]
+        starts[sounding] = candidate[sounding]
+        settled[sounding] = True
     return Draws(chosen[settled], np.repeat(starts[settled, None], chosen.shape[1], axis=1))
 
 

@@ -12,7 +12,6 @@ import hashlib
 import io
 import mmap
 import os
-import stat
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -22,6 +21,7 @@ from typing import Any
 
 import pyarrow as pa
 
+from cocktail.foreign.own_files import is_own, open_private, require_own
 from pipelines.plans.pool import ClipPool, one_array
 from pipelines.shards.cache import locked
 from pipelines.shards.manifest import Manifest
@@ -72,13 +72,12 @@ def share_table(table: pa.Table, folder: str) -> pa.Table:
     try:
         Path(folder).mkdir(mode=0o700, parents=True, exist_ok=True)
         place.mkdir(mode=0o700, exist_ok=True)
-        if not _is_own(place.lstat()):
-            raise PermissionError(errno.EPERM, "it is another user's, or others may write to it")
+        require_own(place)
         with locked(place / "tables.lock"):
             mapped = _map(path)
             if mapped is None:
                 _delete_unused(place)
-                with _replacing(path) as part, open(part, "xb", opener=_private) as file:
+                with _replacing(path) as part, open(part, "xb", opener=open_private) as file:
                     _write(table, pa.PythonFile(file, mode="w"))
                 mapped = _map(path)
     except OSError as error:
@@ -123,14 +122,14 @@ class _Hashing(io.RawIOBase):
 def _map(path: Path) -> mmap.mmap | None:
     """A file's memory, if it can be trusted to hold, and to go on holding, what its name says; or else None."""
     try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW)
+        descriptor = open_private(str(path), os.O_RDONLY)
     except OSError as error:
         if error.errno in (errno.ENOENT, errno.ELOOP):  # ELOOP: a link, to wherever
             return None
         raise
     try:
         state = os.fstat(descriptor)
-        if not _is_own(state) or not state.st_size:
+        if not is_own(state) or not state.st_size:
             return None
         mapped = mmap.mmap(descriptor, 0, flags=mmap.MAP_SHARED, prot=mmap.PROT_READ)
         if hashlib.sha256(mapped).hexdigest() != path.stem:
@@ -139,14 +138,6 @@ def _map(path: Path) -> mmap.mmap | None:
         return mapped
     finally:
         os.close(descriptor)
-
-
-def _is_own(state: os.stat_result) -> bool:
-    return state.st_uid == os.getuid() and not state.st_mode & (stat.S_IWGRP | stat.S_IWOTH)
-
-
-def _private(path: str, flags: int) -> int:
-    return os.open(path, flags, 0o600)
 
 
 @contextmanager

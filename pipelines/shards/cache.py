@@ -117,7 +117,11 @@ class ShardCache:
             with locked(path.parent / "cache.lock"):
                 # Opened before others see it: they may make room at once, and who fetched it would have to again.
                 descriptor = os.open(part, os.O_RDONLY)
-                part.replace(path)
+                try:
+                    part.replace(path)
+                except OSError:
+                    os.close(descriptor)
+                    raise
             return descriptor
 
     def _notice_fetch(self, name: str, sha256: str) -> None:

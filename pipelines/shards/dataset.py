@@ -7,7 +7,6 @@ sidecar's `quarantined`, with a reason.
 from __future__ import annotations
 
 import json
-import uuid
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
@@ -33,7 +32,7 @@ from pipelines.shards.manifest import (
     read_quarantine,
     write_quarantine,
 )
-from pipelines.shards.on_cluster import map_on_cluster
+from pipelines.shards.on_cluster import LESS_AT_ONCE, map_on_cluster
 from pipelines.shards.plan import (
     ShardSettings,
     plan_shards,
@@ -155,8 +154,8 @@ def shard_dataset(
     if len(missing) and connect is not None:
         connect()
     with ClipProgress(sum(map(len, planned_clip_ids(missing))), "sharded") as progress:
-        fn_kwargs = {"settings": settings, "folder": folder, "run": uuid.uuid4().hex}
-        for result in map_on_cluster(missing, write_shard, fn_kwargs, settings.num_tasks, writes_to=folder):
+        fn_kwargs, advice = {"settings": settings, "folder": folder}, f"{LESS_AT_ONCE}; what is done is kept"
+        for result in map_on_cluster(missing, write_shard, fn_kwargs, settings.num_tasks, advice, folder=folder):
             progress.advance(result["good"], result["bad"])
     manifest = finish(plan, settings, folder)
     quarantined = read_quarantine(manifest)

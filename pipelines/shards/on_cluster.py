@@ -2,7 +2,8 @@
 
 A process that the system kills, or that Ray's memory monitor does, says nothing, and Ray Data tries its task again for
 ever. So a task notes the clip that it begins in a file of its node's, which is locked as long as the process lives, and
-gone when its shard is done: the next attempt there names the clip, and ends the run after some.
+gone when its shard is done: the next attempt there names the clip, and ends the run after some. On a node that has no
+place for such files of this user's alone, which is then said, nothing is noted.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import itertools
 import json
 import os
 import tempfile
+import uuid
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -19,7 +21,7 @@ from typing import IO, Any
 
 import pyarrow as pa
 
-from cocktail.storage import telling
+from cocktail.foreign.own_files import open_private, require_own
 from cocktail.types import UsageError
 from pipelines.shards.signed_json import digest
 
@@ -27,8 +29,12 @@ _SHOWN = 5
 """Names that a message lists."""
 MAX_DEATHS = 5
 """Tasks of a run that are ended in a row with the same clip in hand, after which the run ends."""
+LESS_AT_ONCE = "Give --tasks, fewer than the cluster has CPUs, or nodes with more memory"
+"""What to do where memory runs short, by the options of most jobs."""
 _ASKED_SECONDS = 30.0
 """Time that nodes have to say what tasks that ended had in hand."""
+_said: set[str] = set()
+"""Places of which this process has said that nothing can be noted there."""
 
 
 def map_on_cluster(
@@ -36,15 +42,16 @@ def map_on_cluster(
     fn: Callable[..., dict[str, Any]],
     fn_kwargs: dict[str, Any],
     num_tasks: int | None,
-    advice: str = "Give --tasks, fewer than the cluster has CPUs, or nodes with more memory; what is done is kept",
+    advice: str = LESS_AT_ONCE,
     *,
-    writes_to: str | None = None,
+    folder: str | None = None,
 ) -> Iterator[dict[str, Any]]:
     """A function over rows with a `shard`, one Ray task of one CPU each; results, which name their shard, come as
     tasks end, in any order.
 
     Raises UsageError, with what to do about it, if Ray, again and again, has to end a task because memory runs short.
-    `writes_to` is the folder of the shards whose clips the tasks note (`note_of`), if they do.
+    With the `folder` of the shards, the function is also given `run`, a name of these tasks, and `advice`, to note its
+    clips with (`note_of`).
     """
     if not len(rows):
         return
@@ -56,13 +63,16 @@ def map_on_cluster(
     items.context.raise_original_map_exception = True  # so that a user's mistake stays recognisable
     items.context.print_on_execution_start = False
     unfinished = dict.fromkeys(rows["shard"].to_pylist())
+    run = uuid.uuid4().hex
+    if folder is not None:
+        fn_kwargs = {**fn_kwargs, "run": run, "advice": advice}
     try:
         for result in items.map(fn, fn_kwargs=fn_kwargs, num_cpus=1, concurrency=num_tasks).iter_rows():  # pyright: ignore[reportArgumentType]
             unfinished.pop(result["shard"], None)
             yield result
     except ray.exceptions.OutOfMemoryError as error:
         named = ", ".join(itertools.islice(unfinished, _SHOWN)) + (", ..." if len(unfinished) > _SHOWN else "")
-        at = {} if writes_to is None else in_hand_on_cluster(writes_to, list(unfinished))
+        at = {} if folder is None else in_hand_on_cluster(folder, list(unfinished), run)
         noted = "".join(f" {shard} had {clip_id} in hand." for shard, clip_id in itertools.islice(at.items(), _SHOWN))
         raise UsageError(
             f"memory ran short on a node each time that one of {len(rows)} tasks was tried: {str(error)[:200]}. "
@@ -73,8 +83,10 @@ def map_on_cluster(
 class Note:
     """What a task of a run has in hand, in a file that outlives it. `note_of` makes one."""
 
-    def __init__(self, file: IO[str] | None, run: str, died_at: str = "", deaths: int = 0) -> None:
-        self._file, self._run = file, run
+    def __init__(
+        self, file: IO[str] | None, run: str, died_at: str = "", deaths: int = 0, advice: str = LESS_AT_ONCE
+    ) -> None:
+        self._file, self._run, self._advice = file, run, advice
         self._died_at, self._deaths = died_at, deaths
 
     def begin(self, clip_id: str) -> None:
@@ -82,42 +94,76 @@ class Note:
         have been ended in a row with it in hand."""
         if clip_id == self._died_at and self._deaths >= MAX_DEATHS:
             raise UsageError(
-                f"{clip_id}: the system, or Ray, ended the task that decodes it {MAX_DEATHS} times in a row, as where "
-                "memory runs short. Give --tasks, fewer than the cluster has CPUs, or nodes with more memory; what is "
-                "done is kept"
+                f"{clip_id}: the system, or Ray, ended the task that reads it {MAX_DEATHS} times in a row, as where "
+                f"memory runs short. {self._advice}"
             )
-        if self._file is not None:
-            self._file.truncate(0)
-            self._file.write(json.dumps([self._run, clip_id, self._died_at, self._deaths]))
-            self._file.flush()
+        if self._file is None:
+            return
+        data = json.dumps([self._run, clip_id, self._died_at, self._deaths]).encode()
+        try:
+            os.ftruncate(self._file.fileno(), 0)
+            os.write(self._file.fileno(), data)  # unbuffered, or what found no room would fail again when it is closed
+        except OSError as error:
+            _say_that_nothing_is_noted(error)
+            self._file = None
 
 
 @contextmanager
-def note_of(folder: str, shard: str, run: str) -> Iterator[Note]:
-    """The note of the task that writes a shard to a folder; it is gone afterwards, however that ended but by a kill.
+def note_of(folder: str, shard: str, run: str, advice: str = LESS_AT_ONCE) -> Iterator[Note]:
+    """The note of the task that writes or reads a shard of a folder; it is gone afterwards, however that ended but by
+    a kill. `advice` says what to do where memory runs short.
 
-    Only deaths of one run are counted. While another process writes the same shard, nothing is noted. Raises UsageError
-    if the node has no place for it.
+    Only deaths of one run are counted. While another process has the same shard, nothing is noted, nor, as is said
+    once, where there is no place for it that only this user can write to, or files cannot be locked.
     """
     path = _notes() / _name(folder, shard)
-    with telling(str(path), "write"):
-        path.parent.mkdir(mode=0o700, exist_ok=True)
-        file = path.open("a+", encoding="utf-8")
+    file = _locked(path)
+    if file is None:
+        yield Note(None, run)
+        return
     with file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            yield Note(None, run)
-            return
         earlier_run, clip_id, died_at, deaths = _read(file)
-        note = Note(file, run)
+        note = Note(file, run, advice=advice)
         if clip_id and run and earlier_run == run:
-            note = Note(file, run, clip_id, deaths + 1 if clip_id == died_at else 1)
+            note = Note(file, run, clip_id, deaths + 1 if clip_id == died_at else 1, advice)
             print(f"{shard} is begun again: its task was ended with {clip_id} in hand", flush=True)
         try:
             yield note
         finally:
             path.unlink(missing_ok=True)
+
+
+def _locked(path: Path) -> IO[str] | None:
+    """The file of a note, locked; None if another process has it, or, which is said once, nothing can be noted."""
+    try:
+        path.parent.mkdir(mode=0o700, exist_ok=True)
+        require_own(path.parent)
+        descriptor = open_private(str(path), os.O_RDWR | os.O_CREAT | os.O_APPEND)
+    except OSError as error:
+        _say_that_nothing_is_noted(error)
+        return None
+    file = os.fdopen(descriptor, encoding="utf-8")
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        return file
+    except BlockingIOError:
+        pass
+    except OSError as error:  # of file systems without locks
+        _say_that_nothing_is_noted(error)
+        path.unlink(missing_ok=True)
+    file.close()
+    return None
+
+
+def _say_that_nothing_is_noted(error: OSError) -> None:
+    place = str(_notes())
+    if place not in _said:
+        _said.add(place)
+        print(
+            f"what tasks of this node have in hand is not noted, as {place} cannot be used: {error.strerror}. A clip "
+            "at which tasks are ended again and again is then not named, and does not end the run",
+            flush=True,
+        )
 
 
 def _read(file: IO[str]) -> tuple[str, str, str, int]:
@@ -131,20 +177,26 @@ def _read(file: IO[str]) -> tuple[str, str, str, int]:
     return run, clip_id, died_at, deaths
 
 
-def in_hand(folder: str, shards: Sequence[str]) -> dict[str, str]:
-    """Clips that tasks of this node had in hand when they were ended, by the shard of a folder that each wrote."""
+def in_hand(folder: str, shards: Sequence[str], run: str) -> dict[str, str]:
+    """Clips that tasks of a run on this node had in hand when they were ended, by the shard of a folder of each."""
     clips = {}
     for shard in shards:
         try:
-            with (_notes() / _name(folder, shard)).open(encoding="utf-8") as file:
+            require_own(_notes())
+            with open(_notes() / _name(folder, shard), encoding="utf-8", opener=open_private) as file:
                 fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
-                _, clips[shard], _, _ = _read(file)
+                noted_run, clip_id, _, _ = _read(file)
         except (FileNotFoundError, BlockingIOError):  # not of this node; or its task goes on
             continue
-    return {shard: clip_id for shard, clip_id in clips.items() if clip_id}
+        except OSError as error:
+            _say_that_nothing_is_noted(error)
+            break
+        if clip_id and noted_run == run:
+            clips[shard] = clip_id
+    return clips
 
 
-def in_hand_on_cluster(folder: str, shards: Sequence[str]) -> dict[str, str]:
+def in_hand_on_cluster(folder: str, shards: Sequence[str], run: str) -> dict[str, str]:
     """What `in_hand` says on all nodes that answer."""
     import ray
     import ray.exceptions
@@ -153,7 +205,7 @@ def in_hand_on_cluster(folder: str, shards: Sequence[str]) -> dict[str, str]:
     ask = ray.remote(num_cpus=0, max_retries=0)(in_hand)
     nodes = [node["NodeID"] for node in ray.nodes() if node["Alive"]]
     asked = [
-        ask.options(scheduling_strategy=NodeAffinitySchedulingStrategy(node, soft=False)).remote(folder, shards)
+        ask.options(scheduling_strategy=NodeAffinitySchedulingStrategy(node, soft=False)).remote(folder, shards, run)
         for node in nodes
     ]
     answered, _ = ray.wait(asked, num_returns=len(asked), timeout=_ASKED_SECONDS)

@@ -24,11 +24,13 @@ from pipelines.shards.manifest import (
     open_manifest,
     read_quarantine,
 )
-from pipelines.shards.on_cluster import map_on_cluster
+from pipelines.shards.on_cluster import LESS_AT_ONCE, Note, map_on_cluster, note_of
 from pipelines.shards.plan import SHARD_SCHEMA, shard_family
 from pipelines.shards.sidecars import iterate_sidecars, read_sidecar
 from pipelines.shards.signed_json import claims
 from pipelines.shards.tars import archive_end, member_header
+
+_READ_BYTES = 8 << 20
 
 
 class Damage(NamedTuple):
@@ -43,8 +45,9 @@ class Damage(NamedTuple):
         return f"{self.file}{self.member and f': {self.member}'}: {self.what}"
 
 
-def verify_shard(row: Mapping[str, str], folder: str) -> dict[str, Any]:
-    """Check the shard named by `row["shard"]` against its sidecar.
+def verify_shard(row: Mapping[str, str], folder: str, run: str = "", advice: str = LESS_AT_ONCE) -> dict[str, Any]:
+    """Check the shard named by `row["shard"]` against its sidecar. `run` names the run whose task this is, and that
+    ends, with advice, if its tasks are killed again and again while they check one clip.
 
     Returns `shard`, `members` (how many were checked), `bytes` (read) and `damage` (a list of Damage as tuples).
     """
@@ -57,40 +60,53 @@ def verify_shard(row: Mapping[str, str], folder: str) -> dict[str, Any]:
     except UsageError as error:
         damage = [Damage(shard + SIDECAR_SUFFIX, "", str(error).rpartition(SIDECAR_SUFFIX)[2].strip())]
         return {"shard": shard, "members": 0, "bytes": 0, "damage": [tuple(part) for part in damage]}
-    members = [member for sample in sidecar["samples"] for member in sample["members"]]
+    samples = [(sample["clip_id"], sample["members"]) for sample in sidecar["samples"]]
     try:
-        with open_reader(join(folder, f"{shard}.tar")) as file:
-            damage = [Damage(f"{shard}.tar", *difference) for difference in _check_tar(file, members)]
+        with note_of(folder, shard, run, advice) as note, open_reader(join(folder, f"{shard}.tar")) as file:
+            damage = [Damage(f"{shard}.tar", *difference) for difference in _check_tar(file, samples, note)]
             read = file.tell()
     except FileNotFoundError:
         damage, read = [Damage(f"{shard}.tar", "", "it is not there")], 0
     return {
         "shard": shard,
-        "members": len(members),
+        "members": sum(len(members) for _, members in samples),
         "bytes": read,
         "damage": [tuple(part) for part in damage],
     }
 
 
-def _check_tar(file: pa.NativeFile, members: list[tuple[str, int, str]]) -> Iterator[tuple[str, str]]:
-    """Differences, as (member, what), reading the tar once from its start to its end."""
+def _check_tar(
+    file: pa.NativeFile, samples: list[tuple[str, list[tuple[str, int, str]]]], note: Note
+) -> Iterator[tuple[str, str]]:
+    """Differences, as (member, what), of the members of each clip, reading the tar once from its start to its end."""
     num_bytes = 0
-    for name, size, sha256 in members:
-        expected = member_header(name, size)
-        header, data, padding = file.read(len(expected)), file.read(size), file.read(-size % tarfile.BLOCKSIZE)
-        num_bytes += len(expected) + size + -size % tarfile.BLOCKSIZE
-        if len(header) < len(expected) or len(data) < size or len(padding) < -size % tarfile.BLOCKSIZE:
-            yield name, f"the file ends in or before it: {len(data)} of its {size} bytes are there"
-        elif header != expected:
-            yield name, "its header differs"
-        elif hashlib.sha256(data).hexdigest() != sha256:
-            yield name, f"its {size} bytes have another hash"
-        elif any(padding):
-            yield name, "the padding behind it is not zero"
+    for clip_id, members in samples:
+        note.begin(clip_id)
+        for name, size, sha256 in members:
+            if what := _difference(file, name, size, sha256):
+                yield name, what
+            num_bytes += len(member_header(name, size)) + size + -size % tarfile.BLOCKSIZE
     end = archive_end(num_bytes)
     rest = file.read()
     if rest != end:
         yield "end of archive", f"{len(rest)} bytes that are not the {len(end)} zeros that belong there"
+
+
+def _difference(file: pa.NativeFile, name: str, size: int, sha256: str) -> str:
+    """What is wrong with the member that a tar is at, read to its end some at a time; "" if nothing is."""
+    expected, digest, read = member_header(name, size), hashlib.sha256(), 0
+    header = file.read(len(expected))
+    while data := file.read(min(size - read, _READ_BYTES)):
+        digest.update(data)
+        read += len(data)
+    padding = file.read(-size % tarfile.BLOCKSIZE)
+    if len(header) < len(expected) or read < size or len(padding) < -size % tarfile.BLOCKSIZE:
+        return f"the file ends in or before it: {read} of its {size} bytes are there"
+    if header != expected:
+        return "its header differs"
+    if digest.hexdigest() != sha256:
+        return f"its {size} bytes have another hash"
+    return "the padding behind it is not zero" if any(padding) else ""
 
 
 def find_shards(folder: str) -> list[str]:
@@ -123,7 +139,8 @@ def verify_dataset(folder: str, num_tasks: int | None = None) -> Iterator[dict[s
     """
     shards = find_shards(folder)
     damaged = False
-    for result in map_on_cluster(pa.table({"shard": shards}), verify_shard, {"folder": folder}, num_tasks):
+    rows = pa.table({"shard": shards})
+    for result in map_on_cluster(rows, verify_shard, {"folder": folder}, num_tasks, folder=folder):
         damaged |= bool(result["damage"])
         yield result
     readable = not damaged or all(_is_readable(folder, shard) for shard in shards)

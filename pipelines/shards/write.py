@@ -21,7 +21,7 @@ from cocktail.media.pictures import decode_picture, encode_mask
 from cocktail.storage import delete_file, exists, join, local_copy, open_atomic, open_reader, telling, write_atomic
 from cocktail.types import UsageError
 from pipelines.shards.manifest import SIDECAR_SUFFIX
-from pipelines.shards.on_cluster import Note, note_of
+from pipelines.shards.on_cluster import LESS_AT_ONCE, Note, note_of
 from pipelines.shards.plan import SHARD_SCHEMA, ShardSettings, group_clips
 from pipelines.shards.sidecars import files_have_come, read_sidecar
 from pipelines.shards.signed_json import sign
@@ -31,9 +31,11 @@ MAX_FILE_BYTES = 1 << 30
 """Most bytes of a picture or mask: those that may be, take less."""
 
 
-def write_shard(row: Mapping[str, Any], settings: ShardSettings, folder: str, run: str = "") -> dict[str, Any]:
+def write_shard(
+    row: Mapping[str, Any], settings: ShardSettings, folder: str, run: str = "", advice: str = LESS_AT_ONCE
+) -> dict[str, Any]:
     """Write the shard of a plan row unless it is there; return its name and its counts. `run` names the run whose task
-    this is, and that ends if its tasks are killed again and again while they decode one clip.
+    this is, and that ends, with advice, if its tasks are killed again and again while they decode one clip.
 
     The tar comes first, the sidecar last: without its sidecar a shard does not exist and is written again. The
     sidecar of a shard that is not to stay goes before its tar, which it would else vouch for if this were killed.
@@ -45,7 +47,8 @@ def write_shard(row: Mapping[str, Any], settings: ShardSettings, folder: str, ru
         sidecar = None
     if sidecar is None:
         quarantined: list[dict[str, Any]] = []
-        with note_of(folder, row["shard"], run) as note, open_atomic(join(folder, row["shard"] + ".tar")) as file:
+        tar_path = join(folder, row["shard"] + ".tar")
+        with note_of(folder, row["shard"], run, advice) as note, open_atomic(tar_path) as file:
             tar = SampleTar(file, settings.sample_rate_hz, settings.audio_format)
             for group in group_clips(row["clips"]):
                 _add_group(tar, group, settings, quarantined, note)

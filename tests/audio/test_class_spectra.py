@@ -4,6 +4,7 @@ import base64
 import math
 
 import numpy as np
+import psutil
 import pytest
 import torch
 
@@ -15,6 +16,7 @@ from cocktail.audio.class_spectra import (
     grid_at,
     num_bins_at,
     power_shares,
+    power_shares_of_pieces,
 )
 from cocktail.types import NO_CLASS
 
@@ -45,6 +47,29 @@ def gains(spectra: ClassSpectra, *class_ids: int) -> dict[str, list[list[float]]
 @pytest.mark.parametrize(("rate", "n_fft", "hop"), [(11025, 1022, 256), (22050, 2044, 512), (44100, 4088, 1024)])
 def test_the_window_lasts_as_long_at_each_rate(rate, n_fft, hop):
     assert (grid_at(rate).n_fft, grid_at(rate).hop_length) == (n_fft, hop)
+
+
+@pytest.mark.parametrize("length", [1, 100, 200_000])
+def test_a_sound_in_pieces_has_the_same_bits_wherever_it_is_cut(length):
+    generator = np.random.default_rng(length)
+    sound = generator.integers(-9000, 9000, length).astype("<i2")
+    whole = power_shares(sound, RATE)
+    for num_cuts in (1, 3, 200):
+        pieces = np.split(sound, np.sort(generator.integers(0, length + 1, num_cuts)))
+        assert power_shares_of_pieces(pieces, RATE).tobytes() == whole.tobytes()
+
+
+def test_memory_does_not_grow_with_the_number_of_pieces():
+    held = []
+
+    def pieces():
+        piece = np.random.default_rng(0).integers(-9000, 9000, 44100).astype("<i2")
+        for _ in range(600):  # 106 MB in float32
+            held.append(psutil.Process().memory_info().rss)
+            yield piece
+
+    power_shares_of_pieces(pieces(), 44100)
+    assert max(held) - held[30] < 40e6, "beyond the first group of frames"
 
 
 def test_shares_of_power_are_where_the_sound_is_and_independent_of_how_loud_and_how_long():

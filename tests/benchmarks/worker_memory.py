@@ -41,7 +41,8 @@ def write_manifest(folder: Path, num_clips: int) -> None:
     generator = np.random.default_rng(0)
     number = np.arange(num_clips)
     place = number % CLIPS_A_SHARD * CLIP_BYTES
-    shards = [f"train-{n:05d}-of-{-(-num_clips // CLIPS_A_SHARD):05d}.tar" for n in range(-(-num_clips // 500))]
+    num_shards = -(-num_clips // CLIPS_A_SHARD)
+    shards = [f"train-{n:05d}-of-{num_shards:05d}.tar" for n in range(num_shards)]
 
     def lists(values: np.ndarray, length: int) -> pa.Array:
         offsets = np.arange(0, length * num_clips + 1, length, dtype=np.int32)
@@ -108,7 +109,7 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--clips", type=int, default=200_000)
     parser.add_argument("--processes", type=int, default=4)
-    parser.add_argument("--cache", help="the node's cache; an empty text for none, a folder that is deleted without it")
+    parser.add_argument("--cache", help='folder of the node\'s cache, "" for none; if not given, a temporary one')
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         write_manifest(Path(folder), arguments.clips)

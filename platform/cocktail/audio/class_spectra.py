@@ -11,7 +11,8 @@ from __future__ import annotations
 
 import base64
 import binascii
-from collections.abc import Mapping
+import itertools
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -48,15 +49,34 @@ def power_shares(sound: np.ndarray, sample_rate_hz: int) -> np.ndarray:
 
     It is a mean over all frames, so silent stretches leave it as it is. A sound must not be silent throughout.
     """
+    return power_shares_of_pieces([sound], sample_rate_hz)
+
+
+def power_shares_of_pieces(pieces: Iterable[np.ndarray], sample_rate_hz: int) -> np.ndarray:
+    """`power_shares` of a sound that comes in pieces [T], one after the other: the same bits, wherever it is cut.
+
+    A piece is done with when the next one is asked for, and memory does not grow with their number.
+    """
     grid = grid_at(sample_rate_hz)
-    window = torch.hann_window(grid.n_fft, periodic=True)
-    padded = F.pad(torch.from_numpy(sound.astype(np.float32)), (grid.n_fft // 2, grid.n_fft // 2))
     power = torch.zeros(grid.n_fft // 2 + 1, dtype=torch.float64)
-    for frames in padded.unfold(-1, grid.n_fft, grid.hop_length).split(_FRAMES_AT_ONCE):
-        power += torch.view_as_real(torch.fft.rfft(frames * window)).square().sum(dim=(0, 2))
+    border, held = np.zeros(grid.n_fft // 2, np.float32), torch.empty(0)
+    group = (_FRAMES_AT_ONCE - 1) * grid.hop_length + grid.n_fft
+    for piece in itertools.chain([border], pieces, [border]):
+        held = torch.cat([held, torch.from_numpy(piece.astype(np.float32))])
+        while len(held) >= group:
+            power += _power(held[:group], grid)
+            held = held[_FRAMES_AT_ONCE * grid.hop_length :]
+    if len(held) >= grid.n_fft:
+        power += _power(held, grid)
     power[1:-1] *= 2  # what has a mirror image among the negative frequencies
     assert power.sum() > 0, "a silent sound has no spectrum"
     return (power / power.sum()).numpy()
+
+
+def _power(samples: Tensor, grid: FrontEndConfig) -> Tensor:
+    """The sum of the frames' power in each bin, float32 [F]."""
+    frames = samples.unfold(-1, grid.n_fft, grid.hop_length) * torch.hann_window(grid.n_fft, periodic=True)
+    return torch.view_as_real(torch.fft.rfft(frames)).square().sum(dim=(0, 2))
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

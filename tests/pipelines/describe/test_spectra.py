@@ -3,22 +3,28 @@
 from __future__ import annotations
 
 import math
+import multiprocessing
+import os
+import signal
+import tempfile
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from cocktail.audio.class_spectra import num_bins_at, power_shares
+from cocktail.audio.class_spectra import ClassSpectra, num_bins_at, power_shares
+from cocktail.storage import StorageError
 from cocktail.types import UsageError
 from pipelines.datasets.index import IndexRow, make_index
 from pipelines.describe import spectra as measuring
 from pipelines.describe import tables
 from pipelines.describe.counts import by_centre, power_quantiles_hz, spectra_csv
-from pipelines.describe.figures import spectra_figure
+from pipelines.describe.figures import RANGE_DB, spectra_figure
 from pipelines.describe.spectra import class_spectra, clips_to_measure, measure_shard, spectra_key
 from pipelines.describe.tables import describe, spectra_table
+from pipelines.shards import on_cluster
 from pipelines.shards.manifest import Manifest
-from pipelines.shards.reader import ClipSource
+from pipelines.shards.reader import ClipReader, ClipSource
 from tests.made.corpora.toy_shards import RATE, toy_clip, write_shards
 
 CLASSES = ("bell", "drum", "harp")
@@ -61,7 +67,7 @@ def here(monkeypatch):
     """Runs the tasks in this process, the last shard first; counts them."""
     calls = []
 
-    def map_here(rows, fn, fn_kwargs, num_tasks, advice):
+    def map_here(rows, fn, fn_kwargs, num_tasks, advice, *, folder):
         for row in rows.to_pylist()[::-1]:
             calls.append(row["shard"])
             yield fn(row, **fn_kwargs)
@@ -110,7 +116,7 @@ def test_they_are_measured_once_and_the_same_in_any_order(tmp_path, here, monkey
     assert first.power.tobytes() == again.power.tobytes()
     assert (len(here), connected) == (2, ["connected"])
     backwards = measuring.map_on_cluster
-    monkeypatch.setattr(measuring, "map_on_cluster", lambda rows, *rest: backwards(rows[::-1], *rest))
+    monkeypatch.setattr(measuring, "map_on_cluster", lambda rows, *rest, **more: backwards(rows[::-1], *rest, **more))
     ordered = measured(manifest, tmp_path / "elsewhere")
     assert ordered is not None and ordered.power.tobytes() == first.power.tobytes()
     assert here[2:] == here[1::-1]
@@ -131,6 +137,17 @@ def test_a_kept_file_that_is_damaged_is_refused_by_name(tmp_path, here):
         kept.write_text(text)
         with pytest.raises(UsageError, match=rf"{kept.name} .*: delete it, and it is measured again"):
             measured(manifest, tmp_path)
+
+
+def test_a_kept_file_that_cannot_be_read_now_is_not_to_be_deleted(tmp_path, here):
+    manifest = make_shards(tmp_path / "shards")
+    measured(manifest, tmp_path)
+    (kept,) = tmp_path.glob("class-spectra-*.json")
+    kept.unlink()
+    kept.mkdir()  # as good as a disk that fails
+    with pytest.raises(StorageError, match=f"cannot read .*{kept.name}") as caught:
+        measured(manifest, tmp_path)
+    assert "delete it" not in str(caught.value)
 
 
 def test_a_damaged_clip_is_named_and_left_out_and_nothing_is_kept_then(tmp_path, here, capsys):
@@ -181,6 +198,65 @@ def test_a_shard_is_summed_in_whole_numbers(tmp_path):
     sums = np.frombuffer(found["sums"], np.int64).reshape(2, -1)
     assert (found["class_ids"], found["num_clips"], found["damaged"]) == ([0, 1], [1, 1], [])
     np.testing.assert_allclose(sums.sum(axis=1) / measuring._UNIT, 1, atol=1e-9)
+
+
+@pytest.mark.parametrize("audio_format", ["wav", "flac"])
+def test_a_clip_is_measured_some_seconds_at_a_time_and_comes_to_the_same(tmp_path, monkeypatch, audio_format):
+    sound = np.concatenate([tone(frequency, seconds=4) for frequency in (50, 130, 300)])[:-345]
+    row = IndexRow(clip_id="long", recording="", media_path="", labels=("bell",), split="train", nominal_seconds=12)
+    shard = [(make_index([row], CLASSES).to_pylist()[0], toy_clip(sound))]
+    manifest = write_shards(tmp_path, {"train-00000": shard}, CLASSES, audio_format=audio_format)
+    (row,) = measuring._by_shard(clips_to_measure(manifest, "train", SILENCE_DBFS)).to_pylist()
+    read, lengths = ClipReader.sound, []
+
+    def noticed(reader, clip, start, count, checks):
+        lengths.append(count)
+        return read(reader, clip, start, count, checks)
+
+    monkeypatch.setattr(ClipReader, "sound", noticed)
+    monkeypatch.setattr(measuring, "_SECONDS_AT_ONCE", {audio_format: 5})
+    sums = np.frombuffer(measure_shard(row, ClipSource.of(manifest))["sums"], np.int64)
+    assert lengths == [5 * RATE, 5 * RATE, 2 * RATE - 345]
+    assert sums.tolist() == np.rint(power_shares(sound, RATE) * measuring._UNIT).astype(np.int64).tolist()
+
+
+def measure_until_killed(row, source, run):
+    """Measure a shard as a task does that the system ends at its second clip."""
+
+    def at_the_second(pieces, rate):
+        calls.append(rate)
+        if len(calls) == 2:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return whole(pieces, rate)
+
+    calls, whole = [], measuring.power_shares_of_pieces
+    measuring.power_shares_of_pieces = at_the_second
+    measure_shard(row, source, run)
+
+
+def test_a_run_whose_tasks_are_killed_at_one_clip_ends_with_its_name_and_advice(tmp_path, monkeypatch):
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    monkeypatch.setattr(on_cluster, "MAX_DEATHS", 1)
+    manifest = make_shards(tmp_path / "shards")
+    source = ClipSource.of(manifest)
+    _, row = measuring._by_shard(clips_to_measure(manifest, "train", SILENCE_DBFS)).to_pylist()
+    process = multiprocessing.get_context("fork").Process(target=measure_until_killed, args=(row, source, "this"))
+    process.start()
+    process.join(60)
+    assert process.exitcode == -signal.SIGKILL
+    assert on_cluster.in_hand(source.folder, [row["shard"]], "this") == {row["shard"]: "drum"}
+    with pytest.raises(UsageError, match=r"^drum: .* ended the task that reads it 1 times in a row.*\. Give it more$"):
+        measure_shard(row, source, "this", "Give it more")
+    assert measure_shard(row, source, "another")["num_clips"] == [1, 1]
+
+
+def test_a_class_of_nothing_but_0_hz_is_drawn_without_a_level(recwarn):
+    power = np.zeros((2, num_bins_at(RATE)), np.float32)
+    power[0, 0] = power[1, 3] = 1
+    spectra = ClassSpectra(sample_rate_hz=RATE, power=power, num_clips=np.array([1, 1]))
+    axis = spectra_figure(spectra, CLASSES[:2]).axes[0]
+    levels = np.asarray(axis.collections[0].get_array()).reshape(2, -1)
+    assert levels.max(axis=1).tolist() == [-RANGE_DB, 0] and not recwarn
 
 
 def test_tables_and_figure_have_the_classes_that_were_measured_those_of_low_sound_first(tmp_path, here):

@@ -12,8 +12,10 @@ from cocktail.config.evaluation import Evaluation
 from cocktail.config.mixing import Mixing
 from cocktail.types import UsageError
 from pipelines.datasets.index import IndexRow, make_index
+from pipelines.plans import released
 from pipelines.plans.plan import mixtures_in_words, mixtures_per_epoch, plan_epoch, plan_test
 from pipelines.plans.pool import usable_clips
+from pipelines.plans.released import middle_together
 from tests.made.corpora.toy_shards import CLASSES, RATE, toy_clip, write_shards
 
 MIXING = Mixing(arrangement="released", sample_rate_hz=RATE, segment_samples=2000, window_shards=2)
@@ -102,6 +104,49 @@ def test_whole_released_mixtures_are_those_that_are_complete(manifest):
     plan = plan_test(usable_clips(manifest, any_class, "train"), whole)
     assert plan["clip_id"].to_pylist() == [["song7/0", "song7/1"]]
     assert plan["class_id"].to_pylist() == [[0, -1]]
+
+
+@pytest.fixture(scope="module")
+def late_songs(tmp_path_factory):
+    """Three songs of two stems: both sound in the middle, in the tenth second alone, and never at one time."""
+    shards = {"train-00000": []}
+    for song, (first, second) in enumerate([((4, 8), (4, 8)), ((8, 10), (9, 12)), ((0, 3), (9, 12))]):
+        for stem, (begin, end) in enumerate((first, second)):
+            row = IndexRow(
+                clip_id=f"song{song}/{stem}",
+                recording=f"song{song}",
+                media_path="",
+                labels=(STEMS[stem],),
+                split="train",
+                nominal_seconds=SECONDS,
+                group=f"song{song}",
+                role=f"stem{stem}",
+            )
+            index_row = make_index([row], CLASSES).to_pylist()[0]
+            audio = np.random.default_rng(stem).integers(-9000, 9000, SECONDS * RATE).astype("<i2")
+            audio[: begin * RATE] = audio[end * RATE :] = 0
+            shards["train-00000"].append((index_row, toy_clip(audio)))
+    return write_shards(tmp_path_factory.mktemp("late"), shards, CLASSES)
+
+
+def test_each_row_is_cut_from_its_middle_or_its_first_second_whatever_the_others_are(late_songs, monkeypatch):
+    pool = usable_clips(late_songs, MIXING, "train")
+    place = {name: number for number, name in enumerate(pool.table["clip_id"].to_pylist())}
+    songs = np.array([[place[f"song{song}/{stem}"] for stem in range(2)] for song in range(3)])
+    take, counts = released._take, []
+
+    def noticed(pool, members, starts):
+        counts.append(len(members))
+        return take(pool, members, starts)
+
+    monkeypatch.setattr(released, "_take", noticed)
+    drawn = middle_together(pool, songs)
+    assert drawn.chosen.tolist() == songs[:2].tolist(), "the third has no time at which both sound"
+    assert drawn.starts.tolist() == [[5 * RATE] * 2, [8 * RATE] * 2]
+    assert counts == [3] + [2] * 9 + [1] * 3, "who is settled is not tried again"
+    counts.clear()
+    assert middle_together(pool, songs[:2]).starts.tolist() == drawn.starts.tolist()
+    assert counts == [2] + [1] * 9, "nothing is tried once all are settled"
 
 
 def test_drawn_test_mixtures_of_stems_sound_and_occur_once(manifest):

@@ -1,5 +1,6 @@
 """The node's cache: a shard is fetched once, kept whole, checked, and makes room; over S3, an epoch is read once."""
 
+import errno
 import hashlib
 import multiprocessing
 import os
@@ -192,6 +193,17 @@ def test_shards_that_cannot_be_fetched_are_named_and_leave_no_open_file(remote):
     assert open_files() == before
 
 
+def test_a_shard_that_cannot_be_named_leaves_no_open_file(tmp_path, cache, monkeypatch):
+    def refuse(*_):
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    shard, before = make_shard(tmp_path, 1), open_files()
+    monkeypatch.setattr(Path, "replace", refuse)
+    with pytest.raises(UsageError, match=os.strerror(errno.EIO)):
+        cache.open(*shard)
+    assert open_files() == before
+
+
 def test_what_is_damaged_in_the_cache_alone_is_fetched_anew(remote):
     stream, _ = remote
     read_epoch(stream)
@@ -272,7 +284,7 @@ def test_processes_share_what_one_of_them_fetched(tmp_path, max_kb, misses):
     for process in processes:
         process.start()
     for process in processes:
-        process.join()
+        process.join(300)
         assert process.exitcode == 0
     fetched = sum(counts.get() for _ in processes)
     assert fetched >= 4 if misses is None else fetched == misses

@@ -1,8 +1,12 @@
 """Whatever bit of a finished data set changes, verifying finds it and says where; reading refuses it by name."""
 
+import multiprocessing
+import os
 import random
 import shutil
+import signal
 import tarfile
+import tempfile
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +17,7 @@ from cocktail.types import UsageError
 from pipelines.mixtures.render import render
 from pipelines.plans.plan import plan_epoch
 from pipelines.plans.pool import usable_clips
+from pipelines.shards import on_cluster, verify
 from pipelines.shards.manifest import open_manifest
 from pipelines.shards.reader import ClipSource, DamagedMemberError, read_audio, read_frame, read_mask_png
 from pipelines.shards.signed_json import sign
@@ -49,6 +54,47 @@ def damage_of(folder) -> list[Damage]:
     for shard in shards:
         found += [Damage(*item) for item in verify_shard({"shard": shard}, str(folder))["damage"]]
     return found or list(_check_tables(str(folder), shards))
+
+
+def verify_until_killed(shard: str, folder: str, key: str) -> None:
+    """Verify a shard as a task does that the system ends at the sound of a clip."""
+
+    def difference(file, name, *rest):
+        if name == f"{key}.wav":
+            os.kill(os.getpid(), signal.SIGKILL)
+        return whole(file, name, *rest)
+
+    whole, verify._difference = verify._difference, difference
+    verify_shard({"shard": shard}, folder, "this")
+
+
+def test_a_run_whose_tasks_are_killed_at_one_clip_ends_with_its_name(intact, tmp_path, monkeypatch):
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    monkeypatch.setattr(on_cluster, "MAX_DEATHS", 1)
+    clip = intact.table.slice(1, 1).to_pylist()[0]
+    shard = clip["shard"].removesuffix(".tar")
+    arguments = (shard, intact.folder, clip["key"])
+    process = multiprocessing.get_context("fork").Process(target=verify_until_killed, args=arguments)
+    process.start()
+    process.join(60)
+    assert process.exitcode == -signal.SIGKILL
+    assert on_cluster.in_hand(intact.folder, [shard], "this") == {shard: clip["clip_id"]}
+    with pytest.raises(UsageError, match=f"^{clip['clip_id']}: .* ended the task that reads it 1 times in a row"):
+        verify_shard({"shard": shard}, intact.folder, "this")
+    assert verify_shard({"shard": shard}, intact.folder, "another")["damage"] == []
+
+
+@pytest.mark.parametrize("size", [1, 7, 512])
+def test_members_are_hashed_some_bytes_at_a_time_and_what_is_wrong_is_the_same(intact, tmp_path, monkeypatch, size):
+    monkeypatch.setattr(verify, "_READ_BYTES", size)
+    folder = shutil.copytree(intact.folder, tmp_path / "copy")
+    assert damage_of(folder) == []
+    clip = intact.table.slice(1, 1).to_pylist()[0]
+    with (folder / clip["shard"]).open("r+b") as tar:
+        tar.truncate(clip["audio_offset"] + 5)
+    whole = clip["audio_bytes"] + 44  # a WAV's header
+    ends = f"the file ends in or before it: 49 of its {whole} bytes are there"
+    assert [item.what for item in damage_of(folder) if item.member == f"{clip['key']}.wav"] == [ends]
 
 
 def member_at(tar: Path, position: int) -> str:
