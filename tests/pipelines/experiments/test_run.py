@@ -61,6 +61,7 @@ def test_a_run_that_was_finished_while_this_one_waited_is_left_alone(
 
 def test_a_run_is_marked_as_finished_once_mlflow_has_it_and_before_another_process_can_take_it(tmp_path, monkeypatch):
     order: list[tuple[str, bool]] = []
+    logged: dict[str, float] = {}
 
     def note(what: str) -> None:
         order.append((what, (tmp_path / FINISHED).exists()))
@@ -79,9 +80,9 @@ def test_a_run_is_marked_as_finished_once_mlflow_has_it_and_before_another_proce
         closing=closing,
         run_id="1",
         artifacts="there",
-        tags={"starts": "1"},
+        tags={"starts": "2"},
         tag=lambda _: None,
-        log=lambda *_, **__: None,
+        log=lambda metrics, *_, **__: logged.update(metrics),
         store_json=lambda *_: None,
     )
     told = SimpleNamespace(text="the table", headline={})
@@ -105,6 +106,7 @@ def test_a_run_is_marked_as_finished_once_mlflow_has_it_and_before_another_proce
     for name, value in {**made, "test_of": test, "step_of": 1, "register": "model", "speeds": {}}.items():
         monkeypatch.setattr(running, name, lambda *_, value=value: value)
     assert running.run(SMALL) is tracked
+    assert logged["starts"] == 2
     assert order == [("closed", False), ("given back", True)]
     assert json.loads((tmp_path / FINISHED).read_text()) == {"mlflow_run": "1", "checkpoint": "/step-1"}
 
