@@ -15,8 +15,9 @@ sys.path[:0] = [str(Path(__file__).resolve().parents[1] / part) for part in ("."
 import tyro
 
 from cocktail.cluster.connection import one_line_errors
-from cocktail.config.experiment import default_output, given_tracking_uri
-from cocktail.studies.recorded_results import Origin, RecordedResults
+from cocktail.config.experiment import default_output, given_tracking_uri, require_name
+from cocktail.studies.origins import Origin
+from cocktail.studies.recorded_results import RecordedResults
 from cocktail.studies.scored_run import ScoredRun
 from cocktail.tracking.database import default_tracking_uri
 from cocktail.tracking.find import find_run
@@ -54,9 +55,10 @@ def open_run(named: str, job: RecordResults) -> tuple[Origin, ScoredRun]:
 
 def main() -> None:
     job = tyro.cli(RecordResults, description=__doc__)
+    into = Path(job.into)
+    require_name("the NAME of --into", into.name)
     runs = [open_run(named, job) for named in job.runs]
     results = RecordedResults.of(runs, job.reference, scores=job.scores, systems=job.systems)
-    into = Path(job.into)
     results.write(into.parent, into.name)
     print(f"{into}.json and {into}.parquet: {len(runs)} runs. In a document: <!-- results: {into.name} -->")
 

@@ -11,6 +11,7 @@ import shutil
 import socket
 import subprocess
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -28,6 +29,10 @@ from pipelines.shards.manifest import Manifest
 ENVIRONMENT = "environment.json"
 TEST_DATA, TEST_MANIFEST_HASH = "test_data", "test_manifest_hash"
 """Tags of a training: the shards that it was tested on, which may be others than `data`."""
+OF_EACH_START = {"git_commit": "git_commits", "torch": "torch_versions", "machine": "machines"}
+"""Tags of a start that the next one writes over, and those that keep each value of all starts, as JSON."""
+STARTS = "starts"
+"""Tag: how often a run was started until now. Metric: how often until it was finished first."""
 GIT_COMMIT = "COCKTAIL_GIT_COMMIT"
 """Environment variable by which who submits a job says what commit it is."""
 _PROJECT = Path(__file__).resolve().parents[2]
@@ -48,6 +53,36 @@ def provenance(manifest: Manifest, test_list: pa.Table) -> dict[str, str]:
         "ray_job": submission_id() or "none",
         "torch": torch.__version__,
     }
+
+
+def of_all_starts(start: Mapping[str, str], earlier: Mapping[str, str]) -> dict[str, str]:
+    """The tags of a start, with what was the case in the starts before it, whose weights it may go on from.
+
+    `earlier` are the tags that the run had before.
+    """
+    kept = {
+        every: json.dumps(list(dict.fromkeys([*values_of_starts(earlier, tag), start[tag]])))
+        for tag, every in OF_EACH_START.items()
+    }
+    before = int(earlier.get(STARTS, 1 if "git_commit" in earlier else 0))
+    return {**start, **kept, STARTS: str(before + 1)}
+
+
+def values_of_starts(tags: Mapping[str, str], tag: str) -> list[str]:
+    """The values of a tag of OF_EACH_START in all starts of a run, each once, the first one first.
+
+    Runs of earlier versions have that of their last start alone.
+    """
+    every = OF_EACH_START[tag]
+    return json.loads(tags[every]) if every in tags else [tags[tag]] if tag in tags else []
+
+
+def machine_in_words(environment: Mapping[str, Any]) -> str:
+    """Cores and GPUs of the cluster that an `environment` describes, as in "2 cores"."""
+    amounts, gpus = environment["cluster"], environment["gpus"]
+    cores = f"{amounts.get('CPU', 0):g} cores"
+    names = sorted({*gpus["driver"], *gpus["cluster"]})
+    return f"{amounts['GPU']:g} GPUs ({', '.join(names)}), {cores}" if amounts.get("GPU") else cores
 
 
 def environment() -> dict[str, Any]:
@@ -78,7 +113,7 @@ def environment() -> dict[str, Any]:
 
 
 def git_commit(folder: Path = _PROJECT) -> str:
-    """The commit of the code that runs, with a hash of what was changed since.
+    """The commit of the code that runs, by its whole hash, with a hash of what was changed since.
 
     A copy that a job was shipped as has no repository. Its commit is what GIT_COMMIT says, or that of the checkout
     that is installed here (`pip install -e`), if its code is the same. A wheel holds no jobs to compare.
@@ -108,7 +143,7 @@ def _installed_from() -> dict[str, Any]:
 def _commit_of(folder: Path) -> str:
     if shutil.which("git") is None:
         return "unknown: there is no git"
-    commit, wrong = _git(folder, "describe", "--always", "--dirty", "--abbrev=40")
+    commit, wrong = _git(folder, "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*")  # by no tag
     if not commit:
         return f"unknown: {wrong.decode().strip()}"
     text = commit.decode().strip()

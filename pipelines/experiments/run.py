@@ -24,7 +24,16 @@ from cocktail.train.ray_train import fit, require_continuable
 from cocktail.types import UsageError
 from pipelines.experiments.locations import FINISHED, place_of
 from pipelines.experiments.planned import PlannedRun
-from pipelines.experiments.provenance import ENVIRONMENT, TEST_DATA, TEST_MANIFEST_HASH, environment, provenance
+from pipelines.experiments.provenance import (
+    ENVIRONMENT,
+    STARTS,
+    TEST_DATA,
+    TEST_MANIFEST_HASH,
+    environment,
+    machine_in_words,
+    of_all_starts,
+    provenance,
+)
 from pipelines.experiments.scoring import Scoring
 
 
@@ -68,7 +77,7 @@ def run(experiment: Experiment, part_of: PartOf | None = None) -> TrackedRun:
             clock.lap("report")
             rates = speeds(tracked, len(planned.test_list) / clock.seconds["evaluation"])
             times = {f"seconds/{name}": value for name, value in clock.seconds.items()}
-            tracked.log({**times, **rates}, num_steps, once=True)
+            tracked.log({**times, **rates, STARTS: float(tracked.tags[STARTS])}, num_steps, once=True)
         finished = {"mlflow_run": tracked.run_id, "checkpoint": checkpoint}
         write_atomic(join(planned.folder, FINISHED), json.dumps(finished).encode())
     print(
@@ -121,10 +130,12 @@ def open_run(planned: PlannedRun, part_of: PartOf | None) -> TrackedRun:
 def tag_origin(planned: PlannedRun, tracked: TrackedRun, part_of: PartOf | None) -> None:
     """Record what a run is made of and tested on, and where it runs; as tags, which may change when the job starts
     again."""
+    where = environment()
+    start = {**provenance(planned.manifest, planned.test_list), "machine": machine_in_words(where)}
     tests = flatten({"evaluation": dataclasses.asdict(planned.experiment.evaluation)})
     tracked.tag(
         {
-            **provenance(planned.manifest, planned.test_list),
+            **of_all_starts(start, tracked.tags),
             **tests,
             **(part_of.tags if part_of else {}),
             "initial_weights": planned.initial.description,
@@ -133,7 +144,7 @@ def tag_origin(planned: PlannedRun, tracked: TrackedRun, part_of: PartOf | None)
             TEST_MANIFEST_HASH: planned.test_manifest.root_hash,
         }
     )
-    tracked.store_json(ENVIRONMENT, environment())
+    tracked.store_json(ENVIRONMENT, where)
 
 
 def test_of(planned: PlannedRun, checkpoint: str) -> Scoring:

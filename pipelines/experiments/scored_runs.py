@@ -6,16 +6,15 @@ import json
 import re
 import shlex
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import pyarrow as pa
 
 from cocktail.config.mixing import Mixing
 from cocktail.storage import absolute
-from cocktail.studies.recorded_results import Origin
+from cocktail.studies.origins import Origin
 from cocktail.studies.scored_run import (
     RESULTS_NAME,
     TEST_LIST_NAME,
@@ -26,7 +25,14 @@ from cocktail.studies.scored_run import (
 )
 from cocktail.tracking.run import TrackedRun
 from cocktail.types import MixtureBatch, UsageError
-from pipelines.experiments.provenance import ENVIRONMENT, TEST_DATA, TEST_MANIFEST_HASH
+from pipelines.experiments.provenance import (
+    ENVIRONMENT,
+    STARTS,
+    TEST_DATA,
+    TEST_MANIFEST_HASH,
+    machine_in_words,
+    values_of_starts,
+)
 from pipelines.mixtures.batches import read_mixtures
 from pipelines.plans.foreign_rows import require_of
 from pipelines.shards.manifest import open_manifest
@@ -34,10 +40,18 @@ from pipelines.shards.reader import ClipSource
 
 _PLACES = ("--output", "--tracking-uri", "--run-name", "--resources.cache-folder")
 """Options that say only where things lie or what they are called."""
-_INPUTS = {"--data": "SHARDS", "--evaluation.data": "SHARDS", "--evaluation.test-list": "LIST"}
+_INPUTS = {
+    "--data": "SHARDS",
+    "--evaluation.data": "SHARDS",
+    "--evaluation.test-list": "LIST",
+    "--start-from": "CHECKPOINT",
+    "--model.initial-weights": "WEIGHTS",
+}
 """What stands in documents for a place that an option names."""
-_PATH = re.compile(r"[/~]|\w+://")
-"""How whole paths and URIs begin."""
+_NO_PLACES = ("None", "auto", "none")
+"""What these options may have for a value instead of a place."""
+_PATH = re.compile(r"[/~]|\.\.?/|\w+://")
+"""How paths and URIs begin that are known to be some by themselves."""
 
 
 def scored_runs(tracked: TrackedRun, data: str | None) -> list[ScoredRun]:
@@ -72,33 +86,74 @@ def read_scored_mixtures(run: ScoredRun, rows: pa.Table, mixing: Mixing) -> Mixt
 def origin_of(tracked: TrackedRun, setting: str) -> Origin:
     """What a finished run's results come from: its training, and the evaluation if that was a run of its own.
 
-    Raises UsageError for a run that has not finished, or whose training MLflow does not know.
+    Raises UsageError for a run that has not finished, whose training MLflow does not know, or that was trained or
+    scored by several commits.
     """
     if tracked.status != "FINISHED":
         raise UsageError(f"run {tracked.name} is {tracked.status}: only finished runs are recorded")
-    tags = tracked.tags
     training = _training_of(tracked)
+    tags, of_training = tracked.tags, training.tags
     step = re.search(r"step-(\d+)/?$", tags.get("checkpoint", ""))
     if step is None:
         raise UsageError(f"run {tracked.name} names no checkpoint step-...: it is no run of a model's job")
-    with tempfile.TemporaryDirectory() as folder:
-        environment = json.loads(training.fetch(ENVIRONMENT, Path(folder)).read_text(encoding="utf-8"))
-    commits = {re.sub(r"^.*-g(?=[0-9a-f]{40}$)", "", run.tags.get("git_commit", "")) for run in (training, tracked)}
+    torches = [*values_of_starts(of_training, "torch"), *values_of_starts(tags, "torch")]
     runs = {run.run_id: run for run in (training, tracked)}
     return Origin(
         setting=setting,
         seed=training.params.get("seed", ""),
         run=training.name,
-        commit=" and ".join(sorted(commits)),
+        commit=_commit_of(training, tracked),
         commands=tuple(document_command(run.tags.get("command", "")) for run in runs.values()),
-        torch=tags.get("torch", ""),
+        torch=" and ".join(dict.fromkeys(torches)),
         date=training.began.date().isoformat(),
-        machine=machine_in_words(environment),
+        machine=" and ".join(values_of_starts(of_training, "machine") or [_described_machine(training)]),
         steps=int(step[1]),
         batch_size=int(training.params.get("training.batch_size", 0)),
-        seconds=training.seconds or 0.0,
+        seconds=_seconds_of(training, int(step[1])),
         data=tags.get(TEST_MANIFEST_HASH) or tags.get("manifest_hash", ""),
+        trained_on=of_training.get("manifest_hash", ""),
+        initial_weights=of_training.get("initial_weights", ""),
     )
+
+
+def _commit_of(training: TrackedRun, tracked: TrackedRun) -> str:
+    """The commit that trained a run and scored it. Raises UsageError if there are several, with each.
+
+    An evaluation scores everything anew whenever it starts, so the commit of its last start made its results.
+    """
+    commits = [_full_hash(commit) for commit in values_of_starts(training.tags, "git_commit")] or ["unknown"]
+    if len(set(commits)) > 1:
+        raise UsageError(
+            f"run {training.name} was trained or scored by several commits, {' and '.join(dict.fromkeys(commits))}: "
+            "start it anew from one, under another --run-name"
+        )
+    scoring = _full_hash(tracked.tags.get("git_commit", ""))
+    if scoring != commits[0]:
+        raise UsageError(
+            f"run {training.name} was trained by commit {commits[0]}, and {tracked.name} scored it by {scoring}: score "
+            "it with jobs/evaluate.py of the commit that trained it"
+        )
+    return scoring
+
+
+def _full_hash(commit: str) -> str:
+    """A commit without the tag before it by which git may describe it."""
+    return re.sub(r"^\S*-g(?=[0-9a-f]{40})", "", commit)
+
+
+def _described_machine(training: TrackedRun) -> str:
+    with tempfile.TemporaryDirectory() as folder:
+        return machine_in_words(json.loads(training.fetch(ENVIRONMENT, Path(folder)).read_text(encoding="utf-8")))
+
+
+def _seconds_of(training: TrackedRun, steps: int) -> float:
+    """Time of a training's parts. `seconds/training` is of the start that finished it: of a run that was started more
+    than once until then, the steps count, each with the median of the seconds that one took."""
+    last = {name: points[-1][1] for name, points in training.histories(("seconds/", "training_", STARTS)).items()}
+    seconds = {name: value for name, value in last.items() if name.startswith("seconds/")}
+    if last.get(STARTS, 1) > 1 and "training_seconds_per_step" in last:
+        seconds["seconds/training"] = steps * last["training_seconds_per_step"]
+    return sum(seconds.values())
 
 
 def _training_of(tracked: TrackedRun) -> TrackedRun:
@@ -124,23 +179,24 @@ def document_command(command: str) -> str:
 
 def _shown(words: Iterator[str]) -> Iterator[str]:
     for word in words:
-        option, is_joined, value = word.partition("=")
-        option = option.replace("_", "-")
-        if option in _PLACES or option in _INPUTS:
+        name, is_joined, value = word.partition("=")
+        option = name.replace("_", "-")
+        if option in _PLACES:
             if not is_joined:
                 next(words, None)
-            yield from [option, _INPUTS[option]] if option in _INPUTS else []
+        elif option in _INPUTS:
+            yield from [option, _place(option, value if is_joined else next(words, ""))]
+        elif is_joined and f"--{option}" in _INPUTS:  # of a grid: --over data=A,B
+            yield f"{name}={','.join(_place(f'--{option}', each) for each in value.split(','))}"
+        elif is_joined and name.startswith("-"):
+            yield f"{name}={''.join(_shown(iter([value])))}"
         elif re.search(r"(^|/)step-\d+/?$", word):
             yield "CHECKPOINT"
-        elif re.match(_PATH, value if word.startswith("-") else word):
-            yield f"{option}=PATH" if is_joined else "PATH"
+        elif re.match(_PATH, word):
+            yield "PATH"
         else:
             yield word
 
 
-def machine_in_words(environment: Mapping[str, Any]) -> str:
-    """Cores and GPUs of the cluster that a run's environment.json describes, as in "2 cores"."""
-    amounts, gpus = environment["cluster"], environment["gpus"]
-    cores = f"{amounts.get('CPU', 0):g} cores"
-    names = sorted({*gpus["driver"], *gpus["cluster"]})
-    return f"{amounts['GPU']:g} GPUs ({', '.join(names)}), {cores}" if amounts.get("GPU") else cores
+def _place(option: str, value: str) -> str:
+    return value if value in _NO_PLACES else _INPUTS[option]

@@ -16,7 +16,7 @@ from cocktail.types import UsageError
 from jobs import fill_results, record_results
 from tests.made.results.recorded import made_run
 
-COMMIT = "0123456789" * 4
+COMMIT, OTHER_COMMIT = "0123456789" * 4, "b" * 40
 ENVIRONMENT = {"cluster": {"CPU": 2.0}, "gpus": {"driver": [], "cluster": []}}
 TWO = ["sgn=trained-0", "sgn=trained-1"]
 
@@ -26,15 +26,26 @@ def output(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """An MLflow database with two trainings that differ in their seed, an evaluation of the first, and others."""
     output = tmp_path_factory.mktemp("output")
     training = {"data": "/shards", "git_commit": COMMIT, "manifest_hash": "f00d", "torch": "2.14.1"}
+    training["initial_weights"] = "random weights"
     for seed, scores in (("0", [1, 2, 3]), ("1", [3, 4, 5])):
         command = f"/home/me/cocktail/jobs/sgn.py music --data /shards --output /home/me/out --seed {seed}"
         tags = {**training, "command": command, "checkpoint": f"/out/{seed}/step-00000300"}
         params = {"seed": seed, "training.batch_size": "8", "model.depth": "2"}
-        _track(output, f"trained-{seed}", tags, params, scores).finish("FINISHED")
+        tracked = _track(output, f"trained-{seed}", tags, params, scores)
+        tracked.log({"seconds/data": 5, "seconds/training": 60, "training_seconds_per_step": 0.5, "starts": 1}, 300)
+        tracked.finish("FINISHED")
     command = "jobs/evaluate.py /out/0/step-00000300 --mixing.num-sources 3"
     described = f"v0.1.0-12-g{COMMIT}"  # as git names a commit after a tag
     tags = {**training, "git_commit": described, "command": command, "checkpoint": "/out/0/step-00000300"}
-    _track(output, "evaluated", tags, {"trained.seed": "0"}, [7, 7, 7]).finish("FINISHED")
+    trained = {"trained.seed": "0", "trained.training.batch_size": "8", "trained.model.depth": "2"}
+    _track(output, "evaluated", tags, trained, [7, 7, 7]).finish("FINISHED")
+    _track(output, "evaluated-later", {**tags, "git_commit": OTHER_COMMIT}, trained, [7, 7, 7]).finish("FINISHED")
+    went_on = {**tags, "git_commits": json.dumps([COMMIT]), "checkpoint": "/out/4/step-00000300"}
+    tracked = _track(output, "went-on", went_on, {"seed": "0", "training.batch_size": "8"}, [7, 7, 7])
+    tracked.log({"seconds/data": 5, "seconds/training": 60, "training_seconds_per_step": 0.5, "starts": 2}, 300)
+    tracked.finish("FINISHED")
+    several = {**tags, "git_commits": json.dumps([OTHER_COMMIT, COMMIT]), "checkpoint": "/out/5/step-00000300"}
+    _track(output, "several", several, {"seed": "0"}, [7, 7, 7]).finish("FINISHED")
     _track(output, "running", {**tags, "checkpoint": "/out/3/step-00000100"}, {"seed": "0"}, [7, 7, 7])
     dirty = {**tags, "git_commit": f"{COMMIT}-dirty, changed by 00", "checkpoint": "/out/2/step-00000300"}
     _track(output, "dirty", dirty, {"seed": "0"}, [7, 7, 7]).finish("FINISHED")
@@ -94,7 +105,29 @@ def test_what_made_a_run_is_what_mlflow_knows_of_it(
     assert (first.seed, second.seed) == ("0", "1")
     assert (first.commit, first.torch, first.machine, first.data) == (COMMIT, "2.14.1", "2 cores", "f00d")
     assert (first.steps, first.batch_size, first.run) == (300, 8, "trained-0")
-    assert 0 < first.seconds < 600
+    assert (first.trained_on, first.initial_weights) == ("f00d", "random weights")
+
+
+def test_time_is_that_of_a_runs_parts_and_of_all_steps_where_it_was_started_more_than_once(
+    output: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seconds = [_record(monkeypatch, output, tmp_path / "small", run).origins[0].seconds for run in (*TWO, "went-on")]
+    assert seconds == [65, 65, 5 + 300 * 0.5]
+
+
+def test_a_training_and_an_evaluation_are_two_seeds_of_a_setting(
+    output: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    both = _record(monkeypatch, output, tmp_path / "small", "sgn=evaluated", "sgn=trained-1")
+    assert [origin.seed for origin in both.origins] == ["0", "1"]
+
+
+def test_a_name_that_no_block_could_have_is_refused_before_anything_is_read(
+    output: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("two words", "naïve", "a,b"):
+        with pytest.raises(UsageError, match="the NAME of --into may hold letters, digits"):
+            _record(monkeypatch, output, tmp_path / name, "no-run-at-all")
 
 
 def test_an_evaluation_has_the_command_of_its_training_too(
@@ -113,7 +146,15 @@ def test_runs_that_cannot_be_made_again_are_refused(
 ) -> None:
     for run, message in (
         ("running", "run running is RUNNING: only finished runs are recorded"),
-        ("dirty", "its commit .*changed by 00"),
+        ("dirty", "its commit.*changed by 00"),
+        (
+            "several",
+            f"run several was trained or scored by several commits, {OTHER_COMMIT} and {COMMIT}: start it anew",
+        ),
+        (
+            "evaluated-later",
+            f"trained-0 was trained by commit {COMMIT}, and evaluated-later scored it by b{{40}}: score",
+        ),
     ):
         with pytest.raises(UsageError, match=message):
             _record(monkeypatch, output, tmp_path / "small", run)

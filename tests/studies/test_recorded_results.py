@@ -17,8 +17,8 @@ def test_what_is_written_is_read(tmp_path: Path) -> None:
     made.write(tmp_path / "results", "table")
     assert sorted(path.name for path in (tmp_path / "results").iterdir()) == ["table.json", "table.parquet"]
     read = RecordedResults.read(tmp_path / "results", "table")
-    assert (read.origins, read.reference, read.unit, read.groups) == (
-        made.origins, made.reference, made.unit, made.groups,
+    assert (read.origins, read.reference, read.unit, read.about, read.groups) == (
+        made.origins, made.reference, made.unit, made.about, made.groups,
     )  # fmt: skip
     assert read.scores.equals(made.scores)
 
@@ -93,6 +93,53 @@ def test_runs_that_are_not_to_be_compared_are_refused() -> None:
     assert RecordedResults.of([one, deeper]).settings == ["sgn", "deeper"]
     with pytest.raises(UsageError, match="no run is of the reference wider: settings are sgn, deeper"):
         RecordedResults.of([one, deeper], "wider")
+
+
+@pytest.mark.parametrize(
+    ("changed", "named"),
+    [
+        ({"commit": "b" * 40}, "commit"),
+        ({"torch": "2.13.0"}, "torch"),
+        ({"trained_on": "beef"}, "training data"),
+        ({"initial_weights": "whole of /x/step-00000001, SHA-256 00"}, "initial weights"),
+    ],
+)
+def test_seeds_of_other_code_data_or_start_are_no_seeds_of_one_setting(changed: dict, named: str) -> None:
+    one, other = (made_origin(seed="0"), made_run({"sgn": [1.0]})), made_run({"sgn": [7.0]})
+    with pytest.raises(UsageError, match=f"sgn-0 and sgn-1, runs of sgn, differ in {named}: "):
+        RecordedResults.of([one, (made_origin(seed="1", **changed), other)])
+    assert len(RecordedResults.of([one, (made_origin(seed="1"), other)]).origins) == 2
+
+
+def test_a_training_and_an_evaluation_of_one_setting_stand_together() -> None:
+    lengths = {"mixing.sample_rate_hz": "11025", "mixing.segment_samples": "100"}
+    trained = {"model.depth": "2", "mixing.num_sources": "2", "start_parts": "[]", "training.log_every": "1", **lengths}
+    of_test = {**lengths, "mixing.num_sources": "3"}
+
+    def evaluation(**changed: str) -> dict[str, str]:
+        return {**{f"trained.{path}": value for path, value in {**trained, **changed}.items()}, **of_test}
+
+    def together(params: dict[str, str]) -> RecordedResults:
+        one = (made_origin(seed="0"), made_run({"sgn": [1.0]}, params=trained))
+        return RecordedResults.of([one, (made_origin(seed="1"), made_run({"sgn": [2.0]}, params=params))])
+
+    assert together(evaluation()).settings == ["sgn"]
+    assert together(evaluation(**{"training.log_every": "5"})).settings == ["sgn"]
+    for params, named in (
+        (evaluation(**{"model.depth": "3"}), "model.depth"),
+        (evaluation(start_parts="['unet']"), "start_parts"),
+        ({**evaluation(), "mixing.segment_samples": "50"}, "segment_samples of the test"),
+    ):
+        with pytest.raises(UsageError, match=f"differ in {named}: "):
+            together(params)
+
+
+@pytest.mark.parametrize(("settings", "label"), [(["mixture"], "mixture"), (["a", "a, soft masks"], "a, soft masks")])
+def test_two_systems_of_one_name_are_refused(settings: list[str], label: str) -> None:
+    systems = {"sgn": [1.0], "sgn, soft masks": [2.0], "mixture": [0.0]}
+    runs = [(made_origin(setting), made_run(systems)) for setting in settings]
+    with pytest.raises(UsageError, match=f"'{label}' would be the name of two systems, .* as in SETTING=RUN"):
+        RecordedResults.of(runs)
 
 
 def test_too_many_scores_are_refused_and_nothing_is_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -11,6 +11,7 @@ from cocktail.report.markdown import INTERVAL
 from cocktail.studies.recorded_results import RecordedResults
 from cocktail.studies.results_tables import fill, fill_documents, results_table
 from cocktail.studies.scored_run import ScoredRun
+from cocktail.tasks.localization.tables import ABOUT_AUC
 from cocktail.types import UsageError
 from tests.made.results.recorded import made_origin, made_recorded, made_run
 from tests.made.results.sweep import made_localization
@@ -65,9 +66,39 @@ def test_differences_from_the_reference_are_paired_by_seed_and_mixture() -> None
     lines = _lines(results_table(made_recorded()))
     # Seed 0, the only one of both, has 1 - 4, 2 - 5 and 3 - 6.
     where = lines["system"].index("less sgn")
-    assert lines["static"][where : where + 2] == ["-3.00", "-3.00 to -3.00"]
+    assert lines["static"][where : where + 2] == ["-3.00", "-3.00 to -3.00, one seed in common"]
     assert [lines[name][where] for name in ("sgn", "sgn, soft masks", "mixture")] == ["", "", ""]
     assert "less static" in _lines(results_table(made_recorded("static")))["system"]
+
+
+def test_a_difference_between_settings_of_the_same_seeds_says_nothing_of_them() -> None:
+    made = made_recorded()
+    kept = made.scores.filter(pa.array(made.scores["run"].to_numpy() != 1))
+    lines = _lines(results_table(replace(made, scores=kept)))
+    where = lines["system"].index("less sgn")
+    assert lines["static"][where : where + 2] == ["-3.00", "-3.00 to -3.00"]
+
+
+def test_a_control_of_fewer_mixtures_than_the_models_is_said_to_be_with_the_models_on_those() -> None:
+    made = made_recorded()
+    rows = made.scores.to_pylist()
+    for row in rows:
+        if row["system"] == "mixture" and row["mixture_id"].endswith("2"):
+            row["sdr"] = None
+    table = results_table(replace(made, scores=pa.Table.from_pylist(rows, schema=made.scores.schema)))
+    # sgn has 4 and 5, and 6 and 7, on the first two of its three mixtures, static 1 and 2.
+    assert (
+        "The SDR of mixture is a mean of fewer mixtures. On the same mixtures, that of sgn is 5.50 on 2 of its 3, that "
+        "of static is 1.50 on 2 of its 3."
+    ) in table.replace("\n", " ")
+    assert "fewer mixtures" not in results_table(made)
+
+
+def test_what_scores_are_stands_below_the_tables_and_of_localization_the_floor_of_auc() -> None:
+    assert "in dB; higher is better." in results_table(made_recorded())
+    run = ScoredRun(results=made_localization({1: [0.25, 0.75]}), name="avgn", stored="nowhere")
+    table = results_table(RecordedResults.of([(made_origin("avgn"), run)])).replace("\n", " ")
+    assert table.index("Mixtures of 1 source") < table.index(ABOUT_AUC) < table.index("Commit ")
 
 
 def test_one_setting_has_no_column_of_differences_and_says_that_it_is_of_one_seed() -> None:
@@ -158,8 +189,10 @@ def test_a_table_is_stale_where_its_results_are_others(tmp_path: Path) -> None:
 def test_a_block_without_results_and_results_without_a_block_are_refused(tmp_path: Path) -> None:
     project = _project(tmp_path)
     made_recorded().write(project / "docs" / "results", "other")
+    before = (project / "docs" / "small.md").read_text()
     with pytest.raises(UsageError, match="no document shows the results other"):
-        fill_documents(project, write=False)
+        fill_documents(project, write=True)
+    assert (project / "docs" / "small.md").read_text() == before
     for path in (project / "docs" / "results").glob("small.*"):
         path.unlink()
     with pytest.raises(UsageError, match=r"docs/small\.md: there is no .*small\.json"):

@@ -31,6 +31,11 @@ _DOES_NOT_DECIDE_WEIGHTS = (
 """Dotted paths, and parts of the experiment with a dot behind them."""
 
 
+def decides_weights(path: str) -> bool:
+    """Whether the setting of a dotted path decides what is learned."""
+    return path not in _DOES_NOT_DECIDE_WEIGHTS and f"{path.split('.')[0]}." not in _DOES_NOT_DECIDE_WEIGHTS
+
+
 def identity(experiment: Experiment, manifest_hash: str, initial_weights: str | None = None) -> dict[str, Any]:
     """The settings that decide what is learned, by dotted path, with the hashes of the data and of the weights that
     training starts from, if they are not random.
@@ -39,11 +44,7 @@ def identity(experiment: Experiment, manifest_hash: str, initial_weights: str | 
     tested on is no part of it: any test can be made of the checkpoint later.
     """
     settings = flatten(dataclasses.asdict(experiment))
-    decisive = {
-        path: value
-        for path, value in settings.items()
-        if path not in _DOES_NOT_DECIDE_WEIGHTS and f"{path.split('.')[0]}." not in _DOES_NOT_DECIDE_WEIGHTS
-    }
+    decisive = {path: value for path, value in settings.items() if decides_weights(path)}
     started = {} if initial_weights is None else {"initial_weights": initial_weights}
     return {**decisive, "manifest": manifest_hash, **started}
 

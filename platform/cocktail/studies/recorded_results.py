@@ -8,7 +8,6 @@ them.
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import MISSING, asdict, dataclass, fields
 from pathlib import Path
@@ -19,6 +18,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from cocktail.foreign.bounded import UntrustworthyError, parse_parquet
+from cocktail.studies.origins import Origin, require_comparable, settings_of, system_label
 from cocktail.studies.scored_run import ScoredRun
 from cocktail.tasks.rows import CONTROL, MODEL, READING, rows_of, systems_of
 from cocktail.tasks.scores import Score, Scoreboard, ScoreGroup
@@ -27,8 +27,6 @@ from cocktail.types import UsageError
 MAX_BYTES = 300_000
 """Largest file of scores: what is kept in a repository is kept for good."""
 _VERSION = 1
-_COMMIT = re.compile(r"[0-9a-f]{40}")
-_DATE = re.compile(r"\d{4}-\d{2}-\d{2}")
 _SCORES_OF = pa.schema(
     [
         ("run", pa.int32()),
@@ -44,48 +42,6 @@ mixture's sources, null where nobody said."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class Origin:
-    """What a run's results come from. Raises UsageError where it lacks what it takes to make them again."""
-
-    setting: str
-    """Name of what is compared: runs of one setting differ in nothing but their seed."""
-    seed: str
-    run: str
-    """The run's name in MLflow."""
-    commit: str
-    """40 hexadecimal digits."""
-    commands: tuple[str, ...]
-    """Command of the training, then of the evaluation if that was one of its own."""
-    torch: str
-    """Version."""
-    date: str
-    """Day on which the run began, as in 2026-01-31."""
-    machine: str
-    """Where it ran, in words."""
-    steps: int
-    """Training steps until the weights that were tested."""
-    batch_size: int
-    """Mixtures a step."""
-    seconds: float
-    """Wall time of the run from start to end."""
-    data: str
-    """Hash of the data that it was tested on."""
-
-    def __post_init__(self) -> None:
-        words = {name: getattr(self, name) for name in ("setting", "seed", "run", "torch", "machine", "data")}
-        lacking = [name for name, value in words.items() if not isinstance(value, str) or not value.strip()]
-        lacking += [] if re.fullmatch(_COMMIT, str(self.commit)) else ["commit"]
-        lacking += [] if re.fullmatch(_DATE, str(self.date)) else ["date"]
-        lacking += [] if self.commands and all(map(str.strip, self.commands)) else ["command"]
-        lacking += [] if self.seconds > 0 else ["wall time"]
-        if lacking:
-            raise UsageError(
-                f"the results of run {self.run!r} cannot be kept, for nobody could make them again: not known, or not "
-                f"as committed, is its {', '.join(lacking)} (commit: {self.commit!r})"
-            )
-
-
-@dataclass(frozen=True, kw_only=True)
 class RecordedResults:
     """Runs of one or more settings and seeds, scored on the same mixtures."""
 
@@ -94,6 +50,9 @@ class RecordedResults:
     """The setting that others are compared with."""
     unit: str
     """The unit of all scores."""
+    about: str = ""
+    """What a mixture's scores are, and what doing nothing is worth, in a sentence or two; empty in results of earlier
+    versions, which do not say."""
     groups: tuple[ScoreGroup, ...]
     scores: pa.Table
     """`run`, `system`, `kind`, `mixture_id`, `num_sources`, `recordings`, and a float32 column for each score, null
@@ -115,10 +74,10 @@ class RecordedResults:
         the reference. Raises UsageError for runs that are not to be compared, or scores or systems that they lack.
         """
         origins = tuple(origin for origin, _ in runs)
-        board = _require_comparable(runs)
+        board = require_comparable(runs)
         reference = origins[0].setting if reference is None else reference
         if reference not in [origin.setting for origin in origins]:
-            raise UsageError(f"no run is of the reference {reference}: settings are {', '.join(_settings(origins))}")
+            raise UsageError(f"no run is of the reference {reference}: settings are {', '.join(settings_of(origins))}")
         groups = _chosen_groups(board, scores)
         of_controls = [origin.setting for origin in origins].index(reference)
         chosen = [
@@ -131,6 +90,7 @@ class RecordedResults:
             origins=origins,
             reference=reference,
             unit=board.unit,
+            about=board.about,
             groups=groups,
             scores=_chosen_systems(table, systems).select(list(dict.fromkeys(columns))),
         )
@@ -138,7 +98,7 @@ class RecordedResults:
     @property
     def settings(self) -> list[str]:
         """The settings, in the order of their runs."""
-        return _settings(self.origins)
+        return settings_of(self.origins)
 
     def write(self, folder: Path, name: str) -> None:
         """Write NAME.json and NAME.parquet into a folder. Raises UsageError for scores that take too much room."""
@@ -154,6 +114,7 @@ class RecordedResults:
             "version": _VERSION,
             "reference": self.reference,
             "unit": self.unit,
+            "about": self.about,
             "groups": [_group_to_json(group) for group in self.groups],
             "runs": [asdict(origin) for origin in self.origins],
         }
@@ -176,6 +137,7 @@ class RecordedResults:
                 origins=tuple(Origin(**{**run, "commands": tuple(run["commands"])}) for run in about["runs"]),
                 reference=about["reference"],
                 unit=about["unit"],
+                about=about.get("about", ""),
                 groups=groups,
                 scores=scores,
             )
@@ -192,50 +154,6 @@ def _require_columns(scores: pa.Table, groups: Sequence[ScoreGroup]) -> None:
     wanted |= {score.name: pa.float32() for group in groups for score in group.scores}
     if lacking := [name for name, type_ in wanted.items() if scores.schema.field(name).type != type_]:
         raise UsageError(f"columns of its scores are of other types: {', '.join(lacking)}; record them again")
-
-
-def _settings(origins: Sequence[Origin]) -> list[str]:
-    return list(dict.fromkeys(origin.setting for origin in origins))
-
-
-def _require_comparable(runs: Sequence[tuple[Origin, ScoredRun]]) -> Scoreboard:
-    """How all runs are read. Raises UsageError if they are of other mixtures, rules or tasks, or a setting's runs do
-    not differ in their seed alone."""
-    if not runs:
-        raise UsageError("there are no runs: give one or more")
-    board = runs[0][1].board
-    first = _mixture_ids(runs[0][1])
-    of_setting: dict[str, ScoredRun] = {}
-    seeds: set[tuple[str, str]] = set()
-    for origin, run in runs:
-        other = run.board
-        if (other.task, other.rules) != (board.task, board.rules):
-            raise UsageError(f"{run.name} and {runs[0][1].name} are scored by different rules, or on different tasks")
-        if _mixture_ids(run) != first or origin.data != runs[0][0].data:
-            raise UsageError(
-                f"{run.name} and {runs[0][1].name} are scored on different mixtures: score both on one list, by "
-                "--evaluation.test-list"
-            )
-        if (origin.setting, origin.seed) in seeds:
-            raise UsageError(f"two runs of {origin.setting} have the seed {origin.seed}: give one of them")
-        seeds.add((origin.setting, origin.seed))
-        one = of_setting.setdefault(origin.setting, run).params
-        if differing := [path for path in sorted({*one, *run.params}) if _decides(path, one, run.params)]:
-            raise UsageError(
-                f"runs of {origin.setting} differ in {', '.join(differing)}: give them settings, as in SETTING=RUN"
-            )
-        board = board.together(other)
-    return board
-
-
-def _mixture_ids(run: ScoredRun) -> list[str]:
-    return sorted(rows_of(run.results, "system", [run.own_system])["mixture_id"].unique().to_pylist())
-
-
-def _decides(path: str, one: Mapping[str, str], other: Mapping[str, str]) -> bool:
-    """Whether two runs differ in a setting of their model, mixtures or training."""
-    of_training = path.removeprefix("trained.")
-    return of_training.startswith(("model.", "mixing.", "training.")) and one.get(path) != other.get(path)
 
 
 def _chosen_groups(board: Scoreboard, scores: Sequence[str]) -> tuple[ScoreGroup, ...]:
@@ -270,7 +188,7 @@ def _scores_of(number: int, origin: Origin, run: ScoredRun, board: Scoreboard, k
         rows = rows_of(run.results, "system", [system])
         kind, reading = rows["kind"][0].as_py(), rows["reading"][0].as_py()
         mixtures = board.mixtures(run.results, system)
-        label = {MODEL: origin.setting, READING: f"{origin.setting}, {reading}", CONTROL: system}[kind]
+        label = system_label(origin, system, kind, reading)
         columns = {
             "run": pa.array([number] * len(mixtures), pa.int32()),
             "system": pa.array([label] * len(mixtures), pa.string()),

@@ -19,9 +19,11 @@ import pyarrow as pa
 
 from cocktail.metrics.intervals import Recordings
 from cocktail.report.markdown import INTERVAL, format_count, markdown_table
-from cocktail.studies.recorded_results import Origin, RecordedResults
+from cocktail.studies.origins import Origin
+from cocktail.studies.recorded_results import RecordedResults
 from cocktail.tasks.rows import CONTROL, MODEL, rows_of
 from cocktail.tasks.scores import Score, ScoreGroup
+from cocktail.text.printable import in_markdown
 from cocktail.types import UsageError
 
 _BLOCK = re.compile(r"^(<!-- results: (\S+) -->\n)(.*?)^(<!-- end of results -->)$", re.DOTALL | re.MULTILINE)
@@ -62,7 +64,7 @@ class _System:
 
 
 def results_table(results: RecordedResults) -> str:
-    """Recorded results as Markdown: a table for each group of mixtures, and below what made them.
+    """Recorded results as Markdown: a table for each group of mixtures, and below what scores are and what made them.
 
     A line is a mean over a system's seeds and over the mixtures that all of them have a score of, with the interval of
     the headline score, and, where there are several settings, with the paired difference of each model from the
@@ -70,7 +72,8 @@ def results_table(results: RecordedResults) -> str:
     """
     systems = _systems(results)
     sections = [_group_table(results, systems, group) for group in results.groups]
-    return "\n\n".join([*filter(None, sections), _origins_in_words(results), _commands(results.origins)])
+    parts = [*sections, _wrapped(results.about), _origins_in_words(results), _commands(results.origins)]
+    return "\n\n".join(filter(None, parts))
 
 
 def fill(text: str, table_of: Callable[[str], str]) -> str:
@@ -93,8 +96,8 @@ def fill(text: str, table_of: Callable[[str], str]) -> str:
 def fill_documents(project: Path, *, write: bool) -> list[str]:
     """Fill the marked blocks of README.md and docs/*.md from docs/results; returns the documents that were stale.
 
-    Without `write` they are left as they are. Raises UsageError for a block without results, and for results that
-    no block shows.
+    Without `write`, and where one cannot be filled, all are left as they are. Raises UsageError for a block without
+    results, and for results that no block shows.
     """
     folder = project / "docs" / "results"
     shown: set[str] = set()
@@ -103,7 +106,7 @@ def fill_documents(project: Path, *, write: bool) -> list[str]:
         shown.add(name)
         return results_table(RecordedResults.read(folder, name))
 
-    stale = []
+    stale: dict[Path, str] = {}
     for path in [project / "README.md", *sorted((project / "docs").glob("*.md"))]:
         text = path.read_text(encoding="utf-8")
         try:
@@ -111,12 +114,13 @@ def fill_documents(project: Path, *, write: bool) -> list[str]:
         except UsageError as error:
             raise UsageError(f"{path.relative_to(project)}: {error}") from error
         if filled != text:
-            stale.append(str(path.relative_to(project)))
-            if write:
-                path.write_text(filled, encoding="utf-8")
+            stale[path] = filled
     if unused := {path.stem for pattern in ("*.json", "*.parquet") for path in folder.glob(pattern)} - shown:
         raise UsageError(f"no document shows the results {', '.join(sorted(unused))} of docs/results: remove them")
-    return stale
+    if write:
+        for path, filled in stale.items():
+            path.write_text(filled, encoding="utf-8")
+    return [str(path.relative_to(project)) for path in stale]
 
 
 def _systems(results: RecordedResults) -> list[_System]:
@@ -157,7 +161,27 @@ def _group_table(results: RecordedResults, systems: Sequence[_System], group: Sc
     header += [f"less {results.reference}", INTERVAL] if several else []
     header += [*(score.title for score in others), "seeds", "mixtures", "recordings"]
     title = f"{group.title.capitalize()}, in {results.unit}:" if group.title else f"In {results.unit}:"
-    return f"{title}\n\n" + markdown_table(header, [cells for _, cells in sorted(lines, key=lambda line: line[0])])
+    table = markdown_table(header, [cells for _, cells in sorted(lines, key=lambda line: line[0])])
+    return "\n\n".join([title, table, *_of_fewer_mixtures(systems, headline)])
+
+
+def _of_fewer_mixtures(systems: Sequence[_System], score: Score) -> list[str]:
+    """A paragraph for each reading or control that has a score of fewer mixtures than a model: the models on those."""
+    models = [system for system in systems if system.kind == MODEL]
+    of_models = {system.name: system.values(score.name, list(system.by_seed)) for system in models}
+    paragraphs = []
+    for system in [system for system in systems if system.kind != MODEL]:
+        names, _ = system.values(score.name, list(system.by_seed))
+        told = []
+        for model, (known, values) in of_models.items():
+            common = sorted(set(known) & set(names))
+            if common and len(common) < len(known):
+                mean = float(values[:, np.searchsorted(known, common)].mean())
+                told.append(f"that of {in_markdown(model)} is {score.cell(mean)} on {len(common)} of its {len(known)}")
+        if told:
+            text = f"The {score.title} of {in_markdown(system.name)} is a mean of fewer mixtures. On the same mixtures,"
+            paragraphs.append(_wrapped(f"{text} {', '.join(told)}."))
+    return paragraphs
 
 
 def _difference(
@@ -175,10 +199,9 @@ def _difference(
         return ["", "no mixture in common"]
     differences = own[:, np.searchsorted(own_names, common)] - others[:, np.searchsorted(names, common)]
     of_mixtures = Recordings([recordings[name] for name in common])
-    return [
-        score.signed(float(differences.mean())),
-        interval_cell(score, differences, of_mixtures, are_differences=True),
-    ]
+    bounds = interval_cell(score, differences, of_mixtures, are_differences=True)
+    is_of_fewer = len(seeds) == 1 and set(system.by_seed) != set(reference.by_seed)
+    return [score.signed(float(differences.mean())), f"{bounds}, one seed in common" if is_of_fewer else bounds]
 
 
 def _recordings(results: RecordedResults) -> dict[str, list[str | None]]:

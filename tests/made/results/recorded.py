@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from cocktail.studies.recorded_results import Origin, RecordedResults
+from cocktail.studies.origins import Origin
+from cocktail.studies.recorded_results import RecordedResults
 from cocktail.studies.scored_run import ScoredRun
 from tests.made.results.scored_runs import results
 
@@ -25,6 +26,8 @@ def made_origin(setting: str = "sgn", seed: str = "0", **changed: Any) -> Origin
         "batch_size": 8,
         "seconds": 90.0,
         "data": "f00d",
+        "trained_on": "feed",
+        "initial_weights": "random weights",
     }
     return Origin(**{**told, **changed})
 

@@ -14,7 +14,7 @@ import pytest
 import torch
 
 from pipelines.experiments import provenance
-from pipelines.experiments.provenance import code_hash, environment, git_commit
+from pipelines.experiments.provenance import code_hash, environment, git_commit, machine_in_words, of_all_starts
 
 SECRET = "https://lab:hunter2@tracking.lab/?token=hunter2"
 
@@ -40,6 +40,31 @@ def test_a_changed_repository_is_told_by_its_commit_and_what_was_changed(tmp_pat
         told.add(git_commit(tmp_path))
     assert len(told) == 2
     assert all(text.startswith(f"{commit}-dirty, changed by ") for text in told)
+
+
+def test_a_commit_with_an_annotated_tag_is_told_by_its_whole_hash(tmp_path):
+    checkout(tmp_path)
+    git(tmp_path, "tag", "-a", "v1.0", "-m", "one")
+    commit = git(tmp_path, "rev-parse", "HEAD")
+    assert git_commit(tmp_path) == commit
+    (tmp_path / "jobs" / "a.py").write_text("a = 2\n")
+    assert git_commit(tmp_path).startswith(f"{commit}-dirty, changed by ")
+    git(tmp_path, "commit", "-q", "-a", "-m", "b")
+    assert git_commit(tmp_path) == git(tmp_path, "rev-parse", "HEAD") != commit
+
+
+def test_a_run_of_an_earlier_version_that_goes_on_keeps_the_commit_that_it_had():
+    start = {"git_commit": "b", "torch": "2", "machine": "2 cores"}
+    kept = of_all_starts(start, {"git_commit": "a", "torch": "1"})
+    assert kept["git_commits"] == '["a", "b"]'
+    assert (kept["torch_versions"], kept["machines"], kept["starts"]) == ('["1", "2"]', '["2 cores"]', "2")
+
+
+def test_a_machine_is_its_cores_and_gpus():
+    none = {"driver": [], "cluster": []}
+    assert machine_in_words({"cluster": {"CPU": 2.0}, "gpus": none}) == "2 cores"
+    gpus = {"driver": ["NVIDIA H200"], "cluster": []}
+    assert machine_in_words({"cluster": {"CPU": 16.0, "GPU": 2.0}, "gpus": gpus}) == "2 GPUs (NVIDIA H200), 16 cores"
 
 
 def checkout(folder: Path) -> tuple[Path, str]:

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
@@ -61,6 +61,7 @@ def test_a_run_that_was_finished_while_this_one_waited_is_left_alone(
 
 def test_a_run_is_marked_as_finished_once_mlflow_has_it_and_before_another_process_can_take_it(tmp_path, monkeypatch):
     order: list[tuple[str, bool]] = []
+    logged: dict[str, float] = {}
 
     def note(what: str) -> None:
         order.append((what, (tmp_path / FINISHED).exists()))
@@ -79,8 +80,9 @@ def test_a_run_is_marked_as_finished_once_mlflow_has_it_and_before_another_proce
         closing=closing,
         run_id="1",
         artifacts="there",
+        tags={"starts": "2"},
         tag=lambda _: None,
-        log=lambda *_, **__: None,
+        log=lambda metrics, *_, **__: logged.update(metrics),
         store_json=lambda *_: None,
     )
     told = SimpleNamespace(text="the table", headline={})
@@ -104,5 +106,33 @@ def test_a_run_is_marked_as_finished_once_mlflow_has_it_and_before_another_proce
     for name, value in {**made, "test_of": test, "step_of": 1, "register": "model", "speeds": {}}.items():
         monkeypatch.setattr(running, name, lambda *_, value=value: value)
     assert running.run(SMALL) is tracked
+    assert logged["starts"] == 2
     assert order == [("closed", False), ("given back", True)]
     assert json.loads((tmp_path / FINISHED).read_text()) == {"mlflow_run": "1", "checkpoint": "/step-1"}
+
+
+class TaggedRun:
+    """An MLflow run's tags."""
+
+    def __init__(self) -> None:
+        self.tags: dict[str, str] = {}
+
+    def tag(self, tags: dict[str, str]) -> None:
+        self.tags |= tags
+
+    def store_json(self, name: str, values: dict[str, Any]) -> None:
+        pass
+
+
+def test_a_run_keeps_commit_torch_and_machine_of_all_its_starts(tmp_path, monkeypatch):
+    plan, tracked = planned(tmp_path, "mine"), TaggedRun()
+    plan.manifest, plan.test_list, plan.initial = None, None, SimpleNamespace(description="random weights")
+    plan.source, plan.test_manifest = SimpleNamespace(executor="inline"), SimpleNamespace(folder="/test", root_hash="2")
+    none = {"driver": [], "cluster": []}
+    for commit, cores in (("a", 2), ("b", 4), ("a", 2)):
+        monkeypatch.setattr(running, "provenance", lambda *_, commit=commit: {"git_commit": commit, "torch": "2.14.1"})
+        monkeypatch.setattr(running, "environment", lambda cores=cores: {"cluster": {"CPU": cores}, "gpus": none})
+        running.tag_origin(plan, cast(Any, tracked), None)
+    kept = {name: json.loads(tracked.tags[name]) for name in ("git_commits", "torch_versions", "machines")}
+    assert kept == {"git_commits": ["a", "b"], "torch_versions": ["2.14.1"], "machines": ["2 cores", "4 cores"]}
+    assert (tracked.tags["git_commit"], tracked.tags["starts"]) == ("a", "3")

@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from cocktail.tracking.run import TrackedRun
-from pipelines.experiments.scored_runs import document_command, machine_in_words, scored_runs
+from pipelines.experiments.scored_runs import document_command, scored_runs
 from tests.made.results.sweep import made_results
 
 TRAINED_ON = {"data": "/train", "manifest_hash": "1"}
@@ -53,15 +53,18 @@ def test_the_data_of_a_run_are_those_that_it_was_tested_on():
         ("jobs/evaluate.py s3://b/run/step-00000300 --tracking_uri http://h", "python jobs/evaluate.py CHECKPOINT"),
         ("jobs/sgn.py --evaluation.test-list 'my list.parquet'", "python jobs/sgn.py --evaluation.test-list LIST"),
         ("jobs/sgn.py --model.weights /home/me/w.pt --x=s3://b/y", "python jobs/sgn.py --model.weights PATH --x=PATH"),
+        ("jobs/sgn.py --start-from=/a/step-00000010", "python jobs/sgn.py --start-from CHECKPOINT"),
+        ("jobs/sgn.py --start_from outputs/runs/x --x ../y", "python jobs/sgn.py --start-from CHECKPOINT --x PATH"),
+        ("jobs/sgn.py --model.initial-weights w.pth", "python jobs/sgn.py --model.initial-weights WEIGHTS"),
+        ("jobs/sgn.py --model.initial-weights none --data None", "python jobs/sgn.py --model.initial-weights none "
+         "--data None"),
+        ("jobs/ablate_sgn.py --over data=/a,b model.depth=1,2", "python jobs/ablate_sgn.py --over data=SHARDS,SHARDS "
+         "model.depth=1,2"),
+        ("jobs/ablate_sgn.py --over=start_from=a,b", "python jobs/ablate_sgn.py "
+         "--over=start_from=CHECKPOINT,CHECKPOINT"),
+        ("jobs/sgn.py --x=/a/step-00000010", "python jobs/sgn.py --x=CHECKPOINT"),
         ("", ""),
     ],
 )  # fmt: skip
 def test_a_command_in_a_document_names_no_place(command: str, shown: str):
     assert document_command(command) == shown
-
-
-def test_a_machine_is_its_cores_and_gpus():
-    none = {"driver": [], "cluster": []}
-    assert machine_in_words({"cluster": {"CPU": 2.0}, "gpus": none}) == "2 cores"
-    gpus = {"driver": ["NVIDIA H200"], "cluster": []}
-    assert machine_in_words({"cluster": {"CPU": 16.0, "GPU": 2.0}, "gpus": gpus}) == "2 GPUs (NVIDIA H200), 16 cores"
