@@ -80,7 +80,7 @@ def write_sidecars(plan: pa.Table, settings: ShardSettings, folder: Path) -> Non
     """The sidecars of a plan, as if each of its clips held the same 10 s of sound and the same picture."""
     folder.mkdir()
     audio = np.ones(10 * settings.sample_rate_hz, np.int16)
-    clip = Clip(audio=audio, pictures=(b"",), picture_seconds=(5.0,), duration_seconds=10.0, source_sha256="")
+    clip = Clip(audio=audio, pictures=(b"",), picture_seconds=(5.0,), duration_seconds=10.0, source_sha256="0" * 64)
     tar = SampleTar(io.BytesIO(), settings.sample_rate_hz)
     tar.add(plan["clips"][0][0].as_py(), clip)
     for row in plan.to_pylist():
@@ -90,8 +90,8 @@ def write_sidecars(plan: pa.Table, settings: ShardSettings, folder: Path) -> Non
             "name": row["shard"],
             **{name: row[name] for name in ("plan_hash", "deal_hash")},
             "settings": settings.deciding(),
-            "tar_sha256": "",
-            "tar_bytes": 0,
+            "tar_sha256": "0" * 64,
+            "tar_bytes": 2**20,  # any length that the clip's bytes lie in
             "samples": [{**tar.samples[0], **named} for named in names],
             "quarantined": [],
         }
