@@ -4,7 +4,7 @@ Sampled instruments (of the General MIDI SoundFont in the pretty_midi wheel, pla
 melodies in synthetic rooms, each with its instrument drawn on a cluttered background. The layout is the public one,
 so what reads VGG-Sound and VGG-SS reads this.
 
-Test clips share no random draw with training clips; the recorded instruments, scale, tonic, tempo, reverberation
+Test clips share no random draw with training clips; the recorded samples, scale, tonic, tempo, reverberation
 time, drawings of each instrument, kinds of background and of clutter come from pools that training never uses.
 What both splits do share: the register, the rhythms, the ranges of dynamics, detuning, vibrato, body, band, level
 and noise; how drawings are filled and edged, hands, the ranges of colours (the same for every class), proportions,

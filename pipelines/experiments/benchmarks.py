@@ -31,6 +31,7 @@ class Benchmark:
     demo_segment_samples: int | None = None
     """Length of the demo's mixtures in samples; None is the paper's."""
     demo_steps: int = 300
+    """Training steps of the demo."""
     demo_cosine: bool = False
     """Whether the demo's learning rate falls along half a cosine; it stays the same otherwise."""
 
