@@ -62,12 +62,13 @@ def map_on_cluster(
     items.context.enable_progress_bars = False
     items.context.raise_original_map_exception = True  # so that a user's mistake stays recognisable
     items.context.print_on_execution_start = False
+    tasks = ray.data.TaskPoolStrategy(size=num_tasks)
     unfinished = dict.fromkeys(rows["shard"].to_pylist())
     run = uuid.uuid4().hex
     if folder is not None:
         fn_kwargs = {**fn_kwargs, "run": run, "advice": advice}
     try:
-        for result in items.map(fn, fn_kwargs=fn_kwargs, num_cpus=1, concurrency=num_tasks).iter_rows():  # pyright: ignore[reportArgumentType]
+        for result in items.map(fn, fn_kwargs=fn_kwargs, num_cpus=1, compute=tasks).iter_rows():  # pyright: ignore[reportArgumentType]
             unfinished.pop(result["shard"], None)
             yield result
     except ray.exceptions.OutOfMemoryError as error:

@@ -63,7 +63,7 @@ def bare_loop(path: str, sample_rate_hz: int) -> None:
         container.seek(int(middle / video.time_base), stream=video)
         for frame in container.decode(video):
             if frame.time is not None and frame.time >= middle:
-                frame.to_image()
+                frame.to_image(threads=1)
                 break
 
 

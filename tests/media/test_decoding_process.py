@@ -1,5 +1,6 @@
 """What takes too much in the decoding process ends there, is told, and hinders nothing that comes after it."""
 
+import gc
 import itertools
 import os
 import resource
@@ -60,6 +61,50 @@ def test_what_other_files_left_in_memory_is_no_verdict_on_the_next():
     child = process.call(os.getpid)
     process.call(leak, 60_000_000)
     assert process.call(os.getpid) != child
+    process.close()
+
+
+_CALLS = []
+
+
+def decode_one():
+    """Something that a child can decode once: after that, it lacks what the first file has not given back."""
+    _CALLS.append(None)
+    if len(_CALLS) > 1:
+        raise BadClip("decode error", "Resource temporarily unavailable")
+    return os.getpid()
+
+
+def test_what_a_decoder_fails_at_is_tried_by_a_child_that_has_decoded_nothing_else():
+    process = DecodingProcess()
+    children = {process.call(decode_one) for _ in range(3)}
+    assert len(children) == 3
+    process.close()
+
+
+def refuse(reason):
+    raise BadClip(reason, f"by {os.getpid()}")
+
+
+@pytest.mark.parametrize(
+    ("reason", "is_tried_again"),
+    [("decode error", True), ("bad picture", True), ("bad mask", True), ("truncated", False), ("silent", False)],
+)
+def test_what_is_wrong_with_a_file_itself_is_believed(process, reason, is_tried_again):
+    child = process.call(os.getpid)
+    assert (refusal(process, refuse, reason).detail == f"by {child}") != is_tried_again
+
+
+def test_a_child_that_has_decoded_many_pictures_has_no_more_threads_than_after_the_first(tmp_path):
+    write_clip(tmp_path / "a.mp4")
+    process = DecodingProcess()
+    process.call(gc.disable)  # frames that nothing refers to would be found by chance
+    num_threads = []
+    for _ in range(10):
+        process.call(decode_clip, tmp_path / "a.mp4", sample_rate_hz=11025)
+        assert process._child is not None
+        num_threads.append(psutil.Process(process._child[0].pid).num_threads())
+    assert set(num_threads) == {num_threads[0]}
     process.close()
 
 

@@ -4,10 +4,11 @@ from typing import Any
 
 import av
 import numpy as np
+import psutil
 import pytest
 
 from cocktail.media import frames
-from cocktail.media.frames import VideoPackets, frames_at, prepare_video
+from cocktail.media.frames import VideoPackets, frames_at, prepare_video, upright
 
 FPS, NUM_FRAMES, GROUP = 10, 240, 20
 
@@ -87,3 +88,11 @@ def test_a_frame_comes_before_the_next_one_is_decoded(tmp_path, num_decoded):
     assert next(coming)[1] == 0.5
     assert len(num_decoded) < GROUP
     assert [round(seconds, 6) for _, seconds in coming] == [12.5, 23.5]
+
+
+def test_a_picture_takes_no_thread_along(tmp_path):
+    write_video(tmp_path / "a.mp4")
+    process = psutil.Process()
+    before = process.num_threads()
+    pictures = [(frame, upright(frame, 1.0)) for frame, _ in wanted_frames(tmp_path / "a.mp4", [1.0, 5.0, 9.0])]
+    assert (len(pictures), process.num_threads()) == (3, before)

@@ -4,6 +4,8 @@ A program that decodes files of strangers cannot know beforehand what they cost,
 takes all memory, cannot be stopped from within. So a child process decodes one file after the other. The system ends
 it when one takes too much; then that file is set aside, and the next gets a new child. What else ends or stops it, such
 as memory that others take or a disk that does not answer, is no verdict on a file: it is tried again, and then told.
+What decoders fail at is tried again, too, by a child that has decoded nothing before: what earlier files left behind is
+no verdict on the next.
 
 Memory is limited where the system can limit what a process allocates, which is on Linux.
 
@@ -15,6 +17,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import gc
 import os
 import resource
 import signal
@@ -29,7 +32,7 @@ from pathlib import Path
 from typing import ParamSpec, TypeVar
 
 from cocktail.machine import peak_bytes
-from cocktail.media.bad_clips import BadClip
+from cocktail.media.bad_clips import BadClip, Reason
 from cocktail.types import UsageError
 
 MAX_CPU_SECONDS = 180.0
@@ -48,6 +51,7 @@ MAX_CALLS = 1000
 
 _OWN_SHARE = 0.5
 """A child that the system killed with so much of its memory in use may be what memory ran short of."""
+_SAID_BY_DECODERS: tuple[Reason, ...] = ("decode error", "bad picture", "bad mask")
 _ENDED_IDLE = 75
 _SET_DEATH_SIGNAL = 1  # PR_SET_PDEATHSIG of prctl(2)
 
@@ -118,10 +122,11 @@ class DecodingProcess:
                 except BaseException:  # also an interrupt: the answer, when it comes, is nobody's
                     self._stop()
                     raise
+                if not is_first and _may_come_of_earlier_files(error):
+                    self._stop()
+                    continue
                 if isinstance(error, MemoryError):
                     self._stop()
-                    if not is_first:  # what other files left there may have taken the room
-                        continue
                     _, max_memory_bytes, _ = self._limits
                     raise BadClip("too costly", f"decoding takes more than {max_memory_bytes / 1e9:.1f} GB of memory")
                 if self._num_calls >= self._max_calls:
@@ -178,6 +183,12 @@ class DecodingProcess:
         return BadClip("decode error", f"its decoder was ended by {signal.Signals(-status).name}")
 
 
+def _may_come_of_earlier_files(error: Exception | None) -> bool:
+    """Whether a call may have failed for memory, threads or files that earlier ones left behind, which libraries in C
+    mostly tell as one of their own errors."""
+    return isinstance(error, MemoryError) or (isinstance(error, BadClip) and error.reason in _SAID_BY_DECODERS)
+
+
 def _wait(child: subprocess.Popen[bytes]) -> tuple[int, int]:
     """How a child ended, negative a signal's number, and the most memory it had in use, in bytes; 0 if not known."""
     try:
@@ -208,6 +219,7 @@ def serve(descriptor: int, max_cpu_seconds: float, max_memory_bytes: int, max_id
             data_bytes = _data_bytes()
             if data_bytes is not None:
                 _limit(resource.RLIMIT_DATA, data_bytes + max_memory_bytes)
+            gc.freeze()  # so that only what calls leave behind is looked through after each
             is_limited = True
         _limit(resource.RLIMIT_CPU, int(time.process_time() + max_cpu_seconds) + 1)
         try:
@@ -218,6 +230,7 @@ def serve(descriptor: int, max_cpu_seconds: float, max_memory_bytes: int, max_id
             if not isinstance(error, BadClip | UsageError):
                 error.add_note(f"In the process that decodes:\n{traceback.format_exc()}")
             connection.send((None, error))
+        gc.collect()  # a frame and its side data hold each other, and the frame's memory
     sys.exit(_ENDED_IDLE)
 
 

@@ -226,7 +226,7 @@ def upright(frame: VideoFrame, pixel_aspect: float) -> Image.Image:
     large.
     """
     require_size(frame.width, frame.height)
-    image = frame.to_image()
+    image = frame.to_image(threads=1)  # or each frame has a thread a core, until it is collected
     if pixel_aspect != 1:
         width, height = image.width * min(1, pixel_aspect), image.height / max(1, pixel_aspect)
         image = image.resize((max(1, round(width)), max(1, round(height))), Image.Resampling.BICUBIC)
