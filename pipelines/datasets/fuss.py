@@ -163,7 +163,7 @@ def read_examples(root: str) -> Iterator[Example]:
         if not lines:
             raise UsageError(f"{path} is empty. Expected {EXPECTED}")
         for where, fields in lines:
-            mixture, *sources = [field for field in fields if field]
+            mixture, *sources = [field for field in fields if field] or [""]
             roles = [_ROLE.match(source.rsplit("/", 1)[-1]) for source in sources]
             kinds = [role and role[1] for role in roles]
             if not 1 <= len(sources) <= MAX_SOURCES or kinds != ["background", *["foreground"] * (len(kinds) - 1)]:

@@ -92,18 +92,34 @@ def _open(location: str) -> tuple[pa.Table, dict[str, str]]:
     try:
         table = parse_parquet(data)
         metadata = {name.decode(): value.decode() for name, value in (table.schema.metadata or {}).items()}
-        content = digest(table.to_pylist())
     except (UntrustworthyError, UnicodeError) as error:
         raise _damaged(location) from error
     if metadata.get("cocktail.schema") != SCHEMA or not {f"cocktail.{name}" for name in _METADATA} <= metadata.keys():
         raise UsageError(f"{location} is not a test list of this version ({SCHEMA}), or damaged")
-    if content != metadata["cocktail.content"]:
-        raise _damaged(location)
     try:
+        _require_types(table.schema)  # first: others' values may have no digest
+        if _content(table) != metadata["cocktail.content"]:
+            raise _damaged(location)
         _require_form(table, metadata)
     except UntrustworthyError as error:
         raise UsageError(f"{location} {error}: jobs/freeze_test_list.py writes no such list") from error
     return table, metadata
+
+
+def _content(table: pa.Table) -> str | None:
+    """The digest of what a list holds; None if it holds text that is none."""
+    try:
+        return digest(table.to_pylist())
+    except UnicodeError:
+        return None
+
+
+def _require_types(schema: pa.Schema) -> None:
+    """Raise UntrustworthyError for columns, or types of columns, that `write_test_list` does not write."""
+    for column in schema:
+        kind = _TYPES.get(column.name)
+        if kind is None or not _of_any_length(column.type).equals(kind):
+            raise UntrustworthyError(f"has a column {column.name[:80]!r} of another type, or that is none")
 
 
 def _require_form(table: pa.Table, metadata: dict[str, str]) -> None:
@@ -113,11 +129,7 @@ def _require_form(table: pa.Table, metadata: dict[str, str]) -> None:
         raise UntrustworthyError("has no settings of its mixtures")
     if not all(is_text(metadata[f"cocktail.{name}"]) for name in ("dataset", "split", "manifest", "hash")):
         raise UntrustworthyError("does not say what it is of")
-    schema = table.schema
     for name in table.column_names:
-        kind = _TYPES.get(name)
-        if kind is None or not _of_any_length(schema.field(name).type).equals(kind):
-            raise UntrustworthyError(f"has a column {name[:80]!r} of another type, or that is none")
         values = table[name]
         while not values.null_count and pa.types.is_nested(values.type):
             values = pc.list_flatten(values)  # pyright: ignore[reportAttributeAccessIssue]

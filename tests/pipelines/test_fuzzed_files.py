@@ -108,6 +108,7 @@ def mutated_table(table: pa.Table, chance: random.Random) -> pa.Table:
     column[place] = chance.choice(VALUES) if chance.random() < 0.5 else mutated(column[place], chance)
     try:
         values = pa.array(column, table[name].type if chance.random() < 0.95 else None)
+        to_parquet(pa.table([values], [name]))
     except (pa.ArrowException, TypeError, ValueError, OverflowError):
         return table
     return table.set_column(table.column_names.index(name), name, values)

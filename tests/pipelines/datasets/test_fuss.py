@@ -351,6 +351,7 @@ def test_labels_that_no_source_has_are_refused(tmp_path):
     ("line", "told"),
     [
         ("train/a.wav", r"line 2: \['train/a.wav'\]. Expected FUSS's ssdata"),
+        ("\t\t", r"line 2: \['', '', ''\]. Expected FUSS's ssdata"),
         ("train/a_sources/background0_sound.wav\ttrain/a_sources/foreground0_sound.wav", "line 2: "),
         ("train/a.wav\ttrain/a_sources/foreground0_sound.wav", "line 2: "),
         ("train/a.wav" + "".join(f"\ttrain/a_sources/{name}_x.wav" for name in ("background0", "noise0")), "line 2: "),

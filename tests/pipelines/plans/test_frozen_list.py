@@ -112,7 +112,8 @@ def test_a_list_knows_its_split_and_says_which_settings_leave_its_clips_out(froz
 def forged(location: str, table: pa.Table, target: Path, **metadata: str) -> str:
     """A list of other rows, or of other settings, signed as if it were in order."""
     kept = {name.decode(): value.decode() for name, value in pq.read_schema(location).metadata.items()}
-    kept |= {"cocktail.content": digest(table.to_pylist())} | {f"cocktail.{n}": v for n, v in metadata.items()}
+    said = metadata if "content" in metadata else {**metadata, "content": digest(table.to_pylist())}
+    kept |= {f"cocktail.{name}": value for name, value in said.items()}
     pq.write_table(table.replace_schema_metadata(kept), target)
     return str(target)
 
@@ -150,6 +151,10 @@ def test_columns_and_settings_that_no_job_freezes_are_refused(frozen, tmp_path):
         read_test_list(forged(location, table, target, mixing="[]"), pool)
     with pytest.raises(UsageError, match="'start' of another type"):
         read_test_list(forged(location, table.set_column(2, "start", table["gain"]), target), pool)
+    for name, values in (("start", [b"0"]), ("notes", [0])):
+        strange = table.drop_columns(["start"]).append_column(name, pa.array(values * len(table)))
+        with pytest.raises(UsageError, match=f"'{name}' of another type"):
+            read_test_list(forged(location, strange, target, content="0"), pool)
     with pytest.raises(UsageError, match="has no column gain"):
         read_test_list(forged(location, table.drop_columns(["gain"]), target), pool)
     wide = table.set_column(1, "clip_id", pa.array([["clip040"] * 9] * len(table)))
