@@ -3,11 +3,12 @@
 import pytest
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from cocktail.layers import mask_head
 from cocktail.layers.mask_head import MaskHead
 from cocktail.layers.unet import UNet
+from cocktail.layers.upsampling import sum_taps
 from tests.made.models.plain_head import PlainMaskHead
 
 
@@ -35,14 +36,19 @@ def test_folded_head_equals_the_plain_one_in_values_and_gradients():
         torch.testing.assert_close(ours, expected, atol=1e-10, rtol=1e-12)
 
 
-def test_folded_head_equals_the_plain_one_in_float32_at_the_papers_size():
+def test_folded_head_equals_the_plain_one_in_float32_at_the_papers_size(monkeypatch):
     torch.manual_seed(0)
     head = MaskHead(in_channels=128, num_maps=256, conv_init_std=0.02)
     features, vectors = torch.randn(1, 128, 128, 128).relu(), torch.randn(1, 2, 256)
     with torch.no_grad():
         folded, plain = head(features, vectors), PlainMaskHead.of(head)(features, vectors)
+        monkeypatch.setattr(mask_head, "sum_taps", head._shift_and_add)
+        folded_as_on_gpus = head(features, vectors)
+        exact = PlainMaskHead.of(head).double()(features.double(), vectors.double())
     assert 8 < plain.abs().max() < 40
-    torch.testing.assert_close(folded, plain, atol=1e-4, rtol=0)
+    torch.testing.assert_close(folded_as_on_gpus, plain, atol=1e-4, rtol=0)
+    # Torch computes places of an upsample in float32; the matrices hold what float64 makes of them.
+    torch.testing.assert_close(folded.double(), exact, atol=2e-5, rtol=0)
 
 
 def test_paper_size_has_the_known_number_of_parameters():
@@ -78,10 +84,25 @@ class Operators(TorchDispatchMode):
         return func(*args, **(kwargs or {}))
 
 
-def test_the_heads_gradient_is_not_added_up_out_of_slices():
-    head, features, vectors = random_head(torch.float32)
+@pytest.fixture
+def products():
+    generator = torch.Generator().manual_seed(0)
+    return torch.randn(3, 2, 3, 3, 8, 12, dtype=torch.float64, generator=generator, requires_grad=True)
+
+
+def test_taps_are_added_alike_by_one_convolution_and_by_small_matrices(products):
+    head, _, _ = random_head(torch.float64)
+    by_convolution, by_matrices = head._shift_and_add(products), sum_taps(products)
+    torch.testing.assert_close(by_convolution, by_matrices, atol=1e-12, rtol=0)
+    factors = torch.randn_like(by_matrices)
+    gradients = [torch.autograd.grad((summed * factors).sum(), products)[0] for summed in (by_convolution, by_matrices)]
+    torch.testing.assert_close(*gradients, atol=1e-12, rtol=0)
+
+
+def test_the_gradient_of_the_convolution_is_not_added_up_out_of_slices(products):
+    head, _, _ = random_head(torch.float64)
     with Operators() as seen:
-        head(features, vectors).sum().backward()
+        head._shift_and_add(products).sum().backward()
     assert not [name for name in seen.names if "slice" in name or "constant_pad" in name]
     assert "aten.convolution_backward.default" in seen.names
 
@@ -90,13 +111,10 @@ def test_the_head_adds_its_taps_in_float32_under_autocast(monkeypatch):
     head, features, vectors = random_head(torch.float32)
     for bias in (head.map_bias, head.bias):
         torch.nn.init.zeros_(bias)
-    upsampled: list[Tensor] = []
-    interpolate = F.interpolate
-    monkeypatch.setattr(F, "interpolate", lambda x, **how: upsampled.append(interpolate(x, **how)) or upsampled[-1])
+    added: list[Tensor] = []
+    monkeypatch.setattr(mask_head, "sum_taps", lambda products: added.append(products) or sum_taps(products))
     with torch.no_grad(), torch.autocast("cpu", dtype=torch.bfloat16):
         logits = head(features, vectors)
-    taps = F.pad(upsampled[0].float(), (1, 1, 1, 1)).view(3, 2, 3, 3, 18, 26)
-    added = torch.stack([taps[:, :, r, c, r : r + 16, c : c + 24] for r in range(3) for c in range(3)]).sum(dim=0)
-    assert upsampled[0].dtype == torch.bfloat16
-    assert logits.dtype == torch.float32
-    torch.testing.assert_close(logits, added, atol=1e-5, rtol=1e-5)
+    assert (added[0].dtype, logits.dtype) == (torch.float32, torch.float32)
+    assert torch.equal(added[0], added[0].bfloat16().float()), "the products themselves are of bfloat16"
+    assert torch.equal(logits, sum_taps(added[0]))

@@ -4,13 +4,7 @@ import pytest
 import torch
 
 from cocktail.layers.unet import UNet
-from cocktail.layers.upsampling import (
-    SMALLEST_SIDE,
-    mixed_upsample_conv,
-    plain_upsample_conv,
-    shifted_upsamples,
-    upsample_conv,
-)
+from cocktail.layers.upsampling import mixed_upsample_conv, plain_upsample_conv, shifted_upsamples, upsample_conv
 
 
 def picture(dtype: torch.dtype, height: int = 5, width: int = 8) -> tuple[torch.Tensor, torch.Tensor]:
@@ -53,12 +47,12 @@ def test_the_plain_form_runs_where_it_is_as_fast_or_rounds_less(monkeypatch):
     used: list[str] = []
     for name in ("plain_upsample_conv", "mixed_upsample_conv"):
         monkeypatch.setattr(f"cocktail.layers.upsampling.{name}", lambda x, weight, name=name: used.append(name))
-    large, small = torch.zeros(1, 1, SMALLEST_SIDE, SMALLEST_SIDE), torch.zeros(1, 1, SMALLEST_SIDE - 1, 64)
-    upsample_conv(large, torch.zeros(1, 1, 3, 3))
-    upsample_conv(small, torch.zeros(1, 1, 3, 3))
+    many, few = torch.zeros(1, 256, 64, 64), torch.zeros(1, 64, 64, 64)
+    upsample_conv(many, torch.zeros(1, 256, 3, 3))
+    upsample_conv(few, torch.zeros(1, 64, 3, 3))
     with torch.autocast("cpu", dtype=torch.bfloat16):
-        upsample_conv(large, torch.zeros(1, 1, 3, 3))
-    upsample_conv(large.to("meta"), torch.zeros(1, 1, 3, 3))
+        upsample_conv(many, torch.zeros(1, 256, 3, 3))
+    upsample_conv(many.to("meta"), torch.zeros(1, 256, 3, 3))
     assert used == ["mixed_upsample_conv", *["plain_upsample_conv"] * 3]
 
 

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from cocktail.layers.upsampling import sum_taps
 from cocktail.numerics.precision import at_least_float32
 
 
@@ -34,14 +35,25 @@ class MaskHead(nn.Module):
         (B, D, H, W), N = features.shape, vectors.shape[1]
         scaled = vectors * self.scale
         kernels = (scaled @ self.weight.permute(0, 2, 3, 1).flatten(1)).view(B, 9 * N, D)  # of K, 9 D
-        products = torch.bmm(kernels, features.flatten(2)).view(B, 9 * N, H, W)
-        upsampled = F.interpolate(products, scale_factor=2, mode="bilinear", align_corners=True)
+        products = torch.bmm(kernels, features.flatten(2)).view(B, N, 3, 3, H, W)
         offset = at_least_float32(scaled @ self.map_bias) + self.bias
+        # Nine taps are added up in float32 at least, as a convolution would, also under autocast.
         with torch.autocast(features.device.type, enabled=False):
-            # Nine taps are added up in float32 at least, as a convolution would, also under autocast. One convolution
-            # does it: the gradient of nine slices would be nine pictures of zeros, filled and added. With precision
-            # tf32 cuDNN rounds each tap to 10 bits first, as it does the inputs of all convolutions: switched off here,
-            # it would still be on in the backward pass.
-            taps = at_least_float32(upsampled).view(B * N, 9, 2 * H, 2 * W)
-            logits = F.conv2d(taps, self.get_buffer("shifts").to(taps.dtype), padding=1)
-        return logits.view(B, N, 2 * H, 2 * W) + offset[:, :, None, None]
+            if features.device.type == "cpu":
+                logits = sum_taps(at_least_float32(products))
+            else:
+                logits = self._shift_and_add(products)
+        return logits + offset[:, :, None, None]
+
+    def _shift_and_add(self, products: Tensor) -> Tensor:
+        """`sum_taps` for GPUs, where products with small matrices are unmeasured.
+
+        One convolution adds the taps: the gradient of nine slices would be nine pictures of zeros, filled and added.
+        With precision tf32 cuDNN rounds each tap to 10 bits first, as it does the inputs of all convolutions: switched
+        off here, it would still be on in the backward pass.
+        """
+        B, N, _, _, H, W = products.shape
+        maps = products.view(B, 9 * N, H, W)
+        upsampled = F.interpolate(maps, scale_factor=2, mode="bilinear", align_corners=True)
+        taps = at_least_float32(upsampled).view(B * N, 9, 2 * H, 2 * W)
+        return F.conv2d(taps, self.get_buffer("shifts").to(taps.dtype), padding=1).view(B, N, 2 * H, 2 * W)
