@@ -23,7 +23,8 @@ def upsample_conv(x: Tensor, weight: Tensor) -> Tensor:
     in full precision; on GPUs and under autocast it is unmeasured, or rounds the upsample, and the plain one runs.
     """
     if x.device.type != "cpu" or torch.is_autocast_enabled("cpu") or not mixing_pays(*x.shape[1:]):
-        return plain_upsample_conv(x, weight)
+        # The other form's results have channels first, in which a convolution is slower.
+        return plain_upsample_conv(x.contiguous(memory_format=torch.channels_last), weight)
     return mixed_upsample_conv(x, weight)
 
 
