@@ -5,6 +5,7 @@ import torch
 from torch.nn import functional as F
 
 from cocktail.audio.mixing import mix
+from cocktail.audio.stft import FrontEndConfig
 from cocktail.models.sgn import SGN, SGNConfig
 from cocktail.types import Query, Separator
 from tests.made.models.small_sgn import SMALL, tones
@@ -97,5 +98,7 @@ def test_one_batch_is_overfitted_to_a_reconstruction_loss_below_a_hundredth(mode
 def test_sizes_that_do_not_fit_are_refused():
     with pytest.raises(ValueError, match="patch_size"):
         SGNConfig(patch_size=24)
+    with pytest.raises(ValueError, match="no power of two"):
+        SGNConfig(patch_size=24, patch_embedding="convolutions", front_end=FrontEndConfig(num_rows=384), num_frames=384)
     with pytest.raises(ValueError, match="unet_depth"):
         SGNConfig(unet_depth=9)

@@ -82,6 +82,7 @@ NO_CLASSES = {"assignment", "tokens", "presence", "loss token", "loss presence"}
 SWITCHES = [
     ({"depth": 1}, FROM_TOKENS, set()),
     ({"attention": "literal"}, FROM_TOKENS, set()),
+    ({"patch_embedding": "convolutions"}, FROM_TOKENS, set()),
     ({"pos_embed": "none"}, FROM_TOKENS, set()),
     ({"assignment": "hard"}, FROM_VECTORS | {"assignment"}, set()),
     ({"softmax_axis": "patches"}, FROM_VECTORS | {"assignment"}, set()),

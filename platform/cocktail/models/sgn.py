@@ -24,6 +24,7 @@ from cocktail.config.model import ModelConfig
 from cocktail.layers.class_transformer import ClassTransformer, ClassTransformerConfig, class_grouping
 from cocktail.layers.classes import PREDICTED_CLASSES, classes_among, most_probable, of_classes
 from cocktail.layers.mask_head import MaskHead
+from cocktail.layers.patches import PatchEmbeddingName, patch_embedding
 from cocktail.layers.spectrogram import InputNorm, log_spectrogram
 from cocktail.layers.transformer import initialize
 from cocktail.layers.unet import UNet
@@ -49,6 +50,9 @@ class SGNConfig(ClassTransformerConfig, ModelConfig):
     """Transformer layers (Table IV)."""
     patch_size: int = 16
     """Side of a square patch, in rows and frames."""
+    patch_embedding: PatchEmbeddingName = "linear"
+    """How a patch becomes a token: by one linear map, as in the paper, or by convolutions that halve the spectrogram
+    down to the patches. These say sooner what is heard, wherever in a patch it lies."""
     pos_embed: Literal["learned", "none"] = "learned"
     """A learned table for the patches, zero at the start; the paper names none, but a patch must know its frequency."""
     source_vectors: Literal["grouped_tokens", "tokens", "grouped_queries", "pooled_slots", "static_class"] = (
@@ -90,6 +94,8 @@ class SGNConfig(ClassTransformerConfig, ModelConfig):
     def __post_init__(self) -> None:
         rows, frames, side = self.front_end.num_rows, self.num_frames, self.patch_size
         patches = rows % side == frames % side == 0
+        convolved = self.patch_embedding == "linear" or self.patch_size.bit_count() == 1
+        require(convolved, f"patch_embedding convolutions halve: patch_size {side} is no power of two")
         halves = self.unet_depth < 32 and rows % 2**self.unet_depth == frames % 2**self.unet_depth == 0
         require(patches, f"patch_size {side} must divide the {rows} rows and the {frames} frames")
         require(halves, f"unet_depth {self.unet_depth} halves {rows} rows and {frames} frames unevenly")
@@ -183,7 +189,7 @@ class SourceVectors(nn.Module):
         D = config.width
         num_patches = (config.front_end.num_rows // config.patch_size) * (config.num_frames // config.patch_size)
         if self.kind != "static_class":
-            self.patch_embedding = nn.Conv2d(1, D, config.patch_size, stride=config.patch_size)
+            self.patch_embedding = patch_embedding(config.patch_embedding, D, config.patch_size)
             self.position = nn.Parameter(torch.zeros(num_patches, D)) if config.pos_embed == "learned" else None
             self.layers = ClassTransformer(config)
         if self.kind == "pooled_slots":
