@@ -45,7 +45,7 @@ from pipelines.embedded.pictures import BACKGROUNDS, FRAMES_PER_SECOND, HEIGHT, 
 from pipelines.embedded.soundfont import prepare_soundfont
 from pipelines.progress import ClipProgress
 
-_RECIPE_VERSION = 3
+_RECIPE_VERSION = 4
 """Version to be raised when the same settings give other clips than before."""
 MARKER = "corpus.json"
 """File that says what corpus a folder holds."""
@@ -101,8 +101,8 @@ def make_embedded_corpus(
     folder: str | Path,
     *,
     seed: int = 0,
-    train_clips_per_class: int = 20,
-    test_clips_per_class: int = 4,
+    train_clips_per_class: int = 30,
+    test_clips_per_class: int = 6,
     classes: tuple[str, ...] = tuple(INSTRUMENTS),
 ) -> Path:
     """Make the corpus in a new folder, or find it there: returns the folder.

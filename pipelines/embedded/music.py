@@ -32,9 +32,9 @@ _INTERPOLATION = 4
 _DETUNE_CENTS = 40.0
 _VIBRATO_CENTS = 35.0
 _VIBRATO_HZ = (4.5, 6.5)
-_TILT_DB_PER_OCTAVE = 3.0
+_TILT_DB_PER_OCTAVE = 2.0
 _NUM_RESONANCES = 3
-_RESONANCE_DB = 6.0
+_RESONANCE_DB = 4.0
 _RESONANCE_HZ = (200.0, 4500.0)
 _RESONANCE_OCTAVES = (0.3, 1.0)
 _BAND_HZ = ((40.0, 140.0), (4000.0, 16000.0))
@@ -61,22 +61,19 @@ class Instrument:
 
 
 INSTRUMENTS = {
-    "playing accordion": Instrument(train=(21, 20), test=(22,), ring=1.05, sustained=True),
     "playing acoustic guitar": Instrument(train=(25, 26, 27), test=(24,), ring=2.0, sustained=False, chords=0.25),
-    "playing cello": Instrument(train=(43,), test=(42,), ring=1.1, sustained=True),
-    "playing flute": Instrument(train=(73, 75, 79), test=(72,), ring=1.05, sustained=True),
-    "playing harp": Instrument(train=(46,), test=(107,), ring=2.5, sustained=False, chords=0.25),
-    "playing marimba, xylophone": Instrument(train=(12, 11), test=(13,), ring=1.5, sustained=False),
+    "playing flute": Instrument(train=(73, 74, 75, 77, 79), test=(72,), ring=1.05, sustained=True),
+    "playing marimba, xylophone": Instrument(train=(11, 12, 108), test=(13,), ring=1.5, sustained=False),
     "playing saxophone": Instrument(train=(64, 67), test=(66,), ring=1.05, sustained=True),
     "playing trumpet": Instrument(train=(56, 57, 59), test=(61,), ring=1.05, sustained=True),
-    "playing violin, fiddle": Instrument(train=(40, 44), test=(49,), ring=1.1, sustained=True),
+    "playing violin, fiddle": Instrument(train=(40, 44, 50), test=(49,), ring=1.1, sustained=True),
 }
-"""The classes, by VGG-Sound's label. No recorded sample is played in two of them, nor in both splits of one.
+"""The classes, by VGG-Sound's label: those that the SoundFont has several of. No recorded sample is played in two of
+them, nor in both splits of one.
 
-As the SoundFont has few instruments twice, most classes are stood for by kin in one of the splits: reed organ and
-harmonica for the accordion, electric guitars without distortion for an acoustic one, a double bass for the cello, pan
-flute, ocarina and piccolo for the flute, a koto for the harp, a vibraphone for the marimba, a trombone and a brass
-section for the trumpet, string sections for the violin; the saxophones are of three sizes."""
+Most of a class is kin: electric guitars without distortion for an acoustic one; recorder, pan flute, shakuhachi,
+ocarina and piccolo for the flute; vibraphone and kalimba for the marimba; trombone and a brass section for
+the trumpet; string sections, one of them synthesized, for the violin; the saxophones are of three sizes."""
 
 
 @dataclass(frozen=True, kw_only=True)

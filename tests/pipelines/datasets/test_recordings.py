@@ -66,7 +66,7 @@ def vgginstruments(folder):
 
 def embedded(folder):
     plans = plan_clips(
-        EmbeddedCorpus(seed=0, train_clips_per_class=6, test_clips_per_class=2, classes=("playing harp",))
+        EmbeddedCorpus(seed=0, train_clips_per_class=6, test_clips_per_class=2, classes=("playing flute",))
     )
     touch(folder / "videos", *(f"{plan.name}.mp4" for plan in plans))
     rows = [(plan.clip_id, plan.start_second, plan.label, plan.split) for plan in plans]
