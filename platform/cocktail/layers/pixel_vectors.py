@@ -69,9 +69,7 @@ class SeesPixelsConfig(MaskingConfig):
 
     def start(self) -> Start:
         """ImageNet's weights, of the ResNet-18."""
-        return Start(
-            setting="initial_weights", chosen=self.initial_weights, modules=("visual_encoder.resnet",)
-        )
+        return Start(setting="initial_weights", chosen=self.initial_weights, modules=("visual_encoder.resnet",))
 
     def parameter_groups(self, model: nn.Module) -> Sequence[ParameterGroup]:
         """The ResNet-18, which learns slowly, and all else; of both, what learns at all."""
@@ -87,7 +85,6 @@ class SeesPixelsConfig(MaskingConfig):
 
 class PixelEncoder(nn.Module):
     """Maps of logits [L, K, h, w] of pictures uint8 [L, H, W, 3]; a model calls it `visual_encoder`."""
-
 
     def __init__(self, config: SeesPixelsConfig) -> None:
         super().__init__()
