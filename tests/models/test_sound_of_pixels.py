@@ -193,7 +193,7 @@ def test_switches_change_what_they_say_and_nothing_else(model):
 
 @pytest.mark.parametrize("masks", ["binary", "ratio"])
 def test_maps_are_the_energies_of_each_places_sound(model, masks):
-    """Against the plain form: all maps, all masks, all sounds at once; where nothing is interpolated, at the corners."""
+    """Against the plain form, all masks and sounds at once; at the corners, where nothing is interpolated."""
     model.config = replace(SMALL, masks=masks)
     model.eval()
     localization = model.localize(superpose(BATCH), Query.of(BATCH))
