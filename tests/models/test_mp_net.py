@@ -108,11 +108,10 @@ def test_the_loss_is_that_of_the_estimates_shares_of_the_mixture_taken_by_true_e
     bins = -(target * share.log() + (1 - target) * (1 - share).log()) if masks == "binary" else (share - target).abs()
     loss = (loudness_weights(magnitude) * bins).mean()
     torch.testing.assert_close(model(BATCH)["total"], loss, rtol=1e-3, atol=1e-6)
-    by_estimate = plainly(model, None)[1]
-    if by_estimate != ORDER:
-        model.config = replace(model.config, training_order="estimated")
-        assert not torch.allclose(model(BATCH)["total"], loss, rtol=1e-3)
-    assert by_estimate != ORDER, "a test of orders that are the same"
+    # By estimated energy the order is another here, and so is the loss.
+    assert plainly(model, None)[1] != ORDER
+    model.config = replace(model.config, training_order="estimated")
+    assert not torch.allclose(model(BATCH)["total"], loss, rtol=1e-4)
 
 
 def test_no_magnitude_is_negative_and_no_more_is_taken_than_there_was():

@@ -47,7 +47,8 @@ class MPNetConfig(SeesPixelsConfig):
     first are the minus net's alone."""
     training_order: Literal["true", "estimated"] = "true"
     """Order in which sources are taken in training: by their true energy, or by the estimated one, as in testing and in
-    the authors' code."""
+    the authors' code. It is the energy of estimates by uncut masks, which is what is taken: of cut ones, several may
+    have none."""
     plus_hears: Literal["remainder", "estimate"] = "remainder"
     """What the plus net hears beside all that was taken before: what there was to take from, or what was taken of it,
     as in the authors' code."""
@@ -164,14 +165,13 @@ class MPNet(nn.Module):
         return spectrogram.contiguous(memory_format=torch.channels_last)
 
     def _loudest(self, transform: Tensor, present: Tensor) -> Choose:
-        """Picks the source whose estimate out of transforms [B, F, M] has most energy; of those not there, the last."""
+        """Picks the source whose uncut estimate out of transforms [B, F, M] has most energy; those not there last."""
         power = transform.abs().square()[:, None]
 
         @torch.no_grad()
         def choose(log_shares: Tensor, free: Tensor) -> Tensor:
             masks = self.front_end.unwarp(log_shares.exp())
-            kept = (masks > 0.5).to(power.dtype) if self.config.masks == "binary" else masks.square()
-            energies = (kept * power).mean(dim=(2, 3)).masked_fill(~present, -1.0)
+            energies = (masks.square() * power).mean(dim=(2, 3)).masked_fill(~present, -1.0)
             return energies.masked_fill(~free, -torch.inf).argmax(dim=1)
 
         return choose
