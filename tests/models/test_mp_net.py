@@ -66,7 +66,6 @@ def plainly(model: MPNet, order: list[list[int]] | None) -> tuple[Tensor, list[l
             masks = model.mask_head(features, vectors[[b]]).sigmoid()
             if order is None:
                 on_bins = model.front_end.unwarp(masks * left / magnitude[[b]])
-                on_bins = (on_bins > 0.5).float() if config.masks == "binary" else on_bins
                 energies = (on_bins * transform[b].abs()).square().mean(dim=(2, 3))[0].tolist()
                 n = max((n for n in range(3) if n not in found), key=lambda n: energies[n])
             else:

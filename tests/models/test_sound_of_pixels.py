@@ -181,13 +181,19 @@ def test_switches_change_what_they_say_and_nothing_else(model):
         other.load_state_dict(model.state_dict())
         return other.separate(mixture, query), other(BATCH)["total"]
 
+    assert own.masks is not None
     ratio, ratio_loss = changed(masks="ratio")
-    assert torch.equal(ratio.masks, own.masks) and not ratio.alternatives and not torch.equal(ratio_loss, loss)
+    assert (
+        ratio.masks is not None
+        and ratio.masks.equal(own.masks)
+        and not ratio.alternatives
+        and not torch.equal(ratio_loss, loss)
+    )
     assert ratio.estimates.equal(own.alternatives[SOFT_MASKS].estimates) and not ratio.estimates.equal(own.estimates)
     unweighted, unweighted_loss = changed(weighted_loss=False)
     assert unweighted.estimates.equal(own.estimates) and not torch.equal(unweighted_loss, loss)
     louder, _ = changed(input_norm="none")
-    assert not torch.equal(louder.masks, own.masks)
+    assert louder.masks is not None and not louder.masks.equal(own.masks)
     assert louder.intermediates["source_vectors"].equal(own.intermediates["source_vectors"])
 
 

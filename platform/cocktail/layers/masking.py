@@ -12,13 +12,13 @@ from dataclasses import dataclass, field, replace
 import torch
 from torch import Tensor
 
+from cocktail.audio.masks import MaskKind
 from cocktail.audio.mixing import mix
 from cocktail.audio.stft import FrontEnd, FrontEndConfig
 from cocktail.config.mixing import Mixing
 from cocktail.config.model import ModelConfig
 from cocktail.layers.spectrogram import InputNorm
 from cocktail.layers.unet import UNet
-from cocktail.losses.mask_loss import MaskKind, loudness_weights
 from cocktail.types import MixtureBatch, Separation, require
 
 SOFT_MASKS = "soft masks"
@@ -84,17 +84,6 @@ def magnitudes_of(front_end: FrontEnd, batch: MixtureBatch) -> tuple[Tensor, Ten
     mixture, references = mix(batch)
     magnitudes = front_end.warp(front_end.stft(torch.cat([mixture[:, None], references], dim=1)).abs())
     return magnitudes[:, :1], magnitudes[:, 1:]
-
-
-def weights_of(config: MaskingConfig, magnitude: Tensor) -> Tensor | None:
-    """Weights of bins by the mixture's magnitude there, if a model's loss has any."""
-    return loudness_weights(magnitude) if config.weighted_loss else None
-
-
-def mean_over_sources(losses: Tensor, present: Tensor) -> Tensor:
-    """The mean over mixtures of the means of losses [B, N] over each one's sources, bool [B, N], as Sound of Pixels has
-    it."""
-    return ((losses * present).sum(dim=1) / present.sum(dim=1)).mean()
 
 
 def separation_by_masks(

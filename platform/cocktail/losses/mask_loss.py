@@ -6,15 +6,13 @@ Magnitudes and masks are on one grid. Shape letters: B batch, N sources, R rows,
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Literal
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from cocktail.audio.masks import ideal_binary_mask, ideal_ratio_mask
+from cocktail.audio.masks import MaskKind, ideal_binary_mask, ideal_ratio_mask
 
-MaskKind = Literal["binary", "ratio"]
 MaskLoss = Callable[[Tensor, Tensor, Tensor | None], Tensor]
 """A loss [B, N] of mask logits [B, N, R, M], targets and weights of bins, as `mask_loss`."""
 
@@ -50,6 +48,12 @@ def absolute_mask_loss(logits: Tensor, targets: Tensor, weights: Tensor | None =
 def mask_loss_of(kind: MaskKind) -> MaskLoss:
     """The loss that Sound of Pixels has for masks of a kind."""
     return mask_loss if kind == "binary" else absolute_mask_loss
+
+
+def mean_over_sources(losses: Tensor, present: Tensor) -> Tensor:
+    """The mean over mixtures of the means of losses [B, N] over each one's sources, bool [B, N], as Sound of Pixels has
+    it."""
+    return ((losses * present).sum(dim=1) / present.sum(dim=1)).mean()
 
 
 def pairwise_mask_loss(

@@ -25,10 +25,10 @@ from torch.nn import functional as F
 from cocktail.audio.mixing import mix
 from cocktail.audio.stft import FrontEnd
 from cocktail.layers.mask_head import MapHead, MaskHead
-from cocktail.layers.masking import magnitudes_of, mean_over_sources, separation_by_masks, weights_of
+from cocktail.layers.masking import magnitudes_of, separation_by_masks
 from cocktail.layers.pixel_vectors import PixelEncoder, SeesPixelsConfig, sources_shown
 from cocktail.layers.spectrogram import log_spectrogram
-from cocktail.losses.mask_loss import ideal_masks
+from cocktail.losses.mask_loss import ideal_masks, loudness_weights, mean_over_sources
 from cocktail.numerics.precision import at_least_float32
 from cocktail.types import MixtureBatch, Query, Separation
 
@@ -184,7 +184,7 @@ class MPNet(nn.Module):
         assert batch.pictures is not None
         config, present = self.config, batch.present
         magnitude, sources = magnitudes_of(self.front_end, batch)
-        targets, weights = ideal_masks(sources, magnitude, config.masks), weights_of(config, magnitude)
+        targets = ideal_masks(sources, magnitude, config.masks)
         mixture, references = mix(batch)
         if config.training_order == "true":
             energies = references.square().mean(dim=2).masked_fill(~present, -1.0)
@@ -197,8 +197,8 @@ class MPNet(nn.Module):
             bins = -(targets * shares.log_shares + (1 - targets) * shares.log_rests)
         else:
             bins = (shares.log_shares.exp() - targets).abs()
-        losses = (bins if weights is None else weights * bins).mean(dim=(2, 3))
-        loss = mean_over_sources(losses, present)
+        weighed = loudness_weights(magnitude) * bins if config.weighted_loss else bins
+        loss = mean_over_sources(weighed.mean(dim=(2, 3)), present)
         return {"reconstruction": loss, "total": loss}
 
     @torch.no_grad()

@@ -17,11 +17,11 @@ from torch import Tensor, nn
 
 from cocktail.audio.stft import FrontEnd
 from cocktail.layers.mask_head import MaskHead
-from cocktail.layers.masking import magnitudes_of, mean_over_sources, separation_by_masks, weights_of
+from cocktail.layers.masking import magnitudes_of, separation_by_masks
 from cocktail.layers.pixel_vectors import PixelEncoder, SeesPixelsConfig, sources_shown
 from cocktail.layers.spectrogram import log_spectrogram
 from cocktail.layers.views import View, to_pictures, view_names, views_of
-from cocktail.losses.mask_loss import ideal_masks, mask_loss_of
+from cocktail.losses.mask_loss import ideal_masks, loudness_weights, mask_loss_of, mean_over_sources
 from cocktail.numerics.precision import at_least_float32
 from cocktail.types import NO_CLASS, Localization, MixtureBatch, Query, Separation
 
@@ -80,8 +80,8 @@ class SoundOfPixels(nn.Module):
         targets = ideal_masks(sources, magnitude, self.config.masks)
         vectors = self.visual_encoder.of_sources(batch.pictures, batch.present)
         logits = self.mask_logits(self.features(magnitude), vectors)
-        losses = mask_loss_of(self.config.masks)(logits, targets, weights_of(self.config, magnitude))
-        loss = mean_over_sources(losses, batch.present)
+        weights = loudness_weights(magnitude) if self.config.weighted_loss else None
+        loss = mean_over_sources(mask_loss_of(self.config.masks)(logits, targets, weights), batch.present)
         return {"reconstruction": loss, "total": loss}
 
     @torch.no_grad()

@@ -16,9 +16,15 @@ from torch import Tensor, nn
 from cocktail.audio.stft import FrontEnd
 from cocktail.config.mixing import Mixing
 from cocktail.layers.mask_head import MapHead
-from cocktail.layers.masking import MaskingConfig, magnitudes_of, mean_over_sources, separation_by_masks, weights_of
+from cocktail.layers.masking import MaskingConfig, magnitudes_of, separation_by_masks
 from cocktail.layers.spectrogram import log_spectrogram
-from cocktail.losses.mask_loss import ideal_masks, mask_loss_of, pairwise_mask_loss
+from cocktail.losses.mask_loss import (
+    ideal_masks,
+    loudness_weights,
+    mask_loss_of,
+    mean_over_sources,
+    pairwise_mask_loss,
+)
 from cocktail.losses.permutation import permutation_invariant_loss
 from cocktail.types import NO_CLASS, MixtureBatch, Query, Separation, require
 
@@ -74,7 +80,8 @@ class SoundOfPixelsAudio(nn.Module):
     def forward(self, batch: MixtureBatch) -> dict[str, Tensor]:
         """Loss of the masks, the mean over bins, then over sources."""
         magnitude, sources = magnitudes_of(self.front_end, batch)
-        targets, weights = ideal_masks(sources, magnitude, self.config.masks), weights_of(self.config, magnitude)
+        targets = ideal_masks(sources, magnitude, self.config.masks)
+        weights = loudness_weights(magnitude) if self.config.weighted_loss else None
         logits, loss_of = self.mask_logits(magnitude), mask_loss_of(self.config.masks)
         if self.config.pit:
             pairs = pairwise_mask_loss(logits, targets, weights, loss_of)
