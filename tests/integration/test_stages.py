@@ -19,6 +19,7 @@ MINUS = ("visual_encoder.", "unet.", "mask_head.")
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)
 def test_three_stages_are_three_runs_of_which_finished_ones_are_found_again(tmp_path, local_ray, capfd):
     shards = make_toy_shards(tmp_path / "shards", with_pictures=True).folder
     experiment = replace(SMALL, data=shards, output=str(tmp_path), tracking_uri=None, run_name="net")
