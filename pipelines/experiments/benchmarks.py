@@ -166,6 +166,29 @@ SEPARATE_MUSDB18 = Separation(
 )
 SEPARATION = (SEPARATE_VGGSOUND, SEPARATE_MUSIC, SEPARATE_FUSS, SEPARATE_MUSDB18)
 
+
+@dataclass(frozen=True, kw_only=True)
+class SeparationBySight(Separation):
+    """A data set with pictures that separators train on which look at them."""
+
+    def demo(self, paper: Experiment, small: ModelConfig) -> Experiment:
+        """The demo with one picture a source, of which alone it is known where the source is."""
+        demo = super().demo(paper, small)
+        return dataclasses.replace(demo, mixing=dataclasses.replace(demo.mixing, pictures_per_source=1))
+
+
+def _by_sight(benchmark: Separation, shards: str) -> SeparationBySight:
+    """A benchmark with three pictures a source, as Sound of Pixels has them."""
+    mixing = dataclasses.replace(benchmark.mixing, pictures_per_source=3)
+    return SeparationBySight(**{**vars(benchmark), "mixing": mixing, "shards": shards})
+
+
+# FUSS and MUSDB18 have no pictures.
+SEPARATION_BY_SIGHT = (
+    _by_sight(SEPARATE_VGGSOUND, "jobs/shard_vggsound.py --frames 10"),
+    _by_sight(SEPARATE_MUSIC, "jobs/shard_music.py --solo JSON"),
+)
+
 # AVGN section 4: three seconds and one frame a clip, sounds added as they are.
 SCENES = Mixing(
     num_sources=2,

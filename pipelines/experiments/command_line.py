@@ -18,6 +18,7 @@ from pipelines.experiments.benchmarks import Benchmark
 from pipelines.experiments.dry_run import tell
 from pipelines.experiments.planned import PlannedRun
 from pipelines.experiments.run import run
+from pipelines.experiments.stages import next_stage, run_stages
 
 DRY_RUN = "--dry-run"
 
@@ -30,11 +31,13 @@ def main(
     training: Training,
     benchmarks: Sequence[Benchmark],
     description: str | None,
+    stages: Sequence[str] = (),
 ) -> None:
     """Train a model and score it on the benchmark that the command line's first word names, and turn a user's mistake
     into one line.
 
-    With one benchmark there is no first word. `model` and `training` are the paper's, `small` is the demo's network.
+    With one benchmark there is no first word. `model` and `training` are the paper's, `small` is the demo's network. A
+    model that learns in `stages` has a run for each, in order, from its configuration's `stage` on.
     """
     with one_line_errors():
         benchmark, arguments = choose(benchmarks, sys.argv[1:], sys.argv[0], description)
@@ -54,7 +57,9 @@ def main(
         if experiment.data is None and not benchmark.embedded:
             raise UsageError(f"no data: give --data SHARDS, which are made by {benchmark.shards}")
         if DRY_RUN in arguments:
-            print(tell(PlannedRun.of(experiment)))
+            print(tell(PlannedRun.of(next_stage(experiment, stages)[0] if stages else experiment)))
+        elif stages:
+            run_stages(experiment, stages)
         else:
             run(experiment)
 

@@ -7,9 +7,9 @@ import json
 import uuid
 
 from cocktail.checkpoints.initial_weights import InitialWeights
-from cocktail.checkpoints.store import checkpoint_store
+from cocktail.checkpoints.store import checkpoint_store, require_identity
 from cocktail.config.experiment import Experiment
-from cocktail.config.identity import run_key
+from cocktail.config.identity import identity, run_key
 from cocktail.storage import absolute, create, exists, join, list_names, read_bytes, write_atomic
 from cocktail.types import UsageError
 from pipelines.shards.manifest import Manifest
@@ -81,13 +81,34 @@ def require_finished(start_from: str) -> None:
 
 def run_folder(experiment: Experiment, manifest: Manifest, initial: InitialWeights) -> str:
     """The folder of the unfinished run of these settings, or of a new one."""
-    runs = join(experiment.output, "runs")
     if experiment.run_name is not None:
-        return join(runs, experiment.run_name)
+        return join(experiment.output, "runs", experiment.run_name)
+    stem, newest = _newest_run(experiment, manifest, initial)
+    if newest and not exists(join(f"{stem}{newest}", FINISHED)):
+        return f"{stem}{newest}"
+    return f"{stem}{newest + 1}"
+
+
+def finished_folder(experiment: Experiment, manifest: Manifest, initial: InitialWeights) -> str | None:
+    """The folder of the newest finished run of these settings; None if there is none.
+
+    Raises UsageError if the run of the name that is asked for has other settings.
+    """
+    if experiment.run_name is not None:
+        folder = run_folder(experiment, manifest, initial)
+        newest = checkpoint_store(folder).newest()
+        if newest is None or not exists(join(folder, FINISHED)):
+            return None
+        require_identity(newest, identity(experiment, manifest.root_hash, initial.sha256))
+        return folder
+    stem, newest = _newest_run(experiment, manifest, initial)
+    folders = [f"{stem}{number}" for number in range(newest, 0, -1)]
+    return next((folder for folder in folders if exists(join(folder, FINISHED))), None)
+
+
+def _newest_run(experiment: Experiment, manifest: Manifest, initial: InitialWeights) -> tuple[str, int]:
+    """What the folders of all runs of these settings begin with, and the number of the newest; 0 if there is none."""
+    runs = join(experiment.output, "runs")
     stem = f"{experiment.name}-{run_key(experiment, manifest.root_hash, initial.sha256)}-"
     ends = [name.removeprefix(stem) for name in list_names(runs) if name.startswith(stem)]
-    numbers = [int(end) for end in ends if end.isdecimal()]
-    newest = max(numbers, default=0)
-    if newest and not exists(join(runs, f"{stem}{newest}", FINISHED)):
-        return join(runs, f"{stem}{newest}")
-    return join(runs, f"{stem}{newest + 1}")
+    return join(runs, stem), max((int(end) for end in ends if end.isdecimal()), default=0)

@@ -17,7 +17,7 @@ from cocktail.config.experiment import Experiment
 from cocktail.config.identity import identity
 from cocktail.config.resources import Resources
 from pipelines.experiments import command_line
-from pipelines.experiments.benchmarks import LOCALIZATION, LOCALIZATION_OF_ONE, SEPARATION
+from pipelines.experiments.benchmarks import LOCALIZATION, LOCALIZATION_OF_ONE, SEPARATION, SEPARATION_BY_SIGHT
 
 PROJECT = Path(__file__).parents[2]
 OFFICIAL = Evaluation(num_sources=(1, 2), num_mixtures=None, pairs="official")
@@ -176,7 +176,7 @@ def test_help_lists_the_benchmarks_and_behind_a_word_the_settings(job, capsys):
     assert "ez_vsl_music" in shown and "demo without" not in shown  # which does not run
 
 
-@pytest.mark.parametrize("benchmark", [*SEPARATION, *LOCALIZATION])
+@pytest.mark.parametrize("benchmark", [*SEPARATION, *SEPARATION_BY_SIGHT, *LOCALIZATION])
 def test_jobs_that_make_shards_exist_and_take_the_options_that_are_named(benchmark, monkeypatch, capsys):
     for command in benchmark.shards.split("; "):
         (name,) = re.findall(r"jobs/(\w+)\.py", command)

@@ -38,6 +38,47 @@ def test_fewer_stages_take_the_first_of_torchvisions(theirs):
     assert ours(images).shape == (1, 128, 8, 12)
 
 
+def test_a_dilated_last_stage_is_the_plain_one_on_each_of_four_grids_of_cells(theirs):
+    """Torchvision dilates no BasicBlock. But the dilated stage of a picture is the plain stage of the picture, and of
+    what lies one cell below, beside it, or both, interleaved, away from the border."""
+    plain, dilated, before = (
+        ResNet18(stages=2).eval(),
+        ResNet18(stages=2, dilated=True).eval(),
+        ResNet18(stages=1).eval(),
+    )
+    for model in (plain, dilated, before):
+        model.load_torchvision(theirs.state_dict())
+    assert dilated.state_dict().keys() == plain.state_dict().keys()
+    assert (before.stride, dilated.stride, plain.stride) == (4, 4, 8)
+    images = torch.rand(1, 3, 96, 112)
+    cells, fine = before(images), dilated(images)
+    assert cells.shape[2:] == fine.shape[2:] == (24, 28)
+    inside = (..., slice(4, -4), slice(4, -4))
+    for row in (0, 1):
+        for column in (0, 1):
+            shifted = torch.nn.functional.pad(cells[..., row:, column:], (0, column, 0, row))
+            coarse = plain.layer2(shifted)[inside]
+            torch.testing.assert_close(fine[..., row::2, column::2][inside], coarse)
+            assert coarse.numel() > 0
+
+
+def test_a_dilated_stage_is_written_out(theirs):
+    """The first of its convolutions lost its stride, and the shortcut, too; the other three read every second cell."""
+    ours = ResNet18(dilated=True).eval()
+    ours.load_torchvision(theirs.state_dict())
+    images = torch.rand(1, 3, 64, 96)
+    x = torch.nn.Sequential(*list(theirs.children())[:7])(images)
+    for number, block in enumerate(theirs.layer4):
+        first, others = (1 if number == 0 else 2), 2
+        y = torch.nn.functional.conv2d(x, block.conv1.weight, padding=first, dilation=first)
+        y = block.bn1(y).relu()
+        y = block.bn2(torch.nn.functional.conv2d(y, block.conv2.weight, padding=others, dilation=others))
+        if block.downsample is not None:
+            x = block.downsample[1](torch.nn.functional.conv2d(x, block.downsample[0].weight))
+        x = (x + y).relu()
+    torch.testing.assert_close(ours(images), x)
+
+
 def test_pictures_are_normalised_as_torchvisions_networks_expect(theirs):
     encoder = VisualEncoder(16).eval()
     encoder.resnet.load_torchvision(theirs.state_dict())

@@ -6,7 +6,7 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from cocktail.layers import mask_head
-from cocktail.layers.mask_head import MaskHead
+from cocktail.layers.mask_head import MapHead, MaskHead
 from cocktail.layers.unet import UNet
 from cocktail.layers.upsampling import sum_taps
 from tests.made.models.plain_head import PlainMaskHead
@@ -118,3 +118,21 @@ def test_the_head_adds_its_taps_in_float32_under_autocast(monkeypatch):
     assert (added[0].dtype, logits.dtype) == (torch.float32, torch.float32)
     assert torch.equal(added[0], added[0].bfloat16().float()), "the products themselves are of bfloat16"
     assert torch.equal(logits, sum_taps(added[0]))
+
+
+def test_a_map_head_is_the_mask_head_whose_vectors_pick_one_map_each():
+    head, features, _ = random_head(torch.float64)
+    maps = MapHead(in_channels=6, num_masks=10).to(torch.float64)
+    with torch.no_grad():
+        maps.weight.copy_(head.weight)
+        maps.bias.copy_(head.map_bias + head.bias)
+        head.scale.fill_(1.0)
+    one_each = torch.eye(10, dtype=torch.float64).expand(3, -1, -1)
+    torch.testing.assert_close(maps(features), head(features, one_each), atol=1e-12, rtol=0)
+
+
+def test_a_unet_may_hear_several_channels():
+    one, two = UNet(width=8, depth=5), UNet(width=8, depth=5, in_channels=2)
+    assert two(torch.randn(2, 2, 64, 96)).shape == (2, 16, 32, 48)
+    different = {name for name, value in two.state_dict().items() if value.shape != one.state_dict()[name].shape}
+    assert {name.rpartition(".")[0] for name in different} == {"input_norm", "down.0.0"}

@@ -48,12 +48,13 @@ def test_the_plain_form_runs_where_it_is_as_fast_or_rounds_less(monkeypatch):
     for name in ("plain_upsample_conv", "mixed_upsample_conv"):
         monkeypatch.setattr(f"cocktail.layers.upsampling.{name}", lambda x, weight, name=name: used.append(name))
     many, few = torch.zeros(1, 256, 64, 64), torch.zeros(1, 64, 64, 64)
-    upsample_conv(many, torch.zeros(1, 256, 3, 3))
-    upsample_conv(few, torch.zeros(1, 64, 3, 3))
+    upsample_conv(many, torch.zeros(64, 256, 3, 3))
+    upsample_conv(few, torch.zeros(2, 64, 3, 3))
+    upsample_conv(few, torch.zeros(16, 64, 3, 3))
     with torch.autocast("cpu", dtype=torch.bfloat16):
-        upsample_conv(many, torch.zeros(1, 256, 3, 3))
-    upsample_conv(many.to("meta"), torch.zeros(1, 256, 3, 3))
-    assert used == ["mixed_upsample_conv", *["plain_upsample_conv"] * 3]
+        upsample_conv(many, torch.zeros(64, 256, 3, 3))
+    upsample_conv(many.to("meta"), torch.zeros(64, 256, 3, 3))
+    assert used == [*["mixed_upsample_conv"] * 2, *["plain_upsample_conv"] * 3]
 
 
 def test_matrices_made_in_inference_can_be_trained_with():

@@ -4,7 +4,14 @@ import math
 
 import torch
 
-from cocktail.losses.mask_loss import ideal_masks, loudness_weights, mask_loss, pairwise_mask_loss
+from cocktail.losses.mask_loss import (
+    absolute_mask_loss,
+    ideal_masks,
+    loudness_weights,
+    mask_loss,
+    mask_loss_of,
+    pairwise_mask_loss,
+)
 
 
 def test_targets_are_dominance_or_shares_of_the_mixture():
@@ -27,6 +34,14 @@ def test_a_masks_loss_is_the_weighed_cross_entropy_over_the_number_of_bins():
     bins = [-math.log(p[0]), -math.log(1 - p[1]), -0.25 * math.log(p[2]) - 0.75 * math.log(1 - p[2])]
     torch.testing.assert_close(mask_loss(logits, targets), torch.tensor([[sum(bins) / 3]]))
     torch.testing.assert_close(mask_loss(logits, targets, weights), torch.tensor([[(2 * bins[0] + bins[2]) / 3]]))
+
+
+def test_ratio_masks_have_the_weighed_absolute_difference():
+    logits, targets = torch.tensor([[[[0.0, 0.0, math.log(3)]]]]), torch.tensor([[[[1.0, 0.25, 0.75]]]])
+    torch.testing.assert_close(absolute_mask_loss(logits, targets), torch.tensor([[0.25]]))
+    weights = torch.tensor([[[[2.0, 1.0, 5.0]]]])
+    torch.testing.assert_close(absolute_mask_loss(logits, targets, weights), torch.tensor([[1.25 / 3]]))
+    assert mask_loss_of("ratio") is absolute_mask_loss and mask_loss_of("binary") is mask_loss
 
 
 def test_each_mask_meets_each_target():

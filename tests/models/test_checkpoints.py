@@ -7,13 +7,24 @@ import pytest
 
 from cocktail.models.avgn import SMALL_AVGN
 from cocktail.models.ez_vsl import SMALL_EZ_VSL
+from cocktail.models.mp_net import SMALL_MP_NET
 from cocktail.models.sgn import SMALL_SGN
+from cocktail.models.sound_of_pixels import SMALL_SOUND_OF_PIXELS
+from cocktail.models.sound_of_pixels_audio import SMALL_SOUND_OF_PIXELS_AUDIO
 
 WRITTEN_DOWN = Path(__file__).parent / "weights_of_checkpoints"
 
 
 @pytest.mark.parametrize(
-    ("name", "config"), [("sgn", replace(SMALL_SGN, num_frames=256)), ("avgn", SMALL_AVGN), ("ez_vsl", SMALL_EZ_VSL)]
+    ("name", "config"),
+    [
+        ("sgn", replace(SMALL_SGN, num_frames=256)),
+        ("avgn", SMALL_AVGN),
+        ("ez_vsl", SMALL_EZ_VSL),
+        ("sound_of_pixels", SMALL_SOUND_OF_PIXELS),
+        ("sound_of_pixels_audio", SMALL_SOUND_OF_PIXELS_AUDIO),
+        ("mp_net", SMALL_MP_NET),
+    ],
 )
 def test_weights_have_the_names_and_sizes_that_checkpoints_have(name, config):
     weights = config.build(11).state_dict()

@@ -5,8 +5,12 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 from torch import Tensor
 
+MaskKind = Literal["binary", "ratio"]
+"""Masks that models are taught: cut, or shares of the mixture."""
 _LEAST = 1e-10
 """Magnitude that a mixture is taken to have at least."""
 

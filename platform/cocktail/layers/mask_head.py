@@ -3,7 +3,7 @@
 The U-Net ends in upsample (x2, bilinear), convolution 3x3 to K maps U_k, and z_i = sum_k s_k g_ik U_k + b.
 All three are linear, so the products are summed over k first: N sources need 9 N one-by-one products at
 half the resolution instead of K maps at full resolution. Same parameters, same values, same gradients as
-the plain form; the tests hold it against that form.
+the plain form; the tests hold it against that form. `MapHead` is the plain form for masks that nothing chooses.
 
 Shape letters: B batch, N sources, K feature maps, D channels in, H W picture.
 """
@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from cocktail.layers.upsampling import sum_taps
+from cocktail.layers.upsampling import sum_taps, upsample_conv
 from cocktail.numerics.precision import at_least_float32
 
 
@@ -57,3 +57,16 @@ class MaskHead(nn.Module):
         upsampled = F.interpolate(maps, scale_factor=2, mode="bilinear", align_corners=True)
         taps = at_least_float32(upsampled).view(B * N, 9, 2 * H, 2 * W)
         return F.conv2d(taps, self.get_buffer("shifts").to(taps.dtype), padding=1).view(B, N, 2 * H, 2 * W)
+
+
+class MapHead(nn.Module):
+    """Logits [B, N, 2H, 2W] of so many masks from U-Net features [B, D, H, W]: the maps U_k themselves."""
+
+    def __init__(self, in_channels: int, num_masks: int, conv_init_std: float = 0.001) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.empty(num_masks, in_channels, 3, 3))
+        self.bias = nn.Parameter(torch.zeros(num_masks))
+        nn.init.normal_(self.weight, 0.0, conv_init_std)
+
+    def forward(self, features: Tensor) -> Tensor:
+        return at_least_float32(upsample_conv(features, self.weight)) + self.bias[:, None, None]

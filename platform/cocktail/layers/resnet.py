@@ -17,13 +17,16 @@ class ResNet18(nn.Module):
     The paper's has width 64 and four stages: 512 channels and a stride of 32 pixels. Each cell of it sees 435 pixels;
     of three stages 211, of two 99.
 
+    `dilated` leaves out the stride of the last of several stages, and reads its convolutions but the first from every
+    second cell: maps are twice as fine, and cells see as far (Sound of Pixels, section 3.1).
+
     Its parameters have torchvision's names, so that torchvision's files fit. At the start they are drawn after Kaiming.
     """
 
-    def __init__(self, in_channels: int = 3, width: int = 64, stages: int = 4) -> None:
+    def __init__(self, in_channels: int = 3, width: int = 64, stages: int = 4, dilated: bool = False) -> None:
         super().__init__()
         self.out_channels = width * 2 ** (stages - 1)
-        self.stride = stride_of(stages)
+        self.stride = stride_of(stages, dilated)
         self.conv1 = nn.Conv2d(in_channels, width, kernel_size=7, stride=2, padding=3, bias=False)
         self.bn1 = nn.BatchNorm2d(width)
         self.relu = nn.ReLU(inplace=True)
@@ -32,6 +35,8 @@ class ResNet18(nn.Module):
         self.layer2 = _stage(width, 2 * width, stride=2) if stages > 1 else nn.Identity()
         self.layer3 = _stage(2 * width, 4 * width, stride=2) if stages > 2 else nn.Identity()
         self.layer4 = _stage(4 * width, 8 * width, stride=2) if stages > 3 else nn.Identity()
+        if dilated:
+            _dilate(self.get_submodule(f"layer{stages}"))
         for module in self.modules():
             if isinstance(module, nn.Conv2d):
                 nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
@@ -49,9 +54,9 @@ class ResNet18(nn.Module):
         self.load_state_dict({name: value for name, value in state.items() if name.partition(".")[0] in own})
 
 
-def stride_of(stages: int) -> int:
+def stride_of(stages: int, dilated: bool = False) -> int:
     """Input pixels per output cell, in height and width."""
-    return 4 * 2 ** (stages - 1)
+    return 4 * 2 ** (stages - 2 if dilated else stages - 1)
 
 
 def _stage(in_channels: int, channels: int, stride: int) -> nn.Sequential:
@@ -61,3 +66,14 @@ def _stage(in_channels: int, channels: int, stride: int) -> nn.Sequential:
             nn.Conv2d(in_channels, channels, kernel_size=1, stride=stride, bias=False), nn.BatchNorm2d(channels)
         )
     return nn.Sequential(BasicBlock(in_channels, channels, stride, shortcut), BasicBlock(channels, channels))
+
+
+def _dilate(stage: nn.Module) -> None:
+    """Let a stage keep the size of its input: the convolution that had a stride is then as it is without one, and those
+    behind it, which had cells twice as far apart, are dilated by two."""
+    for module in stage.modules():
+        if isinstance(module, nn.Conv2d):
+            if module.stride == (2, 2):
+                module.stride = (1, 1)
+            elif module.kernel_size == (3, 3):
+                module.dilation = module.padding = (2, 2)

@@ -16,7 +16,7 @@ from cocktail.layers.upsampling import upsample_conv
 
 
 class UNet(nn.Module):
-    """`depth` halvings and `depth - 1` doublings: [B, 1, H, W] -> [B, 2G, H/2, W/2], after a ReLU.
+    """`depth` halvings and `depth - 1` doublings: [B, in_channels, H, W] -> [B, 2G, H/2, W/2], after a ReLU.
 
     Down: LeakyReLU 0.2 (not before the first), convolution 4x4 stride 2, BatchNorm (not on the first and
     the last). Up: ReLU, bilinear upsample with aligned corners, convolution 3x3, BatchNorm. Each level's
@@ -24,7 +24,7 @@ class UNet(nn.Module):
     N(0, conv_init_std) and BatchNorm weights N(1, 0.02).
     """
 
-    def __init__(self, width: int = 64, depth: int = 7, conv_init_std: float = 0.001) -> None:
+    def __init__(self, width: int = 64, depth: int = 7, conv_init_std: float = 0.001, in_channels: int = 1) -> None:
         super().__init__()
         if depth < 5:
             raise ValueError(f"the U-Net needs a depth of at least 5 for its four widths, not {depth}")
@@ -32,11 +32,11 @@ class UNet(nn.Module):
         self.out_channels = 2 * width
         widths = [width * min(2**level, 8) for level in range(depth)]
         self.upsample_conv = upsample_conv
-        self.input_norm = nn.BatchNorm2d(1)
+        self.input_norm = nn.BatchNorm2d(in_channels)
         self.down = nn.ModuleList()
         self.up = nn.ModuleList()
         for level in range(depth):
-            before = widths[level - 1] if level else 1
+            before = widths[level - 1] if level else in_channels
             normed = 0 < level < depth - 1
             self.down.append(
                 nn.Sequential(

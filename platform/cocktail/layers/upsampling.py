@@ -22,19 +22,20 @@ def upsample_conv(x: Tensor, weight: Tensor) -> Tensor:
     Equals `conv2d(interpolate(x), weight, padding=1)` but for rounding, and so do gradients. The fast form is for CPUs
     in full precision; on GPUs and under autocast it is unmeasured, or rounds the upsample, and the plain one runs.
     """
-    if x.device.type != "cpu" or torch.is_autocast_enabled("cpu") or not mixing_pays(*x.shape[1:]):
+    if x.device.type != "cpu" or torch.is_autocast_enabled("cpu") or not mixing_pays(len(weight), *x.shape[1:]):
         # The other form's results have channels first, in which a convolution is slower.
         return plain_upsample_conv(x.contiguous(memory_format=torch.channels_last), weight)
     return mixed_upsample_conv(x, weight)
 
 
-def mixing_pays(D: int, H: int, W: int) -> bool:
+def mixing_pays(E: int, D: int, H: int, W: int) -> bool:
     """Whether it takes less to mix D channels first.
 
-    For each channel out and pixel in, that saves 54 D multiplications, and products with the small matrices cost
-    36 W + 24 H, of half the rate (measured on CPUs, tests/benchmarks/train_step.py).
+    For each of E channels out and each pixel in, that saves 54 D multiplications, and upsampling D channels, which
+    takes as long as some 400 D / E. Products with the small matrices cost 36 W + 24 H, of half the rate (measured on
+    CPUs, tests/benchmarks/train_step.py).
     """
-    return 54 * D > 2 * (36 * W + 24 * H)
+    return 54 * D + 400 * D / E > 2 * (36 * W + 24 * H)
 
 
 def plain_upsample_conv(x: Tensor, weight: Tensor) -> Tensor:

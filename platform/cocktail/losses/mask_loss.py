@@ -5,15 +5,16 @@ Magnitudes and masks are on one grid. Shape letters: B batch, N sources, R rows,
 
 from __future__ import annotations
 
-from typing import Literal
+from collections.abc import Callable
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from cocktail.audio.masks import ideal_binary_mask, ideal_ratio_mask
+from cocktail.audio.masks import MaskKind, ideal_binary_mask, ideal_ratio_mask
 
-MaskKind = Literal["binary", "ratio"]
+MaskLoss = Callable[[Tensor, Tensor, Tensor | None], Tensor]
+"""A loss [B, N] of mask logits [B, N, R, M], targets and weights of bins, as `mask_loss`."""
 
 
 def ideal_masks(sources: Tensor, mixture: Tensor, kind: MaskKind) -> Tensor:
@@ -35,7 +36,29 @@ def mask_loss(logits: Tensor, targets: Tensor, weights: Tensor | None = None) ->
     return bins.mean(dim=(2, 3))
 
 
-def pairwise_mask_loss(logits: Tensor, targets: Tensor, weights: Tensor | None = None) -> Tensor:
-    """`mask_loss` [B, N, N] of each mask with each target, masks along the second axis and targets along the third."""
-    each = [mask_loss(logits, target.expand_as(logits), weights) for target in targets.split(1, dim=1)]
+def absolute_mask_loss(logits: Tensor, targets: Tensor, weights: Tensor | None = None) -> Tensor:
+    """The absolute difference [B, N] of masks, of which `logits` are given, from targets, as `mask_loss` averages it.
+
+    Sound of Pixels teaches ratio masks by it.
+    """
+    bins = (logits.sigmoid() - targets).abs()
+    return (bins if weights is None else weights * bins).mean(dim=(2, 3))
+
+
+def mask_loss_of(kind: MaskKind) -> MaskLoss:
+    """The loss that Sound of Pixels has for masks of a kind."""
+    return mask_loss if kind == "binary" else absolute_mask_loss
+
+
+def mean_over_sources(losses: Tensor, present: Tensor) -> Tensor:
+    """The mean over mixtures of the means of losses [B, N] over each one's sources, bool [B, N], as Sound of Pixels has
+    it."""
+    return ((losses * present).sum(dim=1) / present.sum(dim=1)).mean()
+
+
+def pairwise_mask_loss(
+    logits: Tensor, targets: Tensor, weights: Tensor | None = None, loss: MaskLoss = mask_loss
+) -> Tensor:
+    """A loss [B, N, N] of each mask with each target, masks along the second axis and targets along the third."""
+    each = [loss(logits, target.expand_as(logits), weights) for target in targets.split(1, dim=1)]
     return torch.stack(each, dim=2)

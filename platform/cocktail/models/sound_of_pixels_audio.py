@@ -1,0 +1,104 @@
+"""Sound of Pixels without its eyes: the U-Net alone, with a mask an output (SGN Tables I and II, "SoP without visual").
+
+With nothing seen, nothing says which output is whose. Outputs learn in the order of the least loss, or in the order in
+which sources happen to be drawn, which no network can know.
+
+Shape letters: B batch, N sources, R log-frequency rows, M frames.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from cocktail.audio.stft import FrontEnd
+from cocktail.config.mixing import Mixing
+from cocktail.layers.mask_head import MapHead
+from cocktail.layers.masking import MaskingConfig, magnitudes_of, separation_by_masks
+from cocktail.layers.spectrogram import log_spectrogram
+from cocktail.losses.mask_loss import (
+    ideal_masks,
+    loudness_weights,
+    mask_loss_of,
+    mean_over_sources,
+    pairwise_mask_loss,
+)
+from cocktail.losses.permutation import permutation_invariant_loss
+from cocktail.types import NO_CLASS, MixtureBatch, Query, Separation, require
+
+
+@dataclass(frozen=True, kw_only=True)
+class SoundOfPixelsAudioConfig(MaskingConfig):
+    """Sound of Pixels' U-Net, on its own."""
+
+    num_outputs: int = 2
+    """Masks, one a source: mixtures must have as many sources."""
+    pit: bool = True
+    """Learn in the order of the least loss (permutation-invariant training). Without it outputs keep the order in which
+    sources are drawn, by which all come to say the same: SGN remarks that both of its outputs look alike."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require(self.num_outputs >= 2, f"num_outputs must be at least 2, not {self.num_outputs}")
+
+    def require_test_mixing(self, mixing: Mixing) -> None:
+        """Raise UsageError for mixtures of another number of sources, or as `MaskingConfig` does."""
+        super().require_test_mixing(mixing)
+        require(
+            mixing.fewest_sources == mixing.num_sources == self.num_outputs,
+            f"model.num_outputs is {self.num_outputs}, and the mixtures have {mixing.fewest_sources} to "
+            f"{mixing.num_sources} sources: set one to fit the other",
+        )
+
+    def build(self, num_classes: int) -> SoundOfPixelsAudio:
+        """The network, freshly initialised from torch's random state; it knows no classes."""
+        return SoundOfPixelsAudio(self)
+
+
+SMALL_SOUND_OF_PIXELS_AUDIO = SoundOfPixelsAudioConfig(unet_width=16, conv_init_std=0.02, input_norm="mixture")
+"""Under two million parameters, for a few minutes on two cores."""
+
+
+class SoundOfPixelsAudio(nn.Module):
+    """A `cocktail.types.Separator` whose estimates no class names."""
+
+    def __init__(self, config: SoundOfPixelsAudioConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.front_end = FrontEnd(config.front_end)
+        self.unet = config.unet()
+        self.head = MapHead(self.unet.out_channels, config.num_outputs, config.conv_init_std)
+        self.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
+
+    def mask_logits(self, magnitude: Tensor) -> Tensor:
+        """Logits [B, N, R, M] of all masks, of log-frequency magnitudes [B, 1, R, M]."""
+        spectrogram = log_spectrogram(magnitude, self.config.input_norm)
+        return self.head(self.unet(spectrogram.contiguous(memory_format=torch.channels_last)))
+
+    def forward(self, batch: MixtureBatch) -> dict[str, Tensor]:
+        """Loss of the masks, the mean over bins, then over sources."""
+        magnitude, sources = magnitudes_of(self.front_end, batch)
+        targets = ideal_masks(sources, magnitude, self.config.masks)
+        weights = loudness_weights(magnitude) if self.config.weighted_loss else None
+        logits, loss_of = self.mask_logits(magnitude), mask_loss_of(self.config.masks)
+        if self.config.pit:
+            pairs = pairwise_mask_loss(logits, targets, weights, loss_of)
+            loss = permutation_invariant_loss(pairs).mean() / self.config.num_outputs
+        else:
+            loss = mean_over_sources(loss_of(logits, targets, weights), batch.present)
+        return {"reconstruction": loss, "total": loss}
+
+    @torch.no_grad()
+    def separate(self, mixture: Tensor, query: Query) -> Separation:
+        """Estimates in no order, with the mixture's phase. Raises UsageError for another number of sources."""
+        N = self.config.num_outputs
+        require(
+            query.room == N and bool((query.num_sources == N).all()),
+            f"this model separates {N} sources (model.num_outputs), no other number: test it on such mixtures",
+        )
+        transform = self.front_end.stft(mixture)
+        masks = self.mask_logits(self.front_end.warp(transform.abs())[:, None]).sigmoid()
+        unnamed = torch.full(masks.shape[:2], NO_CLASS, device=masks.device)
+        return separation_by_masks(self.config, self.front_end, transform, masks, unnamed, {})

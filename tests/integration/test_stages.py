@@ -1,0 +1,52 @@
+"""A job of three stages on toy shards: real runs, each from the one before, that go on after one was finished."""
+
+from __future__ import annotations
+
+import itertools
+from dataclasses import replace
+
+import pytest
+from mlflow.tracking import MlflowClient
+
+from cocktail.checkpoints.store import checkpoint_store, load_checkpoint
+from cocktail.models.mp_net import STAGES
+from pipelines.experiments.run import run
+from pipelines.experiments.stages import run_stages
+from tests.made.corpora.toy_shards import make_toy_shards
+from tests.made.models.small_stages import SMALL
+
+MINUS = ("visual_encoder.", "unet.", "mask_head.")
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_three_stages_are_three_runs_of_which_finished_ones_are_found_again(tmp_path, local_ray, capfd):
+    shards = make_toy_shards(tmp_path / "shards", with_pictures=True).folder
+    experiment = replace(SMALL, data=shards, output=str(tmp_path), tracking_uri=None, run_name="net")
+    run(replace(experiment, run_name="net-minus"))
+    capfd.readouterr()
+    last = run_stages(experiment, STAGES)
+    said = capfd.readouterr().out
+    folders = {stage: tmp_path / "runs" / f"net-{stage}" for stage in STAGES}
+    assert f"stage minus is finished: {folders['minus']}" in said and last.name == "net-joint"
+    weights = {}
+    for stage, folder in folders.items():
+        newest = checkpoint_store(str(folder)).newest()
+        assert newest is not None and (folder / "finished.json").exists()
+        weights[stage] = load_checkpoint(newest).state["model"]
+    for before, after, still in (("minus", "plus", True), ("plus", "joint", False)):
+        of_minus = {name for name in weights[before] if name.startswith(MINUS)}
+        unchanged = {name for name, value in weights[before].items() if value.equal(weights[after][name])}
+        assert (of_minus <= unchanged) == still
+        assert any(name.startswith("plus_unet.") for name in weights[before].keys() - unchanged)
+    client = MlflowClient(f"sqlite:///{tmp_path}/mlflow.db")
+    found = client.get_experiment_by_name("staged")
+    assert found is not None
+    recorded = {each.info.run_name: each for each in client.search_runs([found.experiment_id])}
+    assert set(recorded) == {folder.name for folder in folders.values()}
+    for before, after in itertools.pairwise(STAGES):
+        data = recorded[f"net-{after}"].data
+        assert data.tags["initial_weights"].startswith(
+            f"the whole model of {folders[before]}/checkpoints/step-00000002"
+        )
+        assert data.params["model.stage"] == after and "test/staged/sdr" in data.metrics

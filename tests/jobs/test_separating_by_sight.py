@@ -1,0 +1,68 @@
+"""The jobs of Sound of Pixels, with and without pictures, and of MP-Net are the papers' recipes."""
+
+from __future__ import annotations
+
+import runpy
+import sys
+from pathlib import Path
+
+import pytest
+
+from cocktail.config.experiment import Experiment
+from cocktail.models.mp_net import STAGES
+from pipelines.experiments import command_line
+from pipelines.experiments.benchmarks import SEPARATION, SEPARATION_BY_SIGHT
+
+PROJECT = Path(__file__).parents[2]
+JOBS = {
+    "sound_of_pixels": SEPARATION_BY_SIGHT,
+    "sound_of_pixels_audio": SEPARATION,
+    "mp_net": SEPARATION_BY_SIGHT,
+}
+COMMANDS = [(name, benchmark.word) for name, benchmarks in JOBS.items() for benchmark in benchmarks]
+
+
+@pytest.fixture
+def job(monkeypatch):
+    """Starts a job of this process; returns the experiment that it would run, and its stages."""
+    asked: list[tuple[Experiment, tuple[str, ...]]] = []
+    monkeypatch.setattr(command_line, "run", lambda experiment: asked.append((experiment, ())))
+    monkeypatch.setattr(command_line, "run_stages", lambda *arguments: asked.append(arguments))
+
+    def start(name: str, *arguments: str) -> tuple[Experiment, tuple[str, ...]]:
+        monkeypatch.setattr(sys, "argv", [f"jobs/{name}.py", *arguments])
+        runpy.run_path(str(PROJECT / "jobs" / f"{name}.py"), run_name="__main__")
+        return asked.pop()
+
+    return start
+
+
+@pytest.mark.parametrize(("name", "word"), COMMANDS)
+def test_the_recipe_is_sound_of_pixels(job, name, word):
+    paper, stages = job(name, word, "--data", "/shards")
+    assert paper.name == f"{name}_{word}" and stages == (STAGES if name == "mp_net" else ())
+    training, mixing = paper.training, paper.mixing
+    assert (training.optimizer, training.learning_rate, training.momentum) == ("sgd", 1e-3, 0.9)
+    assert (training.weight_decay, training.batch_size, training.epochs) == (1e-4, 80, 100)
+    assert (training.lr_drop_epochs, training.lr_drop_factor) == ((40, 80), 0.1)
+    assert (mixing.num_sources, mixing.sample_rate_hz, mixing.segment_samples) == (2, 11025, 65535)
+    assert mixing.pictures_per_source == (0 if name == "sound_of_pixels_audio" else 3)
+    model = paper.model
+    assert (model.unet_width, model.unet_depth, model.masks, model.weighted_loss) == (64, 7, "binary", True)
+    if name != "sound_of_pixels_audio":
+        assert (model.num_maps, model.initial_weights, mixing.picture_side // model.stride) == (32, "auto", 14)
+
+
+@pytest.mark.parametrize(("name", "word"), COMMANDS)
+def test_the_demo_has_one_picture_a_source_of_which_its_place_is_known(job, name, word):
+    demo, _ = job(name, word, "--data", "/shards", "--preset", "demo")
+    assert demo.mixing.pictures_per_source == (0 if name == "sound_of_pixels_audio" else 1)
+    assert demo.model.unet_width == 16 and getattr(demo.model, "initial_weights", "none") == "none"
+    assert demo.training.max_steps == (600 if name == "mp_net" else 1600)
+
+
+def test_only_a_corpus_with_pictures_trains_what_sees(job, capsys):
+    with pytest.raises(SystemExit) as ended:
+        job("sound_of_pixels", "fuss", "--data", "/shards")
+    assert ended.value.code == 2
+    assert "one of vggsound, music, not fuss" in capsys.readouterr().err
