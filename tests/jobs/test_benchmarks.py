@@ -74,7 +74,7 @@ CHANGED = {
         "mixing.segment_samples": (65535, 32767),
         "model.num_frames": (256, 128),
         "model.input_norm": ("none", "mixture"),
-        "training.max_steps": (300, 1600),
+        "training.max_steps": (300, 2400),
         "training.lr_cosine": (False, True),
     },
     ("avgn", "paper"): {"model.negative_gate": ("own", "asked"), "model.token_init_std": (0.0, 1.0)},

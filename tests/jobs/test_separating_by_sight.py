@@ -58,7 +58,7 @@ def test_the_demo_has_one_picture_a_source_of_which_its_place_is_known(job, name
     demo, _ = job(name, word, "--data", "/shards", "--preset", "demo")
     assert demo.mixing.pictures_per_source == (0 if name == "sound_of_pixels_audio" else 1)
     assert demo.model.unet_width == 16 and getattr(demo.model, "initial_weights", "none") == "none"
-    assert demo.training.max_steps == (600 if name == "mp_net" else 1600)
+    assert demo.training.max_steps == (600 if name == "mp_net" else 2400)
 
 
 def test_only_a_corpus_with_pictures_trains_what_sees(job, capsys):

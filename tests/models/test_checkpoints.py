@@ -18,7 +18,7 @@ WRITTEN_DOWN = Path(__file__).parent / "weights_of_checkpoints"
 @pytest.mark.parametrize(
     ("name", "config"),
     [
-        ("sgn", replace(SMALL_SGN, num_frames=256)),
+        ("sgn", replace(SMALL_SGN, num_frames=256, patch_embedding="linear")),
         ("avgn", SMALL_AVGN),
         ("ez_vsl", SMALL_EZ_VSL),
         ("sound_of_pixels", SMALL_SOUND_OF_PIXELS),

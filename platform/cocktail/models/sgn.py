@@ -160,7 +160,15 @@ class SGNConfig(ClassTransformerConfig, ModelConfig):
         return SGN(self, num_classes)
 
 
-SMALL_SGN = SGNConfig(width=64, depth=2, unet_width=16, conv_init_std=0.02, num_frames=128, input_norm="mixture")
+SMALL_SGN = SGNConfig(
+    width=64,
+    depth=2,
+    unet_width=16,
+    conv_init_std=0.02,
+    num_frames=128,
+    input_norm="mixture",
+    patch_embedding="convolutions",
+)
 """Two million parameters, for a few minutes on two cores."""
 
 
