@@ -62,6 +62,7 @@ there when it was written down, and the test."""
 ADDED = {
     "mixing.several_classes": False,
     "model.input_norm": "none",
+    "model.patch_embedding": "linear",
     "training.lr_warm_up_steps": 0,
     "training.lr_drop_steps": [],
     "training.lr_decay_every": None,
@@ -74,6 +75,7 @@ CHANGED = {
         "mixing.segment_samples": (65535, 32767),
         "model.num_frames": (256, 128),
         "model.input_norm": ("none", "mixture"),
+        "model.patch_embedding": ("linear", "convolutions"),
         "training.max_steps": (300, 2400),
         "training.lr_cosine": (False, True),
     },
