@@ -1,8 +1,8 @@
-"""The log-frequency front end of mask-based separation and its inverse.
+"""The short-time Fourier transform and its inverse, and the log-frequency front end of mask-based separation on it.
 
-Short-time Fourier transform, then a warp of the frequency axis to logarithmically spaced rows; a mask
-predicted on the warped grid goes back through the unwarp and multiplies the mixture's own transform
-(Sound of Pixels, ECCV 2018; SGN section III with the recipe that it takes over).
+The front end warps the transform's frequency axis to logarithmically spaced rows; a mask predicted on the
+warped grid goes back through the unwarp and multiplies the mixture's own transform (Sound of Pixels,
+ECCV 2018; SGN section III with the recipe that it takes over).
 
 Shape letters: T samples, F linear frequency bins, R log-frequency rows, M frames in time.
 """
@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -34,22 +35,67 @@ class FrontEndConfig:
             raise ValueError(f"num_rows must be at least 2, not {self.num_rows}")
 
 
-class FrontEnd(nn.Module):
-    """STFT with a periodic Hann window, centred, reflected at the borders; the warp; and both inverses.
+class ShortTimeTransform(nn.Module):
+    """STFT with a periodic Hann window, or its square root, centred, reflected at the borders; and its inverse.
+
+    Both run in batch, in float32 (after `double()` in float64), and leave no parameters in a checkpoint.
+    """
+
+    def __init__(self, n_fft: int, hop_length: int, window: Literal["hann", "sqrt_hann"] = "hann") -> None:
+        super().__init__()
+        self.n_fft = n_fft
+        self.hop_length = hop_length
+        self.num_bins = n_fft // 2 + 1
+        hann = torch.hann_window(n_fft, periodic=True)
+        self.register_buffer("window", hann if window == "hann" else hann.sqrt(), persistent=False)
+
+    def stft(self, waveform: Tensor) -> Tensor:
+        """Complex transform [..., F, M] of waveforms [..., T], with M = 1 + T // hop_length."""
+        window = self.get_buffer("window")
+        with torch.autocast(waveform.device.type, enabled=False):
+            flat = torch.stft(
+                waveform.to(window.dtype).reshape(-1, waveform.shape[-1]),
+                self.n_fft,
+                hop_length=self.hop_length,
+                window=window,
+                center=True,
+                pad_mode="reflect",
+                return_complex=True,
+            )
+        return flat.reshape(*waveform.shape[:-1], *flat.shape[-2:])
+
+    def istft(self, transform: Tensor, length: int | None = None) -> Tensor:
+        """Waveforms of complex transforms [..., F, M]: [..., (M - 1) * hop_length], or of a `length` in samples.
+
+        A length of T gives all of a waveform back whose transform it is. What lies behind the last frame's middle is
+        then of that frame alone: with hops of a third of n_fft at most, where its window is above a quarter.
+        """
+        with torch.autocast(transform.device.type, enabled=False):
+            flat = torch.istft(
+                transform.reshape(-1, *transform.shape[-2:]),
+                self.n_fft,
+                hop_length=self.hop_length,
+                window=self.get_buffer("window"),
+                center=True,
+                length=length,
+            )
+        return flat.reshape(*transform.shape[:-2], flat.shape[-1])
+
+
+class FrontEnd(ShortTimeTransform):
+    """STFT with a periodic Hann window, the warp, and both inverses.
 
     All of it runs in batch, in float32, on the device of its input, and leaves no parameters in a checkpoint.
     """
 
     def __init__(self, config: FrontEndConfig) -> None:
-        super().__init__()
+        super().__init__(config.n_fft, config.hop_length)
         self.config = config
-        self.num_bins = config.n_fft // 2 + 1
         top, rows = self.num_bins - 1, config.num_rows - 1
         warp = torch.arange(config.num_rows, dtype=torch.float64) / rows
         unwarp = torch.arange(self.num_bins, dtype=torch.float64) / top
         self._add_interpolation("warp", top * (21**warp - 1) / 20, self.num_bins)
         self._add_interpolation("unwarp", rows * torch.log1p(20 * unwarp) / math.log(21), config.num_rows)
-        self.register_buffer("window", torch.hann_window(config.n_fft, periodic=True), persistent=False)
 
     def _add_interpolation(self, name: str, positions: Tensor, length: int) -> None:
         below = positions.floor().clamp(0, length - 1)
@@ -61,32 +107,6 @@ class FrontEnd(nn.Module):
         below = values.index_select(-2, self.get_buffer(f"{name}_below"))
         above = values.index_select(-2, self.get_buffer(f"{name}_above"))
         return torch.lerp(below, above, self.get_buffer(f"{name}_weight").to(values.dtype))
-
-    def stft(self, waveform: Tensor) -> Tensor:
-        """Complex transform [..., F, M] of waveforms [..., T], with M = 1 + T // hop_length."""
-        with torch.autocast(waveform.device.type, enabled=False):
-            flat = torch.stft(
-                waveform.float().reshape(-1, waveform.shape[-1]),
-                self.config.n_fft,
-                hop_length=self.config.hop_length,
-                window=self.get_buffer("window"),
-                center=True,
-                pad_mode="reflect",
-                return_complex=True,
-            )
-        return flat.reshape(*waveform.shape[:-1], *flat.shape[-2:])
-
-    def istft(self, transform: Tensor) -> Tensor:
-        """Waveforms [..., (M - 1) * hop_length] of complex transforms [..., F, M]."""
-        with torch.autocast(transform.device.type, enabled=False):
-            flat = torch.istft(
-                transform.reshape(-1, *transform.shape[-2:]),
-                self.config.n_fft,
-                hop_length=self.config.hop_length,
-                window=self.get_buffer("window"),
-                center=True,
-            )
-        return flat.reshape(*transform.shape[:-2], flat.shape[-1])
 
     def warp(self, linear: Tensor) -> Tensor:
         """Log-frequency rows [..., R, M] of linear bins [..., F, M].
