@@ -36,9 +36,9 @@ class FrontEndConfig:
 
 
 class ShortTimeTransform(nn.Module):
-    """STFT with a periodic Hann window, or its square root, centred, reflected at the borders; and its inverse.
+    """STFT with a periodic Hann window, or its square root, centred, reflected at the borders; its inverse; masks.
 
-    Both run in batch, in float32 (after `double()` in float64), and leave no parameters in a checkpoint.
+    All of it runs in batch, in float32 (after `double()` in float64), and leaves no parameters in a checkpoint.
     """
 
     def __init__(self, n_fft: int, hop_length: int, window: Literal["hann", "sqrt_hann"] = "hann") -> None:
@@ -81,6 +81,28 @@ class ShortTimeTransform(nn.Module):
             )
         return flat.reshape(*transform.shape[:-2], flat.shape[-1])
 
+    def warp(self, linear: Tensor) -> Tensor:
+        """Rows of the grid that masks are on, [..., R, M], of linear bins [..., F, M]: here the bins themselves."""
+        return linear
+
+    def unwarp(self, rows: Tensor) -> Tensor:
+        """Linear bins [..., F, M] of the grid's rows [..., R, M]."""
+        return rows
+
+    def apply_binary_mask(self, transform: Tensor, masks: Tensor, threshold: float = 0.5) -> Tensor:
+        """Estimates [B, N, (M - 1) * hop_length] in [-1, 1] from the mixture's transform [B, F, M].
+
+        The masks [B, N, R, M] are unwarped first and cut at the threshold after, as Sound of Pixels does.
+        """
+        return self._masked(transform, self.unwarp(masks.float()) > threshold)
+
+    def apply_soft_mask(self, transform: Tensor, masks: Tensor) -> Tensor:
+        """Estimates as `apply_binary_mask` gives them, by the unwarped masks themselves."""
+        return self._masked(transform, self.unwarp(masks.float()))
+
+    def _masked(self, transform: Tensor, linear_masks: Tensor) -> Tensor:
+        return self.istft(transform[:, None] * linear_masks).clamp(-1.0, 1.0)
+
 
 class FrontEnd(ShortTimeTransform):
     """STFT with a periodic Hann window, the warp, and both inverses.
@@ -121,17 +143,3 @@ class FrontEnd(ShortTimeTransform):
         Bin q reads row (R - 1) ln(1 + 20 q / (F - 1)) / ln 21.
         """
         return self._interpolate("unwarp", rows)
-
-    def apply_binary_mask(self, transform: Tensor, masks: Tensor, threshold: float = 0.5) -> Tensor:
-        """Estimates [B, N, (M - 1) * hop_length] in [-1, 1] from the mixture's transform [B, F, M].
-
-        The masks [B, N, R, M] are unwarped first and cut at the threshold after, as Sound of Pixels does.
-        """
-        return self._masked(transform, self.unwarp(masks.float()) > threshold)
-
-    def apply_soft_mask(self, transform: Tensor, masks: Tensor) -> Tensor:
-        """Estimates as `apply_binary_mask` gives them, by the unwarped masks themselves."""
-        return self._masked(transform, self.unwarp(masks.float()))
-
-    def _masked(self, transform: Tensor, linear_masks: Tensor) -> Tensor:
-        return self.istft(transform[:, None] * linear_masks).clamp(-1.0, 1.0)

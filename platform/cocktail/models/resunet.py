@@ -11,6 +11,7 @@ T samples, F frequency bins, M frames.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -136,9 +137,7 @@ class ResidualBlock(nn.Module):
     def __init__(self, channels: int, out: int, momentum: float) -> None:
         super().__init__()
         self.norms = nn.ModuleList(nn.BatchNorm2d(width, momentum=momentum) for width in (channels, out))
-        self.convolutions = nn.ModuleList(
-            nn.Conv2d(width, out, 3, padding=1, bias=False) for width in (channels, out)
-        )
+        self.convolutions = nn.ModuleList(nn.Conv2d(width, out, 3, padding=1, bias=False) for width in (channels, out))
         self.shortcut = nn.Conv2d(channels, out, 1) if channels != out else nn.Identity()
 
     def forward(self, x: Tensor) -> Tensor:
@@ -151,9 +150,7 @@ class ResidualBlock(nn.Module):
 def residual_stage(channels: int, out: int, config: ResUNetConfig) -> nn.Sequential:
     """Residual blocks one after the other; the first changes the channels."""
     widths = [channels] + [out] * config.blocks
-    return nn.Sequential(
-        *(ResidualBlock(*pair, config.batch_norm_momentum) for pair in zip(widths[:-1], widths[1:], strict=True))
-    )
+    return nn.Sequential(*(ResidualBlock(*pair, config.batch_norm_momentum) for pair in itertools.pairwise(widths)))
 
 
 class UpStage(nn.Module):
@@ -271,20 +268,18 @@ class ResUNet(nn.Module):
         self.config = config
         self.num_classes = num_classes
         num_outputs = {"anonymous": config.outputs, "asked": 1, "stems": num_classes}[config.sources]
-        self.transform = ShortTimeTransform(config.n_fft, config.hop_length)
+        self.front_end = ShortTimeTransform(config.n_fft, config.hop_length)
         self.network = ResidualUNet(config, num_outputs, num_classes)
         self.class_head = ClassHead(config.channels[-1], num_classes) if config.class_head else None
         self.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
 
-    def _apply_network(
-        self, mixture: Tensor, class_ids: Tensor | None
-    ) -> tuple[Tensor, Tensor, Tensor | None]:
+    def _apply_network(self, mixture: Tensor, class_ids: Tensor | None) -> tuple[Tensor, Tensor, Tensor | None]:
         """Transforms [B, K, F, M] of estimates of mixtures [B, T], the features that they are made of, [R, D, F, M],
         and the logits [B, C] of a class head.
 
         K is the number of outputs; with sources `asked` or `stems` that of the classes [B, N] that are named.
         """
-        sources, transform = self.config.sources, self.transform.stft(mixture)
+        sources, transform = self.config.sources, self.front_end.stft(mixture)
         bottom, skips = self.network.encode(transform.abs())
         logits = None if self.class_head is None else at_least_float32(self.class_head(bottom))
         asked = class_ids if sources == "asked" else None
@@ -300,12 +295,10 @@ class ResUNet(nn.Module):
         """Losses: mean absolute difference of waveforms, summed over sources, and that of the class head."""
         mixture, references = mix(batch)
         transforms, _, logits = self._apply_network(mixture, batch.class_ids)
-        estimates = self.transform.istft(transforms, mixture.shape[-1])
+        estimates = self.front_end.istft(transforms, mixture.shape[-1])
         if self.config.sources == "anonymous":
             silent = estimates.shape[1] - references.shape[1]
-            reconstruction = permutation_invariant_loss(
-                pairwise_l1(estimates, F.pad(references, (0, 0, 0, silent)))
-            )
+            reconstruction = permutation_invariant_loss(pairwise_l1(estimates, F.pad(references, (0, 0, 0, silent))))
         else:
             reconstruction = ((estimates - references).abs().mean(dim=-1) * batch.present).sum(dim=1)
         losses = {"reconstruction": reconstruction.mean()}
@@ -324,7 +317,7 @@ class ResUNet(nn.Module):
         """Counts [C, 3] for the class head's presence above 0.5, if there is one and something to hear."""
         if self.class_head is None or batch is None:
             return {}
-        bottom, _ = self.network.encode(self.transform.stft(mix(batch)[0]).abs())
+        bottom, _ = self.network.encode(self.front_end.stft(mix(batch)[0]).abs())
         return {"presence": confusion_counts(self.class_head(bottom) > 0, self._heard(batch))}
 
     @torch.no_grad()
@@ -344,7 +337,7 @@ class ResUNet(nn.Module):
         transforms, features, logits = self._apply_network(mixture, named)
         if named is not None:
             transforms = transforms * (named >= 0)[..., None, None]
-        estimates = self.transform.istft(transforms, mixture.shape[-1])
+        estimates = self.front_end.istft(transforms, mixture.shape[-1])
         vectors = self._source_vectors(features, transforms.abs())
         if named is None:
             order = estimates.square().sum(dim=-1).argsort(dim=1, descending=True)
