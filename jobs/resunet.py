@@ -19,7 +19,8 @@ from pipelines.experiments.benchmarks import SEPARATION
 from pipelines.experiments.command_line import main
 
 # Its section 4: Adam at 1e-3 that warms up over 1,000 steps and falls to nine tenths each 15,000, 16 segments a step.
-# Neither its text nor its code decays weights. Epochs are SGN's, whose tables have it.
+# Its code decays no weights, and has AMSGrad besides, which makes no update larger. Epochs are SGN's, whose tables have
+# the network.
 RECIPE = Training(
     epochs=100,
     batch_size=16,

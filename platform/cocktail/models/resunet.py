@@ -352,5 +352,5 @@ class ResUNet(nn.Module):
         """Vectors [B, K, D] of estimates: means of the last features [R, D, F, M] where the estimate is loud."""
         weights = magnitudes[:, :, : self.network.num_rows]
         weights = weights / weights.sum(dim=(2, 3), keepdim=True).clamp(min=FAINTEST)
-        features = features.float().view(len(magnitudes), -1, *features.shape[1:])
+        features = at_least_float32(features).view(len(magnitudes), -1, *features.shape[1:])
         return torch.einsum("bkdfm,bkfm->bkd", features.expand(-1, weights.shape[1], -1, -1, -1), weights)
