@@ -242,36 +242,53 @@ def test_bfloat16_autocast_gives_the_losses_of_float32_to_its_precision():
 
 @pytest.mark.parametrize("changes", [{"class_head": True}, {"sources": "asked"}, {"sources": "stems"}])
 def test_one_batch_is_learned_by_heart(changes):
-    """To a tenth of what silence would cost; the mixture in every place costs more than silence here."""
-    torch.manual_seed(0)
-    batch = tones([[0, 3], [2, 1], [4, 0], [1, 3]])
+    """To a tenth of what silence would cost."""
     model = build(**changes)
     adam = torch.optim.Adam(model.parameters(), 5e-3)
-    for _ in range(100):
-        losses = model(batch)
+    for _ in range(60):
+        losses = model(BATCH)
         adam.zero_grad()
         losses["total"].backward()
         adam.step()
-    silence = mix(batch)[1].abs().mean(-1).sum(1).mean()
+    silence = REFERENCES.abs().mean(-1).sum(1).mean()
     assert losses["reconstruction"] < 0.1 * silence
-    assert "presence" not in losses or losses["presence"] < 0.1
+    assert "presence" not in losses or losses["presence"] < 0.01
 
 
 def test_the_papers_network_has_its_number_of_parameters_and_of_convolutions():
     with torch.device("meta"):
         model = ResUNetConfig(n_fft=2048, hop_length=441, outputs=1).build(1)
-    # The paper says 102 million, and counts neither shortcuts nor the last 1x1, nor two sound channels apart from one.
+    # The paper says 102 million, of a network for two channels of sound, which have a few thousand more.
     assert sum(p.numel() for p in model.parameters()) == 102_570_824
     layers = [m for m in model.modules() if isinstance(m, nn.Conv2d | nn.ConvTranspose2d)]
     shortcuts = [m for m in layers if m.kernel_size == (1, 1) and m is not model.network.maps]
-    assert len(layers) - len(shortcuts) == 143
-    with torch.device("meta"):
+    assert len(layers) - len(shortcuts) == 143  # its name in the authors' code
+
+
+def test_the_operations_of_a_mixture_are_counted_by_hand():
+    with torch.device("meta"), FlopCounterMode(display=False) as flops:
         network = ResUNetConfig().build(1).network
-        with FlopCounterMode(display=False) as flops:
-            bottom, skips = network.encode(torch.empty(1, 512, 256))
-            maps, _ = network.decode(bottom, skips, (512, 256))
+        bottom, skips = network.encode(torch.empty(1, 512, 256))
+        maps, _ = network.decode(bottom, skips, (512, 256))
     assert maps.shape == (1, 2, 4, 512, 256)
-    assert flops.get_total_flops() == pytest.approx(160e9, rel=0.5)
+
+    def stage(before: int, width: int) -> int:
+        """Products of a place: eight convolutions 3x3, the first from `before` channels, and a shortcut."""
+        return 9 * width * (before + 7 * width) + (before * width if before != width else 0)
+
+    channels, places = (1, 32, 64, 128, 256, 384, 384), [512 * 256 // 4**level for level in range(6)]
+    ways = list(zip(channels, channels[1:], places, strict=False))
+    down = sum(n * stage(before, width) for before, width, n in ways)
+    across = places[5] // 2 * 4 * stage(384, 384)
+    # A transposed convolution has as many products as its input has places, times the channels, times its kernel.
+    up = sum(n * (stage(2 * width, width) + width * after) for width, after, n in up_ways(channels, places))
+    last = places[0] * (stage(32, 32) + 32 * 8)
+    assert flops.get_total_flops() == 2 * (down + across + up + last)
+
+
+def up_ways(channels: tuple[int, ...], places: list[int]) -> list[tuple[int, int, int]]:
+    """Of each up stage its channels, those that enter it, and the places of its outcome."""
+    return list(zip(channels[1:], (*channels[2:], channels[-1]), places, strict=True))
 
 
 def test_settings_and_mixtures_that_do_not_fit_are_refused():
