@@ -12,9 +12,13 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from cocktail.audio.mixing import mix
 from cocktail.audio.stft import ShortTimeTransform
+from cocktail.config.evaluation import Evaluation
 from cocktail.config.mixing import Mixing
 from cocktail.config.settings import require_kept
+from cocktail.layers.class_conditioning import FiLM
 from cocktail.models.resunet import SMALL_RESUNET, ResUNet, ResUNetConfig, turned_and_masked
+from cocktail.tasks.choice import tasks_of
+from cocktail.tasks.rows import MODEL, rows_of
 from cocktail.types import NO_CLASS, Classifier, MixtureBatch, Query, Separator, UsageError
 from tests.made.models.small_sgn import SAMPLES, tones
 
@@ -141,9 +145,9 @@ def test_named_sources_are_compared_with_their_own_references(sources):
 @pytest.mark.parametrize("sources", ["asked", "stems"])
 def test_named_estimates_follow_the_classes_and_no_class_is_silent(sources):
     model = build(sources=sources).eval()
-    if sources == "asked":
-        for stage in model.network.up:
-            nn.init.normal_(stage.film.table)
+    for film in model.modules():
+        if isinstance(film, FiLM):
+            nn.init.normal_(film.table)
     ids = torch.tensor([[0, 3, NO_CLASS], [2, 1, 0]])
     forward = model.separate(MIXTURE, Query.naming(ids))
     backward = model.separate(MIXTURE, Query.naming(ids.flip(1)))
@@ -201,6 +205,17 @@ def test_the_class_head_learns_what_is_heard_and_changes_no_estimate():
     counts = headed.confusion(BATCH)["presence"]
     assert counts.shape == (C, 3) and counts[:, [0, 2]].sum() == 4
     assert plain.confusion(BATCH) == headed.confusion(None) == {}
+
+
+@pytest.mark.parametrize("changes", [{"outputs": 4}, {"class_head": True}, {"sources": "asked"}, {"sources": "stems"}])
+def test_it_is_scored_as_any_separator_is(changes):
+    model = build(**changes).eval()
+    (task,) = tasks_of(model, Evaluation(), Mixing())
+    results = task.score(task.apply("resunet", model, BATCH))
+    own = rows_of(results, "kind", [MODEL])
+    assert len(own) == 4 and task.is_scored(own).all()
+    named = changes.get("sources") is not None
+    assert (own["estimate_class_id"].to_pylist() == own["class_id"].to_pylist()) == named
 
 
 @pytest.mark.parametrize(

@@ -15,6 +15,8 @@ from cocktail.config.mixing import Mixing
 from cocktail.config.settings import require_kept
 from cocktail.losses.thresholded import pairwise_thresholded_log_mse
 from cocktail.models.tdcn import SMALL_TDCN, TDCN, Block, Dense, ScalarNorm, TDCNConfig
+from cocktail.tasks.rows import MODEL, rows_of
+from cocktail.tasks.separation.task import Separating
 from cocktail.types import NO_CLASS, MixtureBatch, Query, Separator, UsageError
 from tests.made.models.small_sgn import SAMPLES, tones
 
@@ -64,10 +66,11 @@ def test_the_published_size_is_counted_by_hand():
 
 
 def test_blocks_are_dilated_and_scaled_as_published():
-    blocks = [block for block in TDCNConfig(width=8, inner_width=8).build(1).network.blocks]
+    network = TDCNConfig(width=8, inner_width=8).build(1).network
+    blocks = [block for block in network.blocks if isinstance(block, Block)]
     assert [block.convolution.dilation[0] for block in blocks] == 4 * [1, 2, 4, 8, 16, 32, 64, 128]
     torch.testing.assert_close(
-        torch.stack([block.dense_out.scale.detach() for block in blocks]), 0.9 ** torch.arange(32.0)
+        torch.tensor([block.dense_out.state_dict()["scale"] for block in blocks]), 0.9 ** torch.arange(32.0)
     )
     assert all(block.dense_in.scale == 1 for block in blocks)
     assert all(
@@ -118,7 +121,7 @@ def test_links_lead_from_what_enters_a_repeat_to_what_enters_each_later_one():
     out = network(magnitude)
     first = network.dense_in(network.input_norm(magnitude))
     torch.testing.assert_close(entering[0], first)
-    (to_3,), (to_6, to_6_from_3) = network.links
+    (to_3,), (to_6, to_6_from_3) = (links for links in network.links if isinstance(links, nn.ModuleList))
     torch.testing.assert_close(entering[3], leaving[2] + to_3(entering[0]))
     torch.testing.assert_close(entering[6], leaving[5] + to_6(entering[0]) + to_6_from_3(entering[3]))
     torch.testing.assert_close(out, leaving[8])
@@ -260,6 +263,16 @@ def test_one_batch_is_learned_by_heart_and_outputs_left_over_become_silent():
     assert (power[0] - error[0].amin(0)).min() > 15  # both tones of the first mixture are 15 dB above their errors
     shares = estimates.square().sum(-1) / mixture.square().sum(-1, keepdim=True)
     assert shares[0, 2] < 0.03 and shares[1, 1] < 0.03
+
+
+def test_of_more_outputs_than_sources_those_that_fit_are_scored_and_the_fuss_rule_counts_all():
+    model, batch = build(outputs=4).eval(), some_silent()
+    task = Separating(by_fuss_rule=True)
+    table = task.score(task.apply("tdcn", model, batch))
+    own = rows_of(table, "kind", [MODEL])
+    assert own["num_sources"].to_pylist().count(2) == 2 and len(own) == 3 and task.is_scored(own).all()
+    assert set(own["fuss_active_estimates"].to_pylist()) <= {1, 2, 3, 4}
+    assert max(own["fuss_active_estimates"].to_pylist()) > 2
 
 
 def test_settings_and_mixtures_that_do_not_fit_are_refused():
