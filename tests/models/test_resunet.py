@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -16,7 +16,7 @@ from cocktail.config.evaluation import Evaluation
 from cocktail.config.mixing import Mixing
 from cocktail.config.settings import require_kept
 from cocktail.layers.class_conditioning import FiLM
-from cocktail.models.resunet import SMALL_RESUNET, ResUNet, ResUNetConfig, turned_and_masked
+from cocktail.models.resunet import SMALL_RESUNET, ResidualBlock, ResUNet, ResUNetConfig, turned_and_masked
 from cocktail.tasks.choice import tasks_of
 from cocktail.tasks.rows import MODEL, rows_of
 from cocktail.types import NO_CLASS, Classifier, MixtureBatch, Query, Separator, UsageError
@@ -85,6 +85,23 @@ def test_estimates_and_gradients_are_finite_where_nothing_is_heard_or_no_directi
     torch.view_as_real(out).sum().backward()
     assert torch.view_as_real(out).isfinite().all()
     assert maps.grad is not None and maps.grad.isfinite().all()
+
+
+@pytest.mark.parametrize("out", [3, 5])
+def test_a_residual_block_is_written_out_step_by_step(out):
+    torch.manual_seed(0)
+    block, x = ResidualBlock(3, out, 0.1), torch.randn(2, 3, 8, 9)
+
+    def normed(y: Tensor) -> Tensor:
+        y = (y - y.mean((0, 2, 3), keepdim=True)) / (y.var((0, 2, 3), keepdim=True, correction=0) + 1e-5).sqrt()
+        return y.clamp(min=0) + 0.01 * y.clamp(max=0)
+
+    first, second = (each.weight for each in block.convolutions if isinstance(each, nn.Conv2d))
+    y = F.conv2d(normed(F.conv2d(normed(x), first, padding=1)), second, padding=1)
+    shortcut = block.shortcut
+    beside = F.conv2d(x, shortcut.weight, shortcut.bias) if isinstance(shortcut, nn.Conv2d) else x
+    assert isinstance(shortcut, nn.Conv2d) == (out != 3)
+    torch.testing.assert_close(block(x), beside + y, atol=1e-5, rtol=1e-4)
 
 
 def test_silent_mixtures_have_silent_estimates_and_finite_losses_and_gradients():

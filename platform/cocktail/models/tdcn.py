@@ -90,7 +90,7 @@ class TDCNConfig(ModelConfig):
 
 
 SMALL_TDCN = TDCNConfig(n_fft=352, hop_length=88, width=96, inner_width=192, repeats=3, blocks=7)
-"""One million parameters, for some minutes on two cores; the published 32 ms and 8 ms, at 11,025 Hz."""
+"""Under a million parameters, for some minutes on two cores; the published 32 ms and 8 ms, at 11,025 Hz."""
 
 
 class Dense(nn.Module):
