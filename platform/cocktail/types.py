@@ -217,7 +217,8 @@ class Separation:
 @runtime_checkable
 class Separator(Protocol):
     """A model that separates. An `nn.Module`; the training loop and the evaluation know no more than this, and that a
-    model with masks on a log-frequency grid of its own calls its `cocktail.audio.stft.FrontEnd` `front_end`."""
+    model with a grid of its own, on which ideal masks are to be, too, calls it `front_end`: a
+    `cocktail.audio.stft.ShortTimeTransform`, or the `FrontEnd` of log-frequency rows."""
 
     def __call__(self, batch: MixtureBatch) -> dict[str, Tensor]:
         """Losses of a batch by name, scalars, all minimised; `"total"` is the one to differentiate."""

@@ -19,8 +19,9 @@ from cocktail.audio.masks import (
     ideal_wiener_mask,
 )
 from cocktail.audio.mixing import mix
-from cocktail.audio.stft import FrontEnd, FrontEndConfig
+from cocktail.audio.stft import FrontEnd, FrontEndConfig, ShortTimeTransform
 from cocktail.metrics.separation import si_sdr
+from cocktail.models.tdcn import SMALL_TDCN
 from tests.made.models.small_sgn import SMALL, tones
 
 CPU = torch.device("cpu")
@@ -30,10 +31,14 @@ KINDS = (IDEAL_BINARY_MASK, IDEAL_RATIO_MASK, IDEAL_WIENER_MASK, IDEAL_PHASE_SEN
 def test_a_model_is_scored_on_its_own_grid_and_one_without_on_the_common_one():
     model = SMALL.build(5)
     assert grid_of(model, CPU) is model.front_end
-    assert grid_of(nn.Identity(), CPU).config == FrontEndConfig()
+    common = grid_of(nn.Identity(), CPU)
+    assert isinstance(common, FrontEnd) and common.config == FrontEndConfig()
+    linear = nn.Module()
+    linear.front_end = ShortTimeTransform(254, 64)
+    assert grid_of(linear, CPU) is linear.front_end
 
 
-@pytest.mark.parametrize("model", [SMALL.build(5), nn.Identity()])
+@pytest.mark.parametrize("model", [SMALL.build(5), nn.Identity(), SMALL_TDCN.build(5)])
 @pytest.mark.parametrize("kind", KINDS)
 def test_ideal_masks_separate_tones_that_do_not_overlap(model, kind):
     mixture, references = mix(tones([[0, 4]]))

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from cocktail.audio.stft import FrontEnd, FrontEndConfig
+from cocktail.audio.stft import FrontEnd, FrontEndConfig, ShortTimeTransform
 
 
 @pytest.fixture(scope="module")
@@ -87,3 +87,34 @@ def test_other_sizes_invert_too():
 def test_impossible_settings_are_refused():
     with pytest.raises(ValueError, match="hop_length"):
         FrontEndConfig(n_fft=256, hop_length=200)
+
+
+@pytest.mark.parametrize("length", [65535, 65536, 65279])
+@pytest.mark.parametrize(("n_fft", "hop_length"), [(1022, 256), (510, 170)])
+@pytest.mark.parametrize("window", ["hann", "sqrt_hann"])
+def test_the_inverse_gives_back_every_sample_if_it_is_told_how_many(length, n_fft, hop_length, window):
+    transform = ShortTimeTransform(n_fft, hop_length, window)
+    waveform = torch.rand(2, 3, length) * 2 - 1
+    restored = transform.istft(transform.stft(waveform), length)
+    torch.testing.assert_close(restored, waveform, atol=5e-6, rtol=0)
+
+
+def test_a_transform_by_itself_is_the_front_ends_and_its_rows_are_the_bins(front_end):
+    transform = ShortTimeTransform(1022, 256)
+    waveform = torch.randn(1, 65535)
+    assert transform.stft(waveform).equal(front_end.stft(waveform))
+    values = torch.rand(1, 512, 256)
+    assert transform.warp(values).equal(values) and transform.unwarp(values).equal(values)
+    assert not transform.state_dict()
+
+
+def test_the_square_root_window_is_one():
+    plain, root = ShortTimeTransform(64, 16), ShortTimeTransform(64, 16, "sqrt_hann")
+    torch.testing.assert_close(root.get_buffer("window").square(), plain.get_buffer("window"))
+
+
+def test_it_runs_in_float64_where_the_module_does():
+    transform = ShortTimeTransform(64, 16).double()
+    waveform = torch.randn(1, 640, dtype=torch.float64)
+    assert transform.stft(waveform).dtype == torch.complex128
+    torch.testing.assert_close(transform.istft(transform.stft(waveform), 640), waveform, atol=1e-14, rtol=0)

@@ -18,7 +18,7 @@ from cocktail.audio.masks import (
     ideal_ratio_mask,
     ideal_wiener_mask,
 )
-from cocktail.audio.stft import FrontEnd, FrontEndConfig
+from cocktail.audio.stft import FrontEnd, FrontEndConfig, ShortTimeTransform
 from cocktail.types import NO_CLASS, Separation
 
 IDEAL_BINARY_MASK, IDEAL_RATIO_MASK = "ideal binary mask", "ideal ratio mask"
@@ -26,14 +26,14 @@ IDEAL_BINARY_MASK, IDEAL_RATIO_MASK = "ideal binary mask", "ideal ratio mask"
 IDEAL_WIENER_MASK, IDEAL_PHASE_SENSITIVE_MASK = "ideal Wiener mask", "ideal phase-sensitive mask"
 
 
-def grid_of(model: Any, device: torch.device) -> FrontEnd:
+def grid_of(model: Any, device: torch.device) -> ShortTimeTransform:
     """The `front_end` of a model that has a grid of its own; of others the common log-frequency grid, on a device."""
     own = getattr(model, "front_end", None)
-    return own if isinstance(own, FrontEnd) else FrontEnd(FrontEndConfig()).to(device)
+    return own if isinstance(own, ShortTimeTransform) else FrontEnd(FrontEndConfig()).to(device)
 
 
 @torch.no_grad()
-def ideal_separations(front_end: FrontEnd, mixture: Tensor, references: Tensor) -> dict[str, Separation]:
+def ideal_separations(front_end: ShortTimeTransform, mixture: Tensor, references: Tensor) -> dict[str, Separation]:
     """Separation of mixtures [B, T] by each ideal mask of references [B, N, T] on a grid, by its name.
 
     The phase-sensitive mask of a log-frequency row is made of the products and powers that are read there, since

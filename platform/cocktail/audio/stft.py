@@ -1,8 +1,8 @@
-"""The log-frequency front end of mask-based separation and its inverse.
+"""The short-time Fourier transform and its inverse, and the log-frequency front end of mask-based separation on it.
 
-Short-time Fourier transform, then a warp of the frequency axis to logarithmically spaced rows; a mask
-predicted on the warped grid goes back through the unwarp and multiplies the mixture's own transform
-(Sound of Pixels, ECCV 2018; SGN section III with the recipe that it takes over).
+The front end warps the transform's frequency axis to logarithmically spaced rows; a mask predicted on the
+warped grid goes back through the unwarp and multiplies the mixture's own transform (Sound of Pixels,
+ECCV 2018; SGN section III with the recipe that it takes over).
 
 Shape letters: T samples, F linear frequency bins, R log-frequency rows, M frames in time.
 """
@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -34,73 +35,59 @@ class FrontEndConfig:
             raise ValueError(f"num_rows must be at least 2, not {self.num_rows}")
 
 
-class FrontEnd(nn.Module):
-    """STFT with a periodic Hann window, centred, reflected at the borders; the warp; and both inverses.
+class ShortTimeTransform(nn.Module):
+    """STFT with a periodic Hann window, or its square root, centred, reflected at the borders; its inverse; masks.
 
-    All of it runs in batch, in float32, on the device of its input, and leaves no parameters in a checkpoint.
+    All of it runs in batch, in float32 (after `double()` in float64), and leaves no parameters in a checkpoint.
     """
 
-    def __init__(self, config: FrontEndConfig) -> None:
+    def __init__(self, n_fft: int, hop_length: int, window: Literal["hann", "sqrt_hann"] = "hann") -> None:
         super().__init__()
-        self.config = config
-        self.num_bins = config.n_fft // 2 + 1
-        top, rows = self.num_bins - 1, config.num_rows - 1
-        warp = torch.arange(config.num_rows, dtype=torch.float64) / rows
-        unwarp = torch.arange(self.num_bins, dtype=torch.float64) / top
-        self._add_interpolation("warp", top * (21**warp - 1) / 20, self.num_bins)
-        self._add_interpolation("unwarp", rows * torch.log1p(20 * unwarp) / math.log(21), config.num_rows)
-        self.register_buffer("window", torch.hann_window(config.n_fft, periodic=True), persistent=False)
-
-    def _add_interpolation(self, name: str, positions: Tensor, length: int) -> None:
-        below = positions.floor().clamp(0, length - 1)
-        self.register_buffer(f"{name}_below", below.long(), persistent=False)
-        self.register_buffer(f"{name}_above", (below + 1).clamp(max=length - 1).long(), persistent=False)
-        self.register_buffer(f"{name}_weight", (positions - below).float()[:, None], persistent=False)
-
-    def _interpolate(self, name: str, values: Tensor) -> Tensor:
-        below = values.index_select(-2, self.get_buffer(f"{name}_below"))
-        above = values.index_select(-2, self.get_buffer(f"{name}_above"))
-        return torch.lerp(below, above, self.get_buffer(f"{name}_weight").to(values.dtype))
+        self.n_fft = n_fft
+        self.hop_length = hop_length
+        self.num_bins = n_fft // 2 + 1
+        hann = torch.hann_window(n_fft, periodic=True)
+        self.register_buffer("window", hann if window == "hann" else hann.sqrt(), persistent=False)
 
     def stft(self, waveform: Tensor) -> Tensor:
         """Complex transform [..., F, M] of waveforms [..., T], with M = 1 + T // hop_length."""
+        window = self.get_buffer("window")
         with torch.autocast(waveform.device.type, enabled=False):
             flat = torch.stft(
-                waveform.float().reshape(-1, waveform.shape[-1]),
-                self.config.n_fft,
-                hop_length=self.config.hop_length,
-                window=self.get_buffer("window"),
+                waveform.to(window.dtype).reshape(-1, waveform.shape[-1]),
+                self.n_fft,
+                hop_length=self.hop_length,
+                window=window,
                 center=True,
                 pad_mode="reflect",
                 return_complex=True,
             )
         return flat.reshape(*waveform.shape[:-1], *flat.shape[-2:])
 
-    def istft(self, transform: Tensor) -> Tensor:
-        """Waveforms [..., (M - 1) * hop_length] of complex transforms [..., F, M]."""
+    def istft(self, transform: Tensor, length: int | None = None) -> Tensor:
+        """Waveforms of complex transforms [..., F, M]: [..., (M - 1) * hop_length], or of a `length` in samples.
+
+        A length of T gives all of a waveform back whose transform it is. What lies behind the last frame's middle is
+        then of that frame alone: with hops of a third of n_fft at most, where its window is above a quarter.
+        """
         with torch.autocast(transform.device.type, enabled=False):
             flat = torch.istft(
                 transform.reshape(-1, *transform.shape[-2:]),
-                self.config.n_fft,
-                hop_length=self.config.hop_length,
+                self.n_fft,
+                hop_length=self.hop_length,
                 window=self.get_buffer("window"),
                 center=True,
+                length=length,
             )
         return flat.reshape(*transform.shape[:-2], flat.shape[-1])
 
     def warp(self, linear: Tensor) -> Tensor:
-        """Log-frequency rows [..., R, M] of linear bins [..., F, M].
-
-        Row r reads bin (F - 1)(21^(r / (R - 1)) - 1) / 20, bilinear in frequency.
-        """
-        return self._interpolate("warp", linear)
+        """Rows of the grid that masks are on, [..., R, M], of linear bins [..., F, M]: here the bins themselves."""
+        return linear
 
     def unwarp(self, rows: Tensor) -> Tensor:
-        """Linear bins [..., F, M] of log-frequency rows [..., R, M].
-
-        Bin q reads row (R - 1) ln(1 + 20 q / (F - 1)) / ln 21.
-        """
-        return self._interpolate("unwarp", rows)
+        """Linear bins [..., F, M] of the grid's rows [..., R, M]."""
+        return rows
 
     def apply_binary_mask(self, transform: Tensor, masks: Tensor, threshold: float = 0.5) -> Tensor:
         """Estimates [B, N, (M - 1) * hop_length] in [-1, 1] from the mixture's transform [B, F, M].
@@ -115,3 +102,44 @@ class FrontEnd(nn.Module):
 
     def _masked(self, transform: Tensor, linear_masks: Tensor) -> Tensor:
         return self.istft(transform[:, None] * linear_masks).clamp(-1.0, 1.0)
+
+
+class FrontEnd(ShortTimeTransform):
+    """STFT with a periodic Hann window, the warp, and both inverses.
+
+    All of it runs in batch, in float32, on the device of its input, and leaves no parameters in a checkpoint.
+    """
+
+    def __init__(self, config: FrontEndConfig) -> None:
+        super().__init__(config.n_fft, config.hop_length)
+        self.config = config
+        top, rows = self.num_bins - 1, config.num_rows - 1
+        warp = torch.arange(config.num_rows, dtype=torch.float64) / rows
+        unwarp = torch.arange(self.num_bins, dtype=torch.float64) / top
+        self._add_interpolation("warp", top * (21**warp - 1) / 20, self.num_bins)
+        self._add_interpolation("unwarp", rows * torch.log1p(20 * unwarp) / math.log(21), config.num_rows)
+
+    def _add_interpolation(self, name: str, positions: Tensor, length: int) -> None:
+        below = positions.floor().clamp(0, length - 1)
+        self.register_buffer(f"{name}_below", below.long(), persistent=False)
+        self.register_buffer(f"{name}_above", (below + 1).clamp(max=length - 1).long(), persistent=False)
+        self.register_buffer(f"{name}_weight", (positions - below).float()[:, None], persistent=False)
+
+    def _interpolate(self, name: str, values: Tensor) -> Tensor:
+        below = values.index_select(-2, self.get_buffer(f"{name}_below"))
+        above = values.index_select(-2, self.get_buffer(f"{name}_above"))
+        return torch.lerp(below, above, self.get_buffer(f"{name}_weight").to(values.dtype))
+
+    def warp(self, linear: Tensor) -> Tensor:
+        """Log-frequency rows [..., R, M] of linear bins [..., F, M].
+
+        Row r reads bin (F - 1)(21^(r / (R - 1)) - 1) / 20, bilinear in frequency.
+        """
+        return self._interpolate("warp", linear)
+
+    def unwarp(self, rows: Tensor) -> Tensor:
+        """Linear bins [..., F, M] of log-frequency rows [..., R, M].
+
+        Bin q reads row (R - 1) ln(1 + 20 q / (F - 1)) / ln 21.
+        """
+        return self._interpolate("unwarp", rows)
