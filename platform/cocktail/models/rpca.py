@@ -20,9 +20,9 @@ from torch import Tensor, nn
 from cocktail.audio.stft import FrontEnd, FrontEndConfig
 from cocktail.config.mixing import Mixing
 from cocktail.config.model import ModelConfig
+from cocktail.layers.masking import SOFT_MASKS
 from cocktail.types import NO_CLASS, MixtureBatch, Query, Separation, require
 
-SOFT_MASKS = "soft masks"
 _FIRST_PENALTY = 1.25
 """The first penalty mu, over 1 / |V|_2 (Lin et al., section 4)."""
 _PENALTY_GROWTH = 1.5

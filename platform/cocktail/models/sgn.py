@@ -24,6 +24,7 @@ from cocktail.config.model import ModelConfig
 from cocktail.layers.class_transformer import ClassTransformer, ClassTransformerConfig, class_grouping
 from cocktail.layers.classes import PREDICTED_CLASSES, classes_among, most_probable, of_classes
 from cocktail.layers.mask_head import MaskHead
+from cocktail.layers.masking import SOFT_MASKS
 from cocktail.layers.patches import PatchEmbeddingName, patch_embedding
 from cocktail.layers.spectrogram import InputNorm, log_spectrogram
 from cocktail.layers.transformer import initialize
@@ -35,7 +36,7 @@ from cocktail.metrics.classification import confusion_counts, token_counts
 from cocktail.numerics.precision import at_least_float32
 from cocktail.types import NO_CLASS, MixtureBatch, Query, Separation, require
 
-SOFT_MASKS, PREDICTED_NUMBER = "soft masks", "predicted classes and number"
+PREDICTED_NUMBER = "predicted classes and number"
 ROOM_FOR_SOURCES = 4
 """Sources that a model may find in a mixture by itself, at least."""
 
