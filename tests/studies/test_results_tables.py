@@ -67,7 +67,9 @@ def test_differences_from_the_reference_are_paired_by_seed_and_mixture() -> None
     # Seed 0, the only one of both, has 1 - 4, 2 - 5 and 3 - 6.
     where = lines["system"].index("less sgn")
     assert lines["static"][where : where + 2] == ["-3.00", "-3.00 to -3.00, one seed in common"]
-    assert [lines[name][where] for name in ("sgn", "sgn, soft masks", "mixture")] == ["", "", ""]
+    # Its reading has 2 more under either seed, a control, which has no seed, 6 less on the mean of both.
+    assert [lines[name][where] for name in ("sgn", "sgn, soft masks", "mixture")] == ["", "+2.00", "-6.00"]
+    assert lines["sgn, soft masks"][where + 1] == "2.00 to 2.00"
     assert "less static" in _lines(results_table(made_recorded("static")))["system"]
 
 
@@ -101,13 +103,14 @@ def test_what_scores_are_stands_below_the_tables_and_of_localization_the_floor_o
     assert table.index("Mixtures of 1 source") < table.index(ABOUT_AUC) < table.index("Commit ")
 
 
-def test_one_setting_has_no_column_of_differences_and_says_that_it_is_of_one_seed() -> None:
+def test_one_setting_is_compared_with_controls_and_said_to_be_of_one_seed() -> None:
     one = RecordedResults.of([(made_origin(seed="7"), made_run({"sgn": [2.0, 2.0, 2.0], "mixture": [0.0, 0.0, 0.0]}))])
     table = results_table(one)
     lines = _lines(table)
     assert lines["system"][:2] == ["SDR", INTERVAL]
     assert lines["sgn"][:2] == ["2.00", "2.00 to 2.00"]
-    assert not any("less" in cell for cell in lines["system"])
+    where = lines["system"].index("less sgn")
+    assert lines["mixture"][where : where + 2] == ["-2.00", "-2.00 to -2.00"]
     assert "8 mixtures, 1.5 minutes a run. One seed (7): intervals are of that seed alone." in table.replace("\n", " ")
 
 

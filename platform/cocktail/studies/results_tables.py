@@ -67,8 +67,7 @@ def results_table(results: RecordedResults) -> str:
     """Recorded results as Markdown: a table for each group of mixtures, and below what scores are and what made them.
 
     A line is a mean over a system's seeds and over the mixtures that all of them have a score of, with the interval of
-    the headline score, and, where there are several settings, with the paired difference of each model from the
-    reference's under the seeds of both.
+    the headline score, and with the paired difference from the reference.
     """
     systems = _systems(results)
     sections = [_group_table(results, systems, group) for group in results.groups]
@@ -137,7 +136,7 @@ def _systems(results: RecordedResults) -> list[_System]:
 
 def _group_table(results: RecordedResults, systems: Sequence[_System], group: ScoreGroup) -> str:
     """The table of a group's scores, lowest headline first; empty if nothing has them."""
-    headline, several = group.headline, len(results.settings) > 1
+    headline = group.headline
     others = [score for score in group.scores if score != headline]
     (reference,) = (system for system in systems if system.kind == MODEL and system.name == results.reference)
     recordings = _recordings(results)
@@ -150,15 +149,13 @@ def _group_table(results: RecordedResults, systems: Sequence[_System], group: Sc
         of_mixtures = Recordings([recordings[name] for name in names])
         bounds = interval_cell(headline, values, of_mixtures)
         cells = [system.name, headline.cell(float(values.mean())), bounds]
-        if several:
-            cells += _difference(system, reference, headline, recordings)
+        cells += _difference(system, reference, headline, recordings)
         cells += [_mean(score, system.values(score.name, seeds)[1]) for score in others]
         cells += ["" if system.kind == CONTROL else str(len(seeds)), str(len(names)), format_count(of_mixtures.number)]
         lines.append((float(values.mean()), cells))
     if not lines:
         return ""
-    header = ["system", headline.title, INTERVAL]
-    header += [f"less {results.reference}", INTERVAL] if several else []
+    header = ["system", headline.title, INTERVAL, f"less {results.reference}", INTERVAL]
     header += [*(score.title for score in others), "seeds", "mixtures", "recordings"]
     title = f"{group.title.capitalize()}, in {results.unit}:" if group.title else f"In {results.unit}:"
     table = markdown_table(header, [cells for _, cells in sorted(lines, key=lambda line: line[0])])
@@ -187,20 +184,23 @@ def _of_fewer_mixtures(systems: Sequence[_System], score: Score) -> list[str]:
 def _difference(
     system: _System, reference: _System, score: Score, recordings: dict[str, list[str | None]]
 ) -> list[str]:
-    """How far a model is from the reference under the seeds of both, and its interval."""
-    seeds = [seed for seed in reference.by_seed if seed in system.by_seed]
-    if system.kind != MODEL or system is reference:
+    """How far a system is from the reference, and its interval: under the seeds of both, or of a control, which has
+    none, under all of the reference's."""
+    if system is reference:
         return ["", ""]
+    is_control = system.kind == CONTROL
+    seeds = [seed for seed in reference.by_seed if is_control or seed in system.by_seed]
     if not seeds:
         return ["", "no seed in common"]
-    (own_names, own), (names, others) = (each.values(score.name, seeds) for each in (system, reference))
+    own_names, own = system.values(score.name, list(system.by_seed) if is_control else seeds)
+    names, others = reference.values(score.name, seeds)
     common = sorted(set(own_names) & set(names))
     if not common:
         return ["", "no mixture in common"]
     differences = own[:, np.searchsorted(own_names, common)] - others[:, np.searchsorted(names, common)]
     of_mixtures = Recordings([recordings[name] for name in common])
     bounds = interval_cell(score, differences, of_mixtures, are_differences=True)
-    is_of_fewer = len(seeds) == 1 and set(system.by_seed) != set(reference.by_seed)
+    is_of_fewer = len(seeds) == 1 and not is_control and set(system.by_seed) != set(reference.by_seed)
     return [score.signed(float(differences.mean())), f"{bounds}, one seed in common" if is_of_fewer else bounds]
 
 
