@@ -4,7 +4,7 @@
     ray job submit --working-dir . -- python jobs/hdemucs.py musdb18 --data SHARDS --mixing.num-sources 4
 
 --data trains the paper's recipe, with an output for each class. Data sets of more classes than a song has stems take
---model.outputs anonymous, and sound at 11,025 Hz --model.n-fft 1024. --preset demo trains a small network for some
+--model.sources anonymous, and sound at 11,025 Hz --model.n-fft 1024. --preset demo trains a small network for some
 minutes.
 """
 

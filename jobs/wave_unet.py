@@ -3,9 +3,9 @@
 
     ray job submit --working-dir . -- python jobs/wave_unet.py music --data SHARDS
 
---data trains the paper's recipe. --preset demo trains a small network for some minutes. Rows with classes are
---model.class-head and --model.class-input. Stems by class are --model.outputs classes, as in
-musdb18 --model.outputs classes --mixing.num-sources 4.
+--data trains the paper's recipe. --preset demo trains a small network for some minutes.
+--model.class-head adds a classifier, --model.sources asked tells the network the classes, --model.sources stems has an
+output a class (MUSDB18, with --mixing.num-sources 4).
 """
 
 import sys
@@ -18,9 +18,9 @@ from cocktail.models.wave_unet import SMALL_WAVE_U_NET, WaveUNetConfig
 from pipelines.experiments.benchmarks import SEPARATION
 from pipelines.experiments.command_line import main
 
-# Section 4.2: Adam at 1e-4, 16 mixtures a step, the checkpoint of the least validation loss. The paper stops when that
-# has not fallen for 20 epochs of 2000 steps, and goes on with 32 mixtures at 1e-5: a run that starts from this one. The
-# epochs are SGN's, whose tables have all models trained on the same data.
+# The paper's Adam at 1e-4, 16 mixtures a step, and the checkpoint of the least validation loss. The paper stops when
+# that has not fallen for 20 epochs of 2000 steps, and goes on with 32 mixtures at 1e-5: a run that starts from this
+# one. Epochs are SGN's, whose tables have the network.
 ADAM = Training(
     split="train[5%:]",
     epochs=100,

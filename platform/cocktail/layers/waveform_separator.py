@@ -1,5 +1,5 @@
-"""What separators that map a mixture's waveform to waveforms have in common: outputs that are sources of no name or
-classes, the loss in the best order or by class, and the answer to a query.
+"""What separators that map a mixture's waveform to waveforms have in common: what their outputs are, the loss in the
+best order or by class, and the answer to a query.
 
 Shape letters: B batch, N sources, K outputs, C classes, T samples.
 """
@@ -11,16 +11,18 @@ from typing import Literal
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from cocktail.audio.mixing import mix
 from cocktail.config.mixing import Mixing
 from cocktail.config.model import ModelConfig
+from cocktail.layers.classes import of_classes
 from cocktail.losses.permutation import permutation_invariant_loss
 from cocktail.losses.waveform import PAIRWISE, WaveformLoss
 from cocktail.types import NO_CLASS, MixtureBatch, Query, Separation, require
 
-MOST_CLASSES = 32
-"""Classes that each get an output of their own, at most: each is a waveform to compute and to keep for every
+MOST_STEMS = 32
+"""Classes that each get an output of their own, at most: a waveform of each is computed, and kept, for every
 mixture."""
 
 
@@ -28,70 +30,66 @@ mixture."""
 class WaveformSeparatorConfig(ModelConfig):
     """The settings of what a network's outputs are, which the configuration of each such separator inherits."""
 
-    outputs: Literal["anonymous", "classes"] = "anonymous"
-    """What outputs are: sources without a name, learned and scored in the best order; or the classes of the data set,
-    32 at most, one output each (the stems of MUSDB18), learned and scored by class."""
+    sources: Literal["anonymous", "asked", "stems"] = "anonymous"
+    """Sources, and who names them. Anonymous ones come in any order, and are trained and scored in the best. Of each
+    that is asked for the class goes into the network. Stems have an output for each class of the data set, 32 at most
+    (MUSDB18 has 4)."""
     num_outputs: int = 2
-    """Outputs without a name: the sources of a mixture, or the most of them. If outputs are classes nothing reads
-    it."""
+    """Anonymous sources that are separated, at most; with fewer, outputs left over learn to be silent, where the loss
+    knows silence. Nothing else reads it."""
 
     def __post_init__(self) -> None:
         require(self.num_outputs >= 2, f"num_outputs must be at least 2, not {self.num_outputs}")
 
-    @property
-    def names_classes(self) -> bool:
-        """True where each estimate is of a class."""
-        return self.outputs == "classes"
-
     def outputs_of(self, num_classes: int) -> int:
-        """K: the outputs of a network for a list of classes. Raises UsageError if it would be too many, or only one."""
-        if self.outputs == "anonymous":
+        """K: the outputs for a list of classes. Raises UsageError for stems of too many classes, or of one."""
+        if self.sources == "anonymous":
             return self.num_outputs
         require(
-            2 <= num_classes <= MOST_CLASSES,
-            f"model.outputs classes has an output for each class of the data set, 2 to {MOST_CLASSES}, and there are "
-            f"{num_classes}: set --model.outputs anonymous",
+            2 <= num_classes <= MOST_STEMS,
+            f"model.sources stems has an output for each class of the data set, 2 to {MOST_STEMS}, and there are "
+            f"{num_classes}: set --model.sources anonymous",
         )
         return num_classes
 
     def require_mixing(self, mixing: Mixing) -> None:
-        """Raise UsageError for mixtures that cannot be learned from: as `require_test_mixing`, of one source, or of
-        fewer than there are outputs without a name."""
+        """Raise UsageError for mixtures that cannot be learned from: as `require_test_mixing`, or of fewer sources than
+        there are outputs for anonymous ones."""
         require(
             mixing.num_sources >= 2,
             "a mixture of one source has nothing to separate: set --mixing.num-sources to 2 or more",
         )
         require(
-            self.names_classes or mixing.num_sources >= self.num_outputs,
-            f"model.num_outputs {self.num_outputs} are more than the {mixing.num_sources} sources of any mixture: set "
-            "one to fit the other",
+            self.sources != "anonymous" or mixing.num_sources >= self.num_outputs,
+            f"the mixtures have {mixing.num_sources} sources at most, model.num_outputs is {self.num_outputs}: lower "
+            "it",
         )
         self.require_test_mixing(mixing)
 
     def require_test_mixing(self, mixing: Mixing) -> None:
-        """Raise UsageError for whole clips, for more sources than outputs without a name, and, if outputs are classes,
-        for sources that no class names."""
+        """Raise UsageError for whole clips, for more anonymous sources than outputs, or for sources that no class names
+        where the model goes by it."""
         name = type(self).__name__.removesuffix("Config")
         require(
             mixing.arrangement != "whole",
             f"whole clips are one sound, with no reference for each source, which {name} learns and is scored by: "
             "leave --mixing.arrangement at remixed or released",
         )
+        if self.sources != "anonymous":
+            mixing.require_one_class(f"{name} with sources {self.sources}")
+            return
         require(
-            self.names_classes or mixing.num_sources <= self.num_outputs,
-            f"model.num_outputs {self.num_outputs} are too few for mixtures of {mixing.num_sources} sources: set one "
-            "to fit the other",
+            mixing.num_sources <= self.num_outputs,
+            f"the mixtures have up to {mixing.num_sources} sources, model.num_outputs is {self.num_outputs}: raise it",
         )
-        if self.names_classes:
-            mixing.require_one_class(name)
 
 
 class WaveformSeparator(nn.Module):
-    """A `cocktail.types.Separator`. A model adds its network as `waveforms`."""
+    """A `cocktail.types.Separator` of anonymous sources or stems. A model adds its network as `waveforms`."""
 
     def __init__(self, config: WaveformSeparatorConfig, loss: WaveformLoss) -> None:
         super().__init__()
-        self.names_classes = config.names_classes
+        self.stems = config.sources == "stems"
         self.loss: WaveformLoss = loss
 
     def waveforms(self, mixture: Tensor) -> Tensor:
@@ -105,52 +103,47 @@ class WaveformSeparator(nn.Module):
         return {"separation": loss, "total": loss}
 
     def separation_loss(self, outputs: Tensor, references: Tensor, batch: MixtureBatch) -> Tensor:
-        """The mean over sources, then over mixtures, of the loss of outputs [B, K, T] and references [B, N, T].
+        """The loss, a scalar, of outputs [B, K, T] for references [B, N, T]: by class, or in the best order.
 
-        Outputs without a name count in the order of the least loss; only sources that are present do, and outputs left
-        over cost nothing. Outputs that are classes all count, and of a class that is not there silence is asked for;
-        but for SI-SDR, which silence has none of.
+        What no source of a mixture stands for learns to be silent, and the mean is over outputs, then over mixtures.
+        SI-SDR knows no silence: there the mean is over sources, and outputs left over cost nothing.
         """
-        pairwise = PAIRWISE[self.loss]
-        num_sources = batch.present.sum(dim=1)
-        if self.names_classes:
-            targets = by_class(references, batch.class_ids, outputs.shape[1])
-            each = pairwise(outputs.flatten(0, 1)[:, None], targets.flatten(0, 1)[:, None]).view(outputs.shape[:2])
-            return (each.sum(dim=1) / (num_sources if self.loss == "si_sdr" else outputs.shape[1])).mean()
-        spare = outputs.shape[1] - references.shape[1]
-        pairs = nn.functional.pad(pairwise(outputs, references), (0, spare))
-        present = nn.functional.pad(batch.present, (0, spare))
-        return (permutation_invariant_loss(pairs, present) / num_sources).mean()
+        pairwise, K = PAIRWISE[self.loss], outputs.shape[1]
+        if self.stems:
+            targets = by_class(references, batch.class_ids, K)
+            losses = pairwise(outputs.flatten(0, 1)[:, None], targets.flatten(0, 1)[:, None]).view(-1, K).sum(dim=1)
+        else:
+            assert references.shape[1] <= K
+            targets = F.pad(references, (0, 0, 0, K - references.shape[1]))
+            losses = permutation_invariant_loss(pairwise(outputs, targets))
+        return (losses / (batch.present.sum(dim=1) if self.loss == "si_sdr" else K)).mean()
 
     @torch.no_grad()
     def separate(self, mixture: Tensor, query: Query) -> Separation:
-        """Estimates of the sources of mixtures [B, T], as long as these.
-
-        Raises UsageError for a question that names no classes if outputs are classes, and for more sources than there
-        are outputs without a name.
-        """
+        """Estimates of mixtures [B, T], as long as these. Raises UsageError as `answer` does."""
         return self.answer(self.waveforms(mixture), mixture, query)
 
     def answer(self, outputs: Tensor, mixture: Tensor, query: Query) -> Separation:
-        """What outputs [B, K, T] for mixtures [B, T] say to a query.
+        """What outputs [B, K, T] for mixtures [B, T] say to a query: the named stems [B, N, T], or all outputs, the
+        loudest first.
 
-        Outputs that learned by SI-SDR come at any level, and are first brought to that of their part of the mixture.
-        Of more outputs without a name than a mixture's sources the loudest answer.
+        Outputs that learned by SI-SDR have any level, and get the one of their part of the mixture. Raises UsageError
+        if more sources are asked for than there are outputs, or none by name of stems.
         """
         outputs = outputs.float()
         if self.loss == "si_sdr":
             outputs = projected(mixture, outputs)
-        if self.names_classes:
+        if self.stems:
             class_ids = query.named
-            rows = torch.arange(len(outputs), device=outputs.device)[:, None]
-            estimates = outputs[rows, class_ids.clamp(min=0)] * (class_ids >= 0)[..., None]
+            estimates = of_classes(outputs, class_ids) * (class_ids >= 0)[..., None]
         else:
             require(
                 query.room <= outputs.shape[1],
-                f"this model separates up to {outputs.shape[1]} sources, not {query.room}: test it on such mixtures",
+                f"the network separates {outputs.shape[1]} sources, and {query.room} are asked for",
             )
-            estimates = loudest(outputs, query.num_sources, query.room)
-            class_ids = torch.full(estimates.shape[:2], NO_CLASS, device=outputs.device)
+            order = outputs.square().sum(dim=-1).argsort(dim=1, descending=True, stable=True)
+            estimates = outputs.take_along_dim(order[..., None], dim=1)
+            class_ids = torch.full_like(order, NO_CLASS)
         return Separation(estimates=estimates.clamp(-1.0, 1.0), class_ids=class_ids)
 
 
@@ -170,13 +163,3 @@ def projected(mixture: Tensor, outputs: Tensor) -> Tensor:
     energies = outputs.square().sum(dim=-1, keepdim=True)
     gains = (outputs * whole).sum(dim=-1, keepdim=True) / energies.where(energies > 0, 1.0)
     return (gains * outputs).float()
-
-
-def loudest(outputs: Tensor, num_sources: Tensor, room: int) -> Tensor:
-    """As many of the outputs [B, K, T] as there are sources [B], the loudest in their order, then zeros: [B, room,
-    T]."""
-    levels = outputs.double().square().sum(dim=-1)
-    ranks = levels.argsort(dim=1, descending=True, stable=True).argsort(dim=1)
-    kept = ranks < num_sources[:, None]
-    order = (~kept).to(torch.int64).argsort(dim=1, stable=True)[:, :room, None]
-    return outputs.take_along_dim(order, dim=1) * kept[..., None].take_along_dim(order, dim=1)

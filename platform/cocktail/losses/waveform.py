@@ -21,6 +21,8 @@ WaveformLoss = Literal["si_sdr", "mse", "l1"]
 BOUND = 1e-8
 """Least share of an estimate's energy that is, or is not, the source's: losses in dB stay within 80 of zero, as FUSS's
 scores do (Wisdom et al., ICASSP 2021)."""
+FAINTEST = 1e-16
+"""Energy over a source's at which half of an estimate's is taken for something else: 160 dB below it."""
 
 
 def pairwise_si_sdr_loss(estimates: Tensor, references: Tensor) -> Tensor:
@@ -28,13 +30,13 @@ def pairwise_si_sdr_loss(estimates: Tensor, references: Tensor) -> Tensor:
 
     10 lg (1 - c^2) / c^2 of the cosine c, so that neither level nor sign of an estimate plays a part; both shares are
     1e-8 at least. Of a silent source, as `is_silent` has it, nothing can be said: its losses are 0, without gradients.
-    An estimate 80 dB below a source counts as if it had nothing of it, so gradients are bounded, and of a silent
-    estimate they are 0.
+    An estimate far more than 160 dB below a source counts as if it had nothing of it, so gradients are bounded; a silent
+    estimate has none.
     """
     products, of_estimates, of_references = _inner_products(estimates, references)
     heard = ~is_silent(references)[:, None]
     sources = of_references.where(heard, 1.0)
-    shares = products.square() / ((of_estimates + BOUND * sources) * sources)
+    shares = products.square() / ((of_estimates + FAINTEST * sources) * sources)
     losses = 10 * torch.log10((1 - shares + BOUND) / (shares + BOUND))
     return losses.where(heard, 0.0).to(at_least_float32(estimates).dtype)
 

@@ -25,6 +25,9 @@ class ConvTasNetConfig(WaveformSeparatorConfig):
 
     packages: ClassVar[tuple[str, ...]] = ("torchaudio",)
 
+    sources: Literal["anonymous", "stems"] = "anonymous"
+    """Sources, and who names them. Anonymous ones come in any order, and are trained and scored in the best. Stems have
+    an output for each class of the data set, 32 at most (MUSDB18 has 4)."""
     filter_length: int = 16
     """Length L of the learned filters, in samples, which are half of it apart: 2 ms at the paper's 8 kHz, 1.5 ms at
     11,025 Hz."""
@@ -47,7 +50,9 @@ class ConvTasNetConfig(WaveformSeparatorConfig):
         for name in ("num_filters", "width", "hidden_width", "num_blocks", "num_repeats"):
             require(getattr(self, name) >= 1, f"{name} must be at least 1, not {getattr(self, name)}")
         length = self.filter_length
-        require(length >= 2 and length % 2 == 0, f"filter_length must be even, as filters overlap by half, not {length}")
+        require(
+            length >= 2 and length % 2 == 0, f"filter_length must be even, as filters overlap by half, not {length}"
+        )
 
     def build(self, num_classes: int) -> ConvTasNet:
         """The network for a list of classes, freshly initialised from torch's random state."""

@@ -28,9 +28,9 @@ class HDemucsConfig(WaveformSeparatorConfig):
 
     packages: ClassVar[tuple[str, ...]] = ("torchaudio",)
 
-    outputs: Literal["anonymous", "classes"] = "classes"
-    """What outputs are: the classes of the data set, 32 at most, one output each, as the paper's four stems; or sources
-    without a name, learned and scored in the best order."""
+    sources: Literal["anonymous", "stems"] = "stems"
+    """Sources, and who names them. Stems have an output for each class of the data set, 32 at most, as the paper's
+    four. Anonymous ones come in any order, and are trained and scored in the best."""
     n_fft: Literal[1024, 2048, 4096] = 4096
     """Length of the transform, in samples; a frame each quarter of it. The paper's 4096 are 93 ms at its 44.1 kHz. All
     of the network counts in samples, so at another rate all that it hears is stretched: at 11,025 Hz 4096 are 372 ms,
@@ -42,16 +42,14 @@ class HDemucsConfig(WaveformSeparatorConfig):
     def __post_init__(self) -> None:
         super().__post_init__()
         require(self.n_fft in DEPTHS, f"n_fft must be one of {', '.join(map(str, DEPTHS))}, not {self.n_fft}")
-        require(
-            self.channels >= 4 and self.channels % 4 == 0, f"channels must be a multiple of 4, not {self.channels}"
-        )
+        require(self.channels >= 4 and self.channels % 4 == 0, f"channels must be a multiple of 4, not {self.channels}")
 
     def build(self, num_classes: int) -> HDemucs:
         """The network for a list of classes, freshly initialised from torch's random state."""
         return HDemucs(self, num_classes)
 
 
-SMALL_HDEMUCS = HDemucsConfig(outputs="anonymous", n_fft=1024, channels=8)
+SMALL_HDEMUCS = HDemucsConfig(sources="anonymous", n_fft=1024, channels=8)
 """Half a million parameters, for some minutes on two cores at 11,025 Hz; two outputs, as each more costs as much."""
 
 
@@ -61,8 +59,14 @@ class HDemucs(WaveformSeparator):
     def __init__(self, config: HDemucsConfig, num_classes: int) -> None:
         super().__init__(config, "l1")
         names = [str(output) for output in range(config.outputs_of(num_classes))]  # torchaudio only counts them
-        depth = DEPTHS[config.n_fft]
-        self.network = Network(names, audio_channels=1, channels=config.channels, nfft=config.n_fft, depth=depth)
+        self.network = Network(
+            names,
+            audio_channels=1,
+            channels=config.channels,
+            nfft=config.n_fft,
+            depth=DEPTHS[config.n_fft],
+            dconv_init=1e-3,  # the authors' recipe; torchaudio's default is a tenth of it
+        )
 
     def waveforms(self, mixture: Tensor) -> Tensor:
         """Outputs [B, K, T] of mixtures [B, T]."""

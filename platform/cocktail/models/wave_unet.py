@@ -3,16 +3,17 @@ Separation", ISMIR 2018), with its difference output.
 
 A U-Net over samples: each level convolves and keeps every second sample, and on the way back each doubles the samples
 by linear interpolation and convolves them beside those of the way down. All outputs but the last are the network's, the
-last is what these leave of the mixture. With classes it is also "Wave-U-Net + class" of SGN's tables, in two readings:
-as a target beside the task (`class_head`), and as an input (`class_input`).
+last is what these leave of the mixture. SGN's tables have it with classes, too, of which there are two readings: a
+classifier beside the task (`class_head`), and classes as an input (`sources` asked).
 
-Shape letters: B batch, N sources, K outputs, C classes, T samples, D channels.
+Shape letters: B batch, N sources, K outputs, C classes, T samples, D and E channels.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from itertools import pairwise
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -20,10 +21,12 @@ from torch.nn import functional as F
 
 from cocktail.audio.mixing import mix
 from cocktail.config.mixing import Mixing
+from cocktail.layers.class_conditioning import ClassHead, FiLM
 from cocktail.layers.classes import classes_among
 from cocktail.layers.waveform_separator import WaveformSeparator, WaveformSeparatorConfig
 from cocktail.losses.class_constraint import presence_loss
 from cocktail.metrics.classification import confusion_counts
+from cocktail.numerics.precision import at_least_float32
 from cocktail.types import MixtureBatch, Query, Separation, require
 
 SLOPE = 0.2
@@ -36,6 +39,11 @@ SHORTEST = 1024
 class WaveUNetConfig(WaveformSeparatorConfig):
     """The paper's M2 network, with zeros around what is convolved."""
 
+    sources: Literal["anonymous", "asked", "stems"] = "anonymous"
+    """Sources, and who names them. Anonymous ones come in any order, and are trained and scored in the best. Of each
+    that is asked for the class goes into the network, by FiLM in every convolution from the bottom up, which run once a
+    source; there is no difference output then, as any source could be it. Stems have an output for each class of the
+    data set, 32 at most (MUSDB18 has 4)."""
     levels: int = 12
     """Levels L, each of half the samples of the one before. Mixtures are filled up with zeros to a multiple of 2^L."""
     channels: int = 24
@@ -45,14 +53,10 @@ class WaveUNetConfig(WaveformSeparatorConfig):
     up_kernel_size: int = 5
     """Taps of the convolutions on the way up, an odd number."""
     class_head: bool = False
-    """Learn beside the task which classes are in a mixture: a linear map of the bottleneck's mean over time, by binary
-    cross-entropy. Outputs stay what they are. It is how "+ class" is read first, as it takes no class to be known."""
-    class_head_weight: float = 1.0
-    """Weight of the class head's loss; nothing else reads it."""
-    class_input: bool = False
-    """Tell the network which class is meant, whose sound is then its only output: channels from the bottleneck on are
-    scaled and shifted by numbers of the class (FiLM, Perez et al., AAAI 2018), and the way up is gone once for each
-    class asked for. There is no difference output, as any source could be it. num_outputs is not read then."""
+    """A head on the bottom of the network that learns which classes are heard, as a task beside the separation: SGN's
+    "classifier with category as supervision", of which its paper says no more. It names no source."""
+    class_loss_weight: float = 1.0
+    """Weight of that head's loss; nothing else reads it."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -61,22 +65,19 @@ class WaveUNetConfig(WaveformSeparatorConfig):
         for name in ("down_kernel_size", "up_kernel_size"):
             value = getattr(self, name)
             require(value >= 1 and value % 2 == 1, f"{name} must be odd, as zeros go on both sides alike, not {value}")
-        require(self.class_head_weight > 0, f"class_head_weight must be positive, not {self.class_head_weight}")
+        require(self.class_loss_weight > 0, f"class_loss_weight must be positive, not {self.class_loss_weight}")
         require(
-            self.outputs == "anonymous" or not self.class_input,
-            "class_input has one output, whose class is asked for: leave outputs at anonymous",
+            not (self.class_head and self.sources == "asked"),
+            "a network that is told the classes has nothing to learn by class_head: leave out one of class_head and "
+            "sources asked",
         )
 
-    @property
-    def names_classes(self) -> bool:
-        """True where each estimate is of a class."""
-        return self.class_input or super().names_classes
-
     def require_mixing(self, mixing: Mixing) -> None:
-        """Raise UsageError as the base does, and for sources whose classes are not all known to the class head."""
+        """Raise UsageError for mixtures that cannot be learned from: as `require_test_mixing`, of fewer sources than
+        there are outputs for anonymous ones, or with sources whose classes a class head would not be told."""
         require(
-            mixing.distinct_classes or not self.class_head,
-            "class_head learns the classes of all sources: leave out --mixing.no-distinct-classes",
+            not self.class_head or mixing.distinct_classes,
+            "class_head learns the classes of sources: leave out --mixing.no-distinct-classes",
         )
         super().require_mixing(mixing)
 
@@ -96,6 +97,7 @@ class WaveUNet(WaveformSeparator):
         super().__init__(config, "mse")
         self.config = config
         self.num_classes = num_classes
+        asked = config.sources == "asked"
         widths = [config.channels * (level + 1) for level in range(config.levels + 1)]
         self.down = nn.ModuleList(
             _convolution(before, after, config.down_kernel_size) for before, after in pairwise([1, *widths[:-1]])
@@ -104,18 +106,13 @@ class WaveUNet(WaveformSeparator):
         self.up = nn.ModuleList(
             _convolution(below + here, here, config.up_kernel_size) for below, here in pairwise(widths[::-1])
         )
-        own_outputs = 1 if config.class_input else config.outputs_of(num_classes) - 1
-        self.out = _convolution(widths[0] + 1, own_outputs, 1)
-        self.class_head = nn.Linear(widths[-1], num_classes) if config.class_head else None
-        self.films = None
-        if config.class_input:
-            self.films = nn.ModuleList(nn.Embedding(num_classes, 2 * width) for width in widths[::-1])
-            for film in self.films:
-                nn.init.zeros_(film.weight)  # at the start all classes sound alike
+        self.out = _convolution(widths[0] + 1, 1 if asked else config.outputs_of(num_classes) - 1, 1)
+        self.class_head = ClassHead(widths[-1], num_classes) if config.class_head else None
+        self.films = nn.ModuleList(FiLM(num_classes, width) for width in widths[::-1]) if asked else None
 
     def encode(self, mixture: Tensor) -> list[Tensor]:
-        """Channels on the way down [B, D, T'] of mixtures [B, T], those of the bottleneck last and not yet through the
-        LeakyReLU."""
+        """What the way down has [B, D, T'] of mixtures [B, T], filled up: the mixtures, each level before decimation,
+        and the bottom before its LeakyReLU."""
         x = F.pad(mixture, (0, -mixture.shape[-1] % 2**self.config.levels))[:, None]
         levels = [x]
         for convolution in self.down:
@@ -124,52 +121,57 @@ class WaveUNet(WaveformSeparator):
         return [*levels, self.bottom(x)]
 
     def decode(self, levels: list[Tensor], class_ids: Tensor | None = None) -> Tensor:
-        """Outputs of the network [B, K, T'], float32, each in [-1, 1], of what `encode` gave; given classes [B], those
-        that are meant."""
-        *levels, x = levels
-        x = F.leaky_relu(self._modulated(x, 0, class_ids), SLOPE)
-        for place, convolution in enumerate(self.up, start=1):
-            x = doubled_convolution(x, levels.pop(), convolution.weight, convolution.bias)
-            x = F.leaky_relu(self._modulated(x, place, class_ids), SLOPE)
-        return torch.tanh(self.out(torch.cat([x, *levels], dim=1)).float())
+        """Outputs of the network itself [B, K, T'] in [-1, 1], of what `encode` gave and, if asked for, classes [B]."""
+        mixture, *skips, x = levels
+        x = self._activated(x, 0, class_ids)
+        for place, (convolution, skip) in enumerate(zip(self.up, skips[::-1], strict=True), start=1):
+            assert isinstance(convolution, nn.Conv1d) and convolution.bias is not None
+            x = doubled_convolution(x, skip, convolution.weight, convolution.bias)
+            x = self._activated(x, place, class_ids)
+        return at_least_float32(self.out(torch.cat([x, mixture], dim=1))).tanh()
 
-    def _modulated(self, x: Tensor, place: int, class_ids: Tensor | None) -> Tensor:
-        """Channels [B, D, T'] scaled and shifted by the numbers of classes [B] at a place of the way up."""
-        if self.films is None or class_ids is None:
-            return x
-        scale, shift = self.films[place](class_ids)[..., None].chunk(2, dim=1)
-        return x * (1 + scale) + shift
+    def _activated(self, x: Tensor, place: int, class_ids: Tensor | None) -> Tensor:
+        """What a convolution gave, modulated by classes [B] if they are asked for, and through the LeakyReLU."""
+        if self.films is not None and class_ids is not None:
+            x = self.films[place](x, class_ids)
+        return F.leaky_relu(x, SLOPE)
 
-    def outputs(self, levels: list[Tensor], mixture: Tensor, class_ids: Tensor | None) -> Tensor:
-        """Outputs [B, K, T] for mixtures [B, T], of what `encode` gave: those of the network and what they leave; or
-        [B, N, T] of classes [B, N] if classes are its input."""
-        T = mixture.shape[-1]
-        if self.films is None or class_ids is None:
-            own = self.decode(levels)[..., :T]
-            return torch.cat([own, mixture[:, None] - own.sum(dim=1, keepdim=True)], dim=1)
-        N = class_ids.shape[1]
-        each = [level.repeat_interleave(N, dim=0) for level in levels]
-        return self.decode(each, class_ids.clamp(min=0).flatten())[..., :T].view(-1, N, T)
+    def outputs(self, levels: list[Tensor], mixture: Tensor) -> Tensor:
+        """Outputs [B, K, T] for mixtures [B, T], of what `encode` gave: those of the network, and what they leave."""
+        own = self.decode(levels)[..., : mixture.shape[-1]]
+        return torch.cat([own, mixture[:, None] - own.sum(dim=1, keepdim=True)], dim=1)
 
-    def presence_logits(self, levels: list[Tensor]) -> Tensor | None:
-        """Logits [B, C] of each class being in the mixture, of what `encode` gave; None without a class head."""
-        return None if self.class_head is None else self.class_head(F.leaky_relu(levels[-1], SLOPE).mean(dim=-1))
+    def asked(self, levels: list[Tensor], class_ids: Tensor, num_samples: int) -> Tensor:
+        """Outputs [B, N, T] of the classes [B, N] that are asked for, of what `encode` gave; silence of NO_CLASS."""
+        B, N = class_ids.shape
+        outputs = self.decode([level.repeat_interleave(N, dim=0) for level in levels], class_ids.flatten())
+        return outputs[..., :num_samples].view(B, N, -1) * (class_ids >= 0)[..., None]
+
+    def waveforms(self, mixture: Tensor) -> Tensor:
+        """Outputs [B, K, T] of mixtures [B, T], which they add up to."""
+        return self.outputs(self.encode(mixture), mixture)
 
     def forward(self, batch: MixtureBatch) -> dict[str, Tensor]:
-        """Losses: mean squared error of the waveforms, and of a class head the cross-entropy of the classes."""
+        """Losses: the mean squared error of waveforms, and that of the class head.
+
+        Sources that are asked for have no silent others: the mean is over those that are present.
+        """
         mixture, references = mix(batch)
         levels = self.encode(mixture)
-        if self.config.class_input:
-            outputs = self.outputs(levels, mixture, batch.class_ids)
-            errors = (outputs - references).square().mean(dim=-1) * batch.present
-            losses = {"separation": (errors.sum(dim=1) / batch.present.sum(dim=1)).mean()}
+        if self.films is None:
+            separation = self.separation_loss(self.outputs(levels, mixture), references, batch)
         else:
-            losses = {"separation": self.separation_loss(self.outputs(levels, mixture, None), references, batch)}
-        total = losses["separation"]
-        if (logits := self.presence_logits(levels)) is not None:
+            errors = (self.asked(levels, batch.class_ids, mixture.shape[-1]) - references).square().mean(dim=-1)
+            separation = ((errors * batch.present).sum(dim=1) / batch.present.sum(dim=1)).mean()
+        losses = {"separation": separation}
+        if (logits := self._presence_logits(levels)) is not None:
             losses["presence"] = presence_loss(logits, self._heard(batch))
-            total = total + self.config.class_head_weight * losses["presence"]
-        return {**losses, "total": total}
+            separation = separation + self.config.class_loss_weight * losses["presence"]
+        return {**losses, "total": separation}
+
+    def _presence_logits(self, levels: list[Tensor]) -> Tensor | None:
+        """Logits [B, C] of each class being heard, of what `encode` gave; None without a class head."""
+        return None if self.class_head is None else self.class_head(F.leaky_relu(levels[-1], SLOPE))
 
     def _heard(self, batch: MixtureBatch) -> Tensor:
         """Truth y, bool [B, C]: which classes are in the mixtures."""
@@ -177,34 +179,30 @@ class WaveUNet(WaveformSeparator):
 
     @torch.no_grad()
     def confusion(self, batch: MixtureBatch | None) -> dict[str, Tensor]:
-        """Counts [C, 3] for presence above 0.5; nothing without a class head."""
-        if batch is None or self.class_head is None:
+        """Counts [C, 3] for the class head's presence above 0.5, if there is one and something to hear."""
+        if batch is None or (logits := self._presence_logits(self.encode(mix(batch)[0]))) is None:
             return {}
-        logits = self.presence_logits(self.encode(mix(batch)[0]))
-        assert logits is not None
         return {"presence": confusion_counts(logits > 0, self._heard(batch))}
 
     @torch.no_grad()
     def separate(self, mixture: Tensor, query: Query) -> Separation:
-        """Estimates of the sources of mixtures [B, T], as long as these; of the classes asked for [B, N], in their
-        order, if outputs are classes or classes are the input.
+        """Estimates of mixtures [B, T], as long as these: of the named classes, in their order, if these are asked for.
 
-        Raises UsageError as the base does.
+        Raises UsageError as `answer` does, or if no classes are named where they have to be.
         """
         levels = self.encode(mixture)
-        if self.config.class_input:
-            class_ids = query.named
-            outputs = self.outputs(levels, mixture, class_ids) * (class_ids >= 0)[..., None]
-            separation = Separation(estimates=outputs, class_ids=class_ids)
+        if self.films is None:
+            separation = self.answer(self.outputs(levels, mixture), mixture, query)
         else:
-            separation = self.answer(self.outputs(levels, mixture, None), mixture, query)
-        if (logits := self.presence_logits(levels)) is None:
+            estimates = self.asked(levels, query.named, mixture.shape[-1])
+            separation = Separation(estimates=estimates, class_ids=query.named)
+        if (logits := self._presence_logits(levels)) is None:
             return separation
         return replace(separation, intermediates={"presence": logits.float().sigmoid()})
 
 
 def doubled(x: Tensor) -> Tensor:
-    """Twice the samples [B, D, 2 T'] of [B, D, T']: between each and the next their mean, and at the end the last again.
+    """Twice the samples, [B, D, 2 T'] of [B, D, T']: between each and the next their mean, behind the last it again.
 
     Even samples are thus those that decimation kept, as in the authors' upsampling between zeros.
     """
@@ -215,8 +213,8 @@ def doubled(x: Tensor) -> Tensor:
 def doubled_convolution(x: Tensor, skip: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
     """The convolution [B, E, 2 T'] of x [B, D, T'], doubled, beside skip [B, D', 2 T'] with a kernel [E, D + D', taps].
 
-    The fast form is for CPUs in full precision; on GPUs and under autocast it is unmeasured, or rounds sums of taps, and
-    the plain one runs.
+    The fast form is for CPUs in full precision; on GPUs and under autocast it is unmeasured, or rounds sums of taps,
+    and the plain one runs.
     """
     if x.device.type != "cpu" or torch.is_autocast_enabled("cpu") or skip.shape[-1] < SHORTEST:
         return plain_doubled_convolution(x, skip, weight, bias)
