@@ -1,7 +1,6 @@
-"""What separators of waveforms share: losses in the best order and by class, against trying all orders, and answers."""
+"""What separators of waveforms share: answers to queries, and mixtures that are refused."""
 
-import itertools
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import pytest
 import torch
@@ -12,24 +11,20 @@ from cocktail.config.mixing import Mixing
 from cocktail.layers.waveform_separator import (
     WaveformSeparator,
     WaveformSeparatorConfig,
-    by_class,
     projected,
 )
-from cocktail.losses.waveform import WaveformLoss
-from cocktail.metrics.separation import si_sdr
 from cocktail.types import NO_CLASS, MixtureBatch, Query, Separator, UsageError
 from tests.made.models.small_sgn import tones
 
 C = 4
-PAIRS, SOME = tones([[0, 3], [2, 1]]), tones([[0, 3, 1], [2, NO_CLASS, NO_CLASS]])
-SOME = replace(SOME, sources=SOME.sources * SOME.present[..., None])
+PAIRS = tones([[0, 3], [2, 1]])
 
 
 @dataclass(frozen=True, kw_only=True)
 class GainsConfig(WaveformSeparatorConfig):
     """Outputs that are the mixture at several gains, and a little noise of their own."""
 
-    loss: WaveformLoss = "mse"
+    any_level: bool = False
 
     def build(self, num_classes: int) -> "Gains":
         return Gains(self, self.outputs_of(num_classes))
@@ -37,62 +32,20 @@ class GainsConfig(WaveformSeparatorConfig):
 
 class Gains(WaveformSeparator):
     def __init__(self, config: GainsConfig, K: int) -> None:
-        super().__init__(config, config.loss)
+        super().__init__(config, any_level=config.any_level)
         self.gains = nn.Parameter(torch.linspace(0.9, 0.1, K).roll(1))
 
     def waveforms(self, mixture: Tensor) -> Tensor:
         noise = torch.randn(len(self.gains), mixture.shape[1], generator=torch.Generator().manual_seed(0))
         return self.gains[:, None] * (mixture[:, None] + 0.02 * noise)
 
-
-def distance(loss: WaveformLoss, estimate: Tensor, reference: Tensor) -> Tensor:
-    if loss == "si_sdr":
-        return -si_sdr(reference, estimate) if reference.abs().sum() > 0 else torch.zeros(())
-    return (estimate - reference).square().mean() if loss == "mse" else (estimate - reference).abs().mean()
+    def forward(self, batch: MixtureBatch) -> dict[str, Tensor]:
+        raise AssertionError("it learns nothing")
 
 
-@pytest.mark.parametrize("loss", ["mse", "l1", "si_sdr"])
-@pytest.mark.parametrize(("batch", "K"), [(PAIRS, 2), (PAIRS, 3), (SOME, 3), (SOME, 4)])
-def test_anonymous_sources_are_learned_in_the_best_of_all_orders(loss, batch: MixtureBatch, K):
-    model = GainsConfig(loss=loss, num_outputs=K).build(C)
-    mixture, references = mix(batch)
-    expected = []
-    for outputs, sources, present in zip(model.waveforms(mixture).detach(), references, batch.present, strict=True):
-        sources = torch.cat([sources, torch.zeros(K - len(sources), sources.shape[1])])
-        sums = [
-            sum(distance(loss, outputs[k], source) for k, source in zip(order, sources, strict=True))
-            for order in itertools.permutations(range(K))
-        ]
-        expected.append(min(float(each) for each in sums) / (int(present.sum()) if loss == "si_sdr" else K))
-    losses = model(batch)
-    assert losses["total"].item() == pytest.approx(sum(expected) / len(expected), rel=1e-3)
-    assert losses["separation"].equal(losses["total"])
-
-
-@pytest.mark.parametrize("loss", ["mse", "l1", "si_sdr"])
-def test_stems_are_learned_by_class_and_absent_ones_as_silence_where_the_loss_knows_it(loss):
-    model = GainsConfig(loss=loss, sources="stems").build(C)
-    mixture, references = mix(SOME)
-    outputs = model.waveforms(mixture).detach()
-    expected = []
-    for b, class_ids in enumerate(SOME.class_ids.tolist()):
-        stems = {class_id: references[b, n] for n, class_id in enumerate(class_ids) if class_id >= 0}
-        silence = torch.zeros_like(mixture[b])
-        each = [float(distance(loss, outputs[b, c], stems.get(c, silence))) for c in range(C)]
-        expected.append(sum(each) / (len(stems) if loss == "si_sdr" else C))
-    assert model(SOME)["total"].item() == pytest.approx(sum(expected) / len(expected), rel=1e-3)
-
-
-def test_each_class_has_its_reference_and_the_others_silence():
-    _, references = mix(SOME)
-    targets = by_class(references, SOME.class_ids, C)
-    assert targets[0, [0, 3, 1]].equal(references[0]) and targets[1, 2].equal(references[1, 0])
-    assert targets[0, 2].eq(0).all() and targets[1, [0, 1, 3]].eq(0).all()
-
-
-@pytest.mark.parametrize("loss", ["mse", "si_sdr"])
-def test_anonymous_outputs_are_answered_the_loudest_first_and_have_no_class(loss):
-    model = GainsConfig(loss=loss, num_outputs=3).build(C)
+@pytest.mark.parametrize("any_level", [False, True])
+def test_anonymous_outputs_are_answered_the_loudest_first_and_have_no_class(any_level):
+    model = GainsConfig(any_level=any_level, num_outputs=3).build(C)
     assert isinstance(model, Separator)
     mixture, _ = mix(PAIRS)
     for query in (Query.of(PAIRS), Query.blind(torch.tensor([2, 1]))):
@@ -101,7 +54,7 @@ def test_anonymous_outputs_are_answered_the_loudest_first_and_have_no_class(loss
         assert separation.class_ids.eq(NO_CLASS).all()
         levels = separation.estimates.square().sum(dim=-1)
         assert (levels[:, :-1] >= levels[:, 1:]).all()
-        if loss == "mse":
+        if not any_level:
             torch.testing.assert_close(separation.estimates.sum(dim=1), model.waveforms(mixture).sum(dim=1))
     with pytest.raises(UsageError, match="separates 3 sources, and 4 are asked for"):
         model.separate(mixture, Query.blind(torch.tensor([4, 1])))

@@ -1,11 +1,28 @@
 """Losses of waveforms, against the scores of the evaluation, hand calculation and finite differences."""
 
+import itertools
+from dataclasses import replace
+
 import pytest
 import torch
 from torch.nn import functional as F
 
-from cocktail.losses.waveform import PAIRWISE, pairwise_l1, pairwise_mse, pairwise_si_sdr_loss
-from cocktail.metrics.separation import si_sdr_pairs
+from cocktail.audio.mixing import mix
+from cocktail.losses.waveform import (
+    PAIRWISE,
+    WaveformLoss,
+    by_class,
+    pairwise_l1,
+    pairwise_mse,
+    pairwise_si_sdr_loss,
+    separation_loss,
+)
+from cocktail.metrics.separation import si_sdr, si_sdr_pairs
+from cocktail.types import NO_CLASS, MixtureBatch
+from tests.made.models.small_sgn import tones
+
+PAIRS, SOME = tones([[0, 3], [2, 1]]), tones([[0, 3, 1], [2, NO_CLASS, NO_CLASS]])
+SOME = replace(SOME, sources=SOME.sources * SOME.present[..., None])
 
 
 def noise(*shape: int, seed: int = 0) -> torch.Tensor:
@@ -105,3 +122,51 @@ def test_under_autocast_nothing_is_rounded(name):
         losses = PAIRWISE[name](estimates, references)
     assert losses.equal(PAIRWISE[name](estimates, references))
     assert PAIRWISE[name](estimates.bfloat16(), references).dtype == torch.float32
+
+
+def distance(loss: WaveformLoss, estimate: torch.Tensor, reference: torch.Tensor) -> float:
+    if loss == "si_sdr":
+        return -si_sdr(reference, estimate).item() if reference.abs().sum() > 0 else 0.0
+    return ((estimate - reference).square() if loss == "mse" else (estimate - reference).abs()).mean().item()
+
+
+def outputs_for(batch: MixtureBatch, K: int) -> torch.Tensor:
+    """Outputs [B, K, T]: the mixture at several levels, with noise of their own."""
+    mixture = mix(batch)[0]
+    return torch.linspace(0.9, 0.1, K).roll(1)[:, None] * (mixture[:, None] + 0.3 * noise(K, mixture.shape[1]).float())
+
+
+@pytest.mark.parametrize("loss", PAIRWISE)
+@pytest.mark.parametrize(("batch", "K"), [(PAIRS, 2), (PAIRS, 3), (SOME, 3), (SOME, 4)])
+def test_anonymous_sources_are_learned_in_the_best_of_all_orders(loss, batch, K):
+    _, references = mix(batch)
+    expected = []
+    for outputs, sources, present in zip(outputs_for(batch, K), references, batch.present, strict=True):
+        sources = torch.cat([sources, torch.zeros(K - len(sources), sources.shape[1])])
+        sums = [
+            sum(distance(loss, outputs[k], source) for k, source in zip(order, sources, strict=True))
+            for order in itertools.permutations(range(K))
+        ]
+        expected.append(min(sums) / (int(present.sum()) if loss == "si_sdr" else K))
+    total = separation_loss(loss, outputs_for(batch, K), references, batch, stems=False)
+    assert total.item() == pytest.approx(sum(expected) / len(expected), rel=1e-3)
+
+
+@pytest.mark.parametrize("loss", PAIRWISE)
+def test_stems_are_learned_by_class_and_absent_ones_as_silence_where_the_loss_knows_it(loss):
+    _, references = mix(SOME)
+    outputs = outputs_for(SOME, 5)
+    expected = []
+    for b, class_ids in enumerate(SOME.class_ids.tolist()):
+        stems = {class_id: references[b, n] for n, class_id in enumerate(class_ids) if class_id >= 0}
+        each = [distance(loss, outputs[b, c], stems.get(c, torch.zeros_like(outputs[b, c]))) for c in range(5)]
+        expected.append(sum(each) / (len(stems) if loss == "si_sdr" else 5))
+    total = separation_loss(loss, outputs, references, SOME, stems=True)
+    assert total.item() == pytest.approx(sum(expected) / len(expected), rel=1e-3)
+
+
+def test_each_class_has_its_reference_and_the_others_silence():
+    _, references = mix(SOME)
+    targets = by_class(references, SOME.class_ids, 4)
+    assert targets[0, [0, 3, 1]].equal(references[0]) and targets[1, 2].equal(references[1, 0])
+    assert targets[0, 2].eq(0).all() and targets[1, [0, 1, 3]].eq(0).all()

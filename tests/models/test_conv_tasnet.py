@@ -10,8 +10,9 @@ from cocktail.audio.mixing import mix
 from cocktail.checkpoints.contents import outline
 from cocktail.config.mixing import Mixing
 from cocktail.config.settings import require_kept
+from cocktail.losses.waveform import separation_loss
 from cocktail.metrics.separation import si_sdr_pairs
-from cocktail.models.conv_tasnet import SMALL_CONV_TASNET, ConvTasNetConfig
+from cocktail.models.conv_tasnet import SMALL_CONV_TASNET, ConvTasNet, ConvTasNetConfig
 from cocktail.types import NO_CLASS, Query, Separator, UsageError
 from tests.made.models.waveforms import BATCH, SHORT, learn_by_heart
 
@@ -65,9 +66,9 @@ def test_a_mixtures_answer_does_not_depend_on_its_batch_or_on_being_trained(mode
 
 
 @pytest.mark.parametrize("sources", ["anonymous", "stems"])
-def test_one_batch_is_learned_by_heart_to_15_db(sources):
+def test_one_batch_is_learned_by_heart_to_18_db(sources):
     torch.manual_seed(0)
-    assert learn_by_heart(replace(SMALL, sources=sources).build(C), SHORT, steps=150, rate=5e-3) > 15
+    assert learn_by_heart(replace(SMALL, sources=sources).build(C), SHORT, steps=60, rate=0.01) > 18
 
 
 def test_gradients_are_those_of_finite_differences():
@@ -80,7 +81,7 @@ def test_gradients_are_those_of_finite_differences():
     def loss(*parameters):
         weights = dict(zip(names, parameters, strict=True))
         outputs = torch.func.functional_call(Outputs(model), {f"model.{k}": v for k, v in weights.items()}, references)
-        return model.separation_loss(outputs, references, BATCH)
+        return separation_loss("si_sdr", outputs, references, BATCH, stems=False)
 
     class Outputs(torch.nn.Module):
         def __init__(self, model) -> None:
@@ -113,6 +114,7 @@ def test_settings_are_the_networks(model):
 
 def test_the_papers_network_has_its_number_of_parameters():
     model = outline(lambda: ConvTasNetConfig().build(C))
+    assert isinstance(model, ConvTasNet)
     # Table II says 5.1 million. torchaudio leaves out the last block's way to a next one: 512 times 128, and 128.
     counted = sum(parameter.numel() for parameter in model.parameters())
     assert counted == 4_984_881

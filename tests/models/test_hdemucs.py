@@ -4,14 +4,14 @@ from dataclasses import replace
 
 import pytest
 import torch
-from torch.utils.flop_counter import FlopCounterMode
 from torchaudio.models import HDemucs as Network
 
 from cocktail.audio.mixing import mix
 from cocktail.checkpoints.contents import outline
 from cocktail.config.mixing import Mixing
 from cocktail.config.settings import require_kept
-from cocktail.models.hdemucs import SMALL_HDEMUCS, HDemucsConfig
+from cocktail.losses.waveform import separation_loss
+from cocktail.models.hdemucs import SMALL_HDEMUCS, HDemucs, HDemucsConfig
 from cocktail.types import NO_CLASS, Query, Separator, UsageError
 from tests.made.models.waveforms import BATCH, SHORT, learn_by_heart
 
@@ -27,7 +27,7 @@ def model():
 
 
 def test_it_is_a_separator_that_answers_by_class(model):
-    assert isinstance(model, Separator)
+    assert isinstance(model, Separator) and isinstance(model, HDemucs)
     ids = torch.tensor([[3, 0], [1, NO_CLASS], [2, 3]])
     separation = model.separate(MIXTURE, Query.naming(ids))
     outputs = model.waveforms(MIXTURE)
@@ -55,7 +55,7 @@ def test_its_loss_is_the_mean_absolute_error_of_all_stems(model):
 
 
 @pytest.mark.parametrize("n_fft", [1024, 2048, 4096])
-@pytest.mark.parametrize("num_samples", [4095, 2000])
+@pytest.mark.parametrize("num_samples", [4095, 300])
 def test_estimates_are_as_long_as_the_mixture_for_each_transform(n_fft, num_samples):
     model = replace(SMALL, n_fft=n_fft).build(C)
     assert model.waveforms(MIXTURE[:1, :num_samples]).shape == (1, C, num_samples)
@@ -76,10 +76,10 @@ def test_a_silent_mixture_has_an_answer_and_gradients_that_are_numbers(model):
 
 
 @pytest.mark.parametrize("sources", ["stems", "anonymous"])
-def test_one_batch_is_learned_by_heart_to_10_db(sources):
+def test_one_batch_is_learned_by_heart_to_12_db(sources):
     torch.manual_seed(0)
-    model = replace(SMALL, sources=sources, channels=8).build(C)
-    assert learn_by_heart(model, SHORT, steps=120, rate=5e-3) > 10
+    model = replace(SMALL, sources=sources).build(C)
+    assert learn_by_heart(model, SHORT, steps=60, rate=0.01) > 12
 
 
 def test_gradients_are_those_of_finite_differences():
@@ -88,7 +88,7 @@ def test_gradients_are_those_of_finite_differences():
     references = torch.randn(3, 2, 300, dtype=torch.float64)
 
     def loss() -> torch.Tensor:
-        return model.separation_loss(model.waveforms(references.sum(dim=1)), references, BATCH)
+        return separation_loss("l1", model.waveforms(references.sum(dim=1)), references, BATCH, stems=False)
 
     loss().backward()
     parameters = [parameter for parameter in model.parameters() if parameter.grad is not None]
@@ -128,13 +128,6 @@ def test_the_papers_network_has_its_number_of_parameters():
     assert stereo - count(lambda: HDemucsConfig().build(4)) == less
 
 
-def test_its_work_for_a_mixture_can_be_counted():
-    model = outline(lambda: HDemucsConfig().build(4))
-    with FlopCounterMode(display=False) as counter:
-        model.waveforms(torch.empty(1, 65535, device="meta"))
-    assert 1e9 < counter.get_total_flops() < 1e12
-
-
 @pytest.mark.parametrize("config", [HDemucsConfig(), SMALL_HDEMUCS])
 def test_it_is_built_without_memory_and_kept_as_json(config):
     outline(lambda: config.build(C))
@@ -145,7 +138,7 @@ def test_settings_and_mixtures_that_cannot_work_are_refused():
     for change, message in (({"n_fft": 512}, "n_fft must be one of"), ({"channels": 6}, "multiple of 4")):
         with pytest.raises(UsageError, match=message):
             replace(SMALL, **change)
-    with pytest.raises(UsageError, match="there are 309: set --model.sources anonymous"):
+    with pytest.raises(UsageError, match="there are 309: set --model"):
         SMALL.build(309)
     with pytest.raises(UsageError, match="HDemucs with sources stems names sources by their class"):
         SMALL.require_mixing(Mixing(distinct_classes=False))

@@ -12,6 +12,7 @@ from cocktail.audio.mixing import mix
 from cocktail.checkpoints.contents import outline
 from cocktail.config.mixing import Mixing
 from cocktail.config.settings import require_kept
+from cocktail.losses.waveform import separation_loss
 from cocktail.models.wave_unet import (
     SMALL_WAVE_U_NET,
     WaveUNet,
@@ -48,10 +49,8 @@ def in_numpy(model: WaveUNet, mixture: np.ndarray, film=None) -> np.ndarray:
         weight, bias = convolution.weight.detach().numpy(), convolution.bias.detach().numpy()
         half = weight.shape[-1] // 2
         padded = np.pad(x, ((0, 0), (half, half)))
-        return (
-            np.stack([sum(np.correlate(p, w, "valid") for p, w in zip(padded, rows)) for rows in weight])
-            + (bias[:, None])
-        )
+        sums = [sum(np.correlate(p, w, "valid") for p, w in zip(padded, rows, strict=True)) for rows in weight]
+        return np.stack(sums) + bias[:, None]
 
     def activate(x, place):
         x = x if film is None or place is None else film(place, x)
@@ -85,13 +84,13 @@ def test_it_is_the_network_written_out(num_samples):
 
 def test_classes_that_are_asked_for_scale_and_shift_what_is_written_out():
     model = build(sources="asked")
-    assert model.films is not None
     outputs = model.asked(model.encode(MIXTURE[:1]), torch.tensor([[3, 1]]), MIXTURE.shape[1]).detach()
     for n, class_id in enumerate([3, 1]):
+        tables = [table.detach()[class_id] for name, table in model.named_parameters() if name.startswith("films.")]
 
-        def film(place, x, class_id=class_id):
-            scale, shift = model.films[place].scale_and_shift(torch.tensor(class_id))
-            return x * scale.detach().numpy()[:, None] + shift.detach().numpy()[:, None]
+        def film(place, x, tables=tables):
+            scale, shift = 1 + tables[place][0], tables[place][1]
+            return x * scale.numpy()[:, None] + shift.numpy()[:, None]
 
         np.testing.assert_allclose(outputs[0, n], in_numpy(model, MIXTURE[0].numpy(), film)[0], atol=2e-6)
 
@@ -175,7 +174,7 @@ def test_a_mixtures_answer_does_not_depend_on_its_batch_or_on_being_trained(swit
 def test_one_batch_is_learned_by_heart_to_12_db(switches):
     torch.manual_seed(0)
     model = replace(SMALL, **switches).build(C)
-    assert learn_by_heart(model, SHORT, steps=150, rate=5e-3) > 12
+    assert learn_by_heart(model, SHORT, steps=100, rate=0.01) > 12
 
 
 @pytest.mark.parametrize("switches", [{"num_outputs": 2}, {"sources": "stems"}, {"sources": "asked"}])
@@ -203,7 +202,8 @@ def test_gradients_are_those_of_finite_differences(switches):
             levels = self.model.encode(mixture)
             if self.model.films is not None:
                 return self.model.asked(levels, batch.class_ids, 12).square().mean()
-            return self.model.separation_loss(self.model.outputs(levels, mixture), references, batch)
+            outputs = self.model.outputs(levels, mixture)
+            return separation_loss("mse", outputs, references, batch, stems=self.model.stems)
 
     assert torch.autograd.gradcheck(loss, values, fast_mode=True)
 
@@ -223,6 +223,7 @@ def test_every_parameter_learns_also_under_autocast(switches):
 
 def test_the_papers_network_has_the_authors_number_of_parameters():
     model = outline(lambda: WaveUNetConfig().build(2))
+    assert isinstance(model, WaveUNet)
     # The authors tell of 10.2 million of theirs.
     assert sum(parameter.numel() for parameter in model.parameters()) == 10_263_002
     with FlopCounterMode(display=False) as counter:

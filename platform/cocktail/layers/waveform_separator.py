@@ -1,5 +1,5 @@
-"""What separators that map a mixture's waveform to waveforms have in common: what their outputs are, the loss in the
-best order or by class, and the answer to a query.
+"""What separators that map a mixture's waveform to waveforms have beside network and loss: what their outputs are,
+which mixtures they take, and how they answer a query.
 
 Shape letters: B batch, N sources, K outputs, C classes, T samples.
 """
@@ -11,15 +11,11 @@ from typing import Literal
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
-from cocktail.audio.mixing import mix
 from cocktail.config.mixing import Mixing
 from cocktail.config.model import ModelConfig
 from cocktail.layers.classes import of_classes
-from cocktail.losses.permutation import permutation_invariant_loss
-from cocktail.losses.waveform import PAIRWISE, WaveformLoss
-from cocktail.types import NO_CLASS, MixtureBatch, Query, Separation, require
+from cocktail.types import NO_CLASS, Query, Separation, require
 
 MOST_STEMS = 32
 """Classes that each get an output of their own, at most: a waveform of each is computed, and kept, for every
@@ -85,38 +81,18 @@ class WaveformSeparatorConfig(ModelConfig):
 
 
 class WaveformSeparator(nn.Module):
-    """A `cocktail.types.Separator` of anonymous sources or stems. A model adds its network as `waveforms`."""
+    """A `cocktail.types.Separator` of anonymous sources or stems. A model adds its network as `waveforms`, and its loss
+    as `forward`."""
 
-    def __init__(self, config: WaveformSeparatorConfig, loss: WaveformLoss) -> None:
+    def __init__(self, config: WaveformSeparatorConfig, *, any_level: bool = False) -> None:
+        """`any_level`: outputs have levels and signs that mean nothing, as those that learned by SI-SDR."""
         super().__init__()
         self.stems = config.sources == "stems"
-        self.loss: WaveformLoss = loss
+        self.any_level = any_level
 
     def waveforms(self, mixture: Tensor) -> Tensor:
         """Outputs [B, K, T] of mixtures [B, T]."""
         raise NotImplementedError
-
-    def forward(self, batch: MixtureBatch) -> dict[str, Tensor]:
-        """Loss: `separation_loss` of the outputs."""
-        mixture, references = mix(batch)
-        loss = self.separation_loss(self.waveforms(mixture), references, batch)
-        return {"separation": loss, "total": loss}
-
-    def separation_loss(self, outputs: Tensor, references: Tensor, batch: MixtureBatch) -> Tensor:
-        """The loss, a scalar, of outputs [B, K, T] for references [B, N, T]: by class, or in the best order.
-
-        What no source of a mixture stands for learns to be silent, and the mean is over outputs, then over mixtures.
-        SI-SDR knows no silence: there the mean is over sources, and outputs left over cost nothing.
-        """
-        pairwise, K = PAIRWISE[self.loss], outputs.shape[1]
-        if self.stems:
-            targets = by_class(references, batch.class_ids, K)
-            losses = pairwise(outputs.flatten(0, 1)[:, None], targets.flatten(0, 1)[:, None]).view(-1, K).sum(dim=1)
-        else:
-            assert references.shape[1] <= K
-            targets = F.pad(references, (0, 0, 0, K - references.shape[1]))
-            losses = permutation_invariant_loss(pairwise(outputs, targets))
-        return (losses / (batch.present.sum(dim=1) if self.loss == "si_sdr" else K)).mean()
 
     @torch.no_grad()
     def separate(self, mixture: Tensor, query: Query) -> Separation:
@@ -127,11 +103,11 @@ class WaveformSeparator(nn.Module):
         """What outputs [B, K, T] for mixtures [B, T] say to a query: the named stems [B, N, T], or all outputs, the
         loudest first.
 
-        Outputs that learned by SI-SDR have any level, and get the one of their part of the mixture. Raises UsageError
-        if more sources are asked for than there are outputs, or none by name of stems.
+        Outputs of any level get the one of their part of the mixture. Raises UsageError if more sources are asked for
+        than there are outputs, or none by name of stems.
         """
         outputs = outputs.float()
-        if self.loss == "si_sdr":
+        if self.any_level:
             outputs = projected(mixture, outputs)
         if self.stems:
             class_ids = query.named
@@ -145,15 +121,6 @@ class WaveformSeparator(nn.Module):
             estimates = outputs.take_along_dim(order[..., None], dim=1)
             class_ids = torch.full_like(order, NO_CLASS)
         return Separation(estimates=estimates.clamp(-1.0, 1.0), class_ids=class_ids)
-
-
-def by_class(references: Tensor, class_ids: Tensor, num_classes: int) -> Tensor:
-    """References [B, C, T] of all classes, of those [B, N, T] of classes [B, N]; silence of a class that is not there.
-
-    Sources of NO_CLASS have to be silent.
-    """
-    targets = references.new_zeros(len(references), num_classes, references.shape[-1])
-    return targets.scatter_add_(1, class_ids.clamp(min=0)[..., None].expand_as(references), references)
 
 
 def projected(mixture: Tensor, outputs: Tensor) -> Tensor:

@@ -15,8 +15,10 @@ from typing import ClassVar, Literal
 from torch import Tensor
 from torchaudio.models import ConvTasNet as Network
 
+from cocktail.audio.mixing import mix
 from cocktail.layers.waveform_separator import WaveformSeparator, WaveformSeparatorConfig
-from cocktail.types import require
+from cocktail.losses.waveform import separation_loss
+from cocktail.types import MixtureBatch, require
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,7 +71,7 @@ class ConvTasNet(WaveformSeparator):
     """A `cocktail.types.Separator`."""
 
     def __init__(self, config: ConvTasNetConfig, num_classes: int) -> None:
-        super().__init__(config, "si_sdr")
+        super().__init__(config, any_level=True)
         self.network = Network(
             num_sources=config.outputs_of(num_classes),
             enc_kernel_size=config.filter_length,
@@ -85,3 +87,9 @@ class ConvTasNet(WaveformSeparator):
     def waveforms(self, mixture: Tensor) -> Tensor:
         """Outputs [B, K, T] of mixtures [B, T], at any level."""
         return self.network(mixture[:, None])
+
+    def forward(self, batch: MixtureBatch) -> dict[str, Tensor]:
+        """Loss: minus the SI-SDR in dB, the mean over sources."""
+        mixture, references = mix(batch)
+        loss = separation_loss("si_sdr", self.waveforms(mixture), references, batch, stems=self.stems)
+        return {"separation": loss, "total": loss}

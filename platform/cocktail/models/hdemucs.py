@@ -13,10 +13,13 @@ from dataclasses import dataclass
 from typing import ClassVar, Literal
 
 from torch import Tensor
+from torch.nn import functional as F
 from torchaudio.models import HDemucs as Network
 
+from cocktail.audio.mixing import mix
 from cocktail.layers.waveform_separator import WaveformSeparator, WaveformSeparatorConfig
-from cocktail.types import require
+from cocktail.losses.waveform import separation_loss
+from cocktail.types import MixtureBatch, require
 
 DEPTHS = {1024: 5, 2048: 6, 4096: 6}
 """Layers of torchaudio's networks by the length of their transform: with others the two U-Nets would not meet."""
@@ -57,7 +60,8 @@ class HDemucs(WaveformSeparator):
     """A `cocktail.types.Separator`."""
 
     def __init__(self, config: HDemucsConfig, num_classes: int) -> None:
-        super().__init__(config, "l1")
+        super().__init__(config)
+        self.least_samples = config.n_fft
         names = [str(output) for output in range(config.outputs_of(num_classes))]  # torchaudio only counts them
         self.network = Network(
             names,
@@ -69,5 +73,14 @@ class HDemucs(WaveformSeparator):
         )
 
     def waveforms(self, mixture: Tensor) -> Tensor:
-        """Outputs [B, K, T] of mixtures [B, T]."""
-        return self.network(mixture[:, None]).squeeze(2)
+        """Outputs [B, K, T] of mixtures [B, T], shorter ones than the transform filled up with zeros: torchaudio's
+        network fails for those."""
+        T = mixture.shape[-1]
+        whole = F.pad(mixture, (0, max(self.least_samples - T, 0)))
+        return self.network(whole[:, None]).squeeze(2)[..., :T]
+
+    def forward(self, batch: MixtureBatch) -> dict[str, Tensor]:
+        """Loss: the mean absolute error of waveforms."""
+        mixture, references = mix(batch)
+        loss = separation_loss("l1", self.waveforms(mixture), references, batch, stems=self.stems)
+        return {"separation": loss, "total": loss}

@@ -25,6 +25,7 @@ from cocktail.layers.class_conditioning import ClassHead, FiLM
 from cocktail.layers.classes import classes_among
 from cocktail.layers.waveform_separator import WaveformSeparator, WaveformSeparatorConfig
 from cocktail.losses.class_constraint import presence_loss
+from cocktail.losses.waveform import separation_loss
 from cocktail.metrics.classification import confusion_counts
 from cocktail.numerics.precision import at_least_float32
 from cocktail.types import MixtureBatch, Query, Separation, require
@@ -94,7 +95,7 @@ class WaveUNet(WaveformSeparator):
     """A `cocktail.types.Separator`, and a `Classifier` if it has a class head."""
 
     def __init__(self, config: WaveUNetConfig, num_classes: int) -> None:
-        super().__init__(config, "mse")
+        super().__init__(config)
         self.config = config
         self.num_classes = num_classes
         asked = config.sources == "asked"
@@ -159,7 +160,8 @@ class WaveUNet(WaveformSeparator):
         mixture, references = mix(batch)
         levels = self.encode(mixture)
         if self.films is None:
-            separation = self.separation_loss(self.outputs(levels, mixture), references, batch)
+            outputs = self.outputs(levels, mixture)
+            separation = separation_loss("mse", outputs, references, batch, stems=self.stems)
         else:
             errors = (self.asked(levels, batch.class_ids, mixture.shape[-1]) - references).square().mean(dim=-1)
             separation = ((errors * batch.present).sum(dim=1) / batch.present.sum(dim=1)).mean()

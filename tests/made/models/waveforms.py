@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from cocktail.audio.mixing import mix
 from cocktail.metrics.separation import si_sdr_pairs
-from cocktail.types import MixtureBatch, Query
+from cocktail.types import MixtureBatch, Query, Separator
 from tests.made.models.small_sgn import tones
 
 BATCH = tones([[0, 3], [2, 1], [3, 2]])
@@ -28,7 +28,9 @@ def learn_by_heart(model: nn.Module, batch: MixtureBatch, steps: int, rate: floa
         loss.backward()
         adam.step()
     mixture, references = mix(batch)
-    separation = model.eval().separate(mixture, Query.of(batch))
+    separator = model.eval()
+    assert isinstance(separator, Separator)
+    separation = separator.separate(mixture, Query.of(batch))
     scores = si_sdr_pairs(references, separation.estimates)
     named = bool((separation.class_ids >= 0).all())
     return float(torch.stack([_mean(each, named) for each in scores]).mean())
