@@ -6,11 +6,17 @@ from pathlib import Path
 import pytest
 
 from cocktail.models.avgn import SMALL_AVGN
+from cocktail.models.conv_tasnet import SMALL_CONV_TASNET
 from cocktail.models.ez_vsl import SMALL_EZ_VSL
+from cocktail.models.hdemucs import SMALL_HDEMUCS
 from cocktail.models.mp_net import SMALL_MP_NET
+from cocktail.models.nmf_sup import SMALL_NMF_SUP
+from cocktail.models.resunet import SMALL_RESUNET
 from cocktail.models.sgn import SMALL_SGN
 from cocktail.models.sound_of_pixels import SMALL_SOUND_OF_PIXELS
 from cocktail.models.sound_of_pixels_audio import SMALL_SOUND_OF_PIXELS_AUDIO
+from cocktail.models.tdcn import SMALL_TDCN
+from cocktail.models.wave_unet import SMALL_WAVE_U_NET
 
 WRITTEN_DOWN = Path(__file__).parent / "weights_of_checkpoints"
 
@@ -24,6 +30,12 @@ WRITTEN_DOWN = Path(__file__).parent / "weights_of_checkpoints"
         ("sound_of_pixels", SMALL_SOUND_OF_PIXELS),
         ("sound_of_pixels_audio", SMALL_SOUND_OF_PIXELS_AUDIO),
         ("mp_net", SMALL_MP_NET),
+        ("nmf_sup", SMALL_NMF_SUP),
+        ("wave_unet", replace(SMALL_WAVE_U_NET, class_head=True)),
+        ("conv_tasnet", SMALL_CONV_TASNET),
+        ("hdemucs", SMALL_HDEMUCS),
+        ("resunet", replace(SMALL_RESUNET, sources="asked")),
+        ("tdcn", SMALL_TDCN),
     ],
 )
 def test_weights_have_the_names_and_sizes_that_checkpoints_have(name, config):

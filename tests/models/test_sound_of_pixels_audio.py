@@ -56,11 +56,11 @@ def test_it_separates_and_names_nothing(model):
 
 
 @pytest.mark.parametrize("masks", ["binary", "ratio"])
-@pytest.mark.parametrize("num_outputs", [2, 3])
-def test_the_loss_is_the_least_of_all_orders_or_that_of_the_order_given(num_outputs, masks):
+@pytest.mark.parametrize("outputs", [2, 3])
+def test_the_loss_is_the_least_of_all_orders_or_that_of_the_order_given(outputs, masks):
     torch.manual_seed(0)
-    batch = tones([[0, 3, 1][:num_outputs], [2, 1, 4][:num_outputs]])
-    config = replace(SMALL, num_outputs=num_outputs, masks=masks)
+    batch = tones([[0, 3, 1][:outputs], [2, 1, 4][:outputs]])
+    config = replace(SMALL, outputs=outputs, masks=masks)
     model = config.build(5).eval()
     with torch.no_grad():
         model.head.weight.mul_(30)
@@ -71,7 +71,7 @@ def test_the_loss_is_the_least_of_all_orders_or_that_of_the_order_given(num_outp
     def in_order(order):
         return loss_of(logits[:, order], targets, loudness_weights(magnitude)).mean(dim=1)
 
-    orders = torch.stack([in_order(list(order)) for order in itertools.permutations(range(num_outputs))])
+    orders = torch.stack([in_order(list(order)) for order in itertools.permutations(range(outputs))])
     assert orders.std(dim=0).min() > 0
     torch.testing.assert_close(model(batch)["total"], orders.amin(dim=0).mean())
     model.config = replace(config, pit=False)
@@ -125,7 +125,7 @@ def test_bfloat16_autocast_gives_the_loss_of_float32_to_its_precision(model):
 
 def test_other_numbers_of_sources_are_refused(model):
     for mixing in (replace(MIXING, num_sources=3), replace(MIXING, num_sources=3, min_sources=2)):
-        with pytest.raises(UsageError, match=r"num_outputs is 2, and the mixtures have \d to 3"):
+        with pytest.raises(UsageError, match=r"outputs is 2, and the mixtures have \d to 3"):
             SMALL.require_test_mixing(mixing)
     # Sources of any class, of several or of none are as good, and nothing is seen.
     SMALL.require_mixing(replace(MIXING, pictures_per_source=0, distinct_classes=False))
@@ -135,7 +135,7 @@ def test_other_numbers_of_sources_are_refused(model):
     with pytest.raises(UsageError, match="separates 2 sources"):
         model.separate(mix(BATCH)[0], Query.blind(torch.tensor([2, 1])))
     with pytest.raises(UsageError, match="at least 2"):
-        SoundOfPixelsAudioConfig(num_outputs=1)
+        SoundOfPixelsAudioConfig(outputs=1)
 
 
 @pytest.mark.parametrize("config", [SoundOfPixelsAudioConfig(), SMALL_SOUND_OF_PIXELS_AUDIO, SMALL])

@@ -28,6 +28,7 @@ from cocktail.layers.class_conditioning import ClassHead, FiLM
 from cocktail.layers.classes import classes_among, of_classes
 from cocktail.losses.class_constraint import presence_loss
 from cocktail.losses.permutation import permutation_invariant_loss
+from cocktail.losses.waveform import pairwise_l1
 from cocktail.metrics.classification import confusion_counts
 from cocktail.numerics.precision import at_least_float32
 from cocktail.types import NO_CLASS, MixtureBatch, Query, Separation, require
@@ -252,12 +253,6 @@ def turned_and_masked(maps: Tensor, transform: Tensor) -> Tensor:
         magnitude = F.relu(magnitude + direct[0])
     length = (real.square() + imaginary.square()).clamp(min=SHORTEST**2).sqrt()
     return torch.complex(real / length, imaginary / length) * (transform / loudness.clamp(min=FAINTEST)) * magnitude
-
-
-def pairwise_l1(estimates: Tensor, references: Tensor) -> Tensor:
-    """The mean absolute difference [B, K, N] of each estimate [B, K, T] from each reference [B, N, T]."""
-    each = [(estimates - reference).abs().mean(dim=-1) for reference in references.split(1, dim=1)]
-    return torch.stack(each, dim=2)
 
 
 class ResUNet(nn.Module):

@@ -33,7 +33,7 @@ from cocktail.types import NO_CLASS, MixtureBatch, Query, Separation, require
 class SoundOfPixelsAudioConfig(MaskingConfig):
     """Sound of Pixels' U-Net, on its own."""
 
-    num_outputs: int = 2
+    outputs: int = 2
     """Masks, one a source: mixtures must have as many sources."""
     pit: bool = True
     """Learn in the order of the least loss (permutation-invariant training). Without it outputs keep the order in which
@@ -41,14 +41,14 @@ class SoundOfPixelsAudioConfig(MaskingConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        require(self.num_outputs >= 2, f"num_outputs must be at least 2, not {self.num_outputs}")
+        require(self.outputs >= 2, f"outputs must be at least 2, not {self.outputs}")
 
     def require_test_mixing(self, mixing: Mixing) -> None:
         """Raise UsageError for mixtures of another number of sources, or as `MaskingConfig` does."""
         super().require_test_mixing(mixing)
         require(
-            mixing.fewest_sources == mixing.num_sources == self.num_outputs,
-            f"model.num_outputs is {self.num_outputs}, and the mixtures have {mixing.fewest_sources} to "
+            mixing.fewest_sources == mixing.num_sources == self.outputs,
+            f"model.outputs is {self.outputs}, and the mixtures have {mixing.fewest_sources} to "
             f"{mixing.num_sources} sources: set one to fit the other",
         )
 
@@ -69,7 +69,7 @@ class SoundOfPixelsAudio(nn.Module):
         self.config = config
         self.front_end = FrontEnd(config.front_end)
         self.unet = config.unet()
-        self.head = MapHead(self.unet.out_channels, config.num_outputs, config.conv_init_std)
+        self.head = MapHead(self.unet.out_channels, config.outputs, config.conv_init_std)
         self.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
 
     def mask_logits(self, magnitude: Tensor) -> Tensor:
@@ -85,7 +85,7 @@ class SoundOfPixelsAudio(nn.Module):
         logits, loss_of = self.mask_logits(magnitude), mask_loss_of(self.config.masks)
         if self.config.pit:
             pairs = pairwise_mask_loss(logits, targets, weights, loss_of)
-            loss = permutation_invariant_loss(pairs).mean() / self.config.num_outputs
+            loss = permutation_invariant_loss(pairs).mean() / self.config.outputs
         else:
             loss = mean_over_sources(loss_of(logits, targets, weights), batch.present)
         return {"reconstruction": loss, "total": loss}
@@ -93,10 +93,10 @@ class SoundOfPixelsAudio(nn.Module):
     @torch.no_grad()
     def separate(self, mixture: Tensor, query: Query) -> Separation:
         """Estimates in no order, with the mixture's phase. Raises UsageError for another number of sources."""
-        N = self.config.num_outputs
+        N = self.config.outputs
         require(
             query.room == N and bool((query.num_sources == N).all()),
-            f"this model separates {N} sources (model.num_outputs), no other number: test it on such mixtures",
+            f"this model separates {N} sources (model.outputs), no other number: test it on such mixtures",
         )
         transform = self.front_end.stft(mixture)
         masks = self.mask_logits(self.front_end.warp(transform.abs())[:, None]).sigmoid()

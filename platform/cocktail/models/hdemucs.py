@@ -1,0 +1,86 @@
+"""Hybrid Demucs (Défossez, "Hybrid Spectrogram and Waveform Source Separation", MDX workshop at ISMIR 2021), by
+torchaudio's network.
+
+Two U-Nets, one over the spectrogram and one over the waveform, which share their deepest layers and whose outputs are
+added. It was made for the stems of songs: one output a class.
+
+Shape letters: B batch, K outputs, T samples.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar, Literal
+
+from torch import Tensor
+from torch.nn import functional as F
+from torchaudio.models import HDemucs as Network
+
+from cocktail.audio.mixing import mix
+from cocktail.layers.waveform_separator import WaveformSeparator, WaveformSeparatorConfig
+from cocktail.losses.waveform import separation_loss
+from cocktail.types import MixtureBatch, require
+
+DEPTHS = {1024: 5, 2048: 6, 4096: 6}
+"""Layers of torchaudio's networks by the length of their transform: with others the two U-Nets would not meet."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class HDemucsConfig(WaveformSeparatorConfig):
+    """The paper's network, of one channel in and one a stem out, as all sound here is mono."""
+
+    packages: ClassVar[tuple[str, ...]] = ("torchaudio",)
+
+    sources: Literal["anonymous", "stems"] = "stems"
+    """Sources, and who names them. Stems have an output for each class of the data set, 32 at most, as the paper's
+    four. Anonymous ones come in any order, and are trained and scored in the best."""
+    n_fft: Literal[1024, 2048, 4096] = 4096
+    """Length of the transform, in samples; a frame each quarter of it. The paper's 4096 are 93 ms at its 44.1 kHz. All
+    of the network counts in samples, so at another rate all that it hears is stretched: at 11,025 Hz 4096 are 372 ms,
+    and 1024 are 93 ms again, with a layer less, which is torchaudio's network for 8 kHz; 2048 is that for 16 to 32
+    kHz."""
+    channels: int = 48
+    """Channels of the first layer of both U-Nets, a multiple of 4; each layer has twice as many as the one before."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require(self.n_fft in DEPTHS, f"n_fft must be one of {', '.join(map(str, DEPTHS))}, not {self.n_fft}")
+        require(self.channels >= 4 and self.channels % 4 == 0, f"channels must be a multiple of 4, not {self.channels}")
+
+    def build(self, num_classes: int) -> HDemucs:
+        """The network for a list of classes, freshly initialised from torch's random state."""
+        return HDemucs(self, num_classes)
+
+
+SMALL_HDEMUCS = HDemucsConfig(sources="anonymous", n_fft=1024, channels=8)
+"""Half a million parameters, for some minutes on two cores at 11,025 Hz; two outputs, as each more costs as much."""
+
+
+class HDemucs(WaveformSeparator):
+    """A `cocktail.types.Separator`."""
+
+    def __init__(self, config: HDemucsConfig, num_classes: int) -> None:
+        super().__init__(config)
+        self.least_samples = config.n_fft
+        names = [str(output) for output in range(config.outputs_of(num_classes))]  # torchaudio only counts them
+        self.network = Network(
+            names,
+            audio_channels=1,
+            channels=config.channels,
+            nfft=config.n_fft,
+            depth=DEPTHS[config.n_fft],
+            dconv_init=1e-3,  # the authors' recipe; torchaudio's default is a tenth of it
+        )
+
+    def waveforms(self, mixture: Tensor) -> Tensor:
+        """Outputs [B, K, T] of mixtures [B, T], shorter ones than the transform filled up with zeros: torchaudio's
+        network fails for those."""
+        T = mixture.shape[-1]
+        whole = F.pad(mixture, (0, max(self.least_samples - T, 0)))
+        return self.network(whole[:, None]).squeeze(2)[..., :T]
+
+    def forward(self, batch: MixtureBatch) -> dict[str, Tensor]:
+        """Loss: the mean absolute error of waveforms."""
+        mixture, references = mix(batch)
+        loss = separation_loss("l1", self.waveforms(mixture), references, batch, stems=self.stems)
+        return {"separation": loss, "total": loss}
