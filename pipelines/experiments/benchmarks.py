@@ -42,7 +42,8 @@ class Benchmark:
 
     def paper(self, name: str, model: ModelConfig, training: Training) -> Experiment:
         """A model's experiment as its paper does it."""
-        return Experiment(name=name, model=model, mixing=self.mixing, training=training, evaluation=self.evaluation)
+        fitted = model.fitted_to(self.mixing)
+        return Experiment(name=name, model=fitted, mixing=self.mixing, training=training, evaluation=self.evaluation)
 
     def demo(self, paper: Experiment, small: ModelConfig) -> Experiment:
         """Some minutes on two cores in place of the paper's recipe: a small model, few steps, few test mixtures.
@@ -56,7 +57,7 @@ class Benchmark:
         return dataclasses.replace(
             paper,
             name=f"{paper.name}_demo",
-            model=small,
+            model=small.fitted_to(self.mixing),
             mixing=dataclasses.replace(paper.mixing, passes_per_epoch=40, **smaller),
             training=dataclasses.replace(
                 paper.training,
@@ -153,6 +154,21 @@ SEPARATE_FUSS = Separation(
     mixing=dataclasses.replace(PAIRS, arrangement="released"),
     evaluation=Evaluation(split="eval", whole_groups=True, num_mixtures=None),
     demo_mixtures=None,
+)
+SEPARATE_FUSS_RELEASED = dataclasses.replace(
+    SEPARATE_FUSS,
+    word="fuss_released",
+    trains_on="mixtures of FUSS as they were released, ten seconds of one to four sources",
+    tests_on="all eval mixtures, by the number of their sources",
+    shards="jobs/shard_fuss.py --sample-rate-hz 16000",
+    mixing=dataclasses.replace(
+        SEPARATE_FUSS.mixing,
+        num_sources=4,
+        min_sources=1,
+        distinct_classes=False,
+        sample_rate_hz=16000,
+        segment_samples=160000,
+    ),
 )
 SEPARATE_MUSDB18 = Separation(
     word="musdb18",

@@ -24,10 +24,15 @@ def stages_from(experiment: Experiment, stages: Sequence[str]) -> list[Experimen
     """The experiments of a model's stage and of those behind it in `stages`; only the first starts as it is told to.
 
     A run that has a name gives each stage that, with the stage's behind it. Raises UsageError for a stage that is none
-    of them.
+    of them, or a later one that starts from nothing.
     """
     model: Any = experiment.model
     require(model.stage in stages, f"--model.stage {model.stage} is none of {', '.join(stages)}")
+    require(
+        model.stage == stages[0] or experiment.start_from is not None,
+        f"stage {model.stage} goes on from the one before: give its run or checkpoint by --start-from, or begin with "
+        f"--model.stage {stages[0]}",
+    )
     asked = []
     for stage in stages[stages.index(model.stage) :]:
         name = None if experiment.run_name is None else f"{experiment.run_name}-{stage}"

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 
+from cocktail.audio.mixing import mix
 from cocktail.config.evaluation import Evaluation
 from cocktail.tasks.choice import task_of_results, tasks_of
 from cocktail.tasks.localization.results import LOCALIZATION_RESULTS
@@ -13,11 +14,12 @@ from cocktail.tasks.localization.rules import ScoringRules
 from cocktail.tasks.localization.task import Localizing
 from cocktail.tasks.rows import systems_of
 from cocktail.tasks.separation.task import Separating
-from cocktail.types import Localization, MixtureBatch, UsageError
+from cocktail.types import Localization, MixtureBatch, Query, UsageError
 from tests.made.corpora.shapes_and_tones import SIDE, scenes
 from tests.made.models.both_tasks import Both
 from tests.made.models.small_avgn import MIXING, SMALL, C
 from tests.made.models.small_sgn import SMALL as SMALL_SGN
+from tests.made.models.small_sgn import tones
 from tests.made.results.localized_results import mixture, source
 from tests.made.results.localized_results import table as localized
 from tests.made.results.scored_runs import results
@@ -140,3 +142,14 @@ def test_each_source_is_said_to_be_of_its_recording_whatever_the_task(batch):
             for system in {row["system"] for row in rows}:
                 own = {(row["mixture_id"], row["source"]): row["recording"] for row in rows if row["system"] == system}
                 assert own == known
+
+
+def test_a_model_that_names_no_class_is_not_asked_by_names():
+    batch = tones([[0, 3], [2, 1]])
+    sounds, _ = mix(batch)
+    slots = replace(SMALL_SGN, source_vectors="pooled_slots").build(5).eval()
+    with pytest.raises(UsageError, match="cannot say which source is of which class"):
+        Separating().answer(slots, sounds, Query.naming(batch.class_ids))
+    assert Separating().answer(slots, sounds, Query.blind(torch.tensor([2, 2]))).shape[:2] == (2, 2)
+    named = Separating().answer(SMALL_SGN.build(5).eval(), sounds, Query.naming(batch.class_ids))
+    assert named.shape[:2] == (2, 2)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, Self, TypeVar
 
 from cocktail.config.mixing import Mixing
 from cocktail.config.training import OptimizerName
@@ -74,6 +74,11 @@ class ModelConfig(ABC):
 
     def require_test_mixing(self, mixing: Mixing) -> None:  # noqa: B027 (a model may refuse nothing)
         """Raise UsageError if the model cannot be tested on such mixtures: none is refused."""
+
+    def fitted_to(self, mixing: Mixing) -> Self:
+        """The settings that a job proposes for the mixtures of a data set: these. A model with a number of outputs may
+        need more of them."""
+        return self
 
     def parameter_groups(self, model: nn.Module) -> Sequence[ParameterGroup]:
         """The model's parameters, in groups that are optimised alike: all in one. Each that learns is in one group."""

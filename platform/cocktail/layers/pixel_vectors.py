@@ -44,6 +44,11 @@ class SeesPixelsConfig(MaskingConfig):
     """Weights that the ResNet-18 starts from: file or URI of torchvision's; `auto` takes ImageNet's where torchvision,
     or an earlier run of the same output, keeps them, and fails where neither does; `none` are random ones."""
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for name in ("num_maps", "resnet_width"):
+            require(getattr(self, name) >= 1, f"{name} must be at least 1, not {getattr(self, name)}")
+
     @property
     def stride(self) -> int:
         """Pixels from a place to the next."""

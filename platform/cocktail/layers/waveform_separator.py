@@ -112,14 +112,21 @@ class WaveformSeparator(nn.Module):
             class_ids = query.named
             estimates = of_classes(outputs, class_ids) * (class_ids >= 0)[..., None]
         else:
-            require(
-                query.room <= outputs.shape[1],
-                f"the network separates {outputs.shape[1]} sources, and {query.room} are asked for",
-            )
-            order = outputs.square().sum(dim=-1).argsort(dim=1, descending=True, stable=True)
+            require_room(query, outputs.shape[1])
+            order = loudest_first(outputs)
             estimates = outputs.take_along_dim(order[..., None], dim=1)
             class_ids = torch.full_like(order, NO_CLASS)
         return Separation(estimates=estimates.clamp(-1.0, 1.0), class_ids=class_ids)
+
+
+def require_room(query: Query, num_outputs: int) -> None:
+    """Raise UsageError if more sources are asked for than there are outputs."""
+    require(query.room <= num_outputs, f"the network separates {num_outputs} sources, and {query.room} are asked for")
+
+
+def loudest_first(estimates: Tensor) -> Tensor:
+    """The order, int64 [B, K], of estimates [B, K, T] by their energy; those of equal energy stay as they are."""
+    return estimates.square().sum(dim=-1).argsort(dim=1, descending=True, stable=True)
 
 
 def projected(mixture: Tensor, outputs: Tensor) -> Tensor:

@@ -46,9 +46,10 @@ class MPNetConfig(SeesPixelsConfig):
     """Stage of training: the minus net by itself; the plus net on a minus net that stays as it is; both. Answers in the
     first are the minus net's alone."""
     training_order: Literal["true", "estimated"] = "true"
-    """Order in which sources are taken in training: by their true energy, or by the estimated one, as in testing and in
-    the authors' code. It is the energy of estimates by uncut masks, which is what is taken: of cut ones, several may
-    have none."""
+    """Order in which sources are taken in training: by their true energy, or by the estimated one, as in testing. It is
+    the energy of estimates by uncut masks of what remains, which is what is taken: of cut ones, several may have none.
+    The authors' code goes by estimates in training, too: by the mean magnitude that cut masks leave of the whole
+    mixture."""
     plus_hears: Literal["remainder", "estimate"] = "remainder"
     """What the plus net hears beside all that was taken before: what there was to take from, or what was taken of it,
     as in the authors' code."""

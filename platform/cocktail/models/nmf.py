@@ -100,8 +100,15 @@ class NMF(nn.Module):
 
     @torch.no_grad()
     def separate(self, mixture: Tensor, query: Query) -> Separation:
-        """Estimates by soft masks, (W H)_n / W H, in no order; silence behind the last of a mixture's sources."""
+        """Estimates by soft masks, (W H)_n / W H, in no order; silence behind the last of a mixture's sources.
+
+        Raises UsageError if more sources are asked for than there are components.
+        """
         config = self.config
+        require(
+            query.room <= config.num_components,
+            f"{config.num_components} components cannot be shared by the {query.room} sources that are asked for",
+        )
         transform = self.front_end.stft(mixture)
         magnitude = unit_mean(transform.abs())
         start = self.start(magnitude)

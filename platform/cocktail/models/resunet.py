@@ -22,14 +22,13 @@ from torch.nn import functional as F
 
 from cocktail.audio.mixing import mix
 from cocktail.audio.stft import ShortTimeTransform
-from cocktail.config.mixing import Mixing
-from cocktail.config.model import ModelConfig
 from cocktail.layers.class_conditioning import ClassHead, FiLM
-from cocktail.layers.classes import classes_among, of_classes
+from cocktail.layers.class_head import ClassHeadConfig, HearsClasses
+from cocktail.layers.classes import of_classes
+from cocktail.layers.waveform_separator import loudest_first, require_room
 from cocktail.losses.class_constraint import presence_loss
-from cocktail.losses.permutation import permutation_invariant_loss
-from cocktail.losses.waveform import pairwise_l1
-from cocktail.metrics.classification import confusion_counts
+from cocktail.losses.mask_loss import mean_over_sources
+from cocktail.losses.waveform import separation_loss
 from cocktail.numerics.precision import at_least_float32
 from cocktail.types import NO_CLASS, MixtureBatch, Query, Separation, require
 
@@ -42,7 +41,7 @@ FAINTEST = 1e-10
 
 
 @dataclass(frozen=True, kw_only=True)
-class ResUNetConfig(ModelConfig):
+class ResUNetConfig(ClassHeadConfig):
     """The paper's network at SGN's rate and transform; layers that its text leaves open are as its authors' code has
     them, which has its number of parameters."""
 
@@ -63,19 +62,12 @@ class ResUNetConfig(ModelConfig):
     sources: Literal["anonymous", "asked", "stems"] = "anonymous"
     """Sources, and who names them. Anonymous ones come in any order, and are trained and scored in the best. Of each
     that is asked for the class goes into the network, by FiLM in every up stage, which runs once a source. Stems have
-    an output for each class of the data set (MUSDB18)."""
-    outputs: int = 2
-    """Anonymous sources that are separated, at most; with fewer, the outputs left over learn to be silent. Nothing else
-    reads it."""
-    class_head: bool = False
-    """A head on the bottom of the network that learns which classes are heard, as a task beside the separation: SGN's
-    "classifier with category as supervision", of which its paper says no more. It names no source."""
-    class_loss_weight: float = 1.0
-    """Weight of that head's loss; nothing else reads it."""
+    an output for each class of the data set, 32 at most (MUSDB18 has 4)."""
     batch_norm_momentum: float = 0.01
     """Weight of a batch in BatchNorm's running averages; the authors' code has a tenth of torch's."""
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         stages, bins = len(self.channels), self.n_fft // 2 + 1
         require(stages >= 2 and min(self.channels) >= 1, f"channels has two stages or more, not {self.channels}")
         require(
@@ -87,40 +79,10 @@ class ResUNetConfig(ModelConfig):
             0 < self.hop_length <= self.n_fft // 3,
             f"hop_length must be in 1..n_fft/3 = {self.n_fft // 3}, not {self.hop_length}",
         )
-        for name, least in (("blocks", 1), ("bottom_stages", 0), ("outputs", 1)):
+        for name, least in (("blocks", 1), ("bottom_stages", 0)):
             require(getattr(self, name) >= least, f"{name} must be at least {least}, not {getattr(self, name)}")
         require(
             0 < self.batch_norm_momentum <= 1, f"batch_norm_momentum must be in (0, 1], not {self.batch_norm_momentum}"
-        )
-        require(
-            not (self.class_head and self.sources == "asked"),
-            "a network that is told the classes has nothing to learn by class_head: leave out one of class_head and "
-            "sources asked",
-        )
-
-    def require_mixing(self, mixing: Mixing) -> None:
-        """Raise UsageError for mixtures that cannot be learned from: as `require_test_mixing`, or with sources whose
-        classes a class head would not be told."""
-        require(
-            not self.class_head or mixing.distinct_classes,
-            "class_head learns the classes of sources: leave out --mixing.no-distinct-classes",
-        )
-        self.require_test_mixing(mixing)
-
-    def require_test_mixing(self, mixing: Mixing) -> None:
-        """Raise UsageError for whole clips, for more sources than outputs, or for sources that no class names where the
-        model goes by it."""
-        require(
-            mixing.arrangement != "whole",
-            "whole clips are one sound, with no reference for each source, which ResUNetDecouple+ learns and is scored "
-            "by: leave --mixing.arrangement at remixed or released",
-        )
-        if self.sources != "anonymous":
-            mixing.require_one_class(f"ResUNetDecouple+ with sources {self.sources}")
-            return
-        require(
-            mixing.num_sources <= self.outputs,
-            f"the mixtures have up to {mixing.num_sources} sources, model.outputs is {self.outputs}: raise it",
         )
 
     def build(self, num_classes: int) -> ResUNet:
@@ -155,7 +117,7 @@ def residual_stage(channels: int, out: int, config: ResUNetConfig) -> nn.Sequent
 
 
 class UpStage(nn.Module):
-    """[R, D, F, M] -> [R, out, F * stride, M * stride]: FiLM where there are classes, BatchNorm, ReLU, transposed
+    """[R, D, F, M] -> [R, out, F * stride, M * stride]: BatchNorm, FiLM where there are classes, ReLU, transposed
     convolution; then a residual stage of it and what went down at that size."""
 
     def __init__(
@@ -226,11 +188,13 @@ class ResidualUNet(nn.Module):
     ) -> tuple[Tensor, Tensor]:
         """Maps [R, K, 4, F, M] and the features that they are made of, [R, D, F, M], for a `size` of F and M.
 
-        R is B, or B N given class_ids [B, N]. A bin that was left out has the maps of the one below.
+        R is B; or, given class_ids [B, N], the number of those that name a class, row by row. Others have no row, in
+        which they would count in BatchNorm's statistics. A bin that was left out has the maps of the one below.
         """
         if class_ids is not None:
-            bottom, *skips = (each.repeat_interleave(class_ids.shape[1], dim=0) for each in (bottom, *skips))
-            class_ids = class_ids.flatten()
+            rows, _ = (class_ids >= 0).nonzero(as_tuple=True)
+            bottom, *skips = (each[rows] for each in (bottom, *skips))
+            class_ids = class_ids[class_ids >= 0]
         x = bottom
         for stage, skip in zip(self.up, reversed(skips), strict=True):
             x = stage(x, skip, class_ids)
@@ -243,10 +207,11 @@ class ResidualUNet(nn.Module):
 def turned_and_masked(maps: Tensor, transform: Tensor) -> Tensor:
     """The transforms complex [..., F, M] of sources, of maps [..., 4 or 3, F, M] and the mixture's [..., F, M].
 
-    Maps are the mask's logit, the real and the imaginary part of the direction P, and Q if there is one. Where P or X
-    is zero, the source is, and gradients are finite.
+    Maps are the mask's logit, two that the real and the imaginary part of the direction P are the tanh of, as in the
+    authors' code, and Q if there is one. Where P or X is zero, the source is, and gradients are finite.
     """
     mask, real, imaginary, *direct = maps.unbind(dim=-3)
+    real, imaginary = real.tanh(), imaginary.tanh()
     loudness = transform.abs()
     magnitude = mask.sigmoid() * loudness
     if direct:
@@ -255,65 +220,66 @@ def turned_and_masked(maps: Tensor, transform: Tensor) -> Tensor:
     return torch.complex(real / length, imaginary / length) * (transform / loudness.clamp(min=FAINTEST)) * magnitude
 
 
-class ResUNet(nn.Module):
+class ResUNet(HearsClasses):
     """A `cocktail.types.Separator`, and a `Classifier` with a class head."""
 
     def __init__(self, config: ResUNetConfig, num_classes: int) -> None:
         super().__init__()
         self.config = config
         self.num_classes = num_classes
-        num_outputs = {"anonymous": config.outputs, "asked": 1, "stems": num_classes}[config.sources]
+        num_outputs = 1 if config.sources == "asked" else config.outputs_of(num_classes)
         self.front_end = ShortTimeTransform(config.n_fft, config.hop_length)
         self.network = ResidualUNet(config, num_outputs, num_classes)
         self.class_head = ClassHead(config.channels[-1], num_classes) if config.class_head else None
         self.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
 
     def _apply_network(self, mixture: Tensor, class_ids: Tensor | None) -> tuple[Tensor, Tensor, Tensor | None]:
-        """Transforms [B, K, F, M] of estimates of mixtures [B, T], the features that they are made of, [R, D, F, M],
-        and the logits [B, C] of a class head.
+        """Transforms [B, K, F, M] of estimates of mixtures [B, T], the features that they are made of, [B, K, D, F, M]
+        or, where all are made of the same, [B, 1, D, F, M], and the logits [B, C] of a class head.
 
-        K is the number of outputs; with sources `asked` or `stems` that of the classes [B, N] that are named.
+        K is the number of outputs; with sources `asked` that of the classes [B, N], of which NO_CLASS has zeros.
         """
-        sources, transform = self.config.sources, self.front_end.stft(mixture)
+        transform = self.front_end.stft(mixture)
         bottom, skips = self.network.encode(transform.abs())
-        logits = None if self.class_head is None else at_least_float32(self.class_head(bottom))
-        asked = class_ids if sources == "asked" else None
+        logits = self._logits(bottom)
+        asked = class_ids if self.config.sources == "asked" else None
         F_, M = transform.shape[-2:]
         maps, features = self.network.decode(bottom, skips, (F_, M), asked)
-        if asked is not None:
-            maps = maps.view(*asked.shape, *maps.shape[2:])
-        elif sources == "stems" and class_ids is not None:
-            maps = of_classes(maps, class_ids)
-        return turned_and_masked(maps, transform[:, None]), features, logits
+        if asked is None:
+            return turned_and_masked(maps, transform[:, None]), features[:, None], logits
+        named = asked >= 0
+        rows, _ = named.nonzero(as_tuple=True)
+        sources = turned_and_masked(maps[:, 0], transform[rows])
+        transforms, all_features = (
+            each.new_zeros(*asked.shape, *each.shape[1:]).index_put((named,), each) for each in (sources, features)
+        )
+        return transforms, all_features, logits
 
     def forward(self, batch: MixtureBatch) -> dict[str, Tensor]:
-        """Losses: mean absolute difference of waveforms, summed over sources, and that of the class head."""
+        """Losses: the mean absolute error of waveforms, and that of the class head.
+
+        Sources that are asked for have no silent others: the mean is over those that are present.
+        """
         mixture, references = mix(batch)
         transforms, _, logits = self._apply_network(mixture, batch.class_ids)
         estimates = self.front_end.istft(transforms, mixture.shape[-1])
-        if self.config.sources == "anonymous":
-            silent = estimates.shape[1] - references.shape[1]
-            reconstruction = permutation_invariant_loss(pairwise_l1(estimates, F.pad(references, (0, 0, 0, silent))))
+        if self.config.sources == "asked":
+            separation = mean_over_sources((estimates - references).abs().mean(dim=-1), batch.present)
         else:
-            reconstruction = ((estimates - references).abs().mean(dim=-1) * batch.present).sum(dim=1)
-        losses = {"reconstruction": reconstruction.mean()}
-        total = losses["reconstruction"]
+            stems = self.config.sources == "stems"
+            separation = separation_loss("l1", estimates, references, batch, stems=stems)
+        losses = {"separation": separation}
         if logits is not None:
-            losses["presence"] = presence_loss(logits, self._heard(batch))
-            total = total + self.config.class_loss_weight * losses["presence"]
-        return {**losses, "total": total}
+            losses["presence"] = presence_loss(logits, self.heard(batch))
+            separation = separation + self.config.class_loss_weight * losses["presence"]
+        return {**losses, "total": separation}
 
-    def _heard(self, batch: MixtureBatch) -> Tensor:
-        """Truth, bool [B, C]: which classes are in the mixtures."""
-        return classes_among(batch.class_ids, batch.present, self.num_classes, batch.labels)
+    def presence_logits(self, mixture: Tensor) -> Tensor | None:
+        return self._logits(self.network.encode(self.front_end.stft(mixture).abs())[0])
 
-    @torch.no_grad()
-    def confusion(self, batch: MixtureBatch | None) -> dict[str, Tensor]:
-        """Counts [C, 3] for the class head's presence above 0.5, if there is one and something to hear."""
-        if self.class_head is None or batch is None:
-            return {}
-        bottom, _ = self.network.encode(self.front_end.stft(mix(batch)[0]).abs())
-        return {"presence": confusion_counts(self.class_head(bottom) > 0, self._heard(batch))}
+    def _logits(self, bottom: Tensor) -> Tensor | None:
+        """Logits [B, C] of each class being heard, of the bottom [B, D, ...]; None without a class head."""
+        return None if self.class_head is None else at_least_float32(self.class_head(bottom))
 
     @torch.no_grad()
     def separate(self, mixture: Tensor, query: Query) -> Separation:
@@ -322,30 +288,27 @@ class ResUNet(nn.Module):
         Raises UsageError if more sources are asked for than there are outputs, or none by name where the model goes by
         names.
         """
-        anonymous = self.config.sources == "anonymous"
+        anonymous, stems = (self.config.sources == kind for kind in ("anonymous", "stems"))
         if anonymous:
-            require(
-                query.room <= self.config.outputs,
-                f"the network separates {self.config.outputs} sources, and {query.room} are asked for",
-            )
+            require_room(query, self.config.outputs)
         named = None if anonymous else query.named
         transforms, features, logits = self._apply_network(mixture, named)
-        if named is not None:
-            transforms = transforms * (named >= 0)[..., None, None]
+        if stems and named is not None:
+            transforms = of_classes(transforms, named) * (named >= 0)[..., None, None]
         estimates = self.front_end.istft(transforms, mixture.shape[-1])
         vectors = self._source_vectors(features, transforms.abs())
         if named is None:
-            order = estimates.square().sum(dim=-1).argsort(dim=1, descending=True)
+            order = loudest_first(estimates)
             estimates, vectors = (each.take_along_dim(order[..., None], dim=1) for each in (estimates, vectors))
-            named = torch.full(estimates.shape[:2], NO_CLASS, device=mixture.device)
+            named = torch.full_like(order, NO_CLASS)
         intermediates = {"source_vectors": vectors}
         if logits is not None:
             intermediates["presence"] = logits.sigmoid()
         return Separation(estimates=estimates.clamp(-1.0, 1.0), class_ids=named, intermediates=intermediates)
 
     def _source_vectors(self, features: Tensor, magnitudes: Tensor) -> Tensor:
-        """Vectors [B, K, D] of estimates: means of the last features [R, D, F, M] where the estimate is loud."""
+        """Vectors [B, K, D] of estimates: means of features [B, K or 1, D, F, M] where the estimate is loud."""
         weights = magnitudes[:, :, : self.network.num_rows]
         weights = weights / weights.sum(dim=(2, 3), keepdim=True).clamp(min=FAINTEST)
-        features = at_least_float32(features).view(len(magnitudes), -1, *features.shape[1:])
-        return torch.einsum("bkdfm,bkfm->bkd", features.expand(-1, weights.shape[1], -1, -1, -1), weights)
+        features = at_least_float32(features).expand(-1, weights.shape[1], -1, -1, -1)
+        return torch.einsum("bkdfm,bkfm->bkd", features, weights)

@@ -321,17 +321,21 @@ class SGN(nn.Module):
 
     @torch.no_grad()
     def separate(self, mixture: Tensor, query: Query) -> Separation:
-        """Estimates by masks of the named classes [B, N], with the mixture's phase; predicted ones as alternatives.
+        """Estimates by masks of the named classes [B, N], or of slots, with the mixture's phase; predicted ones as
+        alternatives.
 
-        Raises UsageError if slots are to separate another number of sources than theirs.
+        Raises UsageError if no classes are named where they have to be, or if slots are to separate another number of
+        sources than theirs.
         """
-        class_ids = query.named
         if self.config.source_vectors == "pooled_slots":
+            N = self.config.num_slots
             require(
-                class_ids.shape[1] == self.config.num_slots and bool((class_ids >= 0).all()),
-                f"pooled_slots separates {self.config.num_slots} sources, no other number: test it on such mixtures",
+                query.room == N and bool((query.num_sources == N).all()),
+                f"pooled_slots separates {N} sources, no other number: test it on such mixtures",
             )
-            class_ids = torch.full_like(class_ids, NO_CLASS)
+            class_ids = torch.full((len(mixture), N), NO_CLASS, device=mixture.device)
+        else:
+            class_ids = query.named
         transform = self.front_end.stft(mixture)
         prediction = self.predict(self.front_end.warp(transform.abs())[:, None])
         own = self._reading(transform, prediction, class_ids)

@@ -11,7 +11,8 @@ Shape letters: B batch, N sources, K outputs, T samples, F frequency bins, M fra
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Self
 
 import torch
 from torch import Tensor, nn
@@ -22,6 +23,7 @@ from cocktail.audio.stft import ShortTimeTransform
 from cocktail.config.mixing import Mixing
 from cocktail.config.model import ModelConfig
 from cocktail.layers.mixture_consistency import add_up_to
+from cocktail.layers.waveform_separator import loudest_first, require_room
 from cocktail.losses.permutation import permutation_invariant_loss
 from cocktail.losses.thresholded import pairwise_thresholded_log_mse
 from cocktail.numerics.precision import at_least_float32
@@ -66,11 +68,17 @@ class TDCNConfig(ModelConfig):
     def __post_init__(self) -> None:
         for name in ("outputs", "width", "inner_width", "repeats", "blocks"):
             require(getattr(self, name) >= 1, f"{name} must be at least 1, not {getattr(self, name)}")
+        for name in ("active_limit_db", "silent_limit_db"):
+            require(getattr(self, name) > 0, f"{name} must be positive, not {getattr(self, name)}")
         require(self.kernel_size % 2 == 1, f"kernel_size must be odd, not {self.kernel_size}")
         require(
             0 < self.hop_length <= self.n_fft // 3,
             f"hop_length must be in 1..n_fft/3 = {self.n_fft // 3}, not {self.hop_length}",
         )
+
+    def fitted_to(self, mixing: Mixing) -> Self:
+        """As many outputs as the mixtures have sources, if these are more."""
+        return replace(self, outputs=max(self.outputs, mixing.num_sources))
 
     def require_test_mixing(self, mixing: Mixing) -> None:
         """Raise UsageError for whole clips, or for more sources than outputs."""
@@ -220,17 +228,15 @@ class TDCN(nn.Module):
 
     @torch.no_grad()
     def separate(self, mixture: Tensor, query: Query) -> Separation:
-        """Estimates [B, K, T] of all outputs, the loudest first; they add up to the mixture.
+        """Estimates [B, K, T] of all outputs, the loudest first; they add up to the mixture, unless what lies beyond
+        full scale is cut off.
 
         Of more outputs than sources, those that fit best are scored; the FUSS rule counts the others. Raises UsageError
         if more sources are asked for than there are outputs.
         """
-        require(
-            query.room <= self.config.outputs,
-            f"the network separates {self.config.outputs} sources, and {query.room} are asked for",
-        )
+        require_room(query, self.config.outputs)
         estimates, masks = self.estimates(mixture)
-        order = estimates.square().sum(dim=-1).argsort(dim=1, descending=True)
+        order = loudest_first(estimates)
         return Separation(
             estimates=estimates.take_along_dim(order[..., None], dim=1).clamp(-1.0, 1.0),
             class_ids=torch.full(order.shape, NO_CLASS, device=mixture.device),

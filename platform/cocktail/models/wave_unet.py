@@ -20,13 +20,12 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from cocktail.audio.mixing import mix
-from cocktail.config.mixing import Mixing
 from cocktail.layers.class_conditioning import ClassHead, FiLM
-from cocktail.layers.classes import classes_among
-from cocktail.layers.waveform_separator import WaveformSeparator, WaveformSeparatorConfig
+from cocktail.layers.class_head import ClassHeadConfig, HearsClasses
+from cocktail.layers.waveform_separator import WaveformSeparator
 from cocktail.losses.class_constraint import presence_loss
+from cocktail.losses.mask_loss import mean_over_sources
 from cocktail.losses.waveform import separation_loss
-from cocktail.metrics.classification import confusion_counts
 from cocktail.numerics.precision import at_least_float32
 from cocktail.types import MixtureBatch, Query, Separation, require
 
@@ -37,7 +36,7 @@ SHORTEST = 1024
 
 
 @dataclass(frozen=True, kw_only=True)
-class WaveUNetConfig(WaveformSeparatorConfig):
+class WaveUNetConfig(ClassHeadConfig):
     """The paper's M2 network, with zeros around what is convolved."""
 
     sources: Literal["anonymous", "asked", "stems"] = "anonymous"
@@ -53,11 +52,6 @@ class WaveUNetConfig(WaveformSeparatorConfig):
     """Taps of the convolutions on the way down, an odd number."""
     up_kernel_size: int = 5
     """Taps of the convolutions on the way up, an odd number."""
-    class_head: bool = False
-    """A head on the bottom of the network that learns which classes are heard, as a task beside the separation: SGN's
-    "classifier with category as supervision", of which its paper says no more. It names no source."""
-    class_loss_weight: float = 1.0
-    """Weight of that head's loss; nothing else reads it."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -66,21 +60,6 @@ class WaveUNetConfig(WaveformSeparatorConfig):
         for name in ("down_kernel_size", "up_kernel_size"):
             value = getattr(self, name)
             require(value >= 1 and value % 2 == 1, f"{name} must be odd, as zeros go on both sides alike, not {value}")
-        require(self.class_loss_weight > 0, f"class_loss_weight must be positive, not {self.class_loss_weight}")
-        require(
-            not (self.class_head and self.sources == "asked"),
-            "a network that is told the classes has nothing to learn by class_head: leave out one of class_head and "
-            "sources asked",
-        )
-
-    def require_mixing(self, mixing: Mixing) -> None:
-        """Raise UsageError for mixtures that cannot be learned from: as `require_test_mixing`, of fewer sources than
-        there are outputs for anonymous ones, or with sources whose classes a class head would not be told."""
-        require(
-            not self.class_head or mixing.distinct_classes,
-            "class_head learns the classes of sources: leave out --mixing.no-distinct-classes",
-        )
-        super().require_mixing(mixing)
 
     def build(self, num_classes: int) -> WaveUNet:
         """The network for a list of classes, freshly initialised from torch's random state."""
@@ -91,7 +70,7 @@ SMALL_WAVE_U_NET = WaveUNetConfig(levels=10, channels=6)
 """Four hundred thousand parameters, for some minutes on two cores."""
 
 
-class WaveUNet(WaveformSeparator):
+class WaveUNet(WaveformSeparator, HearsClasses):
     """A `cocktail.types.Separator`, and a `Classifier` if it has a class head."""
 
     def __init__(self, config: WaveUNetConfig, num_classes: int) -> None:
@@ -164,27 +143,19 @@ class WaveUNet(WaveformSeparator):
             separation = separation_loss("mse", outputs, references, batch, stems=self.stems)
         else:
             errors = (self.asked(levels, batch.class_ids, mixture.shape[-1]) - references).square().mean(dim=-1)
-            separation = ((errors * batch.present).sum(dim=1) / batch.present.sum(dim=1)).mean()
+            separation = mean_over_sources(errors, batch.present)
         losses = {"separation": separation}
-        if (logits := self._presence_logits(levels)) is not None:
-            losses["presence"] = presence_loss(logits, self._heard(batch))
+        if (logits := self._logits(levels)) is not None:
+            losses["presence"] = presence_loss(logits, self.heard(batch))
             separation = separation + self.config.class_loss_weight * losses["presence"]
         return {**losses, "total": separation}
 
-    def _presence_logits(self, levels: list[Tensor]) -> Tensor | None:
+    def presence_logits(self, mixture: Tensor) -> Tensor | None:
+        return self._logits(self.encode(mixture))
+
+    def _logits(self, levels: list[Tensor]) -> Tensor | None:
         """Logits [B, C] of each class being heard, of what `encode` gave; None without a class head."""
         return None if self.class_head is None else self.class_head(F.leaky_relu(levels[-1], SLOPE))
-
-    def _heard(self, batch: MixtureBatch) -> Tensor:
-        """Truth y, bool [B, C]: which classes are in the mixtures."""
-        return classes_among(batch.class_ids, batch.present, self.num_classes, batch.labels)
-
-    @torch.no_grad()
-    def confusion(self, batch: MixtureBatch | None) -> dict[str, Tensor]:
-        """Counts [C, 3] for the class head's presence above 0.5, if there is one and something to hear."""
-        if batch is None or (logits := self._presence_logits(self.encode(mix(batch)[0]))) is None:
-            return {}
-        return {"presence": confusion_counts(logits > 0, self._heard(batch))}
 
     @torch.no_grad()
     def separate(self, mixture: Tensor, query: Query) -> Separation:
@@ -198,7 +169,7 @@ class WaveUNet(WaveformSeparator):
         else:
             estimates = self.asked(levels, query.named, mixture.shape[-1])
             separation = Separation(estimates=estimates, class_ids=query.named)
-        if (logits := self._presence_logits(levels)) is None:
+        if (logits := self._logits(levels)) is None:
             return separation
         return replace(separation, intermediates={"presence": logits.float().sigmoid()})
 

@@ -143,3 +143,6 @@ def test_a_later_stage_may_begin_from_any_run_and_the_first_takes_the_parts_that
 def test_a_stage_that_is_none_of_them_is_refused(experiment):
     with pytest.raises(UsageError, match=r"--model\.stage minus is none of plus, joint"):
         stages_from(experiment, STAGES[1:])
+    later = replace(experiment, model=replace(experiment.model, stage=STAGES[1]))
+    with pytest.raises(UsageError, match="goes on from the one before: give its run or checkpoint by --start-from"):
+        stages_from(later, STAGES)

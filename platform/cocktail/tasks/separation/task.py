@@ -23,7 +23,7 @@ from cocktail.tasks.rows import CONTROL, MODEL, READING
 from cocktail.tasks.separation.results import RESULTS, Metrics, SeparatedBatch, System, score_batch
 from cocktail.tasks.separation.scores import UNPROCESSED, SeparationScores
 from cocktail.tasks.task import MIXTURE, PICTURES, Signature, TensorForm, pictures_form
-from cocktail.types import MixtureBatch, Query, Separation, Separator, UsageError
+from cocktail.types import NO_CLASS, MixtureBatch, Query, Separation, Separator, UsageError, require
 
 if TYPE_CHECKING:  # pages and figures need what a model that is registered does without
     from cocktail.report.page import Part
@@ -119,7 +119,14 @@ class Separating:
         )
 
     def answer(self, model: Any, mixture: Tensor, query: Query) -> Tensor:
-        return model.separate(mixture, query).estimates
+        separation = model.separate(mixture, query)
+        if query.class_ids is not None:
+            require(
+                bool((separation.class_ids != NO_CLASS).any()),
+                "this model cannot say which source is of which class: ask for so many sources, as in "
+                'params={"num_sources": 2}, and not by names',
+            )
+        return separation.estimates
 
 
 def separate_batch(

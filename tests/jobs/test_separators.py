@@ -1,0 +1,81 @@
+"""The jobs of the separators that SGN is compared with run on every data set, with their papers' recipes."""
+
+from __future__ import annotations
+
+import runpy
+import sys
+from pathlib import Path
+
+import pytest
+
+from cocktail.config.experiment import Experiment
+from pipelines.experiments import command_line
+from pipelines.experiments.benchmarks import SEPARATION
+
+PROJECT = Path(__file__).parents[2]
+# Optimizer, first learning rate, mixtures a step, and what else of the schedule the paper says.
+RECIPES = {
+    "nmf_sup": ("adam", 1e-3, 32, {"lr_cosine": True}),
+    "wave_unet": ("adam", 1e-4, 16, {}),
+    "conv_tasnet": ("adam", 1e-3, 8, {"clip_gradient_norm": 5.0}),
+    "hdemucs": ("adam", 3e-4, 64, {"epochs": 360}),
+    "resunet": ("adam", 1e-3, 16, {"lr_warm_up_steps": 1000, "lr_decay_every": 15000, "lr_decay_factor": 0.9}),
+    "tdcn": ("adam", 1e-4, 3, {}),
+}
+WORDS = [benchmark.word for benchmark in SEPARATION]
+
+
+@pytest.fixture
+def job(monkeypatch):
+    """Starts a job of this process; returns the experiment that it would run."""
+    asked: list[Experiment] = []
+    monkeypatch.setattr(command_line, "run", asked.append)
+
+    def start(name: str, *arguments: str) -> Experiment:
+        monkeypatch.setattr(sys, "argv", [f"jobs/{name}.py", *arguments])
+        runpy.run_path(str(PROJECT / "jobs" / f"{name}.py"), run_name="__main__")
+        return asked.pop()
+
+    return start
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_the_recipe_is_the_papers(job, name):
+    optimizer, rate, batch_size, rest = RECIPES[name]
+    training = job(name, "music", "--data", "/shards").training
+    assert (training.optimizer, training.learning_rate, training.batch_size) == (optimizer, rate, batch_size)
+    assert {setting: getattr(training, setting) for setting in rest} == rest
+    assert training.lr_drop_epochs == ()
+
+
+def test_the_rate_of_tdcn_is_halved_evenly_in_two_million_steps(job):
+    training = job("tdcn", "fuss", "--data", "/shards").training
+    rates = [training.learning_rate_at(step, 1) for step in (0, 500_000, 1_000_000, 2_000_000)]
+    assert rates == pytest.approx([1e-4, 1e-4 * 0.5**0.25, 1e-4 * 0.5**0.5, 5e-5])
+
+
+@pytest.mark.parametrize("word", WORDS)
+@pytest.mark.parametrize("name", ["nmf", "rpca", *RECIPES])
+def test_both_presets_fit_every_data_set(job, name, word):
+    for preset, end in (("paper", ""), ("demo", "_demo")):
+        experiment = job(name, word, "--data", "/shards", "--preset", preset)
+        assert experiment.name == f"{name}_{word}{end}"
+        assert experiment.model.trains == (name not in ("nmf", "rpca"))
+        experiment.model.require_test_mixing(experiment.evaluation.test_mixing(experiment.mixing))
+
+
+def test_fuss_as_it_was_released_has_four_outputs_and_others_two(job, capsys):
+    experiment = job("tdcn", "fuss_released", "--data", "/shards")
+    mixing = experiment.mixing
+    assert (mixing.num_sources, mixing.min_sources, mixing.sample_rate_hz) == (4, 1, 16000)
+    assert mixing.segment_samples / mixing.sample_rate_hz == 10
+    outputs = [
+        job("tdcn", word, "--data", "/shards", "--preset", preset).model.outputs
+        for word in ("fuss_released", "fuss")
+        for preset in ("paper", "demo")
+    ]
+    assert outputs == [4, 4, 2, 2]
+    with pytest.raises(SystemExit) as ended:
+        job("tdcn", "fuss_released", "--model.outputs", "2", "--data", "/shards")
+    assert ended.value.code == 2
+    assert "model.outputs is 2: raise it" in " ".join(capsys.readouterr().err.split())
