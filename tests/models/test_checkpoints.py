@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from cocktail.models.avgn import SMALL_AVGN
+from cocktail.models.co_separation import SMALL_CO_SEPARATION
 from cocktail.models.ez_vsl import SMALL_EZ_VSL
 from cocktail.models.mp_net import SMALL_MP_NET
 from cocktail.models.sgn import SMALL_SGN
@@ -24,6 +25,7 @@ WRITTEN_DOWN = Path(__file__).parent / "weights_of_checkpoints"
         ("sound_of_pixels", SMALL_SOUND_OF_PIXELS),
         ("sound_of_pixels_audio", SMALL_SOUND_OF_PIXELS_AUDIO),
         ("mp_net", SMALL_MP_NET),
+        ("co_separation", SMALL_CO_SEPARATION),
     ],
 )
 def test_weights_have_the_names_and_sizes_that_checkpoints_have(name, config):
