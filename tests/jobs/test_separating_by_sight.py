@@ -1,5 +1,4 @@
-"""The jobs of Sound of Pixels, with and without pictures, of MP-Net, of Co-Separation and of AV-Mix-and-Separate are the
-papers' recipes."""
+"""The jobs of separators that see, and of Sound of Pixels without pictures, are the papers' recipes."""
 
 from __future__ import annotations
 
