@@ -112,6 +112,16 @@ ADAM = Training(
     validation_mixtures=256,
     select="best",
 )
+# Co-Separation's published command: 35,000 steps of 80 mixtures, wherever in an epoch they end.
+CO_SEPARATION = Training(
+    epochs=100,
+    max_steps=35000,
+    batch_size=80,
+    optimizer="adam",
+    learning_rate=1e-4,
+    lr_drop_epochs=(),
+    lr_drop_steps=(15000, 30000),
+)
 
 PAIRS = Mixing(num_sources=2)
 
@@ -203,6 +213,11 @@ def _by_sight(benchmark: Separation, shards: str) -> SeparationBySight:
 SEPARATION_BY_SIGHT = (
     _by_sight(SEPARATE_VGGSOUND, "jobs/shard_vggsound.py --frames 10"),
     _by_sight(SEPARATE_MUSIC, "jobs/shard_music.py --solo JSON"),
+)
+# Co-Separation trains on one picture of each object at a time.
+SEPARATION_BY_A_GLANCE = tuple(
+    dataclasses.replace(benchmark, mixing=dataclasses.replace(benchmark.mixing, pictures_per_source=1))
+    for benchmark in SEPARATION_BY_SIGHT
 )
 
 # AVGN section 4: three seconds and one frame a clip, sounds added as they are.

@@ -1,4 +1,4 @@
-"""The jobs of Sound of Pixels, with and without pictures, and of MP-Net are the papers' recipes."""
+"""The jobs of separators that see, and of Sound of Pixels without pictures, are the papers' recipes."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import pytest
 from cocktail.config.experiment import Experiment
 from cocktail.models.mp_net import STAGES
 from pipelines.experiments import command_line
-from pipelines.experiments.benchmarks import SEPARATION, SEPARATION_BY_SIGHT
+from pipelines.experiments.benchmarks import SEPARATION, SEPARATION_BY_A_GLANCE, SEPARATION_BY_SIGHT
 
 PROJECT = Path(__file__).parents[2]
 JOBS = {
@@ -20,6 +20,8 @@ JOBS = {
     "mp_net": SEPARATION_BY_SIGHT,
 }
 COMMANDS = [(name, benchmark.word) for name, benchmarks in JOBS.items() for benchmark in benchmarks]
+
+GLANCES = [(name, each.word) for name in ("co_separation", "av_mix_separate") for each in SEPARATION_BY_A_GLANCE]
 
 
 @pytest.fixture
@@ -59,6 +61,30 @@ def test_the_demo_has_one_picture_a_source_of_which_its_place_is_known(job, name
     assert demo.mixing.pictures_per_source == (0 if name == "sound_of_pixels_audio" else 1)
     assert demo.model.unet_width == 16 and getattr(demo.model, "initial_weights", "none") == "none"
     assert demo.training.max_steps == (600 if name == "mp_net" else 2400)
+
+
+@pytest.mark.parametrize(("name", "word"), GLANCES)
+def test_the_recipe_is_co_separation(job, name, word):
+    paper, _ = job(name, word, "--data", "/shards")
+    assert paper.name == f"{name}_{word}"
+    training, mixing, model = paper.training, paper.mixing, paper.model
+    assert (training.optimizer, training.learning_rate, training.weight_decay) == ("adam", 1e-4, 1e-4)
+    assert (training.batch_size, training.max_steps, training.lr_drop_epochs) == (80, 35000, ())
+    assert (training.lr_drop_steps, training.lr_drop_factor) == ((15000, 30000), 0.1)
+    assert (mixing.num_sources, mixing.sample_rate_hz, mixing.segment_samples) == (2, 11025, 65535)
+    assert (mixing.pictures_per_source, mixing.picture_side, model.picture_side) == (1, 224, 224)
+    assert (model.unet_width, model.unet_depth, model.masks, model.weighted_loss) == (64, 7, "ratio", True)
+    assert (model.scene, model.class_weight) == ((True, 0.05) if name == "co_separation" else (False, 0.0))
+    assert (model.objects, model.initial_weights, model.input_norm) == ("frame", "auto", "none")
+
+
+@pytest.mark.parametrize(("name", "word"), GLANCES)
+def test_the_demo_of_co_separation_reads_the_pictures_that_demos_have(job, name, word):
+    demo, _ = job(name, word, "--data", "/shards", "--preset", "demo")
+    assert (demo.mixing.pictures_per_source, demo.mixing.picture_side, demo.model.picture_side) == (1, 128, 128)
+    demo.model.require_mixing(demo.mixing)
+    assert (demo.training.max_steps, demo.training.lr_drop_steps) == (2400, ())
+    assert (demo.model.scene, demo.model.class_weight > 0) == ((name == "co_separation",) * 2)
 
 
 def test_only_a_corpus_with_pictures_trains_what_sees(job, capsys):

@@ -57,20 +57,7 @@ class SeesPixelsConfig(MaskingConfig):
     def require_test_mixing(self, mixing: Mixing) -> None:
         """Raise UsageError for mixtures without pictures, of another size, or of sources that no class tells apart."""
         super().require_test_mixing(mixing)
-        require(
-            mixing.pictures_per_source >= 1,
-            "this model finds a source by its pictures, and there are none: set --mixing.pictures-per-source (Sound of "
-            "Pixels has 3)",
-        )
-        require(
-            mixing.picture_side % self.stride == 0,
-            f"--mixing.picture-side {mixing.picture_side} must be a multiple of {self.stride} pixels",
-        )
-        require(
-            mixing.distinct_classes and not mixing.several_classes,
-            "estimates are scored in the order of the pictures, which needs one class a source, each another's: leave "
-            "out --mixing.no-distinct-classes and --mixing.several-classes",
-        )
+        require_shown(mixing, self.stride)
 
     def start(self) -> Start:
         """ImageNet's weights, of the ResNet-18."""
@@ -86,6 +73,25 @@ class SeesPixelsConfig(MaskingConfig):
             ParameterGroup(parameters=tuple(p for p in learning if id(p) not in of_resnet)),
         )
         return tuple(group for group in groups if group.parameters)
+
+
+def require_shown(mixing: Mixing, stride: int) -> None:
+    """Raise UsageError for mixtures without pictures, of sides that are no multiple of the stride of what sees them, or
+    of sources that no class tells apart."""
+    require(
+        mixing.pictures_per_source >= 1,
+        "this model finds a source by its pictures, and there are none: set --mixing.pictures-per-source (Sound of "
+        "Pixels has 3)",
+    )
+    require(
+        mixing.picture_side % stride == 0,
+        f"--mixing.picture-side {mixing.picture_side} must be a multiple of {stride} pixels",
+    )
+    require(
+        mixing.distinct_classes and not mixing.several_classes,
+        "estimates are scored in the order of the pictures, which needs one class a source, each another's: leave out "
+        "--mixing.no-distinct-classes and --mixing.several-classes",
+    )
 
 
 class PixelEncoder(nn.Module):
