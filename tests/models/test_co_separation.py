@@ -288,15 +288,15 @@ def test_a_checkpoint_can_hold_it(config):
 def test_it_starts_from_torchvisions_weights_but_for_a_first_convolution_of_one_channel(config, modules):
     start = config.start()
     assert start.modules == modules and start.chosen == "auto"
-    model, theirs = config.build(5), torchvision.models.resnet18(weights=None)
+    model, theirs = config.build(5), torchvision.models.resnet18(weights=None).state_dict()
     for name in modules:
         module: Any = model.get_submodule(name)
         first = module.conv1.weight.detach().clone()
-        module.load_torchvision(theirs.state_dict())
-        assert module.layer4[1].conv2.weight.equal(theirs.layer4[1].conv2.weight)
-        assert module.conv1.weight.equal(first if name == "classifier.resnet" else theirs.conv1.weight)
+        module.load_torchvision(theirs)
+        assert module.layer4[1].conv2.weight.equal(theirs["layer4.1.conv2.weight"])
+        assert module.conv1.weight.equal(first if name == "classifier.resnet" else theirs["conv1.weight"])
         with pytest.raises(RuntimeError):
-            module.load_torchvision({name: value for name, value in theirs.state_dict().items() if "bn1" not in name})
+            module.load_torchvision({name: value for name, value in theirs.items() if "bn1" not in name})
 
 
 def test_weights_start_as_in_the_authors_code():
