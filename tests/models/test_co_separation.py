@@ -172,7 +172,7 @@ def test_a_source_that_is_not_there_has_no_part_in_anything():
     noise = batch.pictures.clone()
     noise[1, 1:] = torch.randint(0, 256, noise.shape[3:])
     trained = built().train()
-    assert trained(replace(batch, pictures=noise))["total"].equal(built().train()(batch)["total"])
+    torch.testing.assert_close(trained(replace(batch, pictures=noise))["total"], built().train()(batch)["total"])
     separation = model.separate(mix(batch)[0], Query.of(batch))
     assert separation.masks is not None
     assert separation.masks[1, 1:].eq(0).all() and separation.estimates[1, 1:].eq(0).all()
@@ -252,7 +252,7 @@ def test_switches_change_what_they_say_and_nothing_else():
     def changed(**settings) -> dict[str, Tensor]:
         """Losses; what is answered has to be the same."""
         other = like(model, **settings)
-        assert other.separate(mixture, query).estimates.equal(own.estimates)
+        torch.testing.assert_close(other.separate(mixture, query).estimates, own.estimates)
         return other(BATCH)
 
     plain = changed(scene=False, class_weight=0.0)

@@ -95,10 +95,10 @@ class SGNConfig(ClassTransformerConfig, ModelConfig):
     def __post_init__(self) -> None:
         rows, frames, side = self.front_end.num_rows, self.num_frames, self.patch_size
         patches = rows % side == frames % side == 0
-        convolved = self.patch_embedding == "linear" or self.patch_size.bit_count() == 1
-        require(convolved, f"patch_embedding convolutions halve: patch_size {side} is no power of two")
         halves = self.unet_depth < 32 and rows % 2**self.unet_depth == frames % 2**self.unet_depth == 0
         require(patches, f"patch_size {side} must divide the {rows} rows and the {frames} frames")
+        convolved = self.patch_embedding == "linear" or side.bit_count() == 1
+        require(convolved, f"patch_embedding convolutions halve: patch_size {side} is no power of two")
         require(halves, f"unet_depth {self.unet_depth} halves {rows} rows and {frames} frames unevenly")
         by_class = self.assignment == "soft" or self.softmax_axis == "classes"
         require(by_class, "a hard assignment gives each patch to a class: set softmax_axis classes")
