@@ -133,7 +133,7 @@ class Separation(Benchmark):
     demo_segment_samples: int | None = 32767
     """2.972 s at 11,025 Hz: 128 frames, as `SMALL_SGN` takes them."""
     demo_mixtures: int | None = 100
-    demo_steps: int = 2400
+    demo_steps: int = 1800
     demo_cosine: bool = True
 
 

@@ -76,7 +76,7 @@ CHANGED = {
         "model.num_frames": (256, 128),
         "model.input_norm": ("none", "mixture"),
         "model.patch_embedding": ("linear", "convolutions"),
-        "training.max_steps": (300, 2400),
+        "training.max_steps": (300, 1800),
         "training.lr_cosine": (False, True),
     },
     ("avgn", "paper"): {"model.negative_gate": ("own", "asked"), "model.token_init_std": (0.0, 1.0)},

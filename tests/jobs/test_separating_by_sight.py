@@ -60,7 +60,7 @@ def test_the_demo_has_one_picture_a_source_of_which_its_place_is_known(job, name
     demo, _ = job(name, word, "--data", "/shards", "--preset", "demo")
     assert demo.mixing.pictures_per_source == (0 if name == "sound_of_pixels_audio" else 1)
     assert demo.model.unet_width == 16 and getattr(demo.model, "initial_weights", "none") == "none"
-    assert demo.training.max_steps == (600 if name == "mp_net" else 2400)
+    assert demo.training.max_steps == (600 if name == "mp_net" else 1800)
 
 
 @pytest.mark.parametrize(("name", "word"), GLANCES)
@@ -83,7 +83,7 @@ def test_the_demo_of_co_separation_reads_the_pictures_that_demos_have(job, name,
     demo, _ = job(name, word, "--data", "/shards", "--preset", "demo")
     assert (demo.mixing.pictures_per_source, demo.mixing.picture_side, demo.model.picture_side) == (1, 128, 128)
     demo.model.require_mixing(demo.mixing)
-    assert (demo.training.max_steps, demo.training.lr_drop_steps) == (2400, ())
+    assert (demo.training.max_steps, demo.training.lr_drop_steps) == (1800, ())
     assert (demo.model.scene, demo.model.class_weight > 0) == ((name == "co_separation",) * 2)
 
 
