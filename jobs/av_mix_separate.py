@@ -15,8 +15,15 @@ sys.path[:0] = [str(Path(__file__).resolve().parents[1] / part) for part in ("."
 
 from cocktail.models.co_separation import AV_MIX_SEPARATE, SMALL_AV_MIX_SEPARATE
 from pipelines.experiments.benchmarks import CO_SEPARATION, SEPARATION_BY_A_GLANCE
-from pipelines.experiments.command_line import main
+from pipelines.experiments.command_line import TrainingJob
+
+JOB = TrainingJob(
+    name="av_mix_separate",
+    model=AV_MIX_SEPARATE,
+    small=SMALL_AV_MIX_SEPARATE,
+    training=CO_SEPARATION,
+    benchmarks=SEPARATION_BY_A_GLANCE,
+)
 
 if __name__ == "__main__":
-    model, small, benchmarks = AV_MIX_SEPARATE, SMALL_AV_MIX_SEPARATE, SEPARATION_BY_A_GLANCE
-    main("av_mix_separate", model, small=small, training=CO_SEPARATION, benchmarks=benchmarks, description=__doc__)
+    JOB.main(__doc__)

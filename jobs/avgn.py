@@ -13,7 +13,15 @@ sys.path[:0] = [str(Path(__file__).resolve().parents[1] / part) for part in ("."
 
 from cocktail.models.avgn import SMALL_AVGN, AVGNConfig
 from pipelines.experiments.benchmarks import ADAM, LOCALIZATION
-from pipelines.experiments.command_line import main
+from pipelines.experiments.command_line import TrainingJob
+
+JOB = TrainingJob(
+    name="avgn",
+    model=AVGNConfig(),
+    small=SMALL_AVGN,
+    training=ADAM,
+    benchmarks=LOCALIZATION,
+)
 
 if __name__ == "__main__":
-    main("avgn", AVGNConfig(), small=SMALL_AVGN, training=ADAM, benchmarks=LOCALIZATION, description=__doc__)
+    JOB.main(__doc__)

@@ -15,8 +15,15 @@ sys.path[:0] = [str(Path(__file__).resolve().parents[1] / part) for part in ("."
 
 from cocktail.models.co_separation import SMALL_CO_SEPARATION, CoSeparationConfig
 from pipelines.experiments.benchmarks import CO_SEPARATION, SEPARATION_BY_A_GLANCE
-from pipelines.experiments.command_line import main
+from pipelines.experiments.command_line import TrainingJob
+
+JOB = TrainingJob(
+    name="co_separation",
+    model=CoSeparationConfig(),
+    small=SMALL_CO_SEPARATION,
+    training=CO_SEPARATION,
+    benchmarks=SEPARATION_BY_A_GLANCE,
+)
 
 if __name__ == "__main__":
-    model, small, benchmarks = CoSeparationConfig(), SMALL_CO_SEPARATION, SEPARATION_BY_A_GLANCE
-    main("co_separation", model, small=small, training=CO_SEPARATION, benchmarks=benchmarks, description=__doc__)
+    JOB.main(__doc__)

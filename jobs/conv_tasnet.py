@@ -7,31 +7,26 @@
 """
 
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 sys.path[:0] = [str(Path(__file__).resolve().parents[1] / part) for part in (".", "platform")]
 
-from cocktail.config.training import Training
 from cocktail.models.conv_tasnet import SMALL_CONV_TASNET, ConvTasNetConfig
-from pipelines.experiments.benchmarks import SEPARATION
-from pipelines.experiments.command_line import main
+from pipelines.experiments.benchmarks import ADAM, SEPARATION
+from pipelines.experiments.command_line import TrainingJob
 
 # Section III-B: Adam at 1e-3, 100 epochs, gradients clipped at a norm of 5. The paper halves the rate when validation
 # has not improved for three epochs, which is left out, and does not say the batch.
-ADAM = Training(
-    split="train[5%:]",
-    epochs=100,
-    batch_size=8,
-    optimizer="adam",
-    learning_rate=1e-3,
-    weight_decay=0.0,
-    lr_drop_epochs=(),
-    clip_gradient_norm=5.0,
-    validation_split="train[:5%]",
-    validation_mixtures=256,
-    select="best",
+RECIPE = replace(ADAM, batch_size=8, optimizer="adam", learning_rate=1e-3, clip_gradient_norm=5.0)
+
+JOB = TrainingJob(
+    name="conv_tasnet",
+    model=ConvTasNetConfig(),
+    small=SMALL_CONV_TASNET,
+    training=RECIPE,
+    benchmarks=SEPARATION,
 )
 
 if __name__ == "__main__":
-    model = ConvTasNetConfig()
-    main("conv_tasnet", model, small=SMALL_CONV_TASNET, training=ADAM, benchmarks=SEPARATION, description=__doc__)
+    JOB.main(__doc__)

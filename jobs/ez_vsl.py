@@ -14,8 +14,15 @@ sys.path[:0] = [str(Path(__file__).resolve().parents[1] / part) for part in ("."
 
 from cocktail.models.ez_vsl import SMALL_EZ_VSL, EZVSLConfig
 from pipelines.experiments.benchmarks import ADAM, LOCALIZATION_OF_ONE
-from pipelines.experiments.command_line import main
+from pipelines.experiments.command_line import TrainingJob
+
+JOB = TrainingJob(
+    name="ez_vsl",
+    model=EZVSLConfig(),
+    small=SMALL_EZ_VSL,
+    training=ADAM,
+    benchmarks=LOCALIZATION_OF_ONE,
+)
 
 if __name__ == "__main__":
-    model, benchmarks = EZVSLConfig(), LOCALIZATION_OF_ONE
-    main("ez_vsl", model, small=SMALL_EZ_VSL, training=ADAM, benchmarks=benchmarks, description=__doc__)
+    JOB.main(__doc__)

@@ -9,30 +9,26 @@ minutes.
 """
 
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 sys.path[:0] = [str(Path(__file__).resolve().parents[1] / part) for part in (".", "platform")]
 
-from cocktail.config.training import Training
 from cocktail.models.hdemucs import SMALL_HDEMUCS, HDemucsConfig
-from pipelines.experiments.benchmarks import SEPARATION
-from pipelines.experiments.command_line import main
+from pipelines.experiments.benchmarks import ADAM, SEPARATION
+from pipelines.experiments.command_line import TrainingJob
 
 # The authors' recipe: Adam at 3e-4, 64 mixtures a step, 360 epochs, the checkpoint of the least validation loss. Their
 # changes of pitch, tempo and channels, and their averages of weights, are left out.
-ADAM = Training(
-    split="train[5%:]",
-    epochs=360,
-    batch_size=64,
-    optimizer="adam",
-    learning_rate=3e-4,
-    weight_decay=0.0,
-    lr_drop_epochs=(),
-    validation_split="train[:5%]",
-    validation_mixtures=256,
-    select="best",
+RECIPE = replace(ADAM, epochs=360, batch_size=64, optimizer="adam", learning_rate=3e-4)
+
+JOB = TrainingJob(
+    name="hdemucs",
+    model=HDemucsConfig(),
+    small=SMALL_HDEMUCS,
+    training=RECIPE,
+    benchmarks=SEPARATION,
 )
 
 if __name__ == "__main__":
-    model = HDemucsConfig()
-    main("hdemucs", model, small=SMALL_HDEMUCS, training=ADAM, benchmarks=SEPARATION, description=__doc__)
+    JOB.main(__doc__)

@@ -18,11 +18,19 @@ sys.path[:0] = [str(Path(__file__).resolve().parents[1] / part) for part in ("."
 
 from cocktail.models.mp_net import SMALL_MP_NET, STAGES, MPNetConfig
 from pipelines.experiments.benchmarks import SEPARATION_BY_SIGHT, SGD
-from pipelines.experiments.command_line import main
+from pipelines.experiments.command_line import TrainingJob
 
 # A stage's step takes longer than that of a network that hears each mixture once, and there are three.
 BENCHMARKS = tuple(dataclasses.replace(benchmark, demo_steps=600) for benchmark in SEPARATION_BY_SIGHT)
 
+JOB = TrainingJob(
+    name="mp_net",
+    model=MPNetConfig(),
+    small=SMALL_MP_NET,
+    training=SGD,
+    benchmarks=BENCHMARKS,
+    stages=STAGES,
+)
+
 if __name__ == "__main__":
-    model, small = MPNetConfig(), SMALL_MP_NET
-    main("mp_net", model, small=small, training=SGD, benchmarks=BENCHMARKS, description=__doc__, stages=STAGES)
+    JOB.main(__doc__)

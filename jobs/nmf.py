@@ -14,8 +14,15 @@ sys.path[:0] = [str(Path(__file__).resolve().parents[1] / part) for part in ("."
 from cocktail.config.training import Training
 from cocktail.models.nmf import NMFConfig
 from pipelines.experiments.benchmarks import SEPARATION
-from pipelines.experiments.command_line import main
+from pipelines.experiments.command_line import TrainingJob
+
+JOB = TrainingJob(
+    name="nmf",
+    model=NMFConfig(),
+    small=NMFConfig(),
+    training=Training(),
+    benchmarks=SEPARATION,
+)
 
 if __name__ == "__main__":
-    model = NMFConfig()
-    main("nmf", model, small=model, training=Training(), benchmarks=SEPARATION, description=__doc__)
+    JOB.main(__doc__)

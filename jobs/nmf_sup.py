@@ -15,11 +15,18 @@ sys.path[:0] = [str(Path(__file__).resolve().parents[1] / part) for part in ("."
 from cocktail.config.training import Training
 from cocktail.models.nmf_sup import SMALL_NMF_SUP, NMFSupConfig
 from pipelines.experiments.benchmarks import SEPARATION
-from pipelines.experiments.command_line import main
+from pipelines.experiments.command_line import TrainingJob
 
 # No paper says how; dictionaries are learned in some hundred steps, and settle as the learning rate falls.
-ADAM = Training(epochs=10, batch_size=32, optimizer="adam", learning_rate=1e-3, lr_drop_epochs=(), lr_cosine=True)
+RECIPE = Training(epochs=10, batch_size=32, optimizer="adam", learning_rate=1e-3, lr_drop_epochs=(), lr_cosine=True)
+
+JOB = TrainingJob(
+    name="nmf_sup",
+    model=NMFSupConfig(),
+    small=SMALL_NMF_SUP,
+    training=RECIPE,
+    benchmarks=SEPARATION,
+)
 
 if __name__ == "__main__":
-    model = NMFSupConfig()
-    main("nmf_sup", model, small=SMALL_NMF_SUP, training=ADAM, benchmarks=SEPARATION, description=__doc__)
+    JOB.main(__doc__)

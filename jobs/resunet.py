@@ -16,7 +16,7 @@ sys.path[:0] = [str(Path(__file__).resolve().parents[1] / part) for part in ("."
 from cocktail.config.training import Training
 from cocktail.models.resunet import SMALL_RESUNET, ResUNetConfig
 from pipelines.experiments.benchmarks import SEPARATION
-from pipelines.experiments.command_line import main
+from pipelines.experiments.command_line import TrainingJob
 
 # Its section 4: Adam at 1e-3 that warms up over 1,000 steps and falls to nine tenths each 15,000, 16 segments a step.
 # Its code decays no weights, and has AMSGrad besides, which makes no update larger. Epochs are SGN's, whose tables have
@@ -32,6 +32,13 @@ RECIPE = Training(
     lr_decay_every=15000,
 )
 
+JOB = TrainingJob(
+    name="resunet",
+    model=ResUNetConfig(),
+    small=SMALL_RESUNET,
+    training=RECIPE,
+    benchmarks=SEPARATION,
+)
+
 if __name__ == "__main__":
-    model = ResUNetConfig()
-    main("resunet", model, small=SMALL_RESUNET, training=RECIPE, benchmarks=SEPARATION, description=__doc__)
+    JOB.main(__doc__)

@@ -14,8 +14,15 @@ sys.path[:0] = [str(Path(__file__).resolve().parents[1] / part) for part in ("."
 from cocktail.config.training import Training
 from cocktail.models.rpca import RPCAConfig
 from pipelines.experiments.benchmarks import SEPARATION
-from pipelines.experiments.command_line import main
+from pipelines.experiments.command_line import TrainingJob
+
+JOB = TrainingJob(
+    name="rpca",
+    model=RPCAConfig(),
+    small=RPCAConfig(),
+    training=Training(),
+    benchmarks=SEPARATION,
+)
 
 if __name__ == "__main__":
-    model = RPCAConfig()
-    main("rpca", model, small=model, training=Training(), benchmarks=SEPARATION, description=__doc__)
+    JOB.main(__doc__)

@@ -13,7 +13,15 @@ sys.path[:0] = [str(Path(__file__).resolve().parents[1] / part) for part in ("."
 
 from cocktail.models.sgn import SMALL_SGN, SGNConfig
 from pipelines.experiments.benchmarks import SEPARATION, SGD
-from pipelines.experiments.command_line import main
+from pipelines.experiments.command_line import TrainingJob
+
+JOB = TrainingJob(
+    name="sgn",
+    model=SGNConfig(),
+    small=SMALL_SGN,
+    training=SGD,
+    benchmarks=SEPARATION,
+)
 
 if __name__ == "__main__":
-    main("sgn", SGNConfig(), small=SMALL_SGN, training=SGD, benchmarks=SEPARATION, description=__doc__)
+    JOB.main(__doc__)

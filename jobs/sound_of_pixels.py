@@ -14,8 +14,15 @@ sys.path[:0] = [str(Path(__file__).resolve().parents[1] / part) for part in ("."
 
 from cocktail.models.sound_of_pixels import SMALL_SOUND_OF_PIXELS, SoundOfPixelsConfig
 from pipelines.experiments.benchmarks import SEPARATION_BY_SIGHT, SGD
-from pipelines.experiments.command_line import main
+from pipelines.experiments.command_line import TrainingJob
+
+JOB = TrainingJob(
+    name="sound_of_pixels",
+    model=SoundOfPixelsConfig(),
+    small=SMALL_SOUND_OF_PIXELS,
+    training=SGD,
+    benchmarks=SEPARATION_BY_SIGHT,
+)
 
 if __name__ == "__main__":
-    model, small = SoundOfPixelsConfig(), SMALL_SOUND_OF_PIXELS
-    main("sound_of_pixels", model, small=small, training=SGD, benchmarks=SEPARATION_BY_SIGHT, description=__doc__)
+    JOB.main(__doc__)

@@ -14,8 +14,15 @@ sys.path[:0] = [str(Path(__file__).resolve().parents[1] / part) for part in ("."
 
 from cocktail.models.sound_of_pixels_audio import SMALL_SOUND_OF_PIXELS_AUDIO, SoundOfPixelsAudioConfig
 from pipelines.experiments.benchmarks import SEPARATION, SGD
-from pipelines.experiments.command_line import main
+from pipelines.experiments.command_line import TrainingJob
+
+JOB = TrainingJob(
+    name="sound_of_pixels_audio",
+    model=SoundOfPixelsAudioConfig(),
+    small=SMALL_SOUND_OF_PIXELS_AUDIO,
+    training=SGD,
+    benchmarks=SEPARATION,
+)
 
 if __name__ == "__main__":
-    model, small = SoundOfPixelsAudioConfig(), SMALL_SOUND_OF_PIXELS_AUDIO
-    main("sound_of_pixels_audio", model, small=small, training=SGD, benchmarks=SEPARATION, description=__doc__)
+    JOB.main(__doc__)

@@ -15,7 +15,7 @@ sys.path[:0] = [str(Path(__file__).resolve().parents[1] / part) for part in ("."
 from cocktail.config.training import Training
 from cocktail.models.tdcn import SMALL_TDCN, TDCNConfig
 from pipelines.experiments.benchmarks import SEPARATE_FUSS_RELEASED, SEPARATION
-from pipelines.experiments.command_line import main
+from pipelines.experiments.command_line import TrainingJob
 
 # Three mixtures a step, Adam at 1e-4 without weight decay, which falls by a half, evenly on a logarithmic scale, in two
 # million steps. Epochs are SGN's, whose table has it.
@@ -30,6 +30,13 @@ RECIPE = Training(
     lr_decay_factor=0.5 ** (1 / 2_000_000),
 )
 
+JOB = TrainingJob(
+    name="tdcn",
+    model=TDCNConfig(),
+    small=SMALL_TDCN,
+    training=RECIPE,
+    benchmarks=(*SEPARATION, SEPARATE_FUSS_RELEASED),
+)
+
 if __name__ == "__main__":
-    benchmarks = (*SEPARATION, SEPARATE_FUSS_RELEASED)
-    main("tdcn", TDCNConfig(), small=SMALL_TDCN, training=RECIPE, benchmarks=benchmarks, description=__doc__)
+    JOB.main(__doc__)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import tyro
@@ -23,45 +24,60 @@ from pipelines.experiments.stages import next_stage, run_stages
 DRY_RUN = "--dry-run"
 
 
-def main(
-    model_name: str,
-    model: ModelConfig,
-    *,
-    small: ModelConfig,
-    training: Training,
-    benchmarks: Sequence[Benchmark],
-    description: str | None,
-    stages: Sequence[str] = (),
-) -> None:
-    """Train a model and score it on the benchmark that the command line's first word names, and turn a user's mistake
-    into one line.
+@dataclass(frozen=True, kw_only=True)
+class TrainingJob:
+    """A model's job: its recipe and its demo on the benchmarks that it can be trained on."""
 
-    With one benchmark there is no first word. `model` and `training` are the paper's, `small` is the demo's network. A
-    model that learns in `stages` has a run for each, in order, from its configuration's `stage` on.
-    """
-    with one_line_errors():
-        benchmark, arguments = choose(benchmarks, sys.argv[1:], sys.argv[0], description)
-        program, about = sys.argv[0], f"{description}"
-        if len(benchmarks) > 1:
-            program, about = f"{program} {benchmark.word}", f"{about}\n{benchmark.describe()}\n"
-        paper = benchmark.paper(f"{model_name}_{benchmark.word}", model, training)
-        experiment = parse(
-            Experiment[type(model)],
-            [argument for argument in arguments if argument != DRY_RUN],
-            paper=paper,
-            demo=benchmark.demo(paper, small),
-            description=f"{about}\n{DRY_RUN} takes a few steps, says what the run would do, need and take, and ends.",
-            program=program,
-            runs_without_data=benchmark.embedded,
-        )
-        if experiment.data is None and not benchmark.embedded:
-            raise UsageError(f"no data: give --data SHARDS, which are made by {benchmark.shards}")
-        if DRY_RUN in arguments:
-            print(tell(PlannedRun.of(next_stage(experiment, stages)[0] if stages else experiment)))
-        elif stages:
-            run_stages(experiment, stages)
-        else:
-            run(experiment)
+    name: str
+    """The model's, which experiments on a benchmark begin with."""
+    model: ModelConfig
+    """The paper's network."""
+    small: ModelConfig
+    """The demo's network."""
+    training: Training
+    """The paper's training."""
+    benchmarks: Sequence[Benchmark]
+    """With several, the command line's first word names one."""
+    stages: Sequence[str] = ()
+    """Values of the configuration's `stage`, of a model that learns in stages: each is a run."""
+
+    def paper(self, benchmark: Benchmark) -> Experiment:
+        """The paper's experiment on a benchmark."""
+        return benchmark.paper(f"{self.name}_{benchmark.word}", self.model, self.training)
+
+    def demo(self, benchmark: Benchmark) -> Experiment:
+        """Some minutes on two cores in its place."""
+        return benchmark.demo(self.paper(benchmark), self.small)
+
+    def main(self, description: str | None) -> None:
+        """Train the model and score it as the command line asks, and turn a user's mistake into one line.
+
+        A model that learns in stages has a run for each, in order, from its configuration's `stage` on.
+        """
+        with one_line_errors():
+            benchmark, arguments = choose(self.benchmarks, sys.argv[1:], sys.argv[0], description)
+            program, about = sys.argv[0], f"{description}"
+            dry_run = f"{DRY_RUN} takes a few steps, says what the run would do, need and take, and ends."
+            if len(self.benchmarks) > 1:
+                program, about = f"{program} {benchmark.word}", f"{about}\n{benchmark.describe()}\n"
+            experiment = parse(
+                Experiment[type(self.model)],
+                [argument for argument in arguments if argument != DRY_RUN],
+                paper=self.paper(benchmark),
+                demo=self.demo(benchmark),
+                description=f"{about}\n{dry_run}",
+                program=program,
+                runs_without_data=benchmark.embedded,
+            )
+            if experiment.data is None and not benchmark.embedded:
+                raise UsageError(f"no data: give --data SHARDS, which are made by {benchmark.shards}")
+            if DRY_RUN in arguments:
+                first = next_stage(experiment, self.stages)[0] if self.stages else experiment
+                print(tell(PlannedRun.of(first)))
+            elif self.stages:
+                run_stages(experiment, self.stages)
+            else:
+                run(experiment)
 
 
 def choose(

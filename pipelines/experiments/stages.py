@@ -17,14 +17,14 @@ from cocktail.types import require
 from pipelines.embedded.stand_in import open_data
 from pipelines.experiments.locations import finished_folder, with_whole_paths
 from pipelines.experiments.planned import initial_weights
-from pipelines.experiments.run import run
+from pipelines.experiments.run import PartOf, run
 
 
 def stages_from(experiment: Experiment, stages: Sequence[str]) -> list[Experiment]:
     """The experiments of a model's stage and of those behind it in `stages`; only the first starts as it is told to.
 
-    A run that has a name gives each stage that, with the stage's behind it. Raises UsageError for a stage that is none
-    of them, or a later one that starts from nothing.
+    A run that has a name gives it to the last stage, and to each one before, with the stage's behind it. Raises
+    UsageError for a stage that is none of them, or a later one that starts from nothing.
     """
     model: Any = experiment.model
     require(model.stage in stages, f"--model.stage {model.stage} is none of {', '.join(stages)}")
@@ -35,7 +35,8 @@ def stages_from(experiment: Experiment, stages: Sequence[str]) -> list[Experimen
     )
     asked = []
     for stage in stages[stages.index(model.stage) :]:
-        name = None if experiment.run_name is None else f"{experiment.run_name}-{stage}"
+        is_last = stage == stages[-1]
+        name = experiment.run_name if is_last or experiment.run_name is None else f"{experiment.run_name}-{stage}"
         of_stage = dataclasses.replace(experiment, model=dataclasses.replace(model, stage=stage), run_name=name)
         asked.append(dataclasses.replace(of_stage, start_from=None, start_parts=()) if asked else of_stage)
     return asked
@@ -54,13 +55,13 @@ def next_stage(experiment: Experiment, stages: Sequence[str]) -> tuple[Experimen
     return stage, behind
 
 
-def run_stages(experiment: Experiment, stages: Sequence[str]) -> TrackedRun:
-    """Run the stages that are not finished, in order. Returns the last stage's run."""
+def run_stages(experiment: Experiment, stages: Sequence[str], part_of: PartOf | None = None) -> TrackedRun:
+    """Run the stages that are not finished, in order. Returns the last stage's run, which alone is part of a whole."""
     for _ in stages:
         stage, behind = next_stage(experiment, stages)
         waiting = f", before {' and '.join(_name(other) for other in behind)}" if behind else ""
         print(f"stage {_name(stage)}{waiting}", flush=True)
-        tracked = run(stage)
+        tracked = run(stage, None if behind else part_of)
         if not behind:
             return tracked
     raise AssertionError("each run finishes a stage")

@@ -14,7 +14,7 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import partial
-from itertools import chain
+from itertools import accumulate, chain
 from typing import Any
 
 import numpy as np
@@ -77,12 +77,19 @@ def choose_node(
 
 
 def render_on_cluster(
-    batches: PlannedBatches, rendering: Rendering, *, prefetch: int, cpus: float, nodes: Nodes | None
+    batches: PlannedBatches,
+    rendering: Rendering,
+    *,
+    prefetch: int,
+    cpus: float,
+    nodes: Nodes | None,
+    batches_a_task: int = 1,
 ) -> Rendered:
     """Rows and rendered columns of each batch, in order; on the nodes that `nodes` chooses, or else on any.
 
-    A task reserves `cpus` CPUs, and nothing else bounds how many run: Ray Data gives them what CPUs the cluster has,
-    also those that come to it meanwhile, and asks for more nodes while it uses them all.
+    A task renders `batches_a_task` batches: of small ones, a task each would cost more than what it renders. It
+    reserves `cpus` CPUs, and nothing else bounds how many run: Ray Data gives them what CPUs the cluster has, also
+    those that come to it meanwhile, and asks for more nodes while it uses them all.
     """
     waiting = batches.stretches(SHORTEST_STRETCH, LONGEST_STRETCH, by_window=nodes is not None)
     running: deque[tuple[int, Future[Rendered]]] = deque()
@@ -92,7 +99,9 @@ def render_on_cluster(
         while len(running) < number and (stretch := next(waiting, None)) is not None:
             up = [] if nodes is None else nodes_with_room(cpus)
             node = nodes.give(_shards(stretch), up) if nodes is not None and up else None
-            running.append((len(stretch), threads.submit(_begin, stretch, rendering, prefetch, cpus, node)))
+            task = partial(_begin, stretch, rendering, cpus=cpus, node=node)
+            future = threads.submit(task, prefetch=prefetch, batches_a_task=batches_a_task)
+            running.append((len(stretch), future))
 
     with ThreadPoolExecutor() as threads:
         begin(1)
@@ -110,15 +119,18 @@ def _shards(stretch: PlannedBatches) -> set[str]:
     return set(stretch.plan.shards(np.arange(stretch.starts[0], stretch.starts[-1] + stretch.share)))
 
 
-def _begin(stretch: PlannedBatches, rendering: Rendering, prefetch: int, cpus: float, node: str | None) -> Rendered:
-    """A stretch's batches, of which the first is rendered; one block a batch, in order."""
+def _begin(
+    stretch: PlannedBatches, rendering: Rendering, *, prefetch: int, cpus: float, node: str | None, batches_a_task: int
+) -> Rendered:
+    """A stretch's batches, of which the first is rendered; one block a task, in order."""
     import ray.data
 
     bound: dict[str, Any] = {}
     if node is not None:  # if the node is lost, its tasks run on another
         bound = {"label_selector": {_NODE_ID: node}, "fallback_strategy": [{"label_selector": {}}]}
     tables = list(stretch.rows())
-    dataset = ray.data.from_blocks([_pack(rows) for rows in tables]).map_batches(
+    tasks = [tables[first : first + batches_a_task] for first in range(0, len(tables), batches_a_task)]
+    dataset = ray.data.from_blocks([_pack(pa.concat_tables(task)) for task in tasks]).map_batches(
         partial(_render_packed, rendering=rendering),
         batch_size=None,
         batch_format="pyarrow",
@@ -129,10 +141,19 @@ def _begin(stretch: PlannedBatches, rendering: Rendering, prefetch: int, cpus: f
     dataset.context.enable_progress_bars = False
     dataset.context.print_on_execution_start = False
     dataset.context.raise_original_map_exception = True  # so that a user's mistake stays recognisable
-    # Or Ray Data would cut batches of more than 192 MiB into smaller ones.
+    # Or Ray Data would cut blocks of more than 192 MiB into smaller ones.
     dataset.context.target_max_block_size = None
-    rendered: Any = iter(dataset.iter_batches(batch_size=None, batch_format="numpy", prefetch_batches=prefetch))
-    return zip(tables, chain([next(rendered)], rendered), strict=True)
+    ahead = -(-prefetch // batches_a_task)
+    rendered: Any = iter(dataset.iter_batches(batch_size=None, batch_format="numpy", prefetch_batches=ahead))
+    return _batches_of(tasks, chain([next(rendered)], rendered))
+
+
+def _batches_of(tasks: Sequence[Sequence[pa.Table]], rendered: Iterator[Columns]) -> Rendered:
+    """The batches of each task, out of the columns that it rendered for all of them."""
+    for tables, columns in zip(tasks, rendered, strict=True):
+        ends = accumulate(map(len, tables))
+        for rows, end in zip(tables, ends, strict=True):
+            yield rows, {name: values[end - len(rows) : end] for name, values in columns.items()}
 
 
 def _pack(rows: pa.Table) -> pa.Table:

@@ -36,6 +36,9 @@ from pipelines.shards.reader import ClipSource
 
 BATCHES_AHEAD = 50
 """Number of batches by which, ahead of rendering, the inline executor fetches shards out of an object store."""
+TASK_BYTES = 4 << 20
+"""Bytes that a task on the cluster renders, about, of batches that are smaller: a task costs some milliseconds."""
+MOST_BATCHES_A_TASK = 8
 MOST_THREADS = 16
 """Most threads of the inline executor: each holds a batch, in memory that is pinned where there is a GPU."""
 
@@ -119,6 +122,7 @@ class MixtureStream:
                 prefetch=self.prefetch_batches,
                 cpus=self.render_cpus,
                 nodes=None if source.cache is None else self._nodes,
+                batches_a_task=batches_a_task(self.mixing, share),
             )
         for rows, columns in rendered:
             assert columns["mixture_id"].tolist() == rows["mixture_id"].to_pylist(), "batches must follow the plan"
@@ -166,6 +170,14 @@ class PlanAhead:
 def _new_pinned(shape: tuple[int, ...], dtype: type) -> np.ndarray:
     kinds = {np.int16: torch.int16, np.uint8: torch.uint8}
     return torch.zeros(shape, dtype=kinds[dtype], pin_memory=True).numpy()
+
+
+def batches_a_task(mixing: Mixing, mixtures: int) -> int:
+    """Batches of so many mixtures that a task on the cluster renders: what comes to TASK_BYTES, at least one."""
+    clips = mixing.clips_per_mixture
+    sounds = 2 * mixing.num_sources * mixing.segment_samples
+    pictures = 3 * clips * mixing.pictures_per_source * mixing.picture_side**2
+    return min(max(TASK_BYTES // ((sounds + pictures) * max(mixtures, 1)), 1), MOST_BATCHES_A_TASK)
 
 
 def rendering_threads(mixing: Mixing, trials_a_node: int = 1) -> int:

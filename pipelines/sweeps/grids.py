@@ -65,6 +65,8 @@ class PlannedTrial:
     overrides: dict[str, Any]
     """All that it sets differently from, or explicitly as, the base: values by dotted path."""
     experiment: Experiment
+    stages: tuple[str, ...] = ()
+    """Stages of a model that learns in several (`pipelines.experiments.stages`)."""
 
 
 def parse_axis(text: str) -> Grid:

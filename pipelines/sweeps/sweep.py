@@ -20,7 +20,6 @@ from cocktail.config.identity import run_key
 from cocktail.config.settings import flatten
 from cocktail.storage import exists, join, require_writable, write_atomic
 from cocktail.studies.paper import PAPER_NAME, Paper
-from cocktail.text.printable import as_metric_name
 from cocktail.text.redaction import redacted_command, redacted_uri
 from cocktail.tracking.database import default_tracking_uri, require_usable
 from cocktail.tracking.lease import Lease
@@ -34,17 +33,23 @@ from pipelines.experiments.locations import FINISHED, initial_folder, place_of, 
 from pipelines.experiments.planned import initial_weights
 from pipelines.experiments.report_edge import reported
 from pipelines.experiments.resources import executor_of, test_demands, training_demands
-from pipelines.experiments.run import PartOf, run
-from pipelines.mixtures.stream import MixtureStream
 from pipelines.shards.manifest import Manifest
 from pipelines.sweeps.grids import Grid, PlannedTrial, axis, combine, named, parse_axis, plan_trials
 from pipelines.sweeps.options import PLAN, SweepOptions, key_of, require_same, sweep_name
 from pipelines.sweeps.progress import progress_table, score_table
 from pipelines.sweeps.report import store_sweep_report
+from pipelines.sweeps.trials import (
+    LABEL_TAG,
+    STATUS_TAG,
+    num_steps_of,
+    recorded,
+    run_trial,
+    shared_settings,
+    tags_of,
+)
 
 SHOW_SECONDS, CHANGE_SECONDS = 30.0, 2.0
 """The table is shown so often, and so soon after a trial's status has changed: changes come in groups."""
-LABEL_TAG, OVERRIDES_TAG, STATUS_TAG = "trial.label", "trial.overrides", "trial.status"
 _STOPPED_EARLY = "stopped early at step "
 _GRACE_SHARE = 9
 _AT_ONCE_SECONDS = 10.0
@@ -54,18 +59,30 @@ _AT_ONCE_SECONDS = 10.0
 def sweep(
     experiment_type: Any, base: Experiment, grids: Sequence[Grid], options: SweepOptions, paper: Paper | None = None
 ) -> None:
-    """Run what is left of a sweep and report on it, beside the paper that it is recorded with. Exits with status 1 if a
-    trial failed, with 130 if stopped.
-
-    Raises UsageError, before anything is recorded, for what no trial could do.
-    """
-    if base.run_name is not None:
-        raise UsageError("each trial has a run name of its own: give --sweep-name in place of --run-name")
+    """Run what is left of a sweep over settings of one experiment and report on it, beside the paper that it is
+    recorded with. Ends as `run_planned` does."""
     axes = [parse_axis(text) for text in options.over]
     axes += [axis("seed", [str(seed) for seed in options.seeds])] if options.seeds else []
     grids = combine(grids, axes)
     base = with_whole_paths(base)
     planned, rows = plan_trials(experiment_type, base, grids)
+    run_planned(base, planned, list(zip(grids, rows, strict=True)), options, paper)
+
+
+def run_planned(
+    base: Experiment,
+    planned: Sequence[PlannedTrial],
+    grids: Sequence[tuple[Grid, Sequence[PlannedTrial]]],
+    options: SweepOptions,
+    paper: Paper | None = None,
+) -> None:
+    """Run what is left of trials that share `base`'s name, output and tracking, and report on them by grids, each with
+    its rows' trials. Exits with status 1 if a trial failed, with 130 if stopped.
+
+    Raises UsageError, before anything is recorded, for what no trial could do.
+    """
+    if base.run_name is not None:
+        raise UsageError("each trial has a run name of its own: give --sweep-name in place of --run-name")
     try:
         tracking_uri = base.tracking_uri or default_tracking_uri(base.output)
         require_usable(tracking_uri)
@@ -79,14 +96,14 @@ def sweep(
         at_once = trials_that_fit(phases, most=options.max_concurrent)
         with _Sweep.opened(base, planned, options, tracking_uri) as whole:
             whole.recall()
-            varied = [grid.paths for grid in grids]
+            varied = [grid.paths for grid, _ in grids]
             whole.tracked.tag(
                 {"sweep.grid": json.dumps(varied), "sweep.trials": len(planned), "command": redacted_command(sys.argv)}
             )
             if paper is not None:
                 whole.tracked.store_json(PAPER_NAME, paper.to_record())
             whole.run(at_once, options)
-            whole.report(grids, rows)
+            whole.report(grids)
             failed = [f"{trial.label} ({trial.error})" for trial in whole.states if trial.status == "failed"]
             if failed:
                 message = f"{len(failed)} of {len(planned)} trials failed: {'; '.join(failed)}"
@@ -144,7 +161,7 @@ class _Sweep:
                 name=name,
                 key=key,
                 place=place_of(folder),
-                params=flatten(asdict(base)),
+                params=shared_settings([base, *(trial.experiment for trial in planned)]),
                 wait_seconds=60 * base.tracking_wait_minutes,
             )
             write_atomic(join(folder, PLAN), json.dumps({"key": key, "trials": keys}, indent=1).encode())
@@ -216,7 +233,7 @@ class _Sweep:
         experiments = [trial.experiment for trial in self.planned.values()]
         held_out = all(experiment.training.validation_split for experiment in experiments)
         metric = options.asha_metric or ("validation/total" if held_out else "loss/total")
-        grace = options.asha_grace_steps or max(min(map(_num_steps, experiments)) // _GRACE_SHARE, 1)
+        grace = options.asha_grace_steps or max(min(map(num_steps_of, experiments)) // _GRACE_SHARE, 1)
         print(f"ASHA compares {metric} after {grace} steps for the first time", flush=True)
         return EarlyStopping(
             metric=metric,
@@ -264,7 +281,7 @@ class _Sweep:
         child.tag(tags_of(self.planned[label]))
         return child
 
-    def report(self, grids: Sequence[Grid], rows: Sequence[Sequence[PlannedTrial]]) -> None:
+    def report(self, grids: Sequence[tuple[Grid, Sequence[PlannedTrial]]]) -> None:
         """Print the scores, grid by grid, and store them in the sweep's folder and its MLflow run."""
         states = {state.label: state for state in self.states}
         tables = [
@@ -274,7 +291,7 @@ class _Sweep:
                 [states[trial.label] for trial in trials],
                 [trial.experiment.evaluation for trial in trials],
             )
-            for grid, trials in zip(grids, rows, strict=True)
+            for grid, trials in grids
         ]
         text = "\n\n".join([f"# {self.name}", *tables])
         write_atomic(join(self.folder, "sweep.md"), f"{text}\n".encode())
@@ -294,33 +311,6 @@ class _Sweep:
         write_atomic(join(self.folder, FINISHED), json.dumps({"mlflow_run": self.tracked.run_id}).encode())
 
 
-def run_trial(
-    label: str, *, planned: Mapping[str, PlannedTrial], parent: str, here: Mapping[str, str]
-) -> dict[str, float]:
-    """Run one trial as any experiment is run. Returns its scores."""
-    trial = planned[label]
-    tags = {**here, **tags_of(trial), STATUS_TAG: "running"}
-    return recorded(run(trial.experiment, PartOf(parent=parent, tags=tags)), trial.experiment.name)
-
-
-def tags_of(trial: PlannedTrial) -> dict[str, str]:
-    """What a trial's MLflow run says of it."""
-    return {LABEL_TAG: trial.label, OVERRIDES_TAG: json.dumps(trial.overrides)}
-
-
-def recorded(tracked: TrackedRun, system: str) -> dict[str, float]:
-    """What a run's MLflow run holds of what a sweep shows: its last step and loss, and the scores of its system."""
-    losses = tracked.history("loss/total")
-    last = {"step": losses[-1][0], "num_steps": losses[-1][0], "loss/total": losses[-1][1]} if losses else {}
-    own = f"/{as_metric_name(system)}/"  # behind test, or test/<task> of a model that has several
-    scores = {
-        name.replace(own, "/", 1).removeprefix("test/"): history[-1][1]
-        for name, history in tracked.histories(("test/",)).items()
-        if own in name
-    }
-    return last | scores
-
-
 class _Board:
     """Shows the table of trials, when there is something new and now and then."""
 
@@ -336,15 +326,3 @@ class _Board:
             clock = time.strftime("%H:%M:%S")
             print(f"\n{clock}\n{progress_table(self._states, self._overrides)}", flush=True)
             self.is_due, self._shown = False, now
-
-
-def _num_steps(experiment: Experiment) -> int:
-    training = experiment.training
-    stream = MixtureStream(
-        folder=str(experiment.data),
-        mixing=experiment.mixing,
-        split=training.split,
-        seed=experiment.seed,
-        batch_size=training.batch_size,
-    )
-    return training.num_steps(stream.batches_per_epoch)

@@ -27,8 +27,9 @@ def test_three_stages_are_three_runs_of_which_finished_ones_are_found_again(tmp_
     capfd.readouterr()
     last = run_stages(experiment, STAGES)
     said = capfd.readouterr().out
-    folders = {stage: tmp_path / "runs" / f"net-{stage}" for stage in STAGES}
-    assert f"stage minus is finished: {folders['minus']}" in said and last.name == "net-joint"
+    names = dict(zip(STAGES, ("net-minus", "net-plus", "net"), strict=True))
+    folders = {stage: tmp_path / "runs" / name for stage, name in names.items()}
+    assert f"stage minus is finished: {folders['minus']}" in said and last.name == "net"
     weights = {}
     for stage, folder in folders.items():
         newest = checkpoint_store(str(folder)).newest()
@@ -45,7 +46,7 @@ def test_three_stages_are_three_runs_of_which_finished_ones_are_found_again(tmp_
     recorded = {each.info.run_name: each for each in client.search_runs([found.experiment_id])}
     assert set(recorded) == {folder.name for folder in folders.values()}
     for before, after in itertools.pairwise(STAGES):
-        data = recorded[f"net-{after}"].data
+        data = recorded[names[after]].data
         assert data.tags["initial_weights"].startswith(
             f"the whole model of {folders[before]}/checkpoints/step-00000002"
         )

@@ -14,7 +14,7 @@ from cocktail.report.markdown import format_count
 from cocktail.report.page import Table
 from cocktail.studies.paper import Column, Paper, PaperTable
 from cocktail.studies.sweep import Setting, Summary, Sweep, difference, first_seed
-from cocktail.studies.trial import SEED
+from cocktail.studies.trial import SEED, SYSTEM
 from cocktail.tasks.rows import CONTROL, readings_of, systems_of
 from cocktail.tasks.scores import Score, Scoreboard, ScoreGroup
 
@@ -56,8 +56,8 @@ def layouts(sweep: Sweep) -> list[Layout]:
         tables = _tables(sweep.paper, grid)
         table = next((table for table in tables if _matched(table, sweep.settings, own)), None)
         if table is None:
-            paths = [path for path in grid if path != SEED]
-            title = " x ".join(paths) or "seeds"
+            paths = [path for path in grid if path not in (SEED, SYSTEM)]
+            title = " x ".join(paths) or ("systems" if SYSTEM in grid else "seeds")
             columns = [Column(header=path.rpartition(".")[-1], path=path) for path in paths]
             by_title[title] = Layout(title=title, columns=columns, settings=own)
         else:

@@ -11,6 +11,8 @@ from cocktail.report.learning import History
 from cocktail.studies.scored_run import ScoredRun
 
 SEED = "seed"
+SYSTEM = "system"
+"""What a sweep over systems varies: no setting of theirs, but the name that each is shown by."""
 FINISHED = "finished"
 CURVES = ("loss/", "validation/", "look/")
 _SPEED = "training_seconds_per_step"

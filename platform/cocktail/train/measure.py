@@ -10,6 +10,7 @@ import time
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import ray
 import torch
 
@@ -42,6 +43,8 @@ class Measured:
 
     device: str
     seconds_per_step: float
+    cpu_seconds_per_step: float
+    """Seconds of the process's threads on CPUs, with what rendering in the process takes."""
     num_parameters: int
     checkpoint_bytes: int
     """Weights and optimizer, as a checkpoint holds them."""
@@ -87,8 +90,13 @@ def _measure(experiment: Experiment, source: BatchSource, num_classes: int) -> M
         compile_network(model)
     steps = Steps(model, settings, worker, autocast_dtype(settings.precision, device), experiment.seed)
     batches = on_device(itertools.islice(source.batches(0, 0, 0, workers), STEPS), device)
+    begun = time.process_time()
+    cpu_seconds: list[float] = []  # up to each step's end
+    seconds: list[float] = []
     try:
-        seconds = [_seconds_of_step(number, batch, steps, update, device) for number, batch in enumerate(batches)]
+        for number, batch in enumerate(batches):
+            seconds.append(_seconds_of_step(number, batch, steps, update, device))
+            cpu_seconds.append(time.process_time() - begun)
     except torch.OutOfMemoryError as error:
         raise UsageError(
             f"a step of one worker, with {share} mixtures, needs more memory than {torch.cuda.get_device_name()} has "
@@ -104,6 +112,7 @@ def _measure(experiment: Experiment, source: BatchSource, num_classes: int) -> M
     return Measured(
         device=torch.cuda.get_device_name() if device.type == "cuda" else f"CPU, {torch.get_num_threads()} threads",
         seconds_per_step=statistics.median(seconds[1:] or seconds),
+        cpu_seconds_per_step=statistics.median(np.diff(cpu_seconds) if len(cpu_seconds) > 1 else cpu_seconds),
         num_parameters=sum(parameter.numel() for parameter in model.parameters()),
         checkpoint_bytes=sum(value.numel() * value.element_size() for value in kept if isinstance(value, torch.Tensor)),
         peak_bytes=torch.cuda.max_memory_reserved()

@@ -160,6 +160,7 @@ def on_card(num_workers: int, peak_gb: float, card_gb: float | None, min_workers
     measured = Measured(
         device="a card",
         seconds_per_step=1.0,
+        cpu_seconds_per_step=1.0,
         num_parameters=250_000_000,
         checkpoint_bytes=0,
         peak_bytes=int(peak_gb * 1e9),

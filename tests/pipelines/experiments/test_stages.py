@@ -17,6 +17,7 @@ from cocktail.types import UsageError
 from pipelines.experiments import stages
 from pipelines.experiments.locations import FINISHED, run_folder
 from pipelines.experiments.planned import initial_weights
+from pipelines.experiments.run import PartOf
 from pipelines.experiments.stages import next_stage, run_stages, stages_from
 from pipelines.shards.manifest import open_manifest
 from tests.made.corpora.toy_shards import make_toy_shards
@@ -34,9 +35,11 @@ class Runs:
     def __init__(self) -> None:
         self.started: list[tuple[str, str, str | None]] = []
         self.kill_at: str | None = None
+        self.parts: list[PartOf | None] = []
 
-    def __call__(self, experiment: Experiment[MPNetConfig]) -> SimpleNamespace:
+    def __call__(self, experiment: Experiment[MPNetConfig], part_of: PartOf | None = None) -> SimpleNamespace:
         assert experiment.data is not None
+        self.parts.append(part_of)
         manifest = open_manifest(experiment.data)
         initial = initial_weights(experiment, manifest.classes)
         folder = run_folder(experiment, manifest, initial)
@@ -117,9 +120,15 @@ def test_a_named_run_names_its_stages_and_refuses_other_settings_under_the_name(
     runs.kill_at = "joint"
     with pytest.raises(KilledError):
         run_stages(named, STAGES)
-    assert [name for _, name, _ in runs.started] == ["mine-minus", "mine-plus", "mine-joint"]
+    assert [name for _, name, _ in runs.started] == ["mine-minus", "mine-plus", "mine"]
     with pytest.raises(UsageError, match=r"seed \(was 0, is 1\)"):
         run_stages(replace(named, seed=1), STAGES)
+
+
+def test_of_a_whole_only_the_last_stage_is_a_part(experiment, runs):
+    part = PartOf(parent="sweep", tags={"trial.label": "all"})
+    run_stages(experiment, STAGES, part)
+    assert runs.parts == [None, None, part]
 
 
 def test_a_later_stage_may_begin_from_any_run_and_the_first_takes_the_parts_that_are_named(experiment, runs):

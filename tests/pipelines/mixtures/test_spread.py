@@ -13,8 +13,8 @@ import ray
 from ray.cluster_utils import Cluster
 
 from cocktail.config.mixing import Mixing
-from pipelines.mixtures.spread import Nodes, choose_node, render_on_cluster
-from pipelines.mixtures.stream import MixtureStream
+from pipelines.mixtures.spread import Nodes, _batches_of, choose_node, render_on_cluster
+from pipelines.mixtures.stream import MOST_BATCHES_A_TASK, TASK_BYTES, MixtureStream, batches_a_task
 from pipelines.plans.plan import EpochPlan, PlannedBatches
 from pipelines.plans.pool import usable_clips
 from pipelines.shards.cache import ShardCache
@@ -79,6 +79,26 @@ def test_a_node_that_joins_is_given_its_share_from_then_on(manifest):
     given = Counter(nodes.give({str(n)}, ["a", "b", "c"]) for n in range(30))
     assert given == {"a": 10, "b": 10, "c": 10}
     assert Counter(nodes.give({str(n)}, ["c"]) for n in range(3)) == {"c": 3}, "others are gone"
+
+
+def test_what_a_task_rendered_is_cut_into_its_batches():
+    rows = [pa.table({"mixture_id": list(names)}) for names in ("ab", "cd", "ef", "g")]
+    rendered = iter(
+        [{"name": np.array(list("abcd")), "at": np.arange(8).reshape(4, 2)}, {"name": np.array(["e", "f", "g"])}]
+    )
+    batches = list(_batches_of([rows[:2], rows[2:]], rendered))
+    assert [table for table, _ in batches] == rows
+    assert [columns["name"].tolist() for _, columns in batches] == [list("ab"), list("cd"), list("ef"), ["g"]]
+    assert batches[1][1]["at"].tolist() == [[4, 5], [6, 7]]
+
+
+def test_a_task_renders_as_many_batches_as_come_to_some_megabytes():
+    heard = Mixing(num_sources=2, segment_samples=32767)
+    a_mixture = 2 * 2 * 32767
+    assert batches_a_task(heard, 8) == TASK_BYTES // (8 * a_mixture) == 4
+    assert batches_a_task(heard, 80) == 1 and batches_a_task(heard, 1) == MOST_BATCHES_A_TASK
+    seen = replace(heard, pictures_per_source=3, picture_side=224)
+    assert batches_a_task(seen, 4) == TASK_BYTES // (4 * (a_mixture + 2 * 3 * 3 * 224 * 224)) == 1
 
 
 def where(rows: pa.Table) -> dict[str, np.ndarray]:

@@ -1,0 +1,134 @@
+"""Systems side by side: which trials there are, on which mixtures, for how many steps."""
+
+from __future__ import annotations
+
+import json
+import sys
+from dataclasses import replace
+
+import pytest
+
+from cocktail.config.experiment import Experiment
+from cocktail.studies.trial import SEED, SYSTEM
+from jobs import compare_separators
+from jobs.compare_separators import SYSTEMS
+from pipelines.experiments.benchmarks import SEPARATE_VGGSOUND, SEPARATION
+from pipelines.sweeps import systems
+from pipelines.sweeps.grids import Grid, PlannedTrial
+from pipelines.sweeps.systems import compare, on_the_same_mixtures, plan_systems, steps_in_time
+from tests.made.corpora.toy_shards import make_toy_shards
+
+
+def demo(word: str) -> Experiment:
+    benchmark = SYSTEMS[word].benchmark("vggsound")
+    assert benchmark is not None
+    return SYSTEMS[word].job.demo(benchmark)
+
+
+@pytest.fixture
+def started(monkeypatch):
+    """Starts the job; returns the trials and the grid that it would run."""
+    asked: list = []
+    monkeypatch.setattr(systems, "run_planned", lambda *given: asked.append(given))
+
+    def start(*arguments: str) -> tuple[list[PlannedTrial], Grid]:
+        monkeypatch.setattr(sys, "argv", ["jobs/compare_separators.py", *arguments])
+        compare("separators", SYSTEMS, SEPARATION, compare_separators.__doc__)
+        _, trials, ((grid, of_grid),), _ = asked.pop()
+        assert of_grid == trials
+        return trials, grid
+
+    return start
+
+
+def test_steps_in_time_are_those_that_the_first_systems_time_pays_for():
+    assert steps_in_time(100, {"a": 0.2, "b": 0.1, "c": 0.3, "d": 1e3}) == {"a": 100, "b": 200, "c": 67, "d": 1}
+
+
+def test_each_system_has_a_trial_with_each_seed_and_stages_share_its_steps():
+    words = ("sgn", "mp_net", "nmf")
+    chosen = {word: SYSTEMS[word] for word in words}
+    experiments = {word: demo(word) for word in words}
+    trials = plan_systems(chosen, experiments, {"sgn": 600, "mp_net": 600}, (0, 4))
+    assert [trial.label for trial in trials] == [
+        f"{title}, seed {seed}" for title in ("SGN", "MP-Net", "NMF-MFCC") for seed in (0, 4)
+    ]
+    assert trials[1].overrides == {SYSTEM: "SGN", SEED: 4}
+    steps = [trial.experiment.training.max_steps for trial in trials[::2]]
+    assert steps == [600, 200, experiments["nmf"].training.max_steps]
+    assert [trial.stages for trial in trials[::2]] == [(), ("minus", "plus", "joint"), ()]
+    assert [trial.experiment.seed for trial in trials] == [0, 4] * 3
+    given = replace(trials[1].experiment, seed=0, training=experiments["sgn"].training)
+    assert given == experiments["sgn"]
+
+
+def test_a_system_that_sees_gives_the_others_its_pictures_so_that_all_have_the_same_mixtures():
+    own = {word: demo(word) for word in ("sgn", "sound_of_pixels", "hdemucs")}
+    same = on_the_same_mixtures(own)
+    assert own["sgn"].mixing.pictures_per_source == 0
+    assert {each.mixing for each in same.values()} == {own["sound_of_pixels"].mixing}
+    assert same["sgn"].model == own["sgn"].model
+    deaf = {word: own[word] for word in ("sgn", "hdemucs")}
+    assert on_the_same_mixtures(deaf) == deaf
+
+
+def test_the_job_compares_all_that_a_data_set_has(started):
+    trials, grid = started("vggsound", "--seeds", "0", "1")
+    assert len(trials) == 2 * len(SYSTEMS) and grid.paths == [SYSTEM, SEED]
+    assert {trial.experiment.name for trial in trials} == {"separators_vggsound_demo"}
+    assert {trial.experiment.mixing for trial in trials} == {trials[0].experiment.mixing}
+    heard, _ = started("fuss", "--data", "/shards", "--preset", "demo")
+    assert {trial.overrides[SYSTEM] for trial in heard} == {
+        system.title for system in SYSTEMS.values() if system.benchmark("fuss") is not None
+    }
+    assert not any(trial.experiment.mixing.pictures_per_source for trial in heard)
+    paper, _ = started("music", "--data", "/shards", "--systems", "conv_tasnet")
+    assert paper[0].experiment.training.batch_size == 8 and paper[0].experiment.name == "separators_music"
+
+
+def test_variants_of_a_system_differ_in_what_they_are_called_after(started):
+    words = ("wave_unet", "wave_unet_class", "wave_unet_asked")
+    plain, head, asked = [trial.experiment.model for trial in started("vggsound", "--systems", *words)[0]]
+    assert head == replace(plain, class_head=True) and asked == replace(plain, sources="asked")
+
+
+def test_settings_of_all_reach_each_experiment_and_mistakes_are_one_line(started, capsys):
+    arguments = ("vggsound", "--systems", "sgn", "nmf", "--set", "evaluation.num-mixtures=7", "--steps", "9")
+    trials, _ = started(*arguments)
+    assert [trial.experiment.evaluation.num_mixtures for trial in trials] == [7, 7]
+    assert [trial.experiment.training.max_steps for trial in trials] == [9, 9]
+    for given, said in (
+        (("--systems", "sgn", "nfm"), "--systems nfm: not on vggsound; choose of sgn, static_class"),
+        (("--set", "model.depht=3", "--systems", "sgn"), "there is no setting model.depht: is model.depth meant?"),
+        (("--set", "seed"), "--set seed: expected PATH=VALUE"),
+        (("--equal", "time", "--systems", "nmf", "sgn"), "name one that trains, and --steps"),
+    ):
+        with pytest.raises(SystemExit) as ended:
+            started("vggsound", *given)
+        assert ended.value.code == 2 and said in capsys.readouterr().err
+
+
+def test_times_are_measured_once_and_kept(started, tmp_path, monkeypatch, capsys):
+    shards = make_toy_shards(tmp_path / "shards", num_shards=1, clips_per_shard=2, num_test=2).folder
+    costs, measured = iter([0.2, 0.1]), []
+    monkeypatch.setattr(systems, "connect", lambda *_, **__: None)
+
+    def seconds_of_step(experiment, stages):
+        measured.append(experiment.model)
+        return next(costs)
+
+    monkeypatch.setattr(systems, "seconds_of_step", seconds_of_step)
+    arguments = ("vggsound", "--preset", "demo", "--data", shards, "--output", str(tmp_path))
+    arguments += ("--systems", "sgn", "wave_unet", "rpca", "--steps", "30", "--equal", "time")
+    first, _ = started(*arguments)
+    again, _ = started(*arguments)
+    assert [trial.experiment for trial in first] == [trial.experiment for trial in again]
+    assert [trial.experiment.training.max_steps for trial in first[:2]] == [30, 60] and len(measured) == 2
+    assert "a step of wave_unet takes 0.100 s" in capsys.readouterr().out
+    (kept,) = (tmp_path / "sweeps").glob("seconds-per-step-*.json")
+    assert json.loads(kept.read_text()) == {"sgn": 0.2, "wave_unet": 0.1}
+
+
+def test_what_a_benchmark_lacks_is_no_benchmark_of_a_system():
+    assert SYSTEMS["sound_of_pixels"].benchmark("fuss") is None
+    assert SYSTEMS["sgn"].benchmark("vggsound") == SEPARATE_VGGSOUND
