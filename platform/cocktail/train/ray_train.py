@@ -37,6 +37,7 @@ from cocktail.text.printable import on_lines
 from cocktail.tracking.outages import OutageError
 from cocktail.tracking.run import TrackedRun
 from cocktail.tracking.spool import MetricSpool
+from cocktail.tracking.system_metrics import SystemMetrics
 from cocktail.train.batches import FirstBatches
 from cocktail.train.look import Look
 from cocktail.train.loop import train
@@ -294,7 +295,7 @@ def _train_here(run: TrainingRun, trials: int | None) -> None:
     def on_log(step: int, num_steps: int, metrics: dict[str, float]) -> None:
         if spool is not None:
             print(_progress_line(step, num_steps, metrics), flush=True)
-            spool.log(metrics, step)
+            spool.log({**metrics, **system.now()}, step)
         if trials is not None:
             ray.train.report({"step": step, "num_steps": num_steps, **metrics})
 
@@ -306,6 +307,7 @@ def _train_here(run: TrainingRun, trials: int | None) -> None:
         if spool is not None:
             spool.keep()
 
+    system = SystemMetrics(worker.device)
     model = run.new_model()
     for weights in run.initial if newest is None else ():
         weights.load(model)
