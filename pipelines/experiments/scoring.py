@@ -15,7 +15,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from cocktail.checkpoints.store import state_hash
+from cocktail.checkpoints.store import state_hash, step_of
 from cocktail.cluster.placement import require_place
 from cocktail.config.evaluation import Evaluation
 from cocktail.config.mixing import Mixing
@@ -215,7 +215,27 @@ class Scoring:
             histories=tracked.histories(("look/", "loss/", "validation/")),
             steps_per_epoch=steps_per_epoch,
             notes=self.notes,
+            facts=self._facts(tracked),
         )
+
+    def _facts(self, tracked: TrackedRun) -> dict[str, str]:
+        """What a page says first: what was scored, on what, by which code."""
+        tags, evaluation = tracked.tags, self.evaluation
+        trained_on = "; ".join(
+            f"{each.split} of {each.data} ({each.manifest[:16]})" for each in self.trained.trained_on or ()
+        )
+        facts = {
+            "run": f"{tags.get('mlflow.runName', '')} ({tracked.run_id})",
+            "checkpoint": self.checkpoint,
+            "step": str(step_of(self.checkpoint)),
+            "trained on": trained_on,
+            "tested on": f"{len(self.mixtures)} mixtures of {evaluation.split} of {self.manifest.folder} "
+            f"({self.manifest.root_hash[:16]})",
+            "hash of the test list": tags.get("test_list_hash", ""),
+            "commit": tags.get("git_commit", ""),
+            "command": tags.get("command", ""),
+        }
+        return {name: redacted_uri(value) for name, value in facts.items() if value}
 
     @property
     def notes(self) -> tuple[str, ...]:

@@ -152,8 +152,9 @@ def _train_on_cluster(run: TrainingRun) -> None:
             resources_per_worker=per_worker,
         ),
         run_config=RunConfig(
-            # A name of its own for each start: what to resume is decided by our checkpoints alone.
-            name=start,
+            # What the Ray dashboard shows. A name of its own for each start: what to resume is decided by our
+            # checkpoints alone.
+            name=f"{run.folder.rsplit('/', 1)[-1]}-{start}",
             storage_path=path,
             storage_filesystem=filesystem,
             failure_config=FailureConfig(max_failures=resources.max_failures),
