@@ -159,8 +159,9 @@ def environment() -> dict[str, Any]:
 def git_commit(folder: Path = _PROJECT) -> str:
     """The commit of the code that runs, by its whole hash, with a hash of what was changed since.
 
-    A copy that a job was shipped as has no repository. Its commit is what GIT_COMMIT says (`make submit` sets it), or that
-    of the checkout that is installed here (`pip install -e`), if its code is the same. A wheel holds no jobs to compare.
+    A copy that a job was shipped as has no repository. Its commit is what GIT_COMMIT says (`make submit` sets it), or
+    that of the checkout that is installed here (`pip install -e`), if its code is the same. A wheel holds no jobs to
+    compare.
     """
     if (folder / ".git").exists():
         return _commit_of(folder)
