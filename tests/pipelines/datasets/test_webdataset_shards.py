@@ -11,8 +11,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
-import webdataset
 from PIL import Image
+from webdataset import WebDataset
 
 from cocktail.types import UsageError
 from pipelines.datasets.webdataset_shards import Members, index_webdataset
@@ -92,7 +92,7 @@ def test_samples_and_their_members_are_those_of_the_webdataset_package(tars, tmp
     read = [
         f"{Path(sample['__url__']).stem}/{sample['__key__']}"
         for tar in ("train-0.tar", "val-0.tar")
-        for sample in webdataset.WebDataset(str(tars / tar), shardshuffle=False)
+        for sample in WebDataset(str(tars / tar), shardshuffle=False)
     ]
     assert found == read == ["train-0/./a/0001", "train-0/./a/0002", "val-0/0001", "val-0/0002"]
     assert index["split"].to_pylist() == ["train", "train", "val", "val"]
@@ -128,10 +128,10 @@ def test_sound_and_pictures_are_read_out_of_the_tars_and_nothing_is_unpickled(ta
     became = shard(index, tmp_path)
     assert became["train-0/./a/0001"]["num_samples"] == became["val-0/0002"]["num_samples"] == 1.5 * RATE
     assert became["val-0/0001"]["reason"] == "missing file"
-    first = next(row for row in webdataset.WebDataset(f"{tmp_path}/train-00000-of-00001.tar", shardshuffle=False)
+    first = next(row for row in WebDataset(f"{tmp_path}/train-00000-of-00001.tar", shardshuffle=False)
                  if "1.jpg" in row)  # fmt: skip
     grays = [np.asarray(Image.open(io.BytesIO(first[f"{number}.jpg"]))).mean() for number in range(2)]
-    np.testing.assert_allclose(grays, [100, 200], atol=2), "in the order of their numbers"
+    np.testing.assert_allclose(grays, [100, 200], atol=2)  # in the order of their numbers
 
 
 def test_what_is_damaged_is_set_aside_with_the_reason_and_its_neighbours_are_good(tmp_path):
