@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import soundfile
 from PIL import Image
-from webdataset import WebDataset
+from webdataset import WebDataset  # pyright: ignore[reportAttributeAccessIssue]
 
 from cocktail.types import UsageError
 from pipelines.datasets.webdataset_shards import Members, index_webdataset
