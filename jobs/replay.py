@@ -67,13 +67,7 @@ def main() -> None:
         job = dataclasses.replace(job, evaluation=dataclasses.replace(job.evaluation, test_list=listed))
     manifest = open_manifest(absolute(job.shards, "SHARDS"))
     rows = find_mixtures(
-        job.names,
-        manifest,
-        job.mixing,
-        job.evaluation,
-        split=job.split,
-        seed=job.seed,
-        epochs=job.epochs,
+        job.names, manifest, job.mixing, job.evaluation, split=job.split, seed=job.seed, epochs=job.epochs
     )
     for row in rows.values():
         print(write_mixture(Path(job.into), row, manifest, job.mixing))
