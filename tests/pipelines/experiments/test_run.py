@@ -80,13 +80,22 @@ def test_a_run_is_marked_as_finished_once_mlflow_has_it_and_before_another_proce
         closing=closing,
         run_id="1",
         artifacts="there",
+        page="http://x/1",
         tags={"starts": "2"},
         tag=lambda _: None,
         log=lambda metrics, *_, **__: logged.update(metrics),
         store_json=lambda *_: None,
     )
     told = SimpleNamespace(text="the table", headline={})
-    test = SimpleNamespace(score=tuple, record=lambda *_: told, report=lambda *_: told, tags={}, precision={})
+    test = SimpleNamespace(
+        score=tuple,
+        record=lambda *_: told,
+        report=lambda *_: told,
+        tags={},
+        precision={},
+        tested_on=None,
+        scored=lambda _: None,
+    )
     plan = planned(tmp_path, None)
     for name in ("identity", "training_demands", "test_demands", "num_steps", "batches_per_epoch"):
         setattr(plan, name, None)
@@ -101,6 +110,7 @@ def test_a_run_is_marked_as_finished_once_mlflow_has_it_and_before_another_proce
         "open_run": tracked,
         "tag_origin": None,
         "environment": {},
+        "log_data": None,
         "fit": "/step-1",
     }
     for name, value in {**made, "test_of": test, "step_of": 1, "register": "model", "speeds": {}}.items():
@@ -129,6 +139,8 @@ def test_a_run_keeps_commit_torch_and_machine_of_all_its_starts(tmp_path, monkey
     plan.manifest, plan.test_list, plan.initial = None, None, SimpleNamespace(description="random weights")
     plan.source, plan.test_manifest = SimpleNamespace(executor="inline"), SimpleNamespace(folder="/test", root_hash="2")
     none = {"driver": [], "cluster": []}
+    for name in ("training_data", "log_data"):
+        monkeypatch.setattr(running, name, lambda *_: None)
     for commit, cores in (("a", 2), ("b", 4), ("a", 2)):
         monkeypatch.setattr(running, "provenance", lambda *_, commit=commit: {"git_commit": commit, "torch": "2.14.1"})
         monkeypatch.setattr(running, "environment", lambda cores=cores: {"cluster": {"CPU": cores}, "gpus": none})
