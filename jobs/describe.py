@@ -21,7 +21,7 @@ from pipelines.describe.tables import describe
 class Describe:
     shards: tyro.conf.Positional[str]
     """Folder or s3:// URI of finished shards."""
-    output: str | None = None
+    into: str | None = None
     """Folder or s3:// URI for the csv files and figures; None: the folder describe/ among the shards."""
     num_clips: int = 12
     """Clips drawn at random for pictures and for spectrograms, at most; 0: none."""
@@ -35,8 +35,8 @@ class Describe:
 def main() -> None:
     with one_line_errors():
         job = tyro.cli(Describe, description=__doc__)
-        output = job.output and absolute(job.output, "--output")
-        describe(absolute(job.shards, "SHARDS"), output, job.num_clips, job.seed, job.spectra_split)
+        into = job.into and absolute(job.into, "--into")
+        describe(absolute(job.shards, "SHARDS"), into, job.num_clips, job.seed, job.spectra_split)
 
 
 if __name__ == "__main__":

@@ -1,5 +1,5 @@
 #!/usr/bin/env python
-"""Report a sweep: python jobs/report_sweep.py PARENT [--output FOLDER] [--examples N]
+"""Report a sweep: python jobs/report_sweep.py PARENT [--into FOLDER] [--examples N]
 
 PARENT is the name or id of the sweep's run in MLflow. Writes report.html, one page that needs nothing else, and
 report.md with its pictures and sounds. A sweep reports itself when it ends, into its run's artifacts; this does so
@@ -28,9 +28,11 @@ class ReportSweep:
     parent: tyro.conf.Positional[str]
     """Name or id of the sweep's run in MLflow."""
     tracking_uri: str | None = field(default_factory=given_tracking_uri)
-    """MLflow server or database (MLFLOW_TRACKING_URI); None is mlflow.db in COCKTAIL_OUTPUT, or in ~/cocktail."""
-    output: str = "report"
+    """MLflow server or database (MLFLOW_TRACKING_URI sets the default); None is mlflow.db in the output folder."""
+    into: str = "report"
     """Folder for report.html, report.md, pictures and sounds."""
+    output: str = field(default_factory=default_output)
+    """Folder of runs (COCKTAIL_OUTPUT sets the default)."""
     data: str | None = None
     """Folder or URI of the shards, if they are no longer where the trials found them."""
     examples: int = DEFAULT_EXAMPLES
@@ -39,8 +41,8 @@ class ReportSweep:
 
 def main() -> None:
     job = tyro.cli(ReportSweep, description=__doc__)
-    folder = Path(absolute(job.output, "--output"))
-    parent = find_run(job.tracking_uri or default_tracking_uri(default_output()), job.parent)
+    folder = Path(absolute(job.into, "--into"))
+    parent = find_run(job.tracking_uri or default_tracking_uri(absolute(job.output, "--output")), job.parent)
     report(parent, folder, job.data, job.examples)
     print(f"{folder / PAGE_NAME}")
 

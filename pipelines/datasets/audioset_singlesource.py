@@ -15,7 +15,7 @@ import pyarrow as pa
 from cocktail.storage import is_folder, join
 from cocktail.types import UsageError
 from pipelines.datasets.index import IndexRow, make_index
-from pipelines.datasets.layouts import Folder
+from pipelines.datasets.layouts import Folder, ending_of
 
 SPLIT = "test"
 CLIP_SECONDS = 10.0
@@ -45,7 +45,7 @@ def index_audioset_singlesource(root: str) -> pa.Table:
             continue
         folder = Folder(top.path(label), EXPECTED)
         num_undecodable += folder.num_undecodable
-        clips = [name for name in folder.names if _ending(name) in (*WITH_PICTURES, *SOUND_ONLY)]
+        clips = [name for name in folder.names if ending_of(name) in (*WITH_PICTURES, *SOUND_ONLY)]
         not_media += [join(label, name) for name in folder.names if name not in set(clips)]
         rows += sorted((clip_row(label, name, folder) for name in clips), key=_clip_then_pictures)
         if not clips:
@@ -78,14 +78,9 @@ def clip_row(label: str, name: str, folder: Folder) -> IndexRow:
         labels=(label,),
         split=SPLIT,
         nominal_seconds=CLIP_SECONDS,
-        pictures=() if _ending(name) in SOUND_ONLY else None,
+        pictures=() if ending_of(name) in SOUND_ONLY else None,
     )
 
 
 def _clip_then_pictures(row: IndexRow) -> tuple[str, bool]:
     return row.clip_id, row.pictures is not None and not row.pictures
-
-
-def _ending(name: str) -> str:
-    """The ending of a file's name, in lower case; none for hidden files, which macOS leaves beside what it copies."""
-    return "" if name.startswith(".") else name.rpartition(".")[2].lower()

@@ -62,6 +62,11 @@ def read_json(location: str, expected: str) -> Any:
         raise UsageError(f"{location} {error}. Expected {expected}") from error
 
 
+def ending_of(name: str) -> str:
+    """The ending of a file's name, in lower case; none for hidden files, which macOS leaves beside what it copies."""
+    return "" if name.startswith(".") else name.rpartition(".")[2].lower()
+
+
 class Folder:
     """The names in a folder, listed once: asking for each file would take minutes on a network disk.
 

@@ -10,6 +10,7 @@ from cocktail.checkpoints.initial_weights import InitialWeights
 from cocktail.checkpoints.store import checkpoint_store, require_identity
 from cocktail.config.experiment import Experiment
 from cocktail.config.identity import identity, run_key
+from cocktail.inference.find_model import Places, located
 from cocktail.storage import absolute, create, exists, join, list_names, read_bytes, write_atomic
 from cocktail.types import UsageError
 from pipelines.shards.manifest import Manifest
@@ -50,7 +51,10 @@ def with_whole_paths(experiment: Experiment) -> Experiment:
     def whole(location: str | None, option: str) -> str | None:
         return None if location is None else absolute(location, option)
 
-    evaluation, model = experiment.evaluation, experiment.model
+    def places() -> Places:
+        return Places.of(experiment.tracking_uri, experiment.output)
+
+    evaluation, model, start_from = experiment.evaluation, experiment.model, experiment.start_from
     start = model.start()
     if start is not None and start.chosen not in ("auto", "none"):
         chosen = absolute(start.chosen, f"--model.{start.setting.replace('_', '-')}")
@@ -64,7 +68,7 @@ def with_whole_paths(experiment: Experiment) -> Experiment:
             data=whole(evaluation.data, "--evaluation.data"),
         ),
         data=whole(experiment.data, "--data"),
-        start_from=whole(experiment.start_from, "--start-from"),
+        start_from=None if start_from is None else located(start_from, places, "--start-from"),
         output=absolute(experiment.output, "--output"),
     )
 

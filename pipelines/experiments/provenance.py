@@ -7,6 +7,7 @@ import importlib.metadata
 import json
 import os
 import platform
+import re
 import shutil
 import socket
 import subprocess
@@ -23,6 +24,7 @@ import torch
 
 from cocktail.cluster.connection import submission_id
 from cocktail.text.redaction import redacted_command
+from cocktail.tracking.inputs import UsedData
 from pipelines.plans.rows import plan_hash
 from pipelines.shards.manifest import Manifest
 
@@ -40,6 +42,36 @@ _ACCELERATOR = "accelerator_type:"
 """How Ray begins the names of the resources that say what GPUs there are."""
 
 
+def training_data(manifest: Manifest, split: str) -> UsedData:
+    """Shards as what a run was trained on, by their root hash."""
+    return UsedData(
+        name=manifest.dataset,
+        where=manifest.folder,
+        sha256=manifest.root_hash,
+        used_for="training",
+        facts={**_facts(manifest), "split": split},
+    )
+
+
+def test_data(manifest: Manifest, test_list: pa.Table, split: str) -> UsedData:
+    """The mixtures that a run was tested on, by the hash of their list."""
+    return UsedData(
+        name=f"{manifest.dataset}, {len(test_list)} mixtures of {split}",
+        where=manifest.folder,
+        sha256=plan_hash(test_list),
+        used_for="testing",
+        facts={**_facts(manifest), "manifest_sha256": manifest.root_hash},
+    )
+
+
+def _facts(manifest: Manifest) -> dict[str, int]:
+    return {
+        "clips": len(manifest.table),
+        "classes": len(manifest.classes),
+        "sample_rate_hz": manifest.sample_rate_hz,
+    }
+
+
 def provenance(manifest: Manifest, test_list: pa.Table) -> dict[str, str]:
     """What a run was made of, as tags."""
     return {
@@ -52,6 +84,18 @@ def provenance(manifest: Manifest, test_list: pa.Table) -> dict[str, str]:
         "command": redacted_command(sys.argv),
         "ray_job": submission_id() or "none",
         "torch": torch.__version__,
+        **_source(),
+    }
+
+
+def _source() -> dict[str, str]:
+    """What MLflow's page shows as the source of a run: the script, how it was started, and a commit that is known."""
+    script = Path(sys.argv[0])
+    commit = re.match(r"[0-9a-f]{40}", git_commit())
+    return {
+        "mlflow.source.name": str(Path("jobs", script.name)) if script.parent.name == "jobs" else script.name,
+        "mlflow.source.type": "JOB" if submission_id() else "LOCAL",
+        **({} if commit is None else {"mlflow.source.git.commit": commit[0]}),
     }
 
 

@@ -18,6 +18,7 @@ from cocktail.inference.trained import load_trained
 from cocktail.storage import exists, join, write_atomic
 from cocktail.text.printable import on_lines
 from cocktail.text.redaction import redacted_command, redacted_uri
+from cocktail.tracking.inputs import log_data
 from cocktail.tracking.lease import Lease
 from cocktail.tracking.run import TrackedRun
 from cocktail.train.ray_train import fit, require_continuable
@@ -33,6 +34,7 @@ from pipelines.experiments.provenance import (
     machine_in_words,
     of_all_starts,
     provenance,
+    training_data,
 )
 from pipelines.experiments.scoring import Scoring
 
@@ -67,12 +69,13 @@ def run(experiment: Experiment, part_of: PartOf | None = None) -> TrackedRun:
             clock.lap("training")
             test = test_of(planned, checkpoint)
             tracked.tag({"checkpoint": checkpoint, **test.tags})
+            log_data(tracked, [test.tested_on])
             tracked.store_json(ENVIRONMENT, {**environment(), "precision": test.precision})
             results = test.score()
             clock.lap("evaluation")
             num_steps = step_of(checkpoint)  # early stopping may have ended training before its last one
             recorded = test.record(results, tracked, num_steps)
-            model_uri = register(tracked, checkpoint, recorded.headline)
+            model_uri = register(tracked, checkpoint, test.scored(recorded))
             report = test.report(results, recorded, tracked, num_steps, planned.batches_per_epoch)
             clock.lap("report")
             rates = speeds(tracked, len(planned.test_list) / clock.seconds["evaluation"])
@@ -86,6 +89,7 @@ def run(experiment: Experiment, part_of: PartOf | None = None) -> TrackedRun:
         f"speed: {', '.join(f'{value:.2f} {name}' for name, value in rates.items())}\n"
         f"MLflow: {redacted_uri(planned.tracking_uri)} "
         f"({redacted_command(['mlflow', 'ui', '--backend-store-uri', planned.tracking_uri])})\n"
+        f"page: {tracked.page}\n"
         f"started from: {planned.initial.description}\n"
         f"checkpoint: {checkpoint}\n"
         f"model: {model_uri}\n"
@@ -145,6 +149,8 @@ def tag_origin(planned: PlannedRun, tracked: TrackedRun, part_of: PartOf | None)
         }
     )
     tracked.store_json(ENVIRONMENT, where)
+    if planned.experiment.model.trains:
+        log_data(tracked, [training_data(planned.manifest, planned.experiment.training.split)])
 
 
 def test_of(planned: PlannedRun, checkpoint: str) -> Scoring:

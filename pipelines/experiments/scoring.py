@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import hashlib
 import json
+import re
 import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -14,13 +15,14 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from cocktail.checkpoints.store import state_hash
+from cocktail.checkpoints.store import state_hash, step_of
 from cocktail.cluster.placement import require_place
 from cocktail.config.evaluation import Evaluation
 from cocktail.config.mixing import Mixing
 from cocktail.config.resources import Resources
 from cocktail.config.settings import flatten
 from cocktail.evaluate import SCORED_IN, evaluate
+from cocktail.inference.registry import Scored
 from cocktail.inference.trained import Trained
 from cocktail.storage import join
 from cocktail.studies.scored_run import report_folder, results_names
@@ -29,12 +31,13 @@ from cocktail.tasks.report import Report, Subject
 from cocktail.tasks.task import Task
 from cocktail.text.printable import on_lines
 from cocktail.text.redaction import redacted_uri
+from cocktail.tracking.inputs import UsedData, log_data
 from cocktail.tracking.lease import Lease
 from cocktail.tracking.run import TrackedRun
 from cocktail.train.ray_train import uses_gpus
 from cocktail.types import MixtureBatch, require
 from pipelines.experiments.locations import place_of
-from pipelines.experiments.provenance import ENVIRONMENT, environment, provenance
+from pipelines.experiments.provenance import ENVIRONMENT, environment, provenance, test_data
 from pipelines.experiments.report_edge import reported
 from pipelines.experiments.resources import shard_cache, test_demands
 from pipelines.experiments.trained_on import Overlap, overlap_of
@@ -153,6 +156,7 @@ class Scoring:
             folder = Path(temporary)
             (folder / "table.md").write_text(report.text + "\n", "utf-8")
             tracked.store(folder)
+        tracked.describe(report.text)
         tracked.log(report.metrics, step)
         return report
 
@@ -211,7 +215,27 @@ class Scoring:
             histories=tracked.histories(("look/", "loss/", "validation/")),
             steps_per_epoch=steps_per_epoch,
             notes=self.notes,
+            facts=self._facts(tracked),
         )
+
+    def _facts(self, tracked: TrackedRun) -> dict[str, str]:
+        """What a page says first: what was scored, on what, by which code."""
+        tags, evaluation = tracked.tags, self.evaluation
+        trained_on = "; ".join(
+            f"{each.split} of {each.data} ({each.manifest[:16]})" for each in self.trained.trained_on or ()
+        )
+        facts = {
+            "run": f"{tags.get('mlflow.runName', '')} ({tracked.run_id})",
+            "checkpoint": self.checkpoint,
+            "step": str(step_of(self.checkpoint)),
+            "trained on": trained_on,
+            "tested on": f"{len(self.mixtures)} mixtures of {evaluation.split} of {self.manifest.folder} "
+            f"({self.manifest.root_hash[:16]})",
+            "hash of the test list": tags.get("test_list_hash", ""),
+            "commit": tags.get("git_commit", ""),
+            "command": tags.get("command", ""),
+        }
+        return {name: redacted_uri(value) for name, value in facts.items() if value}
 
     @property
     def notes(self) -> tuple[str, ...]:
@@ -227,6 +251,33 @@ class Scoring:
             "test_mixtures_trained_on": self.overlap.in_words,
             **{f"precision.{stage}": text for stage, text in self.precision.items()},
         }
+
+    @property
+    def in_short(self) -> str:
+        """What is tested on what, as a part of a name: the run and step, the data set and its split, the sources."""
+        run, _, step = self.checkpoint.rstrip("/").rpartition("/")
+        run = run.removesuffix("/checkpoints").rpartition("/")[2]
+        step_number = step.removeprefix("step-").lstrip("0") or "0"
+        evaluation, numbers = self.evaluation, self.evaluation.num_sources
+        sources = "-".join(map(str, numbers or sorted({self.mixing.fewest_sources, self.mixing.num_sources})))
+        split = evaluation.split if evaluation.test_list is None else "frozen list"
+        words = (run, f"step {step_number}", "on", self.manifest.dataset, split, sources, "sources")
+        return "-".join(re.sub(r"[^A-Za-z0-9._]+", "-", word).strip("-") for word in words)
+
+    def scored(self, report: Report) -> Scored:
+        """What a registered model's version says of the test."""
+        return Scored(
+            headline=report.headline,
+            test_list_hash=plan_hash(self.mixtures),
+            text=report.text,
+            tested_on=self.tested_on,
+        )
+
+    @property
+    def tested_on(self) -> UsedData:
+        """The mixtures of the test as a run's input."""
+        evaluation = self.evaluation
+        return test_data(self.manifest, self.mixtures, evaluation.split if evaluation.test_list is None else "a list")
 
     @property
     def precision(self) -> dict[str, str]:
@@ -285,22 +336,22 @@ def score_and_track(test: Scoring, tracking_uri: str, output: str) -> str:
     # With the checkpoint's hash: its location is another's on another machine.
     scored = [tests, plan_hash(test.mixtures), state_hash(test.checkpoint)]
     key = hashlib.sha256(json.dumps(scored, sort_keys=True).encode()).hexdigest()[:8]
-    name = f"evaluate-{key}"
-    folder = join(output, "evaluations", name)
-    with Lease(folder, name, of="evaluation", option="--output"):
+    folder = join(output, "evaluations", f"evaluate-{key}")
+    with Lease(folder, f"evaluate-{key}", of="evaluation", option="--output"):
         tracked = TrackedRun.open(
             tracking_uri,
             join(output, "artifacts"),
             experiment=test.trained.name,
-            name=name,
+            name=f"{test.in_short}-{key}",
             key=key,
             place=place_of(folder),
             params=tests,
         )
         with tracked.closing():
+            log_data(tracked, [test.tested_on])
             tracked.tag({**provenance(test.manifest, test.mixtures), **test.tags, "checkpoint": test.checkpoint})
             tracked.store_json(ENVIRONMENT, {**environment(), "precision": test.precision})
             results = test.score()
             text = test.report(results, test.record(results, tracked, 0), tracked, 0).text
-    where = f"MLflow: {redacted_uri(tracking_uri)}, run {tracked.run_id}"
+    where = f"MLflow: {redacted_uri(tracking_uri)}, run {tracked.name} ({tracked.run_id})\npage: {tracked.page}"
     return f"\n{on_lines(text)}\n\n{where}\ntables, figures and sounds: {tracked.artifacts}"

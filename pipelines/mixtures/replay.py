@@ -116,7 +116,8 @@ def write_mixture(folder: Path, row: pa.Table, manifest: Manifest, mixing: Mixin
             Image.fromarray(picture.numpy()).save(target / f"{stem}-{p}.png")
     for name, sound in sounds.items():
         soundfile.write(target / f"{name}.wav", sound.numpy(), mixing.sample_rate_hz, subtype="FLOAT")
-    (target / "row.json").write_text(json.dumps(row.to_pylist()[0], indent=1) + "\n", "utf-8")
+    told = {**row.to_pylist()[0], "class_names": _class_names(batch, manifest)}
+    (target / "row.json").write_text(json.dumps(told, indent=1, ensure_ascii=False) + "\n", "utf-8")
     return target
 
 
@@ -125,6 +126,11 @@ def _classes(batch: MixtureBatch) -> list[list[int]]:
     if batch.labels is not None:
         return [labels.nonzero()[:, 0].tolist() for labels in batch.labels[0]]
     return [[class_id] * (class_id != NO_CLASS) for class_id in batch.class_ids[0].tolist()]
+
+
+def _class_names(batch: MixtureBatch, manifest: Manifest) -> list[str]:
+    """The classes of each source in words, in the order of the row's class ids; empty where nobody said what it is."""
+    return [" + ".join(manifest.classes[class_id] for class_id in class_ids) for class_ids in _classes(batch)]
 
 
 def _plain(class_ids: list[int], manifest: Manifest) -> str:

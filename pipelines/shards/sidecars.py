@@ -13,7 +13,8 @@ from typing import Any
 import pyarrow as pa
 
 from cocktail.foreign.bounded import UntrustworthyError, read_bounded
-from cocktail.storage import exists, join
+from cocktail.media.members import media_exists
+from cocktail.storage import join
 from cocktail.types import UsageError
 from pipelines.shards.contents import check_sidecar, distrust
 from pipelines.shards.manifest import MANIFEST_COLUMNS, QUARANTINE_COLUMNS, SIDECAR_SUFFIX
@@ -140,4 +141,4 @@ def files_have_come(sidecar: Mapping[str, Any], clips: Iterable[Mapping[str, Any
 def _has_all_files(clip: Mapping[str, Any]) -> bool:
     pictures = [picture["path"] for picture in clip["pictures"] or ()]
     masks = [] if clip["mask_path"] is None else [clip["mask_path"]]
-    return all(exists(location) for location in (clip["media_path"], *pictures, *masks))
+    return all(media_exists(location) for location in (clip["media_path"], *pictures, *masks))

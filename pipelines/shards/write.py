@@ -16,9 +16,10 @@ from typing import Any
 from cocktail.media.bad_clips import BadClip
 from cocktail.media.clips import Clip, decode_clip
 from cocktail.media.decoding_process import DecoderStoppedError, DecodingProcess
+from cocktail.media.members import media_copy, read_media
 from cocktail.media.object_masks import decode_mask
 from cocktail.media.pictures import decode_picture, encode_mask
-from cocktail.storage import delete_file, exists, join, local_copy, open_atomic, open_reader, telling, write_atomic
+from cocktail.storage import delete_file, exists, join, open_atomic, write_atomic
 from cocktail.types import UsageError
 from pipelines.shards.manifest import SIDECAR_SUFFIX
 from pipelines.shards.on_cluster import LESS_AT_ONCE, Note, note_of
@@ -120,7 +121,7 @@ def _decode(row: Mapping[str, Any], settings: ShardSettings) -> Clip:
     if row["problem"] is not None:
         raise BadClip(row["problem"], "found when the data set was indexed")
     try:
-        with local_copy(row["media_path"]) as path:
+        with media_copy(row["media_path"]) as path:
             clip = decoding_process().call(
                 decode_clip,
                 path,
@@ -153,11 +154,9 @@ def _fetch(location: str, what: str) -> tuple[bytes, str]:
     """A file that belongs to a clip, and its name. Raises BadClip for one that is not there, or beyond all bounds."""
     name = location.rsplit("/", 1)[-1]
     try:
-        with telling(location, "read"), open_reader(location) as file:
-            if file.size() > MAX_FILE_BYTES:
-                raise BadClip(
-                    "too costly", f"{what} {name} has {file.size()} bytes, at most {MAX_FILE_BYTES} are taken"
-                )
-            return file.readall(), name
+        data = read_media(location, MAX_FILE_BYTES)
     except FileNotFoundError as error:
         raise BadClip("missing file", f"no {what} {name}") from error
+    if isinstance(data, int):
+        raise BadClip("too costly", f"{what} {name} has {data} bytes, at most {MAX_FILE_BYTES} are taken")
+    return data, name

@@ -282,7 +282,9 @@ class _Sweep:
             (Path(folder) / "sweep.md").write_text(f"{text}\n", "utf-8")
             self.tracked.store(Path(folder))
         uri = self.tracked.tracking_uri
-        print(f"\n{text}\n\nMLflow: {redacted_uri(uri)}, run {self.tracked.run_id}", flush=True)
+        print(
+            f"\n{text}\n\nMLflow: {redacted_uri(uri)}, run {self.tracked.run_id}\npage: {self.tracked.page}", flush=True
+        )
         none = f"none: make it with python jobs/report_sweep.py {shlex.quote(self.name)}"
         page = reported(
             lambda: store_sweep_report(uri, self.tracked.run_id), none, self.tracked, "the report of the sweep"

@@ -7,29 +7,49 @@ import warnings
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 from matplotlib.axis import Axis
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.text import Text
 from matplotlib.ticker import LogFormatter
+from matplotlib.transforms import Bbox
 from PIL import Image
 
 from cocktail.text.printable import on_lines
 
+_EDGE_INCHES = 0.08
+"""Margin around a text that reaches over a figure's edge."""
+_NO_EDGE_INCHES = 0.02
+"""What reaches over an edge by less is the line of an axis."""
+
 
 def to_png(figure: Figure, dpi: int = 110, colours: int | None = None) -> bytes:
-    """A figure's PNG; of few colours it is a fraction of the size. Names in it are no formulas."""
+    """A figure's PNG; of few colours it is a fraction of the size. Names in it are no formulas.
+
+    The picture is larger than the figure where a title or another text would be cut off.
+    """
     FigureCanvasAgg(figure)
     take_literally(figure)
     data = io.BytesIO()
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Glyph")  # names in scripts that the font lacks are drawn as boxes
-        figure.savefig(data, dpi=dpi, format="png")
+        figure.savefig(data, dpi=dpi, format="png", bbox_inches=_with_all_texts(figure))
     if colours is None:
         return data.getvalue()
     small = io.BytesIO()
     Image.open(data).convert("RGB").quantize(colours).save(small, format="PNG", optimize=True)
     return small.getvalue()
+
+
+def _with_all_texts(figure: Figure) -> Bbox:
+    """What a figure's picture has to show, in inches: all of the figure, and what reaches over its edges."""
+    figure.draw_without_rendering()  # its layout decides where texts are
+    reaching = figure.get_tightbbox()
+    outside = Bbox.union([figure.bbox_inches, reaching])
+    if np.allclose(outside.extents, figure.bbox_inches.extents, atol=_NO_EDGE_INCHES):
+        return figure.bbox_inches
+    return outside.padded(_EDGE_INCHES)
 
 
 def save_png(figure: Figure, path: Path, dpi: int) -> None:

@@ -1,9 +1,12 @@
 """What the processes of a cluster are told, whoever starts them."""
 
+import logging
 import os
 from typing import Any
 
 import ray
+
+from cocktail.cluster.connection import prepare_train
 
 
 class Started:
@@ -26,3 +29,17 @@ def test_every_process_knows_its_cluster_and_keeps_quiet_about_cpus(local_ray):
     assert told["OF_ITS_OWN"] == "1"
     assert told["RAY_ADDRESS"] == ray.get_runtime_context().gcs_address
     assert told["RAY_DATA_STARVATION_WARNING_DELAY_S"] == "inf"
+
+
+def test_what_looks_like_an_error_of_every_run_is_not_said(monkeypatch, caplog):
+    monkeypatch.delenv("RAY_TRAIN_ENABLE_PREEMPTION_WATCHER", raising=False)
+    prepare_train()
+    assert os.environ["RAY_TRAIN_ENABLE_PREEMPTION_WATCHER"] == "0"
+    with caplog.at_level(logging.WARNING):
+        logging.getLogger("ray.data._internal.progress").warning("Progress bars disabled.")
+        tokens = logging.getLogger("ray._private.authentication.authentication_token_setup")
+        tokens.warning("Token authentication is enabled for this Ray cluster.")
+        tokens.warning("Token authentication is disabled for this Ray cluster.")
+    assert [record.getMessage() for record in caplog.records] == [
+        "Token authentication is disabled for this Ray cluster."
+    ]

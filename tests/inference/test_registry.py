@@ -2,24 +2,29 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
+import mlflow.artifacts
 import mlflow.pyfunc
 import numpy as np
 import pytest
 import torch
 from mlflow.exceptions import MlflowException
 from mlflow.models import Model
+from mlflow.models.utils import _enforce_params_schema, _enforce_schema
 from mlflow.tracking import MlflowClient
 
 from cocktail.audio.mixing import superpose
 from cocktail.checkpoints.store import CheckpointStore, load_checkpoint
-from cocktail.inference.registry import register, save_model, slim_checkpoint
+from cocktail.inference.registry import Scored, register, save_model, slim_checkpoint
 from cocktail.inference.trained import about, load_trained
+from cocktail.tracking.inputs import UsedData
 from cocktail.tracking.run import TrackedRun
 from cocktail.types import Query
 from tests.made.corpora.shapes_and_tones import scenes
@@ -60,7 +65,26 @@ def registered(request, tmp_path_factory) -> Registered:
     uri = request.getfixturevalue("mlflow_server").uri if is_server else f"sqlite:///{folder}/mlflow.db"
     run = open_run(uri, folder, "trained")
     checkpoint = make_checkpoint(folder / "checkpoints")
-    return Registered(run, checkpoint, register(run, checkpoint, {"sdr": "3.250"}))
+    run.log({"test/small/sdr": 3.25, "loss/total": 1.0}, step=7)
+    return Registered(run, checkpoint, register(run, checkpoint, scored(3.25)))
+
+
+TESTED_ON = UsedData(name="toys, 3 mixtures of test", where="/shards", sha256="ab" * 32, used_for="testing")
+
+
+def scored(sdr: float, test_list_hash: str = "one") -> Scored:
+    return Scored(
+        headline={"sdr": f"{sdr:.3f}"}, test_list_hash=test_list_hash, text=f"| sdr |\n| {sdr} |", tested_on=TESTED_ON
+    )
+
+
+def stored_path(registered: Registered) -> str:
+    return mlflow.artifacts.download_artifacts(stored_model(registered))
+
+
+def stored_model(registered: Registered) -> str:
+    """Where MLflow keeps what was registered."""
+    return registered.client.get_model_version_download_uri("small", registered.uri.rpartition("/")[2])
 
 
 def mixtures() -> np.ndarray:
@@ -113,22 +137,63 @@ def test_mlflow_alone_loads_a_model_that_separates_as_the_checkpoint_does(regist
     np.testing.assert_array_equal(found, expected.numpy())
 
 
-def test_a_version_has_its_run_its_score_and_a_signature(registered, tmp_path):
+def test_a_version_has_its_run_its_score_and_a_signature(registered, monkeypatch):
     version = registered.client.get_model_version("small", registered.uri.rpartition("/")[2])
     assert version.run_id == registered.run.run_id
     assert (version.tags["run_name"], version.tags["sdr"]) == ("trained", "3.250")
-    told = Model.load(str(registered.run.fetch("model", tmp_path)))
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", registered.run.tracking_uri)
+    told = Model.load(stored_model(registered))
     signature = told.get_model_info().signature
     assert signature.inputs.to_dict() == [{"type": "tensor", "tensor-spec": {"dtype": "float32", "shape": (-1, -1)}}]
     assert signature.outputs.to_dict()[0]["tensor-spec"] == {"dtype": "float32", "shape": (-1, -1, -1)}
     assert told.metadata == {"sample_rate_hz": RATE, "classes": list(CLASSES), "tasks": ["separation"]}
 
 
+def test_an_example_of_sound_and_who_is_asked_for_is_stored_and_fits_the_signature(registered, monkeypatch):
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", registered.run.tracking_uri)
+    model = mlflow.pyfunc.load_model(registered.uri)
+    example: Any = model.input_example
+    assert example.shape == (1, RATE)
+    told = Model.load(stored_model(registered))
+    params: Any = told.load_input_example_params(stored_path(registered))
+    assert params == {"classes": list(CLASSES[:2]), "sample_rate_hz": RATE}
+    signature = model.metadata.signature
+    assert signature is not None
+    np.testing.assert_array_equal(_enforce_schema(example, signature.inputs), example)
+    assert _enforce_params_schema(params, signature.params) == {**params, "num_sources": 0}
+
+
+def test_the_runs_scores_are_those_of_the_model_on_its_data_and_nothing_else_is(registered):
+    (output,) = registered.run.outputs
+    model = registered.client.get_logged_model(output.model_id)
+    assert (model.name, model.source_run_id) == ("model", registered.run.run_id)
+    linked = {(metric.key, metric.value, metric.dataset_name, metric.dataset_digest) for metric in model.metrics}
+    assert linked == {("test/small/sdr", 3.25, "toys, 3 mixtures of test", ("ab" * 32)[:36])}
+    version = registered.client.get_model_version("small", registered.uri.rpartition("/")[2])
+    assert json.loads(model.tags["mlflow.modelVersions"]) == [{"name": "small", "version": int(version.version)}]
+    assert version.description.startswith("| sdr |")
+
+
+def test_the_best_version_is_the_one_of_the_highest_score_on_the_same_mixtures(tmp_path, capsys):
+    run = open_run(f"sqlite:///{tmp_path}/mlflow.db", tmp_path, "best")
+    client = MlflowClient(run.tracking_uri)
+
+    def register_with(seed: int, score: Scored) -> str:
+        register(run, make_checkpoint(tmp_path / str(seed), seed=seed), score)
+        return str(client.get_model_version_by_alias("small", "best").version)
+
+    assert register_with(0, scored(2.0)) == "1"
+    assert register_with(1, scored(1.0)) == "1"
+    assert register_with(2, scored(3.0)) == "3"
+    assert register_with(3, scored(9.0, test_list_hash="another")) == "3"
+    assert "models:/small@best stays version 3: version 4 was scored on other mixtures" in capsys.readouterr().out
+
+
 def test_the_same_checkpoint_is_registered_once_and_another_is_another_version(registered, tmp_path):
-    assert register(registered.run, registered.checkpoint, {"sdr": "4.000"}) == registered.uri
+    assert register(registered.run, registered.checkpoint, scored(4.0)) == registered.uri
     version = registered.client.get_model_version("small", registered.uri.rpartition("/")[2])
     assert version.tags["sdr"] == "4.000"
-    other = register(registered.run, make_checkpoint(tmp_path, seed=1), {})
+    other = register(registered.run, make_checkpoint(tmp_path, seed=1), Scored())
     assert other == f"models:/small/{int(version.version) + 1}"
 
 
@@ -136,14 +201,15 @@ def test_a_registration_that_was_not_confirmed_makes_no_second_version(mlflow_se
     with faulty_proxy(mlflow_server.uri.removeprefix("http://")) as (uri, faults):
         run = open_run(uri, tmp_path, "unconfirmed")
         faults.unconfirmed = "model-versions/create"
-        registered = register(run, make_checkpoint(tmp_path, seed=2), {})
+        registered = register(run, make_checkpoint(tmp_path, seed=2), Scored())
         assert not faults.unconfirmed
     found = MlflowClient(mlflow_server.uri).search_model_versions(f"name = 'small' and run_id = '{run.run_id}'")
     assert [f"models:/small/{version.version}" for version in found] == [registered]
 
 
-def test_classes_that_are_not_known_are_refused_with_those_that_are(registered, tmp_path):
-    model = mlflow.pyfunc.load_model(str(registered.run.fetch("model", tmp_path)))
+def test_classes_that_are_not_known_are_refused_with_those_that_are(registered, monkeypatch):
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", registered.run.tracking_uri)
+    model = mlflow.pyfunc.load_model(registered.uri)
     for classes in ({}, {"classes": []}, {"classes": ["lute", "lute"]}, {"classes": ["viola"]}):
         with pytest.raises(ValueError, match="The model knows bell, drum, harp, horn, lute"):
             model.predict(mixtures(), params=classes)
@@ -164,7 +230,7 @@ def test_a_model_says_which_packages_it_needs_and_each_is_asked_for_once(tmp_pat
         lines = (model / "requirements.txt").read_text().splitlines()
         return sorted(line.partition("==")[0] for line in lines)
 
-    needed = ["mlflow", "numpy", "pyarrow", "scipy", "torch", "tyro"]
+    needed = ["mlflow", "numpy", "pyarrow", "safetensors", "scipy", "torch", "tyro"]
     assert packages(Path(localizer[1])) == sorted([*needed, "torchvision"])
     monkeypatch.setattr(type(SMALL.model), "packages", ("scikit-learn", "scipy"))
     save_model(make_checkpoint(tmp_path / "checkpoints"), tmp_path / "model")

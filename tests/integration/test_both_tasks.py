@@ -13,7 +13,7 @@ import torch
 
 from cocktail.audio.mixing import superpose
 from cocktail.checkpoints.store import CheckpointStore
-from cocktail.inference.registry import register
+from cocktail.inference.registry import Scored, register
 from cocktail.inference.trained import about, load_trained
 from cocktail.studies.comparison import Side, compare
 from cocktail.studies.comparison_report import store_comparison
@@ -93,7 +93,7 @@ def test_one_evaluation_scores_both_tasks_each_in_a_table_and_a_section(tested):
 @pytest.mark.parametrize(("task", "score"), [(None, "SDR"), ("separation", "SDR"), ("localization", "CAP")])
 def test_its_runs_are_compared_by_either_task(tested, tmp_path, task, score):
     runs = scored_runs(tested.tracked, None)
-    a, b = of_one_task(runs, runs, task)
+    a, b = of_one_task([runs, runs], task)
 
     def read(run, rows, mixing):
         return read_scenes(rows, None, mixing)
@@ -106,7 +106,7 @@ def test_its_runs_are_compared_by_either_task(tested, tmp_path, task, score):
 
 
 def test_mlflow_loads_it_and_it_gives_the_answers_of_both_tasks(tested, monkeypatch):
-    uri = register(tested.tracked, tested.checkpoint, {})
+    uri = register(tested.tracked, tested.checkpoint, Scored())
     monkeypatch.setenv("MLFLOW_TRACKING_URI", tested.tracked.tracking_uri)
     model = mlflow.pyfunc.load_model(uri)
     assert model.metadata.metadata is not None

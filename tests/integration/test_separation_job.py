@@ -133,7 +133,7 @@ def test_a_model_trained_on_two_sources_is_scored_on_three_without_training(undi
     options += ["--output", str(undisturbed)]
     evaluate_job([checkpoint, *options])
     shown = capfd.readouterr().out
-    (found,) = [run for run in mlflow_runs(undisturbed) if run.info.run_name.startswith("evaluate-")]
+    (found,) = [run for run in mlflow_runs(undisturbed) if "-step-20-on-" in run.info.run_name]
     assert found.info.status == "FINISHED"
     assert found.data.tags["checkpoint"] == checkpoint
     assert found.data.params["mixing.num_sources"] == "3"
@@ -233,7 +233,7 @@ def test_a_finished_run_is_followed_by_a_new_one_and_the_inline_executor_compute
     after = last_checkpoint(undisturbed)
     assert after.location != before.location
     assert all(value.equal(before.state["model"][name]) for name, value in after.state["model"].items())
-    trained = [found for found in mlflow_runs(undisturbed) if not found.info.run_name.startswith("evaluate-")]
+    trained = [found for found in mlflow_runs(undisturbed) if "-step-20-on-" not in found.info.run_name]
     assert [found.info.status for found in trained] == ["FINISHED", "FINISHED"]
 
 

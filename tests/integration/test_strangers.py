@@ -110,7 +110,7 @@ def test_who_separates_and_localizes_is_scored_on_both(trained):
 
 def test_two_of_them_are_compared_and_a_checkpoint_is_scored_again(trained, tmp_path):
     checkout, _ = trained
-    text = checkout.run("jobs/compare.py", "filters", "colours", "--output", tmp_path / "compared")
+    text = checkout.run("jobs/compare.py", "filters", "colours", "--into", tmp_path / "compared")
     assert "4 mixtures are in both" in text and "No pictures and sounds" not in text
     assert (tmp_path / "compared" / "compare.png").exists()
     finished = json.loads((checkout.output / "runs" / "bands" / "finished.json").read_text())

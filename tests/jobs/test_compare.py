@@ -10,11 +10,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import soundfile
+from mlflow.tracking import MlflowClient
 
 from cocktail.checkpoints.store import CheckpointStore
 from cocktail.config.evaluation import Evaluation
 from cocktail.config.settings import flatten
 from cocktail.inference.trained import about
+from cocktail.tracking.find import find_run
 from cocktail.tracking.run import TrackedRun
 from cocktail.types import UsageError
 from jobs import compare
@@ -82,7 +84,7 @@ def test_two_files_of_results_are_compared_on_what_both_hold(tmp_path):
     (tmp_path / "b").mkdir()
     pq.write_table(results({"mixture": [0, 0, 0], "a": [3, 5, 50]}, names, class_ids), tmp_path / "a.parquet")
     pq.write_table(results({"b": [1, 9]}, names[:2], class_ids), tmp_path / "b" / "results.parquet")
-    done = run("a.parquet", "b", "--output", "out", cwd=tmp_path)
+    done = run("a.parquet", "b", "--into", "out", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     text = (tmp_path / "out" / "compare.md").read_text()
     assert text.strip() in done.stdout
@@ -120,15 +122,57 @@ def test_two_runs_are_found_in_mlflow_and_what_can_be_shown_of_them_is(output, m
 
 
 def test_two_systems_of_one_run_are_compared(output, tmp_path, monkeypatch):
-    options = ["--system-b", "small, soft masks", "--tracking-uri", uri(output), "--examples", "0"]
-    compare_here(monkeypatch, "first", "first", *options, "--output", str(tmp_path))
+    options = ["--systems", "own", "small, soft masks", "--tracking-uri", uri(output), "--examples", "0"]
+    compare_here(monkeypatch, "first", "first", *options, "--into", str(tmp_path))
     text = (tmp_path / "compare.md").read_text()
     assert text.startswith("# small against small, soft masks\n")
     assert "| 3.67 | 5.00 | -1.33 |" in text
 
 
+def test_three_runs_are_compared_with_the_first_on_the_mixtures_that_all_have(output, test_list, tmp_path, monkeypatch):
+    names, class_ids = test_list["mixture_id"].to_pylist(), test_list["class_id"].to_pylist()
+    (tmp_path / "third").mkdir()
+    pq.write_table(results({"b": [9.0, 0.0]}, names[:2], class_ids[:2]), tmp_path / "third" / "results.parquet")
+    options = ["--tracking-uri", uri(output), "--examples", "0", "--into", str(tmp_path / "out")]
+    compare_here(monkeypatch, "first", "second", str(tmp_path / "third"), *options)
+    text = (tmp_path / "out" / "compare.md").read_text()
+    assert text.startswith("# 3 systems\n")
+    assert "2 mixtures are in all of them" in text
+    rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in text.splitlines() if line[:1] == "|"]
+    assert rows[0][:5] == ["", "system", "SDR", "less A", "95 % interval, by recording"]
+    # Of the two mixtures: 4 and 6, 1 and 2, 9 and 0.
+    assert [row[:4] for row in rows[2:]] == [
+        ["A", "small", "5.00", ""],
+        ["B", "small", "1.50", "-3.50"],
+        ["C", "b", "4.50", "-0.50"],
+    ]
+    assert [row[5] for row in rows[2:]] == ["", "0%", "50%"]
+    assert [row[8] for row in rows[3:]] == ["[compare.md](a-b/compare.md)", "[compare.md](a-c/compare.md)"]
+    pair = (tmp_path / "out" / "a-c" / "compare.md").read_text()
+    assert pair.startswith("# small against b\n") and "2 mixtures are in both, 0 only in A, 0 only in B." in pair
+    assert (tmp_path / "out" / "a-b" / "compare.png").exists()
+
+
+def test_a_registered_model_stands_for_the_run_that_made_it(output, tmp_path, monkeypatch):
+    client = MlflowClient(uri(output))
+    client.create_registered_model("small")
+    run = find_run(uri(output), "second")
+    client.create_model_version("small", run.artifacts, run_id=run.run_id)
+    client.set_registered_model_alias("small", "best", "1")
+    options = ["--tracking-uri", uri(output), "--examples", "0", "--into", str(tmp_path)]
+    compare_here(monkeypatch, "first", "models:/small@best", *options)
+    assert "| 3.67 | 2.00 | +1.67 |" in (tmp_path / "compare.md").read_text()
+
+
+def test_one_run_alone_or_systems_for_other_runs_are_refused(output, monkeypatch):
+    with pytest.raises(UsageError, match="give two runs or more, 26 at most, not 1"):
+        compare_here(monkeypatch, "first", "--tracking-uri", uri(output))
+    with pytest.raises(UsageError, match="--systems names 1 systems of 2 runs"):
+        compare_here(monkeypatch, "first", "second", "--tracking-uri", uri(output), "--systems", "small")
+
+
 def test_shards_that_have_moved_are_given_and_others_are_told_apart(output, manifest, tmp_path, monkeypatch):
-    options = ["--tracking-uri", uri(output), "--examples", "1", "--output", str(tmp_path / "out")]
+    options = ["--tracking-uri", uri(output), "--examples", "1", "--into", str(tmp_path / "out")]
     others = make_toy_shards(tmp_path / "others", num_test=5)
     compare_here(monkeypatch, "first", "second", *options, "--data", others.folder)
     told = (tmp_path / "out" / "compare.md").read_text()
@@ -159,4 +203,4 @@ def test_a_run_without_results_is_refused_with_its_state(output, tmp_path, monke
         uri(output), str(output / "artifacts"), experiment="small", name="unfinished", key="", params={}
     )
     with pytest.raises(UsageError, match=f"unfinished \\({unfinished.run_id}, RUNNING\\) has no results.parquet"):
-        compare_here(monkeypatch, "unfinished", "first", "--tracking-uri", uri(output), "--output", str(tmp_path))
+        compare_here(monkeypatch, "unfinished", "first", "--tracking-uri", uri(output), "--into", str(tmp_path))

@@ -54,6 +54,7 @@ def test_ids_and_rows_become_the_samples_that_a_network_gets(manifest, tmp_path)
     folder = tmp_path / "replayed" / of_an_epoch
     row = json.loads((folder / "row.json").read_text())
     assert row["clip_id"] == plan["clip_id"][17].as_py()
+    assert row["class_names"] == [manifest.classes[class_id] for class_id in row["class_id"]]
     sounds, rate = soundfile.read(folder / "mixture.wav", dtype="float32")
     assert rate == RATE
     assert torch.equal(torch.from_numpy(sounds), mixture[0])

@@ -127,7 +127,7 @@ def report(database, tmp_path_factory) -> Path:
     """The report's folder, as the job writes it."""
     folder = tmp_path_factory.mktemp("reported") / "report"
     with pytest.MonkeyPatch.context() as patch:
-        arguments = ["wanted", "--tracking-uri", database, "--output", str(folder), "--examples", "1"]
+        arguments = ["wanted", "--tracking-uri", database, "--into", str(folder), "--examples", "1"]
         patch.setattr(sys, "argv", ["report_sweep.py", *arguments])
         report_sweep.main()
     return folder
@@ -160,7 +160,7 @@ def test_the_papers_tables_are_those_that_the_sweep_recorded(database, report):
 
 
 def test_a_run_that_is_no_sweep_is_refused_before_anything_is_written(database, tmp_path, monkeypatch):
-    arguments = ["wanted-1", "--tracking-uri", database, "--output", str(tmp_path / "out")]
+    arguments = ["wanted-1", "--tracking-uri", database, "--into", str(tmp_path / "out")]
     monkeypatch.setattr(sys, "argv", ["report_sweep.py", *arguments])
     with pytest.raises(UsageError, match=r"run wanted-1 .* is no sweep"):
         report_sweep.main()

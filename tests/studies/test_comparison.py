@@ -115,10 +115,10 @@ def test_a_runs_own_system_is_neither_a_control_nor_another_reading():
     )
     assert Side.of("A", run, None).system == "sgn"
     assert Side.of("A", run, "mixture").system == "mixture"
-    with pytest.raises(UsageError, match=r"run-1 has no scores of 'soft': give --system-b one of 'mixture', 'sgn', "):
+    with pytest.raises(UsageError, match=r"run-1 has no scores of 'soft': name one of 'mixture', 'sgn', "):
         Side.of("B", run, "soft")
     other = ScoredRun(results=pa.concat_tables([run.results, results("two", {"m": (0.0,)})]), name="run-2", stored="x")
-    with pytest.raises(UsageError, match=r"run-2 has 2 systems of its own: give --system-a one of 'mixture', 'sgn', "):
+    with pytest.raises(UsageError, match=r"run-2 has 2 systems of its own: name one of 'mixture', 'sgn', "):
         Side.of("A", other, None)
 
 
@@ -340,8 +340,8 @@ def test_runs_of_several_tasks_are_compared_by_the_first_that_both_have_or_the_o
     both, alone = read_runs(f"{tmp_path}/both"), read_runs(f"{tmp_path}/maps.parquet")
     assert [run.task.name for run in both] == ["separation", "localization"]
     assert [run.stored for run in both] == [f"{tmp_path}/both/separation", f"{tmp_path}/both/localization"]
-    assert of_one_task(both, both) == (both[0], both[0])
-    assert of_one_task(both, both, "localization") == (both[1], both[1])
-    assert of_one_task(both, alone) == (both[1], alone[0])
-    with pytest.raises(UsageError, match=r"no results of separation of both .*maps.parquet has localization"):
-        of_one_task(both, alone, "separation")
+    assert of_one_task([both, both]) == [both[0], both[0]]
+    assert of_one_task([both, both], "localization") == [both[1], both[1]]
+    assert of_one_task([both, alone]) == [both[1], alone[0]]
+    with pytest.raises(UsageError, match=r"no results of separation of all .*maps.parquet has localization"):
+        of_one_task([both, alone], "separation")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import getpass
 import json
 import os
 import signal
@@ -18,9 +19,11 @@ from mlflow.tracking import MlflowClient
 from cocktail.tracking import run as tracking
 from cocktail.tracking.database import default_tracking_uri
 from cocktail.tracking.find import find_run
+from cocktail.tracking.inputs import UsedData, log_data
 from cocktail.tracking.outages import OutageError, RefusedError
 from cocktail.tracking.processes import is_gone, this_process
-from cocktail.tracking.run import TerminatedError, TrackedRun
+from cocktail.tracking.run import TrackedRun
+from cocktail.tracking.signals import TerminatedError
 from cocktail.types import UsageError
 from tests.services.faulty_proxy import Faults, faulty_proxy
 
@@ -85,6 +88,49 @@ def test_two_people_with_runs_of_one_name_have_a_run_each_and_find_it_again(outp
     first, second = of("one"), of("two")
     assert first.run_id != second.run_id
     assert (of("two"), of("one")) == (second, first)
+
+
+def test_an_experiment_is_one_of_model_training_unless_it_says_otherwise(output):
+    client = MlflowClient(default_tracking_uri(str(output)))
+    run = open_run(output, "kind", "trained")
+    assert client.get_experiment(run.experiment_id).tags["mlflow.experimentKind"] == "custom_model_development"
+    before, said = (client.create_experiment(name) for name in ("of before", "of agents"))
+    client.set_experiment_tag(said, "mlflow.experimentKind", "genai_development")
+    assert [open_run(output, "kind", name).experiment_id for name in ("of before", "of agents")] == [before, said]
+    kinds = [client.get_experiment(each).tags["mlflow.experimentKind"] for each in (before, said)]
+    assert kinds == ["custom_model_development", "genai_development"]
+
+
+def test_a_run_says_whose_it_is_what_was_scored_and_where_its_page_is(output):
+    run = open_run(output, "described")
+    run.describe("\n".join(f"| line {number:04d} |" for number in range(1000)))
+    assert run.tags["mlflow.user"] == getpass.getuser()
+    lines = run.tags["mlflow.note.content"].splitlines()
+    assert lines[0] == "| line 0000 |" and lines[-3].startswith("| line 0") and lines[-3].endswith(" |")
+    assert lines[-1] == "(more follows in table.md)"
+    assert run.page == f"http://127.0.0.1:5000/#/experiments/{run.experiment_id}/runs/{run.run_id}"
+
+
+def test_data_is_a_runs_input_once_with_its_whole_hash(output):
+    run = open_run(output, "with data")
+    used = [
+        UsedData(name="toys", where="s3://bucket/toys", sha256="ab" * 32, used_for="training", facts={"clips": 7}),
+        UsedData(name="toys, 3 mixtures", where="/toys", sha256="cd" * 32, used_for="testing"),
+    ]
+    for _ in range(2):
+        log_data(run, used)
+    inputs = MlflowClient(run.tracking_uri).get_run(run.run_id).inputs
+    shown = {
+        (each.tags[0].value, each.dataset.name, each.dataset.digest, each.dataset.source_type, each.dataset.source)
+        for each in inputs.dataset_inputs
+    }
+    assert len(inputs.dataset_inputs) == 2
+    assert shown == {
+        ("training", "toys", ("ab" * 32)[:36], "s3", '{"uri": "s3://bucket/toys"}'),
+        ("testing", "toys, 3 mixtures", ("cd" * 32)[:36], "local", '{"uri": "/toys"}'),
+    }
+    (profile,) = [each.dataset.profile for each in inputs.dataset_inputs if each.dataset.name == "toys"]
+    assert json.loads(profile) == {"sha256": "ab" * 32, "clips": 7}
 
 
 def test_credentials_are_in_no_param_tag_or_artifact(output, tmp_path):

@@ -12,8 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from cocktail.checkpoints.contents import names_of
-from cocktail.checkpoints.store import checkpoint_store, load_checkpoint, read_about
-from cocktail.storage import exists, join
+from cocktail.checkpoints.store import find_checkpoint, load_checkpoint, read_about
 from cocktail.types import UsageError
 
 Weights = Mapping[str, Tensor]
@@ -25,11 +24,11 @@ def take_weights(
 ) -> tuple[str, dict[str, Tensor]]:
     """A checkpoint's location, and the weights that a model of these classes takes from it, by name.
 
-    `location` is a checkpoint's, or a run's folder, whose selected checkpoint it means. Without `parts` the whole
-    model is taken. Raises UsageError if there is no checkpoint, if a part is not in both, or if weights have other
-    names, shapes or classes.
+    `location` is a checkpoint's, an exported model's, or a run's folder, whose selected checkpoint it means. Without
+    `parts` the whole model is taken. Raises UsageError if there is no checkpoint, if a part is not in both, or if
+    weights have other names, shapes or classes.
     """
-    checkpoint = find_checkpoint(location)
+    checkpoint = find_checkpoint(location, "--start-from")
     theirs: Weights = load_checkpoint(checkpoint).state["model"]
     ours: Weights = model.state_dict()
     for part in parts:
@@ -55,19 +54,6 @@ def take_weights(
             f"Of the checkpoint, {advice}"
         )
     return checkpoint, taken
-
-
-def find_checkpoint(location: str) -> str:
-    """The checkpoint at a location, or of the run whose folder it is: the one that counts. Raises UsageError."""
-    if exists(join(location, "meta.json")):
-        return location
-    selected = checkpoint_store(location).selected()
-    if selected is None:
-        raise UsageError(
-            f"--start-from {location}: there is no checkpoint. Give the folder or URI of one, named step-..., or that "
-            "of a run, with the folder checkpoints in it"
-        )
-    return selected
 
 
 def names_of_classes(weights: Weights, of_one_more: Weights) -> set[str]:

@@ -19,6 +19,7 @@ from torch import nn
 
 from cocktail.checkpoints.contents import UNREADABLE, telling_of_state
 from cocktail.checkpoints.earlier_run import parts_text, take_weights, weights_hash
+from cocktail.checkpoints.exported import pack_weights, unpack_weights
 from cocktail.config.experiment import Experiment
 from cocktail.config.model import Start
 from cocktail.storage import exists, join, read_bytes, write_atomic
@@ -160,13 +161,12 @@ def _earlier_run(experiment: Experiment, model: nn.Module, classes: Sequence[str
     assert experiment.start_from is not None
     config = experiment.model
     checkpoint, weights = take_weights(experiment.start_from, experiment.start_parts, model, config.build, classes)
-    sha256, buffer = weights_hash(weights), io.BytesIO()
-    torch.save(weights, buffer)
+    sha256 = weights_hash(weights)
     return checkpoint, WeightsFile(
         description=f"{parts_text(experiment.start_parts)} of {checkpoint}, SHA-256 {sha256[:16]}",
         sha256=sha256,
-        data=buffer.getvalue(),
-        file_name=f"{sha256}.pt",
+        data=pack_weights(weights),
+        file_name=f"{sha256}.safetensors",
     )
 
 
@@ -196,8 +196,8 @@ def load_weights(model: Any, data: bytes, modules: tuple[str, ...], location: st
     Raises UsageError if torchvision's holds anything else, or another network than the modules'.
     """
     if not modules:
+        weights = unpack_weights(location, data)
         with telling_of_state(location, "weights"):
-            weights = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
             unknown = model.load_state_dict(weights, strict=False).unexpected_keys
         assert not unknown, "what is kept was found to fit"
         return

@@ -1,7 +1,8 @@
 """Checkpoints: written whole or not at all, found again after any crash, refused where they do not belong.
 
 A checkpoint is a folder `step-00000120` with `state.pt` (tensors and plain values only) and `meta.json`,
-written last: without it the checkpoint does not exist.
+written last: without it the checkpoint does not exist. A folder of an exported model (`cocktail.checkpoints.exported`)
+is opened as one, too.
 """
 
 from __future__ import annotations
@@ -15,7 +16,8 @@ from typing import Any
 
 import torch
 
-from cocktail.checkpoints.contents import LARGEST_META, read_meta, require_meta, unpack_state
+from cocktail.checkpoints.contents import LARGEST_META, names_of, read_meta, require_meta, unpack_state
+from cocktail.checkpoints.exported import CONFIG_NAME, EXPORT_SCHEMA, WEIGHTS_NAME, unpack_weights
 from cocktail.storage import (
     delete_file,
     delete_folder,
@@ -28,6 +30,7 @@ from cocktail.storage import (
 )
 from cocktail.types import UsageError
 
+META_NAME, STATE_NAME = "meta.json", "state.pt"
 SCHEMA = "cocktail-checkpoint/5"
 _READABLE = (SCHEMA, "cocktail-checkpoint/4")
 """Schemas whose weights are read: of version 4, training cannot go on."""
@@ -70,14 +73,14 @@ class CheckpointStore:
             "identity": identity,
             "about": self.about,
         }
-        write_atomic(join(location, "state.pt"), data)
-        write_atomic(join(location, "meta.json"), json.dumps(meta, indent=1).encode())
+        write_atomic(join(location, STATE_NAME), data)
+        write_atomic(join(location, META_NAME), json.dumps(meta, indent=1).encode())
         committed = self._committed()
         kept = {*committed[-keep:], *([] if best is None else [_name(best)])}
         for name in set(committed) - kept:
             # What makes it a checkpoint goes first. What is half written stays until its step comes again: who is at it
             # may live, and would commit a checkpoint without a state.
-            delete_file(join(self.folder, name, "meta.json"))
+            delete_file(join(self.folder, name, META_NAME))
             delete_folder(join(self.folder, name))
         return location
 
@@ -93,7 +96,7 @@ class CheckpointStore:
         return newest if best is None else join(self.folder, _name(best))
 
     def _committed(self) -> list[str]:
-        return [name for name in self._names() if exists(join(self.folder, name, "meta.json"))]
+        return [name for name in self._names() if exists(join(self.folder, name, META_NAME))]
 
     def _names(self) -> list[str]:
         return [name for name in list_names(self.folder) if name.startswith("step-")]
@@ -155,12 +158,40 @@ def load_checkpoint(location: str) -> Checkpoint:
     a state (`cocktail.checkpoints.contents`).
     """
     meta = _read_meta(location)
-    if not exists(join(location, "state.pt")):
-        raise UsageError(f"{location} is damaged (it has no state.pt): delete it to go on from an earlier one")
-    data = read_bytes(join(location, "state.pt"))
+    is_exported = meta["schema"] == EXPORT_SCHEMA
+    name = WEIGHTS_NAME if is_exported else STATE_NAME
+    advice = "get it again" if is_exported else "delete it to go on from an earlier one"
+    if not exists(join(location, name)):
+        raise UsageError(f"{location} is damaged (it has no {name}): {advice}")
+    data = read_bytes(join(location, name))
     if hashlib.sha256(data).hexdigest() != meta["sha256"]:
-        raise UsageError(f"{location} is damaged (its hash is wrong): delete it to go on from an earlier one")
-    return Checkpoint(location=location, step=meta["step"], state=unpack_state(location, data))
+        raise UsageError(f"{location} is damaged (its hash is wrong): {advice}")
+    if is_exported:
+        state = {"model": unpack_weights(location, data, names_of(location, meta, "weights"))}
+    else:
+        state = unpack_state(location, data)
+    return Checkpoint(location=location, step=meta["step"], state=state)
+
+
+def is_checkpoint(location: str) -> bool:
+    """Whether a folder or URI holds a committed checkpoint, or an exported model."""
+    return any(exists(join(location, name)) for name in (META_NAME, CONFIG_NAME))
+
+
+def find_checkpoint(location: str, option: str) -> str:
+    """The checkpoint at a location, or of the run whose folder it is: the one that counts.
+
+    Raises UsageError, naming the option that the location was given by.
+    """
+    if is_checkpoint(location):
+        return location
+    selected = checkpoint_store(location).selected()
+    if selected is None:
+        raise UsageError(
+            f"{option} {location}: there is no checkpoint. Give the folder or URI of one, named step-..., that of "
+            "a run, with the folder checkpoints in it, or that of an exported model"
+        )
+    return selected
 
 
 def require_identity(location: str, identity: dict[str, Any]) -> None:
@@ -210,12 +241,14 @@ def read_about(location: str) -> dict[str, Any]:
 
 
 def _read_meta(location: str) -> dict[str, Any]:
-    if not exists(join(location, "meta.json")):
-        raise UsageError(f"{location} is not a checkpoint: it has no meta.json. Give a folder named step-...")
-    meta = read_meta(location, _read_small(join(location, "meta.json")))
-    if meta.get("schema") not in _READABLE:
+    name = next((name for name in (META_NAME, CONFIG_NAME) if exists(join(location, name))), None)
+    if name is None:
+        raise UsageError(f"{location} is not a checkpoint: it has no {META_NAME}. Give a folder named step-...")
+    meta = read_meta(location, _read_small(join(location, name)))
+    readable = _READABLE if name == META_NAME else (EXPORT_SCHEMA,)
+    if meta.get("schema") not in readable:
         raise UsageError(
-            f"{location} has the schema {meta.get('schema')!r}, and this version reads {' and '.join(_READABLE)}: open "
+            f"{location} has the schema {meta.get('schema')!r}, and this version reads {' and '.join(readable)}: open "
             "it with the version that wrote it, or train anew"
         )
     require_meta(location, meta)

@@ -108,6 +108,9 @@ def prepare_train() -> None:
     os.environ.setdefault("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", "0.5")
     # Otherwise what a worker prints is shown twice.
     os.environ.setdefault("RAY_TRAIN_ENABLE_PRINT_PATCH", "0")
+    # It would tell workers of nodes that are to go, and nobody listens: checkpoints are written as they are. Starting
+    # it prints what looks like an error of every run.
+    os.environ.setdefault("RAY_TRAIN_ENABLE_PREEMPTION_WATCHER", "0")
     quiet_ray()
 
 
@@ -115,6 +118,13 @@ def quiet_ray() -> None:
     """Keep Ray's own progress out of this process's log: what a user follows are our lines."""
     for name in ("ray.data", "ray.train"):
         logging.getLogger(name).setLevel(logging.WARNING)
+    # That there are no progress bars, and that a token is asked for, is said as a warning, and is as it should be.
+    logging.getLogger("ray.data._internal.progress").setLevel(logging.ERROR)
+    logging.getLogger("ray._private.authentication.authentication_token_setup").addFilter(_is_no_token_in_use)
+
+
+def _is_no_token_in_use(record: logging.LogRecord) -> bool:
+    return "Token authentication is enabled" not in record.getMessage()
 
 
 def _relative(argument: str) -> str:

@@ -53,8 +53,9 @@ class Experiment(Generic[ModelT]):
     seed: int = 0
     """Seed of initial weights, mixtures and stochastic depth."""
     start_from: str | None = None
-    """Checkpoint whose weights training starts from: its folder or URI, or that of a run, whose last or best checkpoint
-    is taken, as that run was to select. None starts from random weights, or from those that the model names."""
+    """Checkpoint whose weights training starts from: its folder or URI, or that of an exported model; a run, by name,
+    id or folder, whose last or best checkpoint is taken, as that run was to select; or models:/NAME/VERSION. None
+    starts from random weights, or from those that the model names."""
     start_parts: tuple[str, ...] = ()
     """Parts of the model that are taken from start_from, by the names of their modules (unet, visual_encoder.resnet);
     the others start as they would without it. Empty takes the whole model."""

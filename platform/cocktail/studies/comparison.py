@@ -47,7 +47,7 @@ class Side:
         if len(own) != 1 or own[0] not in systems:
             problem = f"{len(own)} systems of its own" if chosen is None else f"no scores of {chosen!r}"
             choices = ", ".join(repr(name) for name in systems)
-            raise UsageError(f"{run.name} has {problem}: give --system-{letter.lower()} one of {choices}")
+            raise UsageError(f"{run.name} has {problem}: name one of {choices} by --systems")
         return cls(letter=letter, run=run, system=own[0])
 
     def links(self, mixture_id: str) -> str:

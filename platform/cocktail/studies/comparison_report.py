@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shlex
+import textwrap
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -30,6 +31,8 @@ _TESTED_ON = (
 )
 """Settings that decide which test mixtures there are, beside those of the checkpoint."""
 _COMPARED = ("A", "B", "A - B", INTERVAL, "A better in", "mixtures", "recordings")
+_LONGEST_AXIS = 48
+"""Letters of a system's name on a line at an axis."""
 _LISTED = ("mixture", "classes", "A", "B", "A - B", "look and listen")
 
 
@@ -44,8 +47,8 @@ def comparison_figure(comparison: Comparison, name: str) -> Figure:
     left.plot(ends, ends, color="0.5", linewidth=1)
     left.scatter(b, a, s=14, alpha=0.6, linewidths=0)
     left.set(
-        xlabel=f"{score.label} of B: {comparison.b.system} ({score.unit})",
-        ylabel=f"{score.label} of A: {comparison.a.system} ({score.unit})",
+        xlabel=f"{score.label} of B: {_named(comparison.b, comparison.a)} ({score.unit})",
+        ylabel=f"{score.label} of A: {_named(comparison.a, comparison.b)} ({score.unit})",
         title=f"{len(a)} mixtures; above the line A is better",
         aspect="equal",
     )
@@ -55,6 +58,12 @@ def comparison_figure(comparison: Comparison, name: str) -> Figure:
     right.set(xlabel=f"A - B of {score.label} ({score.unit})", ylabel="mixtures", title="differences")
     right.legend()
     return figure
+
+
+def _named(side: Side, other: Side) -> str:
+    """A side's system, with its run's name where both systems have the same."""
+    name = side.system if side.system != other.system else f"{side.system} of {side.run.name}"
+    return "\n".join(textwrap.wrap(on_one_line(name), _LONGEST_AXIS))
 
 
 def store_comparison(

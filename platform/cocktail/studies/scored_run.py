@@ -115,20 +115,20 @@ def in_order(runs: Sequence[ScoredRun]) -> list[ScoredRun]:
     return sorted(runs, key=lambda run: list(TASKS).index(run.task.name))
 
 
-def of_one_task(a: Sequence[ScoredRun], b: Sequence[ScoredRun], task: str | None = None) -> tuple[ScoredRun, ScoredRun]:
-    """The results of a task that each of two runs has: of a chosen one, or of the first that both have.
+def of_one_task(runs: Sequence[Sequence[ScoredRun]], task: str | None = None) -> list[ScoredRun]:
+    """The results of a task that each of some runs has: of a chosen one, or of the first that all have.
 
     Raises UsageError if there is none.
     """
-    of_a, of_b = ({run.task.name: run for run in runs} for runs in (a, b))
-    common = [name for name in of_a if name in of_b and task in (None, name)]
+    by_task = [{run.task.name: run for run in of_run} for of_run in runs]
+    common = [name for name in by_task[0] if all(name in each for each in by_task) and task in (None, name)]
     if not common:
         wanted = "" if task is None else f" of {task}"
-        raise UsageError(
-            f"there are no results{wanted} of both to compare: {a[0].name} has {', '.join(of_a)}, {b[0].name} has "
-            f"{', '.join(of_b)}"
+        having = ", ".join(
+            f"{of_run[0].name} has {', '.join(each)}" for of_run, each in zip(runs, by_task, strict=True)
         )
-    return of_a[common[0]], of_b[common[0]]
+        raise UsageError(f"there are no results{wanted} of all to compare: {having}")
+    return [each[common[0]] for each in by_task]
 
 
 def _read_parquet(location: str) -> pa.Table:

@@ -94,7 +94,7 @@ def summary_parts(sweep: Sweep) -> list[Part]:
     rows = [
         ["swept", grids],
         ["settings", str(len(sweep.settings))],
-        ["seeds", ", ".join(seeds)],
+        ["seed" if len(seeds) == 1 else "seeds", ", ".join(seeds)],
         ["trials", ", ".join(fates)],
         ["base settings", short],
     ]

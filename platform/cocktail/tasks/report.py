@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from cocktail.report.learning import History
+from cocktail.report.page import Heading, Part, Table
 from cocktail.types import MixtureBatch
 
 ABOUT_INTERVALS = (
@@ -31,6 +32,14 @@ class Subject:
     steps_per_epoch: int | None = None
     notes: tuple[str, ...] = ()
     """Sentences that stand beside the scores."""
+    facts: Mapping[str, str] = field(default_factory=dict)
+    """What the scores are of, by what it is: run, checkpoint, step, data, commit."""
+
+
+def facts_parts(facts: Mapping[str, str]) -> list[Part]:
+    """What the scores of a page are of: its first table; nothing where nobody said it."""
+    rows = [[name, f"`{value}`" if "`" not in value else value] for name, value in facts.items()]
+    return [Heading("What was scored"), Table(["what", "value"], rows)] if rows else []
 
 
 @dataclass(frozen=True, kw_only=True)

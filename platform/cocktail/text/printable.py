@@ -40,6 +40,14 @@ def on_lines(text: str) -> str:
     return "\n".join(on_one_line(line) for line in text.split("\n"))
 
 
+def whole_lines(text: str, most_letters: int) -> str:
+    """As many of a text's lines, from the first on, as a place takes; where some are left out, the last says so."""
+    if len(text) <= most_letters:
+        return text
+    rest = "\n\n(more follows in table.md)"
+    return text[: text.rfind("\n", 0, most_letters - len(rest)) + 1].rstrip("\n") + rest
+
+
 def in_markdown(text: str) -> str:
     """Text as a cell or a heading of Markdown: no tag, no link, no code, and no end of the cell."""
     shown = _ENTITY.sub("&amp;", on_one_line(text)).replace("<", "&lt;")

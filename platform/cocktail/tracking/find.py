@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 
 from mlflow.entities import Run
+from mlflow.entities.model_registry import ModelVersion
 from mlflow.tracking import MlflowClient
 
 from cocktail.text.redaction import redacted_uri
@@ -19,17 +20,21 @@ _MAX_SHOWN = 5
 """Runs that a message lists."""
 _MAX_EXPERIMENTS = 10_000
 """Experiments that are searched."""
+_MAX_MODELS = 1000
+"""Registered models, and versions of one, that are searched."""
+MODELS = "models:/"
+"""How MLflow's names of registered models begin."""
 
 
 def find_run(tracking_uri: str, name_or_id: str) -> TrackedRun:
-    """The run of that id, or the only one of that name in all experiments.
+    """The run of that id, the only one of that name in all experiments, or the one that made a registered model
+    (models:/NAME/VERSION, models:/NAME@ALIAS).
 
     Raises UsageError, with the runs that there are, if there is none or more than one, and if MLflow cannot be asked.
     """
-    logging.getLogger("alembic").setLevel(logging.WARNING)
-    database = database_of(tracking_uri)
-    if database is not None and not database.exists():
-        raise UsageError(f"there is no MLflow database {database}: set MLFLOW_TRACKING_URI, or give --tracking-uri")
+    if name_or_id.startswith(MODELS):
+        return TrackedRun(tracking_uri, str(find_version(tracking_uri, name_or_id).run_id))
+    require_there(tracking_uri)
     shown = redacted_uri(tracking_uri)
     quote = '"' if "'" in name_or_id else "'"
     try:
@@ -55,6 +60,49 @@ def find_run(tracking_uri: str, name_or_id: str) -> TrackedRun:
     where = f"the experiment {name_or_id}" if own else shown
     there_is = f"The newest in {where}: {runs}" if newest else f"There are no runs in {where}"
     raise UsageError(f"no run has the name or id {name_or_id}. {there_is}")
+
+
+def find_version(tracking_uri: str, uri: str) -> ModelVersion:
+    """The version of a registered model that models:/NAME/VERSION, /NAME/latest or /NAME@ALIAS names.
+
+    Raises UsageError, with the models or versions that there are, if there is no such one, and if MLflow cannot be
+    asked.
+    """
+    require_there(tracking_uri)
+    name, at, alias = uri.removeprefix(MODELS).partition("@")
+    name, _, number = (name, "", "") if at else name.partition("/")
+    if not name or not (alias or number):
+        raise UsageError(
+            f"{uri} names no version: expected models:/NAME/VERSION, models:/NAME/latest or models:/NAME@ALIAS"
+        )
+    client, quote = MlflowClient(tracking_uri), '"' if "'" in name else "'"
+    try:
+        known = {model.name: model for model in client.search_registered_models(max_results=_MAX_MODELS)}
+        versions = client.search_model_versions(f"name = {quote}{name}{quote}", max_results=_MAX_MODELS)
+    except ERRORS as error:
+        raise UsageError(f"cannot look for {uri} in {redacted_uri(tracking_uri)}: {reason(error)}") from error
+    if name not in known:
+        there = ", ".join(known) or "none"
+        raise UsageError(f"no registered model is called {name} in {redacted_uri(tracking_uri)}: there is {there}")
+    numbers = sorted(int(version.version) for version in versions)
+    aliases = known[name].aliases
+    wanted = aliases.get(alias) if alias else numbers[-1] if number == "latest" and numbers else number
+    for version in versions:
+        if str(version.version) == str(wanted):
+            return version
+    what = f"alias {alias}" if alias else f"version {number}"
+    raise UsageError(
+        f"{name} has no {what}: its versions are {', '.join(map(str, numbers))}, its aliases "
+        f"{', '.join(f'{each} (version {of})' for each, of in aliases.items()) or 'none'}"
+    )
+
+
+def require_there(tracking_uri: str) -> None:
+    """Raise UsageError if a database is not there: it is not made for a question."""
+    logging.getLogger("alembic").setLevel(logging.WARNING)
+    database = database_of(tracking_uri)
+    if database is not None and not database.exists():
+        raise UsageError(f"there is no MLflow database {database}: set MLFLOW_TRACKING_URI, or give --tracking-uri")
 
 
 def _in_words(run: Run, experiments: Mapping[str, str]) -> str:

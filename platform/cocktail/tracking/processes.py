@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import getpass
 import os
 import socket
 from pathlib import Path
@@ -17,6 +18,14 @@ def this_process() -> dict[str, str]:
     started = _start_time(os.getpid())
     assert started is not None
     return {**_this_host(), "pid": str(os.getpid()), "started": started}
+
+
+def this_user() -> str:
+    """Name of the user that this process is of, or the number of one that has none."""
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):  # of a container that was started as a user whom its system does not know
+        return str(os.getuid())
 
 
 def is_gone(process: dict[str, str]) -> bool:

@@ -7,8 +7,6 @@ from __future__ import annotations
 
 import json
 import logging
-import signal
-import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -17,16 +15,18 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
-from mlflow.entities import Metric, Param, Run, RunTag
-from mlflow.exceptions import MlflowException
+from mlflow.entities import LoggedModelOutput, Metric, Param, Run, RunTag
 from mlflow.tracking import MlflowClient
 
-from cocktail.storage import is_remote, join
+from cocktail.storage import join
+from cocktail.text.printable import whole_lines
 from cocktail.text.redaction import redacted_uri, redacted_values
 from cocktail.tracking.database import make_database
+from cocktail.tracking.experiments import open_experiment
 from cocktail.tracking.lease import GOING_SECONDS, held_by
 from cocktail.tracking.outages import ERRORS, PATIENCE_SECONDS, OutageError, patiently
-from cocktail.tracking.processes import is_gone, is_running, this_process
+from cocktail.tracking.processes import is_gone, is_running, this_process, this_user
+from cocktail.tracking.signals import told_to_end_once
 from cocktail.types import UsageError
 
 MAX_PARAM_LENGTH = 6000
@@ -37,6 +37,9 @@ PLACE_TAG = "place"
 PROCESS_TAG = "process"
 """The process that answers for the run's status, as JSON."""
 _NAME_TAG = "mlflow.runName"
+_USER_TAG = "mlflow.user"
+_DESCRIPTION_TAG, _LONGEST_DESCRIPTION = "mlflow.note.content", 7500
+"""MLflow keeps 8000 letters of a tag."""
 _MAX_CHILDREN = 50_000
 
 T = TypeVar("T")
@@ -92,15 +95,15 @@ class TrackedRun:
         if the run was recorded under another `key` (`cocktail.config.identity.run_key`).
         """
         logging.getLogger("alembic").setLevel(logging.WARNING)
-        tags = {KEY_TAG: key, PROCESS_TAG: json.dumps(this_process())}
+        tags = {KEY_TAG: key, PROCESS_TAG: json.dumps(this_process()), _USER_TAG: this_user()}
         tags |= {} if place is None else {PLACE_TAG: place}
         tags |= {} if parent is None else {PARENT_TAG: parent}
         make_database(tracking_uri, wait_seconds)
 
         def find_or_create() -> str:
             client = MlflowClient(tracking_uri)
-            location = None if tracking_uri.startswith("http") else _unmistakable(join(artifacts, experiment))
-            experiment_id = _experiment_id(client, experiment, location)
+            location = None if tracking_uri.startswith("http") else join(artifacts, experiment)
+            experiment_id = open_experiment(client, experiment, location)
             run = _open_run(client, experiment_id, name, tags)
             absent = [path for path in params if path not in run.data.params]
             written = [Param(path, redacted_uri(str(params[path]))[:MAX_PARAM_LENGTH]) for path in absent]
@@ -118,6 +121,10 @@ class TrackedRun:
         """Facts that may change from one start of the job to the next, without credentials."""
         written = [RunTag(name, redacted_uri(str(value))) for name, value in tags.items()]
         self.ask(lambda client: client.log_batch(self.run_id, tags=written))
+
+    def describe(self, text: str) -> None:
+        """What stands on the run's page, in Markdown; as much of it as MLflow keeps."""
+        self.tag({_DESCRIPTION_TAG: whole_lines(text, _LONGEST_DESCRIPTION)})
 
     def log(self, metrics: Mapping[str, float], step: int, *, once: bool = False) -> None:
         """Metrics of one step, but those whose last value is known to be this one, at this step.
@@ -184,9 +191,9 @@ class TrackedRun:
 
     def neighbours(self, tag: str, value: str) -> list[TrackedRun]:
         """The other runs of its experiment that have a tag of a value, the oldest first."""
-        experiment_id, quote = self._run().info.experiment_id, '"' if "'" in value else "'"
+        within, quote = self.experiment_id, '"' if "'" in value else "'"
         tagged, order = f"tags.`{tag}` = {quote}{value}{quote}", ["attributes.start_time ASC"]
-        runs = self.ask(lambda client: client.search_runs([experiment_id], tagged, order_by=order))
+        runs = self.ask(lambda client: client.search_runs([within], tagged, order_by=order))
         others = [run.info.run_id for run in runs if run.info.run_id != self.run_id]
         return [TrackedRun(self.tracking_uri, run_id, self.wait_seconds) for run_id in others]
 
@@ -221,12 +228,27 @@ class TrackedRun:
     @property
     def children(self) -> list[TrackedRun]:
         """The runs that name this one as their parent, in the order in which they were started."""
-        experiment_id = self._run().info.experiment_id
+        within = self.experiment_id
         nested, order = f"tags.`{PARENT_TAG}` = '{self.run_id}'", ["attributes.start_time ASC"]
-        runs = self.ask(
-            lambda client: client.search_runs([experiment_id], nested, max_results=_MAX_CHILDREN, order_by=order)
-        )
+        runs = self.ask(lambda client: client.search_runs([within], nested, max_results=_MAX_CHILDREN, order_by=order))
         return [TrackedRun(self.tracking_uri, run.info.run_id, self.wait_seconds) for run in runs]
+
+    @property
+    def experiment_id(self) -> str:
+        """Id of the experiment that the run is of."""
+        return self._run().info.experiment_id
+
+    @property
+    def page(self) -> str:
+        """Address of the run's page: of a database, once `mlflow ui` runs on this machine."""
+        server = self.tracking_uri if self.tracking_uri.startswith("http") else "http://127.0.0.1:5000"
+        return f"{redacted_uri(server).rstrip('/')}/#/experiments/{self.experiment_id}/runs/{self.run_id}"
+
+    @property
+    def outputs(self) -> list[LoggedModelOutput]:
+        """The models that the run has made."""
+        made = self._run().outputs
+        return [] if made is None else list(made.model_outputs)
 
     @property
     def artifacts(self) -> str:
@@ -241,7 +263,7 @@ class TrackedRun:
         then the next job that opens a run of the experiment on this host closes this one. Told to end again, the
         process first closes the run. One that another process answers for by now is left alone.
         """
-        with _told_to_end_once():
+        with told_to_end_once():
             try:
                 yield
             except BaseException as error:
@@ -269,56 +291,6 @@ class TrackedRun:
                 client.set_terminated(self.run_id, status=status)
 
         self.ask(end)
-
-
-class TerminatedError(KeyboardInterrupt):
-    """The process was told to end (SIGTERM, `ray job stop`). In a call of Ray's a SystemExit would abort it at once."""
-
-
-@contextmanager
-def _told_to_end_once() -> Iterator[None]:
-    """Inside, SIGTERM raises TerminatedError and SIGINT KeyboardInterrupt in the main thread, the first of them only.
-
-    From another thread nothing is changed; nor is a signal that the process was started to ignore.
-    """
-    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
-    if threading.current_thread() is not threading.main_thread():
-        before = {}
-    heeded = [number for number, handler in before.items() if handler is not signal.SIG_IGN]
-
-    def end(number: int, _: Any) -> None:
-        for each in heeded:
-            signal.signal(each, signal.SIG_IGN)  # the run is being closed
-        raise KeyboardInterrupt if number == signal.SIGINT else TerminatedError("SIGTERM")
-
-    for number in heeded:
-        signal.signal(number, end)
-    try:
-        yield
-    finally:
-        for number in heeded:
-            # None is a handler that was not set from Python.
-            signal.signal(number, before[number] or signal.SIG_DFL)
-
-
-def _unmistakable(location: str) -> str:
-    """A location of which MLflow takes no letter for anything else: a path with those of URIs becomes a URI."""
-    if is_remote(location) or not {"%", "?", "#"} & set(location):
-        return location
-    return Path(location).absolute().as_uri()
-
-
-def _experiment_id(client: MlflowClient, name: str, location: str | None) -> str:
-    experiment = client.get_experiment_by_name(name)
-    if experiment is not None:
-        return experiment.experiment_id
-    try:
-        return client.create_experiment(name, artifact_location=location)
-    except MlflowException as error:
-        experiment = client.get_experiment_by_name(name)  # another run's job may just have made it
-        if error.error_code != "RESOURCE_ALREADY_EXISTS" or experiment is None:
-            raise
-        return experiment.experiment_id
 
 
 def _open_run(client: MlflowClient, experiment_id: str, name: str, tags: Mapping[str, str]) -> Run:

@@ -37,6 +37,7 @@ from cocktail.text.printable import on_lines
 from cocktail.tracking.outages import OutageError
 from cocktail.tracking.run import TrackedRun
 from cocktail.tracking.spool import MetricSpool
+from cocktail.tracking.system_metrics import SystemMetrics
 from cocktail.train.batches import FirstBatches
 from cocktail.train.look import Look
 from cocktail.train.loop import train
@@ -151,8 +152,9 @@ def _train_on_cluster(run: TrainingRun) -> None:
             resources_per_worker=per_worker,
         ),
         run_config=RunConfig(
-            # A name of its own for each start: what to resume is decided by our checkpoints alone.
-            name=start,
+            # What the Ray dashboard shows. A name of its own for each start: what to resume is decided by our
+            # checkpoints alone.
+            name=f"{run.folder.rsplit('/', 1)[-1]}-{start}",
             storage_path=path,
             storage_filesystem=filesystem,
             failure_config=FailureConfig(max_failures=resources.max_failures),
@@ -294,7 +296,7 @@ def _train_here(run: TrainingRun, trials: int | None) -> None:
     def on_log(step: int, num_steps: int, metrics: dict[str, float]) -> None:
         if spool is not None:
             print(_progress_line(step, num_steps, metrics), flush=True)
-            spool.log(metrics, step)
+            spool.log({**metrics, **system.now()}, step)
         if trials is not None:
             ray.train.report({"step": step, "num_steps": num_steps, **metrics})
 
@@ -306,6 +308,7 @@ def _train_here(run: TrainingRun, trials: int | None) -> None:
         if spool is not None:
             spool.keep()
 
+    system = SystemMetrics(worker.device)
     model = run.new_model()
     for weights in run.initial if newest is None else ():
         weights.load(model)

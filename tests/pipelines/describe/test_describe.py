@@ -390,7 +390,7 @@ def test_a_submitted_job_refuses_relative_locations(small, tmp_path, monkeypatch
     copy = tmp_path / "working_dir_files" / "_ray_pkg_0"
     copy.mkdir(parents=True)
     monkeypatch.chdir(copy)
-    for arguments, option in ((["shards"], "SHARDS"), ([small.folder, "--output", "out"], "--output")):
+    for arguments, option in ((["shards"], "SHARDS"), ([small.folder, "--into", "out"], "--into")):
         monkeypatch.setattr(sys, "argv", ["describe.py", *arguments])
         with pytest.raises(SystemExit):
             main()

@@ -14,6 +14,7 @@ import pyarrow as pa
 import pytest
 from matplotlib.figure import Figure
 
+from cocktail.checkpoints.store import CheckpointStore
 from cocktail.drawing import save_png
 from cocktail.inference.trained import Trained
 from cocktail.storage import StorageError
@@ -46,12 +47,15 @@ def tracked_in(folder: Path) -> tuple[Any, dict[str, float]]:
         histories=lambda prefixes: {},
         store=lambda stored: shutil.copytree(stored, folder, dirs_exist_ok=True),
         log=lambda values, step: metrics.update(values),
+        describe=lambda text: None,
+        tags={"git_commit": "c0ffee"},
+        run_id="1",
     ), metrics
 
 
 def test_a_failing_report_leaves_scores_and_table_and_says_why_in_one_line(tmp_path, monkeypatch, capfd):
     test = Scoring(
-        checkpoint="",
+        checkpoint=CheckpointStore(str(tmp_path / "checkpoints")).save(3, {"model": {}}, {}, keep=1),
         trained=Trained(
             name="model",
             config=SMALL.model,
@@ -143,6 +147,8 @@ def test_no_name_of_a_class_fails_the_report_of_a_separator(tmp_path):
     ]
     report = separation_report(pa.Table.from_pylist(rows, schema=RESULTS), subject(HOSTILE[:-1]), tmp_path)
     assert report.headline == {"sdr": "1.000"}
+    page = (tmp_path / "report.html").read_text("utf-8")
+    assert page.count("<script>") == 1, "the page's own"
     written = (tmp_path / "by_class.md").read_text("utf-8")
     assert "<script>" not in written and "\x1b" not in written
     assert len(written.splitlines()) == 1 + len(HOSTILE)

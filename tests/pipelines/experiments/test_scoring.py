@@ -1,5 +1,6 @@
 """What jobs do with a trained model."""
 
+import re
 import shutil
 import tempfile
 from contextlib import nullcontext
@@ -13,6 +14,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from cocktail.checkpoints.store import CheckpointStore
 from cocktail.config.evaluation import Evaluation
 from cocktail.inference.trained import Trained
 from cocktail.studies.scored_run import ScoredRun
@@ -159,7 +161,7 @@ def test_each_group_of_mixtures_and_each_system_is_summarised_once(monkeypatch):
 def one_map_scored(folder: Path, evaluation: Evaluation) -> tuple[Scoring, pa.Table, Any]:
     """A test of a mixture, its results, and a run that keeps what it is given in the folder."""
     test = Scoring(
-        checkpoint="",
+        checkpoint=CheckpointStore(str(folder / "runs/small-1/checkpoints")).save(3, {"model": {}}, {}, keep=1),
         trained=replace(trained(CLASSES), name="model", model=LeftHalf()),
         manifest=make_toy_shards(folder / "shards", num_shards=1, clips_per_shard=1, num_test=1),
         mixtures=pa.table({"class_id": [[0]]}),
@@ -172,6 +174,9 @@ def one_map_scored(folder: Path, evaluation: Evaluation) -> tuple[Scoring, pa.Ta
         histories=lambda prefixes: {},
         store=lambda stored: shutil.copytree(stored, folder, dirs_exist_ok=True),
         log=lambda metrics, step: None,
+        describe=lambda text: None,
+        tags={"git_commit": "c0ffee", "mlflow.runName": "small-1"},
+        run_id="1",
     )
     results = localized(mixture("a", source(0.5, iou=0.5), system="model")).cast(test.tasks[0].results)
     return test, results, tracked
@@ -197,6 +202,18 @@ def test_stored_results_of_maps_say_by_what_rules_they_came_about(tmp_path):
     rules = ScoringRules.of(evaluation)
     test.report((results,), test.record((results,), tracked, 0), tracked, 0)
     assert ScoredRun.read(f"{tmp_path}/results.parquet").board.rules == rules
+    page = (tmp_path / "report.html").read_text()
+    facts = re.findall(r"<td>([^<]*)</td><td[^>]*><code>([^<]*)</code></td>", page)
+    assert {"run": "small-1 (1)", "step": "3", "commit": "c0ffee"}.items() <= dict(facts).items()
+    assert dict(facts)["checkpoint"] == test.checkpoint
+    assert test.manifest.folder in dict(facts)["tested on"]
+
+
+def test_an_evaluations_name_says_what_was_tested_on_what(tmp_path):
+    test, _, _ = one_map_scored(tmp_path, Evaluation(num_sources=(1, 2)))
+    assert test.in_short == f"small-1-step-3-on-{test.manifest.dataset}-test-1-2-sources"
+    frozen = replace(test, evaluation=Evaluation(test_list="/lists/a.parquet"))
+    assert frozen.in_short == f"small-1-step-3-on-{test.manifest.dataset}-frozen-list-2-sources"
 
 
 def test_mixtures_that_the_model_cannot_separate_are_refused_before_anything_is_read(tmp_path):

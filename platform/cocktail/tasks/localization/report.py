@@ -31,7 +31,7 @@ from cocktail.tasks.localization.tables import (
     system_table,
 )
 from cocktail.tasks.presence import PRESENCE_SCORES, PresenceScores
-from cocktail.tasks.report import ABOUT_INTERVALS, Report, Subject
+from cocktail.tasks.report import ABOUT_INTERVALS, Report, Subject, facts_parts
 
 FIGURE_DPI = 100
 VECTORS_NAME, LEARNING_NAME = "vectors.png", "learning.png"
@@ -73,6 +73,7 @@ def localization_report(results: pa.Table, subject: Subject, folder: Path, rules
     header, rows = class_table(by_classes, rules)
     (folder / "by_class.md").write_text(markdown_table(header, rows) + "\n", "utf-8")
     parts: list[Part] = [
+        *facts_parts(subject.facts),
         *score_parts(summaries, rules),
         *(Text(note) for note in subject.notes),
         *presence_parts(presence),

@@ -19,7 +19,7 @@ from cocktail.audio.mixing import mix
 from cocktail.drawing import save_png, to_png
 from cocktail.metrics.separation import LIMIT_DB, is_silent, match, si_sdr_pairs
 from cocktail.report.figures import LONGEST_LABEL, masks_figure, panel, patch_grid, shorten, write_sounds
-from cocktail.report.page import Part, Picture, players
+from cocktail.report.page import Part, Picture, Sounds, players
 from cocktail.tasks.report import Subject
 from cocktail.tasks.rows import names_of
 from cocktail.tasks.separation.task import shortest
@@ -64,6 +64,14 @@ class SeparatedExample:
             save_png(figure, folder / f"{self.mixture_id}-masks.png", FIGURE_DPI)
         sounds = self.mixture, self.references, self.estimates
         write_sounds(folder / self.mixture_id, *sounds, self.class_names, rate)
+
+    def players(self) -> Sounds:
+        """Players of the mixture, and of each source as it is and as it was estimated, side by side."""
+        sounds = [("mixture", "mixture", self.mixture)]
+        for n, class_name in enumerate(self.class_names):
+            sounds.append((f"truth-{n}", f"truth: {class_name}", self.references[n]))
+            sounds.append((f"estimate-{n}", f"estimate: {class_name}", self.estimates[n]))
+        return players(self.mixture_id, sounds, self.sample_rate_hz)
 
 
 def separated_examples(subject: Subject, batch: MixtureBatch, reading: str | None = None) -> Iterator[SeparatedExample]:

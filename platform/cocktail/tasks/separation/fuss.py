@@ -63,7 +63,12 @@ class FussReport:
 
     def markdown(self) -> str:
         """A line a group; scores in dB, shares of mixtures in percent."""
-        return markdown_table(HEADER, [_cells(group) for group in self.groups])
+        return markdown_table(HEADER, self.cells)
+
+    @property
+    def cells(self) -> list[list[str]]:
+        """The rows of a table with HEADER."""
+        return [_cells(group) for group in self.groups]
 
 
 def fuss_report(results: pa.Table, system: str) -> FussReport | None:

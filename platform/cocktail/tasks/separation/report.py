@@ -13,12 +13,13 @@ import pyarrow.parquet as pq
 from cocktail.drawing import save_png
 from cocktail.report.learning import learning_figure
 from cocktail.report.markdown import markdown_table, to_markdown
+from cocktail.report.page import PAGE_NAME
 from cocktail.report.vectors import VectorScores, vectors_figure, vectors_of
 from cocktail.tasks.report import ABOUT_INTERVALS, Report, Subject
 from cocktail.tasks.rows import systems_of
 from cocktail.tasks.separation.class_pairs import pair_figure
-from cocktail.tasks.separation.examples import separated_examples
 from cocktail.tasks.separation.fuss import FussReport, fuss_report
+from cocktail.tasks.separation.page import separation_page, store_examples
 from cocktail.tasks.separation.tables import (
     HEADERS,
     SystemSummary,
@@ -36,10 +37,11 @@ from cocktail.text.printable import as_metric_name
 def separation_report(results: pa.Table, subject: Subject, folder: Path) -> Report:
     """The report of results of `cocktail.tasks.separation.results.RESULTS`.
 
-    Writes by_class and by_class_pair (.md, .parquet, the latter .png), source_vectors.png where there is something to
-    draw, learning.png, and examples/.
+    Writes report.html, by_class and by_class_pair (.md, .parquet, the latter .png), source_vectors.png where there is
+    something to draw, learning.png, and examples/.
     """
-    scores = summary_of(Summaries.of(results), subject.name, subject.notes)
+    summaries = Summaries.of(results)
+    scores = summary_of(summaries, subject.name, subject.notes)
     sections, metrics = [scores.text], dict(scores.metrics)
     own = scored_rows(results, subject.name)
     presence = presence_scores(own, len(subject.classes))
@@ -48,11 +50,15 @@ def separation_report(results: pa.Table, subject: Subject, folder: Path) -> Repo
         metrics |= {f"presence/{score}": value for score, value in presence.values.items()}
     pairs = by_class_pair(own, subject.classes)
     by_classes = by_class(own, subject.classes)
-    texts = {"by_class": markdown_table(*class_table(by_classes)), "by_class_pair": to_markdown(pairs, HEADERS)}
+    table_of_classes = class_table(by_classes)
+    texts = {"by_class": markdown_table(*table_of_classes), "by_class_pair": to_markdown(pairs, HEADERS)}
     for (kind, text), table in zip(texts.items(), (by_classes, pairs), strict=True):
         pq.write_table(table, folder / f"{kind}.parquet")
         (folder / f"{kind}.md").write_text(text + "\n", "utf-8")
     vectors = _store_figures(results, pairs, subject, folder)
+    examples = store_examples(subject, folder / "examples")
+    page = separation_page(subject, summaries.by_number, summaries.fuss, presence, table_of_classes, examples, folder)
+    (folder / PAGE_NAME).write_text(page, "utf-8")
     if vectors is not None:
         sections.append(
             f"source vectors by class: silhouette {vectors.silhouette:.2f}, 5-NN accuracy "
@@ -107,9 +113,6 @@ def _store_figures(results: pa.Table, pairs: pa.Table, subject: Subject, folder:
         figures["learning"] = learning_figure(subject.histories, subject.name, subject.steps_per_epoch)
     for kind, figure in figures.items():
         save_png(figure, folder / f"{kind}.png", 100)
-    if subject.examples is not None:
-        for example in separated_examples(subject, subject.examples):
-            example.store(folder / "examples")
     return scores
 
 

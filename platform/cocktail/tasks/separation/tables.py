@@ -118,6 +118,11 @@ def _total(counts: pa.ChunkedArray) -> int:
 
 def markdown(summaries: Sequence[SystemSummary]) -> str:
     """The summaries as a Markdown table with aligned columns; scores in dB."""
+    return markdown_table(*system_table(summaries))
+
+
+def system_table(summaries: Sequence[SystemSummary]) -> tuple[list[str], list[list[str]]]:
+    """Header and rows of the summaries, scores in dB."""
     first, *others = (HEADERS[score] for score in SCORES)
     counts = ("mixtures", "recordings", "sources", "excluded", "silent estimates")
     rows = []
@@ -127,7 +132,7 @@ def markdown(summaries: Sequence[SystemSummary]) -> str:
         of_what = [str(summary.num_mixtures), format_count(summary.num_recordings)]
         numbers = (summary.num_sources, summary.num_excluded, summary.num_silent_estimates)
         rows.append([summary.system, sdr, interval, *means, *of_what, *map(str, numbers)])
-    return markdown_table(["system", first, INTERVAL, *others, *counts], rows)
+    return ["system", first, INTERVAL, *others, *counts], rows
 
 
 def by_class(rows: pa.Table, classes: Sequence[str]) -> pa.Table:

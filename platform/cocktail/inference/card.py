@@ -1,0 +1,116 @@
+"""The card of an exported model: what it is, what it was trained on, how good it is, how it is used, whose it is."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import cocktail
+from cocktail.inference.trained import Trained
+from cocktail.report.markdown import markdown_table
+from cocktail.text.printable import in_markdown, on_one_line
+
+CARD_NAME = "README.md"
+_HUB_TAGS = {"separation": "audio-source-separation", "localization": "sound-source-localization"}
+_NOT_SAID = (
+    "Nobody has said under which licence these weights are. The licences of the data sets above may bind them, too."
+)
+_USE = """\
+Install Cocktail, and give this folder wherever it takes a model:
+
+    cocktail separate song.mp3 --model {folder} --output stems
+
+In Python, where the folder came from a model hub:
+
+```python
+from huggingface_hub import snapshot_download
+
+from cocktail.inference.export import load_exported
+
+trained = load_exported(snapshot_download("NAME/{folder}"))
+trained.model      # a torch module, on the CPU, in evaluation mode
+trained.classes    # names of its classes, in the order of their ids
+```
+
+To train from it: `python jobs/{job} --data SHARDS --start-from {folder}`. The weights are `model.safetensors`, what is
+known of them is `cocktail.json`; no file holds code or pickles."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Card:
+    """What a card is made of."""
+
+    trained: Trained
+    step: int
+    sha256: str
+    """Hash of the file of weights."""
+    licence: str
+    scores: str | None
+    """Tables in Markdown with intervals and controls; None where nobody knows any."""
+    tags: Mapping[str, str] = field(default_factory=dict)
+    """Tags of the run that made it."""
+    data_names: Mapping[str, str] = field(default_factory=dict)
+    """Names of the data sets that it was trained on, by hash."""
+
+    def to_markdown(self) -> str:
+        """The card, with the head that model hubs read."""
+        trained = self.trained
+        sections = {
+            "What it is": self._what(),
+            "What it was trained on": self._trained_on(),
+            "Scores": self.scores or "No scores are known: the run that made it was not found.",
+            "How to use it": _USE.format(folder=trained.name, job=f"{trained.name.partition('_')[0]}.py"),
+            "Licence": _NOT_SAID if self.licence == "unknown" else f"Licence of the weights: {self.licence}.",
+        }
+        body = "\n\n".join(f"## {title}\n\n{text}" for title, text in sections.items())
+        return f"{self._head()}\n# {in_markdown(trained.name)}\n\n{body}\n"
+
+    def _head(self) -> str:
+        tasks = [task.name for task in self.trained.tasks]
+        pipeline = ["pipeline_tag: audio-to-audio"] if "separation" in tasks else []
+        tags = [f"- {_HUB_TAGS[task]}" for task in tasks]
+        licence = on_one_line(self.licence).replace("\\", "").replace('"', "")
+        lines = [f'license: "{licence}"', "library_name: cocktail", *pipeline, "tags:", "- audio", *tags]
+        return "\n".join(["---", *lines, "---", ""])
+
+    def _what(self) -> str:
+        trained = self.trained
+        parameters = sum(parameter.numel() for parameter in trained.model.parameters())
+        rows = [
+            ["model", type(trained.config).__name__.removesuffix("Config")],
+            ["does", " and ".join(task.name for task in trained.tasks)],
+            ["parameters", f"{parameters / 1e6:.1f} M"],
+            ["hears", f"{trained.mixing.sample_rate_hz} Hz, one channel"],
+            ["learned from", f"{trained.mixing.segment_samples / trained.mixing.sample_rate_hz:.2f} s at a time"],
+            ["classes", f"{len(trained.classes)}: {', '.join(trained.classes)}"],
+            ["training steps", str(self.step)],
+            ["SHA-256 of the weights", self.sha256],
+            ["exported by", f"Cocktail {cocktail.__version__}"],
+        ]
+        return markdown_table(["", ""], rows)
+
+    def _trained_on(self) -> str:
+        trained = self.trained
+        if not trained.config.trains:
+            return "It has nothing to learn."
+        parts = [trained.in_words or ""]
+        if trained.trained_on:
+            rows = [
+                [self.data_names.get(each.manifest, each.data), each.split, each.manifest or "not known"]
+                for each in trained.trained_on
+            ]
+            parts.append(markdown_table(["data set", "split", "hash of its shards"], rows))
+        elif trained.trained_on is None:
+            parts.append("Its checkpoint does not say on what shards.")
+        if trained.untaught:
+            parts.append(
+                f"No clip that it learned from has the classes {', '.join(map(in_markdown, trained.untaught))}."
+            )
+        made = {
+            "precision": trained.precision,
+            "commit": self.tags.get("git_commit"),
+            "torch": self.tags.get("torch"),
+            "run": self.tags.get("mlflow.runName"),
+        }
+        rows = [[name, value] for name, value in made.items() if value]
+        return "\n\n".join([*filter(None, parts), *([markdown_table(["", ""], rows)] if rows else [])])
