@@ -21,7 +21,8 @@ import torch
 from cocktail.inference.loaded import LoadedModel, load
 from cocktail.media.bad_clips import BadClip
 from cocktail.media.decoding_process import DecoderStoppedError
-from cocktail.media.recordings import ArrayRecording, FileRecording, Recording, decode_whole
+from cocktail.media.recording import ArrayRecording, Recording
+from cocktail.media.recordings import FileRecording, decode_whole
 from cocktail.recordings.inputs import InputFile
 from cocktail.recordings.results_folder import read_marker, results_folder
 from cocktail.recordings.sources import Choice, NothingHeardError

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from cocktail.inference.loaded import LoadedModel
-from cocktail.media.recordings import ArrayRecording
+from cocktail.media.recording import ArrayRecording
 from cocktail.recordings.asking import Asked
 from cocktail.recordings.separating import plan_of, separate, window_grid
 from cocktail.recordings.sources import Choice, NothingHeardError

@@ -16,7 +16,8 @@ import torch
 from cocktail.inference.origin import Origin, open_model
 from cocktail.inference.trained import Trained
 from cocktail.media.bad_clips import BadClip
-from cocktail.media.recordings import ArrayRecording, FileRecording, Recording
+from cocktail.media.recording import ArrayRecording, Recording
+from cocktail.media.recordings import FileRecording
 from cocktail.numerics.precision import use_tf32
 from cocktail.recordings.asking import Asked
 from cocktail.recordings.hearing import Progress, no_progress

@@ -1,4 +1,4 @@
-"""A recording of any length, decoded block by block: it is never whole in memory, and keeps its rate and channels.
+"""Media files of any length, decoded block by block: none is ever whole in memory. Rate and channels stay theirs.
 
 Shape letters: C channels, T samples.
 """
@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, Protocol
+from typing import IO
 
 import numpy as np
 from av.audio.frame import AudioFrame
@@ -20,66 +20,11 @@ from PIL import Image
 from cocktail.media.bad_clips import BadClip
 from cocktail.media.clips import in_words, moving_pictures, open_media, reading_media
 from cocktail.media.frames import VideoPackets, frames_at, prepare_video, upright
+from cocktail.media.recording import BLOCK_SAMPLES, require_finite
 from cocktail.media.sounds import MAX_CHANNELS, SAMPLE_RATES_HZ
 
-BLOCK_SAMPLES = 1 << 16
-"""Samples of a block, about."""
 _FAILED_SECONDS = 0.5
 """Sound that may fail to decode, as where a longer recording was cut; and the longest gap on the way."""
-
-
-class Recording(Protocol):
-    """A sound of any length, with pictures or without."""
-
-    @property
-    def name(self) -> str: ...
-
-    @property
-    def sample_rate_hz(self) -> int: ...
-
-    @property
-    def num_channels(self) -> int: ...
-
-    @property
-    def declared_seconds(self) -> float | None:
-        """Its length as it says itself; None if it does not."""
-        ...
-
-    @property
-    def has_pictures(self) -> bool: ...
-
-    def blocks(self) -> Iterator[np.ndarray]:
-        """Its samples in order, float32 [C, T] with full scale 1; each call begins anew. Raises BadClip."""
-        ...
-
-    def pictures_at(self, seconds: Sequence[float]) -> Iterator[Image.Image]:
-        """The upright pictures that are shown at rising times, counted from the first sample. Raises BadClip."""
-        ...
-
-
-class ArrayRecording:
-    """Samples [C, T] or [T] that are in memory, float in [-1, 1] or int16."""
-
-    has_pictures = False
-
-    def __init__(self, samples: np.ndarray, sample_rate_hz: int, name: str = "recording") -> None:
-        samples = np.atleast_2d(samples)
-        if samples.dtype == np.int16:
-            samples = samples / np.float32(32768)
-        self.samples = samples.astype(np.float32, copy=False)
-        self.sample_rate_hz, self.name = sample_rate_hz, name
-        self.num_channels = len(self.samples)
-        self.declared_seconds: float | None = self.samples.shape[1] / sample_rate_hz
-        _require_taken(sample_rate_hz, self.num_channels)
-
-    def blocks(self) -> Iterator[np.ndarray]:
-        for start in range(0, self.samples.shape[1], BLOCK_SAMPLES):
-            block = self.samples[:, start : start + BLOCK_SAMPLES]
-            _require_finite(block, start, self.sample_rate_hz)
-            yield block
-
-    def pictures_at(self, seconds: Sequence[float]) -> Iterator[Image.Image]:
-        raise BadClip("no video track", f"{self.name} is a sound alone")
 
 
 class FileRecording:
@@ -119,14 +64,14 @@ class FileRecording:
                 num_waiting += samples.shape[1]
                 if num_waiting >= BLOCK_SAMPLES:
                     block = np.concatenate(waiting, axis=1)
-                    _require_finite(block, start, self.sample_rate_hz)
+                    require_finite(block, start, self.sample_rate_hz)
                     yield block
                     start, num_waiting, waiting = start + num_waiting, 0, []
             if not start + num_waiting:
                 raise BadClip("too short", "no sound could be decoded")
             if waiting:
                 block = np.concatenate(waiting, axis=1)
-                _require_finite(block, start, self.sample_rate_hz)
+                require_finite(block, start, self.sample_rate_hz)
                 yield block
 
     def _decoded(self, container: InputContainer, audio: AudioStream) -> Iterator[np.ndarray]:
@@ -197,12 +142,6 @@ def _require_taken(sample_rate_hz: int, num_channels: int) -> None:
         raise BadClip("sample rate out of range", f"{sample_rate_hz} Hz, {low} to {high} Hz are taken")
     if not 1 <= num_channels <= MAX_CHANNELS:
         raise BadClip("too costly", f"{num_channels} channels, at most {MAX_CHANNELS} are taken")
-
-
-def _require_finite(block: np.ndarray, start: int, sample_rate_hz: int) -> None:
-    if not np.isfinite(block).all():
-        bad = np.flatnonzero(~np.isfinite(block).all(axis=0))
-        raise BadClip("not finite", f"{len(bad)} samples, the first at {(start + bad[0]) / sample_rate_hz:.3f} s")
 
 
 def decode_whole(path: str | Path, most_seconds: float) -> tuple[np.ndarray, int] | None:

@@ -107,7 +107,7 @@ class Asked:
         """The answer to windows float32 [B, L]: for named classes, the same for all or of each window its own, or for
         so many sources.
 
-        A model that looks takes pictures uint8 [B, N, H, W, 3], one of each source.
+        A model that looks takes pictures uint8 [B, N, H, W, 3], one of each source, or [B, N, P, H, W, 3].
         """
         mixture = torch.from_numpy(np.ascontiguousarray(windows)).to(self.device)
         query = self._query(len(mixture), class_ids, num_sources, pictures)
@@ -147,7 +147,8 @@ class Asked:
             side, count = self.trained.mixing.picture_side, num_sources or len(class_ids or [0])
             pictures = np.zeros((number, count, side, side, 3), np.uint8)
         if pictures is not None:
-            shown = torch.from_numpy(pictures).to(self.device)[:, :, None]
+            shown = torch.from_numpy(pictures).to(self.device)
+            shown = shown[:, :, None] if shown.ndim == 5 else shown
         if class_ids is not None:
             rows = class_ids if class_ids and isinstance(class_ids[0], list) else [class_ids] * number
             query = Query.naming(torch.tensor(rows, device=self.device), shown)

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from cocktail.media.recordings import Recording
+from cocktail.media.recording import Recording
 from cocktail.recordings.windows import WindowCutter, WindowGrid
 
 Progress = Callable[[float], None]

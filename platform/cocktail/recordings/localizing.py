@@ -15,7 +15,7 @@ import numpy as np
 from PIL import Image
 
 from cocktail.media.bad_clips import BadClip
-from cocktail.media.recordings import Recording
+from cocktail.media.recording import Recording
 from cocktail.recordings.asking import Asked, to_numpy
 from cocktail.recordings.hearing import Progress, hear, in_batches, no_progress
 from cocktail.recordings.sources import Choice, by_hysteresis, class_ids_named, most_present, nothing_heard

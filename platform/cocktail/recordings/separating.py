@@ -12,14 +12,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
-from PIL import Image
 from torch import Tensor
 
 from cocktail.media.bad_clips import BadClip
-from cocktail.media.recordings import Recording
+from cocktail.media.recording import Recording
 from cocktail.recordings.asking import Asked, to_numpy
 from cocktail.recordings.file_grid import MaskedRecording
 from cocktail.recordings.hearing import Progress, Resampler, hear, in_batches, no_progress
@@ -34,6 +34,9 @@ from cocktail.recordings.sources import (
 )
 from cocktail.recordings.windows import OverlapAdd, WindowGrid
 from cocktail.types import NO_CLASS, Separation, UsageError, require
+
+if TYPE_CHECKING:
+    from PIL import Image
 
 OVERLAP = 0.5
 """Share of a window's answer that the next one answers, too."""
@@ -165,15 +168,19 @@ def separate(
     batch_size: int = BATCH_SIZE,
     findings: Findings | None = None,
     progress: Progress = no_progress,
+    shown: np.ndarray | None = None,
 ) -> Iterator[Piece]:
     """The stems of a plan, as they get ready, for the recording's samples in order; together they are as long as it.
 
-    `findings` gets the windows and, of a model that says it, what it hears in them.
+    `findings` gets the windows and, of a model that says it, what it hears in them. A model that looks sees pictures of
+    the recording, or those that are `shown`, the same all the time: uint8 [N, H, W, 3], or [N, P, H, W, 3] of P each.
     """
     findings = Findings() if findings is None else findings
     by_masks = asked.separating.masks is not None
     making = _ByMasks(asked, recording, plan) if by_masks else _ByWaveforms(asked, recording, plan)
-    pictures = _Pictures(asked, recording, plan, grid) if asked.sees else None
+    pictures = None
+    if asked.sees:
+        pictures = _Pictures(asked, recording, plan, grid) if shown is None else _Shown(shown)
     waiting = np.zeros((recording.num_channels, 0), np.float32)
     steps = hear(recording, grid, asked.sample_rate_hz, each_channel=not by_masks)
     most = max(batch_size // (1 if by_masks else recording.num_channels), 1)
@@ -181,8 +188,8 @@ def separate(
         waiting = np.concatenate([waiting, samples], axis=1)
         if starts:
             first = len(findings.starts)
-            shown = None if pictures is None else pictures.of(len(starts), windows.shape[1])
-            answer = _ask(asked, plan, windows, first, shown)
+            seen = None if pictures is None else pictures.of(len(starts), windows.shape[1])
+            answer = _ask(asked, plan, windows, first, seen)
             if "presence" in answer.intermediates:
                 heard = to_numpy(answer.intermediates["presence"])
                 findings.presence += list(heard.reshape(len(starts), -1, heard.shape[-1]).mean(axis=1))
@@ -216,6 +223,16 @@ def _ask(asked: Asked, plan: Plan, windows: np.ndarray, first: int, pictures: np
     return asked.separate(windows.reshape(-1, L), [row + [NO_CLASS] * (room - len(row)) for row in rows])
 
 
+class _Shown:
+    """Pictures that do not change."""
+
+    def __init__(self, pictures: np.ndarray) -> None:
+        self._pictures = pictures
+
+    def of(self, count: int, num_channels: int) -> np.ndarray:
+        return np.repeat(self._pictures[None], count * num_channels, axis=0)
+
+
 class _Pictures:
     """Pictures uint8 [B C, N, H, W, 3] of a recording's windows in order: what is shown in their middles.
 
@@ -234,6 +251,8 @@ class _Pictures:
     def _strips(self, image: Image.Image) -> np.ndarray:
         width, size = image.width / self._number, (self._side, self._side)
         strips = [(n * width, 0, (n + 1) * width, image.height) for n in range(self._number)]
+        from PIL import Image  # only where there are pictures
+
         return np.stack([np.asarray(image.resize(size, Image.Resampling.BICUBIC, box=box)) for box in strips])
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from cocktail.media.recordings import Recording
+from cocktail.media.recording import Recording
 from cocktail.recordings.asking import Asked
 from cocktail.recordings.hearing import Progress, no_progress
 from cocktail.recordings.overview import MOST_DRAWN, LevelTrack, Overview
