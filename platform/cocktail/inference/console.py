@@ -24,9 +24,7 @@ class Command(NamedTuple):
 _ROOM = "cocktail.inference"
 COMMANDS = {
     "separate": Command(f"{_ROOM}.separate_command", "Separate", "separate", "take recordings apart into stems"),
-    "localize": Command(
-        f"{_ROOM}.localize_command", "Localize", "localize", "show where in videos sounds come from"
-    ),
+    "localize": Command(f"{_ROOM}.localize_command", "Localize", "localize", "show where in videos sounds come from"),
     "export": Command(f"{_ROOM}.export", "Export", "export", "write a model into a folder that can be handed on"),
     "models": Command(f"{_ROOM}.models_table", "Models", "models", "list the models that a tracking server has"),
 }

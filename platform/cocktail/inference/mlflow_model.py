@@ -30,7 +30,7 @@ class TrainedModel(PythonModel):
         use_tf32(False)
         self.device = "cuda" if torch.cuda.is_available() else "cpu"
         self.trained = load_trained(context.artifacts["checkpoint"])
-        self.trained.model.to(self.device)
+        self.asked = Asked(self.trained, self.device)
         self.tasks = self.trained.tasks
         self.signature = signature_of(self.trained)
 
@@ -77,7 +77,7 @@ class TrainedModel(PythonModel):
     ) -> np.ndarray:
         """Estimates float32 [B, N, T] of mixtures [B, T] of any length, by windows as long as the model learned from:
         what `cocktail.inference.load(...).separate` gives for them."""
-        asked = Asked(self.trained, self.device)
+        asked = self.asked
         if names and not asked.separating.by_class and not asked.sees:
             raise UsageError(
                 "this model cannot say which source is of which class: ask for so many sources, as in "
