@@ -2,15 +2,15 @@
 
     python tests/benchmarks/inference.py MODEL [--seconds 60] [--file FILE]
 
-- cocktail: `load(MODEL).separate_file(...)`: decoding, windows, masks at the file's rate, stems, levels, page, all of it;
-  and `separate` alone, without files.
+- cocktail: `load(MODEL).separate_file(...)`: decoding, windows, masks at the file's rate, stems, levels, page, all; and
+  `separate` alone, without files.
 - Hybrid Demucs: demucs' own `apply_model` on an untrained HDemucs of its published size, if the package demucs is
   there. What weights say does not change what they cost.
 - Conv-TasNet: asteroid's `separate` with an untrained network of its defaults, if asteroid is there.
 
-Without `--file` the recording is stereo noise and tones at 44.1 kHz. The real-time factor is the length of the recording
-over the time that is taken: 20 is twenty times faster than it plays. All take turns; the median turn counts. Times are
-of one thread; run it where nothing else runs.
+Without `--file` the recording is stereo noise and tones at 44.1 kHz. The real-time factor is the length of the
+recording over the time that is taken: 20 is twenty times faster than it plays. All take turns; the median turn counts.
+Times are of one thread; run it where nothing else runs.
 """
 
 from __future__ import annotations
