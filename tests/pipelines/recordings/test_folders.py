@@ -1,4 +1,4 @@
-"""A folder of recordings is put to a model by Ray: each file once, bad ones set aside, and again only what is missing."""
+"""A folder of recordings is put to a model by Ray: each file once, bad ones set aside, again only what is missing."""
 
 from __future__ import annotations
 
@@ -62,11 +62,8 @@ def test_each_file_gets_its_folder_and_only_what_is_missing_is_done_again(folder
     }  # fmt: skip
     assert files["bad.mp3"]["reason"] == "not media" and files["b.flac"]["seconds"] == 2.0
     found = pq.read_table(out / "found.parquet").to_pylist()
-    assert [(row["name"], row["source"]) for row in found[:3]] == [
-        ("a.wav", "harp"),
-        ("a.wav", "bell"),
-        ("b.flac", "harp"),
-    ]
+    expected = [("a.wav", "harp"), ("a.wav", "bell"), ("b.flac", "harp")]
+    assert [(row["name"], row["source"]) for row in found[:3]] == expected
     assert len(found) == 6 and (out / found[0]["file"]).exists()
     assert "4 files: 3 done, 0 nothing heard, 1 set aside" in capsys.readouterr().out
     # A part that a killed task left, a file that has changed, and one whose marker is gone.
