@@ -18,9 +18,10 @@ from cocktail.report.figures import NUM_ROWS, draw_spectrogram, shorten, spectro
 
 MOST_COLUMNS = 2000
 """Columns of a spectrogram that are kept; with more, each stands for twice the time."""
-PREVIEW_SECONDS = 300.0
-"""Length of a page's players, at most."""
-PREVIEW_RATE_HZ = 32000
+PREVIEW_SECONDS = 60.0
+"""Length of a page's players, at most: encoding MP3 costs more than all else that a page needs."""
+PREVIEW_RATE_HZ = 24000
+_PREVIEW_COMPRESSION = 0.9
 MOST_DRAWN = 12
 """Sounds that a page shows."""
 _CHUNK_SAMPLES = 1 << 17
@@ -29,7 +30,7 @@ _ON_COLOUR, _LEVEL_COLOUR = "#0072b2", "#d55e00"
 
 
 class Overview:
-    """A spectrogram of the whole, and a player of the beginning, of one sound."""
+    """A spectrogram of the whole, and a player of the first minute, of one sound."""
 
     def __init__(self, sample_rate_hz: int) -> None:
         self.sample_rate_hz = sample_rate_hz
@@ -40,7 +41,9 @@ class Overview:
         self._column_samples = max(int(_COLUMN_SECONDS * sample_rate_hz), 1)
         self._resampler = Resampler(sample_rate_hz, PREVIEW_RATE_HZ, 1)
         self._preview = io.BytesIO()
-        self._player = soundfile.SoundFile(self._preview, "w", PREVIEW_RATE_HZ, 1, format="MP3")
+        self._player = soundfile.SoundFile(
+            self._preview, "w", PREVIEW_RATE_HZ, 1, format="MP3", compression_level=_PREVIEW_COMPRESSION
+        )
 
     def add(self, samples: np.ndarray) -> None:
         """Take further samples [T], the mean of the channels."""
@@ -62,7 +65,7 @@ class Overview:
 
     @property
     def preview(self) -> bytes:
-        """An MP3 of the first minutes."""
+        """An MP3 of the first minute."""
         return self._preview.getvalue()
 
     @property

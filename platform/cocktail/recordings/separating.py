@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 
 OVERLAP = 0.5
 """Share of a window's answer that the next one answers, too."""
-BATCH_SIZE = 8
+BATCH_SIZE = 4
 """Windows that are put to a model together."""
 
 

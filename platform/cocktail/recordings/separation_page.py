@@ -86,7 +86,7 @@ def _stems_table(told: Mapping[str, Any]) -> Table:
 
 def _of_players(told: Mapping[str, Any]) -> str:
     whole = told["input"]["seconds"] <= PREVIEW_SECONDS
-    length = "The whole" if whole else f"The first {PREVIEW_SECONDS / 60:g} minutes"
+    length = "The whole" if whole else f"The first {PREVIEW_SECONDS:g} s"
     left_out = len(told["stems"]) - MOST_DRAWN
     more = f" {left_out} more stems are in the folder." if left_out > 0 else ""
     return f"{length} of each, in one channel and as MP3; the files beside this page are what counts.{more}"
