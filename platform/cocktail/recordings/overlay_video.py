@@ -5,6 +5,7 @@ Shape letters: N sources, H and W height and width of a map.
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from fractions import Fraction
 from pathlib import Path
@@ -14,6 +15,7 @@ import av
 import numpy as np
 from av.audio.resampler import AudioResampler
 from av.container import InputContainer, OutputContainer
+from av.packet import Packet
 from av.video.frame import VideoFrame
 from PIL import Image, ImageDraw, ImageFont
 
@@ -131,6 +133,7 @@ def _copy(container: InputContainer, video: Any, made: OutputContainer, maps: _B
     sound = _Sound(made, audio)
     rate = min(video.average_rate or Fraction(25), Fraction(_MOST_RATE))
     drawn: Any = None
+    waiting: deque[Packet[Any]] = deque()
     start_seconds: float | None = None
     last_pts = -1
     aspect = float(video.sample_aspect_ratio or 1)
@@ -138,7 +141,9 @@ def _copy(container: InputContainer, video: Any, made: OutputContainer, maps: _B
         if packet.stream_index == audio.index:
             if start_seconds is None and packet.pts is not None:
                 start_seconds = float(packet.pts * (packet.time_base or 0))
-            sound.add(packet)
+            waiting.append(packet)  # a container has all of its tracks before anything is in it
+            while drawn is not None and waiting:
+                sound.add(waiting.popleft())
             continue
         for frame in packet.decode():
             if not isinstance(frame, VideoFrame) or frame.time is None:
@@ -160,6 +165,8 @@ def _copy(container: InputContainer, video: Any, made: OutputContainer, maps: _B
             made.mux(drawn.encode(made_frame))
     if drawn is None:
         raise BadClip("decode error", "no picture could be decoded")
+    while waiting:
+        sound.add(waiting.popleft())
     made.mux(drawn.encode(None))
     sound.finish()
 
