@@ -6,7 +6,7 @@ INSTALLED := $(VENV)/.installed
 RESOLVE := $(BIN)/uv pip compile --quiet --python-version
 LOCK := --universal --all-extras --generate-hashes --no-annotate --custom-compile-command "make lock"
 
-.PHONY: demo test test-slow lint types imports format results lock resolve audit clean
+.PHONY: demo test test-slow lint types imports format submit results lock resolve audit clean
 
 demo: $(INSTALLED)  ## train and score SGN on the embedded corpus
 	$(BIN)/python jobs/sgn_vggsound.py --output outputs
@@ -30,6 +30,10 @@ imports: $(INSTALLED)
 format: $(INSTALLED)
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+submit: $(INSTALLED)  ## run a job on the cluster, which records this commit: make submit JOB="jobs/sgn.py music --data SHARDS"
+	$(BIN)/ray job submit --working-dir . --runtime-env-json "$$(PYTHONPATH=platform:. $(BIN)/python -m \
+	    pipelines.experiments.provenance)" -- python $(JOB)
 
 results: $(INSTALLED)  ## write the tables of README.md and docs anew from docs/results
 	$(BIN)/python jobs/fill_results.py

@@ -159,8 +159,9 @@ def environment() -> dict[str, Any]:
 def git_commit(folder: Path = _PROJECT) -> str:
     """The commit of the code that runs, by its whole hash, with a hash of what was changed since.
 
-    A copy that a job was shipped as has no repository. Its commit is what GIT_COMMIT says, or that of the checkout
-    that is installed here (`pip install -e`), if its code is the same. A wheel holds no jobs to compare.
+    A copy that a job was shipped as has no repository. Its commit is what GIT_COMMIT says (`make submit` sets it), or
+    that of the checkout that is installed here (`pip install -e`), if its code is the same. A wheel holds no jobs to
+    compare.
     """
     if (folder / ".git").exists():
         return _commit_of(folder)
@@ -209,3 +210,7 @@ def code_hash(project: Path = _PROJECT) -> str:
         for path in sorted((project / part).rglob("*.py")):
             total.update(f"{path.relative_to(project)}\0".encode() + path.read_bytes() + b"\0")
     return total.hexdigest()[:16]
+
+
+if __name__ == "__main__":  # what `ray job submit --runtime-env-json` takes, where there is a repository
+    print(json.dumps({"env_vars": {GIT_COMMIT: git_commit()}}))

@@ -73,7 +73,7 @@ def test_a_video_is_written_as_long_as_it_was_with_its_sound(video, tmp_path):
         own = np.concatenate([frame.to_ndarray() for frame in source.decode(audio=0)], axis=1)
         np.testing.assert_array_equal(sound, own)
     tinted, plain = frames[15][24:, :24].mean(axis=(0, 1)), frames[15][24:, 40:].mean(axis=(0, 1))
-    assert np.ptp(tinted) > 60 and np.ptp(plain) < 12  # colour on the left only
+    assert np.ptp(tinted) > 40 and np.ptp(plain) < 12  # colour on the left only
     assert len(list((tmp_path / "pictures").glob("*.png"))) == 6
     page = (tmp_path / "report.html").read_text()
     assert page.count("<img ") == 6

@@ -162,6 +162,17 @@ def test_the_figure_has_units_one_point_a_mixture_and_the_diagonal():
     assert sum(bar.get_height() for bar in histogram.patches if isinstance(bar, Rectangle)) == 4
 
 
+def test_axes_of_two_runs_of_one_system_name_the_runs():
+    a: Scores = {"m1": (1.0,), "m2": (2.0,)}
+    sides = side("A", a), side("B", a)
+    sides = [replace(each, run=replace(each.run, name=f"seed {n}")) for n, each in enumerate(sides)]
+    (scatter, _) = comparison_figure(compare(*sides), "sdr").axes
+    system = sides[0].system
+    assert sides[1].system == system
+    assert scatter.get_ylabel() == f"SDR of A: {system} of seed 0 (dB)"
+    assert scatter.get_xlabel() == f"SDR of B: {system} of seed 1 (dB)"
+
+
 def test_systems_that_are_equal_everywhere_can_be_drawn():
     a: Scores = {"m1": (1.0,), "m2": (1.0,)}
     comparison_figure(compare(side("A", a), side("B", a)), "sdr").canvas.draw()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.metadata
 import json
+import os
 import shutil
 import socket
 import subprocess
@@ -16,6 +17,7 @@ import torch
 from pipelines.experiments import provenance
 from pipelines.experiments.provenance import code_hash, environment, git_commit, machine_in_words, of_all_starts
 
+PROJECT = Path(__file__).parents[3]
 SECRET = "https://lab:hunter2@tracking.lab/?token=hunter2"
 
 
@@ -116,3 +118,27 @@ def test_the_environment_names_versions_machines_and_the_command(local_ray, monk
     assert told["python"] == sys.version
     assert (told["driver_host"], told["nodes"]) == (socket.gethostname(), 1)
     assert len(told["gpus"]["driver"]) == torch.cuda.device_count()
+
+
+def test_what_submits_a_job_tells_it_the_commit(tmp_path):
+    """As `make submit` does: from the checkout to the environment of the copy that is shipped."""
+    environment = os.environ | {"PYTHONPATH": f"{PROJECT / 'platform'}:{PROJECT}"}
+    shown = subprocess.run(
+        [sys.executable, "-m", "pipelines.experiments.provenance"],
+        cwd=PROJECT,
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    told = json.loads(shown.stdout)["env_vars"]
+    assert told == {provenance.GIT_COMMIT: provenance.git_commit()}
+    dry = subprocess.run(
+        ["make", "--dry-run", "submit", "JOB=jobs/sgn.py music"],
+        cwd=PROJECT,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert "ray job submit --working-dir . --runtime-env-json" in dry.stdout
+    assert dry.stdout.rstrip().endswith("-- python jobs/sgn.py music")

@@ -276,10 +276,23 @@ def test_an_evaluation_is_done_by_one_process_at_a_time_in_a_run_of_its_folder(t
     monkeypatch.setattr(leases, "GOING_SECONDS", 0.0)
     opened: list[dict[str, Any]] = []
     stored = SimpleNamespace(
-        closing=nullcontext, tag=lambda _: None, store_json=lambda *_: None, run_id="1", artifacts="there"
+        closing=nullcontext,
+        tag=lambda _: None,
+        store_json=lambda *_: None,
+        run_id="1",
+        name="named",
+        page="http://x/1",
+        artifacts="there",
     )
     monkeypatch.setattr(scoring.TrackedRun, "open", lambda *_, **given: opened.append(given) or stored)
-    made = {"require_place": None, "test_demands": None, "uses_gpus": False, "environment": {}, "provenance": {}}
+    made: dict[str, Any] = {
+        "require_place": None,
+        "log_data": None,
+        "test_demands": None,
+        "uses_gpus": False,
+        "environment": {},
+        "provenance": {},
+    }
     for name, value in {**made, "plan_hash": "plan", "state_hash": "state"}.items():
         monkeypatch.setattr(scoring, name, lambda *_, value=value: value)
     told = SimpleNamespace(text="the table")
@@ -294,6 +307,8 @@ def test_an_evaluation_is_done_by_one_process_at_a_time_in_a_run_of_its_folder(t
         tags={},
         precision={},
         score=tuple,
+        in_short="small-1-step-1-on-toys",
+        tested_on=None,
         record=lambda *_: told,
         report=lambda *_: told,
     )
@@ -301,7 +316,8 @@ def test_an_evaluation_is_done_by_one_process_at_a_time_in_a_run_of_its_folder(t
         assert "the table" in score_and_track(test, "sqlite:///x.db", str(tmp_path / output))
     places = [given["place"] for given in opened]
     assert places[0] == places[1] != places[2], "two people of one server have a run each"
-    folder = tmp_path / "a" / "evaluations" / opened[0]["name"]
+    assert opened[0]["name"] == f"small-1-step-1-on-toys-{opened[0]['key']}"
+    folder = tmp_path / "a" / "evaluations" / f"evaluate-{opened[0]['key']}"
     with (
         other_holder(str(folder)) as pid,
         pytest.raises(UsageError, match=rf"evaluation evaluate-\w+ is being done by process {pid} .*another --output"),
