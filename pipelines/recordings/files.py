@@ -35,8 +35,9 @@ from pipelines.shards.write import decoding_process
 
 Kind = Literal["separate", "localize"]
 MARKERS: Mapping[Kind, str] = {"separate": SEPARATION, "localize": LOCALIZATION}
-MOST_TRAVELLING_SECONDS = 900.0
-"""Sound that a task decodes at once; what is longer is decoded block by block."""
+MOST_TRAVELLING_VALUES = 80_000_000
+"""Samples times channels that a task decodes at once, 15 minutes of stereo at 44.1 kHz; what is longer is decoded block
+by block."""
 PACKED = "packed"
 """The one column of what travels."""
 Status = Literal["done", "nothing heard", "set aside"]
@@ -112,7 +113,7 @@ def decode(packed: Mapping[str, Any], work: Work) -> dict[str, Any]:
         if work.sees:
             return pack(row)
         with local_copy(file.location) as path:
-            found = decoding_process().call(decode_whole, path, MOST_TRAVELLING_SECONDS)
+            found = decoding_process().call(decode_whole, path, MOST_TRAVELLING_VALUES)
     except BadClip as bad:
         return pack(set_aside(file, bad))
     except FileNotFoundError:

@@ -40,6 +40,7 @@ from cocktail.machine import peak_bytes
 from cocktail.media.recordings import decode_whole
 
 RATE = 44100
+MOST_VALUES = 60_000_000
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -117,9 +118,9 @@ def main() -> None:
         if path is None:
             path = Path(folder) / "made.wav"
             soundfile.write(path, made(arguments.seconds).T, RATE, subtype="PCM_16")
-        found = decode_whole(path, 600.0)
+        found = decode_whole(path, MOST_VALUES)
         if found is None:
-            raise SystemExit(f"{path} is longer than ten minutes")
+            raise SystemExit(f"{path} is too long to be held in memory: take one of ten minutes")
         sound, rate_hz = found
         seconds = sound.shape[1] / rate_hz
         ways = cocktail_ways(arguments, path)

@@ -103,6 +103,12 @@ def test_sources_without_classes_keep_their_order_in_all_channels():
     np.testing.assert_allclose(found.residual[:, inside], 0, atol=5e-3)
 
 
+def test_a_model_without_classes_is_asked_for_the_number_that_is_wanted_and_may_give_another():
+    module = UnorderedBands()
+    found = model(module).separate(np.ones(3 * RATE, np.float32), RATE, Choice(num_sources=3))
+    assert module.numbers[-1] == 3 and len(found.names) == 2
+
+
 def test_a_model_without_classes_refuses_names_and_one_with_classes_lists_them():
     with pytest.raises(UsageError, match="ask for a number of sources, --num-sources"):
         model(UnorderedBands()).separate(np.zeros(RATE, np.float32), RATE, BOTH)

@@ -90,7 +90,7 @@ class TrainedModel(PythonModel):
             shown = None if pictures is None else pictures[row].cpu().numpy()
             if asked.sees:
                 count = len(names) or num_sources
-                plan = Plan(names=tuple(f"source {n + 1}" for n in range(count)), class_ids=None)
+                plan = Plan(names=tuple(f"source {n + 1}" for n in range(count)), class_ids=None, num_asked=count)
             else:
                 choice = Choice(classes=tuple(names), num_sources=None if names else num_sources)
                 plan = plan_of(asked, recording, choice, grid)

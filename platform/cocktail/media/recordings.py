@@ -144,15 +144,16 @@ def _require_taken(sample_rate_hz: int, num_channels: int) -> None:
         raise BadClip("too costly", f"{num_channels} channels, at most {MAX_CHANNELS} are taken")
 
 
-def decode_whole(path: str | Path, most_seconds: float) -> tuple[np.ndarray, int] | None:
-    """Samples float32 [C, T] and rate of a file of at most so many seconds; None of a longer one. Raises BadClip."""
+def decode_whole(path: str | Path, most_values: int) -> tuple[np.ndarray, int] | None:
+    """Samples float32 [C, T] and rate of a file of at most so many values; None of one with more. Raises BadClip."""
     recording = FileRecording(path)
-    if recording.declared_seconds is not None and recording.declared_seconds > most_seconds:
+    values_a_second = recording.sample_rate_hz * recording.num_channels
+    if (recording.declared_seconds or 0) * values_a_second > most_values:
         return None
     blocks, num_samples = [], 0
     for block in recording.blocks():
         blocks.append(block)
         num_samples += block.shape[1]
-        if num_samples > most_seconds * recording.sample_rate_hz:
+        if num_samples * recording.num_channels > most_values:
             return None
     return np.concatenate(blocks, axis=1), recording.sample_rate_hz

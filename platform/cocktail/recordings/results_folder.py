@@ -20,9 +20,12 @@ def results_folder(location: str, marker: str, beside: str | None = None) -> Ite
 
     The marker is a file among them that names the others; it comes last. Earlier results there, as their marker names
     them, are removed before; what else is there stays. `beside` is the folder, on the disk of the location, in which
-    they are made, its own parent by default.
+    they are made: by default the location, or its parent if it is not there yet.
     """
-    beside = None if is_remote(location) else beside or str(Path(location).parent)
+    if is_remote(location):
+        beside = None
+    elif beside is None:
+        beside = location if Path(location).is_dir() else str(Path(location).parent)
     with temporary_folder(beside) as work:
         yield work
         _remove_earlier(location, marker)

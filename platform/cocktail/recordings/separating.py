@@ -58,6 +58,8 @@ class Plan:
     """Probabilities [W, K] of the model's classes, if they have been asked for."""
     starts: tuple[int, ...] = ()
     """Places of the windows in samples at the model's rate, if they are known."""
+    num_asked: int | None = None
+    """Sources without classes that the model is asked for, which may be fewer than it gives."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -139,7 +141,7 @@ def _plan_unnamed(asked: Asked, recording: Recording, choice: Choice, grid: Wind
         if not recording.has_pictures:
             raise BadClip("no video track", f"{asked.trained.name} finds a source by what is seen of it")
         starts = tuple(start for step in hear(recording, grid, asked.sample_rate_hz) for start in step.starts)
-    return Plan(names=tuple(f"source {n + 1}" for n in range(found)), class_ids=None, starts=starts)
+    return Plan(names=tuple(f"source {n + 1}" for n in range(found)), class_ids=None, starts=starts, num_asked=number)
 
 
 def listen(
@@ -215,7 +217,7 @@ def _ask(asked: Asked, plan: Plan, windows: np.ndarray, first: int, pictures: np
     """
     B, C, L = windows.shape
     if plan.class_ids is None:
-        return asked.separate(windows.reshape(-1, L), None, len(plan.names) if asked.sees else None, pictures)
+        return asked.separate(windows.reshape(-1, L), None, plan.num_asked, pictures)
     rows = [
         [plan.class_ids[n] for n in np.flatnonzero(active)] for active in _active_in(plan, first, B) for _ in range(C)
     ]

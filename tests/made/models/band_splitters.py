@@ -72,11 +72,14 @@ class UnorderedBands(nn.Module):
     def __init__(self) -> None:
         super().__init__()
         self.calls = 0
+        self.numbers: list[int] = []
+        """Of each question, how many sources it was for."""
 
     def forward(self, batch: Any) -> Any:
         raise NotImplementedError
 
     def separate(self, mixture: Tensor, query: Query) -> Separation:
+        self.numbers.append(int(query.num_sources.max()))
         spectrum = torch.fft.rfft(mixture)
         border = int(BORDER_HZ / (RATE / 2) * (spectrum.shape[-1] - 1))
         low = spectrum.clone()

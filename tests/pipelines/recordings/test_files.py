@@ -64,7 +64,7 @@ def test_a_file_is_decoded_separated_and_then_left_alone(work, file, tmp_path):
 def test_a_long_file_is_decoded_where_the_model_is_and_gives_the_same(work, file, tmp_path, monkeypatch):
     short = done(file, work)
     (tmp_path / "out/a.wav/separation.json").unlink()
-    monkeypatch.setattr(files, "MOST_TRAVELLING_SECONDS", 1.0)
+    monkeypatch.setattr(files, "MOST_TRAVELLING_VALUES", 5000)
     decoded = unpack(decode(pack(Row(file=file)), work))
     assert decoded.samples is None and decoded.status is None
     row = Apply(work, gpu=False).one(decoded)
