@@ -363,8 +363,29 @@ def delete_temporary(location: str) -> None:
     if isinstance(filesystem, pyarrow.fs.LocalFileSystem) and Path(path).is_dir():
         with telling(location, "tidy"):
             for left in Path(path).glob(f".*{_TEMPORARY_SUFFIX}"):
-                if _is_abandoned(left):
+                if left.is_dir() and _is_abandoned(left):
+                    shutil.rmtree(left, ignore_errors=True)  # another process may be at the same
+                elif _is_abandoned(left):
                     left.unlink(missing_ok=True)
+
+
+@contextmanager
+def temporary_folder(beside: str | None = None) -> Iterator[Path]:
+    """A new folder in a local one, or in this machine's temporary folder, that is gone afterwards.
+
+    What a killed process leaves of it `delete_temporary` removes.
+    """
+    if beside is None:
+        with tempfile.TemporaryDirectory(prefix="cocktail-") as folder:
+            yield Path(folder)
+        return
+    made = Path(beside) / f".{uuid.uuid4().hex}.{_this_writer()}{_TEMPORARY_SUFFIX}"
+    with telling(beside, "write"):
+        made.mkdir(parents=True)
+    try:
+        yield made
+    finally:
+        shutil.rmtree(made, ignore_errors=True)
 
 
 def _is_abandoned(temporary: Path) -> bool:
@@ -394,3 +415,13 @@ def delete_folder(location: str) -> None:
     with telling(location, "delete"):
         if filesystem.get_file_info(path).type == pyarrow.fs.FileType.Directory:
             filesystem.delete_dir(path)
+
+
+def list_files(location: str) -> list[str]:
+    """Sorted paths, within a folder, of all files in it and below; an absent folder has none."""
+    filesystem, path = resolve(location)
+    selector = pyarrow.fs.FileSelector(path, recursive=True, allow_not_found=True)
+    with telling(location, "list"):
+        found = filesystem.get_file_info(selector)
+    start = len(path.rstrip("/")) + 1
+    return sorted(info.path[start:] for info in found if info.type == pyarrow.fs.FileType.File)

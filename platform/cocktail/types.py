@@ -138,6 +138,8 @@ class Query:
     """uint8 [B, K, P, H, W, 3], as those of a `MixtureBatch`; None if there are none."""
     seen: Tensor | None = None
     """bool [B, N]: which of the sources the pictures show; None if there are no pictures."""
+    alternatives: bool = True
+    """Whether the answer is wanted as it is read otherwise, too. A model may leave that out if not."""
 
     @classmethod
     def of(cls, batch: MixtureBatch) -> Query:
@@ -193,6 +195,7 @@ class Query:
             num_sources=self.num_sources[chosen],
             pictures=of_sources(self.pictures),
             seen=of_sources(self.seen),
+            alternatives=self.alternatives,
         )
 
 

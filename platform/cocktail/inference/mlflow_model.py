@@ -12,7 +12,12 @@ from mlflow.pyfunc.model import PythonModel, PythonModelContext
 
 from cocktail.inference.signature import signature_of
 from cocktail.inference.trained import load_trained
+from cocktail.media.recording import ArrayRecording
 from cocktail.numerics.precision import use_tf32
+from cocktail.recordings.asking import Asked
+from cocktail.recordings.separating import Plan, plan_of, separate, window_grid
+from cocktail.recordings.sources import Choice
+from cocktail.tasks.separation.task import Separating
 from cocktail.tasks.task import MIXTURE, PICTURES
 from cocktail.types import Query, UsageError, class_ids_of
 
@@ -25,7 +30,7 @@ class TrainedModel(PythonModel):
         use_tf32(False)
         self.device = "cuda" if torch.cuda.is_available() else "cpu"
         self.trained = load_trained(context.artifacts["checkpoint"])
-        self.trained.model.to(self.device)
+        self.asked = Asked(self.trained, self.device)
         self.tasks = self.trained.tasks
         self.signature = signature_of(self.trained)
 
@@ -35,11 +40,12 @@ class TrainedModel(PythonModel):
         model that needs no names, for as many sources as `params["num_sources"]` says.
 
         Inputs and outputs are those of the model's signature: an array where there is one, and a dictionary of arrays
-        by name where there are several. `params["sample_rate_hz"]` says what rate the mixtures have; 0 takes it for the
-        model's. Raises UsageError for another rate, for names that the model does not know, or that come twice, and for
-        inputs of different numbers of mixtures; MLflow refuses other shapes.
+        by name where there are several. Mixtures may have any length: a separator hears them window by window.
+        `params["sample_rate_hz"]` says what rate they have; 0 takes it for the model's. Raises UsageError for another
+        rate, for names that the model does not know, or that come twice, and for inputs of different numbers of
+        mixtures; MLflow refuses other shapes.
         """
-        params = params or {}
+        params = dict(params or {})
         names, num_sources = list(params.get("classes", [])), int(params.get("num_sources", 0))
         if told := int(params.get("sample_rate_hz", 0)):
             self.trained.require_sample_rate(told)
@@ -60,8 +66,37 @@ class TrainedModel(PythonModel):
         answers: dict[str, np.ndarray] = {}
         with torch.no_grad():
             for task, name in zip(self.tasks, self.signature.outputs, strict=True):
-                answers[name] = task.answer(self.trained.model, mixture, query).float().cpu().numpy()
+                if isinstance(task, Separating):
+                    answers[name] = self._stems(mixture, names, num_sources, pictures)
+                else:
+                    answers[name] = task.answer(self.trained.model, mixture, query).float().cpu().numpy()
         return answers if len(answers) > 1 else next(iter(answers.values()))
+
+    def _stems(
+        self, mixture: torch.Tensor, names: list[str], num_sources: int, pictures: torch.Tensor | None
+    ) -> np.ndarray:
+        """Estimates float32 [B, N, T] of mixtures [B, T] of any length, by windows as long as the model learned from:
+        what `cocktail.inference.load(...).separate` gives for them."""
+        asked = self.asked
+        if names and not asked.separating.by_class and not asked.sees:
+            raise UsageError(
+                "this model cannot say which source is of which class: ask for so many sources, as in "
+                'params={"num_sources": 2}, and not by names'
+            )
+        grid = window_grid(asked)
+        found = []
+        for row, sound in enumerate(mixture.cpu().numpy()):
+            recording = ArrayRecording(sound, asked.sample_rate_hz)
+            shown = None if pictures is None else pictures[row].cpu().numpy()
+            if asked.sees:
+                count = len(names) or num_sources
+                plan = Plan(names=tuple(f"source {n + 1}" for n in range(count)), class_ids=None, num_asked=count)
+            else:
+                choice = Choice(classes=tuple(names), num_sources=None if names else num_sources)
+                plan = plan_of(asked, recording, choice, grid)
+            pieces = separate(asked, recording, plan, grid, shown=shown)
+            found.append(np.concatenate([piece.stems[:, 0] for piece in pieces], axis=-1))
+        return np.stack(found)
 
 
 set_model(TrainedModel())

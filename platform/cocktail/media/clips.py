@@ -9,7 +9,10 @@ from __future__ import annotations
 
 import hashlib
 import stat
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
+from io import BufferedReader
 from pathlib import Path
 from typing import IO, Any
 
@@ -77,7 +80,44 @@ def decode_clip(
     as a player shows them, shrunk to `picture_short_side` pixels, never enlarged. Raises BadClip for what is wrong
     with the file, and UsageError if the system fails to read it: that tells nothing about the clip.
     """
-    path = Path(path).absolute()
+    with reading_media(Path(path).absolute()) as (file, head):
+        with open_media(file, head) as container:
+            audio, video = _choose_tracks(container, audio_track, num_frames)
+            declared_seconds = _declared_seconds(file, container, audio, max_seconds)
+            sound, packets = _decode_sound(container, audio, video, declared_seconds, sample_rate_hz, max_seconds)
+            if sound.duration_seconds < min_seconds:
+                raise BadClip(
+                    "too short", f"{sound.duration_seconds:.2f} s of sound, at least {min_seconds:g} s needed"
+                )
+            samples = sound.stored(keep_silent)
+            shown = []
+            if video is not None:
+                targets = [
+                    sound.start_seconds + (part + 0.5) / num_frames * sound.duration_seconds
+                    for part in range(num_frames)
+                ]
+                aspect = float(video.sample_aspect_ratio or 1)
+                shown = [
+                    (to_jpeg(upright(frame, aspect), picture_short_side), seconds)
+                    for frame, seconds in frames_at(container, video, lambda: open_media(file, head), packets, targets)
+                ]
+        file.seek(0)
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    return Clip(
+        audio=samples,
+        pictures=tuple(picture for picture, _ in shown),
+        picture_seconds=tuple(round(seconds - sound.start_seconds, 6) for _, seconds in shown),
+        duration_seconds=len(samples) / sample_rate_hz,
+        source_sha256=digest,
+    )
+
+
+@contextmanager
+def reading_media(path: Path) -> Iterator[tuple[BufferedReader, bytes]]:
+    """A media file, open and with its end there, and its first bytes.
+
+    What the block raises of the file's content becomes a BadClip, and what the system says a UsageError.
+    """
     try:
         if not stat.S_ISREG(path.stat().st_mode) and not path.is_dir():  # opening a pipe waits for its writer
             raise BadClip("not media", "a pipe, socket or device")
@@ -88,47 +128,21 @@ def decode_clip(
             missing = find_missing_end(file)
             if missing is not None:
                 raise BadClip("truncated", missing)
-            with _open(file, head) as container:
-                audio, video = _choose_tracks(container, audio_track, num_frames)
-                declared_seconds = _declared_seconds(file, container, audio, max_seconds)
-                sound, packets = _decode_sound(container, audio, video, declared_seconds, sample_rate_hz, max_seconds)
-                if sound.duration_seconds < min_seconds:
-                    raise BadClip(
-                        "too short", f"{sound.duration_seconds:.2f} s of sound, at least {min_seconds:g} s needed"
-                    )
-                samples = sound.stored(keep_silent)
-                shown = []
-                if video is not None:
-                    targets = [
-                        sound.start_seconds + (part + 0.5) / num_frames * sound.duration_seconds
-                        for part in range(num_frames)
-                    ]
-                    aspect = float(video.sample_aspect_ratio or 1)
-                    shown = [
-                        (to_jpeg(upright(frame, aspect), picture_short_side), seconds)
-                        for frame, seconds in frames_at(container, video, lambda: _open(file, head), packets, targets)
-                    ]
-            file.seek(0)
-            digest = hashlib.file_digest(file, "sha256").hexdigest()
+            yield file, head
     except MemoryError:  # FFmpeg's own is one of its errors, too
         raise
     except FFmpegError as error:  # some are an OSError, too, and come of the file's content
-        raise BadClip("decode error", _in_words(error)) from error
+        raise BadClip("decode error", in_words(error)) from error
     except FileNotFoundError as error:
         raise BadClip("missing file", f"no file {path.name}") from error
     except OSError as error:
-        raise UsageError(f"cannot read {path}: {_in_words(error)}. Mend that, then run again") from error
-    return Clip(
-        audio=samples,
-        pictures=tuple(picture for picture, _ in shown),
-        picture_seconds=tuple(round(seconds - sound.start_seconds, 6) for _, seconds in shown),
-        duration_seconds=len(samples) / sample_rate_hz,
-        source_sha256=digest,
-    )
+        raise UsageError(f"cannot read {path}: {in_words(error)}. Mend that, then run again") from error
 
 
-def _open(file: IO[bytes], head: bytes) -> InputContainer:
-    """FFmpeg reads through the file object, so that what the system says of a read is not mixed up with its own errors.
+def open_media(file: IO[bytes], head: bytes) -> InputContainer:
+    """The container in a file that starts with these bytes; raises BadClip for what is none that is opened.
+
+    FFmpeg reads through the file object, so that what the system says of a read is not mixed up with its own errors.
 
     By name, an I/O error of a disk and the end of a truncated file would look alike.
     """
@@ -140,11 +154,12 @@ def _open(file: IO[bytes], head: bytes) -> InputContainer:
         raise
     except FFmpegError as error:
         if head[4:8] in _MP4_BOXES or head.startswith(_MAGIC):
-            raise BadClip("truncated", f"the file starts as media but {_in_words(error)}") from error
+            raise BadClip("truncated", f"the file starts as media but {in_words(error)}") from error
         raise BadClip("not media", f"the file starts with {head!r}") from error
 
 
-def _moving(container: InputContainer) -> list[VideoStream]:
+def moving_pictures(container: InputContainer) -> list[VideoStream]:
+    """Video tracks of a container that are no cover."""
     return [stream for stream in container.streams.video if not stream.disposition & Disposition.attached_pic]
 
 
@@ -156,7 +171,7 @@ def _choose_tracks(
     if len(container.streams.audio) <= audio_track:
         raise BadClip("no audio track", f"number {audio_track} of the sound is wanted; tracks: {tracks}")
     audio = container.streams.audio[audio_track]
-    video = next(iter(_moving(container)), None) if num_frames else None
+    video = next(iter(moving_pictures(container)), None) if num_frames else None
     if num_frames and video is None:
         raise BadClip("no video track", f"tracks: {tracks}")
     for stream in (audio, video):
@@ -210,7 +225,7 @@ def _decode_sound(
     sound, packets = Sound(sample_rate_hz), VideoPackets(by_decoding=container.format.name == "avi")
     failed_seconds = 0.0
     failure: FFmpegError | None = None
-    timed = {stream.index: 0 for stream in (*container.streams.audio, *_moving(container))}
+    timed = {stream.index: 0 for stream in (*container.streams.audio, *moving_pictures(container))}
     try:
         for packet in container.demux():
             # The empty ones at the end, with which decoders give what they hold back, know their track only so.
@@ -235,7 +250,7 @@ def _decode_sound(
             if sound.duration_seconds > max_seconds + _MISSING_SECONDS:
                 raise BadClip("too long", f"more sound than declared, at most {max_seconds:g} s are taken")
             if failure is not None and num_before and packet.size and sound.num_samples > num_before:
-                raise BadClip("decode error", f"{_in_words(failure)}, before {sound.end_seconds:.2f} s")
+                raise BadClip("decode error", f"{in_words(failure)}, before {sound.end_seconds:.2f} s")
             if sound.num_samples > num_before and failed_seconds <= _MISSING_SECONDS:
                 failure, failed_seconds = None, 0.0  # at the beginning
     except MemoryError:
@@ -250,13 +265,13 @@ def _decode_sound(
     if declared_seconds is not None and declared_seconds - reached_seconds > _MISSING_SECONDS and not is_section:
         raise BadClip("truncated", f"{reached_seconds:.2f} s of {declared_seconds:.2f} s are there")
     if failure is not None and failed_seconds > _MISSING_SECONDS:
-        raise BadClip("decode error", _in_words(failure))
+        raise BadClip("decode error", in_words(failure))
     gap_seconds = sound.end_seconds - sound.start_seconds - sound.duration_seconds
     if gap_seconds > _MISSING_SECONDS:
         raise BadClip("decode error", f"{gap_seconds:.2f} s of sound are missing on the way")
     return sound, packets
 
 
-def _in_words(error: Exception) -> str:
+def in_words(error: Exception) -> str:
     """Message of FFmpeg or the system, without the path: details must not depend on where the data lie."""
     return getattr(error, "strerror", None) or type(error).__name__

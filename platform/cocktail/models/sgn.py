@@ -340,7 +340,7 @@ class SGN(nn.Module):
         prediction = self.predict(self.front_end.warp(transform.abs())[:, None])
         own = self._reading(transform, prediction, class_ids)
         alternatives = {}
-        if self.config.masks == "binary" and own.masks is not None:
+        if query.alternatives and self.config.masks == "binary" and own.masks is not None:
             alternatives[SOFT_MASKS] = replace(own, estimates=self.front_end.apply_soft_mask(transform, own.masks))
         intermediates = {"vectors": prediction.vectors, "source_vectors": self.select(prediction, class_ids)}
         for name in ("tokens", "assignment"):
@@ -348,6 +348,8 @@ class SGN(nn.Module):
                 intermediates[name] = value
         if prediction.presence_logits is not None:
             presence = intermediates["presence"] = prediction.presence_logits.float().sigmoid()
+        if query.alternatives and prediction.presence_logits is not None:
+            presence = intermediates["presence"]
             as_many = most_probable(presence, (class_ids >= 0).sum(dim=1), class_ids.shape[1])
             any_number = most_probable(presence, None, max(class_ids.shape[1], ROOM_FOR_SOURCES))
             for name, predicted in ((PREDICTED_CLASSES, as_many), (PREDICTED_NUMBER, any_number)):

@@ -89,11 +89,12 @@ class Picture:
 
 @dataclass(frozen=True)
 class Sound:
-    """A WAV; the name is its file's, without a folder."""
+    """A WAV, or what else a browser plays; the name is its file's, without a folder."""
 
     name: str
-    wav: bytes
+    data: bytes
     label: str
+    media_type: str = "audio/wav"
 
 
 @dataclass(frozen=True)
@@ -203,4 +204,4 @@ def _files(parts: Sequence[Part]) -> Iterator[tuple[str, bytes]]:
         elif isinstance(part, Picture):
             yield part.name, part.png
         elif isinstance(part, Sounds):
-            yield from ((sound.name, sound.wav) for sound in part.sounds)
+            yield from ((sound.name, sound.data) for sound in part.sounds)

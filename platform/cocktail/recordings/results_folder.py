@@ -1,0 +1,68 @@
+"""The folder of a recording's results: there whole, with its marker, or not at all."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from cocktail.storage import delete_file, exists, is_remote, join, open_atomic, read_bytes, telling, temporary_folder
+
+_COPY_BYTES = 8 << 20
+
+
+@contextmanager
+def results_folder(location: str, marker: str, beside: str | None = None) -> Iterator[Path]:
+    """A local folder to write to, whose files are at a location once the block ends without an error, else none.
+
+    The marker is a file among them that names the others; it comes last. Earlier results there, as their marker names
+    them, are removed before; what else is there stays. `beside` is the folder, on the disk of the location, in which
+    they are made: by default the location, or its parent if it is not there yet.
+    """
+    if is_remote(location):
+        beside = None
+    elif beside is None:
+        beside = location if Path(location).is_dir() else str(Path(location).parent)
+    with temporary_folder(beside) as work:
+        yield work
+        _remove_earlier(location, marker)
+        made = sorted(path for path in work.rglob("*") if path.is_file() and path.name != marker)
+        for path in (*made, work / marker):
+            target = join(location, path.relative_to(work).as_posix())
+            if is_remote(location):
+                with path.open("rb") as source, open_atomic(target) as file:
+                    shutil.copyfileobj(source, file, _COPY_BYTES)
+            else:
+                with telling(target, "write"):
+                    Path(target).parent.mkdir(parents=True, exist_ok=True)
+                    path.replace(target)
+
+
+def read_marker(location: str, marker: str) -> dict[str, Any] | None:
+    """What the marker of finished results says; None where there are none, or none of this version's."""
+    if not exists(join(location, marker)):
+        return None
+    try:
+        told = json.loads(read_bytes(join(location, marker)))
+    except ValueError:
+        return None
+    return told if isinstance(told, dict) else None
+
+
+def _remove_earlier(location: str, marker: str) -> None:
+    told = read_marker(location, marker)
+    if told is None:
+        return
+    delete_file(join(location, marker))
+    for file in files_of(told):
+        delete_file(join(location, file))
+
+
+def files_of(told: dict[str, Any]) -> list[str]:
+    """Files of stems that a separation.json names: those that another separation may not have. Nothing outside."""
+    parts = [*told.get("stems", []), told.get("residual") or {}]
+    files = [part.get("file") for part in parts if isinstance(part, dict)]
+    return [file for file in files if isinstance(file, str) and ".." not in file and not file.startswith("/")]
