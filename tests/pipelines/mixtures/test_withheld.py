@@ -1,6 +1,7 @@
 """Pictures that are withheld reach no batch, and pictures that are lent take the place of a source's own."""
 
 from dataclasses import replace
+from typing import Literal
 
 import numpy as np
 import pyarrow as pa
@@ -31,7 +32,9 @@ def manifest(tmp_path_factory):
     return make_toy_shards(tmp_path_factory.mktemp("toy"), with_pictures=True)
 
 
-def trained(manifest, mixing, executor="inline", world_size=1, first=1) -> list[MixtureBatch]:
+def trained(
+    manifest, mixing, executor: Literal["ray", "inline"] = "inline", world_size=1, first=1
+) -> list[MixtureBatch]:
     stream = MixtureStream(
         folder=manifest.folder, mixing=mixing, split="train", seed=5, batch_size=8, executor=executor
     )
@@ -80,7 +83,8 @@ def test_a_question_says_who_is_seen(manifest):
     assert Query.of(replace(batch, pictures=None)).seen is None
     part = batch.rows(2, 5)
     assert part.seen is not None and part.seen.equal(batch.seen[2:5])
-    assert query.rows(torch.tensor([1]), 2).seen.equal(batch.seen[1:2, :2])
+    of_some = query.rows(torch.tensor([1]), 2).seen
+    assert of_some is not None and of_some.equal(batch.seen[1:2, :2])
 
 
 def test_places_in_withheld_pictures_are_unknown(manifest):
