@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 
 import tyro
 
-from cocktail.config.mixing import Mixing
+from cocktail.config.mixing import Mixing, ShownSources
 from cocktail.types import require
 
 
@@ -36,7 +36,7 @@ class Evaluation:
     sources and whole clips around each of their pictures that has boxes or a mask, which is then shown."""
     test_list: str | None = None
     """File of a list made by jobs/freeze_test_list.py; the settings above, but num_sources, are then not used."""
-    shown_sources: Literal["all", "some", "none"] | int | None = None
+    shown_sources: ShownSources | int | None = None
     """Sources of test mixtures whose pictures are shown, as mixing.shown_sources; None takes those of training."""
     frames_from: str | None = None
     """Split of the tested shards that lends its pictures: each test source shows those of a clip of its class, drawn

@@ -7,6 +7,9 @@ from typing import Literal
 
 from cocktail.types import UsageError, require
 
+ShownSources = Literal["all", "all_but_one", "some", "none"]
+"""Which sources of a mixture show their pictures, where it is no fixed number of them."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Mixing:
@@ -52,10 +55,10 @@ class Mixing:
     picture_margin: float = 1.1
     """Short side of a training picture, in picture_sides: a square of picture_side is cut out of it anywhere, and
     mirrored half of the time. In testing the whole picture is resized."""
-    shown_sources: Literal["all", "some", "none"] | int = "all"
-    """Sources of a mixture whose pictures are shown: all; some, at least one and not all, their number drawn evenly;
-    none; or so many. Which they are is drawn for each mixture. The pictures of the others are withheld: black, and
-    marked as not seen. Nothing else changes but the mixtures' ids."""
+    shown_sources: ShownSources | int = "all"
+    """Sources of a mixture whose pictures are shown: all; all but one; some, at least one and not all, their number
+    drawn evenly; none; or so many. Which they are is drawn for each mixture. The pictures of the others are withheld:
+    black, and marked as not seen. Nothing else changes but the mixtures' ids."""
 
     def __post_init__(self) -> None:
         least = self.fewest_sources
@@ -111,15 +114,16 @@ class Mixing:
             f"shown_sources must be from 0 to the {least} sources that each mixture has, not {shown}",
         )
         require(
-            shown != "some" or least >= 2,
-            "shown_sources some shows one source and not all of them: mixtures need min-sources 2 or more",
+            shown not in ("some", "all_but_one") or least >= 2,
+            f"shown_sources {shown} shows one source and not all of them: mixtures need min-sources 2 or more",
         )
 
     def num_shown(self, num_sources: int) -> tuple[int, int]:
         """Fewest and most sources whose pictures are shown, of a mixture of so many."""
         if isinstance(self.shown_sources, int):
             return self.shown_sources, self.shown_sources
-        ends = {"all": (num_sources, num_sources), "some": (1, num_sources - 1), "none": (0, 0)}
+        most = num_sources - 1
+        ends = {"all": (num_sources,) * 2, "all_but_one": (most, most), "some": (1, most), "none": (0, 0)}
         return ends[self.shown_sources]
 
     @property
@@ -140,7 +144,9 @@ class Mixing:
             return "single sources"
         number = f"{most}" if fewest == most else f"{fewest} to {most}"
         how = {"remixed": "", "released": ", as they were released", "whole": ", clips as they are"}[self.arrangement]
-        shown = "" if self.shown_sources == "all" else f", of which {self.shown_sources} are seen"
+        shown = (
+            "" if self.shown_sources == "all" else f", of which {str(self.shown_sources).replace('_', ' ')} are seen"
+        )
         return f"mixtures of {number} sources{how}{shown}"
 
     def arranged(self, arrangement: Literal["remixed", "released", "whole"]) -> Mixing:

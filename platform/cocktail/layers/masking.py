@@ -14,7 +14,7 @@ from torch import Tensor
 
 from cocktail.audio.masks import MaskKind
 from cocktail.audio.mixing import mix
-from cocktail.audio.stft import FrontEnd, FrontEndConfig
+from cocktail.audio.stft import FrontEnd, FrontEndConfig, ShortTimeTransform
 from cocktail.config.mixing import Mixing
 from cocktail.config.model import ModelConfig
 from cocktail.layers.spectrogram import InputNorm
@@ -91,7 +91,7 @@ def magnitudes_of(front_end: FrontEnd, batch: MixtureBatch) -> tuple[Tensor, Ten
 
 def separation_by_masks(
     config: MaskingConfig,
-    front_end: FrontEnd,
+    front_end: ShortTimeTransform,
     transform: Tensor,
     masks: Tensor,
     class_ids: Tensor,
@@ -113,7 +113,7 @@ def separation_by_masks(
 
 
 def _by_subtraction(
-    own: Separation, kind: MaskKind, front_end: FrontEnd, transform: Tensor, seen: Tensor, unseen: Tensor
+    own: Separation, kind: MaskKind, front_end: ShortTimeTransform, transform: Tensor, seen: Tensor, unseen: Tensor
 ) -> dict[str, Separation]:
     """Readings of an answer that give the sources that are not seen, bool [B, N], the mixture less those that are
     (AVSA-Sep, Su et al., eq. 3). None where all or none of a batch's are seen.

@@ -117,7 +117,7 @@ SMALL_AVSA_SEP = AVSASepConfig(
     visual_stages=3,
     initial_weights="none",
 )
-"""Three million parameters, for some minutes on two cores."""
+"""Two and a half million parameters, for some minutes on two cores."""
 
 
 class AVSASep(nn.Module):

@@ -53,7 +53,7 @@ def test_where_all_are_shown_plans_are_what_they_were(manifest):
     assert test["mixture_id"].to_pylist() == OF_TEST
 
 
-@pytest.mark.parametrize("shown", ["some", "none", 0, 1, 2])
+@pytest.mark.parametrize("shown", ["some", "all_but_one", "none", 0, 1, 2])
 def test_withholding_changes_ids_and_nothing_else_of_a_plan(manifest, shown):
     whole, withheld = epoch_of(manifest), epoch_of(manifest, shown_sources=shown)
     assert withheld.drop_columns(["mixture_id", "seen"]).equals(whole.drop_columns(["mixture_id"]))
@@ -62,7 +62,13 @@ def test_withholding_changes_ids_and_nothing_else_of_a_plan(manifest, shown):
 
 
 def test_as_many_are_shown_as_asked_for_each_source_as_often(manifest):
-    for shown, allowed in (("some", {2: {1}, 3: {1, 2}}), ("none", {2: {0}, 3: {0}}), (2, {2: {2}, 3: {2}})):
+    expected = {
+        "some": {2: {1}, 3: {1, 2}},
+        "all_but_one": {2: {1}, 3: {2}},
+        "none": {2: {0}, 3: {0}},
+        2: {2: {2}, 3: {2}},
+    }
+    for shown, allowed in expected.items():
         rows = epoch_of(manifest, shown_sources=shown)["seen"].to_pylist()
         by_count = {count: Counter(sum(row) for row in rows if len(row) == count) for count in (2, 3)}
         assert {count: set(numbers) for count, numbers in by_count.items()} == allowed
