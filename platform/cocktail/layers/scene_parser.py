@@ -16,7 +16,6 @@ from cocktail.layers.class_conditioning import ClassHead
 from cocktail.layers.classes import classes_among, most_probable
 from cocktail.layers.encoders import ImageNetScale, VGGish
 from cocktail.layers.resnet import ResNet18
-from cocktail.losses.class_constraint import presence_loss
 from cocktail.metrics.classification import confusion_counts
 from cocktail.numerics.precision import at_least_float32
 from cocktail.numerics.randomness import draw_rows
@@ -88,29 +87,18 @@ class SceneParser(nn.Module):
         each = at_least_float32(self.resnet(images).mean(dim=(2, 3))).unflatten(0, (B, N, P)).mean(dim=2)
         return (each * shown[..., None]).sum(dim=1) / shown.sum(dim=1, keepdim=True).clamp(min=1)
 
-    def losses(self, spectrogram: Tensor, batch: MixtureBatch) -> dict[str, Tensor]:
-        """Cross-entropies of both heads, the means over classes, of what is heard and of what is seen: "mix and
-        predict", with the pictures of some of the sources, as many as are drawn from none to all that are shown."""
-        assert batch.shown is not None
-        shown = drawn_among(batch.shown)
-        scene = self(spectrogram, stand_in_pictures(batch), shown)
-        return {
-            "parser_visible": presence_loss(scene.visible, self._truth(batch, shown)),
-            "parser_audible": presence_loss(scene.audible, self._truth(batch, batch.present)),
-        }
-
     def confusion(self, spectrogram: Tensor, batch: MixtureBatch, threshold: float) -> dict[str, Tensor]:
         """Counts [C, 3] by what is said of a test batch: of classes that are heard, seen, and heard but not seen."""
         shown = torch.zeros_like(batch.present) if batch.shown is None else batch.shown
         scene = self(spectrogram, batch.pictures, shown)
-        hidden = self._truth(batch, batch.present & ~shown)
+        hidden = self.classes_of(batch, batch.present & ~shown)
         return {
-            "presence": confusion_counts(scene.audible.sigmoid() > threshold, self._truth(batch, batch.present)),
-            "visual_presence": confusion_counts(scene.visible.sigmoid() > threshold, self._truth(batch, shown)),
+            "presence": confusion_counts(scene.audible.sigmoid() > threshold, self.classes_of(batch, batch.present)),
+            "visual_presence": confusion_counts(scene.visible.sigmoid() > threshold, self.classes_of(batch, shown)),
             "invisible": confusion_counts(scene.invisible(threshold), hidden),
         }
 
-    def _truth(self, batch: MixtureBatch, sources: Tensor) -> Tensor:
+    def classes_of(self, batch: MixtureBatch, sources: Tensor) -> Tensor:
         """bool [B, C]: the classes of some sources, bool [B, N]."""
         return classes_among(batch.class_ids, sources, self.num_classes)
 
@@ -127,7 +115,7 @@ def stand_in_pictures(batch: MixtureBatch) -> Tensor | None:
 
 
 def drawn_among(shown: Tensor) -> Tensor:
-    """Some of the sources bool [B, N], their number drawn evenly from none to all of each row's."""
+    """Some of the sources bool [B, N], their number drawn evenly from none to all of each row's: "mix and predict"."""
     N = shown.shape[1]
     numbers = draw_rows(lambda rows: torch.rand(rows, N + 1, device=shown.device), len(shown))
     rank = numbers[:, :N].masked_fill(~shown, 2.0).argsort(dim=1).argsort(dim=1)

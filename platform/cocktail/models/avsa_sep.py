@@ -29,8 +29,9 @@ from cocktail.layers.classes import PREDICTED_CLASSES, PREDICTED_NUMBER, ROOM_FO
 from cocktail.layers.mask_head import MaskHead
 from cocktail.layers.masking import MaskingConfig, magnitudes_of, separation_by_masks
 from cocktail.layers.pixel_vectors import RESNET_RATE, PixelEncoder, SeesPixelsConfig, sources_shown
-from cocktail.layers.scene_parser import Scene, SceneParser, stand_in_pictures
+from cocktail.layers.scene_parser import Scene, SceneParser, drawn_among, stand_in_pictures
 from cocktail.layers.spectrogram import log_spectrogram
+from cocktail.losses.class_constraint import presence_loss
 from cocktail.losses.mask_loss import ideal_masks, loudness_weights, mask_loss_of, mean_over_sources
 from cocktail.losses.triplet import Distance, TripletReduction, triplet_mask_loss
 from cocktail.numerics.precision import at_least_float32
@@ -158,7 +159,7 @@ class AVSASep(nn.Module):
         spectrogram = self.spectrogram(magnitude)
         losses, total = self._separation_losses(batch, magnitude, sources, self.unet(spectrogram))
         if self.parser is not None:
-            of_parser = self.parser.losses(spectrogram, batch)
+            of_parser = self._parser_losses(self.parser, batch, spectrogram)
             losses |= of_parser
             total = total + sum(of_parser.values())
         return {**losses, "total": total}
@@ -201,6 +202,17 @@ class AVSASep(nn.Module):
             losses["triplet"] = mean_over_sources(triplets[0] + triplets[1], present)
             total = total + config.triplet_weight * losses["triplet"]
         return losses, total
+
+    def _parser_losses(self, parser: SceneParser, batch: MixtureBatch, spectrogram: Tensor) -> dict[str, Tensor]:
+        """Cross-entropies of both heads, of what is heard and of what is seen where pictures show some of the sources,
+        as many as are drawn of those that are shown."""
+        assert batch.shown is not None
+        shown = drawn_among(batch.shown)
+        scene = parser(spectrogram, stand_in_pictures(batch), shown)
+        return {
+            "parser_visible": presence_loss(scene.visible, parser.classes_of(batch, shown)),
+            "parser_audible": presence_loss(scene.audible, parser.classes_of(batch, batch.present)),
+        }
 
     @torch.no_grad()
     def parse(self, mixture: Tensor, query: Query) -> Scene:

@@ -4,11 +4,11 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from cocktail.tasks.separation.parsed import AUDIBLE, INVISIBLE, VISIBLE, parsed_metrics, parsed_sets, parsed_table
+from cocktail.tasks.separation.parsed import AUDIBLE, parsed_metrics, parsed_sets, parsed_table
 from cocktail.tasks.separation.report import Summaries, metrics_of, summary_of
 from cocktail.tasks.separation.results import RESULTS, SeparatedBatch, System, score_batch
 from cocktail.tasks.separation.scores import SeparationScores
-from cocktail.tasks.separation.sight import withholds
+from cocktail.tasks.separation.sight import INVISIBLE, VISIBLE, withholds
 from cocktail.tasks.separation.task import Separating
 
 BELL, DRUM, HARP = range(3)

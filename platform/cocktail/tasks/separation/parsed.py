@@ -11,8 +11,9 @@ import pyarrow as pa
 
 from cocktail.report.markdown import format_count, markdown_table
 from cocktail.tasks.presence import PRESENCE_SCORES, PresenceScores, Sources, presence_of, said_in, sources_in
+from cocktail.tasks.separation.sight import INVISIBLE, VISIBLE
 
-VISIBLE, AUDIBLE, INVISIBLE = "visible", "audible", "invisible"
+AUDIBLE = "audible"
 NONE, MOST_FREQUENT, ALL = "none", "the most frequent", "all"
 """What the trivial controls name in each mixture: no class, the one that most of these test mixtures have, or all."""
 
