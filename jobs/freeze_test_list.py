@@ -17,6 +17,7 @@ from cocktail.cluster.connection import one_line_errors
 from cocktail.config.evaluation import Evaluation
 from cocktail.config.mixing import Mixing
 from cocktail.storage import absolute
+from cocktail.types import require
 from pipelines.plans.frozen_list import write_test_list
 from pipelines.plans.plan import mixtures_in_words, plan_test
 from pipelines.plans.pool import usable_clips
@@ -38,6 +39,8 @@ class FreezeTestList:
 if __name__ == "__main__":
     with one_line_errors():
         arguments = tyro.cli(FreezeTestList, description=__doc__)
+        lent = arguments.evaluation.frames_from
+        require(lent is None, "a list keeps its own pictures: give --evaluation.frames-from where it is scored")
         mixing = arguments.evaluation.test_mixing(arguments.mixing)
         pool = usable_clips(open_manifest(absolute(arguments.shards, "SHARDS")), mixing, arguments.split)
         plan = plan_test(pool, arguments.evaluation)

@@ -241,7 +241,13 @@ class Scoring:
     def notes(self) -> tuple[str, ...]:
         """Sentences beside the scores: what the model was trained on, and what of the test it had met, or could not."""
         untaught = untaught_in_words(self.trained.untaught, self.trained.classes, self.mixtures)
-        said = (self.trained.in_words, *self.overlap.notes, untaught)
+        lent = self.evaluation.frames_from
+        borrowed = (
+            None
+            if lent is None
+            else f"Sources show the pictures of other clips of their class, of the split {lent}, in place of their own."
+        )
+        said = (self.trained.in_words, *self.overlap.notes, untaught, borrowed)
         return tuple(note for note in said if note is not None)
 
     @property

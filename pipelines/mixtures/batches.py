@@ -34,7 +34,7 @@ def to_batch(columns: Columns) -> MixtureBatch:
             return torch.from_numpy(values)
 
     optional: dict[str, Any] = {
-        name: tensor(name) for name in ("labels", "pictures", "truth", "has_truth") if name in columns
+        name: tensor(name) for name in ("labels", "pictures", "seen", "truth", "has_truth") if name in columns
     }
     if "recordings" in columns:
         optional["recordings"] = tuple(map(tuple, columns["recordings"][whole].tolist()))

@@ -29,7 +29,8 @@ def render(rows: pa.Table, source: ClipSource, mixing: Mixing, new_array: NewArr
     `mixture_id`, `sources` int16 [B, N, T], `gains` float32 [B, N], `class_ids` int64 [B, N], `present` bool [B, N];
     from plans that list the sources' classes `labels` bool [B, N, C]; from those that list recordings `recordings` text
     [B, N], empty where no source is;
-    with pictures `pictures` uint8 [B, K, P, S, S, 3]; from test plans of one picture `truth` bool [B, N, S, S] and
+    with pictures `pictures` uint8 [B, K, P, S, S, 3]; where some are withheld `seen` bool [B, N], and black ones of the
+    others, which are not read; from test plans of one picture `truth` bool [B, N, S, S] and
     `has_truth` bool [B, N]; `problem`, what is damaged in a mixture or nothing; and what it took to read.
     A clip shorter than T is repeated to fill it (Sound of Pixels). K is N, or 1 where clips are whole: then source 0
     carries the sound and the others are silent.
@@ -56,17 +57,21 @@ def render(rows: pa.Table, source: ClipSource, mixing: Mixing, new_array: NewArr
         columns["labels"] = _labels(rows, N)
     if P:
         columns["pictures"] = new_array((B, 1 if whole else N, P, S, S, 3), np.uint8)
+    if "seen" in rows.column_names:
+        columns["seen"] = _padded(rows["seen"], counts, N, False, np.bool)
     if "boxes" in rows.column_names:
         columns["truth"], columns["has_truth"] = np.zeros((B, N, S, S), bool), np.zeros((B, N), bool)
     clips = _clips(rows)
     first = 0
     with ClipReader(source) as reader:
         before = [0] * len(COUNTERS)
-        reader.prepare(list_array(rows["shard"]).flatten().unique().to_pylist())
+        reader.prepare(_shards(rows))
         for b, count in enumerate(num_clips):
             try:
                 for n, clip in enumerate(clips[first : first + count]):
                     _sound(reader, clip, columns["sources"][b, n])
+                    if not clip.get("seen", True):
+                        continue
                     if P:
                         _pictures(reader, clip, mixing, columns["pictures"][b, n])
                     if "truth" in columns:
@@ -83,9 +88,15 @@ def render(rows: pa.Table, source: ClipSource, mixing: Mixing, new_array: NewArr
     return columns
 
 
+def _shards(rows: pa.Table) -> list[str]:
+    """The shards that hold the clips of some rows, and those that lend them pictures, each once."""
+    named = [list_array(rows[name]).flatten() for name in ("shard", "lender_shard") if name in rows.column_names]
+    return pa.concat_arrays(named).unique().to_pylist()
+
+
 def _padded(column: pa.ChunkedArray, counts: np.ndarray, width: int, padding: Any, dtype: type) -> np.ndarray:
     values = np.full((len(counts), width), padding, dtype)
-    values[np.arange(width) < counts[:, None]] = list_array(column).flatten().to_numpy()
+    values[np.arange(width) < counts[:, None]] = list_array(column).flatten().to_numpy(zero_copy_only=False)
     return values
 
 
@@ -132,6 +143,8 @@ def _sound(reader: ClipReader, clip: dict[str, Any], into: np.ndarray) -> None:
 
 def _pictures(reader: ClipReader, clip: dict[str, Any], mixing: Mixing, into: np.ndarray) -> None:
     members = zip(clip["picture"], clip["frame_offsets"], clip["frame_sizes"], clip["frame_checks"], strict=True)
+    if "lender" in clip:  # whose pictures these are
+        clip = {**clip, "clip_id": clip["lender"], "shard": clip["lender_shard"]}
     for p, (number, offset, size, check) in enumerate(members):
         jpeg = reader.file(clip, offset, size, check, f"picture {number}")
         square = tuple(clip["square"]) if "square" in clip else None

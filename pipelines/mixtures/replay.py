@@ -21,8 +21,8 @@ from cocktail.config.splits import Split
 from cocktail.text.printable import as_file_name
 from cocktail.types import NO_CLASS, MixtureBatch, UsageError
 from pipelines.mixtures.batches import read_mixtures
-from pipelines.plans.frozen_list import read_test_list, split_of
-from pipelines.plans.plan import EpochPlan, plan_test
+from pipelines.plans.evaluation import planned_test
+from pipelines.plans.plan import EpochPlan
 from pipelines.plans.pool import usable_clips
 from pipelines.shards.manifest import Manifest
 from pipelines.shards.reader import ClipSource
@@ -55,15 +55,9 @@ def find_mixtures(
     missing = {name for name in names if _ID.fullmatch(name)}
     splits = set(manifest.table["split"].unique().to_pylist())
     sought = []
-    if missing and evaluation.test_list is not None:
-        location = evaluation.test_list
-        pool = usable_clips(manifest, evaluation.test_mixing(mixing), split_of(location))
-        _take(read_test_list(location, pool), missing, rows)
-        sought.append(location)
-    elif missing and Split.of(evaluation.split).name in splits:
-        pool = usable_clips(manifest, evaluation.test_mixing(mixing), evaluation.split)
-        _take(plan_test(pool, evaluation), missing, rows)
-        sought.append(f"the test mixtures of split {evaluation.split}")
+    if missing and (evaluation.test_list is not None or Split.of(evaluation.split).name in splits):
+        _take(planned_test(manifest, evaluation.test_mixing(mixing), evaluation), missing, rows)
+        sought.append(evaluation.test_list or f"the test mixtures of split {evaluation.split}")
     if missing and Split.of(split).name in splits:
         for epoch in range(epochs):
             for plan in EpochPlan(pool=train(), seed=seed, epoch=epoch).all_rows() if missing else ():
@@ -99,7 +93,7 @@ def write_mixture(folder: Path, row: pa.Table, manifest: Manifest, mixing: Mixin
     """
     # As wide as its own sources: a test may have mixtures of more than training has.
     num_sources = len(row["class_id"][0])
-    mixing = replace(mixing, num_sources=num_sources, min_sources=None)
+    mixing = replace(mixing, num_sources=num_sources, min_sources=None, shown_sources="all")
     if len(row["clip_id"][0]) < num_sources:  # tests may be arranged otherwise than training
         mixing = mixing.arranged("whole")
     batch = read_mixtures(row, ClipSource.of(manifest), mixing)
@@ -111,8 +105,11 @@ def write_mixture(folder: Path, row: pa.Table, manifest: Manifest, mixing: Mixin
         mixture, references = mix(batch)
         stems = [f"source-{n}-{_plain(class_ids, manifest)}" for n, class_ids in enumerate(_classes(batch))]
         sounds = {"mixture": mixture[0], **dict(zip(stems, references[0], strict=True))}
-    for stem, pictures in zip(stems, batch.pictures[0] if batch.pictures is not None else (), strict=False):
-        for p, picture in enumerate(pictures):
+    shown = [True] * len(stems) if batch.seen is None else batch.seen[0].tolist()
+    for stem, pictures, is_shown in zip(
+        stems, batch.pictures[0] if batch.pictures is not None else (), shown, strict=False
+    ):
+        for p, picture in enumerate(pictures if is_shown else ()):
             Image.fromarray(picture.numpy()).save(target / f"{stem}-{p}.png")
     for name, sound in sounds.items():
         soundfile.write(target / f"{name}.wav", sound.numpy(), mixing.sample_rate_hz, subtype="FLOAT")

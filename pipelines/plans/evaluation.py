@@ -16,6 +16,7 @@ from pipelines.plans.frozen_list import read_test_list, split_of
 from pipelines.plans.plan import mixtures_in_words, plan_test
 from pipelines.plans.pool import ClipPool, list_array, usable_clips
 from pipelines.plans.rows import with_class_ids
+from pipelines.plans.sight import with_lent_pictures
 from pipelines.shards.manifest import Manifest
 
 
@@ -25,20 +26,34 @@ def make_test_list(manifest: Manifest, mixing: Mixing, evaluation: Evaluation) -
     To be read with `evaluation.test_mixing(mixing)`. Raises UsageError if there are none.
     """
     mixing = evaluation.test_mixing(mixing)
-    if evaluation.test_list is not None:
-        location = absolute(evaluation.test_list, "--evaluation.test-list")
-        test_list = read_test_list(location, usable_clips(manifest, mixing, split_of(location)))
-        require(len(test_list) > 0, f"{location} lists no mixture: give another --evaluation.test-list")
-        return with_recordings(test_list, manifest)
-    pool = usable_clips(manifest, mixing, evaluation.split)
-    print(mixtures_in_words(pool, evaluation), flush=True)
-    test_list = plan_test(pool, evaluation)
+    if evaluation.test_list is None:
+        print(mixtures_in_words(usable_clips(manifest, mixing, evaluation.split), evaluation), flush=True)
+    test_list = planned_test(manifest, mixing, evaluation)
     require(
         len(test_list) > 0,
         f"the split {evaluation.split} of {manifest.folder} gives no mixture to test: set --evaluation.split, or test "
         "other shards (--evaluation.data)",
     )
     return with_recordings(test_list, manifest)
+
+
+def planned_test(manifest: Manifest, mixing: Mixing, evaluation: Evaluation) -> pa.Table:
+    """The plan of the test mixtures of settings, of which `mixing` is `evaluation.test_mixing`; with pictures of other
+    clips where these are to lend theirs. Raises UsageError if there are none."""
+    if evaluation.test_list is None:
+        plan = plan_test(usable_clips(manifest, mixing, evaluation.split), evaluation)
+    else:
+        location = absolute(evaluation.test_list, "--evaluation.test-list")
+        plan = read_test_list(location, usable_clips(manifest, mixing, split_of(location)))
+        require(len(plan) > 0, f"{location} lists no mixture: give another --evaluation.test-list")
+    if evaluation.frames_from is None:
+        return plan
+    require(
+        mixing.pictures_per_source >= 1 and mixing.arrangement == "remixed" and not mixing.several_classes,
+        "--evaluation.frames-from lends pictures to sources that have some, and one class each: set "
+        "--mixing.pictures-per-source, and leave mixtures remixed, of one class a source",
+    )
+    return with_lent_pictures(plan, usable_clips(manifest, mixing, evaluation.frames_from), evaluation.seed)
 
 
 def with_recordings(plan: pa.Table, manifest: Manifest) -> pa.Table:

@@ -21,7 +21,8 @@ _FRAMES = ("frame_offsets", "frame_sizes", "frame_checks")
 def require_of(manifest: Manifest, rows: pa.Table, what: str) -> None:
     """Raise UsageError for rows, called `what`, that name other bytes than those of the manifest's clips."""
     try:
-        named = {clip_id for clip_ids in rows["clip_id"].to_pylist() for clip_id in clip_ids}
+        columns = [name for name in ("clip_id", "lender") if name in rows.column_names]
+        named = {clip_id for name in columns for clip_ids in rows[name].to_pylist() for clip_id in clip_ids}
         known = manifest.table.filter(pc.field("clip_id").isin(pa.array(sorted(named), pa.string())))
         clips = {clip["clip_id"]: clip for clip in known.to_pylist()}
         holds = all(_is_of(row, clips) for row in rows.to_pylist())
@@ -43,7 +44,10 @@ def _is_of(row: Mapping[str, Any], clips: Mapping[str, Mapping[str, Any]]) -> bo
             return False
         if not is_count(row["start"][n], clip["num_samples"] - 1):
             return False
-        own = set(zip(*(clip[name] for name in _FRAMES), strict=True))
+        lender = clips[row["lender"][n]] if "lender" in row else clip
+        if "lender" in row and row["lender_shard"][n] != lender["shard"]:
+            return False
+        own = set(zip(*(lender[name] for name in _FRAMES), strict=True))
         if "picture" in row and not set(zip(*(row[name][n] for name in _FRAMES), strict=True)) <= own:
             return False
     return True

@@ -19,6 +19,7 @@ from cocktail.types import UsageError
 from pipelines.plans.draws import NOBODY, Draws
 from pipelines.plans.pool import ClipPool, list_array
 from pipelines.plans.rows import plan_hash, plan_rows
+from pipelines.plans.sight import with_shown
 from pipelines.shards.signed_json import digest
 
 SCHEMA = "cocktail-test-list/1"
@@ -29,6 +30,7 @@ _TYPES = {
     "start": pa.list_(pa.int64()),
     "gain": pa.list_(pa.float32()),
     "picture": pa.list_(pa.list_(pa.int64())),
+    "seen": pa.list_(pa.bool_()),
 }
 _COLUMNS = tuple(_TYPES)
 
@@ -64,12 +66,14 @@ def read_test_list(location: str, pool: ClipPool) -> pa.Table:
     if metadata["cocktail.split"] != pool.split:
         raise UsageError(f"{location} lists mixtures of the split {metadata['cocktail.split']}, not of {pool.split}")
     was, now = json.loads(metadata["cocktail.mixing"]), _deciding(pool)
-    was.setdefault("whole_clips", False)  # lists of older versions do not say so
+    for name in ("whole_clips", "withheld_pictures"):  # lists of older versions do not say so
+        was.setdefault(name, False)
     differing = [f"mixing.{name} {was.get(name)} (here {now[name]})" for name in now if was.get(name) != now[name]]
     if differing:
         raise UsageError(
             f"{location} was frozen with {', '.join(differing)}. Set them so, the number of sources with "
-            "--evaluation.num-sources, whole clips with --mixing.arrangement whole"
+            "--evaluation.num-sources, whole clips with --mixing.arrangement whole, withheld pictures with "
+            "--evaluation.shown-sources"
         )
     plan = _rows(table, pool, location)
     if plan["mixture_id"] != table["mixture_id"] or plan_hash(plan) != metadata["cocktail.hash"]:
@@ -160,7 +164,8 @@ def _deciding(pool: ClipPool) -> dict[str, int | bool]:
     """Settings that make the content of test mixtures."""
     names = ("num_sources", "sample_rate_hz", "segment_samples", "pictures_per_source", "picture_side")
     decided = {name: getattr(pool.mixing, name) for name in names}
-    return {**decided, "whole_clips": pool.mixing.arrangement == "whole"}
+    withheld = pool.mixing.shown_sources != "all"
+    return {**decided, "whole_clips": pool.mixing.arrangement == "whole", "withheld_pictures": withheld}
 
 
 def _rows(table: pa.Table, pool: ClipPool, location: str) -> pa.Table:
@@ -186,7 +191,24 @@ def _rows(table: pa.Table, pool: ClipPool, location: str) -> pa.Table:
     if P:
         pictures[present] = _pictures(table, P, location)
     _require_inside(pool, chosen[present], starts[present], gains[present], pictures[present], location)
-    return plan_rows(pool, Draws(chosen, starts), gains, pictures, None)
+    plan = plan_rows(pool, Draws(chosen, starts), gains, pictures, None)
+    return plan if pool.mixing.shown_sources == "all" else with_shown(plan, _shown(table, present, pool, location))
+
+
+def _shown(table: pa.Table, present: np.ndarray, pool: ClipPool, location: str) -> np.ndarray:
+    """Which sources show their pictures, bool [R, N]. Raises UsageError unless as many do as the settings say."""
+    if "seen" not in table.column_names:
+        raise UsageError(f"{location} does not say which sources are shown, or is damaged")
+    shown = np.zeros(present.shape, bool)
+    shown[present] = list_array(table["seen"]).flatten().to_numpy(zero_copy_only=False)
+    for count, number in zip(present.sum(axis=1).tolist(), shown.sum(axis=1).tolist(), strict=True):
+        fewest, most = pool.mixing.num_shown(count)
+        if not fewest <= number <= most:
+            raise UsageError(
+                f"{location} shows {number} of the {count} sources of a mixture, and not {pool.mixing.shown_sources}: "
+                "set --evaluation.shown-sources as it was when the list was frozen"
+            )
+    return shown
 
 
 def _pictures(table: pa.Table, count: int, location: str) -> np.ndarray:

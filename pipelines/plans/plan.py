@@ -34,6 +34,7 @@ from pipelines.plans.pool import ClipPool, usable_clips
 from pipelines.plans.random_numbers import draw
 from pipelines.plans.released import draw_released, middle_together, released_mixtures, whole_mixtures
 from pipelines.plans.rows import plan_rows
+from pipelines.plans.sight import nearest_pictures, with_shown_drawn
 
 ROWS_AT_ONCE = 8192
 """Rows of an epoch that are made together where many are read one after the other."""
@@ -214,7 +215,8 @@ def _rows_of_pass(pool: ClipPool, key: tuple[int, int, int], places: np.ndarray)
         gains = mixing.min_gain + (mixing.max_gain - mixing.min_gain) * uniform
     moments = _uniform(places, shape[1], mixing.pictures_per_source, (*key, PICTURE))
     squares = _uniform(places, shape[1], 3 if mixing.pictures_per_source else 0, (*key, SQUARE))
-    return plan_rows(pool, draws, gains, _nearest_pictures(pool, draws, moments), squares)
+    rows = plan_rows(pool, draws, gains, nearest_pictures(pool, draws, moments), squares)
+    return with_shown_drawn(rows, mixing, places, key)
 
 
 def plan_test(pool: ClipPool, evaluation: Evaluation) -> pa.Table:
@@ -254,14 +256,15 @@ def _plan_number(pool: ClipPool, evaluation: Evaluation) -> pa.Table:
     else:
         draws = _test_draws(pool, evaluation)
         moments = np.full((*draws.chosen.shape, pool.mixing.pictures_per_source), 0.5)
-        pictures = _nearest_pictures(pool, draws, moments) if len(draws) else np.empty(moments.shape, np.int64)
+        pictures = nearest_pictures(pool, draws, moments) if len(draws) else np.empty(moments.shape, np.int64)
     if not len(draws):
         raise UsageError(
             f"the {pool.split} split of {pool.manifest.folder} gives no test mixture "
             f"({mixtures_in_words(pool)}{_test_in_words(pool, evaluation)}): choose another --evaluation.split, or "
             "another rule for what is tested"
         )
-    return plan_rows(pool, draws, np.ones(draws.chosen.shape), pictures, None)
+    rows = plan_rows(pool, draws, np.ones(draws.chosen.shape), pictures, None)
+    return with_shown_drawn(rows, pool.mixing, np.arange(len(rows)), (evaluation.seed, 0, pool.mixing.num_sources))
 
 
 def _uniform(places: np.ndarray, num_sources: int, count: int, key: tuple[int, ...]) -> np.ndarray:
@@ -316,22 +319,3 @@ def _drawn(pool: ClipPool, evaluation: Evaluation, wanted: int) -> Draws:
         drawn = more.take(np.sort(firsts))
         number += 1
     return drawn.take(slice(wanted))
-
-
-def _nearest_pictures(pool: ClipPool, draws: Draws, moments: np.ndarray) -> np.ndarray:
-    """The clips' pictures int64 [R, N, P] nearest to `moments` [R, N, P] within the P equal parts of each crop."""
-    P = moments.shape[-1]
-    if not P:
-        return np.empty(moments.shape, np.int64)
-    begins, seconds = pool.picture_times
-    clips = np.maximum(draws.chosen, 0)[..., None]
-    crop_seconds = pool.mixing.segment_samples / pool.mixing.sample_rate_hz
-    wanted = draws.starts[..., None] / pool.mixing.sample_rate_hz + (np.arange(P) + moments) / P * crop_seconds
-    # One sorted list of all pictures: each clip's times are moved past those of the clip before.
-    apart = float(seconds.max()) + 2 * float(wanted.max()) + 1
-    owner = np.repeat(np.arange(len(pool)), np.diff(begins))
-    after = np.searchsorted(owner * apart + seconds, clips * apart + wanted)
-    after = np.clip(after, begins[clips], begins[clips + 1] - 1)
-    before = np.maximum(after - 1, begins[clips])
-    nearer = np.where(wanted - seconds[before] <= np.abs(seconds[after] - wanted), before, after)
-    return nearer - begins[clips]

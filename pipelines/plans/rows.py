@@ -66,13 +66,8 @@ def plan_rows(
         columns["label_ids"] = per_source(flat["class_ids"])
         columns["num_classes"] = pa.array(np.full(len(draws), len(pool.manifest.classes), np.int32))
     if P:
-        chosen = pictures[present]
-        columns["picture"] = per_source(_lists(chosen))
-        # Only what the chosen pictures have: of a video with thousands, as many rows may be made.
-        places = pool.picture_times[0][clips, None] + chosen
-        for name in ("frame_offsets", "frame_sizes", "frame_checks"):
-            values = list_array(pool.table[name]).flatten().take(pa.array(places.ravel()))
-            columns[name] = per_source(_lists(values, P))
+        of_pictures = picture_columns(pool, clips, pictures[present])
+        columns |= {name: per_source(values) for name, values in of_pictures.items()}
         if squares is not None:
             columns["square"] = per_source(_lists(squares[present].astype(np.float32)))
     if masks:
@@ -81,6 +76,17 @@ def plan_rows(
         )
         columns |= {name: per_source(flat[name]) for name in masks}
     return pa.table(columns)
+
+
+def picture_columns(pool: ClipPool, clips: np.ndarray, pictures: np.ndarray) -> dict[str, pa.Array]:
+    """What a plan says of pictures [X, P], numbers of those of each clip [X]: a list of P for each, by column."""
+    columns = {"picture": _lists(pictures)}
+    # Only what the chosen pictures have: of a video with thousands, as many rows may be made.
+    places = pool.picture_times[0][clips, None] + pictures
+    for name in ("frame_offsets", "frame_sizes", "frame_checks"):
+        values = list_array(pool.table[name]).flatten().take(pa.array(places.ravel()))
+        columns[name] = _lists(values, pictures.shape[1])
+    return columns
 
 
 def with_class_ids(plan: pa.Table, own: np.ndarray, num_classes: int) -> pa.Table:
@@ -133,6 +139,11 @@ def _mixture_ids(
             parts += list(squares[:, n].astype(np.float32).view(np.uint32).T)
         folded = fold(state, *(part.astype(np.uint64) for part in parts))
         state = np.where(clips == NOBODY, state, folded)
+    return as_ids(state)
+
+
+def as_ids(state: np.ndarray) -> pa.Array:
+    """States, uint64 [R], as mixture ids."""
     nibbles = np.stack([(state >> np.uint64(shift)) & np.uint64(15) for shift in range(60, -1, -4)], axis=1)
     digits = _HEX[nibbles.astype(np.uint8)]
     places = np.arange(0, 16 * len(digits) + 1, 16, dtype=np.int32)

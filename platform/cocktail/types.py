@@ -60,7 +60,7 @@ class ReadStatistics:
     """Shards that were fetched into it."""
 
 
-_TENSORS = ("sources", "gains", "class_ids", "present", "labels", "pictures", "truth", "has_truth")
+_TENSORS = ("sources", "gains", "class_ids", "present", "labels", "pictures", "seen", "truth", "has_truth")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -87,6 +87,9 @@ class MixtureBatch:
     pictures: Tensor | None = None
     """RGB pictures, uint8 [B, K, P, H, W, 3]: P of each source (K is N), or of all of them together (K is 1: who is
     heard is seen in one picture); None if none were asked for."""
+    seen: Tensor | None = None
+    """Which sources the pictures show, bool [B, N]; None if they show all that are present (or there are none). The
+    pictures of the others were withheld (`Mixing.shown_sources`), and are black."""
     truth: Tensor | None = None
     """Place of the source in its picture, bool [B, N, H, W], in test batches of one picture a source."""
     has_truth: Tensor | None = None
@@ -101,6 +104,13 @@ class MixtureBatch:
 
     def __len__(self) -> int:
         return len(self.mixture_ids)
+
+    @property
+    def shown(self) -> Tensor | None:
+        """Which of the sources that are present the pictures show, bool [B, N]; None without pictures."""
+        if self.pictures is None:
+            return None
+        return self.present if self.seen is None else self.seen & self.present
 
     def rows(self, start: int, stop: int) -> MixtureBatch:
         """Its mixtures from `start` to before `stop`; what was dropped and read goes with the first of them."""
@@ -148,7 +158,7 @@ class Query:
             class_ids=batch.class_ids,
             num_sources=batch.present.sum(dim=1),
             pictures=batch.pictures,
-            seen=None if batch.pictures is None else batch.present,
+            seen=batch.shown,
         )
 
     @classmethod
@@ -169,6 +179,16 @@ class Query:
     def room(self) -> int:
         """N: the number of sources that an answer has room for."""
         return int(self.num_sources.max()) if self.class_ids is None else self.class_ids.shape[1]
+
+    @property
+    def asked(self) -> Tensor:
+        """bool [B, N]: the places of an answer that have a source, the first ones of each mixture."""
+        return self.num_sources.new_tensor(range(self.room)) < self.num_sources[:, None]
+
+    @property
+    def unseen(self) -> Tensor:
+        """bool [B, N]: the sources asked for that no picture shows."""
+        return self.asked if self.seen is None else self.asked & ~self.seen
 
     @property
     def named(self) -> Tensor:

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from cocktail.models.avgn import SMALL_AVGN
+from cocktail.models.avsa_sep import SMALL_AVSA_SEP
 from cocktail.models.co_separation import SMALL_CO_SEPARATION
 from cocktail.models.conv_tasnet import SMALL_CONV_TASNET
 from cocktail.models.ez_vsl import SMALL_EZ_VSL
@@ -31,6 +32,7 @@ WRITTEN_DOWN = Path(__file__).parent / "weights_of_checkpoints"
         ("sound_of_pixels", SMALL_SOUND_OF_PIXELS),
         ("sound_of_pixels_audio", SMALL_SOUND_OF_PIXELS_AUDIO),
         ("mp_net", SMALL_MP_NET),
+        ("avsa_sep", SMALL_AVSA_SEP),
         ("co_separation", SMALL_CO_SEPARATION),
         ("nmf_sup", SMALL_NMF_SUP),
         ("wave_unet", replace(SMALL_WAVE_U_NET, class_head=True)),

@@ -5,8 +5,9 @@ import json
 import pytest
 
 from cocktail.studies.paper import Paper
-from pipelines.papers import avgn
+from pipelines.papers import avgn, avsa_sep
 from pipelines.papers.avgn import AVGN
+from pipelines.papers.avsa_sep import AVSA_SEP
 from pipelines.papers.sgn import SGN, TABLE_I, TABLE_III, TABLE_IV
 
 PAPERS = {"model.depth": "6", "model.assignment": "soft", "model.source_vectors": "grouped_tokens"}
@@ -70,7 +71,7 @@ def test_lines_have_all_scores_of_their_paper_and_those_of_ours_none(paper):
     assert [row.scores for row in rows if row.label == "static class"] == ([()] if paper is SGN else [])
 
 
-@pytest.mark.parametrize("paper", [SGN, AVGN])
+@pytest.mark.parametrize("paper", [SGN, AVGN, AVSA_SEP])
 def test_a_paper_that_was_recorded_is_the_same(paper):
     assert Paper.of_record(json.loads(json.dumps(paper.to_record()))) == paper
 
@@ -94,3 +95,31 @@ def test_a_paper_that_was_recorded_is_the_same(paper):
 )
 def test_avgns_tables_stand_beside_settings_of_its_depth(table, changes, scores):
     assert printed(table, changes, {**PAPERS, "model.depth": "3", "mixing.num_sources": "2"}) == scores
+
+
+@pytest.mark.parametrize(
+    ("table", "changes", "scores"),
+    [
+        (avsa_sep.TABLE_3, {}, avsa_sep.PROPOSED),
+        (avsa_sep.TABLE_3, {"model.branches": "labels"}, (None, None, 6.23, 12.80)),
+        (avsa_sep.TABLE_3, {"evaluation.frames_from": "train"}, None),
+        (avsa_sep.TABLE_3_TESTS, {"evaluation.frames_from": "train"}, (9.06, 16.92, None, None)),
+        (
+            avsa_sep.TABLE_3_TESTS,
+            {"evaluation.split": "train", "evaluation.crop": "random", "evaluation.allow_trained_on": True},
+            (10.73, 17.67, 9.72, 16.22),
+        ),
+        (avsa_sep.TABLE_3_TESTS, {}, avsa_sep.PROPOSED),
+        (avsa_sep.OPEN, {"model.triplet_weight": 0.0}, None),
+        (AVSA_SEP.own, {}, None),  # Table 2 is of three sources
+        (AVSA_SEP.own, {"mixing.num_sources": 3}, (-0.30, 6.90, -1.41, 5.43)),
+    ],
+)
+def test_avsa_seps_tables_are_of_two_sources_but_the_second(table, changes, scores):
+    settings = {
+        "model.branches": "both",
+        "mixing.num_sources": "2",
+        "model.triplet_weight": "0.1",
+        "model.picture_weight": "1.5",
+    }
+    assert printed(table, changes, settings) == scores

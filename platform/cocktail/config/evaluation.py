@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import tyro
 
-from cocktail.config.mixing import Mixing
+from cocktail.config.mixing import Mixing, ShownSources
 from cocktail.types import require
 
 
@@ -36,6 +36,12 @@ class Evaluation:
     sources and whole clips around each of their pictures that has boxes or a mask, which is then shown."""
     test_list: str | None = None
     """File of a list made by jobs/freeze_test_list.py; the settings above, but num_sources, are then not used."""
+    shown_sources: ShownSources | int | None = None
+    """Sources of test mixtures whose pictures are shown, as mixing.shown_sources; None takes those of training."""
+    frames_from: str | None = None
+    """Split of the tested shards that lends its pictures: each test source shows those of a clip of its class, drawn
+    from there, and sounds as it does. What this changes says how far pictures act as labels (AVSA-Sep, Table 3: train).
+    None shows its own."""
     batch_size: int = 8
     """Mixtures separated at a time."""
     num_examples: int = 3
@@ -89,6 +95,9 @@ class Evaluation:
         """How test mixtures are made where training's are made by `mixing`: of all numbers of sources tested on."""
         if self.arrangement is not None:
             mixing = mixing.arranged(self.arrangement)
-        if self.num_sources is None:
-            return mixing
-        return dataclasses.replace(mixing, num_sources=max(self.num_sources), min_sources=min(self.num_sources))
+        changes: dict[str, Any] = {}
+        if self.num_sources is not None:
+            changes |= {"num_sources": max(self.num_sources), "min_sources": min(self.num_sources)}
+        if self.shown_sources is not None:
+            changes["shown_sources"] = self.shown_sources
+        return dataclasses.replace(mixing, **changes) if changes else mixing

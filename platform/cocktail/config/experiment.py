@@ -93,6 +93,11 @@ class Experiment(Generic[ModelT]):
         )
         self.model.require_mixing(self.mixing)
         require(
+            self.mixing.shown_sources == "all" or self.model.learns_unseen,
+            f"this model learns nothing of pictures that are withheld: leave mixing.shown_sources at all, not "
+            f"{self.mixing.shown_sources}, and withhold those of the test by evaluation.shown_sources",
+        )
+        require(
             not self.start_parts or self.start_from is not None,
             f"start_parts {', '.join(self.start_parts)} are parts of what? Give a checkpoint with start_from, too",
         )

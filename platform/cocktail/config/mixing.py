@@ -7,6 +7,9 @@ from typing import Literal
 
 from cocktail.types import UsageError, require
 
+ShownSources = Literal["all", "all_but_one", "some", "none"]
+"""Which sources of a mixture show their pictures, where it is no fixed number of them."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Mixing:
@@ -52,6 +55,10 @@ class Mixing:
     picture_margin: float = 1.1
     """Short side of a training picture, in picture_sides: a square of picture_side is cut out of it anywhere, and
     mirrored half of the time. In testing the whole picture is resized."""
+    shown_sources: ShownSources | int = "all"
+    """Sources of a mixture whose pictures are shown: all; all but one; some, at least one and not all, their number
+    drawn evenly; none; or so many. Which they are is drawn for each mixture. The pictures of the others are withheld:
+    black, and marked as not seen. Nothing else changes but the mixtures' ids."""
 
     def __post_init__(self) -> None:
         least = self.fewest_sources
@@ -92,6 +99,32 @@ class Mixing:
             self.balance == "clips" or not self.several_classes,
             "balance classes counts clips by their only class: leave out several-classes, or leave balance at clips",
         )
+        self._require_shown()
+
+    def _require_shown(self) -> None:
+        """Refuse to withhold pictures that there are not, or of sources that there are not."""
+        shown, least = self.shown_sources, self.fewest_sources
+        require(
+            shown == "all" or (self.pictures_per_source >= 1 and self.arrangement != "whole"),
+            f"shown_sources {shown} withholds pictures, of which each source needs its own: set pictures-per-source, "
+            "and leave arrangement at remixed or released",
+        )
+        require(
+            not isinstance(shown, int) or 0 <= shown <= least,
+            f"shown_sources must be from 0 to the {least} sources that each mixture has, not {shown}",
+        )
+        require(
+            shown not in ("some", "all_but_one") or least >= 2,
+            f"shown_sources {shown} shows one source and not all of them: mixtures need min-sources 2 or more",
+        )
+
+    def num_shown(self, num_sources: int) -> tuple[int, int]:
+        """Fewest and most sources whose pictures are shown, of a mixture of so many."""
+        if isinstance(self.shown_sources, int):
+            return self.shown_sources, self.shown_sources
+        most = num_sources - 1
+        ends = {"all": (num_sources,) * 2, "all_but_one": (most, most), "some": (1, most), "none": (0, 0)}
+        return ends[self.shown_sources]
 
     @property
     def fewest_sources(self) -> int:
@@ -111,7 +144,10 @@ class Mixing:
             return "single sources"
         number = f"{most}" if fewest == most else f"{fewest} to {most}"
         how = {"remixed": "", "released": ", as they were released", "whole": ", clips as they are"}[self.arrangement]
-        return f"mixtures of {number} sources{how}"
+        shown = (
+            "" if self.shown_sources == "all" else f", of which {str(self.shown_sources).replace('_', ' ')} are seen"
+        )
+        return f"mixtures of {number} sources{how}{shown}"
 
     def arranged(self, arrangement: Literal["remixed", "released", "whole"]) -> Mixing:
         """The same mixing in another arrangement; of whole clips without `several_classes`, as each is a source."""

@@ -55,6 +55,8 @@ class ModelConfig(ABC):
     """Mixtures that a loss needs at once; one that compares mixtures with each other needs two."""
     sees: ClassVar[bool] = False
     """Whether a separator looks at pictures. A localizer always does."""
+    learns_unseen: ClassVar[bool] = False
+    """Whether the model learns from mixtures of which some sources come without their pictures."""
     trains: ClassVar[bool] = True
     """Whether the model learns; one that has nothing to learn (NMF) is tested as it is built."""
     packages: ClassVar[tuple[str, ...]] = ()

@@ -11,7 +11,11 @@ from torch import Tensor
 from cocktail.types import NO_CLASS
 
 PREDICTED_CLASSES = "predicted classes"
-"""The name of a model's alternative for the classes that it predicts itself."""
+"""The name of a model's alternative for the classes that it predicts itself, of as many sources as there are."""
+PREDICTED_NUMBER = "predicted classes and number"
+"""The name of the alternative for all the classes that it finds probable, however many."""
+ROOM_FOR_SOURCES = 4
+"""Sources that a model may find in a mixture by itself, at least."""
 
 
 def classes_among(class_ids: Tensor, present: Tensor, num_classes: int, labels: Tensor | None = None) -> Tensor:

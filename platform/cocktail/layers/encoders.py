@@ -65,6 +65,32 @@ class AudioEncoder(nn.Module):
         return unit(self.project(cells.transpose(1, 2)))
 
 
+class VGGish(nn.Module):
+    """Vectors [B, out_channels] of log spectrograms [B, 1, R, M]: the convolutions of VGGish (Hershey et al., "CNN
+    Architectures for Large-Scale Audio Classification", ICASSP 2017), then the mean over all places.
+
+    Differs from VGGish: there are no weights to start from, so BatchNorm scales what comes in; a mean stands for the
+    layers behind the convolutions, so that spectrograms may have any size from 16 x 16 on.
+    """
+
+    def __init__(self, width: int = 64) -> None:
+        super().__init__()
+        self.out_channels = 8 * width
+        layers: list[nn.Module] = [nn.BatchNorm2d(1)]
+        before = 1
+        for channels, number in ((width, 1), (2 * width, 1), (4 * width, 2), (8 * width, 2)):
+            for _ in range(number):
+                convolution = nn.Conv2d(before, channels, kernel_size=3, padding=1)
+                nn.init.kaiming_normal_(convolution.weight, nonlinearity="relu")
+                layers += [convolution, nn.ReLU()]
+                before = channels
+            layers.append(nn.MaxPool2d(kernel_size=2))
+        self.layers = nn.Sequential(*layers)
+
+    def forward(self, spectrograms: Tensor) -> Tensor:
+        return self.layers(spectrograms).mean(dim=(2, 3))
+
+
 def unit(vectors: Tensor) -> Tensor:
     """Vectors [..., D] of length one, in float32 at least."""
     return F.normalize(at_least_float32(vectors), dim=-1)

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from cocktail.audio.masks import MaskKind
 from cocktail.audio.mixing import mix
-from cocktail.audio.stft import FrontEnd, FrontEndConfig
+from cocktail.audio.stft import FrontEnd, FrontEndConfig, ShortTimeTransform
 from cocktail.config.mixing import Mixing
 from cocktail.config.model import ModelConfig
 from cocktail.layers.spectrogram import InputNorm
@@ -22,6 +22,9 @@ from cocktail.layers.unet import UNet
 from cocktail.types import MixtureBatch, Separation, require
 
 SOFT_MASKS = "soft masks"
+BY_SUBTRACTION, BY_SUBTRACTED_MAGNITUDES = "unseen by subtraction", "unseen by subtracted magnitudes"
+"""Names of a model's alternatives for sources that it does not see: what is left of the mixture without those that it
+does see, as waveforms, or as magnitudes that do not fall below 0."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -88,20 +91,44 @@ def magnitudes_of(front_end: FrontEnd, batch: MixtureBatch) -> tuple[Tensor, Ten
 
 def separation_by_masks(
     config: MaskingConfig,
-    front_end: FrontEnd,
+    front_end: ShortTimeTransform,
     transform: Tensor,
     masks: Tensor,
     class_ids: Tensor,
     intermediates: Mapping[str, Tensor],
+    seen: Tensor | None = None,
+    unseen: Tensor | None = None,
 ) -> Separation:
     """The answer that masks [B, N, R, M] give, with the phase of the mixture's transform [B, F, M]; of binary ones,
-    uncut masks as another reading."""
+    uncut masks as another reading, and where some sources were asked for that are not seen, bool [B, N] each, what the
+    others leave of the mixture."""
     soft = Separation(estimates=front_end.apply_soft_mask(transform, masks), masks=masks, class_ids=class_ids)
     if config.masks == "ratio":
-        return replace(soft, intermediates=intermediates)
-    return replace(
-        soft,
-        estimates=front_end.apply_binary_mask(transform, masks),
-        intermediates=intermediates,
-        alternatives={SOFT_MASKS: soft},
-    )
+        own, readings = soft, {}
+    else:
+        own, readings = replace(soft, estimates=front_end.apply_binary_mask(transform, masks)), {SOFT_MASKS: soft}
+    if seen is not None and unseen is not None:
+        readings |= _by_subtraction(own, config.masks, front_end, transform, seen, unseen)
+    return replace(own, intermediates=intermediates, alternatives=readings)
+
+
+def _by_subtraction(
+    own: Separation, kind: MaskKind, front_end: ShortTimeTransform, transform: Tensor, seen: Tensor, unseen: Tensor
+) -> dict[str, Separation]:
+    """Readings of an answer that give the sources that are not seen, bool [B, N], the mixture less those that are
+    (AVSA-Sep, Su et al., eq. 3). None where all or none of a batch's are seen.
+
+    All estimates have the mixture's phase, so to subtract them is to subtract masks: from 1, which may leave less than
+    nothing, or of magnitudes, of which at least nothing is left.
+    """
+    if own.masks is None or not bool(seen.any() & unseen.any()):
+        return {}
+    masks = front_end.unwarp(own.masks.float())
+    used = (masks > 0.5).to(masks.dtype) if kind == "binary" else masks
+    left = 1 - (used * seen[..., None, None]).sum(dim=1, keepdim=True)
+    readings = {}
+    for name, shares in ((BY_SUBTRACTION, left), (BY_SUBTRACTED_MAGNITUDES, left.clamp(min=0))):
+        rest = front_end.istft(transform[:, None] * shares).clamp(-1.0, 1.0)
+        estimates = torch.where(unseen[..., None], rest, own.estimates)
+        readings[name] = Separation(estimates=estimates, class_ids=own.class_ids)
+    return readings

@@ -52,8 +52,8 @@ def mask_loss_of(kind: MaskKind) -> MaskLoss:
 
 def mean_over_sources(losses: Tensor, present: Tensor) -> Tensor:
     """The mean over mixtures of the means of losses [B, N] over each one's sources, bool [B, N], as Sound of Pixels has
-    it."""
-    return ((losses * present).sum(dim=1) / present.sum(dim=1)).mean()
+    it. A mixture without any has no loss, and counts."""
+    return ((losses * present).sum(dim=1) / present.sum(dim=1).clamp(min=1)).mean()
 
 
 def pairwise_mask_loss(

@@ -216,7 +216,9 @@ class CoSeparation(nn.Module):
         masks = self.masks(self.front_end.warp(transform.abs())[:, None], vectors.flatten(1, 2))
         masks = masks.unflatten(1, vectors.shape[1:3]).mean(dim=2) * seen[..., None, None]
         looked_at = {"source_vectors": vectors.mean(dim=2)}
-        return separation_by_masks(self.config, self.front_end, transform, masks, class_ids, looked_at)
+        return separation_by_masks(
+            self.config, self.front_end, transform, masks, class_ids, looked_at, seen, query.unseen
+        )
 
 
 class ObjectEncoder(nn.Module):

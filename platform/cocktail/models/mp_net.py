@@ -216,4 +216,6 @@ class MPNet(nn.Module):
         shares = self.take_apart(magnitude, vectors, seen, self._loudest(transform, seen))
         masks = shares.log_shares.exp().clamp(max=1.0) * seen[..., None, None]
         looked_at = {"source_vectors": vectors, "order": shares.order}
-        return separation_by_masks(self.config, self.front_end, transform, masks, class_ids, looked_at)
+        return separation_by_masks(
+            self.config, self.front_end, transform, masks, class_ids, looked_at, seen, query.unseen
+        )

@@ -22,7 +22,14 @@ from cocktail.audio.stft import FrontEnd, FrontEndConfig
 from cocktail.config.mixing import Mixing
 from cocktail.config.model import ModelConfig
 from cocktail.layers.class_transformer import ClassTransformer, ClassTransformerConfig, class_grouping
-from cocktail.layers.classes import PREDICTED_CLASSES, classes_among, most_probable, of_classes
+from cocktail.layers.classes import (
+    PREDICTED_CLASSES,
+    PREDICTED_NUMBER,
+    ROOM_FOR_SOURCES,
+    classes_among,
+    most_probable,
+    of_classes,
+)
 from cocktail.layers.mask_head import MaskHead
 from cocktail.layers.masking import SOFT_MASKS
 from cocktail.layers.patches import PatchEmbeddingName, patch_embedding
@@ -35,10 +42,6 @@ from cocktail.losses.permutation import permutation_invariant_loss
 from cocktail.metrics.classification import confusion_counts, token_counts
 from cocktail.numerics.precision import at_least_float32
 from cocktail.types import NO_CLASS, MixtureBatch, Query, Separation, require
-
-PREDICTED_NUMBER = "predicted classes and number"
-ROOM_FOR_SOURCES = 4
-"""Sources that a model may find in a mixture by itself, at least."""
 
 
 @dataclass(frozen=True, kw_only=True)

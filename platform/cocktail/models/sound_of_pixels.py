@@ -97,7 +97,9 @@ class SoundOfPixels(nn.Module):
         vectors = self.visual_encoder.of_sources(pictures, seen)
         masks = self.mask_logits(features, vectors).sigmoid() * seen[..., None, None]
         looked_at = {"source_vectors": vectors}
-        return separation_by_masks(self.config, self.front_end, transform, masks, class_ids, looked_at)
+        return separation_by_masks(
+            self.config, self.front_end, transform, masks, class_ids, looked_at, seen, query.unseen
+        )
 
     @torch.no_grad()
     def localize(self, mixture: Tensor, query: Query) -> Localization:

@@ -15,6 +15,8 @@ LOOKS = {
     "presence_micro": "presence above 0.5 (micro)",
     "visual_presence_macro": "presence in the picture (macro)",
     "visual_presence_micro": "presence in the picture (micro)",
+    "invisible_macro": "heard and not seen (macro)",
+    "invisible_micro": "heard and not seen (micro)",
 }
 """Headings of the panels of scores `look/<what>_<average>_<score>`. Each token has one class: micro adds nothing."""
 SCORES = {"precision": "#0072b2", "recall": "#d55e00", "f1": "#009e73"}

@@ -22,8 +22,9 @@ class PaperRow:
     """Name of the model, as its job has it."""
     settings: Mapping[str, str]
     """What the line sets, by dotted path, as on a command line."""
-    scores: tuple[float, ...] = ()
-    """Scores that the paper prints, in its order; none for a line of ours that it does not have."""
+    scores: tuple[float | None, ...] = ()
+    """Scores that the paper prints, in its order, None for those that this line lacks; none for a line of ours that it
+    does not have."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -35,7 +35,8 @@ class Layout:
         row = None if self.table is None else self.table.row_of(setting.changes, setting.params)
         if self.paper is None or self.table is None or row is None:
             return {}
-        return dict(zip(self.paper.printed, self.table.rows[row].scores, strict=True))
+        scores = zip(self.paper.printed, self.table.rows[row].scores, strict=True)
+        return {name: score for name, score in scores if score is not None}
 
     def prints(self, score: Score) -> bool:
         """Whether the paper has the score."""

@@ -29,7 +29,8 @@ def tasks_of(model: Any, evaluation: Evaluation, mixing: Mixing, several_numbers
     if not tasks:
         raise UsageError(
             f"a {type(model).__name__} does nothing that such mixtures test: separating takes a reference of each "
-            "source (no --mixing.arrangement whole), localizing takes pictures (--mixing.pictures-per-source 1)"
+            "source (no --mixing.arrangement whole), localizing takes each source's own picture "
+            "(--mixing.pictures-per-source 1, all of them shown, none lent)"
         )
     return tasks
 

@@ -6,6 +6,7 @@ Shape letters: M mixtures, C classes.
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -78,34 +79,57 @@ class PresenceScores:
 
 def presence_in(rows: pa.Table, column: str, num_classes: int) -> PresenceScores | None:
     """The classes in a column of a system's rows against those of each mixture's sources, as `presence_scores`."""
-    rows = rows.select(["mixture_id", "class_id", "recording", column])
-    class_ids: dict[str, list[int]] = defaultdict(list)
-    of_mixtures: dict[str, list[str | None]] = defaultdict(list)
-    predicted: dict[str, set[int]] = {}
-    for mixture_id, class_id, recording, classes in zip(*rows.to_pydict().values(), strict=True):
-        class_ids[mixture_id].append(class_id)
-        of_mixtures[mixture_id].append(recording)
-        if classes is not None:
-            predicted[mixture_id] = set(classes)
-    truth = {mixture_id: set(each) for mixture_id, each in class_ids.items()}
-    known = [mixture_id for mixture_id in predicted if NO_CLASS not in truth[mixture_id]]
+    said = said_in(rows, column)
+    sources = {name: each for name, each in sources_in(rows).items() if name in said}
+    return presence_of(said, sources, sources, num_classes)
+
+
+Sources = dict[str, list[tuple[int, str | None]]]
+"""Class and recording of each source, by mixture."""
+
+
+def sources_in(rows: pa.Table) -> Sources:
+    """The sources of a system's rows, of mixtures whose sources all have a class: of others nobody knows what is in
+    them."""
+    sources: Sources = defaultdict(list)
+    columns = rows.select(["mixture_id", "class_id", "recording"]).to_pydict()
+    for mixture_id, class_id, recording in zip(*columns.values(), strict=True):
+        sources[mixture_id].append((class_id, recording))
+    return {name: each for name, each in sources.items() if all(class_id != NO_CLASS for class_id, _ in each)}
+
+
+def said_in(rows: pa.Table, column: str) -> dict[str, set[int]]:
+    """The classes that a column of a system's rows names, by mixture; without mixtures of which it says nothing."""
+    columns = rows.select(["mixture_id", column]).to_pydict()
+    return {name: set(classes) for name, classes in zip(*columns.values(), strict=True) if classes is not None}
+
+
+def presence_of(
+    said: Mapping[str, set[int]], sources: Sources, of_mixtures: Sources, num_classes: int
+) -> PresenceScores | None:
+    """What is said of mixtures against the classes of some of their sources; None if there are no mixtures.
+
+    `of_mixtures` holds all of their sources: by their recordings mixtures depend on each other.
+    """
+    known = list(of_mixtures)
     if not known:
         return None
 
-    def table(sets: dict[str, set[int]]) -> torch.Tensor:
+    def table(sets: Mapping[str, set[int]]) -> torch.Tensor:
         """bool [mixtures, C]."""
         return torch.tensor([[class_id in sets[name] for class_id in range(num_classes)] for name in known])
 
-    said, there = table(predicted), table(truth)
-    counts = confusion_counts(said, there)
-    micro_values, macro_values = f1_values(said.numpy(), there.numpy())
-    recordings = Recordings([of_mixtures[mixture_id] for mixture_id in known])
+    truth = {name: {class_id for class_id, _ in sources.get(name, ())} for name in known}
+    named, there = table(said), table(truth)
+    counts = confusion_counts(named, there)
+    micro_values, macro_values = f1_values(named.numpy(), there.numpy())
+    recordings = Recordings([[recording for _, recording in of_mixtures[name]] for name in known])
     of_classes = defaultdict[int, set[str | None]](set)
-    for mixture_id in known:
-        for class_id, recording in zip(class_ids[mixture_id], of_mixtures[mixture_id], strict=True):
+    for name in known:
+        for class_id, recording in sources.get(name, ()):
             of_classes[class_id].add(recording)
     why_no_macro = recordings.why_none
-    if min(map(len, of_classes.values())) < FEWEST_RECORDINGS:
+    if min(map(len, of_classes.values()), default=0) < FEWEST_RECORDINGS:
         why_no_macro = why_no_macro or f"{TOO_FEW} of a class"
     if np.ptp(macro_values) < _ROUNDING:
         why_no_macro = why_no_macro or "all alike"

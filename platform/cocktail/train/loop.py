@@ -323,11 +323,12 @@ def _silence(batch: MixtureBatch) -> MixtureBatch:
     """Two silent mixtures of the form that an empty batch has."""
     rows = {
         name: value.new_zeros((2, *value.shape[1:]))
-        for name in ("sources", "gains", "class_ids", "present", "labels", "pictures")
+        for name in ("sources", "gains", "class_ids", "present", "labels", "pictures", "seen")
         if (value := getattr(batch, name)) is not None
     }
     num_sources = batch.sources.shape[1]
     classes = torch.arange(num_sources, device=batch.class_ids.device).expand(2, num_sources)
     if "labels" in rows:
         rows["labels"].diagonal(dim1=1, dim2=2).fill_(True)  # source n is of class n
-    return replace(batch, mixture_ids=("", ""), **{**rows, "class_ids": classes, "present": ~rows["present"]})
+    all_there = {name: ~rows[name] for name in ("present", "seen") if name in rows}
+    return replace(batch, mixture_ids=("", ""), **{**rows, "class_ids": classes, **all_there})

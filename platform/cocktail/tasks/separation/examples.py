@@ -105,7 +105,7 @@ def separated_examples(subject: Subject, batch: MixtureBatch, reading: str | Non
         columns |= {name: ideal.estimates[b, :count, :length].numpy() for name, ideal in ideals.items()}
         yield SeparatedExample(
             mixture_id=mixture_id,
-            class_names=names_of(class_ids, subject.classes),
+            class_names=marked_names(batch, b, names_of(class_ids, subject.classes)),
             mixture=mixtures[b, :length].numpy(),
             references=sources.numpy(),
             estimates=own.estimates,
@@ -115,6 +115,13 @@ def separated_examples(subject: Subject, batch: MixtureBatch, reading: str | Non
             insight={} if separation.masks is None else insight(separation, b, class_ids, subject.classes),
             sample_rate_hz=subject.sample_rate_hz,
         )
+
+
+def marked_names(batch: MixtureBatch, b: int, names: list[str]) -> list[str]:
+    """Names of mixture b's sources, marked where its pictures do not show one."""
+    if batch.pictures is None or batch.seen is None:
+        return names
+    return [name if seen else f"{name} (invisible)" for name, seen in zip(names, batch.seen[b].tolist(), strict=False)]
 
 
 @dataclass(frozen=True, kw_only=True)

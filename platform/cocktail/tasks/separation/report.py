@@ -20,6 +20,8 @@ from cocktail.tasks.rows import systems_of
 from cocktail.tasks.separation.class_pairs import pair_figure
 from cocktail.tasks.separation.fuss import FussReport, fuss_report
 from cocktail.tasks.separation.page import separation_page, store_examples
+from cocktail.tasks.separation.parsed import parsed_metrics, parsed_sets, parsed_table
+from cocktail.tasks.separation.sight import sight_metrics, sight_table, summaries_by_sight
 from cocktail.tasks.separation.tables import (
     HEADERS,
     SystemSummary,
@@ -45,7 +47,10 @@ def separation_report(results: pa.Table, subject: Subject, folder: Path) -> Repo
     sections, metrics = [scores.text], dict(scores.metrics)
     own = scored_rows(results, subject.name)
     presence = presence_scores(own, len(subject.classes))
-    if presence is not None:
+    if sets := parsed_sets(own, len(subject.classes)):
+        sections.append(parsed_table(sets))
+        metrics |= parsed_metrics(sets)
+    elif presence is not None:
         sections.append(presence.to_markdown())
         metrics |= {f"presence/{score}": value for score, value in presence.values.items()}
     pairs = by_class_pair(own, subject.classes)
@@ -73,7 +78,8 @@ def summary_of(summaries: Summaries, name: str, notes: Sequence[str]) -> Report:
     """What the report of a model of that name says first: the systems' tables and scores."""
     metrics = metrics_of(summaries)
     sdr = metrics.get(f"{as_metric_name(name)}/sdr")
-    text = "\n\n".join([*tables_by_number(summaries), ABOUT_INTERVALS, *notes])
+    by_sight = [sight_table(summaries.by_sight)] if summaries.by_sight else []
+    text = "\n\n".join([*tables_by_number(summaries), *by_sight, ABOUT_INTERVALS, *notes])
     return Report(text=text, metrics=metrics, headline={} if sdr is None else {"sdr": f"{sdr:.3f}"})
 
 
@@ -87,6 +93,8 @@ class Summaries:
     """Summaries of all mixtures of several sources, or of all if there are no such."""
     fuss: Mapping[str, FussReport]
     """Reports by the FUSS rule of the systems that were scored by it."""
+    by_sight: Mapping[str, Sequence[SystemSummary]]
+    """Summaries of visible and of invisible sources; nothing unless some of these mixtures' sources are not seen."""
 
     @classmethod
     def of(cls, results: pa.Table) -> Summaries:
@@ -99,7 +107,7 @@ class Summaries:
             overall = summarise(results.filter(pc.field("num_sources").isin(several)))
         reports = {system: fuss_report(results, system) for system in systems_of(results)}
         fuss = {system: report for system, report in reports.items() if report is not None}
-        return cls(by_number=by_number, overall=overall, fuss=fuss)
+        return cls(by_number=by_number, overall=overall, fuss=fuss, by_sight=summaries_by_sight(results))
 
 
 def _store_figures(results: pa.Table, pairs: pa.Table, subject: Subject, folder: Path) -> VectorScores | None:
@@ -144,4 +152,4 @@ def metrics_of(summaries: Summaries) -> dict[str, float]:
             if group.mean_db is not None:
                 score = f"fuss_{group.score.lower().replace('-', '_')}_{group.sources}_sources"
                 metrics[f"{prefix}/{score}"] = group.mean_db
-    return metrics
+    return metrics | sight_metrics(summaries.by_sight)

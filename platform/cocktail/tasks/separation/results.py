@@ -50,13 +50,16 @@ RESULTS = pa.schema(
         ("fuss_active_estimates", pa.int32()),
         ("predicted_classes", pa.list_(pa.int32())),
         ("source_vector", pa.list_(pa.float32())),
+        ("seen", pa.bool_()),
+        ("visual_classes", pa.list_(pa.int32())),
     ],
     metadata={TASK_KEY: b"separation"},
 )
 """A row a mixture, system and source. Scores, in dB, are null where a reference of the mixture or its sum is silent,
 SIR and SI-SDRi in mixtures of one source, too. `estimate` is the place of the source's estimate among the system's. The
-fuss columns are null unless mixtures differ in their number of sources; the last two are null but for models that have
-classes and vectors, in the rows of the model itself."""
+fuss columns are null unless mixtures differ in their number of sources. `seen` is whether pictures showed the source,
+null where there were none. What a model says is in its own rows alone, and null of one that does not say it: classes
+that it hears, a source's vector, and classes that it sees and hears."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -91,10 +94,14 @@ class SeparatedBatch:
     """[B, N, T], of which the first `num_sources` are there."""
     systems: tuple[System, ...]
     """The model itself first."""
+    seen: np.ndarray | None = None
+    """bool [B, N]: which sources the pictures show; None without pictures."""
     recordings: tuple[tuple[str, ...], ...] | None = None
     """B times N names, as those of a `MixtureBatch`."""
     presence: np.ndarray | None = None
     """[B, C], the probability of each class by the model, where it has any."""
+    visual_presence: np.ndarray | None = None
+    """[B, C], the probability of each class being seen and heard, by a model that says so."""
     vectors: np.ndarray | None = None
     """[B, N, D], what stands for each source of the model, where there is any."""
 
@@ -233,9 +240,12 @@ def _rows(group: _Group, system: System, scores: _Scores | None, fuss: FussScore
         columns["fuss_active_pair"] = fuss.active_pair.flatten().numpy()
         columns["fuss_active_references"] = fuss.num_active_references.repeat_interleave(N).numpy()
         columns["fuss_active_estimates"] = fuss.num_active_estimates.repeat_interleave(N).numpy()
-    if is_model and batch.presence is not None:
-        present = [np.flatnonzero(values > 0.5) for values in batch.presence[group.rows]]
-        columns["predicted_classes"] = [classes for classes in present for _ in range(N)]
+    if batch.seen is not None:
+        columns["seen"] = batch.seen[group.rows, :N].flatten()
+    for column, values in (("predicted_classes", batch.presence), ("visual_classes", batch.visual_presence)):
+        if is_model and values is not None:
+            present = [np.flatnonzero(each > 0.5) for each in values[group.rows]]
+            columns[column] = [classes for classes in present for _ in range(N)]
     if is_model and batch.vectors is not None and scores is not None:
         vectors = batch.vectors[group.rows]
         columns["source_vector"] = list(

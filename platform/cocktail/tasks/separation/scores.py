@@ -9,6 +9,7 @@ import pyarrow as pa
 
 from cocktail.tasks.scores import Score, Scoreboard, ScoreGroup
 from cocktail.tasks.separation import tables
+from cocktail.tasks.separation.sight import INVISIBLE, SIGHT_SCORES, VISIBLE, with_sight_scores
 
 UNPROCESSED = "mixture"
 """The control that takes the mixture for each estimate."""
@@ -17,6 +18,9 @@ UNPROCESSED = "mixture"
 @dataclass(frozen=True)
 class SeparationScores:
     """SDR and its kin, in dB: means over all of a mixture's sources, of mixtures of any number of them."""
+
+    withheld: bool = False
+    """Whether visible sources are told from invisible ones, too."""
 
     task = "separation"
     unit = "dB"
@@ -28,13 +32,21 @@ class SeparationScores:
     @property
     def groups(self) -> tuple[ScoreGroup, ...]:
         scores = tuple(Score(name=name, title=tables.HEADERS[name], unit=self.unit, digits=2) for name in tables.SCORES)
-        return (ScoreGroup(scores=scores, headline=scores[0]),)
+        sights = (VISIBLE, INVISIBLE) if self.withheld else ()
+        by_sight = tuple(
+            Score(name=f"{sight}_{name}", title=f"{sight} {tables.HEADERS[name]}", unit=self.unit, digits=2)
+            for sight in sights
+            for name in SIGHT_SCORES
+        )
+        return (ScoreGroup(scores=scores + by_sight, headline=scores[0]),)
 
     def together(self, other: Scoreboard) -> SeparationScores:
-        return self
+        assert isinstance(other, SeparationScores)
+        return SeparationScores(withheld=self.withheld or other.withheld)
 
     def mixtures(self, results: pa.Table, system: str) -> pa.Table:
-        return tables.mixture_scores(results, system)
+        mixtures = tables.mixture_scores(results, system)
+        return with_sight_scores(mixtures, results, system) if self.withheld else mixtures
 
     def by_class(self, results: pa.Table, system: str, classes: Sequence[str]) -> tuple[list[str], list[list[str]]]:
         return tables.class_table(tables.by_class(tables.scored_rows(results, system), classes))

@@ -22,6 +22,7 @@ from cocktail.config.mixing import Mixing
 from cocktail.tasks.rows import CONTROL, MODEL, READING
 from cocktail.tasks.separation.results import RESULTS, Metrics, SeparatedBatch, System, score_batch
 from cocktail.tasks.separation.scores import UNPROCESSED, SeparationScores
+from cocktail.tasks.separation.sight import withholds
 from cocktail.tasks.task import MIXTURE, PICTURES, Signature, TensorForm, pictures_form
 from cocktail.types import NO_CLASS, MixtureBatch, Query, Separation, Separator, UsageError, require
 
@@ -79,7 +80,7 @@ class Separating:
         return "each has a silent reference"
 
     def scoreboard(self, results: pa.Table) -> SeparationScores:
-        return SeparationScores()
+        return SeparationScores(withheld=withholds(results))
 
     def summary(self, results: pa.Table, name: str, notes: tuple[str, ...]) -> Report:
         from cocktail.tasks.separation.controls import spectra_notes
@@ -166,7 +167,7 @@ def separate_batch(
     systems.append(System(name=UNPROCESSED, kind=CONTROL, estimates=cut(mixture[:, None])))
     looked_at = {
         key: separation.intermediates[key].float().cpu().numpy()
-        for key in ("presence", "source_vectors")
+        for key in ("presence", "visual_presence", "source_vectors")
         if key in separation.intermediates
     }
     return SeparatedBatch(
@@ -176,7 +177,9 @@ def separate_batch(
         mixture=cut(mixture),
         references=cut(references),
         systems=tuple(systems),
+        seen=None if batch.shown is None else batch.shown.cpu().numpy(),
         presence=looked_at.get("presence"),
+        visual_presence=looked_at.get("visual_presence"),
         vectors=looked_at.get("source_vectors"),
         recordings=batch.recordings,
     )
