@@ -55,6 +55,9 @@ class ModelConfig(ABC):
     """Mixtures that a loss needs at once; one that compares mixtures with each other needs two."""
     sees: ClassVar[bool] = False
     """Whether a separator looks at pictures. A localizer always does."""
+    needs_known_classes: ClassVar[bool] = True
+    """Whether it can only be tested on classes that it has been trained on, as one that finds sources by their class;
+    one that finds them by pictures can be tested on any."""
     trains: ClassVar[bool] = True
     """Whether the model learns; one that has nothing to learn (NMF) is tested as it is built."""
     packages: ClassVar[tuple[str, ...]] = ()

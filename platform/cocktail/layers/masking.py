@@ -93,10 +93,12 @@ def separation_by_masks(
     masks: Tensor,
     class_ids: Tensor,
     intermediates: Mapping[str, Tensor],
+    in_order: bool = False,
 ) -> Separation:
     """The answer that masks [B, N, R, M] give, with the phase of the mixture's transform [B, F, M]; of binary ones,
     uncut masks as another reading."""
-    soft = Separation(estimates=front_end.apply_soft_mask(transform, masks), masks=masks, class_ids=class_ids)
+    estimates = front_end.apply_soft_mask(transform, masks)
+    soft = Separation(estimates=estimates, masks=masks, class_ids=class_ids, in_order=in_order)
     if config.masks == "ratio":
         return replace(soft, intermediates=intermediates)
     return replace(

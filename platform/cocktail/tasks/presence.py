@@ -15,7 +15,7 @@ import torch
 from cocktail.metrics.classification import PrecisionRecallF1, confusion_counts, precision_recall_f1
 from cocktail.metrics.intervals import FEWEST_RECORDINGS, TOO_FEW, Interval, Recordings, ratio_values
 from cocktail.report.markdown import INTERVAL, format_count, markdown_table
-from cocktail.types import NO_CLASS
+from cocktail.tasks.rows import label_sets
 
 _ROUNDING = 1e-9
 PRESENCE_SCORES = ("precision", "recall", "F1", INTERVAL)
@@ -78,17 +78,17 @@ class PresenceScores:
 
 def presence_in(rows: pa.Table, column: str, num_classes: int) -> PresenceScores | None:
     """The classes in a column of a system's rows against those of each mixture's sources, as `presence_scores`."""
-    rows = rows.select(["mixture_id", "class_id", "recording", column])
-    class_ids: dict[str, list[int]] = defaultdict(list)
+    labels: dict[str, list[set[int] | None]] = defaultdict(list)
     of_mixtures: dict[str, list[str | None]] = defaultdict(list)
     predicted: dict[str, set[int]] = {}
-    for mixture_id, class_id, recording, classes in zip(*rows.to_pydict().values(), strict=True):
-        class_ids[mixture_id].append(class_id)
+    said = rows.select(["mixture_id", "recording", column]).to_pydict()
+    for mixture_id, recording, classes, own in zip(*said.values(), label_sets(rows), strict=True):
+        labels[mixture_id].append(own)
         of_mixtures[mixture_id].append(recording)
         if classes is not None:
             predicted[mixture_id] = set(classes)
-    truth = {mixture_id: set(each) for mixture_id, each in class_ids.items()}
-    known = [mixture_id for mixture_id in predicted if NO_CLASS not in truth[mixture_id]]
+    truth = {mixture_id: set().union(*(own or () for own in each)) for mixture_id, each in labels.items()}
+    known = [mixture_id for mixture_id in predicted if None not in labels[mixture_id]]
     if not known:
         return None
 
@@ -96,14 +96,15 @@ def presence_in(rows: pa.Table, column: str, num_classes: int) -> PresenceScores
         """bool [mixtures, C]."""
         return torch.tensor([[class_id in sets[name] for class_id in range(num_classes)] for name in known])
 
-    said, there = table(predicted), table(truth)
-    counts = confusion_counts(said, there)
-    micro_values, macro_values = f1_values(said.numpy(), there.numpy())
+    found, there = table(predicted), table(truth)
+    counts = confusion_counts(found, there)
+    micro_values, macro_values = f1_values(found.numpy(), there.numpy())
     recordings = Recordings([of_mixtures[mixture_id] for mixture_id in known])
     of_classes = defaultdict[int, set[str | None]](set)
     for mixture_id in known:
-        for class_id, recording in zip(class_ids[mixture_id], of_mixtures[mixture_id], strict=True):
-            of_classes[class_id].add(recording)
+        for own, recording in zip(labels[mixture_id], of_mixtures[mixture_id], strict=True):
+            for class_id in own or ():
+                of_classes[class_id].add(recording)
     why_no_macro = recordings.why_none
     if min(map(len, of_classes.values())) < FEWEST_RECORDINGS:
         why_no_macro = why_no_macro or f"{TOO_FEW} of a class"

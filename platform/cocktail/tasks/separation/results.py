@@ -25,7 +25,7 @@ from cocktail.metrics.separation import (
     si_sdr,
     si_sdr_pairs,
 )
-from cocktail.tasks.rows import COMMON_COLUMNS, MODEL, TASK_KEY, Kind, recording_column
+from cocktail.tasks.rows import COMMON_COLUMNS, MODEL, TASK_KEY, Kind, label_column, recording_column
 from cocktail.types import NO_CLASS
 
 Metrics = Literal["batched", "reference"]
@@ -50,13 +50,14 @@ RESULTS = pa.schema(
         ("fuss_active_estimates", pa.int32()),
         ("predicted_classes", pa.list_(pa.int32())),
         ("source_vector", pa.list_(pa.float32())),
+        ("source_presence", pa.list_(pa.float32())),
     ],
     metadata={TASK_KEY: b"separation"},
 )
 """A row a mixture, system and source. Scores, in dB, are null where a reference of the mixture or its sum is silent,
 SIR and SI-SDRi in mixtures of one source, too. `estimate` is the place of the source's estimate among the system's. The
-fuss columns are null unless mixtures differ in their number of sources; the last two are null but for models that have
-classes and vectors, in the rows of the model itself."""
+fuss columns are null unless mixtures differ in their number of sources; the last three are null but for models that
+have classes, vectors, and probabilities of each class in each source by itself, in the rows of the model itself."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -97,6 +98,10 @@ class SeparatedBatch:
     """[B, C], the probability of each class by the model, where it has any."""
     vectors: np.ndarray | None = None
     """[B, N, D], what stands for each source of the model, where there is any."""
+    source_presence: np.ndarray | None = None
+    """[B, N, C], the probability of each class in each source by itself, where the model has any."""
+    labels: np.ndarray | None = None
+    """bool [B, N, C], all classes of each source, as those of a `MixtureBatch`."""
 
 
 def score_batch(batch: SeparatedBatch, metrics: Metrics, by_fuss_rule: bool) -> pa.Table:
@@ -219,6 +224,7 @@ def _rows(group: _Group, system: System, scores: _Scores | None, fuss: FussScore
         "recording": recording_column(group.recordings, B, N),
         "num_sources": np.full(B * N, N),
         "class_id": group.class_ids.flatten().numpy(),
+        "label_ids": label_column(group.class_ids.numpy(), None if batch.labels is None else batch.labels[group.rows]),
         "silent_reference": is_silent(group.references).flatten().numpy(),
     }
     if scores is not None:
@@ -236,6 +242,8 @@ def _rows(group: _Group, system: System, scores: _Scores | None, fuss: FussScore
     if is_model and batch.presence is not None:
         present = [np.flatnonzero(values > 0.5) for values in batch.presence[group.rows]]
         columns["predicted_classes"] = [classes for classes in present for _ in range(N)]
+    if is_model and batch.source_presence is not None:
+        columns["source_presence"] = list(batch.source_presence[group.rows, :N].reshape(B * N, -1))
     if is_model and batch.vectors is not None and scores is not None:
         vectors = batch.vectors[group.rows]
         columns["source_vector"] = list(

@@ -143,7 +143,7 @@ def separate_batch(
     def cut(signals: Tensor) -> np.ndarray:
         return signals[..., :length].cpu().numpy()
 
-    systems = [System(name=name, kind=MODEL, estimates=cut(separation.estimates), class_ids=_ids(separation))]
+    systems = [System(name=name, kind=MODEL, estimates=cut(separation.estimates), class_ids=_names(separation))]
     for reading, other in separation.alternatives.items():
         systems.append(
             System(
@@ -151,7 +151,7 @@ def separate_batch(
                 kind=READING,
                 reading=reading,
                 estimates=cut(other.estimates),
-                class_ids=_ids(other),
+                class_ids=_names(other),
             )
         )
     if class_spectra is not None and (known := class_spectra.know(batch.class_ids, batch.present)).any():
@@ -166,7 +166,7 @@ def separate_batch(
     systems.append(System(name=UNPROCESSED, kind=CONTROL, estimates=cut(mixture[:, None])))
     looked_at = {
         key: separation.intermediates[key].float().cpu().numpy()
-        for key in ("presence", "source_vectors")
+        for key in ("presence", "source_vectors", "source_presence")
         if key in separation.intermediates
     }
     return SeparatedBatch(
@@ -178,6 +178,8 @@ def separate_batch(
         systems=tuple(systems),
         presence=looked_at.get("presence"),
         vectors=looked_at.get("source_vectors"),
+        source_presence=looked_at.get("source_presence"),
+        labels=None if batch.labels is None else batch.labels.cpu().numpy(),
         recordings=batch.recordings,
     )
 
@@ -188,5 +190,6 @@ def shortest(mixture: Tensor, *separations: Separation) -> int:
     return min(mixture.shape[-1], *(each.estimates.shape[-1] for each in made))
 
 
-def _ids(separation: Separation) -> np.ndarray:
-    return separation.class_ids.cpu().numpy()
+def _names(separation: Separation) -> np.ndarray | None:
+    """The classes by which estimates are taken; None of those that are in the order of the sources."""
+    return None if separation.in_order else separation.class_ids.cpu().numpy()
