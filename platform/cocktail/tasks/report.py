@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from cocktail.report.learning import History
 from cocktail.types import MixtureBatch
+
+if TYPE_CHECKING:  # the texts of reports need no page
+    from cocktail.report.page import Part
 
 ABOUT_INTERVALS = (
     "Intervals say how far other recordings could move a mean: mixtures that share a recording are not taken for "
@@ -43,3 +46,5 @@ class Report:
     """Scores and counts by name, as `<system>/<score>`."""
     headline: Mapping[str, str]
     """The few scores that say how good the model is, by name."""
+    parts: Sequence[Part] = ()
+    """The tables as a page shows them that has those of other tasks beside them."""

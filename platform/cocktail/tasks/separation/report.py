@@ -13,9 +13,12 @@ import pyarrow.parquet as pq
 from cocktail.drawing import save_png
 from cocktail.report.learning import learning_figure
 from cocktail.report.markdown import markdown_table, to_markdown
+from cocktail.report.page import Heading, Part, Table, Text
 from cocktail.report.vectors import VectorScores, vectors_figure, vectors_of
+from cocktail.tasks.class_accuracy import class_accuracy
 from cocktail.tasks.report import ABOUT_INTERVALS, Report, Subject
-from cocktail.tasks.rows import systems_of
+from cocktail.tasks.rows import rows_of, systems_of
+from cocktail.tasks.separation.class_draws import class_draws
 from cocktail.tasks.separation.class_pairs import pair_figure
 from cocktail.tasks.separation.examples import separated_examples
 from cocktail.tasks.separation.fuss import FussReport, fuss_report
@@ -29,23 +32,38 @@ from cocktail.tasks.separation.tables import (
     presence_scores,
     scored_rows,
     summarise,
+    system_table,
 )
 from cocktail.text.printable import as_metric_name
 
 
-def separation_report(results: pa.Table, subject: Subject, folder: Path) -> Report:
-    """The report of results of `cocktail.tasks.separation.results.RESULTS`.
+def separation_report(results: pa.Table, subject: Subject, folder: Path, class_draw: int | None = None) -> Report:
+    """The report of results of `cocktail.tasks.separation.results.RESULTS`, with means over draws of so many classes.
 
     Writes by_class and by_class_pair (.md, .parquet, the latter .png), source_vectors.png where there is something to
     draw, learning.png, and examples/.
     """
-    scores = summary_of(Summaries.of(results), subject.name, subject.notes)
+    summaries = Summaries.of(results)
+    scores = summary_of(summaries, subject.name, subject.notes)
     sections, metrics = [scores.text], dict(scores.metrics)
+    parts: list[Part] = [
+        *(Table(*system_table(of_number)) for of_number in summaries.by_number.values()),
+        *(Text(note) for note in (ABOUT_INTERVALS, *subject.notes)),
+    ]
     own = scored_rows(results, subject.name)
     presence = presence_scores(own, len(subject.classes))
     if presence is not None:
         sections.append(presence.to_markdown())
         metrics |= {f"presence/{score}": value for score, value in presence.values.items()}
+    accuracy = class_accuracy(rows_of(results, "system", [subject.name]))
+    if accuracy is not None:
+        sections.append(accuracy.to_markdown())
+        metrics |= {f"class_accuracy/{score}": value for score, value in accuracy.values.items()}
+        parts += [Heading("What is there", 3), Text(accuracy.note), Table(*accuracy.table)]
+    draws = None if class_draw is None else class_draws(results, subject.name, class_draw)
+    if draws is not None:
+        sections.append(draws.to_markdown())
+        metrics |= {f"class_draws/{score}": value for score, value in draws.values.items()}
     pairs = by_class_pair(own, subject.classes)
     by_classes = by_class(own, subject.classes)
     texts = {"by_class": markdown_table(*class_table(by_classes)), "by_class_pair": to_markdown(pairs, HEADERS)}
@@ -60,7 +78,7 @@ def separation_report(results: pa.Table, subject: Subject, folder: Path) -> Repo
             f"{vectors.num_classes} classes"
         )
         metrics |= {f"vectors/{score}": value for score, value in asdict(vectors).items()}
-    return Report(text="\n\n".join(sections), metrics=metrics, headline=scores.headline)
+    return Report(text="\n\n".join(sections), metrics=metrics, headline=scores.headline, parts=parts)
 
 
 def summary_of(summaries: Summaries, name: str, notes: Sequence[str]) -> Report:

@@ -42,6 +42,8 @@ class Separating:
 
     metrics: Metrics = "batched"
     by_fuss_rule: bool = False
+    class_draw: int | None = None
+    """Number of classes in draws over which means are taken, too."""
     class_spectra: ClassSpectra | None = field(default=None, compare=False, repr=False)
     """Mean spectra of the model's classes; without them the control that they make is left out."""
 
@@ -56,7 +58,7 @@ class Separating:
         reference for each source."""
         if not isinstance(model, Separator) or mixing.arrangement == "whole":
             return None
-        return cls(metrics=evaluation.metrics, by_fuss_rule=several_numbers)
+        return cls(metrics=evaluation.metrics, by_fuss_rule=several_numbers, class_draw=evaluation.class_draw)
 
     @classmethod
     def of_results(cls, results: pa.Table) -> Separating:
@@ -92,7 +94,7 @@ class Separating:
         from cocktail.tasks.separation.report import separation_report
 
         own = spectra_notes(results, subject.name, self.class_spectra)
-        return separation_report(results, replace(subject, notes=(*subject.notes, *own)), folder)
+        return separation_report(results, replace(subject, notes=(*subject.notes, *own)), folder, self.class_draw)
 
     def examples(self, subject: Subject, batch: MixtureBatch, reading: str | None = None) -> Iterator[SeparatedExample]:
         from cocktail.tasks.separation.examples import separated_examples
