@@ -237,7 +237,15 @@ COSEGMENT_MUSIC = dataclasses.replace(
     ),
     evaluation=Evaluation(pairs="classes", crop="random", num_mixtures=None),
 )
-COSEGMENT = (SEPARATION_BY_A_GLANCE[0], COSEGMENT_MUSIC)
+COSEGMENT_AUDIOSET = dataclasses.replace(
+    COSEGMENT_MUSIC,
+    word="audioset",
+    tests_on="AudioSet-SingleSource with --evaluation.data TEST: each pair of classes, ten crops, and the mean over "
+    "draws of 11 of them",
+    shards=f"{COSEGMENT_MUSIC.shards}; TEST: jobs/shard_audioset_singlesource.py --root FOLDER",
+    evaluation=dataclasses.replace(COSEGMENT_MUSIC.evaluation, class_draw=11),
+)
+COSEGMENT = (SEPARATION_BY_A_GLANCE[0], COSEGMENT_MUSIC, COSEGMENT_AUDIOSET)
 
 # AVGN section 4: three seconds and one frame a clip, sounds added as they are.
 SCENES = Mixing(

@@ -298,7 +298,7 @@ def test_what_it_cannot_learn_from_or_be_tested_on_is_refused():
         ({"num_bases": 0}, "num_bases must be at least 1"),
         ({"most_classes": 0}, "most_classes must be at least 1"),
         ({"coef_width": 3}, "coef_width must be at least 4"),
-        ({"segmenter": False}, "no attention and no classes"),
+        ({"segmenter": False}, "no attention and no classes: set score_pool to mean$"),
     ):
         with pytest.raises(UsageError, match=message):
             replace(SMALL, **change)

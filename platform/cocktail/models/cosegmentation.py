@@ -32,6 +32,16 @@ from cocktail.types import NO_CLASS, Localization, MixtureBatch, Query, Separati
 NAMED_CLASSES = "named classes"
 """The name of the reading that is told the classes of the sources."""
 SPLIT = "split"
+_OF_SEGMENTER = {
+    "attention_act": "softplus",
+    "attention_dropout": 0.5,
+    "score_pool": "mean",
+    "feature_pool": "positive",
+    "presence_threshold": 0.3,
+    "most_classes": 4,
+    "class_loss_weight": 1.0,
+}
+"""Settings that nothing reads without the segmenter, at their defaults."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,13 +82,12 @@ class CoSegmentationConfig(MaskBasesConfig):
         require(0 <= self.attention_dropout < 1, f"attention_dropout must be in [0, 1), not {self.attention_dropout}")
         require(0 < self.presence_threshold < 1, f"presence_threshold must be in (0, 1), not {self.presence_threshold}")
         require(self.class_loss_weight >= 0, f"class_loss_weight must not be negative, not {self.class_loss_weight}")
-        attention = (self.attention_act, self.attention_dropout, self.score_pool, self.feature_pool)
-        classes = (self.presence_threshold, self.most_classes, self.class_loss_weight)
-        require(
-            self.segmenter or (*attention, *classes) == ("softplus", 0.5, "mean", "positive", 0.3, 4, 1.0),
-            "without the segmenter there are no attention and no classes: leave attention_act, attention_dropout, "
-            "score_pool, feature_pool, presence_threshold, most_classes and class_loss_weight as they are",
-        )
+        unread = [
+            f"{name} to {default}"
+            for name, default in _OF_SEGMENTER.items()
+            if getattr(self, name) != default and not self.segmenter
+        ]
+        require(not unread, f"without the segmenter there are no attention and no classes: set {', '.join(unread)}")
 
     def build(self, num_classes: int) -> CoSegmentation | MaskCoefficients:
         """The network, freshly initialised from torch's random state; without the segmenter it knows no classes."""
