@@ -8,6 +8,7 @@ import pytest
 from cocktail.models.avgn import SMALL_AVGN
 from cocktail.models.co_separation import SMALL_CO_SEPARATION
 from cocktail.models.conv_tasnet import SMALL_CONV_TASNET
+from cocktail.models.cosegmentation import SMALL_COSEGMENTATION
 from cocktail.models.ez_vsl import SMALL_EZ_VSL
 from cocktail.models.hdemucs import SMALL_HDEMUCS
 from cocktail.models.mp_net import SMALL_MP_NET
@@ -32,6 +33,7 @@ WRITTEN_DOWN = Path(__file__).parent / "weights_of_checkpoints"
         ("sound_of_pixels_audio", SMALL_SOUND_OF_PIXELS_AUDIO),
         ("mp_net", SMALL_MP_NET),
         ("co_separation", SMALL_CO_SEPARATION),
+        ("cosegmentation", SMALL_COSEGMENTATION),
         ("nmf_sup", SMALL_NMF_SUP),
         ("wave_unet", replace(SMALL_WAVE_U_NET, class_head=True)),
         ("conv_tasnet", SMALL_CONV_TASNET),
