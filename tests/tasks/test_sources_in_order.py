@@ -117,7 +117,9 @@ def test_maps_in_order_are_taken_so_and_others_of_no_class_in_the_best_order():
 
 
 def test_one_page_has_the_tables_and_examples_of_all_tasks_and_each_sound_once():
-    batch = replace(DUETS, labels=None, class_ids=torch.tensor([[0, 1], [2, 4]]))
+    """Maps are drawn even where nobody said where anything is."""
+    nowhere = torch.zeros(2, 2, dtype=torch.bool)
+    batch = replace(DUETS, labels=None, class_ids=torch.tensor([[0, 1], [2, 4]]), has_truth=nowhere)
     subject = Subject(name="both", model=Both(), classes=CLASSES, sample_rate_hz=4000, examples=batch)
     reports = {
         "separation": Report(

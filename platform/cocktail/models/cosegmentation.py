@@ -244,9 +244,10 @@ class CoSegmentation(MaskCoefficients):
         """Estimates in the order of the sources' pictures, with the mixture's phase, by the classes that are found in
         each picture; by those that are named, where they are known, as another reading.
 
-        Of a single picture of several sources, estimates are of the named classes, or of the most probable ones.
+        Of a single picture, estimates are of the named classes, as its classes are all that can be asked for; or of the
+        most probable ones.
         """
-        if query.shown.shape[1] == 1 < query.room:
+        if query.shown.shape[1] == 1:
             return self._separate_in_one_picture(mixture, query)
         pictures, shown, class_ids = sources_shown(query)
         seen = self.see(pictures, shown)
@@ -276,12 +277,16 @@ class CoSegmentation(MaskCoefficients):
 
     def _separate_in_one_picture(self, mixture: Tensor, query: Query) -> Separation:
         seen = self.see(query.shown, torch.ones_like(query.num_sources[:, None], dtype=torch.bool))
-        presence = seen.scores[:, 0].sigmoid()
+        presence, is_alone = seen.scores.sigmoid(), query.room == 1
         class_ids = query.class_ids
         if class_ids is None:
-            class_ids = most_probable(presence, query.num_sources, query.room)
+            class_ids = most_probable(presence[:, 0], query.num_sources, query.room)
         labels = self.named(class_ids)
-        return self._of_labels(mixture, seen, labels, class_ids, {"presence": presence}, in_order=False)
+        looked_at = {"presence": presence[:, 0]}
+        if is_alone:  # of no known class, it has those that are found
+            labels = torch.where(labels.any(dim=2, keepdim=True), labels, self.classes_in(presence))
+            looked_at["source_presence"] = presence
+        return self._of_labels(mixture, seen, labels, class_ids, looked_at, in_order=is_alone)
 
     @torch.no_grad()
     def localize(self, mixture: Tensor, query: Query) -> Localization:
