@@ -34,7 +34,7 @@ class Swapping:
     def separate(self, mixture, query):
         return Separation(
             estimates=self.references.flip(1),
-            class_ids=query.class_ids,
+            class_ids=query.class_ids if self.in_order else torch.full((2, 2), NO_CLASS),
             in_order=self.in_order,
             intermediates={
                 "presence": torch.tensor([[0.9, 0.8, 0.1, 0.7, 0.0], [0.0, 0.0, 0.9, 0.0, 0.4]]),
@@ -52,8 +52,7 @@ def test_estimates_in_order_are_not_matched_by_class_or_score():
         return [row["estimate"] for row in table.to_pylist() if row["system"] == "m"]
 
     assert estimates_of(by_order) == [0, 1, 0, 1]
-    # A source of several classes has no id: what fits best is its own; the second mixture's names agree with the order.
-    assert estimates_of(best) == [1, 0, 0, 1]
+    assert estimates_of(best) == [1, 0, 1, 0]
     rows = [row for row in by_order.to_pylist() if row["system"] == "m"]
     assert [row["label_ids"] for row in rows] == [[0, 3], [1], [2], [4]]
     assert [row["class_id"] for row in rows] == [NO_CLASS, 1, 2, 4]
