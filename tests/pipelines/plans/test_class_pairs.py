@@ -2,18 +2,19 @@
 
 from collections import Counter
 from dataclasses import replace
-from itertools import combinations
+from itertools import combinations, pairwise
 
 import pytest
 
 from cocktail.config.evaluation import Evaluation
 from cocktail.config.mixing import Mixing
 from cocktail.types import UsageError
+from pipelines.datasets.index import IndexRow, make_index
 from pipelines.plans.frozen_list import read_test_list, write_test_list
 from pipelines.plans.plan import mixtures_in_words, plan_test
 from pipelines.plans.pool import usable_clips
 from tests.made.corpora.toy_duets import make_toy_duets
-from tests.made.corpora.toy_shards import CLASSES, RATE, make_toy_shards
+from tests.made.corpora.toy_shards import CLASSES, RATE, make_toy_shards, toy_audio, toy_clip, write_shards
 
 MIXING = Mixing(sample_rate_hz=RATE, segment_samples=2000, window_shards=4)
 PAIRS = Evaluation(split="train", pairs="classes", crop="random", num_mixtures=None, crops_per_pair=3)
@@ -37,6 +38,30 @@ def test_each_pair_of_classes_is_tested_equally_often_and_no_mixture_twice(pool)
     assert len(set(plan["mixture_id"].to_pylist())) == len(plan) == 30
     assert set(Counter(gain for row in plan["gain"].to_pylist() for gain in row)) == {1.0}
     assert mixtures_in_words(pool, PAIRS).endswith("; 10 pairs of classes, 3 crops of each")
+
+
+def test_eleven_solos_give_fifty_five_pairs_of_ten_crops_each(tmp_path):
+    """Co-Separation's test of MUSIC."""
+    instruments = [f"instrument{n:02d}" for n in range(11)]
+    clips = []
+    for number, labels in enumerate([*((name,) for name in instruments), *pairwise(instruments)]):
+        row = IndexRow(
+            clip_id=f"video{number:02d}",
+            recording=f"video{number:02d}",
+            media_path="",
+            labels=labels,
+            split="test",
+            nominal_seconds=5,
+        )
+        clips.append((make_index([row], instruments).to_pylist()[0], toy_clip(toy_audio(number))))
+    manifest = write_shards(tmp_path, {"test-00000": clips}, instruments)
+    plan = plan_test(
+        usable_clips(manifest, replace(MIXING, several_classes=True), "test"),
+        Evaluation(pairs="classes", crop="random", num_mixtures=None),
+    )
+    pairs = Counter(tuple(row) for row in plan["class_id"].to_pylist())
+    assert len(plan) == 550 and len(pairs) == 55 and set(pairs.values()) == {10}
+    assert len(set(plan["mixture_id"].to_pylist())) == 550
 
 
 def test_the_seed_decides_them_and_fewer_are_the_first_of_more(pool):
