@@ -57,3 +57,8 @@ def test_draws_without_a_mixture_are_counted_and_too_few_classes_give_none():
     assert found is not None and 0 < found.num_empty < 100
     assert 3 < found.means["sdr"] < 5 and f"{found.num_empty} draws had no mixture" in found.to_markdown()
     assert class_draws(results({(0, 1): 3.0}), "model", 2) is None
+
+
+def test_mixtures_with_a_source_of_no_class_are_in_no_draw():
+    found = class_draws(results({(-1, 0): 90.0, **dict.fromkeys(combinations(range(3), 2), 2.0)}), "model", 2)
+    assert found is not None and found.num_classes == 3 and found.means["sdr"] == pytest.approx(2.0)

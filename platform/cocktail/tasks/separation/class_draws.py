@@ -11,6 +11,7 @@ import pyarrow as pa
 
 from cocktail.report.markdown import format_cell, markdown_table
 from cocktail.tasks.separation.tables import HEADERS, SCORES, mixture_scores, scored_mixtures
+from cocktail.types import NO_CLASS
 
 NUM_DRAWS = 100
 SEED = 0
@@ -51,10 +52,10 @@ class ClassDraws:
 
 def class_draws(results: pa.Table, system: str, num_drawn: int, num_draws: int = NUM_DRAWS) -> ClassDraws | None:
     """The scores of a system over draws of so many classes, the same ones for the same classes; None where there are
-    not more classes than are drawn, or no mixture has a score."""
+    not more classes than are drawn, or no mixture has a score. Mixtures with a source of no class are in none."""
     mixtures = scored_mixtures(mixture_scores(results, system))
     of_mixtures = [set(ids) for ids in mixtures["class_ids"].to_pylist()]
-    classes = sorted(set[int]().union(*of_mixtures))
+    classes = sorted(set[int]().union(*of_mixtures) - {NO_CLASS})
     if len(classes) <= num_drawn:
         return None
     values = {score: mixtures[score].to_numpy(zero_copy_only=False).astype(float) for score in SCORES}
