@@ -1,5 +1,7 @@
 """Gates on the skips of the U-Net."""
 
+from typing import Any
+
 import torch
 
 from cocktail.layers.attention_unet import AttentionUNet, SkipGate
@@ -46,8 +48,8 @@ def test_a_gate_is_the_papers_with_what_comes_from_below_raised_first():
 
 
 def test_each_level_but_the_narrowest_has_a_gate():
-    unet = AttentionUNet(width=8, depth=7)
-    channels = [gate.of_level[0].in_channels for gate in unet.gates]
+    gates: Any = AttentionUNet(width=8, depth=7).gates
+    channels = [gate.of_level[0].in_channels for gate in gates]
     assert channels == [64, 64, 64, 32, 16, 8]
-    assert [gate.of_below[0].in_channels for gate in unet.gates] == [64, 128, 128, 128, 64, 32]
-    assert [gate.of_level[0].out_channels for gate in unet.gates] == [width // 2 for width in channels]
+    assert [gate.of_below[0].in_channels for gate in gates] == [64, 128, 128, 128, 64, 32]
+    assert [gate.of_level[0].out_channels for gate in gates] == [width // 2 for width in channels]

@@ -4,13 +4,13 @@ import pytest
 import torch
 from torch import Tensor
 
-from cocktail.layers.decoupled_attention import Attention, DecoupledAttention, RowDropout
+from cocktail.layers.decoupled_attention import Activation, Attention, DecoupledAttention, RowDropout
 from cocktail.numerics.randomness import rows_of_batch
 
 PLACES = torch.randn(3, 6, 8, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
 
 
-def attention(activation="softplus", dropout: float = 0.0) -> DecoupledAttention:
+def attention(activation: Activation = "softplus", dropout: float = 0.0) -> DecoupledAttention:
     torch.manual_seed(0)
     return DecoupledAttention(8, 5, activation, dropout).double()
 

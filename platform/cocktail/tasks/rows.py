@@ -85,7 +85,8 @@ def names_of(class_ids: Tensor, classes: Sequence[str], labels: Tensor | None = 
     """Names of the classes [N], of a source of several all of them, by labels bool [N, C]; sources without one are
     numbered."""
     several = [[]] * len(class_ids) if labels is None else [each.nonzero()[:, 0].tolist() for each in labels]
+    alone = [[own] if own >= 0 else [] for own in class_ids.tolist()]
     return [
-        " + ".join(class_name(classes, i) for i in ids) or (classes[own] if own >= 0 else f"source {n + 1}")
-        for n, (own, ids) in enumerate(zip(class_ids.tolist(), several, strict=True))
+        " + ".join(class_name(classes, i) for i in ids or own) or f"source {n + 1}"
+        for n, (own, ids) in enumerate(zip(alone, several, strict=True))
     ]
