@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -207,7 +208,7 @@ def test_the_interval_of_a_class_is_by_its_own_recordings():
     assert line[3:5] == ["5.50", "few recordings dominate"]
 
 
-def spread(mean: float, deviation: float | None = None) -> dict[str, float | None]:
+def spread(mean: float, deviation: float | None = None) -> dict[str, Any]:
     """A pair's columns of scores that are alike."""
     of_each = {score: (mean, deviation) for score in PAIR_SCORES}
     return {
