@@ -123,6 +123,10 @@ CO_SEPARATION = Training(
     lr_drop_steps=(15000, 30000),
 )
 
+# Co-segmentation names no recipe: Adam at Co-Separation's rates, epochs of 1,117 steps of 32 mixtures.
+COSEGMENTATION = Training(epochs=100, batch_size=32, optimizer="adam", learning_rate=1e-4, lr_drop_epochs=())
+COSEGMENTATION_STEPS = 1117
+
 PAIRS = Mixing(num_sources=2)
 
 
@@ -236,6 +240,29 @@ SEPARATION_BY_A_GLANCE = tuple(
     dataclasses.replace(benchmark, mixing=dataclasses.replace(benchmark.mixing, pictures_per_source=1))
     for benchmark in SEPARATION_BY_SIGHT
 )
+# Co-segmentation: solos and duets of MUSIC, and a test of each pair of instruments, of solos alone, ten times.
+COSEGMENT_MUSIC = dataclasses.replace(
+    SEPARATION_BY_A_GLANCE[1],
+    trains_on="mixtures of two videos of MUSIC, solos and duets, that share no instrument",
+    tests_on="its 55 pairs of instruments, ten crops each, of the second solo of each in the released list",
+    shards="jobs/shard_music.py --solo JSON --duet JSON --split first-second",
+    mixing=dataclasses.replace(
+        SEPARATION_BY_A_GLANCE[1].mixing,
+        several_classes=True,
+        passes_per_epoch=1,
+        mixtures_per_epoch=COSEGMENTATION_STEPS * COSEGMENTATION.batch_size,
+    ),
+    evaluation=Evaluation(pairs="classes", crop="random", num_mixtures=None),
+)
+COSEGMENT_AUDIOSET = dataclasses.replace(
+    COSEGMENT_MUSIC,
+    word="audioset",
+    tests_on="AudioSet-SingleSource with --evaluation.data TEST: each pair of classes, ten crops, and the mean over "
+    "draws of 11 of them",
+    shards=f"{COSEGMENT_MUSIC.shards}; TEST: jobs/shard_audioset_singlesource.py --root FOLDER",
+    evaluation=dataclasses.replace(COSEGMENT_MUSIC.evaluation, class_draw=11),
+)
+COSEGMENT = (SEPARATION_BY_A_GLANCE[0], COSEGMENT_MUSIC, COSEGMENT_AUDIOSET)
 
 # AVGN section 4: three seconds and one frame a clip, sounds added as they are.
 SCENES = Mixing(

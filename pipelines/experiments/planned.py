@@ -42,7 +42,7 @@ from pipelines.experiments.resources import (
     test_demands,
     training_demands,
 )
-from pipelines.experiments.scoring import require_truth
+from pipelines.experiments.scoring import new_classes_for, require_truth
 from pipelines.experiments.trained_on import Overlap, overlap_of
 from pipelines.mixtures.batches import read_mixtures
 from pipelines.mixtures.stream import MixtureStream
@@ -69,7 +69,9 @@ class PlannedRun:
     test_manifest: Manifest
     """Manifest of the shards that are tested on: the same, or others."""
     test_list: pa.Table
-    """Test mixtures, in the class ids of the shards that are trained on."""
+    """Test mixtures, in the class ids of the shards that are trained on, and then of the new classes."""
+    new_classes: tuple[str, ...]
+    """Names of classes that are tested, and that the shards that are trained on do not have."""
     validation_list: pa.Table | None
     source: MixtureStream
     folder: str
@@ -99,7 +101,8 @@ class PlannedRun:
         if evaluation.data is not None:
             test_manifest = open_manifest(absolute(evaluation.data, "--evaluation.data"))
         test_list = make_test_list(test_manifest, mixing, evaluation)
-        test_list = in_classes_of(manifest.classes, test_manifest, test_list)
+        new = new_classes_for(experiment.model, manifest.classes, test_manifest, test_list)
+        test_list = in_classes_of((*manifest.classes, *new), test_manifest, test_list)
         trains, validation_list = experiment.model.trains, None
         if trains and training.validation_split is not None:
             drawn = Evaluation(split=training.validation_split, num_mixtures=training.validation_mixtures)
@@ -117,7 +120,7 @@ class PlannedRun:
         if trains:
             print(mixtures_in_words(source.pool), flush=True)
             untaught = classes_without_clips(source.pool)
-        if message := untaught_in_words(untaught, manifest.classes, test_list):
+        if message := untaught_in_words((*untaught, *new), (*manifest.classes, *new), test_list):
             print(message, flush=True)
         # A model whose checkpoints could not be opened, or that such mixtures test nothing of, is refused now, and not
         # after its training.
@@ -147,6 +150,7 @@ class PlannedRun:
             manifest=manifest,
             test_manifest=test_manifest,
             test_list=test_list,
+            new_classes=new,
             validation_list=validation_list,
             source=dataclasses.replace(
                 source,

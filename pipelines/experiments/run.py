@@ -161,6 +161,7 @@ def test_of(planned: PlannedRun, checkpoint: str) -> Scoring:
         trained=load_trained(checkpoint),
         manifest=planned.test_manifest,
         mixtures=planned.test_list,
+        new_classes=planned.new_classes,
         mixing=experiment.evaluation.test_mixing(experiment.mixing),
         evaluation=experiment.evaluation,
         resources=experiment.resources,

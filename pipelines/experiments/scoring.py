@@ -19,14 +19,17 @@ from cocktail.checkpoints.store import state_hash, step_of
 from cocktail.cluster.placement import require_place
 from cocktail.config.evaluation import Evaluation
 from cocktail.config.mixing import Mixing
+from cocktail.config.model import ModelConfig
 from cocktail.config.resources import Resources
 from cocktail.config.settings import flatten
 from cocktail.evaluate import SCORED_IN, evaluate
 from cocktail.inference.registry import Scored
 from cocktail.inference.trained import Trained
+from cocktail.report.page import PAGE_NAME
 from cocktail.storage import join
 from cocktail.studies.scored_run import report_folder, results_names
 from cocktail.tasks.choice import tasks_of
+from cocktail.tasks.page import page_of_tasks
 from cocktail.tasks.report import Report, Subject
 from cocktail.tasks.task import Task
 from cocktail.text.printable import on_lines
@@ -42,7 +45,7 @@ from pipelines.experiments.report_edge import reported
 from pipelines.experiments.resources import shard_cache, test_demands
 from pipelines.experiments.trained_on import Overlap, overlap_of
 from pipelines.mixtures.batches import read_mixtures
-from pipelines.plans.evaluation import has_truth, in_classes_of, make_test_list, untaught_in_words
+from pipelines.plans.evaluation import has_truth, in_classes_of, make_test_list, new_classes, untaught_in_words
 from pipelines.plans.rows import plan_hash
 from pipelines.progress import ClipProgress
 from pipelines.shards.manifest import Manifest
@@ -57,7 +60,9 @@ class Scoring:
     trained: Trained
     manifest: Manifest
     mixtures: pa.Table
-    """Rows of a plan, in the model's class ids."""
+    """Rows of a plan, in the model's class ids, and then those of the new classes."""
+    new_classes: tuple[str, ...] = ()
+    """Names of the classes that the model does not know, and is tested on all the same."""
     mixing: Mixing
     """How the mixtures are read: `evaluation.test_mixing` of what the model was trained on."""
     evaluation: Evaluation
@@ -82,7 +87,9 @@ class Scoring:
         """
         mixing = evaluation.test_mixing(mixing)
         trained.require_test_mixing(mixing)
-        mixtures = in_classes_of(trained.classes, manifest, make_test_list(manifest, mixing, evaluation))
+        test_list = make_test_list(manifest, mixing, evaluation)
+        new = new_classes_for(trained.config, trained.classes, manifest, test_list)
+        mixtures = in_classes_of((*trained.classes, *new), manifest, test_list)
         require_truth(tasks_of(trained.model, evaluation, mixing), mixtures, manifest)
         overlap = overlap_of(mixtures, manifest, trained.trained_on)
         overlap.require_accepted(evaluation.allow_trained_on)
@@ -91,11 +98,17 @@ class Scoring:
             trained=trained,
             manifest=manifest,
             mixtures=mixtures,
+            new_classes=new,
             mixing=mixing,
             evaluation=evaluation,
             resources=resources,
             overlap=overlap,
         )
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Names of all classes, in the order of their ids in the mixtures."""
+        return (*self.trained.classes, *self.new_classes)
 
     def _clips(self) -> ClipSource:
         return ClipSource.of(self.manifest, shard_cache(self.resources))
@@ -169,7 +182,8 @@ class Scoring:
         steps_per_epoch: int | None = None,
     ) -> Report:
         """Store figures, tables and sounds in MLflow beside what `record` stored, and what the report of such a model
-        holds besides; of several tasks, each in a folder. What was recorded is the report where none can be made."""
+        holds besides; of several tasks, each in a folder, and report.html with
+        all of them. What was recorded is the report where none can be made."""
         return reported(
             lambda: self._report(results, tracked, step, steps_per_epoch), recorded, tracked, "the report of the test"
         )
@@ -179,8 +193,12 @@ class Scoring:
     ) -> Report:
         with tempfile.TemporaryDirectory() as temporary:
             folder = Path(temporary)
-            report = _together(self._write_reports(folder, results, self._subject(tracked, steps_per_epoch)))
+            subject = self._subject(tracked, steps_per_epoch)
+            reports = self._write_reports(folder, results, subject)
+            report = _together(reports)
             (folder / "table.md").write_text(report.text + "\n", "utf-8")
+            if len(reports) > 1:
+                (folder / PAGE_NAME).write_text(page_of_tasks(self.tasks, reports, subject), "utf-8")
             tracked.store(folder)
         tracked.log(report.metrics, step)
         return report
@@ -209,7 +227,7 @@ class Scoring:
         return Subject(
             name=self.trained.name,
             model=self.trained.model,
-            classes=self.trained.classes,
+            classes=self.classes,
             examples=self._examples(),
             sample_rate_hz=self.mixing.sample_rate_hz,
             histories=tracked.histories(("look/", "loss/", "validation/")),
@@ -240,7 +258,7 @@ class Scoring:
     @property
     def notes(self) -> tuple[str, ...]:
         """Sentences beside the scores: what the model was trained on, and what of the test it had met, or could not."""
-        untaught = untaught_in_words(self.trained.untaught, self.trained.classes, self.mixtures)
+        untaught = untaught_in_words((*self.trained.untaught, *self.new_classes), self.classes, self.mixtures)
         lent = self.evaluation.frames_from
         borrowed = (
             None
@@ -297,6 +315,13 @@ class Scoring:
         wanted = self.evaluation.num_examples
         rows = np.sort(np.concatenate([np.flatnonzero(numbers == number)[:wanted] for number in np.unique(numbers)]))
         return read_mixtures(self.mixtures.take(rows), self._clips(), self.mixing) if len(rows) else None
+
+
+def new_classes_for(
+    model: ModelConfig, classes: tuple[str, ...], manifest: Manifest, test_list: pa.Table
+) -> tuple[str, ...]:
+    """Names of tested classes that a model of `classes` does not know; none where it needs to know all of them."""
+    return () if model.needs_known_classes else new_classes(classes, manifest, test_list)
 
 
 def gpus_of(resources: Resources) -> tuple[int, int]:

@@ -63,7 +63,7 @@ class Draws:
 def draw_remixed(pool: ClipPool, key: tuple[int, ...], window_shards: int) -> Draws:
     """One pass over the pool: each clip leads a mixture, its partners lie in its window of shards; random crops."""
     chosen = _choose(pool, key, window_shards)
-    return Draws(chosen, _random_crops(pool, chosen, key))
+    return Draws(chosen, random_crops(pool, chosen, key))
 
 
 def middle_crops(pool: ClipPool, chosen: np.ndarray) -> Draws:
@@ -217,7 +217,7 @@ def _require_partners(pool: ClipPool, alone: np.ndarray) -> None:
     )
 
 
-def _random_crops(pool: ClipPool, chosen: np.ndarray, key: tuple[int, ...]) -> np.ndarray:
+def random_crops(pool: ClipPool, chosen: np.ndarray, key: tuple[int, ...]) -> np.ndarray:
     """The first of some evenly drawn starts whose crop sounds, else the crop around the loudest second."""
     clips = np.maximum(chosen, 0)
     rows = np.arange(len(chosen))

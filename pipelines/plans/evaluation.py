@@ -89,6 +89,12 @@ def in_classes_of(classes: tuple[str, ...], manifest: Manifest, test_list: pa.Ta
     return with_class_ids(test_list, own, len(classes))
 
 
+def new_classes(classes: tuple[str, ...], manifest: Manifest, test_list: pa.Table) -> tuple[str, ...]:
+    """Names of the classes in test mixtures that a model of `classes` does not know, in the data set's order."""
+    ids = set[int]().union(*_classes(test_list))
+    return tuple(name for number, name in enumerate(manifest.classes) if number in ids and name not in classes)
+
+
 def _classes(mixtures: pa.Table) -> Iterator[set[int]]:
     """The classes of each mixture's sources."""
     if "label_ids" in mixtures.column_names:

@@ -20,6 +20,7 @@ import pyarrow as pa
 from cocktail.config.evaluation import Evaluation
 from cocktail.types import UsageError
 from pipelines.plans.annotated import annotated_pictures
+from pipelines.plans.class_pairs import draw_class_pairs, pairs_of_classes
 from pipelines.plans.draws import (
     GAIN,
     PICTURE,
@@ -30,7 +31,7 @@ from pipelines.plans.draws import (
     official_pairs,
     window_order,
 )
-from pipelines.plans.pool import ClipPool, usable_clips
+from pipelines.plans.pool import ClipPool, of_classes, usable_clips
 from pipelines.plans.random_numbers import draw
 from pipelines.plans.released import draw_released, middle_together, released_mixtures, whole_mixtures
 from pipelines.plans.rows import plan_rows
@@ -55,6 +56,7 @@ def _pass_length(pool: ClipPool) -> int:
 
 def mixtures_in_words(pool: ClipPool, evaluation: Evaluation | None = None) -> str:
     """A line that counts what mixtures are drawn from and what is left out; of test mixtures if settings are given."""
+    pool = pool if evaluation is None else of_classes(pool, evaluation.classes)
     text = pool.in_words()
     if pool.mixing.arrangement == "released":
         released = released_mixtures(pool)
@@ -75,9 +77,12 @@ def _test_in_words(pool: ClipPool, evaluation: Evaluation) -> str:
     if evaluation.whole_groups and pool.mixing.arrangement == "released":
         return f", {len(whole_mixtures(pool))} of them whole and of as many sources as asked for"
     text, left_out = "", dict[str, list[str]]()
-    if _of_official_pairs(pool, evaluation):
+    pairs = _pairs(pool, evaluation)
+    if pairs == "official":
         draws, left_out = official_pairs(pool)
         text = f"; {len(draws)} official pairs"
+    elif pairs == "classes":
+        text = f"; {len(pairs_of_classes(pool))} pairs of classes, {evaluation.crops_per_pair} crops of each"
     elif evaluation.crop == "annotated":
         draws, _, left_out = annotated_pictures(pool)
         text = f"; {len(draws)} annotated pictures of {len(np.unique(draws.chosen))} clips"
@@ -229,6 +234,7 @@ def plan_test(pool: ClipPool, evaluation: Evaluation) -> pa.Table:
     pairs are drawn; annotated pictures, of which one video has hundreds, are then taken at even distances. Raises
     UsageError as `EpochPlan` does, if fewer mixtures can be drawn than are wanted, or a list would be empty.
     """
+    pool = of_classes(pool, evaluation.classes)
     if evaluation.num_sources is None:
         return _plan_number(pool, evaluation)
     lists = [_plan_number(each, evaluation) for each in _by_number(pool, evaluation)]
@@ -242,9 +248,9 @@ def _by_number(pool: ClipPool, evaluation: Evaluation) -> list[ClipPool]:
     return [usable_clips(pool.manifest, mixing, pool.split) for mixing in mixings]
 
 
-def _of_official_pairs(pool: ClipPool, evaluation: Evaluation) -> bool:
-    """Whether a pool's test mixtures are official pairs: of several numbers of sources, only two are pairs."""
-    return evaluation.pairs == "official" and (evaluation.num_sources is None or pool.mixing.num_sources == 2)
+def _pairs(pool: ClipPool, evaluation: Evaluation) -> str:
+    """The origin of a pool's test mixtures, as `evaluation.pairs`; of several numbers of sources only two are pairs."""
+    return evaluation.pairs if evaluation.num_sources is None or pool.mixing.num_sources == 2 else "drawn"
 
 
 def _plan_number(pool: ClipPool, evaluation: Evaluation) -> pa.Table:
@@ -279,10 +285,13 @@ def _test_draws(pool: ClipPool, evaluation: Evaluation) -> Draws:
     wanted = evaluation.num_mixtures
     if evaluation.whole_groups and pool.mixing.arrangement != "released":
         raise UsageError("--evaluation.whole-groups is for released mixtures: add --mixing.arrangement released")
-    if evaluation.pairs == "official" and pool.mixing.arrangement != "remixed":
-        raise UsageError("official pairs are of clips to be mixed: leave --mixing.arrangement at remixed")
-    if _of_official_pairs(pool, evaluation):
+    if evaluation.pairs != "drawn" and pool.mixing.arrangement != "remixed":
+        raise UsageError(f"{evaluation.pairs} pairs are of clips to be mixed: leave --mixing.arrangement at remixed")
+    pairs = _pairs(pool, evaluation)
+    if pairs == "official":
         return official_pairs(pool)[0].take(slice(wanted))
+    if pairs == "classes":
+        return draw_class_pairs(pool, evaluation.crops_per_pair, evaluation.seed).take(slice(wanted))
     if evaluation.whole_groups:
         return whole_mixtures(pool).take(slice(wanted))
     if pool.mixing.clips_per_mixture == 1 and evaluation.crop == "middle":

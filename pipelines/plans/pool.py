@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pyarrow as pa
@@ -173,6 +173,23 @@ def usable_clips(manifest: Manifest, mixing: Mixing, split: str) -> ClipPool:
             f"need at least {'one such clip' if mixing.arrangement == 'whole' else needed}"
         )
     return pool
+
+
+def of_classes(pool: ClipPool, names: Sequence[str]) -> ClipPool:
+    """The clips of a pool all of whose classes are among those named; all of its clips, if none is named.
+
+    Raises UsageError for a name that is no class of the data set, or if too few clips are left.
+    """
+    if not names:
+        return pool
+    manifest = pool.manifest
+    if unknown := [name for name in names if name not in manifest.classes]:
+        raise UsageError(
+            f"--evaluation.classes: {manifest.folder} has no class {unknown[0]}. It has {', '.join(manifest.classes)}"
+        )
+    wanted = {manifest.classes.index(name) for name in names}
+    kept = [bool(ids) and set(ids) <= wanted for ids in manifest.table["class_ids"].to_pylist()]
+    return usable_clips(replace(manifest, table=manifest.table.filter(pa.array(kept))), pool.mixing, pool.split)
 
 
 def _clips_of(manifest: Manifest, split: str) -> pa.Table:

@@ -227,11 +227,14 @@ class Separation:
     """float32 [B, N, T'], in [-1, 1]; T' is the length that the inverse transform gives back, at most T."""
     class_ids: Tensor
     """int64 [B, N]: the class that each estimate is of; NO_CLASS where the model cannot say."""
+    in_order: bool = False
+    """Whether estimate n is source n's whatever the classes, as of a model that finds each source by pictures of it."""
     masks: Tensor | None = None
     """float32 [B, N, F, M] in [0, 1], on the model's own grid; None of a model that works without masks."""
     intermediates: Mapping[str, Tensor] = field(default_factory=dict)
     """Named tensors worth looking at, each model's own. Where a model has them, they are called `presence` [B, C],
-    the probability of each class, and `source_vectors` [B, N, D], what stands for each source."""
+    the probability of each class, `source_presence` [B, N, C], that of each class in each source by itself, and
+    `source_vectors` [B, N, D], what stands for each source."""
     alternatives: Mapping[str, Separation] = field(default_factory=dict)
     """What the same weights say if they are read otherwise (soft masks, predicted classes), by name. An estimate of
     zeros is none: a model that finds the number of sources by itself gives fewer than there is room for."""
@@ -265,6 +268,8 @@ class Localization:
     class_ids: Tensor
     """int64 [B, N]: the class that each map is of; NO_CLASS where the model cannot say. Then a single map, [B, 1, ...],
     serves for all that is heard; as many as there are sources are taken in the order that suits these best."""
+    in_order: bool = False
+    """Whether map n is source n's whatever the classes, as of a model that knows which picture is whose."""
     intermediates: Mapping[str, Tensor] = field(default_factory=dict)
     """Named tensors worth looking at, each model's own. Where a model has them, they are called `presence` [B, C] and
     `visual_presence` [B, C], the probability that each class is heard and seen, `audio_vectors` and `visual_vectors`

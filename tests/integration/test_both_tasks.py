@@ -81,7 +81,8 @@ def test_one_evaluation_scores_both_tasks_each_in_a_table_and_a_section(tested):
         assert run.task.is_scored(run.results).all()
         assert (Path(run.stored) / "by_class.parquet").exists() and (Path(run.stored) / "examples" / "a.png").exists()
     assert tested.text.startswith("## Separation\n\n| system") and "\n\n## Localization\n\n| system" in tested.text
-    assert {"results_separation.parquet", "results_localization.parquet", "table.md"} <= set(tested.tracked.stored)
+    names = {"results_separation.parquet", "results_localization.parquet", "table.md", "report.html"}
+    assert names <= set(tested.tracked.stored)
     metrics = {name: history[-1][1] for name, history in tested.tracked.histories(("test/",)).items()}
     for name in ("test/separation/both/num_mixtures", "test/localization/both/num_mixtures"):
         assert metrics[name] == 3

@@ -9,6 +9,7 @@ from cocktail.models.avgn import SMALL_AVGN
 from cocktail.models.avsa_sep import SMALL_AVSA_SEP
 from cocktail.models.co_separation import SMALL_CO_SEPARATION
 from cocktail.models.conv_tasnet import SMALL_CONV_TASNET
+from cocktail.models.cosegmentation import SMALL_COSEGMENTATION
 from cocktail.models.ez_vsl import SMALL_EZ_VSL
 from cocktail.models.hdemucs import SMALL_HDEMUCS
 from cocktail.models.mp_net import SMALL_MP_NET
@@ -34,6 +35,7 @@ WRITTEN_DOWN = Path(__file__).parent / "weights_of_checkpoints"
         ("mp_net", SMALL_MP_NET),
         ("avsa_sep", SMALL_AVSA_SEP),
         ("co_separation", SMALL_CO_SEPARATION),
+        ("cosegmentation", SMALL_COSEGMENTATION),
         ("nmf_sup", SMALL_NMF_SUP),
         ("wave_unet", replace(SMALL_WAVE_U_NET, class_head=True)),
         ("conv_tasnet", SMALL_CONV_TASNET),

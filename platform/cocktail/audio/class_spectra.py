@@ -97,7 +97,7 @@ class ClassSpectra:
     def know(self, class_ids: Tensor, present: Tensor) -> Tensor:
         """bool [B]: the mixtures all of whose sources, int64 and bool [B, N], are of a class that was measured."""
         measured = torch.from_numpy(self.num_clips > 0).to(class_ids.device)
-        known = (class_ids >= 0) & measured[class_ids.clamp(min=0)]
+        known = (class_ids >= 0) & (class_ids < len(measured)) & measured[class_ids.clamp(0, len(measured) - 1)]
         return (known | ~present).all(dim=1)
 
     def masks(self, class_ids: Tensor, present: Tensor) -> dict[str, Tensor]:
@@ -107,7 +107,7 @@ class ClassSpectra:
         that of the first source among them, or equally to all (Wiener). Of mixtures that are not known all is 0.
         """
         there = present & self.know(class_ids, present)[:, None]
-        power = torch.from_numpy(self.power).to(class_ids.device)[class_ids.clamp(min=0)]
+        power = torch.from_numpy(self.power).to(class_ids.device)[class_ids.clamp(0, len(self.power) - 1)]
         strongest = power.masked_fill(~there[..., None], -1.0).argmax(dim=1)
         winner = class_ids.gather(1, strongest)
         won = ((class_ids[..., None] == winner[:, None]) & there[..., None]).float()

@@ -24,10 +24,18 @@ class Evaluation:
     """Arrangement of test mixtures, as mixing.arrangement; None takes that of training."""
     num_mixtures: int | None = 1000
     """Test mixtures of each number of sources. So many are drawn; clips are used again, in other pairs, if there are
-    fewer. Of those that are given (official pairs, whole released mixtures, single sources, whole clips, annotated
-    pictures) at most so many are taken, and all with None."""
-    pairs: Literal["drawn", "official"] = "drawn"
-    """Origin of pairs of sources: drawn, or official, those of the data set's own test list (VGGSound-Duet)."""
+    fewer. Of those that are given (official pairs, pairs of classes, whole released mixtures, single sources, whole
+    clips, annotated pictures) at most so many are taken, and all with None."""
+    pairs: Literal["drawn", "official", "classes"] = "drawn"
+    """Origin of pairs of sources: drawn; official, those of the data set's own test list (VGGSound-Duet); or classes,
+    each pair of classes equally often (Co-Separation's test of MUSIC), of clips of one class each."""
+    crops_per_pair: int = 10
+    """Mixtures of each pair of classes with pairs classes, of crops drawn by the seed."""
+    classes: tuple[str, ...] = ()
+    """Classes that are tested: clips of others are left out. None named are all."""
+    class_draw: int | None = None
+    """Number of classes in random draws: scores have the mean over a hundred draws of so many classes, too, each of the
+    mixtures of its classes (co-segmentation: 11 of the 15 instruments of AudioSet-SingleSource)."""
     whole_groups: bool = False
     """Test the released mixtures that have as many sources as asked for, whole (FUSS); otherwise draw sources of each
     (stems of MUSDB18)."""
@@ -82,12 +90,19 @@ class Evaluation:
         )
         require(
             self.pairs == "drawn" or numbers is None or 2 in numbers,
-            f"official pairs are of two sources: num_sources must name 2, not only {numbers}",
+            f"{self.pairs} pairs are of two sources: num_sources must name 2, not only {numbers}",
         )
         require(
             self.crop != "annotated" or (self.pairs == "drawn" and not self.whole_groups),
-            "crop annotated is for single sources and whole clips: leave out official pairs and whole-groups",
+            f"crop annotated is for single sources and whole clips: leave out {self.pairs} pairs and whole-groups",
         )
+        require(
+            self.pairs != "classes" or self.crop == "random",
+            "each pair of classes has several crops: set crop random",
+        )
+        require(self.crops_per_pair >= 1, f"crops_per_pair must be at least 1, not {self.crops_per_pair}")
+        draw = self.class_draw
+        require(draw is None or draw >= 2, f"class_draw must be at least 2, not {draw}")
         for name in ("num_examples", "num_looks"):
             require(getattr(self, name) >= 0, f"{name} must not be negative, not {getattr(self, name)}")
 

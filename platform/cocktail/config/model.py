@@ -57,6 +57,9 @@ class ModelConfig(ABC):
     """Whether a separator looks at pictures. A localizer always does."""
     learns_unseen: ClassVar[bool] = False
     """Whether the model learns from mixtures of which some sources come without their pictures."""
+    needs_known_classes: ClassVar[bool] = True
+    """Whether it can only be tested on classes that it has been trained on, as one that finds sources by their class;
+    one that finds them by pictures can be tested on any."""
     trains: ClassVar[bool] = True
     """Whether the model learns; one that has nothing to learn (NMF) is tested as it is built."""
     packages: ClassVar[tuple[str, ...]] = ()

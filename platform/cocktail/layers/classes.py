@@ -28,16 +28,16 @@ def classes_among(class_ids: Tensor, present: Tensor, num_classes: int, labels: 
     return (labels & present[..., None]).any(dim=-2)
 
 
-def most_probable(presence: Tensor, counts: Tensor | None, room: int) -> Tensor:
+def most_probable(presence: Tensor, counts: Tensor | None, room: int, threshold: float = 0.5) -> Tensor:
     """The most probable classes [B, min(room, C)] of presence [B, C], the best first, then NO_CLASS.
 
-    As many as `counts` [B], or those above 0.5, and one at least (SGN section III-C names neither rule).
+    As many as `counts` [B], or those above a threshold, and one at least (SGN section III-C names neither rule).
     """
     values, class_ids = presence.topk(min(room, presence.shape[1]), dim=1)
     places = torch.arange(class_ids.shape[1], device=class_ids.device)
     if counts is not None:
         return class_ids.where(places < counts[:, None], NO_CLASS)
-    return class_ids.where((values > 0.5) | (places == 0), NO_CLASS)
+    return class_ids.where((values > threshold) | (places == 0), NO_CLASS)
 
 
 def of_classes(vectors: Tensor, class_ids: Tensor, views: Tensor | None = None) -> Tensor:

@@ -98,11 +98,14 @@ def separation_by_masks(
     intermediates: Mapping[str, Tensor],
     seen: Tensor | None = None,
     unseen: Tensor | None = None,
+    *,
+    in_order: bool = False,
 ) -> Separation:
     """The answer that masks [B, N, R, M] give, with the phase of the mixture's transform [B, F, M]; of binary ones,
     uncut masks as another reading, and where some sources were asked for that are not seen, bool [B, N] each, what the
     others leave of the mixture."""
-    soft = Separation(estimates=front_end.apply_soft_mask(transform, masks), masks=masks, class_ids=class_ids)
+    estimates = front_end.apply_soft_mask(transform, masks)
+    soft = Separation(estimates=estimates, masks=masks, class_ids=class_ids, in_order=in_order)
     if config.masks == "ratio":
         own, readings = soft, {}
     else:
@@ -130,5 +133,5 @@ def _by_subtraction(
     for name, shares in ((BY_SUBTRACTION, left), (BY_SUBTRACTED_MAGNITUDES, left.clamp(min=0))):
         rest = front_end.istft(transform[:, None] * shares).clamp(-1.0, 1.0)
         estimates = torch.where(unseen[..., None], rest, own.estimates)
-        readings[name] = Separation(estimates=estimates, class_ids=own.class_ids)
+        readings[name] = Separation(estimates=estimates, class_ids=own.class_ids, in_order=own.in_order)
     return readings

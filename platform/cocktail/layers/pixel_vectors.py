@@ -31,6 +31,7 @@ class SeesPixelsConfig(MaskingConfig):
     """The settings of a separator that finds each source by pictures of it."""
 
     sees: ClassVar[bool] = True
+    needs_known_classes: ClassVar[bool] = False
     packages: ClassVar[tuple[str, ...]] = ("torchvision",)
 
     num_maps: int = 32

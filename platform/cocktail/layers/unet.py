@@ -8,6 +8,8 @@ Shape letters: B batch, H W picture, G base width.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -59,13 +61,28 @@ class UNet(nn.Module):
                 nn.init.normal_(module.weight, 1.0, 0.02)
 
     def forward(self, spectrogram: Tensor) -> Tensor:
+        return self.up_from(self.levels(spectrogram))
+
+    def levels(self, spectrogram: Tensor) -> list[Tensor]:
+        """What each halving gives of spectrograms [B, in_channels, H, W], before any activation, the narrowest last."""
         x = self.input_norm(spectrogram)
         levels: list[Tensor] = []
         for level, block in enumerate(self.down):
             x = block(F.leaky_relu(x, 0.2) if level else x)
             levels.append(x)
-        for block, skip in zip(self.up, levels[-2::-1], strict=True):
+        return levels
+
+    def up_from(self, levels: Sequence[Tensor]) -> Tensor:
+        """Features of the levels, as `forward` gives them."""
+        x = levels[-1]
+        for place, (block, level) in enumerate(zip(self.up, levels[-2::-1], strict=True)):
             convolution, norm = block.children()
             assert isinstance(convolution, nn.Conv2d)
-            x = torch.cat([skip, norm(self.upsample_conv(F.relu(x), convolution.weight))], dim=1)
+            beside = self.skip(place, level, x)
+            x = torch.cat([beside, norm(self.upsample_conv(F.relu(x), convolution.weight))], dim=1)
         return F.relu(x)
+
+    def skip(self, place: int, level: Tensor, below: Tensor) -> Tensor:
+        """What the doubling at a place, counted from the bottom, reads of the level beside it: all of it. `below` is
+        what comes up, before its activation."""
+        return level

@@ -52,6 +52,7 @@ class CoSeparationConfig(MaskingConfig):
     """
 
     sees: ClassVar[bool] = True
+    needs_known_classes: ClassVar[bool] = False
     packages: ClassVar[tuple[str, ...]] = ("torchvision",)
 
     conv_init_std: float = 0.02

@@ -16,7 +16,7 @@ import torch
 from cocktail.metrics.classification import PrecisionRecallF1, confusion_counts, precision_recall_f1
 from cocktail.metrics.intervals import FEWEST_RECORDINGS, TOO_FEW, Interval, Recordings, ratio_values
 from cocktail.report.markdown import INTERVAL, format_count, markdown_table
-from cocktail.types import NO_CLASS
+from cocktail.tasks.rows import label_sets
 
 _ROUNDING = 1e-9
 PRESENCE_SCORES = ("precision", "recall", "F1", INTERVAL)
@@ -84,18 +84,22 @@ def presence_in(rows: pa.Table, column: str, num_classes: int) -> PresenceScores
     return presence_of(said, sources, sources, num_classes)
 
 
-Sources = dict[str, list[tuple[int, str | None]]]
-"""Class and recording of each source, by mixture."""
+Sources = dict[str, list[tuple[set[int], str | None]]]
+"""Classes and recording of each source, by mixture."""
 
 
 def sources_in(rows: pa.Table) -> Sources:
-    """The sources of a system's rows, of mixtures whose sources all have a class: of others nobody knows what is in
+    """The sources of a system's rows, of mixtures whose sources all have classes: of others nobody knows what is in
     them."""
-    sources: Sources = defaultdict(list)
-    columns = rows.select(["mixture_id", "class_id", "recording"]).to_pydict()
-    for mixture_id, class_id, recording in zip(*columns.values(), strict=True):
-        sources[mixture_id].append((class_id, recording))
-    return {name: each for name, each in sources.items() if all(class_id != NO_CLASS for class_id, _ in each)}
+    sources: dict[str, list[tuple[set[int] | None, str | None]]] = defaultdict(list)
+    columns = rows.select(["mixture_id", "recording"]).to_pydict()
+    for mixture_id, recording, own in zip(*columns.values(), label_sets(rows), strict=True):
+        sources[mixture_id].append((own, recording))
+    return {
+        name: [(own or set(), recording) for own, recording in each]
+        for name, each in sources.items()
+        if all(own is not None for own, _ in each)
+    }
 
 
 def said_in(rows: pa.Table, column: str) -> dict[str, set[int]]:
@@ -119,15 +123,16 @@ def presence_of(
         """bool [mixtures, C]."""
         return torch.tensor([[class_id in sets[name] for class_id in range(num_classes)] for name in known])
 
-    truth = {name: {class_id for class_id, _ in sources.get(name, ())} for name in known}
+    truth = {name: set[int]().union(*(own for own, _ in sources.get(name, ()))) for name in known}
     named, there = table(said), table(truth)
     counts = confusion_counts(named, there)
     micro_values, macro_values = f1_values(named.numpy(), there.numpy())
     recordings = Recordings([[recording for _, recording in of_mixtures[name]] for name in known])
     of_classes = defaultdict[int, set[str | None]](set)
     for name in known:
-        for class_id, recording in sources.get(name, ()):
-            of_classes[class_id].add(recording)
+        for own, recording in sources.get(name, ()):
+            for class_id in own:
+                of_classes[class_id].add(recording)
     why_no_macro = recordings.why_none
     if min(map(len, of_classes.values()), default=0) < FEWEST_RECORDINGS:
         why_no_macro = why_no_macro or f"{TOO_FEW} of a class"

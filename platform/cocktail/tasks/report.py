@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -52,3 +52,5 @@ class Report:
     """Scores and counts by name, as `<system>/<score>`."""
     headline: Mapping[str, str]
     """The few scores that say how good the model is, by name."""
+    parts: Sequence[Part] = ()
+    """The tables as a page shows them that has those of other tasks beside them."""

@@ -17,6 +17,7 @@ import pytest
 from cocktail.checkpoints.store import CheckpointStore
 from cocktail.config.evaluation import Evaluation
 from cocktail.inference.trained import Trained
+from cocktail.models.cosegmentation import SMALL_COSEGMENTATION
 from cocktail.studies.scored_run import ScoredRun
 from cocktail.tasks.localization.rules import ScoringRules
 from cocktail.tasks.localization.task import Localizing
@@ -30,7 +31,7 @@ from cocktail.types import UsageError
 from pipelines.datasets.index import IndexRow, make_index
 from pipelines.experiments import scoring
 from pipelines.experiments.benchmarks import SEPARATE_MUSDB18
-from pipelines.experiments.scoring import Scoring, require_truth, score_and_track
+from pipelines.experiments.scoring import Scoring, new_classes_for, require_truth, score_and_track
 from pipelines.experiments.trained_on import Overlap
 from pipelines.plans import evaluation as evaluations
 from pipelines.plans.evaluation import in_classes_of, make_test_list
@@ -91,6 +92,31 @@ def test_a_split_without_a_test_mixture_is_refused(tmp_path, monkeypatch):
     monkeypatch.setattr(evaluations, "plan_test", lambda *given: plan(*given).slice(0, 0))
     with pytest.raises(UsageError, match=r"the split test of .* gives no mixture to test: set --evaluation\.split"):
         make_test_list(manifest, SMALL.mixing, SMALL.evaluation)
+
+
+def test_classes_that_a_model_need_not_know_follow_its_own_and_are_told(tmp_path):
+    manifest = make_toy_shards(tmp_path)
+    test_list = make_test_list(manifest, SMALL.mixing, SMALL.evaluation)
+    own = ("anvil", "harp")
+    new = new_classes_for(SMALL_COSEGMENTATION, own, manifest, test_list)
+    assert new == tuple(name for name in CLASSES if name != "harp")
+    assert new_classes_for(SMALL.model, own, manifest, test_list) == (), "it finds sources by their class"
+    mapped = in_classes_of((*own, *new), manifest, test_list)
+    names = [[(*own, *new)[class_id] for class_id in row] for row in mapped["class_id"].to_pylist()]
+    assert names == [[CLASSES[class_id] for class_id in row] for row in test_list["class_id"].to_pylist()]
+    test = Scoring(
+        checkpoint="",
+        trained=trained(own),
+        manifest=manifest,
+        mixtures=mapped,
+        new_classes=new,
+        mixing=SMALL.mixing,
+        evaluation=SMALL.evaluation,
+        resources=SMALL.resources,
+        overlap=Overlap(num_mixtures=len(mapped), num_held=0),
+    )
+    assert test.classes == (*own, *new)
+    assert any("4 classes are tested that no training clip has" in note for note in test.notes)
 
 
 def test_classes_that_the_model_does_not_know_are_refused_by_name(tmp_path):

@@ -4,6 +4,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
+from cocktail.report.markdown import markdown_table
 from cocktail.tasks.separation.parsed import AUDIBLE, parsed_metrics, parsed_sets, parsed_table
 from cocktail.tasks.separation.report import Summaries, metrics_of, summary_of
 from cocktail.tasks.separation.results import RESULTS, SeparatedBatch, System, score_batch
@@ -156,7 +157,7 @@ def test_controls_name_none_the_most_frequent_or_all():
     assert metrics["presence/visible_micro_f1_most_frequent"] == pytest.approx(2 / 5)
     # All: precision 6 of 9, recall 1.
     assert metrics["presence/audible_micro_f1_all"] == pytest.approx(12 / 15)
-    text = parsed_table(parsed_sets(SAID, 3))
+    text = markdown_table(*parsed_table(parsed_sets(SAID, 3)))
     assert "F1, naming the most frequent" in text and text.count("\n") == 7
 
 

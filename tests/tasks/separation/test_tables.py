@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -14,6 +15,7 @@ from cocktail.tasks.presence import f1_values
 from cocktail.tasks.separation.results import RESULTS
 from cocktail.tasks.separation.tables import (
     HEADERS,
+    PAIR_SCORES,
     SCORES,
     by_class,
     by_class_pair,
@@ -206,6 +208,16 @@ def test_the_interval_of_a_class_is_by_its_own_recordings():
     assert line[3:5] == ["5.50", "few recordings dominate"]
 
 
+def spread(mean: float, deviation: float | None = None) -> dict[str, Any]:
+    """A pair's columns of scores that are alike."""
+    of_each = {score: (mean, deviation) for score in PAIR_SCORES}
+    return {
+        name: pytest.approx(value) if value is not None else None
+        for score, both in of_each.items()
+        for name, value in zip((score, f"{score}_std"), both, strict=True)
+    }
+
+
 def test_pairs_of_classes_have_the_means_over_the_two_in_all_mixtures_that_hold_both():
     results = table(
         rows("a", (BELL, 1.0), (DRUM, 5.0)),
@@ -215,9 +227,9 @@ def test_pairs_of_classes_have_the_means_over_the_two_in_all_mixtures_that_hold_
     )
     pairs = by_class_pair(scored_rows(results, "model"), CLASSES).to_pylist()
     assert pairs == [
-        {"class_a": "bell", "class_b": "harp", "mixtures": 1, "sdr": 8.0},  # (4 + 12) / 2
-        {"class_a": "drum", "class_b": "harp", "mixtures": 1, "sdr": 7.0},  # (2 + 12) / 2
-        {"class_a": "bell", "class_b": "drum", "mixtures": 2, "sdr": 3.0},  # (1 + 5 + 2 + 4) / 4
+        {"class_a": "bell", "class_b": "harp", "mixtures": 1, **spread(8.0)},  # (4 + 12) / 2
+        {"class_a": "drum", "class_b": "harp", "mixtures": 1, **spread(7.0)},  # (2 + 12) / 2
+        {"class_a": "bell", "class_b": "drum", "mixtures": 2, **spread(3.0, 0.0)},  # of (1 + 5) / 2 and (2 + 4) / 2
     ]
 
 
@@ -225,8 +237,8 @@ def test_a_class_that_is_mixed_with_itself_is_a_pair_and_each_mixture_counts_onc
     results = table(rows("a", (BELL, 1.0), (BELL, 2.0), (BELL, 6.0)), rows("b", (BELL, 0.0), (BELL, 1.0), (DRUM, 8.0)))
     pairs = by_class_pair(scored_rows(results, "model"), CLASSES).to_pylist()
     assert pairs == [
-        {"class_a": "bell", "class_b": "drum", "mixtures": 1, "sdr": 3.0},  # (0 + 1 + 8) / 3
-        {"class_a": "bell", "class_b": "bell", "mixtures": 2, "sdr": 2.0},  # (1 + 2 + 6 + 0 + 1) / 5
+        {"class_a": "bell", "class_b": "drum", "mixtures": 1, **spread(3.0)},  # (0 + 1 + 8) / 3
+        {"class_a": "bell", "class_b": "bell", "mixtures": 2, **spread(2.0, 2.5 / 2**0.5)},  # of 3 and 0.5
     ]
 
 

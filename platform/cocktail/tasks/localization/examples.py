@@ -97,7 +97,9 @@ def localized_examples(subject: Subject, batch: MixtureBatch, rules: ScoringRule
             picture=np.concatenate(list(pictures[0].numpy()), axis=1),
             num_pictures=K,
             truths=mixture.wide_truths[0].numpy(),
-            class_names=names_of(class_ids[0], tuple(subject.classes)),
+            class_names=names_of(
+                class_ids[0], subject.classes, None if batch.labels is None else batch.labels[b, :count]
+            ),
             mixture=mixtures[b].numpy(),
             sample_rate_hz=subject.sample_rate_hz,
             systems=_maps_of_systems(subject, localization, mixture, rules),

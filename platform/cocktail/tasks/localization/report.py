@@ -72,11 +72,11 @@ def localization_report(results: pa.Table, subject: Subject, folder: Path, rules
     pq.write_table(by_classes, folder / "by_class.parquet")
     header, rows = class_table(by_classes, rules)
     (folder / "by_class.md").write_text(markdown_table(header, rows) + "\n", "utf-8")
+    tables = [*score_parts(summaries, rules), *presence_parts(presence)]
     parts: list[Part] = [
         *facts_parts(subject.facts),
-        *score_parts(summaries, rules),
+        *tables,
         *(Text(note) for note in subject.notes),
-        *presence_parts(presence),
         *example_parts,
         Heading("By class"),
         Table(header, rows, f"{name}: means over sources, in percent"),
@@ -92,7 +92,7 @@ def localization_report(results: pa.Table, subject: Subject, folder: Path, rules
         metrics |= {f"{modality}_vectors/{score}": value for score, value in asdict(of_vectors).items()}
     sections = [scores.text, *_presence_texts(presence)]
     text = "\n\n".join([*sections, *(_vectors_text(*each) for each in vectors.items())])
-    return Report(text=text, metrics=metrics, headline=scores.headline)
+    return Report(text=text, metrics=metrics, headline=scores.headline, parts=tables)
 
 
 def summary_of(

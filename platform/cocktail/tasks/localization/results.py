@@ -30,7 +30,7 @@ from cocktail.metrics.localization import (
     peak,
     piap,
 )
-from cocktail.tasks.rows import COMMON_COLUMNS, CONTROL, MODEL, READING, TASK_KEY, Kind, recording_column
+from cocktail.tasks.rows import COMMON_COLUMNS, CONTROL, MODEL, READING, TASK_KEY, Kind, label_column, recording_column
 from cocktail.types import NO_CLASS, Localization
 
 LOCALIZATION_RESULTS = pa.schema(
@@ -85,6 +85,8 @@ class LocalizedMixtures:
     """K: N, or 1."""
     recordings: Sequence[Sequence[str]] | None = None
     """B times N names, of each source's recording, as those of a `MixtureBatch`."""
+    labels: Tensor | None = None
+    """bool [B, N, C], all classes of each source, as those of a `MixtureBatch`."""
 
     def __post_init__(self) -> None:
         B, N = self.class_ids.shape
@@ -215,7 +217,11 @@ def _maps_of(
         pairs = zip(mixtures.class_ids.tolist(), class_ids.tolist(), strict=True)
         chosen = torch.tensor([_chosen(system, *each) for each in pairs])
     chosen = chosen.to(maps.device)
-    if not split and N > 1 and L > 1 and is_unnamed.any():
+    if localization.in_order and not split:
+        if L != N:
+            raise ValueError(f"{system} has {L} maps in the order of {N} sources: give each a map")
+        chosen = torch.arange(N, device=maps.device).expand(B, N)
+    elif not split and N > 1 and L > 1 and is_unnamed.any():
         best = piap(pairwise_average_precision(maps, mixtures.wide_truths.to(maps.device))).order
         chosen = torch.where(is_unnamed[:, None], best, chosen)
     return _Maps(
@@ -225,7 +231,7 @@ def _maps_of(
         maps=maps,
         chosen=chosen,
         split=split,
-        is_own=~is_unnamed | (split or L > 1 or N == 1),
+        is_own=~is_unnamed | (split or L > 1 or N == 1 or localization.in_order),
         class_ids=class_ids,
     )
 
@@ -329,6 +335,9 @@ def _rows(
         "recording": recording_column(mixtures.recordings, B, N),
         "num_sources": np.full(B * N, N),
         "class_id": mixtures.class_ids.flatten().cpu().numpy(),
+        "label_ids": label_column(
+            mixtures.class_ids.cpu().numpy(), None if mixtures.labels is None else mixtures.labels.cpu().numpy()
+        ),
         "excluded": [reason for reasons in excluded for reason in reasons],
         **columns,
     }

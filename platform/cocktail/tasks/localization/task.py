@@ -83,6 +83,7 @@ class Localizing:
                 has_truth=batch.has_truth[rows, :count],
                 num_pictures=query.shown.shape[1],
                 recordings=None if batch.recordings is None else [batch.recordings[row] for row in rows.tolist()],
+                labels=None if batch.labels is None else batch.labels[rows, :count],
             )
             settings = {"peak_share": self.rules.peak_share, "fixed_threshold": self.rules.fixed_threshold}
             tables.append(score_maps(group, name, model.localize(mixture[rows], query), **settings))

@@ -19,13 +19,15 @@ from cocktail.audio.mixing import mix
 from cocktail.drawing import save_png, to_png
 from cocktail.metrics.separation import LIMIT_DB, is_silent, match, si_sdr_pairs
 from cocktail.report.figures import LONGEST_LABEL, masks_figure, panel, patch_grid, shorten, write_sounds
-from cocktail.report.page import Part, Picture, Sounds, players
+from cocktail.report.page import Part, Picture, Sounds, Table, players
 from cocktail.tasks.report import Subject
 from cocktail.tasks.rows import names_of
 from cocktail.tasks.separation.task import shortest
 from cocktail.types import MixtureBatch, Query, Separation
 
 FIGURE_DPI = 90
+MOST_FOUND = 5
+"""Classes of a mixture that a page shows, the most probable, beside those that are there."""
 SPECTROGRAM_DPI, SPECTROGRAM_COLOURS = 80, 128
 """A picture of noise is large otherwise."""
 
@@ -90,6 +92,7 @@ def separated_examples(subject: Subject, batch: MixtureBatch, reading: str | Non
     for b, mixture_id in enumerate(batch.mixture_ids):
         count = int(batch.present[b].sum())
         class_ids, sources = batch.class_ids[b, :count], references[b, :count, :length]
+        labels = None if batch.labels is None else batch.labels[b, :count]
         own = align(separation, b, sources, class_ids)
         columns = {f"estimate{own.mark}": own.estimates}
         chosen: dict[str, list[str]] = {}
@@ -105,14 +108,14 @@ def separated_examples(subject: Subject, batch: MixtureBatch, reading: str | Non
         columns |= {name: ideal.estimates[b, :count, :length].numpy() for name, ideal in ideals.items()}
         yield SeparatedExample(
             mixture_id=mixture_id,
-            class_names=marked_names(batch, b, names_of(class_ids, subject.classes)),
+            class_names=marked_names(batch, b, names_of(class_ids, subject.classes, labels)),
             mixture=mixtures[b, :length].numpy(),
             references=sources.numpy(),
             estimates=own.estimates,
             columns=columns,
             chosen=chosen,
             masks=_masks(own, ideals, b, count),
-            insight={} if separation.masks is None else insight(separation, b, class_ids, subject.classes),
+            insight={} if separation.masks is None else insight(separation, b, class_ids, subject.classes, labels),
             sample_rate_hz=subject.sample_rate_hz,
         )
 
@@ -134,11 +137,13 @@ class Aligned:
     """[N, R, M]; None of a system without masks."""
     class_ids: Tensor
     """[N]: those of the estimates."""
+    in_order: bool = False
+    """Whether it is known which estimate is whose."""
 
     @property
     def mark(self) -> str:
         """What to add to the system's name if an estimate is of no class, so that only its sound says whose it is."""
-        return " (matched)" if (self.class_ids < 0).any() else ""
+        return " (matched)" if (self.class_ids < 0).any() and not self.in_order else ""
 
 
 def align(separation: Separation, b: int, references: Tensor, class_ids: Tensor) -> Aligned:
@@ -147,21 +152,30 @@ def align(separation: Separation, b: int, references: Tensor, class_ids: Tensor)
     By class, and by the best mean SI-SDR where classes do not decide. What is silent fits nothing.
     """
     estimates = separation.estimates[b, :, : references.shape[-1]]
-    scores = torch.full((len(estimates), len(references)), -LIMIT_DB, dtype=torch.float64)
-    rows, columns = (~is_silent(signals) for signals in (estimates, references))
-    scores[rows[:, None] & columns] = si_sdr_pairs(references[None, columns], estimates[None, rows]).flatten()
-    order = match(class_ids, separation.class_ids[b], scores)
+    order = torch.arange(len(references)) if separation.in_order else _best_order(separation, b, references, class_ids)
     return Aligned(
         estimates=estimates[order].numpy(),
         masks=None if separation.masks is None else separation.masks[b, order].numpy(),
         class_ids=separation.class_ids[b, order],
+        in_order=separation.in_order,
     )
+
+
+def _best_order(separation: Separation, b: int, references: Tensor, class_ids: Tensor) -> Tensor:
+    """int64 [N]: which estimate of mixture b is whose."""
+    estimates = separation.estimates[b, :, : references.shape[-1]]
+    scores = torch.full((len(estimates), len(references)), -LIMIT_DB, dtype=torch.float64)
+    rows, columns = (~is_silent(signals) for signals in (estimates, references))
+    scores[rows[:, None] & columns] = si_sdr_pairs(references[None, columns], estimates[None, rows]).flatten()
+    return match(class_ids, separation.class_ids[b], scores)
 
 
 def fits(separation: Separation, b: int, count: int) -> bool:
     """Whether the estimates of mixture b can stand beside so many references: as many if they have classes."""
     class_ids = separation.class_ids[b]
     num_named = int((class_ids >= 0).sum())
+    if separation.in_order:
+        return True
     return num_named == count if num_named else len(class_ids) >= count
 
 
@@ -173,8 +187,13 @@ def _masks(own: Aligned, ideals: Mapping[str, Separation], b: int, count: int) -
     return {f"predicted mask{own.mark}": own.masks, **ideal}
 
 
-def insight(separation: Separation, b: int, class_ids: Tensor, classes: tuple[str, ...]) -> dict[str, Any]:
-    """What `masks_figure` can show of how mixture b's masks came about: assignment and presence, where there are."""
+def insight(
+    separation: Separation, b: int, class_ids: Tensor, classes: tuple[str, ...], labels: Tensor | None = None
+) -> dict[str, Any]:
+    """What `masks_figure` can show of how mixture b's masks came about: assignment and presence, where there are.
+
+    Sources have the classes [N], or all of labels bool [N, C].
+    """
     assert separation.masks is not None
     parts: dict[str, Any] = {}
     if "assignment" in separation.intermediates:
@@ -185,8 +204,9 @@ def insight(separation: Separation, b: int, class_ids: Tensor, classes: tuple[st
         ]
     if "presence" in separation.intermediates:
         presence = separation.intermediates["presence"][b].tolist()
-        parts["presence"] = dict(zip(classes, presence, strict=True))
-        parts["true_classes"] = [classes[i] for i in class_ids.tolist() if i >= 0]
+        parts["presence"] = dict(zip(classes, presence, strict=False))  # a model may not know all that is tested
+        there = class_ids[class_ids >= 0] if labels is None else labels.any(dim=0).nonzero()[:, 0]
+        parts["true_classes"] = [classes[i] for i in there.tolist()]
     return parts
 
 
@@ -215,4 +235,14 @@ def spectrogram_parts(examples: Mapping[str, SeparatedExample]) -> list[Part]:
     sounds += [(f"truth-{n}", f"truth: {c}", references[n]) for n, c in enumerate(class_names)]
     for k, (label, values) in enumerate(estimates.items()):
         sounds += [(f"estimate-{k}-{n}", f"{label}: {c}", values[n]) for n, c in enumerate(class_names)]
-    return [picture, players(name, sounds, first.sample_rate_hz)]
+    presence = first.insight.get("presence") if len(examples) == 1 else None
+    found = [] if presence is None else [_presence_table(presence, first.insight["true_classes"])]
+    return [picture, players(name, sounds, first.sample_rate_hz), *found]
+
+
+def _presence_table(presence: Mapping[str, float], there: Sequence[str]) -> Table:
+    """The classes that a model finds most probable in a mixture, and those that are there."""
+    best = sorted(presence, key=presence.__getitem__, reverse=True)
+    shown = best[:MOST_FOUND] + [name for name in best[MOST_FOUND:] if name in there]
+    rows = [[name, f"{presence[name]:.2f}", "there" if name in there else ""] for name in shown]
+    return Table(["class", "probability", ""], rows, "What the model finds in the mixture")

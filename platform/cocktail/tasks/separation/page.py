@@ -7,10 +7,14 @@ from pathlib import Path
 
 from cocktail.report.markdown import INTERVAL
 from cocktail.report.page import Heading, Part, Picture, Table, Text, to_html
+from cocktail.tasks.class_accuracy import ClassAccuracy
 from cocktail.tasks.presence import PRESENCE_SCORES, PresenceScores
 from cocktail.tasks.report import ABOUT_INTERVALS, Subject, facts_parts
+from cocktail.tasks.separation.class_draws import ClassDraws
 from cocktail.tasks.separation.examples import SeparatedExample, separated_examples
 from cocktail.tasks.separation.fuss import HEADER, FussReport
+from cocktail.tasks.separation.parsed import ParsedSet, parsed_table
+from cocktail.tasks.separation.sight import sight_table
 from cocktail.tasks.separation.tables import SystemSummary, system_table
 
 ABOUT_SCORES = (
@@ -26,27 +30,52 @@ _FIGURES = {
 }
 
 
-def separation_page(
-    subject: Subject,
+def score_parts(
     by_number: Mapping[int, Sequence[SystemSummary]],
+    by_sight: Mapping[str, Sequence[SystemSummary]],
     fuss: Mapping[str, FussReport],
-    presence: PresenceScores | None,
-    by_class: tuple[Sequence[str], Sequence[Sequence[str]]],
-    examples: Sequence[Part],
-    folder: Path,
-) -> str:
-    """The page of a model's scores by number of sources, of its examples, and of the figures that lie in the folder."""
-    parts: list[Part] = [*facts_parts(subject.facts), Heading("Scores"), Text(ABOUT_SCORES)]
+    draws: ClassDraws | None,
+    notes: Sequence[str],
+) -> list[Part]:
+    """The tables of scores: by number of sources, of visible and invisible ones, by the FUSS rule, over draws."""
+    parts: list[Part] = [Text(ABOUT_SCORES)]
     for number, summaries in by_number.items():
         if len(by_number) > 1:
             parts.append(Heading(f"Mixtures of {number} source{'s' if number > 1 else ''}", 3))
         parts.append(_scores_table(*system_table(summaries)))
+    if by_sight:
+        parts += [Heading("Sources that are seen, and sources that are only heard", 3), Table(*sight_table(by_sight))]
     for system, report in fuss.items():
         parts += [Heading(f"{system}, by the FUSS rule", 3), Table(HEADER, report.cells)]
-    parts += [Text(note) for note in subject.notes]
-    if presence is not None:
+    if draws is not None:
+        parts += [Heading("Over draws of classes", 3), Text(draws.note), Table(*draws.table)]
+    return parts + [Text(note) for note in notes]
+
+
+def recognition_parts(
+    presence: PresenceScores | None, sets: dict[str, ParsedSet], accuracy: ClassAccuracy | None
+) -> list[Part]:
+    """The tables of what the model says is there; nothing of a model that does not say it."""
+    parts: list[Part] = []
+    if sets:
+        parts.append(Table(*parsed_table(sets), "Classes that are seen, heard, and heard but not seen, in [0, 1]"))
+    elif presence is not None:
         caption = "Classes of presence above 0.5 against those of the sources, in [0, 1]"
-        parts += [Heading("What is there"), Table(["average", *PRESENCE_SCORES], presence.cells, caption)]
+        parts.append(Table(["average", *PRESENCE_SCORES], presence.cells, caption))
+    if accuracy is not None:
+        parts += [Text(accuracy.note), Table(*accuracy.table)]
+    return [Heading("What is there"), *parts] if parts else []
+
+
+def separation_page(
+    subject: Subject,
+    tables: Sequence[Part],
+    by_class: tuple[Sequence[str], Sequence[Sequence[str]]],
+    examples: Sequence[Part],
+    folder: Path,
+) -> str:
+    """The page of a model's tables, of its examples, and of the figures that lie in the folder."""
+    parts: list[Part] = [*facts_parts(subject.facts), Heading("Scores"), *tables]
     parts += [Heading("Examples"), *examples] if examples else []
     parts += [Heading("By class"), Table(*by_class, f"{subject.name}: means over sources, in dB")]
     for name, (title, caption) in _FIGURES.items():

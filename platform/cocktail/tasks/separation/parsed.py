@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import pyarrow as pa
 
-from cocktail.report.markdown import format_count, markdown_table
+from cocktail.report.markdown import format_count
 from cocktail.tasks.presence import PRESENCE_SCORES, PresenceScores, Sources, presence_of, said_in, sources_in
 from cocktail.tasks.separation.sight import INVISIBLE, VISIBLE
 
@@ -69,13 +69,13 @@ def parsed_sets(rows: pa.Table, num_classes: int) -> dict[str, ParsedSet]:
 
 def trivial_sets(sources: Sources, num_classes: int) -> dict[str, set[int]]:
     """The classes that each control names in all mixtures."""
-    counts = Counter(class_id for of_mixture in sources.values() for class_id, _ in of_mixture)
+    counts = Counter(class_id for of_mixture in sources.values() for own, _ in of_mixture for class_id in own)
     frequent = {min(counts, key=lambda class_id: (-counts[class_id], class_id))} if counts else set[int]()
     return {NONE: set(), MOST_FREQUENT: frequent, ALL: set(range(num_classes))}
 
 
-def parsed_table(sets: dict[str, ParsedSet]) -> str:
-    """The sets as a Markdown table: the model's scores, and the F1 of each control."""
+def parsed_table(sets: dict[str, ParsedSet]) -> tuple[list[str], list[list[str]]]:
+    """Header and rows of the sets: the model's scores, and the F1 of each control."""
     rows = []
     for kind, parsed in sets.items():
         counts = [str(parsed.own.num_mixtures), format_count(parsed.own.num_recordings)]
@@ -83,7 +83,7 @@ def parsed_table(sets: dict[str, ParsedSet]) -> str:
             controls = [f"{getattr(scores, average).f1:.3f}" for scores in parsed.controls.values()]
             rows.append([kind, *cells, *controls, *counts])
     of_controls = [f"F1, naming {control}" for control in (NONE, MOST_FREQUENT, ALL)]
-    return markdown_table(["classes", "average", *PRESENCE_SCORES, *of_controls, "mixtures", "recordings"], rows)
+    return ["classes", "average", *PRESENCE_SCORES, *of_controls, "mixtures", "recordings"], rows
 
 
 def parsed_metrics(sets: dict[str, ParsedSet]) -> dict[str, float]:

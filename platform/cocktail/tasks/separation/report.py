@@ -15,11 +15,13 @@ from cocktail.report.learning import learning_figure
 from cocktail.report.markdown import markdown_table, to_markdown
 from cocktail.report.page import PAGE_NAME
 from cocktail.report.vectors import VectorScores, vectors_figure, vectors_of
+from cocktail.tasks.class_accuracy import class_accuracy
 from cocktail.tasks.report import ABOUT_INTERVALS, Report, Subject
-from cocktail.tasks.rows import systems_of
+from cocktail.tasks.rows import rows_of, systems_of
+from cocktail.tasks.separation.class_draws import class_draws
 from cocktail.tasks.separation.class_pairs import pair_figure
 from cocktail.tasks.separation.fuss import FussReport, fuss_report
-from cocktail.tasks.separation.page import separation_page, store_examples
+from cocktail.tasks.separation.page import recognition_parts, score_parts, separation_page, store_examples
 from cocktail.tasks.separation.parsed import parsed_metrics, parsed_sets, parsed_table
 from cocktail.tasks.separation.sight import sight_metrics, sight_table, summaries_by_sight
 from cocktail.tasks.separation.tables import (
@@ -36,8 +38,8 @@ from cocktail.tasks.separation.tables import (
 from cocktail.text.printable import as_metric_name
 
 
-def separation_report(results: pa.Table, subject: Subject, folder: Path) -> Report:
-    """The report of results of `cocktail.tasks.separation.results.RESULTS`.
+def separation_report(results: pa.Table, subject: Subject, folder: Path, class_draw: int | None = None) -> Report:
+    """The report of results of `cocktail.tasks.separation.results.RESULTS`, with means over draws of so many classes.
 
     Writes report.html, by_class and by_class_pair (.md, .parquet, the latter .png), source_vectors.png where there is
     something to draw, learning.png, and examples/.
@@ -46,13 +48,19 @@ def separation_report(results: pa.Table, subject: Subject, folder: Path) -> Repo
     scores = summary_of(summaries, subject.name, subject.notes)
     sections, metrics = [scores.text], dict(scores.metrics)
     own = scored_rows(results, subject.name)
-    presence = presence_scores(own, len(subject.classes))
-    if sets := parsed_sets(own, len(subject.classes)):
-        sections.append(parsed_table(sets))
+    presence, sets = presence_scores(own, len(subject.classes)), parsed_sets(own, len(subject.classes))
+    if sets:
+        sections.append(markdown_table(*parsed_table(sets)))
         metrics |= parsed_metrics(sets)
     elif presence is not None:
         sections.append(presence.to_markdown())
         metrics |= {f"presence/{score}": value for score, value in presence.values.items()}
+    accuracy = class_accuracy(rows_of(results, "system", [subject.name]))
+    draws = None if class_draw is None else class_draws(results, subject.name, class_draw)
+    for name, of_model in (("class_accuracy", accuracy), ("class_draws", draws)):
+        if of_model is not None:
+            sections.append(of_model.to_markdown())
+            metrics |= {f"{name}/{score}": value for score, value in of_model.values.items()}
     pairs = by_class_pair(own, subject.classes)
     by_classes = by_class(own, subject.classes)
     table_of_classes = class_table(by_classes)
@@ -61,8 +69,12 @@ def separation_report(results: pa.Table, subject: Subject, folder: Path) -> Repo
         pq.write_table(table, folder / f"{kind}.parquet")
         (folder / f"{kind}.md").write_text(text + "\n", "utf-8")
     vectors = _store_figures(results, pairs, subject, folder)
+    tables = [
+        *score_parts(summaries.by_number, summaries.by_sight, summaries.fuss, draws, subject.notes),
+        *recognition_parts(presence, sets, accuracy),
+    ]
     examples = store_examples(subject, folder / "examples")
-    page = separation_page(subject, summaries.by_number, summaries.fuss, presence, table_of_classes, examples, folder)
+    page = separation_page(subject, tables, table_of_classes, examples, folder)
     (folder / PAGE_NAME).write_text(page, "utf-8")
     if vectors is not None:
         sections.append(
@@ -71,14 +83,14 @@ def separation_report(results: pa.Table, subject: Subject, folder: Path) -> Repo
             f"{vectors.num_classes} classes"
         )
         metrics |= {f"vectors/{score}": value for score, value in asdict(vectors).items()}
-    return Report(text="\n\n".join(sections), metrics=metrics, headline=scores.headline)
+    return Report(text="\n\n".join(sections), metrics=metrics, headline=scores.headline, parts=tables)
 
 
 def summary_of(summaries: Summaries, name: str, notes: Sequence[str]) -> Report:
     """What the report of a model of that name says first: the systems' tables and scores."""
     metrics = metrics_of(summaries)
     sdr = metrics.get(f"{as_metric_name(name)}/sdr")
-    by_sight = [sight_table(summaries.by_sight)] if summaries.by_sight else []
+    by_sight = [markdown_table(*sight_table(summaries.by_sight))] if summaries.by_sight else []
     text = "\n\n".join([*tables_by_number(summaries), *by_sight, ABOUT_INTERVALS, *notes])
     return Report(text=text, metrics=metrics, headline={} if sdr is None else {"sdr": f"{sdr:.3f}"})
 

@@ -25,7 +25,7 @@ from cocktail.metrics.separation import (
     si_sdr,
     si_sdr_pairs,
 )
-from cocktail.tasks.rows import COMMON_COLUMNS, MODEL, TASK_KEY, Kind, recording_column
+from cocktail.tasks.rows import COMMON_COLUMNS, MODEL, TASK_KEY, Kind, label_column, recording_column
 from cocktail.types import NO_CLASS
 
 Metrics = Literal["batched", "reference"]
@@ -52,6 +52,7 @@ RESULTS = pa.schema(
         ("source_vector", pa.list_(pa.float32())),
         ("seen", pa.bool_()),
         ("visual_classes", pa.list_(pa.int32())),
+        ("source_presence", pa.list_(pa.float32())),
     ],
     metadata={TASK_KEY: b"separation"},
 )
@@ -59,7 +60,8 @@ RESULTS = pa.schema(
 SIR and SI-SDRi in mixtures of one source, too. `estimate` is the place of the source's estimate among the system's. The
 fuss columns are null unless mixtures differ in their number of sources. `seen` is whether pictures showed the source,
 null where there were none. What a model says is in its own rows alone, and null of one that does not say it: classes
-that it hears, a source's vector, and classes that it sees and hears."""
+that it hears, a source's vector, classes that it sees and hears, and the probability of each class in a source by
+itself."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -104,6 +106,10 @@ class SeparatedBatch:
     """[B, C], the probability of each class being seen and heard, by a model that says so."""
     vectors: np.ndarray | None = None
     """[B, N, D], what stands for each source of the model, where there is any."""
+    source_presence: np.ndarray | None = None
+    """[B, N, C], the probability of each class in each source by itself, where the model has any."""
+    labels: np.ndarray | None = None
+    """bool [B, N, C], all classes of each source, as those of a `MixtureBatch`."""
 
 
 def score_batch(batch: SeparatedBatch, metrics: Metrics, by_fuss_rule: bool) -> pa.Table:
@@ -226,6 +232,7 @@ def _rows(group: _Group, system: System, scores: _Scores | None, fuss: FussScore
         "recording": recording_column(group.recordings, B, N),
         "num_sources": np.full(B * N, N),
         "class_id": group.class_ids.flatten().numpy(),
+        "label_ids": label_column(group.class_ids.numpy(), None if batch.labels is None else batch.labels[group.rows]),
         "silent_reference": is_silent(group.references).flatten().numpy(),
     }
     if scores is not None:
@@ -246,6 +253,8 @@ def _rows(group: _Group, system: System, scores: _Scores | None, fuss: FussScore
         if is_model and values is not None:
             present = [np.flatnonzero(each > 0.5) for each in values[group.rows]]
             columns[column] = [classes for classes in present for _ in range(N)]
+    if is_model and batch.source_presence is not None:
+        columns["source_presence"] = list(batch.source_presence[group.rows, :N].reshape(B * N, -1))
     if is_model and batch.vectors is not None and scores is not None:
         vectors = batch.vectors[group.rows]
         columns["source_vector"] = list(

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from cocktail.report.markdown import INTERVAL, format_cell, format_interval, markdown_table
+from cocktail.report.markdown import INTERVAL, format_cell, format_interval
 from cocktail.tasks.separation.tables import HEADERS, SystemSummary, mixture_scores, summarise
 from cocktail.text.printable import as_metric_name
 
@@ -34,8 +34,8 @@ def summaries_by_sight(results: pa.Table) -> dict[str, list[SystemSummary]]:
     return {sight: summarise(rows) for sight, rows in rows_by_sight(results).items() if len(rows)}
 
 
-def sight_table(by_sight: Mapping[str, Sequence[SystemSummary]]) -> str:
-    """A line a system in Markdown: its scores, in dB, over visible and over invisible sources, each the mean of a
+def sight_table(by_sight: Mapping[str, Sequence[SystemSummary]]) -> tuple[list[str], list[list[str]]]:
+    """Header and a row a system: its scores, in dB, over visible and over invisible sources, each the mean of a
     mixture's such sources, then of mixtures."""
     systems = {summary.system: None for summaries in by_sight.values() for summary in summaries}
     of = {(sight, summary.system): summary for sight, summaries in by_sight.items() for summary in summaries}
@@ -55,7 +55,7 @@ def sight_table(by_sight: Mapping[str, Sequence[SystemSummary]]) -> str:
             row += [format_cell(summary.means[first]), interval]
             row += [*(format_cell(summary.means[score]) for score in others), str(summary.num_sources)]
         rows.append(row)
-    return markdown_table(header, rows)
+    return header, rows
 
 
 def sight_metrics(by_sight: Mapping[str, Sequence[SystemSummary]]) -> dict[str, float]:

@@ -24,6 +24,7 @@ from cocktail.tasks.rows import class_name, rows_of
 from cocktail.types import NO_CLASS
 
 SCORES = ("sdr", "sir", "sar", "si_sdr", "si_sdri")
+PAIR_SCORES = ("sdr", "sir", "sar")
 HEADERS = {"sdr": "SDR", "sir": "SIR", "sar": "SAR", "si_sdr": "SI-SDR", "si_sdri": "SI-SDRi"}
 
 
@@ -185,28 +186,35 @@ def class_table(by_classes: pa.Table) -> tuple[list[str], list[list[str]]]:
 
 def by_class_pair(rows: pa.Table, classes: Sequence[str]) -> pa.Table:
     """A row an unordered pair of mixed classes in `scored_rows`, the highest SDR first: `class_a`, `class_b`,
-    `mixtures`, `sdr`.
+    `mixtures`, and of PAIR_SCORES the mean, `sdr`, and the standard deviation over mixtures, `sdr_std`, null of one.
 
-    The mean SDR is over the sources of these two classes in the mixtures that hold both, whatever else is in them. A
-    class makes a pair with itself if two of its sources are mixed; a source without a class makes none.
+    Means are over the sources of these two classes in the mixtures that hold both, whatever else is in them. A class
+    makes a pair with itself if two of its sources are mixed; a source without a class makes none.
     """
-    mixtures: dict[str, list[tuple[int, float]]] = defaultdict(list)
-    columns = rows.select(["mixture_id", "class_id", "sdr"]).to_pydict()
-    for mixture_id, class_id, sdr in zip(*columns.values(), strict=True):
-        mixtures[mixture_id].append((class_id, sdr))
-    scores: dict[tuple[int, int], list[float]] = defaultdict(list)
-    counts: dict[tuple[int, int], int] = defaultdict(int)
+    mixtures: dict[str, list[tuple[int, tuple[float, ...]]]] = defaultdict(list)
+    columns = rows.select(["mixture_id", "class_id", *PAIR_SCORES]).to_pydict()
+    for mixture_id, class_id, *scores in zip(*columns.values(), strict=True):
+        mixtures[mixture_id].append((class_id, tuple(scores)))
+    of_pairs: dict[tuple[int, int], list[np.ndarray]] = defaultdict(list)  # [sources, scores], a mixture each
     for sources in mixtures.values():
         labelled = sorted(class_id for class_id, _ in sources if class_id != NO_CLASS)
         for pair in set(itertools.combinations(labelled, 2)):
-            scores[pair] += [sdr for class_id, sdr in sources if class_id in pair]
-            counts[pair] += 1
+            of_pairs[pair].append(np.array([scores for class_id, scores in sources if class_id in pair], np.float64))
+    means = [np.concatenate(of_pair).mean(axis=0) for of_pair in of_pairs.values()]
+    apart = [
+        np.std([each.mean(axis=0) for each in of_pair], axis=0, ddof=1) if len(of_pair) > 1 else None
+        for of_pair in of_pairs.values()
+    ]
+    spread = {}
+    for n, score in enumerate(PAIR_SCORES):
+        spread[score] = pa.array([mean[n] for mean in means], pa.float64())
+        spread[f"{score}_std"] = pa.array([None if each is None else each[n] for each in apart], pa.float64())
     table = pa.table(
         {
-            "class_a": pa.array([class_name(classes, first) for first, _ in scores], pa.string()),
-            "class_b": pa.array([class_name(classes, second) for _, second in scores], pa.string()),
-            "mixtures": pa.array([counts[pair] for pair in scores], pa.int64()),
-            "sdr": pa.array([float(np.mean(values)) for values in scores.values()], pa.float64()),
+            "class_a": pa.array([class_name(classes, first) for first, _ in of_pairs], pa.string()),
+            "class_b": pa.array([class_name(classes, second) for _, second in of_pairs], pa.string()),
+            "mixtures": pa.array([len(of_pair) for of_pair in of_pairs.values()], pa.int64()),
+            **spread,
         }
     )
     return table.sort_by([("sdr", "descending"), ("class_a", "ascending"), ("class_b", "ascending")])

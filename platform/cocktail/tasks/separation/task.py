@@ -43,6 +43,8 @@ class Separating:
 
     metrics: Metrics = "batched"
     by_fuss_rule: bool = False
+    class_draw: int | None = None
+    """Number of classes in draws over which means are taken, too."""
     class_spectra: ClassSpectra | None = field(default=None, compare=False, repr=False)
     """Mean spectra of the model's classes; without them the control that they make is left out."""
 
@@ -57,7 +59,7 @@ class Separating:
         reference for each source."""
         if not isinstance(model, Separator) or mixing.arrangement == "whole":
             return None
-        return cls(metrics=evaluation.metrics, by_fuss_rule=several_numbers)
+        return cls(metrics=evaluation.metrics, by_fuss_rule=several_numbers, class_draw=evaluation.class_draw)
 
     @classmethod
     def of_results(cls, results: pa.Table) -> Separating:
@@ -93,7 +95,7 @@ class Separating:
         from cocktail.tasks.separation.report import separation_report
 
         own = spectra_notes(results, subject.name, self.class_spectra)
-        return separation_report(results, replace(subject, notes=(*subject.notes, *own)), folder)
+        return separation_report(results, replace(subject, notes=(*subject.notes, *own)), folder, self.class_draw)
 
     def examples(self, subject: Subject, batch: MixtureBatch, reading: str | None = None) -> Iterator[SeparatedExample]:
         from cocktail.tasks.separation.examples import separated_examples
@@ -144,7 +146,7 @@ def separate_batch(
     def cut(signals: Tensor) -> np.ndarray:
         return signals[..., :length].cpu().numpy()
 
-    systems = [System(name=name, kind=MODEL, estimates=cut(separation.estimates), class_ids=_ids(separation))]
+    systems = [System(name=name, kind=MODEL, estimates=cut(separation.estimates), class_ids=_names(separation))]
     for reading, other in separation.alternatives.items():
         systems.append(
             System(
@@ -152,7 +154,7 @@ def separate_batch(
                 kind=READING,
                 reading=reading,
                 estimates=cut(other.estimates),
-                class_ids=_ids(other),
+                class_ids=_names(other),
             )
         )
     if class_spectra is not None and (known := class_spectra.know(batch.class_ids, batch.present)).any():
@@ -167,7 +169,7 @@ def separate_batch(
     systems.append(System(name=UNPROCESSED, kind=CONTROL, estimates=cut(mixture[:, None])))
     looked_at = {
         key: separation.intermediates[key].float().cpu().numpy()
-        for key in ("presence", "visual_presence", "source_vectors")
+        for key in ("presence", "visual_presence", "source_vectors", "source_presence")
         if key in separation.intermediates
     }
     return SeparatedBatch(
@@ -181,6 +183,8 @@ def separate_batch(
         presence=looked_at.get("presence"),
         visual_presence=looked_at.get("visual_presence"),
         vectors=looked_at.get("source_vectors"),
+        source_presence=looked_at.get("source_presence"),
+        labels=None if batch.labels is None else batch.labels.cpu().numpy(),
         recordings=batch.recordings,
     )
 
@@ -191,5 +195,6 @@ def shortest(mixture: Tensor, *separations: Separation) -> int:
     return min(mixture.shape[-1], *(each.estimates.shape[-1] for each in made))
 
 
-def _ids(separation: Separation) -> np.ndarray:
-    return separation.class_ids.cpu().numpy()
+def _names(separation: Separation) -> np.ndarray | None:
+    """The classes by which estimates are taken; None of those that are in the order of the sources."""
+    return None if separation.in_order else separation.class_ids.cpu().numpy()
