@@ -17,8 +17,15 @@ sys.path[:0] = [str(Path(__file__).resolve().parents[1] / part) for part in ("."
 
 from cocktail.models.avsa_sep import SMALL_AVSA_SEP, AVSASepConfig
 from pipelines.experiments.benchmarks import SEPARATION_OF_SCENES, SGD
-from pipelines.experiments.command_line import main
+from pipelines.experiments.command_line import TrainingJob
+
+JOB = TrainingJob(
+    name="avsa_sep",
+    model=AVSASepConfig(),
+    small=SMALL_AVSA_SEP,
+    training=SGD,
+    benchmarks=SEPARATION_OF_SCENES,
+)
 
 if __name__ == "__main__":
-    model, small = AVSASepConfig(), SMALL_AVSA_SEP
-    main("avsa_sep", model, small=small, training=SGD, benchmarks=SEPARATION_OF_SCENES, description=__doc__)
+    JOB.main(__doc__)

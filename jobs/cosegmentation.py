@@ -16,8 +16,15 @@ sys.path[:0] = [str(Path(__file__).resolve().parents[1] / part) for part in ("."
 
 from cocktail.models.cosegmentation import SMALL_COSEGMENTATION, CoSegmentationConfig
 from pipelines.experiments.benchmarks import COSEGMENT, COSEGMENTATION
-from pipelines.experiments.command_line import main
+from pipelines.experiments.command_line import TrainingJob
+
+JOB = TrainingJob(
+    name="cosegmentation",
+    model=CoSegmentationConfig(),
+    small=SMALL_COSEGMENTATION,
+    training=COSEGMENTATION,
+    benchmarks=COSEGMENT,
+)
 
 if __name__ == "__main__":
-    model, small = CoSegmentationConfig(), SMALL_COSEGMENTATION
-    main("cosegmentation", model, small=small, training=COSEGMENTATION, benchmarks=COSEGMENT, description=__doc__)
+    JOB.main(__doc__)

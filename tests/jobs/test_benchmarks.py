@@ -61,6 +61,7 @@ EXPERIMENTS = {
 there when it was written down, and the test."""
 ADDED = {
     "mixing.several_classes": False,
+    "mixing.shown_sources": "all",
     "model.input_norm": "none",
     "model.patch_embedding": "linear",
     "training.lr_warm_up_steps": 0,
