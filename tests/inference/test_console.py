@@ -52,7 +52,7 @@ def separated(music: Path, run_folder: Path, output: Path, *options: str) -> dic
 
 def read_sum(folder: Path, told: dict) -> np.ndarray:
     files = [*(stem["file"] for stem in told["stems"]), told["residual"]["file"]]
-    return sum(soundfile.read(folder / file, dtype="float64", always_2d=True)[0] for file in files)
+    return np.sum([soundfile.read(folder / file, dtype="float64", always_2d=True)[0] for file in files], axis=0)
 
 
 def test_stems_and_residual_give_a_files_samples_back(music, run_folder, tmp_path, capsys):
