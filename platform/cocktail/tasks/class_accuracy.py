@@ -43,6 +43,7 @@ class Decisions:
     macro_f1: float
     """Mean over all classes of the model, those that never occur among them."""
     accuracy_interval: Interval | None
+    """None also where as many decisions of each item are right: nothing says how far another could differ."""
     exact_interval: Interval | None
     f1_interval: Interval | None
     """None also where all items are decided alike."""
@@ -145,15 +146,17 @@ def _decisions(rule: str, said: np.ndarray, truth: np.ndarray, recordings: Recor
     """Scores of what was said, bool [I, C], against the truth."""
     found, there = torch.from_numpy(said), torch.from_numpy(truth)
     right = said == truth
-    f1 = f1_values(said, truth)[1]
-    f1_interval = recordings.interval(f1) if np.ptp(f1) > 0 else None
-    accuracy_interval = recordings.interval(right.mean(axis=1))
+
+    def interval(values: np.ndarray) -> Interval | None:
+        found = recordings.interval(values) if np.ptp(values) > 0 else None
+        return found and found.within(0, 1)
+
     return Decisions(
         rule=rule,
         accuracy=entry_accuracy(found, there),
         exact_match=float(right.all(axis=1).mean()),
         macro_f1=precision_recall_f1(confusion_counts(found, there), "macro").f1,
-        accuracy_interval=accuracy_interval and accuracy_interval.within(0, 1),
+        accuracy_interval=interval(right.mean(axis=1)),
         exact_interval=recordings.interval_of_share(right.all(axis=1).astype(float)),
-        f1_interval=f1_interval and f1_interval.within(0, 1),
+        f1_interval=interval(f1_values(said, truth)[1]),
     )
