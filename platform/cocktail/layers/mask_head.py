@@ -21,27 +21,31 @@ from cocktail.numerics.precision import at_least_float32
 class MaskHead(nn.Module):
     """Logits [B, N, 2H, 2W] from U-Net features [B, D, H, W] and source vectors [B, N, K] (SGN eq. 8, 10).
 
-    Without `affine` there is neither s nor b: z_i = sum_k g_ik U_k (co-segmentation, eq. 4).
+    Without `affine` s is 1 and b is 0, and neither is learned: z_i = sum_k g_ik U_k (co-segmentation, eq. 4).
     """
+
+    scale: Tensor
+    bias: Tensor
 
     def __init__(self, in_channels: int, num_maps: int, conv_init_std: float = 0.001, affine: bool = True) -> None:
         super().__init__()
         self.weight = nn.Parameter(torch.empty(num_maps, in_channels, 3, 3))
         self.map_bias = nn.Parameter(torch.zeros(num_maps))
-        self.scale = nn.Parameter(torch.ones(num_maps)) if affine else None
-        self.bias = nn.Parameter(torch.zeros(())) if affine else None
+        for name, value in (("scale", torch.ones(num_maps)), ("bias", torch.zeros(()))):
+            if affine:
+                self.register_parameter(name, nn.Parameter(value))
+            else:
+                self.register_buffer(name, value, persistent=False)
         nn.init.normal_(self.weight, 0.0, conv_init_std)
         # Shifts each of nine taps to its place and adds them up.
         self.register_buffer("shifts", torch.eye(9).view(1, 9, 3, 3), persistent=False)
 
     def forward(self, features: Tensor, vectors: Tensor) -> Tensor:
         (B, D, H, W), N = features.shape, vectors.shape[1]
-        scaled = vectors if self.scale is None else vectors * self.scale
+        scaled = vectors * self.scale
         kernels = (scaled @ self.weight.permute(0, 2, 3, 1).flatten(1)).view(B, 9 * N, D)  # of K, 9 D
         products = torch.bmm(kernels, features.flatten(2)).view(B, N, 3, 3, H, W)
-        offset = at_least_float32(scaled @ self.map_bias)
-        if self.bias is not None:
-            offset = offset + self.bias
+        offset = at_least_float32(scaled @ self.map_bias) + self.bias
         # Nine taps are added up in float32 at least, as a convolution would, also under autocast.
         with torch.autocast(features.device.type, enabled=False):
             if features.device.type == "cpu":
