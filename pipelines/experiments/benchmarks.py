@@ -24,6 +24,8 @@ class Benchmark:
     """Jobs that make its shards, with the options that this task needs."""
     mixing: Mixing
     evaluation: Evaluation
+    tests_elsewhere: bool = False
+    """Whether it is tested on another data set, which --evaluation.data has to name."""
     embedded: bool = False
     """Whether the embedded corpus stands in for data that is not given."""
     demo_mixtures: int | None = 40
@@ -261,6 +263,7 @@ COSEGMENT_AUDIOSET = dataclasses.replace(
     "draws of 11 of them",
     shards=f"{COSEGMENT_MUSIC.shards}; TEST: jobs/shard_audioset_singlesource.py --root FOLDER",
     evaluation=dataclasses.replace(COSEGMENT_MUSIC.evaluation, class_draw=11),
+    tests_elsewhere=True,
 )
 COSEGMENT = (SEPARATION_BY_A_GLANCE[0], COSEGMENT_MUSIC, COSEGMENT_AUDIOSET)
 

@@ -71,6 +71,8 @@ class TrainingJob:
             )
             if experiment.data is None and not benchmark.embedded:
                 raise UsageError(f"no data: give --data SHARDS, which are made by {benchmark.shards}")
+            if benchmark.tests_elsewhere and experiment.evaluation.data is None:
+                raise UsageError(f"{benchmark.word} is tested on {benchmark.tests_on}: give --evaluation.data TEST")
             if DRY_RUN in arguments:
                 first = next_stage(experiment, self.stages)[0] if self.stages else experiment
                 print(tell(PlannedRun.of(first)))

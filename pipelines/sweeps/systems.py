@@ -9,7 +9,7 @@ import hashlib
 import json
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from statistics import fmean
 from typing import Annotated, Any, Literal
 
@@ -23,6 +23,7 @@ from cocktail.storage import exists, join, read_bytes, require_writable, write_a
 from cocktail.studies.trial import SEED, SYSTEM
 from cocktail.tracking.database import default_tracking_uri, require_usable
 from cocktail.train.measure import measure_steps
+from cocktail.train.ray_train import uses_gpus
 from cocktail.types import UsageError
 from pipelines.embedded.stand_in import open_data
 from pipelines.experiments.benchmarks import Benchmark
@@ -113,14 +114,19 @@ def compare(name: str, systems: Mapping[str, System], benchmarks: Sequence[Bench
 
 def run_comparison(asked: Comparison, name: str, systems: Mapping[str, System], benchmark: str) -> None:
     """Run what is left of a comparison of these systems. Ends as `run_planned` does."""
-    experiments = on_the_same_mixtures(
-        {word: _experiment(asked, name, system, benchmark) for word, system in systems.items()}
-    )
+    own = {word: _experiment(asked, name, system, benchmark) for word, system in systems.items()}
+    experiments = on_the_same_mixtures(own)
     base = with_whole_paths(next(iter(experiments.values())))
     steps = {} if asked.steps is None else dict.fromkeys(systems, asked.steps)
     if asked.equal == "time":
-        steps = _equal_in_time(asked.steps or base.training.max_steps, experiments, systems)
-    trials = plan_systems(systems, experiments, steps, asked.seeds)
+        steps = _equal_in_time(asked.steps or base.training.max_steps, own, systems)
+    trials = plan_systems(systems, experiments, steps, tuple(dict.fromkeys(asked.seeds)))
+    if apart := [systems[word].title for word in systems if is_apart(experiments[word], base)]:
+        print(
+            f"note: by their recipes {', '.join(apart)} have other pictures a source than the first system: their "
+            "mixtures have other names, and are compared with none of its",
+            flush=True,
+        )
     rows = tuple(Row(label=trial.label, settings=dict.fromkeys(trial.overrides, trial.label)) for trial in trials)
     run_planned(base, trials, [(Grid(title="systems", rows=rows), trials)], asked.options)
 
@@ -138,6 +144,11 @@ def on_the_same_mixtures(experiments: Mapping[str, Experiment]) -> dict[str, Exp
     }
 
 
+def is_apart(experiment: Experiment, base: Experiment) -> bool:
+    """Whether the mixtures of two experiments have different pictures, and so different names."""
+    return experiment.mixing.pictures_per_source != base.mixing.pictures_per_source
+
+
 def plan_systems(
     systems: Mapping[str, System],
     experiments: Mapping[str, Experiment],
@@ -153,7 +164,9 @@ def plan_systems(
         experiment, stages = experiments[word], tuple(system.job.stages)
         training = experiment.training
         if word in steps:
-            training = replace(training, max_steps=max(steps[word] // max(len(stages), 1), 1))
+            share = max(steps[word] // max(len(stages), 1), 1)
+            # An epoch has a step at least: no recipe's number of epochs ends it sooner.
+            training = replace(training, max_steps=share, epochs=max(training.epochs, share))
         for seed in seeds:
             trials.append(
                 PlannedTrial(
@@ -202,13 +215,15 @@ def _equal_in_time(
     connect(tracking_uri, show_workers=False)
     whole = [with_whole_paths(experiment) for experiment in experiments.values()]
     keys = [run_key(experiment, open_data(experiment, tracking_uri).root_hash) for experiment in whole]
-    digest = hashlib.sha256(json.dumps(keys).encode()).hexdigest()[:8]
+    gpus = uses_gpus(first.resources)
+    canonical = json.dumps([keys, asdict(first.resources), gpus])
+    digest = hashlib.sha256(canonical.encode()).hexdigest()[:8]
     path = join(with_whole_paths(first).output, "sweeps", f"seconds-per-step-{digest}.json")
     seconds: dict[str, float] = json.loads(read_bytes(path)) if exists(path) else {}
     for word, experiment in experiments.items():
         if experiment.model.trains and word not in seconds:
             seconds[word] = seconds_of_step(experiment, systems[word].job.stages)
-            print(f"a step of {word} takes {seconds[word]:.3f} s", flush=True)
+            print(f"a step of {word} takes {seconds[word]:.3f} s{'' if gpus else ' of CPU time'}", flush=True)
             write_atomic(path, json.dumps(seconds, indent=1).encode())
     return steps_in_time(steps, seconds)
 

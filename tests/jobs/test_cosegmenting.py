@@ -38,7 +38,7 @@ def job(monkeypatch):
 
 @pytest.mark.parametrize("word", [benchmark.word for benchmark in COSEGMENT])
 def test_the_recipe_is_the_papers_where_it_has_one(job, word):
-    paper = job(word, "--data", "/shards")
+    paper = job(word, "--data", "/shards", "--evaluation.data", "/other")
     training, mixing, model = paper.training, paper.mixing, paper.model
     assert paper.name == f"cosegmentation_{word}" and model == CoSegmentationConfig()
     assert (training.optimizer, training.learning_rate, training.batch_size) == ("adam", 1e-4, 32)
@@ -59,9 +59,15 @@ def test_music_is_tested_on_each_pair_of_instruments_and_audioset_on_draws_of_th
     assert (audioset.pairs, audioset.crop, audioset.class_draw, audioset.data) == ("classes", "random", 11, "/other")
 
 
+def test_a_test_elsewhere_has_to_be_named(job, capsys):
+    with pytest.raises(SystemExit) as ended:
+        job("audioset", "--data", "/shards")
+    assert ended.value.code == 2 and "give --evaluation.data TEST" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("word", [benchmark.word for benchmark in COSEGMENT])
 def test_the_demo_is_small_and_one_picture_shows_each_source(job, word):
-    demo = job(word, "--data", "/shards", "--preset", "demo")
+    demo = job(word, "--data", "/shards", "--preset", "demo", "--evaluation.data", "/other")
     assert demo.model == SMALL_COSEGMENTATION and demo.model.initial_weights == "none"
     assert (demo.mixing.pictures_per_source, demo.mixing.picture_side // demo.model.stride) == (1, 8)
     assert (demo.evaluation.pairs, demo.training.max_steps) == ("drawn", 1800)

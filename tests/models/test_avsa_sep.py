@@ -17,7 +17,7 @@ from cocktail.config.settings import require_kept
 from cocktail.config.training import Training
 from cocktail.layers.classes import PREDICTED_CLASSES, PREDICTED_NUMBER
 from cocktail.layers.masking import BY_SUBTRACTED_MAGNITUDES, BY_SUBTRACTION, SOFT_MASKS
-from cocktail.layers.scene_parser import drawn_among
+from cocktail.layers.scene_parser import drawn_among, stand_in_pictures
 from cocktail.losses.mask_loss import mask_loss
 from cocktail.models.avsa_sep import BY_LABELS, SMALL_AVSA_SEP, AVSASep, AVSASepConfig
 from cocktail.train.update import make_optimizers
@@ -324,6 +324,30 @@ def test_what_is_withheld_in_training_has_no_part_in_what_is_learned(model):
     torch.testing.assert_close(model(PARTLY)["total"], other)
     nothing = showing(BATCH, [[False, False], [True, True]])
     assert model(nothing)["total"].isfinite()
+
+
+def test_a_mixture_that_shows_nobody_borrows_a_picture_that_is_shown():
+    batch = showing(BATCH, [[True, False], [False, False]])
+    pictures = stand_in_pictures(batch)
+    assert pictures is not None and BATCH.pictures is not None
+    for b, n in ((0, 0), (0, 1), (1, 0), (1, 1)):
+        assert pictures[b, n].equal(BATCH.pictures[0, 0])
+
+
+def test_without_a_parser_only_an_unseen_source_without_a_name_is_refused(model):
+    alone = changed(model, parser=False)
+    query = Query.of(BATCH)
+    unnamed = replace(query, class_ids=None)
+    mixture = mix(BATCH)[0]
+    own = alone.eval().separate(mixture, unnamed)
+    assert own.estimates.equal(alone.separate(mixture, query).estimates)
+    hidden = replace(Query.of(showing(BATCH, [[True, False], [True, True]])), class_ids=None)
+    with pytest.raises(UsageError, match="trained without a parser"):
+        alone.separate(mixture, hidden)
+
+
+def test_its_labels_are_of_classes_that_it_has_learned():
+    assert SMALL.needs_known_classes
 
 
 def test_one_batch_is_learned_by_heart():

@@ -65,7 +65,7 @@ def test_a_coefficient_alone_is_its_basis_and_folded_masks_are_the_plain_ones():
     levels = model.unet.levels(magnitude.log())
     features = model.unet.up_from(levels)
     head = model.mask_head
-    assert head.scale is None and head.bias is None
+    assert {name for name, _ in head.named_parameters()} == {"weight", "map_bias"}
     bases = F.conv2d(
         F.interpolate(features, scale_factor=2, mode="bilinear", align_corners=True),
         head.weight,

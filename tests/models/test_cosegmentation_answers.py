@@ -15,7 +15,7 @@ from cocktail.layers.masking import SOFT_MASKS
 from cocktail.models.cosegmentation import NAMED_CLASSES, SPLIT, CoSegmentation, MaskCoefficients, Seen
 from cocktail.types import NO_CLASS, Classifier, Localizer, Query, Separator, UsageError
 from tests.made.models.small_cosegmentation import NUM_CLASSES, SMALL, WHOLE_PICTURES, duets
-from tests.made.models.small_sound_of_pixels import seen_and_heard
+from tests.made.models.small_sound_of_pixels import MIXING, seen_and_heard
 
 BATCH = seen_and_heard([[0, 3], [2, 1]])
 DUETS = duets([[[0, 3], [1]], [[2], [4]]])
@@ -245,3 +245,16 @@ def test_switches_change_what_they_say_and_nothing_else(model):
         same, masks, of_test = other_of(**settings)
         assert masks.equal(own.masks) and same.maps.equal(seen.maps) and of_test["total"].equal(losses["total"])
     assert like(model, dilate=True).localize(sound, query).maps.shape == (2, 2, 64, 128)
+
+
+def test_a_look_at_classes_that_it_has_not_learned_counts_those_that_it_has():
+    model = built()
+    assert DUETS.labels is not None
+    wider = replace(DUETS, labels=torch.nn.functional.pad(DUETS.labels, (0, 2)))
+    assert model.confusion(wider)["visual_presence"].equal(model.confusion(DUETS)["visual_presence"])
+
+
+def test_withheld_pictures_are_refused():
+    mixing = replace(MIXING, shown_sources="all_but_one")
+    with pytest.raises(UsageError, match="by its picture alone: leave shown_sources at all, not all_but_one"):
+        SMALL.require_test_mixing(mixing)

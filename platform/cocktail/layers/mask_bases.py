@@ -87,6 +87,10 @@ class MaskBasesConfig(MaskingConfig):
             "this model finds a source by its picture, and there is none: set --mixing.pictures-per-source 1",
         )
         require(
+            mixing.shown_sources == "all",
+            f"this model finds a source by its picture alone: leave shown_sources at all, not {mixing.shown_sources}",
+        )
+        require(
             mixing.picture_side % self.stride == 0,
             f"--mixing.picture-side {mixing.picture_side} must be a multiple of {self.stride} pixels",
         )

@@ -104,13 +104,13 @@ class SceneParser(nn.Module):
 
 
 def stand_in_pictures(batch: MixtureBatch) -> Tensor | None:
-    """A batch's pictures, with those of a source that is seen for black ones: these would count in BatchNorm's
-    statistics."""
+    """A batch's pictures, with those of a source that is seen for black ones, which would count in BatchNorm's
+    statistics: one of the same mixture, or else of the first that shows any."""
     if batch.pictures is None or batch.shown is None:
         return batch.pictures
-    first = batch.shown.int().argmax(dim=1)
-    rows = torch.arange(len(first), device=first.device)
-    stand_in = batch.pictures[rows, first][:, None]
+    first, shows = batch.shown.int().argmax(dim=1), batch.shown.any(dim=1)
+    rows = torch.arange(len(first), device=first.device).where(shows, shows.int().argmax())
+    stand_in = batch.pictures[rows, first[rows]][:, None]
     return torch.where(batch.shown[:, :, None, None, None, None], batch.pictures, stand_in)
 
 

@@ -46,6 +46,7 @@ class AVSASepConfig(SeesPixelsConfig):
     """The paper's network."""
 
     learns_unseen: ClassVar[bool] = True
+    needs_known_classes: ClassVar[bool] = True
 
     branches: Literal["both", "labels"] = "both"
     """What picks masks: pictures of a source or its label, in turn; or labels alone (SG-Sep, Table 3). Sound of Pixels
@@ -250,13 +251,13 @@ class AVSASep(nn.Module):
         transform = self.front_end.stft(mixture)
         spectrogram = self.spectrogram(self.front_end.warp(transform.abs())[:, None])
         visual, by_sight = self._see(query)
-        scene = self._scene(spectrogram, query) if self.parser is not None or query.class_ids is None else None
         unseen = query.asked & ~by_sight
         class_ids = query.class_ids
+        must_name = class_ids is None and bool(unseen.any())
+        scene = self._scene(spectrogram, query) if self.parser is not None or must_name else None
         if class_ids is None:
-            assert scene is not None
-            unnamed = torch.full(unseen.shape, NO_CLASS, device=unseen.device)
-            class_ids = self._named_unseen(scene, unseen, unnamed)
+            class_ids = torch.full(unseen.shape, NO_CLASS, device=unseen.device)
+            class_ids = class_ids if scene is None else self._named_unseen(scene, unseen, class_ids)
         reading = _Reader(self, transform, self.unet(spectrogram), visual)
         looked_at = {"source_vectors": reading.vectors(by_sight, class_ids)}
         if scene is not None:

@@ -204,9 +204,9 @@ class CoSegmentation(MaskCoefficients):
         return Seen(places=places, attention=attention, scores=scores)
 
     def labels_of(self, batch: MixtureBatch) -> Tensor:
-        """y, bool [B, N, C]: the classes of each source that is present."""
+        """y, bool [B, N, C]: the classes of each source that is present, of those that the model knows."""
         ids, present = batch.class_ids[..., None], batch.present[..., None]
-        labels = None if batch.labels is None else batch.labels[:, :, None]
+        labels = None if batch.labels is None else batch.labels[:, :, None, : self.num_classes]
         return classes_among(ids, present, self.num_classes, labels)
 
     def forward(self, batch: MixtureBatch) -> dict[str, Tensor]:

@@ -58,6 +58,7 @@ def test_each_system_has_a_trial_with_each_seed_and_stages_share_its_steps():
     assert steps == [600, 200, experiments["nmf"].training.max_steps]
     assert [trial.stages for trial in trials[::2]] == [(), ("minus", "plus", "joint"), ()]
     assert [trial.experiment.seed for trial in trials] == [0, 4] * 3
+    assert all(trial.experiment.training.epochs >= trial.experiment.training.max_steps for trial in trials[:4])
     given = replace(trials[1].experiment, seed=0, training=experiments["sgn"].training)
     assert given == experiments["sgn"]
 
@@ -97,6 +98,8 @@ def test_settings_of_all_reach_each_experiment_and_mistakes_are_one_line(started
     trials, _ = started(*arguments)
     assert [trial.experiment.evaluation.num_mixtures for trial in trials] == [7, 7]
     assert [trial.experiment.training.max_steps for trial in trials] == [9, 9]
+    once, _ = started("vggsound", "--systems", "sgn", "--seeds", "3", "3")
+    assert [trial.label for trial in once] == ["SGN, seed 3"]
     for given, said in (
         (("--systems", "sgn", "nfm"), "--systems nfm: not on vggsound; choose of sgn, static_class"),
         (("--set", "model.depht=3", "--systems", "sgn"), "there is no setting model.depht: is model.depth meant?"),
@@ -112,6 +115,7 @@ def test_times_are_measured_once_and_kept(started, tmp_path, monkeypatch, capsys
     shards = make_toy_shards(tmp_path / "shards", num_shards=1, clips_per_shard=2, num_test=2).folder
     costs, measured = iter([0.2, 0.1]), []
     monkeypatch.setattr(systems, "connect", lambda *_, **__: None)
+    monkeypatch.setattr(systems, "uses_gpus", lambda _: False)
 
     def seconds_of_step(experiment, stages):
         measured.append(experiment.model)
@@ -124,9 +128,16 @@ def test_times_are_measured_once_and_kept(started, tmp_path, monkeypatch, capsys
     again, _ = started(*arguments)
     assert [trial.experiment for trial in first] == [trial.experiment for trial in again]
     assert [trial.experiment.training.max_steps for trial in first[:2]] == [30, 60] and len(measured) == 2
-    assert "a step of wave_unet takes 0.100 s" in capsys.readouterr().out
+    assert "a step of wave_unet takes 0.100 s of CPU time" in capsys.readouterr().out
     (kept,) = (tmp_path / "sweeps").glob("seconds-per-step-*.json")
     assert json.loads(kept.read_text()) == {"sgn": 0.2, "wave_unet": 0.1}
+
+
+def test_recipes_with_other_pictures_are_named_as_they_are_not_paired(started, capsys):
+    arguments = ("music", "--data", "/shards", "--systems", "sgn", "sound_of_pixels", "co_separation")
+    trials, _ = started(*arguments)
+    assert [trial.experiment.mixing.pictures_per_source for trial in trials] == [3, 3, 1]
+    assert "note: by their recipes Co-Separation have other pictures a source than the first" in capsys.readouterr().out
 
 
 def test_what_a_benchmark_lacks_is_no_benchmark_of_a_system():

@@ -61,6 +61,8 @@ def separation_report(results: pa.Table, subject: Subject, folder: Path, class_d
         if of_model is not None:
             sections.append(of_model.to_markdown())
             metrics |= {f"{name}/{score}": value for score, value in of_model.values.items()}
+    if class_draw is not None and draws is None:
+        sections.append(f"No draws of {class_draw} classes: scored mixtures have no more than that.")
     pairs = by_class_pair(own, subject.classes)
     by_classes = by_class(own, subject.classes)
     table_of_classes = class_table(by_classes)
