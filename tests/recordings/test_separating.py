@@ -80,6 +80,18 @@ def test_presence_decides_what_is_separated_and_when():
     assert only_low.names == CLASSES[:1]
 
 
+@pytest.mark.parametrize("module", [MaskingBands, UnorderedBands])
+@pytest.mark.parametrize(("num_samples", "rate_hz"), [(0, 8000), (0, 44100), (1, 44100)])
+def test_a_recording_without_a_window_is_told_to_be_too_short(module, num_samples, rate_hz):
+    for choice in (Choice(), BOTH) if module is MaskingBands else (Choice(),):
+        with pytest.raises(UsageError, match=f"too short: {num_samples} samples at {rate_hz} Hz"):
+            model(module()).separate(np.zeros((2, num_samples), np.float32), rate_hz, choice)
+
+
+def test_one_sample_at_the_models_rate_is_a_recording():
+    assert model().separate(np.full((2, 1), 0.5, np.float32), RATE, BOTH).stems.shape == (2, 2, 1)
+
+
 def test_a_number_of_sources_takes_the_most_present_classes():
     tones = two_tones(12, RATE, (0, 99), (3, 4))
     assert model().separate(tones.sum(axis=0), RATE, Choice(num_sources=1)).names == CLASSES[:1]
