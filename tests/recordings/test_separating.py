@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from torch import nn
 
 from cocktail.inference.loaded import LoadedModel
 from cocktail.media.recording import ArrayRecording
@@ -86,6 +87,38 @@ def test_a_recording_without_a_window_is_told_to_be_too_short(module, num_sample
     for choice in (Choice(), BOTH) if module is MaskingBands else (Choice(),):
         with pytest.raises(UsageError, match=f"too short: {num_samples} samples at {rate_hz} Hz"):
             model(module()).separate(np.zeros((2, num_samples), np.float32), rate_hz, choice)
+
+
+class Failing(nn.Module):
+    """Answers as another module does, but for windows that hold a sample of 0.9: with no number in one thing."""
+
+    def __init__(self, module: nn.Module, what: str) -> None:
+        super().__init__()
+        self._module, self._what = module, what
+        if hasattr(module, "front_end"):
+            self.front_end = module.front_end
+
+    def forward(self, batch):
+        raise NotImplementedError
+
+    def separate(self, mixture, query):
+        answer = self._module.separate(mixture, query)
+        values = answer.intermediates["presence"] if self._what == "presence" else getattr(answer, self._what)
+        values[(mixture > 0.8).any(dim=1)] = float("nan") if self._what == "presence" else float("inf")
+        return answer
+
+
+@pytest.mark.parametrize(
+    ("module", "what"),
+    [(MaskingBands, "presence"), (MaskingBands, "masks"), (UnorderedBands, "estimates")],
+)
+@pytest.mark.parametrize("named", [True, False])
+def test_what_a_model_says_that_is_no_number_is_refused_with_its_window(module, what, named):
+    sound = two_tones(12, RATE, (0, 99), (0, 99)).sum(axis=0)
+    sound[6 * RATE : 6 * RATE + 9] = 0.9
+    choice = BOTH if named and module is MaskingBands else Choice()
+    with pytest.raises(UsageError, match=r"not finite: bands answers the window from 4\.\d\d s to 6\.\d\d s"):
+        model(Failing(module(), what)).separate(sound, RATE, choice)
 
 
 def test_one_sample_at_the_models_rate_is_a_recording():

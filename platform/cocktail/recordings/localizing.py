@@ -16,7 +16,7 @@ from PIL import Image
 
 from cocktail.media.bad_clips import BadClip
 from cocktail.media.recording import Recording
-from cocktail.recordings.asking import Asked, to_numpy
+from cocktail.recordings.asking import Asked, require_finite_answer, to_numpy
 from cocktail.recordings.hearing import Progress, hear, in_batches, no_progress
 from cocktail.recordings.sources import Choice, by_hysteresis, class_ids_named, most_present, nothing_heard
 from cocktail.recordings.windows import WindowGrid
@@ -94,6 +94,8 @@ def plan_localizing(
         starts += some
         if tells_presence and some:
             heard.append(asked.presence(windows[:, 0]))
+            for start, of_window in zip(some, heard[-1], strict=True):
+                require_finite_answer(asked, start, of_window)
         progress(samples.shape[1] / recording.sample_rate_hz)
     presence = np.concatenate(heard) if heard else None
     names, class_ids, active = _sources(asked, choice, by_class, presence, len(starts))
@@ -170,6 +172,7 @@ def looks(
             for some in (times[at : at + batch_size] for at in range(0, len(times), batch_size)):
                 shown = [next(pictures) for _ in some]
                 maps = _maps(asked, np.repeat(windows[b], len(some), axis=0), class_ids, shown)
+                require_finite_answer(asked, starts[b], maps)
                 for m, picture, of_picture in zip(some, shown, maps, strict=True):
                     yield Look(
                         seconds=float(plan.seconds[m]),
