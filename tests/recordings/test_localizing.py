@@ -13,7 +13,7 @@ from PIL import Image
 from torch import nn
 
 from cocktail.config.mixing import Mixing
-from cocktail.inference.loaded import LoadedModel
+from cocktail.inference.loaded import BadRecordingError, LoadedModel
 from cocktail.inference.trained import Trained
 from cocktail.recordings.overlay_video import COLOURS, overlaid, shrunk_size
 from cocktail.recordings.sources import Choice
@@ -97,6 +97,13 @@ def test_without_names_or_presence_the_known_classes_are_told(video):
 def test_maps_that_are_no_numbers_are_refused_with_their_window(video):
     with pytest.raises(UsageError, match=r"not finite: left half answers the window from 0\.00 s to 2\.00 s"):
         model(NoNumbers()).localize(video, Choice(classes=("bell",)))
+
+
+def test_a_full_disk_is_no_fault_of_the_video(video, tmp_path):
+    (tmp_path / "localized.mp4").symlink_to("/dev/full")
+    with pytest.raises(UsageError, match=r"^cannot write .*localized.mp4: No space left on device. Make room") as told:
+        model().localize_file(video, tmp_path, Choice(classes=("bell",)))
+    assert not isinstance(told.value, BadRecordingError)
 
 
 def test_large_pictures_are_shrunk_to_even_sides():

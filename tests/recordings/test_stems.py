@@ -67,6 +67,32 @@ def test_mp3_is_written_and_what_it_cannot_hold_is_refused(tmp_path):
         Form(format="flac", sample_format="float")
 
 
+@pytest.mark.parametrize("form", [Form(), Form(format="flac"), Form(format="mp3"), Form(sample_format="float")])
+@pytest.mark.parametrize("full", ["stems/b.{}", "residual.{}"])
+def test_a_full_disk_is_told_as_one(tmp_path, form, full):
+    (tmp_path / "stems").mkdir()
+    (tmp_path / full.format(form.format)).symlink_to("/dev/full")
+    samples, stems = recording()
+    writer = StemsWriter(tmp_path, ["a", "b", "c"], 44100, 2, form)
+    message = r"cannot write .*: No space left on device. Make room there"
+    with pytest.raises(UsageError, match=message):
+        for _ in range(1000):
+            writer.add(samples, stems)
+    with pytest.raises(UsageError, match=message):
+        writer.close()
+
+
+def test_a_full_disk_is_told_of_the_shortest_file(tmp_path):
+    (tmp_path / "residual.wav").symlink_to("/dev/full")
+    samples, stems = recording()
+    writer = StemsWriter(tmp_path, ["a", "b", "c"], 44100, 2, Form())
+    with pytest.raises(UsageError, match=r"cannot write .*residual.wav: No space left"):
+        try:
+            writer.add(samples[:, :9], stems[:, :, :9])
+        finally:
+            writer.close()
+
+
 def test_levels_are_in_dbfs():
     level = Level()
     level.add(np.full((2, 10), 0.5))

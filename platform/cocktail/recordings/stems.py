@@ -14,6 +14,8 @@ import numpy as np
 import soundfile
 
 from cocktail.media.bad_clips import BadClip
+from cocktail.recordings.written_file import WrittenFile
+from cocktail.storage import telling
 from cocktail.text.printable import as_file_name
 from cocktail.types import require
 
@@ -134,7 +136,8 @@ def file_names(names: Sequence[str]) -> list[str]:
 class StemsWriter:
     """Writes stems/NAME and residual into a folder as they come.
 
-    `declared_seconds` is how long the recording says that it is, if it says it.
+    `declared_seconds` is how long the recording says that it is, if it says it. Raises UsageError where the folder
+    cannot be written, as when it is full.
     """
 
     folder: Path
@@ -151,7 +154,9 @@ class StemsWriter:
 
     def __post_init__(self) -> None:
         self.form.require_sound(self.sample_rate_hz, self.num_channels)
-        (self.folder / "stems").mkdir(parents=True, exist_ok=True)
+        with telling(str(self.folder), "write"):
+            (self.folder / "stems").mkdir(parents=True, exist_ok=True)
+        self._written: list[WrittenFile] = []
         ending = self.form.format
         self.files = [f"stems/{name}.{ending}" for name in file_names(self.names)]
         self.residual_file = f"{RESIDUAL}.{ending}"
@@ -167,7 +172,9 @@ class StemsWriter:
             values = float("inf") if seconds is None else 1.05 * seconds * self.sample_rate_hz * self.num_channels
             kind = "RF64" if values * value_bytes > _WAV_BYTES else "WAV"
         chosen = subtype or (None if self.form.format == "mp3" else "PCM_16")
-        return soundfile.SoundFile(self.folder / file, "w", self.sample_rate_hz, self.num_channels, chosen, format=kind)
+        written = WrittenFile(self.folder / file)
+        self._written.append(written)
+        return soundfile.SoundFile(written, "w", self.sample_rate_hz, self.num_channels, chosen, format=kind)
 
     def add(self, samples: np.ndarray, stems: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Write further samples: float32 [C, T] of the recording, float32 [N, C, T] of its stems.
@@ -184,6 +191,7 @@ class StemsWriter:
             file.write(part.T)
             level.add(seen)
         self._residual.write(residual.T)
+        self._require_written()
         self.residual_level.add(shown[1])
         self.input_level.add(samples)
         self.num_samples += samples.shape[1]
@@ -192,3 +200,10 @@ class StemsWriter:
     def close(self) -> None:
         for file in (*self._stems, self._residual):
             file.close()
+        for written in self._written:
+            written.close()
+        self._require_written()
+
+    def _require_written(self) -> None:
+        for written in self._written:
+            written.require_written()
