@@ -67,6 +67,18 @@ class LocalizedRecording:
     looks: tuple[Look, ...]
 
 
+def require_localizable(asked: Asked, choice: Choice) -> None:
+    """Raise UsageError for a model that does not localize, or not the sources that are asked for."""
+    if not asked.localizes:
+        raise UsageError(f"{asked.trained.name} does not localize: use `cocktail separate`")
+    by_class, _ = _abilities(asked)
+    require(
+        by_class or (not choice.classes and choice.num_sources in (None, 1)),
+        f"{asked.trained.name} has one map for all that is heard: leave out --classes and --num-sources",
+    )
+    class_ids_named(choice.classes, asked.classes)
+
+
 def plan_localizing(
     asked: Asked,
     recording: Recording,
@@ -79,8 +91,7 @@ def plan_localizing(
 
     Raises UsageError for a recording without pictures, and for what the model cannot do.
     """
-    if not asked.localizes:
-        raise UsageError(f"{asked.trained.name} does not localize: use `cocktail separate`")
+    require_localizable(asked, choice)
     require(maps_per_second > 0, f"maps_per_second must be positive, not {maps_per_second}")
     if not recording.has_pictures:
         raise BadClip("no video track", "there are no pictures to look at")
@@ -130,10 +141,6 @@ def _sources(
 ) -> tuple[tuple[str, ...], tuple[int, ...] | None, np.ndarray]:
     """Names, classes, and where they sound, bool [windows, N]."""
     if not by_class:
-        require(
-            not choice.classes and choice.num_sources in (None, 1),
-            f"{asked.trained.name} has one map for all that is heard: leave out --classes and --num-sources",
-        )
         return (ANY_SOUND,), None, np.ones((num_windows, 1), bool)
     if choice.classes:
         chosen = class_ids_named(choice.classes, asked.classes)

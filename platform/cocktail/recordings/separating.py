@@ -86,6 +86,15 @@ def window_grid(asked: Asked, overlap: float = OVERLAP) -> WindowGrid:
     return WindowGrid.of(asked.length, asked.separating.answered, overlap, hop)
 
 
+def require_separable(asked: Asked, choice: Choice) -> None:
+    """Raise UsageError for a model that does not separate, or not into the classes that are named."""
+    by_class = asked.separating.by_class
+    if choice.classes and not by_class:
+        way = "looks at pictures" if asked.sees else "cannot say which source is of which class"
+        raise UsageError(f"{asked.trained.name} {way}: ask for a number of sources, --num-sources, not for classes")
+    class_ids_named(choice.classes, asked.classes)
+
+
 def plan_of(
     asked: Asked,
     recording: Recording,
@@ -98,6 +107,7 @@ def plan_of(
 
     Raises UsageError for a choice that the model cannot follow, and if no class is heard where that decides.
     """
+    require_separable(asked, choice)
     able = asked.separating
     if not able.by_class:
         return _plan_unnamed(asked, recording, choice, grid)
@@ -130,9 +140,6 @@ def plan_of(
 
 def _plan_unnamed(asked: Asked, recording: Recording, choice: Choice, grid: WindowGrid) -> Plan:
     """A plan for a model that cannot say which source is of which class."""
-    if choice.classes:
-        way = "looks at pictures" if asked.sees else "cannot say which source is of which class"
-        raise UsageError(f"{asked.trained.name} {way}: ask for a number of sources, --num-sources, not for classes")
     number = choice.num_sources or (1 if asked.sees else asked.num_sources)
     silence = np.zeros((1, asked.length), np.float32)
     found = asked.separate(silence, None, number).estimates.shape[1]
