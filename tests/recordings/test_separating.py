@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -94,7 +95,8 @@ class Failing(nn.Module):
 
     def __init__(self, module: nn.Module, what: str) -> None:
         super().__init__()
-        self._module, self._what = module, what
+        self._module: Any = module
+        self._what = what
         if hasattr(module, "front_end"):
             self.front_end = module.front_end
 
@@ -171,6 +173,15 @@ def test_pieces_are_as_long_together_as_the_recording_and_short_each():
     assert max(sizes) < 25 * 16000  # a few windows, however long the recording
 
 
+def test_what_was_beyond_full_scale_is_told_with_the_stems(tmp_path: Path):
+    tones = 6 * two_tones(4, RATE, (0, 99), (9, 9)).sum(axis=0)
+    told = model().separate_file(ArrayRecording(tones, RATE), tmp_path, BOTH)
+    beyond = int((np.abs(tones) > 1).sum())
+    assert told["input"]["num_clipped"] == beyond > 1000
+    assert told["stems"][0]["num_clipped"] == pytest.approx(beyond, rel=0.1) and told["stems"][1]["num_clipped"] == 0
+    assert f"clipped by 16 bits, were {beyond} samples of the input" in (tmp_path / "report.html").read_text()
+
+
 def test_a_file_becomes_a_folder_that_says_what_is_in_it(tmp_path: Path):
     tones = two_tones(12, 16000, (0, 99), (4, 8))
     recording = ArrayRecording(tones.sum(axis=0), 16000, "two <tones>")
@@ -180,6 +191,7 @@ def test_a_file_becomes_a_folder_that_says_what_is_in_it(tmp_path: Path):
     active = np.array(windows["active"]["high"], bool)
     middles = np.array(windows["starts_seconds"]) + windows["seconds"] / 2
     assert active[(middles > 4.2) & (middles < 7.8)].all() and not active[(middles < 2.5) | (middles > 9.5)].any()
+    assert [part["num_clipped"] for part in (told["input"], *told["stems"])] == [0, 0, 0]
     levels = told["levels"]
     assert len(levels["stems_dbfs"]) == 2 and len(levels["input_dbfs"]) == len(levels["residual_dbfs"])
     assert levels["stems_dbfs"][1][0] == -120.0

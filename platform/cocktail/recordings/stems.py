@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import BinaryIO, Literal, cast
 
 import numpy as np
 import soundfile
@@ -78,6 +78,12 @@ def in_int16(samples: np.ndarray, stems: np.ndarray) -> tuple[np.ndarray, np.nda
             residual -= taken - part
             part[...] = taken
     return parts.astype(np.int16), residual.astype(np.int16)
+
+
+def num_clipped(samples: np.ndarray) -> int:
+    """How many samples, full scale 1, int16 has no room for once they are rounded: `in_int16` clips them."""
+    highest, lowest = (FULL_SCALE - 0.5) / FULL_SCALE, -(FULL_SCALE + 0.5) / FULL_SCALE  # halves go to even steps
+    return int(np.count_nonzero((samples >= highest) | (samples < lowest)))
 
 
 def in_floats(samples: np.ndarray, stems: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -151,6 +157,10 @@ class StemsWriter:
     residual_level: Level = field(default_factory=Level)
     input_level: Level = field(default_factory=Level)
     num_samples: int = 0
+    clipped: list[int] = field(default_factory=list)
+    """Samples of each stem beyond full scale, which int16 clips; none of floats."""
+    input_clipped: int = 0
+    """The same of the recording."""
 
     def __post_init__(self) -> None:
         self.form.require_sound(self.sample_rate_hz, self.num_channels)
@@ -161,6 +171,7 @@ class StemsWriter:
         self.files = [f"stems/{name}.{ending}" for name in file_names(self.names)]
         self.residual_file = f"{RESIDUAL}.{ending}"
         self.levels = [Level() for _ in self.names]
+        self.clipped = [0 for _ in self.names]
         is_float = self.form.sample_format == "float"
         self._stems = [self._open(file, "FLOAT", 4) if is_float else self._open(file) for file in self.files]
         self._residual = self._open(self.residual_file, "DOUBLE", 8) if is_float else self._open(self.residual_file)
@@ -174,7 +185,9 @@ class StemsWriter:
         chosen = subtype or (None if self.form.format == "mp3" else "PCM_16")
         written = WrittenFile(self.folder / file)
         self._written.append(written)
-        return soundfile.SoundFile(written, "w", self.sample_rate_hz, self.num_channels, chosen, format=kind)
+        return soundfile.SoundFile(
+            cast(BinaryIO, written), "w", self.sample_rate_hz, self.num_channels, chosen, format=kind
+        )
 
     def add(self, samples: np.ndarray, stems: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Write further samples: float32 [C, T] of the recording, float32 [N, C, T] of its stems.
@@ -187,6 +200,8 @@ class StemsWriter:
         else:
             parts, residual = in_int16(samples, stems)
             shown = parts / np.float32(FULL_SCALE), residual / np.float32(FULL_SCALE)
+            self.clipped = [before + num_clipped(stem) for before, stem in zip(self.clipped, stems, strict=True)]
+            self.input_clipped += num_clipped(samples)
         for file, level, part, seen in zip(self._stems, self.levels, parts, shown[0], strict=True):
             file.write(part.T)
             level.add(seen)
