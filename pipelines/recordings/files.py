@@ -18,7 +18,7 @@ import numpy as np
 import pyarrow as pa
 import torch
 
-from cocktail.inference.loaded import LoadedModel, load
+from cocktail.inference.loaded import BadRecordingError, LoadedModel, load
 from cocktail.media.bad_clips import BadClip
 from cocktail.media.decoding_process import DecoderStoppedError
 from cocktail.media.recording import ArrayRecording, Recording
@@ -159,6 +159,8 @@ class Apply:
                 return self._put(row, FileRecording(path, row.file.name))
         except BadClip as bad:
             return set_aside(row.file, bad)
+        except BadRecordingError as error:
+            return set_aside(row.file, error.bad)
         except FileNotFoundError:
             return set_aside(row.file, BadClip("missing file", f"no file {row.file.name}"))
 

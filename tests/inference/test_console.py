@@ -112,6 +112,25 @@ def test_what_one_can_mend_is_one_line(arguments, message, music, run_folder, tm
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.parametrize("output", ["{music}", "{music}/more/out", "{music}/out/"])
+def test_an_output_in_a_folder_of_inputs_is_refused(output, music, run_folder, capsys):
+    before = sorted(music.rglob("*"))
+    given = ["--model", str(run_folder), "--output", output.format(music=music), "--num-sources", "2"]
+    with pytest.raises(SystemExit) as ended:
+        main(["separate", f"{music}/more/short.flac", f"{music}/", *given])
+    assert ended.value.code == 2
+    assert "would be taken for input the next time" in capsys.readouterr().err
+    assert sorted(music.rglob("*")) == before
+
+
+def test_a_class_that_the_model_does_not_know_ends_all_files_at_once(music, run_folder, tmp_path, capsys):
+    with pytest.raises(SystemExit) as ended:
+        separated(music, run_folder, tmp_path / "out", "--classes", "viola")
+    assert ended.value.code == 2
+    told = capsys.readouterr().err
+    assert told.count("\n") == 1 and "error: the model does not know 'viola'. It knows bell, drum, harp" in told
+
+
 def test_options_that_contradict_each_other_are_told_before_anything_is_opened(tmp_path, capsys):
     options = ["--model", "absent", "--output", str(tmp_path), "--format", "flac", "--sample-format", "float"]
     with pytest.raises(SystemExit) as ended:

@@ -14,6 +14,7 @@ from PIL import Image
 from cocktail.media.bad_clips import BadClip
 from cocktail.media.recording import BLOCK_SAMPLES, ArrayRecording
 from cocktail.media.recordings import FileRecording, decode_whole
+from tests.made.corpora.miniature_clips import write_clip
 
 GENERATOR = np.random.default_rng(0)
 
@@ -61,6 +62,24 @@ def test_what_is_no_recording_is_told_by_its_reason(tmp_path, data, message):
         FileRecording(tmp_path / "file.wav")
     with pytest.raises(BadClip, match="missing file"):
         FileRecording(tmp_path / "absent.wav")
+
+
+@pytest.mark.parametrize(("ending", "codec"), [("mp3", "libmp3lame"), ("flac", "flac"), ("flv", "aac")])
+def test_a_file_cut_short_is_refused_where_its_own_length_is_not_reached(tmp_path, ending, codec):
+    whole, cut = tmp_path / f"whole.{ending}", tmp_path / f"cut.{ending}"
+    write_clip(whole, seconds=20.0, has_pictures=False, audio_codec=codec)
+    assert sum(block.shape[1] for block in FileRecording(whole).blocks()) > 0
+    cut.write_bytes(whole.read_bytes()[: whole.stat().st_size // 3])
+    with pytest.raises(BadClip, match=r"truncated: [567]\.\d+ s of 20\.\d+ s are there"):
+        list(FileRecording(cut).blocks())
+
+
+def test_a_length_that_is_a_guess_from_the_bit_rate_is_not_asked_for(tmp_path):
+    options = {"write_xing": "0"}
+    write_clip(tmp_path / "a.mp3", seconds=20.0, has_pictures=False, audio_codec="libmp3lame", options=options)
+    data = (tmp_path / "a.mp3").read_bytes()
+    (tmp_path / "cut.mp3").write_bytes(data[: len(data) // 3])
+    assert sum(block.shape[1] for block in FileRecording(tmp_path / "cut.mp3").blocks()) > 0
 
 
 def make_video(path: Path, seconds: int, with_sound: bool = True) -> None:

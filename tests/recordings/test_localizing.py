@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import av
@@ -12,7 +13,7 @@ from PIL import Image
 from torch import nn
 
 from cocktail.config.mixing import Mixing
-from cocktail.inference.loaded import LoadedModel
+from cocktail.inference.loaded import BadRecordingError, LoadedModel
 from cocktail.inference.trained import Trained
 from cocktail.recordings.overlay_video import COLOURS, overlaid, shrunk_size
 from cocktail.recordings.sources import Choice
@@ -28,12 +29,20 @@ class LeftHalfModule(LeftHalf, nn.Module):
     """Points at the left half, as a module."""
 
 
-def model() -> LoadedModel:
+class NoNumbers(LeftHalfModule):
+    """Answers with maps that are none."""
+
+    def localize(self, mixture, query):
+        found = super().localize(mixture, query)
+        return replace(found, maps=found.maps * float("nan"))
+
+
+def model(module: nn.Module | None = None) -> LoadedModel:
     trained = Trained(
         name="left half",
         config=Bands(),
         settings={},
-        model=LeftHalfModule(),
+        model=module or LeftHalfModule(),
         mixing=Mixing(sample_rate_hz=8000, segment_samples=16000, pictures_per_source=1, picture_side=32),
         evaluation=None,  # pyright: ignore[reportArgumentType]
         classes=CLASSES,
@@ -83,6 +92,18 @@ def test_a_video_is_written_as_long_as_it_was_with_its_sound(video, tmp_path):
 def test_without_names_or_presence_the_known_classes_are_told(video):
     with pytest.raises(UsageError, match=r"does not say which classes it hears.*It knows bell, drum"):
         model().localize(video)
+
+
+def test_maps_that_are_no_numbers_are_refused_with_their_window(video):
+    with pytest.raises(UsageError, match=r"not finite: left half answers the window from 0\.00 s to 2\.00 s"):
+        model(NoNumbers()).localize(video, Choice(classes=("bell",)))
+
+
+def test_a_full_disk_is_no_fault_of_the_video(video, tmp_path):
+    (tmp_path / "localized.mp4").symlink_to("/dev/full")
+    with pytest.raises(UsageError, match=r"^cannot write .*localized.mp4: No space left on device. Make room") as told:
+        model().localize_file(video, tmp_path, Choice(classes=("bell",)))
+    assert not isinstance(told.value, BadRecordingError)
 
 
 def test_large_pictures_are_shrunk_to_even_sides():

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+from torch import nn
 
 from cocktail.inference.loaded import LoadedModel
 from cocktail.media.recording import ArrayRecording
@@ -80,6 +82,51 @@ def test_presence_decides_what_is_separated_and_when():
     assert only_low.names == CLASSES[:1]
 
 
+@pytest.mark.parametrize("module", [MaskingBands, UnorderedBands])
+@pytest.mark.parametrize(("num_samples", "rate_hz"), [(0, 8000), (0, 44100), (1, 44100)])
+def test_a_recording_without_a_window_is_told_to_be_too_short(module, num_samples, rate_hz):
+    for choice in (Choice(), BOTH) if module is MaskingBands else (Choice(),):
+        with pytest.raises(UsageError, match=f"too short: {num_samples} samples at {rate_hz} Hz"):
+            model(module()).separate(np.zeros((2, num_samples), np.float32), rate_hz, choice)
+
+
+class Failing(nn.Module):
+    """Answers as another module does, but for windows that hold a sample of 0.9: with no number in one thing."""
+
+    def __init__(self, module: nn.Module, what: str) -> None:
+        super().__init__()
+        self._module: Any = module
+        self._what = what
+        if hasattr(module, "front_end"):
+            self.front_end = module.front_end
+
+    def forward(self, batch):
+        raise NotImplementedError
+
+    def separate(self, mixture, query):
+        answer = self._module.separate(mixture, query)
+        values = answer.intermediates["presence"] if self._what == "presence" else getattr(answer, self._what)
+        values[(mixture > 0.8).any(dim=1)] = float("nan") if self._what == "presence" else float("inf")
+        return answer
+
+
+@pytest.mark.parametrize(
+    ("module", "what"),
+    [(MaskingBands, "presence"), (MaskingBands, "masks"), (UnorderedBands, "estimates")],
+)
+@pytest.mark.parametrize("named", [True, False])
+def test_what_a_model_says_that_is_no_number_is_refused_with_its_window(module, what, named):
+    sound = two_tones(12, RATE, (0, 99), (0, 99)).sum(axis=0)
+    sound[6 * RATE : 6 * RATE + 9] = 0.9
+    choice = BOTH if named and module is MaskingBands else Choice()
+    with pytest.raises(UsageError, match=r"not finite: bands answers the window from 4\.\d\d s to 6\.\d\d s"):
+        model(Failing(module(), what)).separate(sound, RATE, choice)
+
+
+def test_one_sample_at_the_models_rate_is_a_recording():
+    assert model().separate(np.full((2, 1), 0.5, np.float32), RATE, BOTH).stems.shape == (2, 2, 1)
+
+
 def test_a_number_of_sources_takes_the_most_present_classes():
     tones = two_tones(12, RATE, (0, 99), (3, 4))
     assert model().separate(tones.sum(axis=0), RATE, Choice(num_sources=1)).names == CLASSES[:1]
@@ -126,6 +173,15 @@ def test_pieces_are_as_long_together_as_the_recording_and_short_each():
     assert max(sizes) < 25 * 16000  # a few windows, however long the recording
 
 
+def test_what_was_beyond_full_scale_is_told_with_the_stems(tmp_path: Path):
+    tones = 6 * two_tones(4, RATE, (0, 99), (9, 9)).sum(axis=0)
+    told = model().separate_file(ArrayRecording(tones, RATE), tmp_path, BOTH)
+    beyond = int((np.abs(tones) > 1).sum())
+    assert told["input"]["num_clipped"] == beyond > 1000
+    assert told["stems"][0]["num_clipped"] == pytest.approx(beyond, rel=0.1) and told["stems"][1]["num_clipped"] == 0
+    assert f"clipped by 16 bits, were {beyond} samples of the input" in (tmp_path / "report.html").read_text()
+
+
 def test_a_file_becomes_a_folder_that_says_what_is_in_it(tmp_path: Path):
     tones = two_tones(12, 16000, (0, 99), (4, 8))
     recording = ArrayRecording(tones.sum(axis=0), 16000, "two <tones>")
@@ -135,6 +191,7 @@ def test_a_file_becomes_a_folder_that_says_what_is_in_it(tmp_path: Path):
     active = np.array(windows["active"]["high"], bool)
     middles = np.array(windows["starts_seconds"]) + windows["seconds"] / 2
     assert active[(middles > 4.2) & (middles < 7.8)].all() and not active[(middles < 2.5) | (middles > 9.5)].any()
+    assert [part["num_clipped"] for part in (told["input"], *told["stems"])] == [0, 0, 0]
     levels = told["levels"]
     assert len(levels["stems_dbfs"]) == 2 and len(levels["input_dbfs"]) == len(levels["residual_dbfs"])
     assert levels["stems_dbfs"][1][0] == -120.0

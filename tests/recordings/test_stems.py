@@ -7,7 +7,7 @@ import pytest
 import soundfile
 
 from cocktail.media.bad_clips import BadClip
-from cocktail.recordings.stems import Form, Level, StemsWriter, file_names, in_floats, in_int16
+from cocktail.recordings.stems import Form, Level, StemsWriter, file_names, in_floats, in_int16, num_clipped
 from cocktail.types import UsageError
 
 
@@ -41,6 +41,23 @@ def test_the_sum_of_floats_is_exact_for_integers_and_for_what_lossy_decoders_giv
     np.testing.assert_allclose(parts, stems, atol=2e-10)
 
 
+def test_samples_that_int16_has_no_room_for_are_counted(tmp_path):
+    samples = np.array([[1.0, -1.0, 32767 / 32768, 1.5, -1.5, 0.0]] * 2, np.float32)
+    stems = np.stack([0 * samples, 3 * samples])
+    for form, of_input, of_stems in ((Form(), 6, [0, 10]), (Form(sample_format="float"), 0, [0, 0])):
+        writer = StemsWriter(tmp_path, ["a", "b"], 44100, 2, form)
+        for part in (slice(0, 2), slice(2, 6)):
+            writer.add(samples[:, part], stems[:, :, part])
+        writer.close()
+        assert (writer.input_clipped, writer.clipped) == (of_input, of_stems)
+
+
+def test_what_is_counted_as_clipped_is_what_rounding_clips():
+    steps = np.arange(-32770, 32770, 0.25) / 32768
+    whole = np.rint(steps * 32768)
+    assert num_clipped(steps.astype(np.float32)) == np.count_nonzero((whole < -32768) | (whole > 32767))
+
+
 @pytest.mark.parametrize("form", [Form(), Form(format="flac"), Form(sample_format="float")])
 def test_files_hold_what_adds_up(tmp_path, form):
     samples, stems = recording()
@@ -65,6 +82,32 @@ def test_mp3_is_written_and_what_it_cannot_hold_is_refused(tmp_path):
         Form(format="mp3").require_sound(96000, 2)
     with pytest.raises(UsageError, match="flac holds no floats"):
         Form(format="flac", sample_format="float")
+
+
+@pytest.mark.parametrize("form", [Form(), Form(format="flac"), Form(format="mp3"), Form(sample_format="float")])
+@pytest.mark.parametrize("full", ["stems/b.{}", "residual.{}"])
+def test_a_full_disk_is_told_as_one(tmp_path, form, full):
+    (tmp_path / "stems").mkdir()
+    (tmp_path / full.format(form.format)).symlink_to("/dev/full")
+    samples, stems = recording()
+    writer = StemsWriter(tmp_path, ["a", "b", "c"], 44100, 2, form)
+    message = r"cannot write .*: No space left on device. Make room there"
+    with pytest.raises(UsageError, match=message):
+        for _ in range(1000):
+            writer.add(samples, stems)
+    with pytest.raises(UsageError, match=message):
+        writer.close()
+
+
+def test_a_full_disk_is_told_of_the_shortest_file(tmp_path):
+    (tmp_path / "residual.wav").symlink_to("/dev/full")
+    samples, stems = recording()
+    writer = StemsWriter(tmp_path, ["a", "b", "c"], 44100, 2, Form())
+    with pytest.raises(UsageError, match=r"cannot write .*residual.wav: No space left"):
+        try:
+            writer.add(samples[:, :9], stems[:, :, :9])
+        finally:
+            writer.close()
 
 
 def test_levels_are_in_dbfs():

@@ -19,16 +19,19 @@ from cocktail.config.experiment import given_tracking_uri
 from cocktail.inference.loaded import LoadedModel, load
 from cocktail.media.bad_clips import BadClip
 from cocktail.media.recordings import FileRecording
+from cocktail.recordings.asking import Asked
 from cocktail.recordings.hearing import Progress, no_progress
 from cocktail.recordings.inputs import InputFile, find_inputs
 from cocktail.recordings.results_folder import results_folder
 from cocktail.recordings.separating import BATCH_SIZE, OVERLAP
 from cocktail.recordings.sources import Choice
-from cocktail.storage import absolute, join, local_copy
+from cocktail.storage import absolute, is_folder, join, local_copy
 from cocktail.text.printable import on_lines, on_one_line
 from cocktail.text.redaction import redacted
-from cocktail.types import UsageError
+from cocktail.types import UsageError, require
 
+Require = Callable[[Asked, Choice], None]
+"""Raises UsageError for what a model cannot do with any recording."""
 Apply = Callable[[LoadedModel, FileRecording, Path, Progress], str]
 """What is done with a recording: into a folder; says in words what was found."""
 
@@ -55,14 +58,16 @@ class RunsModel:
     """Windows that are put to the model together."""
 
 
-def for_each(job: RunsModel, choice: Choice, marker: str, apply: Apply) -> None:
+def for_each(job: RunsModel, choice: Choice, marker: str, require_possible: Require, apply: Apply) -> None:
     """Put each recording to the model.
 
-    What is wrong with one of several is told in a line, the others go on, and the exit status is 1 in the end. Of a
-    single one it is raised, as UsageError.
+    Raises UsageError for what is wrong with all of them: an output among the inputs, or a choice that the model cannot
+    follow. What is wrong with one of several is told in a line, the others go on, and the exit status is 1 in the end.
+    Of a single one it is raised, as UsageError.
     """
     inputs = find_inputs(job.inputs)
     output = absolute(job.output, "--output")
+    _require_outside(output, job)
     model = load(
         job.model,
         tracking_uri=job.tracking_uri or given_tracking_uri(),
@@ -70,6 +75,7 @@ def for_each(job: RunsModel, choice: Choice, marker: str, apply: Apply) -> None:
         overlap=job.overlap,
         batch_size=job.batch_size,
     )
+    require_possible(model.asked, choice)
     alone = [file.location for file in inputs] == [absolute(each, "INPUT") for each in job.inputs[:1]]
     failed = 0
     for number, file in enumerate(inputs):
@@ -85,6 +91,16 @@ def for_each(job: RunsModel, choice: Choice, marker: str, apply: Apply) -> None:
     if failed:
         print(f"{failed} of {len(inputs)} failed", file=sys.stderr)
         sys.exit(1)
+
+
+def _require_outside(output: str, job: RunsModel) -> None:
+    for given in job.inputs:
+        folder = absolute(given, "INPUT").rstrip("/")
+        inside = f"{output.rstrip('/')}/".startswith(f"{folder}/")
+        require(
+            not (inside and is_folder(folder)),
+            f"--output {job.output} lies in {given}: what is made would be taken for input the next time",
+        )
 
 
 def _put(model: LoadedModel, file: InputFile, folder: str, marker: str, choice: Choice, apply: Apply) -> None:

@@ -30,6 +30,17 @@ from cocktail.recordings.write_separated import write_separated
 from cocktail.types import UsageError, require
 
 
+class BadRecordingError(UsageError):
+    """What is wrong with one recording, which others need not have; `bad` holds the reason to count it by."""
+
+    def __init__(self, name: str, bad: BadClip) -> None:
+        super().__init__(f"{name}: {bad}")
+        self.name, self.bad = name, bad
+
+    def __reduce__(self) -> tuple[type[BadRecordingError], tuple[str, BadClip]]:
+        return type(self), (self.name, self.bad)
+
+
 @dataclass(frozen=True, kw_only=True)
 class Separated:
     """A recording's stems, in memory."""
@@ -177,7 +188,7 @@ def load(
 
 @contextmanager
 def opened(recording: str | Path | np.ndarray | Recording, sample_rate_hz: int | None = None) -> Iterator[Recording]:
-    """A recording of what was given; what is wrong with it becomes a UsageError that names it."""
+    """A recording of what was given; what is wrong with it becomes a BadRecordingError that names it."""
     name = str(recording) if isinstance(recording, str | Path) else getattr(recording, "name", "the samples")
     try:
         if isinstance(recording, str | Path):
@@ -189,4 +200,4 @@ def opened(recording: str | Path | np.ndarray | Recording, sample_rate_hz: int |
         else:
             yield recording
     except BadClip as bad:
-        raise UsageError(f"{name}: {bad}") from bad
+        raise BadRecordingError(name, bad) from bad

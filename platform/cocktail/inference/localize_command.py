@@ -11,6 +11,7 @@ from cocktail.inference.each_file import RunsModel, for_each
 from cocktail.inference.loaded import LoadedModel
 from cocktail.media.recordings import FileRecording
 from cocktail.recordings.hearing import Progress
+from cocktail.recordings.localizing import require_localizable
 from cocktail.recordings.sources import Choice
 from cocktail.recordings.write_localized import LOCALIZATION
 
@@ -35,4 +36,4 @@ def localize(job: Localize) -> None:
         told = model.localize_file(recording, folder, job.choice, job.maps_per_second, progress)
         return f"{', '.join(told['sources'])} in {len(told['maps'])} pictures"
 
-    for_each(job, job.choice, LOCALIZATION, apply)
+    for_each(job, job.choice, LOCALIZATION, require_localizable, apply)

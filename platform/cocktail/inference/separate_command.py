@@ -11,6 +11,7 @@ from cocktail.inference.each_file import RunsModel, for_each
 from cocktail.inference.loaded import LoadedModel
 from cocktail.media.recordings import FileRecording
 from cocktail.recordings.hearing import Progress
+from cocktail.recordings.separating import require_separable
 from cocktail.recordings.sources import Choice
 from cocktail.recordings.stems import Form
 from cocktail.recordings.write_separated import SEPARATION
@@ -35,4 +36,4 @@ def separate(job: Separate) -> None:
         told = model.separate_file(recording, folder, job.choice, job.form, progress)
         return ", ".join(f"{stem['name']} ({stem['rms_dbfs']:.0f} dBFS)" for stem in told["stems"])
 
-    for_each(job, job.choice, SEPARATION, apply)
+    for_each(job, job.choice, SEPARATION, require_separable, apply)

@@ -190,23 +190,38 @@ def _declared_seconds(
 
     Raises BadClip for a length, or a number of values, that is not going to be decoded.
     """
-    name = container.format.name.split(",")[0]
-    position = file.tell()
-    tells = tells_its_length(file, name)
-    file.seek(position)
-    whole_seconds = (container.duration or 0) / av.time_base
-    track_seconds = None
-    if audio.duration is not None and audio.time_base is not None:
-        track_seconds = float(audio.duration * audio.time_base)
-    longest_seconds = max(whole_seconds, track_seconds or 0.0) if tells else 0.0
+    whole_seconds, track_seconds = _lengths(container, audio)
+    longest_seconds = max(whole_seconds, track_seconds or 0.0) if _tells(file, container) else 0.0
     codec = audio.codec_context
     if codec.sample_rate:
         require_decodable(codec.sample_rate, codec.channels, min(longest_seconds, max_seconds))
     if longest_seconds > max_seconds:
         raise BadClip("too long", f"{longest_seconds:.1f} s declared, at most {max_seconds:g} s are taken")
-    if name in _WHOLE_BY_BYTES or not tells:
+    return promised_seconds(file, container, audio)
+
+
+def promised_seconds(file: IO[bytes], container: InputContainer, audio: AudioStream) -> float | None:
+    """Length of the sound that a file has to hold; None if all that is there is all there is to be, as where the length
+    is a guess."""
+    if container.format.name.split(",")[0] in _WHOLE_BY_BYTES or not _tells(file, container):
         return None
+    whole_seconds, track_seconds = _lengths(container, audio)
     return track_seconds or whole_seconds or None
+
+
+def _tells(file: IO[bytes], container: InputContainer) -> bool:
+    position = file.tell()
+    tells = tells_its_length(file, container.format.name.split(",")[0])
+    file.seek(position)
+    return tells
+
+
+def _lengths(container: InputContainer, audio: AudioStream) -> tuple[float, float | None]:
+    """Length of a whole file, 0 where that is unknown, and of its sound, if that has one of its own."""
+    track_seconds = None
+    if audio.duration is not None and audio.time_base is not None:
+        track_seconds = float(audio.duration * audio.time_base)
+    return (container.duration or 0) / av.time_base, track_seconds
 
 
 def _decode_sound(
@@ -257,19 +272,27 @@ def _decode_sound(
         raise
     except FFmpegError as error:
         failure, failed_seconds = failure or error, float("inf")
-    # Some containers declare one length for all tracks, counted from the first packet or from 0.
     last_seconds = [float(end * (container.streams[number].time_base or 0)) for number, end in timed.items()]
-    reached_seconds = max(sound.end_seconds, *last_seconds) - min(0.0, sound.start_seconds)
     # A section of a FLAC file has the whole's length in its header, but each of its packets decodes to the last.
     is_section = container.format.name == "flac" and failure is None
-    if declared_seconds is not None and declared_seconds - reached_seconds > _MISSING_SECONDS and not is_section:
-        raise BadClip("truncated", f"{reached_seconds:.2f} s of {declared_seconds:.2f} s are there")
+    if declared_seconds is not None and not is_section:
+        require_reached(declared_seconds, sound.start_seconds, max(sound.end_seconds, *last_seconds))
     if failure is not None and failed_seconds > _MISSING_SECONDS:
         raise BadClip("decode error", in_words(failure))
     gap_seconds = sound.end_seconds - sound.start_seconds - sound.duration_seconds
     if gap_seconds > _MISSING_SECONDS:
         raise BadClip("decode error", f"{gap_seconds:.2f} s of sound are missing on the way")
     return sound, packets
+
+
+def require_reached(promised_seconds: float, start_seconds: float, end_seconds: float) -> None:
+    """Raise BadClip for a file whose last track ends before the length that it has to hold.
+
+    Some containers declare one length for all tracks, counted from the first packet or from 0.
+    """
+    reached_seconds = end_seconds - min(0.0, start_seconds)
+    if promised_seconds - reached_seconds > _MISSING_SECONDS:
+        raise BadClip("truncated", f"{reached_seconds:.2f} s of {promised_seconds:.2f} s are there")
 
 
 def in_words(error: Exception) -> str:

@@ -18,7 +18,14 @@ from av.error import FFmpegError
 from PIL import Image
 
 from cocktail.media.bad_clips import BadClip
-from cocktail.media.clips import in_words, moving_pictures, open_media, reading_media
+from cocktail.media.clips import (
+    in_words,
+    moving_pictures,
+    open_media,
+    promised_seconds,
+    reading_media,
+    require_reached,
+)
 from cocktail.media.frames import VideoPackets, frames_at, prepare_video, upright
 from cocktail.media.recording import BLOCK_SAMPLES, require_finite
 from cocktail.media.sounds import MAX_CHANNELS, SAMPLE_RATES_HZ
@@ -56,10 +63,11 @@ class FileRecording:
             yield file, head, container, audio
 
     def blocks(self) -> Iterator[np.ndarray]:
-        with self._opened() as (_, _, container, audio):
+        with self._opened() as (file, _, container, audio):
+            promised = promised_seconds(file, container, audio)
             waiting: list[np.ndarray] = []
             start, num_waiting = 0, 0
-            for samples in self._decoded(container, audio):
+            for samples in self._decoded(container, audio, promised):
                 waiting.append(samples)
                 num_waiting += samples.shape[1]
                 if num_waiting >= BLOCK_SAMPLES:
@@ -74,15 +82,29 @@ class FileRecording:
                 require_finite(block, start, self.sample_rate_hz)
                 yield block
 
-    def _decoded(self, container: InputContainer, audio: AudioStream) -> Iterator[np.ndarray]:
-        """Samples of each frame. A packet that fails to decode is left out; more of them than half a second are not."""
+    def _decoded(
+        self, container: InputContainer, audio: AudioStream, promised_seconds: float | None
+    ) -> Iterator[np.ndarray]:
+        """Samples of each frame. A packet that fails to decode is left out; more of them than half a second are not.
+
+        Raises BadClip, too, after the last, where less is there than the file has to hold.
+        """
         failed_seconds, expected_seconds, first = 0.0, 0.0, True
-        for packet in container.demux(audio):
+        last_seconds, has_failed_last = 0.0, False
+        timed = {stream.index for stream in (*container.streams.audio, *moving_pictures(container))}
+        for packet in container.demux():  # all: the length may be that of a longer track
+            # The empty ones at the end, with which decoders give what they hold back, know their track only so.
+            track = packet.stream_index if packet.size else packet.stream.index
+            if track in timed and packet.pts is not None:
+                last_seconds = max(last_seconds, float((packet.pts + (packet.duration or 0)) * (packet.time_base or 0)))
+            if track != audio.index:
+                continue
             try:
                 frames = packet.decode()
             except MemoryError:
                 raise
             except FFmpegError as error:
+                has_failed_last = True
                 failed_seconds += float((packet.duration or 0) * (packet.time_base or 0)) or _FAILED_SECONDS / 4
                 if failed_seconds > _FAILED_SECONDS:
                     raise BadClip("decode error", f"{in_words(error)}, at {expected_seconds:.2f} s") from error
@@ -103,8 +125,12 @@ class FileRecording:
                         "decode error",
                         f"{time - expected_seconds:.2f} s of sound are missing at {expected_seconds:.2f} s",
                     )
-                expected_seconds = time + frame.samples / frame.sample_rate
+                expected_seconds, has_failed_last = time + frame.samples / frame.sample_rate, False
                 yield to_float(frame)
+        # A section of a FLAC file has the whole's length in its header, but each of its packets decodes to the last.
+        is_section = container.format.name == "flac" and not has_failed_last
+        if promised_seconds is not None and not is_section:
+            require_reached(promised_seconds, self._start_seconds, max(expected_seconds, last_seconds))
 
     def pictures_at(self, seconds: Sequence[float]) -> Iterator[Image.Image]:
         with self._opened() as (file, head, container, audio):

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from cocktail.audio.stft import ShortTimeTransform
 from cocktail.inference.trained import Trained
+from cocktail.media.bad_clips import BadClip
 from cocktail.types import NO_CLASS, Localizer, Query, Separation, Separator, UsageError, require
 
 _SAME = 1e-4
@@ -155,6 +156,15 @@ class Asked:
         else:
             query = Query.blind(torch.full((number,), num_sources or self.num_sources, device=self.device), shown)
         return replace(query, alternatives=False)
+
+
+def require_finite_answer(asked: Asked, start: int, *values: np.ndarray) -> None:
+    """Raise BadClip where what a model says of the window that begins at a sample, at its rate, holds no numbers."""
+    if not all(np.isfinite(each).all() for each in values):
+        first, last = start / asked.sample_rate_hz, (start + asked.length) / asked.sample_rate_hz
+        raise BadClip(
+            "not finite", f"{asked.trained.name} answers the window from {first:.2f} s to {last:.2f} s with NaN or inf"
+        )
 
 
 def to_numpy(tensor: Tensor) -> np.ndarray:

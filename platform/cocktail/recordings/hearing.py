@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from cocktail.media.bad_clips import BadClip
 from cocktail.media.recording import Recording
 from cocktail.recordings.windows import WindowCutter, WindowGrid
 
@@ -52,15 +53,25 @@ class Heard:
 
 
 def hear(recording: Recording, grid: WindowGrid, sample_rate_hz: int, *, each_channel: bool = False) -> Iterator[Heard]:
-    """The windows of a recording in order: of the mean of its channels, or of each channel."""
+    """The windows of a recording in order, one at least: of the mean of its channels, or of each channel.
+
+    Raises BadClip for what is wrong with the recording, and for one too short to have a sample at the model's rate.
+    """
     num_channels = recording.num_channels if each_channel else 1
     resampler = Resampler(recording.sample_rate_hz, sample_rate_hz, num_channels)
     cutter = WindowCutter(grid, num_channels)
+    num_samples = num_windows = 0
     for samples in recording.blocks():
+        num_samples += samples.shape[1]
         mean = samples if each_channel else samples.mean(axis=0, keepdims=True)
         cut = list(cutter.add(resampler.add(mean)))
+        num_windows += len(cut)
         yield Heard(samples=samples, starts=[start for start, _ in cut], windows=[window for _, window in cut])
     rest = [*cutter.add(resampler.add(np.zeros((num_channels, 0), np.float32), last=True)), *cutter.finish()]
+    if not num_windows + len(rest):
+        raise BadClip(
+            "too short", f"{num_samples} samples at {recording.sample_rate_hz} Hz make none at {sample_rate_hz} Hz"
+        )
     nothing = np.zeros((recording.num_channels, 0), np.float32)
     yield Heard(samples=nothing, starts=[start for start, _ in rest], windows=[window for _, window in rest])
 

@@ -51,8 +51,9 @@ def find_inputs(given: Sequence[str], option: str = "INPUT") -> list[InputFile]:
 
 
 def _is_media(name: str) -> bool:
-    file = name.rsplit("/", 1)[-1]
-    return not file.startswith(".") and file.rpartition(".")[2].lower() in MEDIA_ENDINGS
+    """Whether a path within a folder ends as media does, and neither it nor a folder on its way is hidden."""
+    hidden = any(part.startswith(".") for part in name.split("/"))
+    return not hidden and name.rpartition(".")[2].lower() in MEDIA_ENDINGS
 
 
 def _endings() -> str:

@@ -16,7 +16,7 @@ from PIL import Image
 
 from cocktail.media.bad_clips import BadClip
 from cocktail.media.recording import Recording
-from cocktail.recordings.asking import Asked, to_numpy
+from cocktail.recordings.asking import Asked, require_finite_answer, to_numpy
 from cocktail.recordings.hearing import Progress, hear, in_batches, no_progress
 from cocktail.recordings.sources import Choice, by_hysteresis, class_ids_named, most_present, nothing_heard
 from cocktail.recordings.windows import WindowGrid
@@ -67,6 +67,18 @@ class LocalizedRecording:
     looks: tuple[Look, ...]
 
 
+def require_localizable(asked: Asked, choice: Choice) -> None:
+    """Raise UsageError for a model that does not localize, or not the sources that are asked for."""
+    if not asked.localizes:
+        raise UsageError(f"{asked.trained.name} does not localize: use `cocktail separate`")
+    by_class, _ = _abilities(asked)
+    require(
+        by_class or (not choice.classes and choice.num_sources in (None, 1)),
+        f"{asked.trained.name} has one map for all that is heard: leave out --classes and --num-sources",
+    )
+    class_ids_named(choice.classes, asked.classes)
+
+
 def plan_localizing(
     asked: Asked,
     recording: Recording,
@@ -79,8 +91,7 @@ def plan_localizing(
 
     Raises UsageError for a recording without pictures, and for what the model cannot do.
     """
-    if not asked.localizes:
-        raise UsageError(f"{asked.trained.name} does not localize: use `cocktail separate`")
+    require_localizable(asked, choice)
     require(maps_per_second > 0, f"maps_per_second must be positive, not {maps_per_second}")
     if not recording.has_pictures:
         raise BadClip("no video track", "there are no pictures to look at")
@@ -94,6 +105,8 @@ def plan_localizing(
         starts += some
         if tells_presence and some:
             heard.append(asked.presence(windows[:, 0]))
+            for start, of_window in zip(some, heard[-1], strict=True):
+                require_finite_answer(asked, start, of_window)
         progress(samples.shape[1] / recording.sample_rate_hz)
     presence = np.concatenate(heard) if heard else None
     names, class_ids, active = _sources(asked, choice, by_class, presence, len(starts))
@@ -128,10 +141,6 @@ def _sources(
 ) -> tuple[tuple[str, ...], tuple[int, ...] | None, np.ndarray]:
     """Names, classes, and where they sound, bool [windows, N]."""
     if not by_class:
-        require(
-            not choice.classes and choice.num_sources in (None, 1),
-            f"{asked.trained.name} has one map for all that is heard: leave out --classes and --num-sources",
-        )
         return (ANY_SOUND,), None, np.ones((num_windows, 1), bool)
     if choice.classes:
         chosen = class_ids_named(choice.classes, asked.classes)
@@ -170,6 +179,7 @@ def looks(
             for some in (times[at : at + batch_size] for at in range(0, len(times), batch_size)):
                 shown = [next(pictures) for _ in some]
                 maps = _maps(asked, np.repeat(windows[b], len(some), axis=0), class_ids, shown)
+                require_finite_answer(asked, starts[b], maps)
                 for m, picture, of_picture in zip(some, shown, maps, strict=True):
                     yield Look(
                         seconds=float(plan.seconds[m]),

@@ -23,6 +23,7 @@ from cocktail.media.bad_clips import BadClip
 from cocktail.media.clips import moving_pictures, open_media, reading_media
 from cocktail.media.frames import prepare_video, upright
 from cocktail.recordings.localizing import Look
+from cocktail.recordings.written_file import WrittenFile
 from cocktail.text.printable import on_one_line
 
 COLOURS = ((230, 159, 0), (86, 180, 233), (0, 158, 115), (240, 228, 66), (213, 94, 0), (204, 121, 167), (0, 114, 178))
@@ -115,7 +116,7 @@ def write_video(
 ) -> None:
     """Write a video, MP4, with maps over its pictures. `on_look` gets each look as it is taken.
 
-    Raises BadClip for what is wrong with the source.
+    Raises BadClip for what is wrong with the source, and UsageError where the target cannot be written.
     """
     maps = _Between(looked, on_look)
     with reading_media(source) as (file, head), open_media(file, head) as container:
@@ -123,12 +124,24 @@ def write_video(
         if video is None:
             raise BadClip("no video track", "there is nothing to draw on")
         prepare_video(video)
-        with av.open(str(target), "w", format="mp4") as made:
-            _copy(container, video, made, maps, names)
+        written = WrittenFile(target)
+        try:
+            with av.open(written, "w", format="mp4") as made:
+                _copy(container, video, made, maps, names, written)
+        finally:
+            written.close()
+        written.require_written()
     maps.finish()
 
 
-def _copy(container: InputContainer, video: Any, made: OutputContainer, maps: _Between, names: Sequence[str]) -> None:
+def _copy(
+    container: InputContainer,
+    video: Any,
+    made: OutputContainer,
+    maps: _Between,
+    names: Sequence[str],
+    written: WrittenFile,
+) -> None:
     audio = container.streams.audio[0]
     sound = _Sound(made, audio)
     rate = min(video.average_rate or Fraction(25), Fraction(_MOST_RATE))
@@ -138,6 +151,7 @@ def _copy(container: InputContainer, video: Any, made: OutputContainer, maps: _B
     last_pts = -1
     aspect = float(video.sample_aspect_ratio or 1)
     for packet in container.demux(video, audio):
+        written.require_written()
         if packet.stream_index == audio.index:
             if start_seconds is None and packet.pts is not None:
                 start_seconds = float(packet.pts * (packet.time_base or 0))

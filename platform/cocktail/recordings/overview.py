@@ -26,6 +26,7 @@ MOST_DRAWN = 12
 """Sounds that a page shows."""
 _CHUNK_SAMPLES = 1 << 17
 _COLUMN_SECONDS = 0.05
+_NOTHING_DB = -240.0
 _ON_COLOUR, _LEVEL_COLOUR = "#0072b2", "#d55e00"
 
 
@@ -37,8 +38,10 @@ class Overview:
         self.num_samples = 0
         self._waiting: list[np.ndarray] = []
         self._num_waiting = 0
-        self._columns: list[np.ndarray] = []
+        self._columns = np.zeros((NUM_ROWS, 0), np.float32)
         self._column_samples = max(int(_COLUMN_SECONDS * sample_rate_hz), 1)
+        self._num_folded = 0
+        """Samples that are in the columns, of which the last may still be filling."""
         self._resampler = Resampler(sample_rate_hz, PREVIEW_RATE_HZ, 1)
         self._preview = io.BytesIO()
         self._player = soundfile.SoundFile(
@@ -71,20 +74,27 @@ class Overview:
     @property
     def levels(self) -> np.ndarray:
         """Levels [R, M] in dB of the whole, as `draw_spectrogram` takes them, relative to 1."""
-        return np.concatenate(self._columns, axis=1) if self._columns else np.full((NUM_ROWS, 1), -240.0)
+        return self._columns if self._columns.size else np.full((NUM_ROWS, 1), _NOTHING_DB)
 
     def _fold(self) -> None:
         chunk = np.concatenate(self._waiting)
         self._waiting, self._num_waiting = [], 0
-        level = spectrogram_db(chunk, self.sample_rate_hz, 1.0)
-        count = max(round(len(chunk) / self._column_samples), 1)
-        edges = np.minimum(np.arange(count) * level.shape[1] // count, level.shape[1] - 1)
-        self._columns.append(np.maximum.reduceat(level, edges, axis=1).astype(np.float32))
-        if sum(columns.shape[1] for columns in self._columns) > MOST_COLUMNS:
-            whole = self.levels
-            whole = np.pad(whole, ((0, 0), (0, whole.shape[1] % 2)), mode="edge")
-            self._columns = [np.maximum(whole[:, ::2], whole[:, 1::2])]
+        first, self._num_folded = self._num_folded, self._num_folded + len(chunk)
+        while self._num_folded > MOST_COLUMNS * self._column_samples:
+            odd = self._columns.shape[1] % 2
+            whole = np.pad(self._columns, ((0, 0), (0, odd)), constant_values=_NOTHING_DB)
+            self._columns = np.maximum(whole[:, ::2], whole[:, 1::2])
             self._column_samples *= 2
+        count = -(-self._num_folded // self._column_samples)
+        missing = count - self._columns.shape[1]
+        self._columns = np.pad(self._columns, ((0, 0), (0, missing)), constant_values=_NOTHING_DB)
+        level = spectrogram_db(chunk, self.sample_rate_hz, 1.0).astype(np.float32)
+        # A column takes the frames that lie in it by where their equal shares of the chunk begin, one at least.
+        opened = first // self._column_samples
+        starts = np.maximum(np.arange(opened, count) * self._column_samples - first, 0)
+        edges = np.minimum(starts * level.shape[1] // len(chunk), level.shape[1] - 1)
+        loudest = np.maximum.reduceat(level, edges, axis=1)
+        self._columns[:, opened:] = np.maximum(self._columns[:, opened:], loudest)
 
 
 class LevelTrack:

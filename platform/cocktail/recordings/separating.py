@@ -20,7 +20,7 @@ from torch import Tensor
 
 from cocktail.media.bad_clips import BadClip
 from cocktail.media.recording import Recording
-from cocktail.recordings.asking import Asked, to_numpy
+from cocktail.recordings.asking import Asked, require_finite_answer, to_numpy
 from cocktail.recordings.file_grid import MaskedRecording
 from cocktail.recordings.hearing import Progress, Resampler, hear, in_batches, no_progress
 from cocktail.recordings.sources import (
@@ -86,6 +86,15 @@ def window_grid(asked: Asked, overlap: float = OVERLAP) -> WindowGrid:
     return WindowGrid.of(asked.length, asked.separating.answered, overlap, hop)
 
 
+def require_separable(asked: Asked, choice: Choice) -> None:
+    """Raise UsageError for a model that does not separate, or not into the classes that are named."""
+    by_class = asked.separating.by_class
+    if choice.classes and not by_class:
+        way = "looks at pictures" if asked.sees else "cannot say which source is of which class"
+        raise UsageError(f"{asked.trained.name} {way}: ask for a number of sources, --num-sources, not for classes")
+    class_ids_named(choice.classes, asked.classes)
+
+
 def plan_of(
     asked: Asked,
     recording: Recording,
@@ -98,6 +107,7 @@ def plan_of(
 
     Raises UsageError for a choice that the model cannot follow, and if no class is heard where that decides.
     """
+    require_separable(asked, choice)
     able = asked.separating
     if not able.by_class:
         return _plan_unnamed(asked, recording, choice, grid)
@@ -130,9 +140,6 @@ def plan_of(
 
 def _plan_unnamed(asked: Asked, recording: Recording, choice: Choice, grid: WindowGrid) -> Plan:
     """A plan for a model that cannot say which source is of which class."""
-    if choice.classes:
-        way = "looks at pictures" if asked.sees else "cannot say which source is of which class"
-        raise UsageError(f"{asked.trained.name} {way}: ask for a number of sources, --num-sources, not for classes")
     number = choice.num_sources or (1 if asked.sees else asked.num_sources)
     silence = np.zeros((1, asked.length), np.float32)
     found = asked.separate(silence, None, number).estimates.shape[1]
@@ -156,7 +163,10 @@ def listen(
     presence = []
     for samples, starts, windows in in_batches(hear(recording, grid, asked.sample_rate_hz), batch_size):
         if starts:
-            presence.append(asked.presence(windows[:, 0]))
+            heard = asked.presence(windows[:, 0])
+            for start, of_window in zip(starts, heard, strict=True):
+                require_finite_answer(asked, start, of_window)
+            presence.append(heard)
             all_starts += starts
         progress(samples.shape[1] / recording.sample_rate_hz)
     return all_starts, np.concatenate(presence)
@@ -194,7 +204,10 @@ def separate(
             answer = _ask(asked, plan, windows, first, seen)
             if "presence" in answer.intermediates:
                 heard = to_numpy(answer.intermediates["presence"])
-                findings.presence += list(heard.reshape(len(starts), -1, heard.shape[-1]).mean(axis=1))
+                means = list(heard.reshape(len(starts), -1, heard.shape[-1]).mean(axis=1))
+                for start, of_window in zip(starts, means, strict=True):
+                    require_finite_answer(asked, start, of_window)
+                findings.presence += means
             findings.starts += starts
             making.add_answers(starts, answer, _active_in(plan, first, len(starts)), windows.shape[1])
         stems = making.add_samples(samples)
@@ -285,7 +298,7 @@ class _ByMasks:
     def __init__(self, asked: Asked, recording: Recording, plan: Plan) -> None:
         grid = asked.grid
         assert grid is not None
-        self._grid, self._cut = grid, asked.separating.masks == "cut"
+        self._asked, self._grid, self._cut = asked, grid, asked.separating.masks == "cut"
         self._plan = plan
         self._rate = recording.sample_rate_hz
         self._num_channels = recording.num_channels
@@ -301,10 +314,12 @@ class _ByMasks:
         estimates = to_numpy(answer.estimates) if self._plan.class_ids is None else None
         for b, start in enumerate(starts):
             if estimates is not None:
+                require_finite_answer(self._asked, start, masks[b], estimates[b])
                 of_stems = masks[b, self._order.of(0, start, estimates[b])]
             else:
                 of_stems = np.zeros((len(self._plan.names), *masks.shape[2:]), np.float32)
                 of_stems[active[b]] = masks[b, : active[b].sum()]
+                require_finite_answer(self._asked, start, of_stems)
             frame = start // self._grid.hop_length
             self._give(frame)
             self._masks.add(frame, of_stems)
@@ -330,7 +345,7 @@ class _ByWaveforms:
     """Stems by waveforms: answers in, stems at the recording's rate out."""
 
     def __init__(self, asked: Asked, recording: Recording, plan: Plan) -> None:
-        self._plan, self._num_channels = plan, recording.num_channels
+        self._asked, self._plan, self._num_channels = asked, plan, recording.num_channels
         self._waveforms = OverlapAdd()
         self._order = _Order()
         number = len(plan.names) * recording.num_channels
@@ -346,9 +361,11 @@ class _ByWaveforms:
             of_stems = np.zeros((len(self._plan.names), num_channels, estimates.shape[-1]), np.float32)
             for c in range(num_channels):
                 if self._plan.class_ids is None:
+                    require_finite_answer(self._asked, start, estimates[b, c])
                     of_stems[:, c] = estimates[b, c, self._order.of(c, start, estimates[b, c])]
                 else:
                     of_stems[active[b], c] = estimates[b, c, : active[b].sum()]
+                    require_finite_answer(self._asked, start, of_stems[:, c])
             self._give(start)
             self._waveforms.add(start, of_stems)
 

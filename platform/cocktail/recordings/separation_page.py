@@ -62,6 +62,16 @@ def _summary(told: Mapping[str, Any]) -> str:
             if told["form"]["format"] == "mp3"
             else ": sample by sample, as far as its samples are those that were written."
         )
+        + _of_clipped(given["num_clipped"], sum(stem["num_clipped"] for stem in told["stems"]))
+    )
+
+
+def _of_clipped(of_input: int, of_stems: int) -> str:
+    if not of_input + of_stems:
+        return ""
+    return (
+        f" Beyond full scale, and clipped by 16 bits, were {of_input} samples of the input and {of_stems} of stems: "
+        "`--sample-format float` keeps them."
     )
 
 

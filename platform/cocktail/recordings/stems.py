@@ -8,12 +8,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import BinaryIO, Literal, cast
 
 import numpy as np
 import soundfile
 
 from cocktail.media.bad_clips import BadClip
+from cocktail.recordings.written_file import WrittenFile
+from cocktail.storage import telling
 from cocktail.text.printable import as_file_name
 from cocktail.types import require
 
@@ -78,6 +80,12 @@ def in_int16(samples: np.ndarray, stems: np.ndarray) -> tuple[np.ndarray, np.nda
     return parts.astype(np.int16), residual.astype(np.int16)
 
 
+def num_clipped(samples: np.ndarray) -> int:
+    """How many samples, full scale 1, int16 has no room for once they are rounded: `in_int16` clips them."""
+    highest, lowest = (FULL_SCALE - 0.5) / FULL_SCALE, -(FULL_SCALE + 0.5) / FULL_SCALE  # halves go to even steps
+    return int(np.count_nonzero((samples >= highest) | (samples < lowest)))
+
+
 def in_floats(samples: np.ndarray, stems: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Stems float32 [N, C, T] and residual float64 [C, T], whose sum in float64 is the samples float32 [C, T].
 
@@ -134,7 +142,8 @@ def file_names(names: Sequence[str]) -> list[str]:
 class StemsWriter:
     """Writes stems/NAME and residual into a folder as they come.
 
-    `declared_seconds` is how long the recording says that it is, if it says it.
+    `declared_seconds` is how long the recording says that it is, if it says it. Raises UsageError where the folder
+    cannot be written, as when it is full.
     """
 
     folder: Path
@@ -148,14 +157,21 @@ class StemsWriter:
     residual_level: Level = field(default_factory=Level)
     input_level: Level = field(default_factory=Level)
     num_samples: int = 0
+    clipped: list[int] = field(default_factory=list)
+    """Samples of each stem beyond full scale, which int16 clips; none of floats."""
+    input_clipped: int = 0
+    """The same of the recording."""
 
     def __post_init__(self) -> None:
         self.form.require_sound(self.sample_rate_hz, self.num_channels)
-        (self.folder / "stems").mkdir(parents=True, exist_ok=True)
+        with telling(str(self.folder), "write"):
+            (self.folder / "stems").mkdir(parents=True, exist_ok=True)
+        self._written: list[WrittenFile] = []
         ending = self.form.format
         self.files = [f"stems/{name}.{ending}" for name in file_names(self.names)]
         self.residual_file = f"{RESIDUAL}.{ending}"
         self.levels = [Level() for _ in self.names]
+        self.clipped = [0 for _ in self.names]
         is_float = self.form.sample_format == "float"
         self._stems = [self._open(file, "FLOAT", 4) if is_float else self._open(file) for file in self.files]
         self._residual = self._open(self.residual_file, "DOUBLE", 8) if is_float else self._open(self.residual_file)
@@ -167,7 +183,11 @@ class StemsWriter:
             values = float("inf") if seconds is None else 1.05 * seconds * self.sample_rate_hz * self.num_channels
             kind = "RF64" if values * value_bytes > _WAV_BYTES else "WAV"
         chosen = subtype or (None if self.form.format == "mp3" else "PCM_16")
-        return soundfile.SoundFile(self.folder / file, "w", self.sample_rate_hz, self.num_channels, chosen, format=kind)
+        written = WrittenFile(self.folder / file)
+        self._written.append(written)
+        return soundfile.SoundFile(
+            cast(BinaryIO, written), "w", self.sample_rate_hz, self.num_channels, chosen, format=kind
+        )
 
     def add(self, samples: np.ndarray, stems: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Write further samples: float32 [C, T] of the recording, float32 [N, C, T] of its stems.
@@ -180,10 +200,13 @@ class StemsWriter:
         else:
             parts, residual = in_int16(samples, stems)
             shown = parts / np.float32(FULL_SCALE), residual / np.float32(FULL_SCALE)
+            self.clipped = [before + num_clipped(stem) for before, stem in zip(self.clipped, stems, strict=True)]
+            self.input_clipped += num_clipped(samples)
         for file, level, part, seen in zip(self._stems, self.levels, parts, shown[0], strict=True):
             file.write(part.T)
             level.add(seen)
         self._residual.write(residual.T)
+        self._require_written()
         self.residual_level.add(shown[1])
         self.input_level.add(samples)
         self.num_samples += samples.shape[1]
@@ -192,3 +215,10 @@ class StemsWriter:
     def close(self) -> None:
         for file in (*self._stems, self._residual):
             file.close()
+        for written in self._written:
+            written.close()
+        self._require_written()
+
+    def _require_written(self) -> None:
+        for written in self._written:
+            written.require_written()

@@ -109,6 +109,7 @@ def _told(
             "num_channels": recording.num_channels,
             "num_samples": writer.num_samples,
             **_levels(writer.input_level),
+            "num_clipped": writer.input_clipped,
         },
         "model": model_told(asked, origin),
         "stems": [
@@ -117,6 +118,7 @@ def _told(
                 "class_id": None if plan.class_ids is None else plan.class_ids[n],
                 "file": writer.files[n],
                 **_levels(writer.levels[n]),
+                "num_clipped": writer.clipped[n],
                 "windows_active": int(active[:, n].sum()),
                 "mean_presence": _presence_of(presence, plan, n),
             }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -79,6 +80,24 @@ def test_bad_and_missing_files_are_set_aside_with_a_reason(work, tmp_path):
         assert (row.status, row.reason) == ("set aside", reason)
         assert Apply(work, gpu=False).one(row) is row
     assert not Path(work.output).exists()
+
+
+@pytest.mark.parametrize(
+    ("value", "channels", "form", "reason", "detail"),
+    [
+        (np.nan, 1, Form(), "not finite", "3000 samples"),
+        (0.1, 9, Form(format="flac"), "sample rate out of range", "flac holds no 9 channels"),
+    ],
+)
+def test_what_only_the_actor_finds_wrong_with_a_file_sets_that_file_aside(
+    work, tmp_path, value, channels, form, reason, detail
+):
+    path = tmp_path / "bad.wav"
+    soundfile.write(path, np.full((3000, channels), value), 2000, subtype="FLOAT")
+    undecoded = Row(file=find_inputs([str(path)])[0])
+    row = Apply(replace(work, form=form), gpu=False).one(undecoded)
+    assert (row.status, row.reason) == ("set aside", reason) and detail in str(row.detail)
+    assert not (Path(work.output) / "bad.wav").exists()
 
 
 def test_where_nothing_is_heard_that_is_kept_too(work, file):
