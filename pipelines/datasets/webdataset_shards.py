@@ -14,7 +14,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, Self
 
 import pyarrow as pa
 import tyro
@@ -35,6 +35,8 @@ MAX_LABEL_BYTES = 1 << 20
 _PICKLES = ("pyd", "pickle", "pkl", "pth", "pt", "npy", "npz")
 """Endings of members that are pickles, or may hold some."""
 _AT_ONCE = 8
+_MOST_DIGITS = 9
+"""Of a picture's number."""
 EXPECTED = "a folder of tars, or their names with braces, as in /data/train-{000..041}.tar"
 
 
@@ -70,6 +72,29 @@ class _Member(NamedTuple):
     name: str
     offset: int
     size: int
+
+
+_EXTENDED = (
+    tarfile.GNUTYPE_LONGNAME,
+    tarfile.GNUTYPE_LONGLINK,
+    tarfile.XHDTYPE,
+    tarfile.XGLTYPE,
+    tarfile.SOLARIS_XHDTYPE,
+)
+"""Types of headers with a text that `tarfile` reads into memory."""
+
+
+class _Header(tarfile.TarInfo):
+    """A member's header as a stranger may have written it: of a negative size, `tarfile` would go back and read the same
+    members for ever (CVE-2025-8194), or all that follows for the text of the header itself."""
+
+    @classmethod
+    def frombuf(cls, buf: bytes | bytearray, encoding: str, errors: str) -> Self:
+        """Raises tarfile.HeaderError for a header of such a size."""
+        header = super().frombuf(buf, encoding, errors)
+        if header.size < 0 or (header.type in _EXTENDED and header.size > MAX_LABEL_BYTES):
+            raise tarfile.HeaderError(f"a header of {header.size} bytes")
+        return header
 
 
 class _Sample(NamedTuple):
@@ -188,7 +213,7 @@ class _Reader:
         found = [
             (ending.rpartition(".")[0], member)
             for ending, member in sample.members.items()
-            if ending in wanted or (ending.rpartition(".")[0].isdecimal() and ending.rpartition(".")[2] in wanted)
+            if ending in wanted or (_is_number(ending.rpartition(".")[0]) and ending.rpartition(".")[2] in wanted)
         ]
         return [member for _, member in sorted(found, key=lambda each: (int(each[0] or -1), each[1].name))]
 
@@ -234,19 +259,23 @@ def _samples(tar: str, texts: set[str]) -> tuple[list[_Sample], int, str]:
     """The samples of a tar, its size, and what could not be read of it. `texts` are endings of members to read."""
     found: list[tuple[str, str, _Member]] = []
     read: dict[int, bytes] = {}
-    note = ""
+    note, last = "", -1
     with open_reader(tar) as file:
         tar_bytes = file.size()
         try:
-            with tarfile.open(fileobj=file, mode="r:") as archive:  # pyright: ignore[reportArgumentType]
+            with tarfile.open(fileobj=file, mode="r:", tarinfo=_Header) as archive:  # pyright: ignore
                 for info in archive:
+                    # The text of an extended header may say another size than the header itself.
+                    if info.size < 0 or info.offset_data <= last:
+                        raise tarfile.HeaderError(f"{info.size} bytes at {info.offset_data}")
+                    last = info.offset_data
                     key, ending = base_plus_ext(info.name)
                     if not info.isfile() or key is None or ending is None or not is_text(key):
                         continue
                     member = _Member(info.name.rpartition("/")[2], info.offset_data, info.size)
                     found.append((key, ending.lower(), member))
                 end = archive.offset
-        except tarfile.TarError:
+        except (tarfile.TarError, ValueError, IndexError, RecursionError):  # of headers in headers, or that are none
             end = 0
         # A reader of tars takes anything but a header for the end; it is one where nothing but zeros follows.
         if end < tar_bytes and any(file.read_at(tarfile.BLOCKSIZE, end)):
@@ -260,6 +289,10 @@ def _samples(tar: str, texts: set[str]) -> tuple[list[_Sample], int, str]:
         own = {ending: read[member.offset] for ending, member in of_key.items() if member.offset in read}
         samples.append(_Sample(key, of_key, own))
     return samples, tar_bytes, note
+
+
+def _is_number(text: str) -> bool:
+    return text.isdecimal() and len(text) <= _MOST_DIGITS
 
 
 def _field(data: bytes, path: str) -> Any:

@@ -162,6 +162,54 @@ def test_a_tar_that_ends_in_garbage_is_read_up_to_there_and_that_is_noted(tmp_pa
     ]
 
 
+def negative(name: str) -> bytes:
+    info = tarfile.TarInfo(name)
+    info.size = -1024
+    return info.tobuf(tarfile.GNU_FORMAT)
+
+
+def negative_by_pax(name: str) -> bytes:
+    info = tarfile.TarInfo(name)
+    info.pax_headers = {"size": "-1536"}
+    return info.tobuf(tarfile.PAX_FORMAT)
+
+
+def no_number(name: str) -> bytes:
+    info = tarfile.TarInfo(name)
+    info.pax_headers = {"GNU.sparse.size": "many"}
+    return info.tobuf(tarfile.PAX_FORMAT)
+
+
+def headers_of_headers(name: str) -> bytes:
+    info = tarfile.TarInfo("././@LongLink")
+    info.type, info.size = tarfile.GNUTYPE_LONGNAME, 1
+    return (info.tobuf(tarfile.GNU_FORMAT) + b"x".ljust(512, b"\0")) * 2000 + tarfile.TarInfo(name).tobuf()
+
+
+@pytest.mark.parametrize("header", [negative, negative_by_pax, no_number, headers_of_headers])
+def test_a_tar_is_read_up_to_a_header_that_leads_back_or_nowhere(tmp_path, monkeypatch, header):
+    read, times = tarfile.TarFile.next, iter(range(10))
+
+    def once(archive):
+        assert next(times, None) is not None, "the same members are read over and over"
+        return read(archive)
+
+    monkeypatch.setattr(tarfile.TarFile, "next", once)
+    data = write_tar(tmp_path / "a.tar", [("a.wav", sound())]).read_bytes()
+    end = data.rstrip(b"\0")
+    whole = data[: -(-len(end) // 512) * 512]
+    (tmp_path / "a.tar").write_bytes(whole + header("b.wav") + whole)
+    index = index_webdataset(str(tmp_path))
+    assert index["clip_id"].to_pylist() == ["a/a"]
+    assert notes(index)[0] == "a.tar is damaged after 1 members: what follows is not read"
+
+
+def test_a_picture_whose_number_has_no_end_is_none(tmp_path):
+    write_tar(tmp_path / "a.tar", [("a.wav", sound()), ("a.1.jpg", picture(9)), (f"a.{'7' * 5000}.jpg", picture(9))])
+    (pictures,) = index_webdataset(str(tmp_path))["pictures"].to_pylist()
+    assert len(pictures) == 1
+
+
 @pytest.mark.parametrize("ending", ["pyd", "0.pickle", "npy"])
 def test_members_that_may_be_pickles_are_refused(ending):
     with pytest.raises(UsageError, match=f"members that end in .{ending} may hold pickles"):
