@@ -85,8 +85,8 @@ _EXTENDED = (
 
 
 class _Header(tarfile.TarInfo):
-    """A member's header as a stranger may have written it: of a negative size, `tarfile` would go back and read the same
-    members for ever (CVE-2025-8194), or all that follows for the text of the header itself."""
+    """A member's header as a stranger may have written it: of a negative size, `tarfile` would go back and read the
+    same members for ever (CVE-2025-8194), or all that follows for the text of the header itself."""
 
     @classmethod
     def frombuf(cls, buf: bytes | bytearray, encoding: str, errors: str) -> Self:
