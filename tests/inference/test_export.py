@@ -13,6 +13,7 @@ from cocktail.checkpoints import store as checkpoints
 from cocktail.checkpoints.earlier_run import take_weights
 from cocktail.checkpoints.store import CheckpointStore, load_checkpoint
 from cocktail.checkpoints.training_record import TrainedOn
+from cocktail.inference.card import Card, training_command
 from cocktail.inference.export import Export, export, load_exported
 from cocktail.inference.models_table import Models, models
 from cocktail.inference.registry import Scored, register
@@ -110,6 +111,39 @@ def test_the_card_says_what_it_is_and_that_neither_scores_nor_licence_are_known(
     assert f"5: {', '.join(CLASSES)}" in body
     assert "No scores are known" in body and "Nobody has said under which licence" in body
     assert "snapshot_download" in body
+
+
+@pytest.mark.parametrize(
+    ("command", "told"),
+    [
+        ("jobs/conv_tasnet.py fuss --data /home/a/fuss", "jobs/conv_tasnet.py fuss"),
+        ("/work/jobs/sound_of_pixels.py music --data=x", "jobs/sound_of_pixels.py music"),
+        ("jobs/sgn_vggsound.py --data s3://lab/v --seed 3", "jobs/sgn_vggsound.py"),
+        ("jobs/nmf_sup.py musdb18", "jobs/nmf_sup.py musdb18 --preset demo"),
+        ("jobs/hdemucs.py musdb18 --preset paper", "jobs/hdemucs.py musdb18"),
+        (
+            "jobs/wave_unet.py fuss --data x --model.num_layers 3 --preset demo --model.initial-weights /home/a/w.pt",
+            "jobs/wave_unet.py fuss --preset demo --model.num-layers 3",
+        ),
+        ("", None),
+        ("'jobs/unended.py", None),
+        ("/home/a/own/train.py --data x", None),
+    ],
+)
+def test_the_command_to_train_from_a_model_is_that_of_the_job_that_made_it(command, told):
+    expected = None if told is None else f"python {told} --data SHARDS"
+    assert training_command({"command": command}) == expected
+    assert training_command({"command": command, "mlflow.parentRunId": "7"}) is None
+
+
+def test_the_card_names_the_folder_and_the_commands_that_work_with_it(checkpoint, exported, tmp_path):
+    card = (Path(export(asked(checkpoint, tmp_path / "my model"))) / "README.md").read_text()
+    assert "cocktail separate song.mp3 --model 'my model' --output stems" in card
+    assert "--start-from" not in card and "localize" not in card, "nobody knows the job, and it does not localize"
+    trained = replace(load_exported(exported), name="conv_tasnet_fuss")
+    tags = {"command": "jobs/conv_tasnet.py fuss --data x"}
+    card = Card(trained=trained, folder="handed-on", step=7, sha256=HASH, licence="mit", scores=None, tags=tags)
+    assert "`python jobs/conv_tasnet.py fuss --data SHARDS --start-from handed-on`" in card.to_markdown()
 
 
 def test_damage_to_either_file_is_told(exported, tmp_path):

@@ -71,6 +71,7 @@ def export(asked: Export) -> str:
     sha256 = write_exported(folder, checkpoint.step, checkpoint.state["model"], about)
     card = Card(
         trained=load_exported(folder),
+        folder=folder.rstrip("/").rpartition("/")[2],
         step=checkpoint.step,
         sha256=sha256,
         licence=asked.licence,
