@@ -14,7 +14,7 @@ from cocktail.checkpoints.earlier_run import take_weights
 from cocktail.checkpoints.store import CheckpointStore, load_checkpoint
 from cocktail.checkpoints.training_record import TrainedOn
 from cocktail.inference.card import Card, training_command
-from cocktail.inference.export import Export, export, load_exported
+from cocktail.inference.export import Export, _without_places, export, load_exported
 from cocktail.inference.models_table import Models, models
 from cocktail.inference.registry import Scored, register
 from cocktail.inference.trained import about, load_trained
@@ -90,6 +90,29 @@ def test_it_names_data_by_their_hashes_and_no_place_of_the_machine_that_it_comes
     assert config["about"]["trained_on"] == [{"data": "toys-v2", "manifest": HASH, "split": "train"}]
     assert config["about"]["started_from"] == "the whole model of step-00000003, SHA-256 0123"
     assert config["about"]["settings"]["start_from"] == "earlier"
+
+
+def test_of_places_in_settings_and_in_what_it_started_from_the_last_names_alone_are_kept():
+    settings = {
+        "data": "lab/Jane Doe/toys", "start_from": "models:/small/3", "evaluation.data": "../lab/others/",
+        "evaluation.test_list": "lists/mine.parquet", "model.initial_weights": "auto", "model.encoders": ("a/b", 3),
+        "mixing.backgrounds": ["/home/lab/rain", ("s3://lab/wind/", 2.0)], "model.kind": "and/or",
+    }  # fmt: skip
+
+    def started(text: str) -> str:
+        return _without_places({"data": "/x/toys", "settings": settings, "started_from": text})["started_from"]
+
+    assert _without_places({"data": "a/toys", "settings": settings})["settings"] == {
+        "data": "toys", "start_from": "models:/small/3", "evaluation.data": "others",
+        "evaluation.test_list": "mine.parquet", "model.initial_weights": "auto", "model.encoders": ["a/b", 3],
+        "mixing.backgrounds": ["rain", ["wind", 2.0]], "model.kind": "and/or",
+    }  # fmt: skip
+    step = "checkpoints/step-00000001"
+    assert started(f"all of /home/Jane Doe/runs/x/{step}") == "all of step-00000001"
+    assert started(f"unet of s3://lab/Jane Doe/{step}, SHA-256 01") == "unet of step-00000001, SHA-256 01"
+    below = "ImageNet (IMAGENET1K_V1), SHA-256 f37072fd, and over them "
+    assert started(f"{below}unet of /a b/{step}, SHA-256 01") == f"{below}unet of step-00000001, SHA-256 01"
+    assert started("random weights") == "random weights"
 
 
 def test_a_training_starts_from_it_as_from_the_checkpoint(checkpoint, exported):
