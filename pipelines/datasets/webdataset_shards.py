@@ -108,7 +108,8 @@ class _Sample(NamedTuple):
 
 
 def index_webdataset(shards_in: str, members: Members | None = None) -> pa.Table:
-    """One row a sample, in the order of the tars and of what is in them; its clip id is SHARD/KEY.
+    """One row a sample, in the order of the tars and of what is in them; its clip id is SHARD/KEY. SHARD is the name of
+    the tar, of tars with one name in several folders with what differs in their paths before it (`shard_names`).
 
     A sample without a sound, and one whose members reach beyond the end of their tar, has that for its problem. What
     cannot be read of a tar is noted. Raises UsageError for tars that are not there or hold no sample with a sound.
@@ -117,7 +118,7 @@ def index_webdataset(shards_in: str, members: Members | None = None) -> pa.Table
     tars = find_tars(shards_in)
     names = None if members.classes is None else read_text(members.classes, "names of classes").split("\n")
     classes = None if names is None else [name.strip() for name in names if name.strip()]
-    read = _Reader(members, classes)
+    read = _Reader(members, classes, shard_names(tars))
     rows: list[IndexRow] = []
     notes: list[str] = []
     with ThreadPoolExecutor(_AT_ONCE) as threads:
@@ -154,11 +155,27 @@ def find_tars(shards: str) -> list[str]:
     return tars
 
 
+def shard_names(tars: Sequence[str]) -> dict[str, str]:
+    """What each tar is called in clip ids: its name without .tar, or from the first folder on by which it differs from
+    others of that name, as in a/000 and b/000."""
+    alike: dict[str, list[str]] = {}
+    for tar in dict.fromkeys(tars):
+        alike.setdefault(tar.rpartition("/")[2].removesuffix(".tar"), []).append(tar)
+    names = {}
+    for stem, group in alike.items():
+        paths = [tar.removesuffix(".tar").split("/") for tar in group]
+        num_common = sum(1 for _ in itertools.takewhile(lambda parts: len(set(parts)) == 1, zip(*paths, strict=False)))
+        for tar, path in zip(group, paths, strict=True):
+            differing = [part for part in path[num_common:] if part not in ("", ".", "..")]
+            names[tar] = stem if len(group) == 1 else "/".join(differing)
+    return names
+
+
 class _Reader:
     """Reads tars into rows; several at a time."""
 
-    def __init__(self, members: Members, classes: Sequence[str] | None) -> None:
-        self._members, self._classes = members, classes
+    def __init__(self, members: Members, classes: Sequence[str] | None, names: Mapping[str, str]) -> None:
+        self._members, self._classes, self._names = members, classes, names
         by_json = members.recording is not None and members.recording.startswith("json:")
         self._recording_field = members.recording.removeprefix("json:") if by_json and members.recording else None
         self._recording_of = recording_by(None if by_json else members.recording)
@@ -178,7 +195,7 @@ class _Reader:
         return [self._row(tar, stem, sample, tar_bytes) for sample in samples], note
 
     def _row(self, tar: str, stem: str, sample: _Sample, tar_bytes: int) -> IndexRow:
-        clip_id = f"{stem}/{sample.key}"
+        clip_id = f"{self._names[tar]}/{sample.key}"
         sound = next((ending for ending in self._members.sound if ending.lower() in sample.members), None)
         problem: Reason | None = None if sound is not None else "missing file"
         used = [] if sound is None else [sample.members[sound.lower()]]

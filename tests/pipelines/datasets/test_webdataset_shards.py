@@ -15,7 +15,7 @@ from PIL import Image
 from webdataset import WebDataset  # pyright: ignore[reportAttributeAccessIssue]
 
 from cocktail.types import UsageError
-from pipelines.datasets.webdataset_shards import Members, index_webdataset
+from pipelines.datasets.webdataset_shards import Members, index_webdataset, shard_names
 from pipelines.shards.plan import ShardSettings, plan_shards
 from pipelines.shards.write import write_shard
 
@@ -202,6 +202,17 @@ def test_a_tar_is_read_up_to_a_header_that_leads_back_or_nowhere(tmp_path, monke
     index = index_webdataset(str(tmp_path))
     assert index["clip_id"].to_pylist() == ["a/a"]
     assert notes(index)[0] == "a.tar is damaged after 1 members: what follows is not read"
+
+
+def test_tars_of_one_name_in_several_folders_are_told_apart_and_others_keep_their_names(tmp_path):
+    for name in ("a/000", "b/000", "b/001"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        write_tar(tmp_path / f"{name}.tar", [("1.wav", sound())])
+    tars = [f"{tmp_path}/{name}.tar" for name in ("a/000", "b/000", "b/001")]
+    index = index_webdataset("::".join(tars))
+    assert columns(index, "clip_id", "problem") == [("a/000/1", None), ("b/000/1", None), ("001/1", None)]
+    assert shard_names(["/d/0.tar", "/d/e/0.tar"]) == {"/d/0.tar": "0", "/d/e/0.tar": "e/0"}
+    assert shard_names([tars[0], tars[0]]) == {tars[0]: "000"}
 
 
 def test_a_picture_whose_number_has_no_end_is_none(tmp_path):
