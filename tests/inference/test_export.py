@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -165,7 +166,7 @@ def test_the_card_names_the_folder_and_the_commands_that_work_with_it(checkpoint
     assert "--start-from" not in card and "localize" not in card, "nobody knows the job, and it does not localize"
     trained = replace(load_exported(exported), name="conv_tasnet_fuss")
     tags = {"command": "jobs/conv_tasnet.py fuss --data x"}
-    card = Card(trained=trained, folder="handed-on", step=7, sha256=HASH, licence="mit", scores=None, tags=tags)
+    card = Card(trained=trained, folder="handed-on", step=7, sha256=HASH, licence="mit", scores="none", tags=tags)
     assert "`python jobs/conv_tasnet.py fuss --data SHARDS --start-from handed-on`" in card.to_markdown()
 
 
@@ -224,9 +225,15 @@ def tracked(tmp_path_factory) -> TrackedRun:
     """A run whose model is registered, with scores."""
     output = tmp_path_factory.mktemp("output")
     run = TrackedRun.open(
-        f"sqlite:///{output}/mlflow.db", f"{output}/artifacts", experiment="small", name="small-1", key="k", params={}
+        f"sqlite:///{output}/mlflow.db", f"{output}/artifacts", experiment="small", name="small-1", key="k",
+        params={"seed": "0"}, place="a name",
+    )  # fmt: skip
+    checkpoint = make_checkpoint(output / "small-1/checkpoints")
+    (output / "small-1/place.json").write_text('{"name": "a name"}')
+    evaluation = TrackedRun.open(
+        run.tracking_uri, f"{output}/artifacts", experiment="small", name="evaluate-1", key="k", params={}
     )
-    checkpoint = make_checkpoint(output / "checkpoints")
+    evaluation.tag({"checkpoint": checkpoint})
     run.tag({"checkpoint": checkpoint, "git_commit": "c0ffee", "torch": "2.14"})
     log_data(run, [UsedData(name="toy sounds", where="/toys", sha256=HASH, used_for="training")])
     (output / "report").mkdir()
@@ -245,6 +252,25 @@ def test_a_run_or_registered_model_is_exported_with_its_scores_and_the_names_of_
     assert f"| toy sounds | train | {HASH} |" in card
     assert "c0ffee" in card and "small-1" in card
     assert load_exported(folder).classes == CLASSES
+
+
+def test_scores_are_found_by_the_checkpoint_or_its_folder_and_where_there_are_none_the_card_says_why(tracked, tmp_path):
+    def card(model: str, name: str) -> str:
+        folder = export(asked(model, tmp_path / name, tracking_uri=tracked.tracking_uri))
+        return (Path(folder) / "README.md").read_text()
+
+    checkpoint = Path(tracked.tags["checkpoint"])
+    moved = shutil.copytree(checkpoint.parents[1], tmp_path / "moved")
+    named = (checkpoint, checkpoint.parents[1], moved, moved / "checkpoints" / checkpoint.name, "evaluate-1")
+    for number, model in enumerate(named):
+        assert "| mixture | 0.1 | 0 to 0.2 |" in card(str(model), f"model-{number}")
+    (moved / "checkpoints" / checkpoint.name).rename(moved / "checkpoints/step-00000006")
+    assert "No scores are known: the run that made it was not found" in card(str(moved), "of another step")
+    unscored = TrackedRun.open(
+        tracked.tracking_uri, f"{tmp_path}/artifacts", experiment="small", name="small-2", key="k", params={"seed": "1"}
+    )
+    unscored.tag({"checkpoint": make_checkpoint(tmp_path / "unscored")})
+    assert "the run that made it, small-2, has none" in card(unscored.tags["checkpoint"], "unscored model")
 
 
 def test_models_lists_versions_with_aliases_data_and_score(tracked, tmp_path):

@@ -56,8 +56,8 @@ class Card:
     sha256: str
     """Hash of the file of weights."""
     licence: str
-    scores: str | None
-    """Tables in Markdown with intervals and controls; None where nobody knows any."""
+    scores: str
+    """Tables in Markdown with intervals and controls, or why there are none."""
     tags: Mapping[str, str] = field(default_factory=dict)
     """Tags of the run that made it."""
     data_names: Mapping[str, str] = field(default_factory=dict)
@@ -69,7 +69,7 @@ class Card:
         sections = {
             "What it is": self._what(),
             "What it was trained on": self._trained_on(),
-            "Scores": self.scores or "No scores are known: the run that made it was not found.",
+            "Scores": self.scores,
             "How to use it": self._use(),
             "Licence": _NOT_SAID if self.licence == "unknown" else f"Licence of the weights: {self.licence}.",
         }

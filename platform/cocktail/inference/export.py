@@ -26,9 +26,11 @@ from cocktail.inference.card import CARD_NAME, Card
 from cocktail.inference.find_model import FoundModel, Places, find_model
 from cocktail.inference.trained import Trained, load_trained
 from cocktail.storage import absolute, exists, join, list_names, write_atomic
-from cocktail.tracking.find import MODELS
+from cocktail.text.printable import in_markdown
+from cocktail.tracking.find import MODELS, find_run_of, is_training
 from cocktail.tracking.inputs import names_of_data
-from cocktail.types import require
+from cocktail.tracking.run import TrackedRun
+from cocktail.types import UsageError, require
 
 TABLE_NAME = "table.md"
 """Artifact of a run: its scores with intervals and controls."""
@@ -58,8 +60,9 @@ class Export:
 def export(asked: Export) -> str:
     """Export a model. Returns the folder's location.
 
-    The card holds the scores of the run that made the model, where that is known. Raises UsageError for a folder that
-    holds anything else than an export.
+    The card holds the scores of the run that trained the model, which is looked for by its checkpoint where it is not
+    named; where it is not found, or has none, the card says so. Raises UsageError for a folder that holds anything else
+    than an export.
     """
     folder = absolute(asked.folder, "FOLDER")
     there = list_names(folder)
@@ -67,7 +70,9 @@ def export(asked: Export) -> str:
         not there or CONFIG_NAME in there,
         f"{asked.folder} holds {', '.join(there[:3])}, and no exported model: give a folder that is empty, or none yet",
     )
-    found = find_model(asked.model, Places.of(asked.tracking_uri, asked.output))
+    places = Places.of(asked.tracking_uri, asked.output)
+    found = find_model(asked.model, places)
+    run = _training_of(found, places)
     trained = load_trained(found.location)
     checkpoint = load_checkpoint(found.location)
     about = _without_places(read_about(found.location))
@@ -78,9 +83,9 @@ def export(asked: Export) -> str:
         step=checkpoint.step,
         sha256=sha256,
         licence=asked.licence,
-        scores=_scores_of(found),
-        tags={} if found.run is None else found.run.tags,
-        data_names=_data_names(found, trained),
+        scores=_scores_of(run),
+        tags={} if run is None else run.tags,
+        data_names=_data_names(run, trained),
     )
     write_atomic(join(folder, CARD_NAME), card.to_markdown().encode())
     return folder
@@ -92,19 +97,32 @@ def load_exported(folder: str) -> Trained:
     return load_trained(folder)
 
 
-def _scores_of(found: FoundModel) -> str | None:
-    """The tables of scores of the run that made a model, if there are any."""
-    if found.run is None or TABLE_NAME not in found.run.stored:
+def _training_of(found: FoundModel, places: Places) -> TrackedRun | None:
+    """The run that trained a model, if it is known. A checkpoint can be exported where MLflow is not, which is told."""
+    if found.run is not None and is_training(found.run.params):
+        return found.run
+    try:
+        return find_run_of(places.tracking_uri, found.location)
+    except UsageError as error:
+        print(f"the card will hold no scores: {error}", flush=True)
         return None
+
+
+def _scores_of(run: TrackedRun | None) -> str:
+    """The tables of scores of the run that made a model, or why there are none."""
+    if run is None:
+        return "No scores are known: the run that made it was not found."
+    if TABLE_NAME not in run.stored:
+        return f"No scores are known: the run that made it, {in_markdown(run.name)}, has none."
     with tempfile.TemporaryDirectory() as folder:
-        return found.run.fetch(TABLE_NAME, Path(folder)).read_text(encoding="utf-8").strip()
+        return run.fetch(TABLE_NAME, Path(folder)).read_text(encoding="utf-8").strip()
 
 
-def _data_names(found: FoundModel, trained: Trained) -> dict[str, str]:
+def _data_names(run: TrackedRun | None, trained: Trained) -> dict[str, str]:
     """Names of the data sets that a model was trained on, by the hash of each: those that its run says, or else what
     its folder was called."""
     names = {each.manifest: _last_name(each.data) for each in trained.trained_on or ()}
-    for digest, name in ({} if found.run is None else names_of_data(found.run)).items():
+    for digest, name in ({} if run is None else names_of_data(run)).items():
         names |= {sha256: name for sha256 in names if sha256.startswith(digest)}
     return names
 
