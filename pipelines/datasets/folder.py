@@ -127,6 +127,8 @@ def _listed_by_folders(root: str, by_split: bool, notes: list[str]) -> Iterator[
     """The files below class folders; what else there is becomes notes."""
     beside: list[str] = []
     not_media: list[str] = []
+    deeper: list[str] = []
+    hidden: list[str] = []
     num_undecodable = 0
 
     def within(path: str) -> Iterator[tuple[str, bool]]:
@@ -134,8 +136,11 @@ def _listed_by_folders(root: str, by_split: bool, notes: list[str]) -> Iterator[
         folder = Folder(join(root, path) if path else root, EXPECTED)
         num_undecodable += folder.num_undecodable
         for name in folder.names:
-            if not name.startswith("."):
-                yield (f"{path}/{name}" if path else name), is_folder(folder.path(name))
+            below = f"{path}/{name}" if path else name
+            if name.startswith("."):
+                hidden.append(below)
+            else:
+                yield below, is_folder(folder.path(name))
 
     def is_media(path: str) -> bool:
         if ending_of(path.rpartition("/")[2]) in (*WITH_PICTURES, *SOUND_ONLY):
@@ -148,7 +153,9 @@ def _listed_by_folders(root: str, by_split: bool, notes: list[str]) -> Iterator[
         if not is_a_folder:
             beside.append(path)
         elif by_split:
-            tops += [(path, below) for below, is_class in within(path) if is_class]
+            for below, is_class in within(path):
+                tops += [(path, below)] if is_class else []
+                beside += [] if is_class else [below]
         else:
             tops.append((None, path))
     for split, of_class in tops:
@@ -156,12 +163,16 @@ def _listed_by_folders(root: str, by_split: bool, notes: list[str]) -> Iterator[
         for path, is_a_folder in within(of_class):
             if is_a_folder:
                 for below, is_deeper in within(path):
-                    if not is_deeper and is_media(below):
+                    if is_deeper:
+                        deeper.append(below)
+                    elif is_media(below):
                         yield _File(below, label, path, split)
             elif is_media(path):
                 yield _File(path, label, path.rpartition(".")[0], split)
     notes += _counted("left out, not media", not_media)
     notes += _counted("left out, beside the folders of classes", beside)
+    notes += _counted("left out, folders in those of recordings, with all that is in them", deeper)
+    notes += _counted("left out, hidden", hidden)
     if num_undecodable:
         notes.append(f"left out, the name is not UTF-8 (rename it): {num_undecodable}")
 
@@ -182,6 +193,8 @@ def _listed_by_csv(csv: str) -> Iterator[_File]:
         line = dict(zip(names, fields, strict=True))
         if not line["file"] or not line["class"]:
             raise UsageError(f"{where}: no {'class' if line['file'] else 'file'}. Expected {EXPECTED_CSV}")
+        if re.match(r"/|\w+://", line["file"]) or ".." in line["file"].split("/"):
+            raise UsageError(f"{where}: {line['file']} is no path below --root. Expected {EXPECTED_CSV}")
         stem = line["file"].rpartition(".")[0] or line["file"]
         yield _File(line["file"], line["class"], line.get("recording") or stem, line.get("split") or None)
 

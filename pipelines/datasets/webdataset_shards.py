@@ -14,7 +14,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, Self
 
 import pyarrow as pa
 import tyro
@@ -35,6 +35,8 @@ MAX_LABEL_BYTES = 1 << 20
 _PICKLES = ("pyd", "pickle", "pkl", "pth", "pt", "npy", "npz")
 """Endings of members that are pickles, or may hold some."""
 _AT_ONCE = 8
+_MOST_DIGITS = 9
+"""Of a picture's number."""
 EXPECTED = "a folder of tars, or their names with braces, as in /data/train-{000..041}.tar"
 
 
@@ -72,6 +74,29 @@ class _Member(NamedTuple):
     size: int
 
 
+_EXTENDED = (
+    tarfile.GNUTYPE_LONGNAME,
+    tarfile.GNUTYPE_LONGLINK,
+    tarfile.XHDTYPE,
+    tarfile.XGLTYPE,
+    tarfile.SOLARIS_XHDTYPE,
+)
+"""Types of headers with a text that `tarfile` reads into memory."""
+
+
+class _Header(tarfile.TarInfo):
+    """A member's header as a stranger may have written it: of a negative size, `tarfile` would go back and read the
+    same members for ever (CVE-2025-8194), or all that follows for the text of the header itself."""
+
+    @classmethod
+    def frombuf(cls, buf: bytes | bytearray, encoding: str, errors: str) -> Self:
+        """Raises tarfile.HeaderError for a header of such a size."""
+        header = super().frombuf(buf, encoding, errors)
+        if header.size < 0 or (header.type in _EXTENDED and header.size > MAX_LABEL_BYTES):
+            raise tarfile.HeaderError(f"a header of {header.size} bytes")
+        return header
+
+
 class _Sample(NamedTuple):
     """What a tar holds of one sample."""
 
@@ -83,7 +108,8 @@ class _Sample(NamedTuple):
 
 
 def index_webdataset(shards_in: str, members: Members | None = None) -> pa.Table:
-    """One row a sample, in the order of the tars and of what is in them; its clip id is SHARD/KEY.
+    """One row a sample, in the order of the tars and of what is in them; its clip id is SHARD/KEY. SHARD is the name of
+    the tar, of tars with one name in several folders with what differs in their paths before it (`shard_names`).
 
     A sample without a sound, and one whose members reach beyond the end of their tar, has that for its problem. What
     cannot be read of a tar is noted. Raises UsageError for tars that are not there or hold no sample with a sound.
@@ -92,7 +118,7 @@ def index_webdataset(shards_in: str, members: Members | None = None) -> pa.Table
     tars = find_tars(shards_in)
     names = None if members.classes is None else read_text(members.classes, "names of classes").split("\n")
     classes = None if names is None else [name.strip() for name in names if name.strip()]
-    read = _Reader(members, classes)
+    read = _Reader(members, classes, shard_names(tars))
     rows: list[IndexRow] = []
     notes: list[str] = []
     with ThreadPoolExecutor(_AT_ONCE) as threads:
@@ -129,11 +155,27 @@ def find_tars(shards: str) -> list[str]:
     return tars
 
 
+def shard_names(tars: Sequence[str]) -> dict[str, str]:
+    """What each tar is called in clip ids: its name without .tar, or from the first folder on by which it differs from
+    others of that name, as in a/000 and b/000."""
+    alike: dict[str, list[str]] = {}
+    for tar in dict.fromkeys(tars):
+        alike.setdefault(tar.rpartition("/")[2].removesuffix(".tar"), []).append(tar)
+    names = {}
+    for stem, group in alike.items():
+        paths = [tar.removesuffix(".tar").split("/") for tar in group]
+        num_common = sum(1 for _ in itertools.takewhile(lambda parts: len(set(parts)) == 1, zip(*paths, strict=False)))
+        for tar, path in zip(group, paths, strict=True):
+            differing = [part for part in path[num_common:] if part not in ("", ".", "..")]
+            names[tar] = stem if len(group) == 1 else "/".join(differing)
+    return names
+
+
 class _Reader:
     """Reads tars into rows; several at a time."""
 
-    def __init__(self, members: Members, classes: Sequence[str] | None) -> None:
-        self._members, self._classes = members, classes
+    def __init__(self, members: Members, classes: Sequence[str] | None, names: Mapping[str, str]) -> None:
+        self._members, self._classes, self._names = members, classes, names
         by_json = members.recording is not None and members.recording.startswith("json:")
         self._recording_field = members.recording.removeprefix("json:") if by_json and members.recording else None
         self._recording_of = recording_by(None if by_json else members.recording)
@@ -153,7 +195,7 @@ class _Reader:
         return [self._row(tar, stem, sample, tar_bytes) for sample in samples], note
 
     def _row(self, tar: str, stem: str, sample: _Sample, tar_bytes: int) -> IndexRow:
-        clip_id = f"{stem}/{sample.key}"
+        clip_id = f"{self._names[tar]}/{sample.key}"
         sound = next((ending for ending in self._members.sound if ending.lower() in sample.members), None)
         problem: Reason | None = None if sound is not None else "missing file"
         used = [] if sound is None else [sample.members[sound.lower()]]
@@ -188,7 +230,7 @@ class _Reader:
         found = [
             (ending.rpartition(".")[0], member)
             for ending, member in sample.members.items()
-            if ending in wanted or (ending.rpartition(".")[0].isdecimal() and ending.rpartition(".")[2] in wanted)
+            if ending in wanted or (_is_number(ending.rpartition(".")[0]) and ending.rpartition(".")[2] in wanted)
         ]
         return [member for _, member in sorted(found, key=lambda each: (int(each[0] or -1), each[1].name))]
 
@@ -234,19 +276,23 @@ def _samples(tar: str, texts: set[str]) -> tuple[list[_Sample], int, str]:
     """The samples of a tar, its size, and what could not be read of it. `texts` are endings of members to read."""
     found: list[tuple[str, str, _Member]] = []
     read: dict[int, bytes] = {}
-    note = ""
+    note, last = "", -1
     with open_reader(tar) as file:
         tar_bytes = file.size()
         try:
-            with tarfile.open(fileobj=file, mode="r:") as archive:  # pyright: ignore[reportArgumentType]
+            with tarfile.open(fileobj=file, mode="r:", tarinfo=_Header) as archive:  # pyright: ignore
                 for info in archive:
+                    # The text of an extended header may say another size than the header itself.
+                    if info.size < 0 or info.offset_data <= last:
+                        raise tarfile.HeaderError(f"{info.size} bytes at {info.offset_data}")
+                    last = info.offset_data
                     key, ending = base_plus_ext(info.name)
                     if not info.isfile() or key is None or ending is None or not is_text(key):
                         continue
                     member = _Member(info.name.rpartition("/")[2], info.offset_data, info.size)
                     found.append((key, ending.lower(), member))
                 end = archive.offset
-        except tarfile.TarError:
+        except (tarfile.TarError, ValueError, IndexError, RecursionError):  # of headers in headers, or that are none
             end = 0
         # A reader of tars takes anything but a header for the end; it is one where nothing but zeros follows.
         if end < tar_bytes and any(file.read_at(tarfile.BLOCKSIZE, end)):
@@ -260,6 +306,10 @@ def _samples(tar: str, texts: set[str]) -> tuple[list[_Sample], int, str]:
         own = {ending: read[member.offset] for ending, member in of_key.items() if member.offset in read}
         samples.append(_Sample(key, of_key, own))
     return samples, tar_bytes, note
+
+
+def _is_number(text: str) -> bool:
+    return text.isdecimal() and len(text) <= _MOST_DIGITS
 
 
 def _field(data: bytes, path: str) -> Any:

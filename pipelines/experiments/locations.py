@@ -12,14 +12,12 @@ from cocktail.config.experiment import Experiment
 from cocktail.config.identity import identity, run_key
 from cocktail.inference.find_model import Places, located
 from cocktail.storage import absolute, create, exists, join, list_names, read_bytes, write_atomic
+from cocktail.tracking.run import PLACE
 from cocktail.types import UsageError
 from pipelines.shards.manifest import Manifest
 
 FINISHED = "finished.json"
 """Marks a run that has its scores. The same command continues an unfinished run and otherwise starts a new one."""
-
-PLACE = "place.json"
-"""In the folder of a run or sweep: a name that no other folder has, by which MLflow knows the folder's run."""
 
 
 def place_of(folder: str) -> str:

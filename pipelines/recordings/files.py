@@ -30,7 +30,8 @@ from cocktail.recordings.stems import Form
 from cocktail.recordings.write_localized import LOCALIZATION
 from cocktail.recordings.write_separated import SEPARATION
 from cocktail.storage import join, local_copy, open_reader, write_atomic
-from cocktail.types import UsageError
+from cocktail.text.redaction import redacted_uri
+from cocktail.types import UsageError, require
 from pipelines.shards.write import decoding_process
 
 Kind = Literal["separate", "localize"]
@@ -49,6 +50,7 @@ class Work:
 
     kind: Kind
     model: str
+    """What means the same model to every worker (`cocktail.inference.origin.Origin.fixed`)."""
     weights_sha256: str
     output: str
     choice: Choice
@@ -140,9 +142,16 @@ class Apply:
     """The actor: the model, put to one file after the other."""
 
     def __init__(self, work: Work, gpu: bool) -> None:
+        """Raises UsageError if another model lies here than the job was begun with."""
         torch.set_num_threads(1) if not gpu else None
         self.work = work
         self.model = load(work.model, tracking_uri=work.tracking_uri, device="cuda" if gpu else "cpu")
+        assert self.model.origin is not None
+        require(
+            self.model.origin.weights_sha256 == work.weights_sha256,
+            f"--model {redacted_uri(work.model)} has other weights on this worker than where the job was begun: give a "
+            "place that all nodes share, or a registered model, models:/NAME/VERSION",
+        )
 
     def __call__(self, rows: pa.Table) -> pa.Table:
         done = [pickle.dumps(self.one(pickle.loads(row.as_buffer()))) for row in rows[PACKED]]

@@ -93,10 +93,9 @@ def _work(job: FolderJob, kind: Kind, output: str, model: LoadedModel, form: For
         f"{model.trained.name} does not {kind}: take another model",
     )
     assert model.origin is not None
-    given = job.model
     return Work(
         kind=kind,
-        model=given if given.startswith("models:") or "/" not in given else absolute(given, "--model"),
+        model=model.origin.fixed,
         weights_sha256=model.origin.weights_sha256,
         output=output,
         choice=job.choice,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,7 +14,8 @@ from cocktail.checkpoints import store as checkpoints
 from cocktail.checkpoints.earlier_run import take_weights
 from cocktail.checkpoints.store import CheckpointStore, load_checkpoint
 from cocktail.checkpoints.training_record import TrainedOn
-from cocktail.inference.export import Export, export, load_exported
+from cocktail.inference.card import Card, training_command
+from cocktail.inference.export import Export, _without_places, export, load_exported
 from cocktail.inference.models_table import Models, models
 from cocktail.inference.registry import Scored, register
 from cocktail.inference.trained import about, load_trained
@@ -91,6 +93,29 @@ def test_it_names_data_by_their_hashes_and_no_place_of_the_machine_that_it_comes
     assert config["about"]["settings"]["start_from"] == "earlier"
 
 
+def test_of_places_in_settings_and_in_what_it_started_from_the_last_names_alone_are_kept():
+    settings = {
+        "data": "lab/Jane Doe/toys", "start_from": "models:/small/3", "evaluation.data": "../lab/others/",
+        "evaluation.test_list": "lists/mine.parquet", "model.initial_weights": "auto", "model.encoders": ("a/b", 3),
+        "mixing.backgrounds": ["/home/lab/rain", ("s3://lab/wind/", 2.0)], "model.kind": "and/or",
+    }  # fmt: skip
+
+    def started(text: str) -> str:
+        return _without_places({"data": "/x/toys", "settings": settings, "started_from": text})["started_from"]
+
+    assert _without_places({"data": "a/toys", "settings": settings})["settings"] == {
+        "data": "toys", "start_from": "models:/small/3", "evaluation.data": "others",
+        "evaluation.test_list": "mine.parquet", "model.initial_weights": "auto", "model.encoders": ["a/b", 3],
+        "mixing.backgrounds": ["rain", ["wind", 2.0]], "model.kind": "and/or",
+    }  # fmt: skip
+    step = "checkpoints/step-00000001"
+    assert started(f"all of /home/Jane Doe/runs/x/{step}") == "all of step-00000001"
+    assert started(f"unet of s3://lab/Jane Doe/{step}, SHA-256 01") == "unet of step-00000001, SHA-256 01"
+    below = "ImageNet (IMAGENET1K_V1), SHA-256 f37072fd, and over them "
+    assert started(f"{below}unet of /a b/{step}, SHA-256 01") == f"{below}unet of step-00000001, SHA-256 01"
+    assert started("random weights") == "random weights"
+
+
 def test_a_training_starts_from_it_as_from_the_checkpoint(checkpoint, exported):
     for parts in ((), ("unet",)):
         found = [take_weights(place, parts, build(), SMALL.model.build, CLASSES)[1] for place in (checkpoint, exported)]
@@ -110,6 +135,39 @@ def test_the_card_says_what_it_is_and_that_neither_scores_nor_licence_are_known(
     assert f"5: {', '.join(CLASSES)}" in body
     assert "No scores are known" in body and "Nobody has said under which licence" in body
     assert "snapshot_download" in body
+
+
+@pytest.mark.parametrize(
+    ("command", "told"),
+    [
+        ("jobs/conv_tasnet.py fuss --data /home/a/fuss", "jobs/conv_tasnet.py fuss"),
+        ("/work/jobs/sound_of_pixels.py music --data=x", "jobs/sound_of_pixels.py music"),
+        ("jobs/sgn_vggsound.py --data s3://lab/v --seed 3", "jobs/sgn_vggsound.py"),
+        ("jobs/nmf_sup.py musdb18", "jobs/nmf_sup.py musdb18 --preset demo"),
+        ("jobs/hdemucs.py musdb18 --preset paper", "jobs/hdemucs.py musdb18"),
+        (
+            "jobs/wave_unet.py fuss --data x --model.num_layers 3 --preset demo --model.initial-weights /home/a/w.pt",
+            "jobs/wave_unet.py fuss --preset demo --model.num-layers 3",
+        ),
+        ("", None),
+        ("'jobs/unended.py", None),
+        ("/home/a/own/train.py --data x", None),
+    ],
+)
+def test_the_command_to_train_from_a_model_is_that_of_the_job_that_made_it(command, told):
+    expected = None if told is None else f"python {told} --data SHARDS"
+    assert training_command({"command": command}) == expected
+    assert training_command({"command": command, "mlflow.parentRunId": "7"}) is None
+
+
+def test_the_card_names_the_folder_and_the_commands_that_work_with_it(checkpoint, exported, tmp_path):
+    card = (Path(export(asked(checkpoint, tmp_path / "my model"))) / "README.md").read_text()
+    assert "cocktail separate song.mp3 --model 'my model' --output stems" in card
+    assert "--start-from" not in card and "localize" not in card, "nobody knows the job, and it does not localize"
+    trained = replace(load_exported(exported), name="conv_tasnet_fuss")
+    tags = {"command": "jobs/conv_tasnet.py fuss --data x"}
+    card = Card(trained=trained, folder="handed-on", step=7, sha256=HASH, licence="mit", scores="none", tags=tags)
+    assert "`python jobs/conv_tasnet.py fuss --data SHARDS --start-from handed-on`" in card.to_markdown()
 
 
 def test_damage_to_either_file_is_told(exported, tmp_path):
@@ -167,9 +225,15 @@ def tracked(tmp_path_factory) -> TrackedRun:
     """A run whose model is registered, with scores."""
     output = tmp_path_factory.mktemp("output")
     run = TrackedRun.open(
-        f"sqlite:///{output}/mlflow.db", f"{output}/artifacts", experiment="small", name="small-1", key="k", params={}
+        f"sqlite:///{output}/mlflow.db", f"{output}/artifacts", experiment="small", name="small-1", key="k",
+        params={"seed": "0"}, place="a name",
+    )  # fmt: skip
+    checkpoint = make_checkpoint(output / "small-1/checkpoints")
+    (output / "small-1/place.json").write_text('{"name": "a name"}')
+    evaluation = TrackedRun.open(
+        run.tracking_uri, f"{output}/artifacts", experiment="small", name="evaluate-1", key="k", params={}
     )
-    checkpoint = make_checkpoint(output / "checkpoints")
+    evaluation.tag({"checkpoint": checkpoint})
     run.tag({"checkpoint": checkpoint, "git_commit": "c0ffee", "torch": "2.14"})
     log_data(run, [UsedData(name="toy sounds", where="/toys", sha256=HASH, used_for="training")])
     (output / "report").mkdir()
@@ -188,6 +252,25 @@ def test_a_run_or_registered_model_is_exported_with_its_scores_and_the_names_of_
     assert f"| toy sounds | train | {HASH} |" in card
     assert "c0ffee" in card and "small-1" in card
     assert load_exported(folder).classes == CLASSES
+
+
+def test_scores_are_found_by_the_checkpoint_or_its_folder_and_where_there_are_none_the_card_says_why(tracked, tmp_path):
+    def card(model: str, name: str) -> str:
+        folder = export(asked(model, tmp_path / name, tracking_uri=tracked.tracking_uri))
+        return (Path(folder) / "README.md").read_text()
+
+    checkpoint = Path(tracked.tags["checkpoint"])
+    moved = shutil.copytree(checkpoint.parents[1], tmp_path / "moved")
+    named = (checkpoint, checkpoint.parents[1], moved, moved / "checkpoints" / checkpoint.name, "evaluate-1")
+    for number, model in enumerate(named):
+        assert "| mixture | 0.1 | 0 to 0.2 |" in card(str(model), f"model-{number}")
+    (moved / "checkpoints" / checkpoint.name).rename(moved / "checkpoints/step-00000006")
+    assert "No scores are known: the run that made it was not found" in card(str(moved), "of another step")
+    unscored = TrackedRun.open(
+        tracked.tracking_uri, f"{tmp_path}/artifacts", experiment="small", name="small-2", key="k", params={"seed": "1"}
+    )
+    unscored.tag({"checkpoint": make_checkpoint(tmp_path / "unscored")})
+    assert "the run that made it, small-2, has none" in card(unscored.tags["checkpoint"], "unscored model")
 
 
 def test_models_lists_versions_with_aliases_data_and_score(tracked, tmp_path):

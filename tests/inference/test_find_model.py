@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from cocktail.checkpoints.earlier_run import weights_hash
 from cocktail.checkpoints.store import CheckpointStore, load_checkpoint
 from cocktail.inference.find_model import Places, find_model, located
 from cocktail.inference.registry import Scored, register
@@ -79,6 +80,22 @@ def test_a_registered_model_outlives_its_checkpoint_and_is_kept_once(output, tmp
         shutil.move(moved, output / "runs")
     ours = load_trained(find_model("small-1", places(output)).location).model.state_dict()
     assert all(value.equal(ours[name]) for name, value in load_trained(kept[0]).model.state_dict().items())
+
+
+def test_a_version_is_what_was_registered_also_when_its_run_has_gone_on(tmp_path):
+    store = CheckpointStore(str(tmp_path / "checkpoints"), about=about(SMALL, CLASSES, "shards"))
+    model, run = SMALL.model.build(len(CLASSES)), open_run(tmp_path, "small-1")
+    first = store.save(1, {"model": model.state_dict()}, {}, keep=2)
+    register(run, first, Scored())
+    hashes = [weights_hash(load_trained(first).model.state_dict())]
+    with torch.no_grad():
+        next(iter(model.parameters())).add_(1)
+    run.tag({"checkpoint": store.save(2, {"model": model.state_dict()}, {}, keep=2)})
+    register(run, run.tags["checkpoint"], Scored())
+    hashes.append(weights_hash(model.state_dict()))
+    found = [find_model(f"models:/small/{number}", places(tmp_path)).location for number in (1, 2)]
+    assert [weights_hash(load_trained(each).model.state_dict()) for each in found] == hashes
+    assert found[1] == run.tags["checkpoint"]
 
 
 @pytest.mark.parametrize(

@@ -18,9 +18,11 @@ from pathlib import Path
 from mlflow.entities.model_registry import ModelVersion
 from mlflow.tracking import MlflowClient
 
+from cocktail.checkpoints.earlier_run import weights_hash
 from cocktail.checkpoints.store import find_checkpoint, is_checkpoint
 from cocktail.config.experiment import default_output, given_tracking_uri
 from cocktail.inference.registry import WEIGHTS_TAG
+from cocktail.inference.trained import load_trained
 from cocktail.storage import absolute, is_folder, is_remote, join, list_names, read_bytes, write_atomic
 from cocktail.tracking.database import default_tracking_uri
 from cocktail.tracking.find import MODELS, find_run, find_version
@@ -79,7 +81,8 @@ def is_place(model: str) -> bool:
 def find_model(model: str, places: Places | None = None, option: str = "MODEL") -> FoundModel:
     """The model that is meant. Raises UsageError, naming the option that it was given by, if there is none.
 
-    A registered model's checkpoint is taken where its run left it; where that is gone, from MLflow's files.
+    A registered model's checkpoint is taken where its run left it; where that is gone, or by now another one, from
+    MLflow's files.
     """
     if is_place(model):
         location = absolute(model, option)
@@ -113,10 +116,15 @@ def located(model: str, places: Callable[[], Places], option: str) -> str:
 
 
 def _of_version(version: ModelVersion, run: TrackedRun, places: Places) -> str:
-    location = run.tags.get("checkpoint")
-    if location is not None and is_checkpoint(location):
+    location, registered = run.tags.get("checkpoint"), version.tags.get(WEIGHTS_TAG)
+    # The run may have gone on after it registered this version, or another have taken its folder.
+    if (
+        location is not None
+        and is_checkpoint(location)
+        and registered in (None, weights_hash(load_trained(location).model.state_dict()))
+    ):
         return location
-    kept = join(places.keep_in, version.tags.get(WEIGHTS_TAG, f"{version.name}-{version.version}"))
+    kept = join(places.keep_in, registered or f"{version.name}-{version.version}")
     for name in list_names(kept):
         if is_checkpoint(join(kept, name)):
             return join(kept, name)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from cocktail.checkpoints.earlier_run import weights_hash
 from cocktail.checkpoints.store import find_checkpoint, is_checkpoint
@@ -29,6 +29,9 @@ class Origin:
     """What was opened."""
     weights_sha256: str
     """Hash of the weights (`cocktail.checkpoints.earlier_run.weights_hash`), as registered versions are tagged with."""
+    fixed: str = field(repr=False)
+    """What means the same model in any other process, later, too: a whole path, a URI with its credentials, or
+    models:/NAME/VERSION."""
 
 
 def open_model(name: str, tracking_uri: str | None = None) -> tuple[Trained, Origin]:
@@ -61,4 +64,5 @@ def _opened(given: str, location: str, version: str | None = None) -> tuple[Trai
         given=redacted_uri(given),
         location=version or redacted_uri(location),
         weights_sha256=weights_hash(trained.model.state_dict()),
+        fixed=version or location,
     )

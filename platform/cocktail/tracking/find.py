@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 from collections.abc import Mapping
 from datetime import UTC, datetime
@@ -10,10 +11,11 @@ from mlflow.entities import Run
 from mlflow.entities.model_registry import ModelVersion
 from mlflow.tracking import MlflowClient
 
+from cocktail.storage import exists, join, read_bytes
 from cocktail.text.redaction import redacted_uri
 from cocktail.tracking.database import database_of
 from cocktail.tracking.outages import ERRORS, reason
-from cocktail.tracking.run import TrackedRun
+from cocktail.tracking.run import PLACE, PLACE_TAG, TrackedRun
 from cocktail.types import UsageError
 
 _MAX_SHOWN = 5
@@ -60,6 +62,52 @@ def find_run(tracking_uri: str, name_or_id: str) -> TrackedRun:
     where = f"the experiment {name_or_id}" if own else shown
     there_is = f"The newest in {where}: {runs}" if newest else f"There are no runs in {where}"
     raise UsageError(f"no run has the name or id {name_or_id}. {there_is}")
+
+
+def find_run_of(tracking_uri: str, checkpoint: str) -> TrackedRun | None:
+    """The run that trained the checkpoint at a location, if there is one such: it names it there, or has a checkpoint
+    of that step and the folder that it lies in, wherever that is by now.
+
+    Raises UsageError if MLflow cannot be asked.
+    """
+    require_there(tracking_uri)
+    checkpoint = checkpoint.rstrip("/")
+    folder, _, step = checkpoint.rpartition("/")
+    place = _place_in(folder.rpartition("/")[0])
+    wanted = {"checkpoint": redacted_uri(checkpoint), **({} if place is None else {PLACE_TAG: place})}
+    try:
+        client = MlflowClient(tracking_uri)
+        within = [each.experiment_id for each in client.search_experiments(max_results=_MAX_EXPERIMENTS)]
+        for tag, value in wanted.items():
+            quote = '"' if "'" in value else "'"
+            runs = client.search_runs(within, f"tags.`{tag}` = {quote}{value}{quote}")
+            trained = [
+                run
+                for run in runs
+                if is_training(run.data.params) and run.data.tags.get("checkpoint", "").rpartition("/")[2] == step
+            ]
+            if len(trained) == 1:
+                return TrackedRun(tracking_uri, trained[0].info.run_id)
+    except ERRORS as error:
+        shown = redacted_uri(tracking_uri)
+        raise UsageError(
+            f"cannot look for the run of {redacted_uri(checkpoint)} in {shown}: {reason(error)}"
+        ) from error
+    return None
+
+
+def is_training(params: Mapping[str, str]) -> bool:
+    """Whether a run's params are of a training: evaluations name a checkpoint, too, and have no seed of their own."""
+    return "seed" in params
+
+
+def _place_in(folder: str) -> str | None:
+    """The name that a run's folder has for MLflow, if it has any that can be read."""
+    location = join(folder, PLACE)
+    try:
+        return str(json.loads(read_bytes(location))["name"]) if folder and exists(location) else None
+    except (ValueError, KeyError, TypeError):
+        return None
 
 
 def find_version(tracking_uri: str, uri: str) -> ModelVersion:

@@ -47,7 +47,14 @@ def test_what_is_no_clip_is_left_out_and_counted(tmp_path):
     assert notes(index) == [
         "left out, not media: 1, as 'wren/a.txt'",
         "left out, beside the folders of classes: 1, as 'readme.md'",
+        "left out, folders in those of recordings, with all that is in them: 1, as 'wren/x/y'",
+        "left out, hidden: 1, as 'wren/.b.wav'",
     ]
+    splits = FolderLayout(splits="folders")
+    make(tmp_path, "wren/x/b.wav")
+    assert "left out, beside the folders of classes: 3, as 'readme.md'" in notes(
+        index_folder(str(tmp_path), None, splits)
+    )
 
 
 def test_of_a_clip_with_two_endings_the_one_with_pictures_is_taken(tmp_path):
@@ -116,6 +123,10 @@ def test_splits_are_drawn_by_recording_with_their_shares_and_stay_when_files_are
         ("file,label\na.wav,wren\n", "begins with file, label"),
         ("file,class,split\na.wav,wren\n", "line 2: 2 columns, and the header has 3"),
         ("file,class\na.wav,\n", "line 2: no class"),
+        ("file,class\n../f/dog/d.wav,dog\n", r"line 2: \.\./f/dog/d\.wav is no path below --root"),
+        ("file,class\ndog/../../d.wav,dog\n", "line 2: .* is no path below --root"),
+        ("file,class\n/f/dog/d.wav,dog\n", "line 2: /f/dog/d.wav is no path below --root"),
+        ("file,class\ns3://f/d.wav,dog\n", "line 2: s3://f/d.wav is no path below --root"),
         ("file,class\n", "holds no clip"),
         ("", "begins with nothing"),
     ],

@@ -15,7 +15,7 @@ from PIL import Image
 from webdataset import WebDataset  # pyright: ignore[reportAttributeAccessIssue]
 
 from cocktail.types import UsageError
-from pipelines.datasets.webdataset_shards import Members, index_webdataset
+from pipelines.datasets.webdataset_shards import Members, index_webdataset, shard_names
 from pipelines.shards.plan import ShardSettings, plan_shards
 from pipelines.shards.write import write_shard
 
@@ -160,6 +160,65 @@ def test_a_tar_that_ends_in_garbage_is_read_up_to_there_and_that_is_noted(tmp_pa
         "a.tar is damaged after 1 members: what follows is not read",
         "samples without a label that can be read (.cls): 1, as 'a/a'",
     ]
+
+
+def negative(name: str) -> bytes:
+    info = tarfile.TarInfo(name)
+    info.size = -1024
+    return info.tobuf(tarfile.GNU_FORMAT)
+
+
+def negative_by_pax(name: str) -> bytes:
+    info = tarfile.TarInfo(name)
+    info.pax_headers = {"size": "-1536"}
+    return info.tobuf(tarfile.PAX_FORMAT)
+
+
+def no_number(name: str) -> bytes:
+    info = tarfile.TarInfo(name)
+    info.pax_headers = {"GNU.sparse.size": "many"}
+    return info.tobuf(tarfile.PAX_FORMAT)
+
+
+def headers_of_headers(name: str) -> bytes:
+    info = tarfile.TarInfo("././@LongLink")
+    info.type, info.size = tarfile.GNUTYPE_LONGNAME, 1
+    return (info.tobuf(tarfile.GNU_FORMAT) + b"x".ljust(512, b"\0")) * 2000 + tarfile.TarInfo(name).tobuf()
+
+
+@pytest.mark.parametrize("header", [negative, negative_by_pax, no_number, headers_of_headers])
+def test_a_tar_is_read_up_to_a_header_that_leads_back_or_nowhere(tmp_path, monkeypatch, header):
+    read, times = tarfile.TarFile.next, iter(range(10))
+
+    def once(archive):
+        assert next(times, None) is not None, "the same members are read over and over"
+        return read(archive)
+
+    monkeypatch.setattr(tarfile.TarFile, "next", once)
+    data = write_tar(tmp_path / "a.tar", [("a.wav", sound())]).read_bytes()
+    end = data.rstrip(b"\0")
+    whole = data[: -(-len(end) // 512) * 512]
+    (tmp_path / "a.tar").write_bytes(whole + header("b.wav") + whole)
+    index = index_webdataset(str(tmp_path))
+    assert index["clip_id"].to_pylist() == ["a/a"]
+    assert notes(index)[0] == "a.tar is damaged after 1 members: what follows is not read"
+
+
+def test_tars_of_one_name_in_several_folders_are_told_apart_and_others_keep_their_names(tmp_path):
+    for name in ("a/000", "b/000", "b/001"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        write_tar(tmp_path / f"{name}.tar", [("1.wav", sound())])
+    tars = [f"{tmp_path}/{name}.tar" for name in ("a/000", "b/000", "b/001")]
+    index = index_webdataset("::".join(tars))
+    assert columns(index, "clip_id", "problem") == [("a/000/1", None), ("b/000/1", None), ("001/1", None)]
+    assert shard_names(["/d/0.tar", "/d/e/0.tar"]) == {"/d/0.tar": "0", "/d/e/0.tar": "e/0"}
+    assert shard_names([tars[0], tars[0]]) == {tars[0]: "000"}
+
+
+def test_a_picture_whose_number_has_no_end_is_none(tmp_path):
+    write_tar(tmp_path / "a.tar", [("a.wav", sound()), ("a.1.jpg", picture(9)), (f"a.{'7' * 5000}.jpg", picture(9))])
+    (pictures,) = index_webdataset(str(tmp_path))["pictures"].to_pylist()
+    assert len(pictures) == 1
 
 
 @pytest.mark.parametrize("ending", ["pyd", "0.pickle", "npy"])

@@ -12,9 +12,10 @@ from cocktail.checkpoints.initial_weights import InitialWeights
 from cocktail.checkpoints.store import checkpoint_store
 from cocktail.config.experiment import Experiment
 from cocktail.models.ez_vsl import EZVSLConfig
+from cocktail.tracking.run import PLACE
 from cocktail.types import UsageError
 from pipelines.experiments.benchmarks import ADAM, LOCALIZE_VGGSOUND
-from pipelines.experiments.locations import FINISHED, PLACE, place_of, with_whole_paths
+from pipelines.experiments.locations import FINISHED, place_of, with_whole_paths
 from pipelines.experiments.planned import initial_weights
 from pipelines.sweeps import sweep as sweeping
 from pipelines.sweeps.grids import PlannedTrial

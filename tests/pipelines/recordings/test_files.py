@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,11 +12,15 @@ import pytest
 import soundfile
 
 from cocktail.inference.loaded import load
+from cocktail.inference.registry import Scored, register
 from cocktail.recordings.inputs import InputFile, find_inputs
 from cocktail.recordings.sources import Choice
 from cocktail.recordings.stems import Form
+from cocktail.tracking.run import TrackedRun
+from cocktail.types import UsageError
 from pipelines.recordings import files
 from pipelines.recordings.files import Apply, Row, Work, decode, file_row, found_rows, pack, unpack
+from pipelines.recordings.run import FolderJob, _work
 from tests.pipelines.recordings.test_folders import checkpoint as checkpoint  # a fixture
 
 
@@ -60,6 +65,34 @@ def test_a_file_is_decoded_separated_and_then_left_alone(work, file, tmp_path):
     other = Work(**{**vars(work), "choice": Choice(classes=("drum",))})
     assert unpack(decode(pack(Row(file=file)), other)).status is None
     assert list((tmp_path / "out").glob(".*")) == []
+
+
+def test_a_worker_where_another_model_lies_is_refused(work):
+    with pytest.raises(UsageError, match=r"has other weights on this worker than where the job was begun"):
+        Apply(replace(work, weights_sha256="0" * 64), gpu=False)
+
+
+def test_workers_are_told_a_whole_path_or_a_version_and_never_what_may_come_to_mean_another(
+    checkpoint, tmp_path, monkeypatch
+):
+    run = Path(shutil.copytree(checkpoint, tmp_path / "runs/small-1/checkpoints" / Path(checkpoint).name))
+    shutil.copytree(checkpoint, tmp_path / "exported")
+    tracked = TrackedRun.open(
+        f"sqlite:///{tmp_path}/mlflow.db", f"{tmp_path}/artifacts", experiment="small", name="small-1", key="k",
+        params={},
+    )  # fmt: skip
+    tracked.tag({"checkpoint": str(run)})
+    register(tracked, str(run), Scored(headline={"sdr": "1.0"}))
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("COCKTAIL_OUTPUT", str(tmp_path))
+
+    def told(name: str) -> str:
+        job = FolderJob(input="in", output="out", model=name)
+        return _work(job, "separate", "out", load(name, device="cpu"), Form(), 2.0).model
+
+    assert told("exported") == told("./exported") == str(tmp_path / "exported")
+    assert told("small-1") == told("runs/small-1") == str(run)
+    assert told("models:/small@best") == told("models:/small/latest") == "models:/small/1"
 
 
 def test_a_long_file_is_decoded_where_the_model_is_and_gives_the_same(work, file, tmp_path, monkeypatch):
