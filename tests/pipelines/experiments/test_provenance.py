@@ -134,7 +134,7 @@ def test_what_submits_a_job_tells_it_the_commit(tmp_path):
     told = json.loads(shown.stdout)["env_vars"]
     assert told == {provenance.GIT_COMMIT: provenance.git_commit()}
     dry = subprocess.run(
-        ["make", "--dry-run", "submit", "JOB=jobs/sgn.py music"],
+        ["make", "--no-print-directory", "--dry-run", "submit", "JOB=jobs/sgn.py music"],
         cwd=PROJECT,
         capture_output=True,
         text=True,
