@@ -10,6 +10,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import psutil
@@ -265,6 +266,15 @@ def test_a_run_ends_as_its_job_does(output, raised, status):
     assert status_of(run) == "FINISHED"
 
 
+@pytest.fixture
+def heeds_ctrl_c() -> Iterator[None]:
+    """Ctrl-C as in a terminal: what a shell starts in the background ignores it, tests as well."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("heeds_ctrl_c")
 def test_told_to_end_again_a_job_first_closes_its_run(output, monkeypatch):
     run = open_run(output, "interrupted twice")
     finish = TrackedRun.finish
