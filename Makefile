@@ -33,7 +33,7 @@ format: $(INSTALLED)
 
 submit: $(INSTALLED)  ## run a job on the cluster, which records this commit: make submit JOB="jobs/sgn.py music --data SHARDS"
 	$(BIN)/ray job submit --working-dir . --runtime-env-json "$$(PYTHONPATH=platform:. $(BIN)/python -m \
-	    pipelines.experiments.provenance)" -- python $(JOB)
+	    pipelines.experiments.commit)" -- python $(JOB)
 
 results: $(INSTALLED)  ## write the tables of README.md and docs anew from docs/results
 	$(BIN)/python jobs/fill_results.py

@@ -2,21 +2,15 @@
 
 from __future__ import annotations
 
-import hashlib
 import importlib.metadata
 import json
-import os
 import platform
 import re
-import shutil
 import socket
-import subprocess
 import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
-from urllib.request import url2pathname
 
 import pyarrow as pa
 import ray
@@ -25,6 +19,7 @@ import torch
 from cocktail.cluster.connection import submission_id
 from cocktail.text.redaction import redacted_command
 from cocktail.tracking.inputs import UsedData
+from pipelines.experiments.commit import code_hash, git_commit
 from pipelines.plans.rows import plan_hash
 from pipelines.shards.manifest import Manifest
 
@@ -35,9 +30,6 @@ OF_EACH_START = {"git_commit": "git_commits", "torch": "torch_versions", "machin
 """Tags of a start that the next one writes over, and those that keep each value of all starts, as JSON."""
 STARTS = "starts"
 """Tag: how often a run was started until now. Metric: how often until it was finished first."""
-GIT_COMMIT = "COCKTAIL_GIT_COMMIT"
-"""Environment variable by which who submits a job says what commit it is."""
-_PROJECT = Path(__file__).resolve().parents[2]
 _ACCELERATOR = "accelerator_type:"
 """How Ray begins the names of the resources that say what GPUs there are."""
 
@@ -154,63 +146,3 @@ def environment() -> dict[str, Any]:
         "mlflow": importlib.metadata.version("mlflow"),
         "packages": dict(sorted(packages.items(), key=lambda item: item[0].lower())),
     }
-
-
-def git_commit(folder: Path = _PROJECT) -> str:
-    """The commit of the code that runs, by its whole hash, with a hash of what was changed since.
-
-    A copy that a job was shipped as has no repository. Its commit is what GIT_COMMIT says (`make submit` sets it), or
-    that of the checkout that is installed here (`pip install -e`), if its code is the same. A wheel holds no jobs to
-    compare.
-    """
-    if (folder / ".git").exists():
-        return _commit_of(folder)
-    if given := os.environ.get(GIT_COMMIT):
-        return given
-    installed = _installed_from()
-    checkout = Path(url2pathname(urlsplit(installed.get("url", "")).path))
-    if installed.get("dir_info", {}).get("editable") and (checkout / ".git").exists():
-        if code_hash(checkout) == code_hash(folder):
-            return _commit_of(checkout)
-        return f"unknown: shipped without its repository, and other code than that of {checkout}; set {GIT_COMMIT}"
-    return f"unknown: shipped without its repository; set {GIT_COMMIT}"
-
-
-def _installed_from() -> dict[str, Any]:
-    """What the installer wrote down of where this distribution came from (PEP 610)."""
-    try:
-        text = importlib.metadata.distribution("cocktail").read_text("direct_url.json")
-    except importlib.metadata.PackageNotFoundError:
-        text = None
-    return json.loads(text or "{}")
-
-
-def _commit_of(folder: Path) -> str:
-    if shutil.which("git") is None:
-        return "unknown: there is no git"
-    commit, wrong = _git(folder, "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*")  # by no tag
-    if not commit:
-        return f"unknown: {wrong.decode().strip()}"
-    text = commit.decode().strip()
-    if not text.endswith("-dirty"):
-        return text
-    changes, _ = _git(folder, "diff", "HEAD", "--binary")
-    return f"{text}, changed by {hashlib.sha256(changes).hexdigest()[:16]}"
-
-
-def _git(folder: Path, *arguments: str) -> tuple[bytes, bytes]:
-    shown = subprocess.run(["git", *arguments], cwd=folder, capture_output=True, check=False)
-    return shown.stdout, shown.stderr
-
-
-def code_hash(project: Path = _PROJECT) -> str:
-    """Of every Python file that a job may run: also of a copy that is no repository."""
-    total = hashlib.sha256()
-    for part in ("platform", "pipelines", "jobs"):
-        for path in sorted((project / part).rglob("*.py")):
-            total.update(f"{path.relative_to(project)}\0".encode() + path.read_bytes() + b"\0")
-    return total.hexdigest()[:16]
-
-
-if __name__ == "__main__":  # what `ray job submit --runtime-env-json` takes, where there is a repository
-    print(json.dumps({"env_vars": {GIT_COMMIT: git_commit()}}))

@@ -14,8 +14,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from pipelines.experiments import provenance
-from pipelines.experiments.provenance import code_hash, environment, git_commit, machine_in_words, of_all_starts
+from pipelines.experiments import commit as commits
+from pipelines.experiments.commit import code_hash, git_commit
+from pipelines.experiments.provenance import environment, machine_in_words, of_all_starts
 
 PROJECT = Path(__file__).parents[3]
 SECRET = "https://lab:hunter2@tracking.lab/?token=hunter2"
@@ -84,7 +85,7 @@ def test_a_shipped_copy_has_the_commit_of_the_installed_checkout_if_its_code_is_
     source, commit = checkout(tmp_path / "with spaces")
     shipped = shutil.copytree(source, tmp_path / "shipped", ignore=shutil.ignore_patterns(".git"))
     installed = {"url": source.as_uri(), "dir_info": {"editable": True}}
-    monkeypatch.setattr(provenance, "_installed_from", lambda: installed)
+    monkeypatch.setattr(commits, "_installed_from", lambda: installed)
     assert git_commit(shipped) == commit
     (shipped / "jobs" / "a.py").write_text("a = 2\n")
     assert git_commit(shipped).startswith("unknown: shipped without its repository, and other code than that of")
@@ -95,7 +96,7 @@ def test_a_shipped_copy_has_the_commit_of_the_installed_checkout_if_its_code_is_
 
 @pytest.mark.parametrize("installed", [{}, {"url": "https://git.lab/cocktail", "vcs_info": {"commit_id": "abc"}}])
 def test_a_copy_whose_code_can_be_compared_with_nothing_has_no_commit(tmp_path, monkeypatch, installed):
-    monkeypatch.setattr(provenance, "_installed_from", lambda: installed)
+    monkeypatch.setattr(commits, "_installed_from", lambda: installed)
     assert git_commit(tmp_path) == "unknown: shipped without its repository; set COCKTAIL_GIT_COMMIT"
 
 
@@ -124,7 +125,7 @@ def test_what_submits_a_job_tells_it_the_commit(tmp_path):
     """As `make submit` does: from the checkout to the environment of the copy that is shipped."""
     environment = os.environ | {"PYTHONPATH": f"{PROJECT / 'platform'}:{PROJECT}"}
     shown = subprocess.run(
-        [sys.executable, "-m", "pipelines.experiments.provenance"],
+        [sys.executable, "-m", "pipelines.experiments.commit"],
         cwd=PROJECT,
         env=environment,
         capture_output=True,
@@ -132,7 +133,7 @@ def test_what_submits_a_job_tells_it_the_commit(tmp_path):
         check=True,
     )
     told = json.loads(shown.stdout)["env_vars"]
-    assert told == {provenance.GIT_COMMIT: provenance.git_commit()}
+    assert told == {commits.GIT_COMMIT: git_commit()}
     dry = subprocess.run(
         ["make", "--no-print-directory", "--dry-run", "submit", "JOB=jobs/sgn.py music"],
         cwd=PROJECT,
