@@ -7,11 +7,13 @@ import hashlib
 import importlib.util
 import os
 import re
-import subprocess
+import shutil
 import sys
 import tomllib
 import venv
 import zipfile
+from collections.abc import Callable
+from importlib.metadata import distributions
 from pathlib import Path
 from types import ModuleType
 
@@ -88,14 +90,27 @@ def add_cpu_builds(project: Path, *names: str) -> None:
         make_wheel(project.parent / "wheels", name, "2.0+cpu")
 
 
-def installed_by(installer: ModuleType, project: Path) -> set[str]:
-    environment = project.parent / "environment"
+@pytest.fixture(scope="module")
+def with_pip(tmp_path_factory) -> Path:
+    """An environment that holds pip alone. A copy of it is one of its own, by where its `pyvenv.cfg` lies."""
+    environment = tmp_path_factory.mktemp("environment") / "empty"
     venv.create(environment, with_pip=True)
-    python = environment / "bin" / "python"
-    installer.install(project, "lock.txt", python)
-    command = [str(python), "-m", "pip", "list", "--format=freeze"]
-    listed = subprocess.run(command, capture_output=True, text=True, check=True).stdout.split()
-    return {line for line in listed if not line.startswith(("pip=", "setuptools=", "cocktail"))}
+    return environment
+
+
+@pytest.fixture
+def installed_by(project, with_pip) -> Callable[[ModuleType], set[str]]:
+    """Installs the project into an environment of its own; returns what is there then, besides the project and pip."""
+
+    def install(installer: ModuleType) -> set[str]:
+        environment = shutil.copytree(with_pip, project.parent / "environment", symlinks=True)
+        installer.install(project, "lock.txt", environment / "bin" / "python")
+        (packages,) = (environment / "lib").glob("python*/site-packages")
+        there = {f"{found.name}=={found.version}" for found in distributions(path=[str(packages)])}
+        assert "cocktail==1.0" in there
+        return {line for line in there if not line.startswith(("pip=", "setuptools=", "cocktail"))}
+
+    return install
 
 
 CUDA_BUILDS = {f"{name}==2.0" for name in PACKAGES}
@@ -103,36 +118,38 @@ CPU_BUILDS = {"lute==2.0", "torch==2.0+cpu", "torchaudio==2.0+cpu", "torchvision
 
 
 @on_linux
-def test_without_a_gpu_builds_for_cpus_are_taken_and_nothing_of_cuda(installer, project, monkeypatch, capfd):
+def test_without_a_gpu_builds_for_cpus_are_taken_and_nothing_of_cuda(
+    installer, project, installed_by, monkeypatch, capfd
+):
     monkeypatch.setattr(installer, "has_gpu", lambda: False)
     add_cpu_builds(project, "torch", "torchaudio", "torchvision")
-    assert installed_by(installer, project) == CPU_BUILDS
+    assert installed_by(installer) == CPU_BUILDS
     assert "6 GB" not in capfd.readouterr().out
 
 
 @on_linux
 def test_an_index_without_builds_for_cpus_is_named_as_the_reason_for_those_with_cuda(
-    installer, project, monkeypatch, capfd
+    installer, project, installed_by, monkeypatch, capfd
 ):
     monkeypatch.setattr(installer, "has_gpu", lambda: False)
     add_cpu_builds(project, "torch", "torchvision")  # torchaudio for CUDA cannot be imported beside them
-    assert installed_by(installer, project) == CUDA_BUILDS
+    assert installed_by(installer) == CUDA_BUILDS
     told = capfd.readouterr().out
     assert "6 GB" in told and "PIP_EXTRA_INDEX_URL" in told
     assert "torch==2.0+cpu torchaudio==2.0+cpu torchvision==2.0+cpu" in told
 
 
 @on_linux
-def test_with_a_gpu_builds_for_cpus_are_not_taken(installer, project, monkeypatch, capfd):
+def test_with_a_gpu_builds_for_cpus_are_not_taken(installer, project, installed_by, monkeypatch, capfd):
     monkeypatch.setattr(installer, "has_gpu", lambda: True)
-    assert installed_by(installer, project) == CUDA_BUILDS
+    assert installed_by(installer) == CUDA_BUILDS
     assert capfd.readouterr().out == ""
 
 
-def test_a_wheel_of_another_hash_is_refused(installer, project, capfd):
+def test_a_wheel_of_another_hash_is_refused(installer, project, installed_by, capfd):
     make_wheel(project.parent / "wheels", "lute", "2.0", "another = True")
     with pytest.raises(SystemExit, match="pip failed"):
-        installed_by(installer, project)
+        installed_by(installer)
     assert "DO NOT MATCH THE HASHES" in capfd.readouterr().err
 
 
