@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import shutil
+import sys
 import time
 from collections.abc import Iterator
 from multiprocessing.context import ForkServerContext
@@ -48,6 +50,31 @@ def local_ray() -> Iterator[None]:
     import ray
 
     ray.shutdown()
+
+
+@pytest.fixture(scope="session", autouse=True)
+def copied_databases(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """MLflow's empty database, which it takes seconds to make, is made once for all processes: others are copies."""
+    if "cocktail.tracking.database" not in sys.modules:  # no test that was collected uses MLflow
+        yield
+        return
+    from mlflow.tracking import MlflowClient
+
+    from cocktail.tracking import database
+
+    own = tmp_path_factory.getbasetemp()
+    empty = (own.parent if "PYTEST_XDIST_WORKER" in os.environ else own) / "empty.db"
+
+    def open_copy(uri: str) -> MlflowClient:
+        path = database.database_of(uri)
+        if path is not None and path.name.startswith(f".{database.DATABASE}.") and not path.exists():
+            database.make_database(database.sqlite_uri(empty))
+            shutil.copyfile(empty, path)
+        return MlflowClient(uri)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(database, "MlflowClient", open_copy)
+        yield
 
 
 @pytest.fixture(scope="session")

@@ -32,6 +32,12 @@ TrackedRun.open(sys.argv[1], "", experiment="first", name=sys.argv[2], key="k", 
 """
 
 
+@pytest.fixture(autouse=True)
+def made_databases(monkeypatch) -> None:
+    """MLflow makes them here, and none is a copy."""
+    monkeypatch.setattr(databases, "MlflowClient", MlflowClient)
+
+
 def test_the_database_and_the_files_lie_where_the_folder_is(tmp_path):
     output = tmp_path / "a%2Fb c?d#é@x:y 100%"
     uri = default_tracking_uri(str(output))
