@@ -5,14 +5,15 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-PROJECT = Path(__file__).resolve().parents[1]
-sys.path[:0] = [str(PROJECT / part) for part in (".", "platform")]
+sys.path[:0] = [str(Path(__file__).resolve().parents[1] / part) for part in (".", "platform")]
 
 import tyro
 
 from cocktail.cluster.connection import one_line_errors
 from cocktail.studies.results_tables import fill_documents
 from cocktail.types import UsageError
+
+PROJECT = Path(__file__).resolve().parents[1]
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -7,6 +7,8 @@ import sys
 from pathlib import Path
 
 PROJECT = Path(__file__).parents[1]
+OWN_CODE = 'sys.path[:0] = [str(Path(__file__).resolve().parents[1] / part) for part in (".", "platform")]\n'
+"""By which a job finds its own code from any folder, before that of an installation."""
 
 
 def test_platform_is_no_package_and_the_standard_librarys_stays_visible():
@@ -38,5 +40,6 @@ def test_jobs_are_short_and_executable():
     assert {"sgn_vggsound.py", "shard_vggsound.py"} <= {path.name for path in entry_points}
     for path in entry_points:
         assert os.access(path, os.X_OK), path
+        assert OWN_CODE in path.read_text(), path
         is_data = path.name.startswith("shard_")
         assert len(path.read_text().splitlines()) < (40 if is_data else 80), path

@@ -2,40 +2,19 @@
 
 from __future__ import annotations
 
-import runpy
-import sys
-from pathlib import Path
-
 import pytest
 
 from cocktail.config.experiment import Experiment
 from cocktail.models.avsa_sep import AVSASepConfig
 from jobs import ablate_avsa_sep
-from pipelines.experiments import command_line
 from pipelines.papers.avsa_sep import AVSA_SEP
 from pipelines.sweeps.ablation import grids_of
 from pipelines.sweeps.grids import plan_trials
 
-PROJECT = Path(__file__).parents[2]
-
-
-@pytest.fixture
-def job(monkeypatch):
-    """Starts the job of this process; returns the experiment that it would run."""
-    asked: list[Experiment] = []
-    monkeypatch.setattr(command_line, "run", asked.append)
-
-    def start(*arguments: str) -> Experiment:
-        monkeypatch.setattr(sys, "argv", ["jobs/avsa_sep.py", *arguments])
-        runpy.run_path(str(PROJECT / "jobs" / "avsa_sep.py"), run_name="__main__")
-        return asked.pop()
-
-    return start
-
 
 @pytest.mark.parametrize("word", ["music", "vggsound"])
 def test_the_recipe_is_sound_of_pixels_on_three_sources(job, word):
-    paper = job(word, "--data", "/shards")
+    paper = job("avsa_sep", word, "--data", "/shards")
     training, mixing, model = paper.training, paper.mixing, paper.model
     assert paper.name == f"avsa_sep_{word}"
     assert (training.optimizer, training.learning_rate, training.batch_size, training.epochs) == ("sgd", 1e-3, 80, 100)
@@ -43,7 +22,7 @@ def test_the_recipe_is_sound_of_pixels_on_three_sources(job, word):
     assert (mixing.num_sources, mixing.pictures_per_source, mixing.segment_samples) == (3, 3, 65535)
     assert (mixing.shown_sources, paper.evaluation.shown_sources) == ("all", "all_but_one")
     assert (model.num_maps, model.masks, model.picture_weight, model.triplet_weight) == (32, "binary", 1.5, 0.1)
-    demo = job(word, "--data", "/shards", "--preset", "demo")
+    demo = job("avsa_sep", word, "--data", "/shards", "--preset", "demo")
     assert (demo.mixing.num_sources, demo.mixing.pictures_per_source, demo.model.unet_width) == (3, 1, 16)
     assert demo.evaluation.shown_sources == "all_but_one" and demo.training.max_steps == 1200
 
@@ -59,7 +38,7 @@ def test_the_recipe_is_sound_of_pixels_on_three_sources(job, word):
     ],
 )
 def test_each_row_is_an_option_or_two(job, options):
-    experiment = job("music", "--data", "/shards", *options)
+    experiment = job("avsa_sep", "music", "--data", "/shards", *options)
     experiment.model.require_test_mixing(experiment.evaluation.test_mixing(experiment.mixing))
 
 

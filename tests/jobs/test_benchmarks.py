@@ -6,20 +6,22 @@ import dataclasses
 import hashlib
 import json
 import re
-import runpy
-import sys
-from pathlib import Path
 
 import pytest
 
 from cocktail.config.evaluation import Evaluation
-from cocktail.config.experiment import Experiment
 from cocktail.config.identity import identity
 from cocktail.config.resources import Resources
-from pipelines.experiments import command_line
-from pipelines.experiments.benchmarks import LOCALIZATION, LOCALIZATION_OF_ONE, SEPARATION, SEPARATION_BY_SIGHT
+from pipelines.experiments.benchmarks import (
+    COSEGMENT,
+    LOCALIZATION,
+    LOCALIZATION_OF_ONE,
+    SEPARATION,
+    SEPARATION_BY_SIGHT,
+)
+from tests.services.checkout import PROJECT
+from tests.services.jobs import start_job
 
-PROJECT = Path(__file__).parents[2]
 OFFICIAL = Evaluation(num_sources=(1, 2), num_mixtures=None, pairs="official")
 DRAWN = Evaluation(num_sources=(1, 2), num_mixtures=40)
 MASKS = {"single_threshold": 0.3, "multi_threshold": 0.1}
@@ -85,20 +87,6 @@ CHANGED = {
     ("ez_vsl", "demo"): {"mixing.num_sources": (2, 1)},
 }
 """Settings whose values are others than when it was written down: what they were, and what they are."""
-
-
-@pytest.fixture
-def job(monkeypatch):
-    """Starts a job of this process; returns the experiment that it would run."""
-    experiments: list[Experiment] = []
-    monkeypatch.setattr(command_line, "run", experiments.append)
-
-    def start(name: str, *arguments: str) -> Experiment:
-        monkeypatch.setattr(sys, "argv", [f"jobs/{name}.py", *arguments])
-        runpy.run_path(str(PROJECT / "jobs" / f"{name}.py"), run_name="__main__")
-        return experiments.pop()
-
-    return start
 
 
 def test_each_benchmark_of_each_model_is_here():
@@ -179,13 +167,12 @@ def test_help_lists_the_benchmarks_and_behind_a_word_the_settings(job, capsys):
     assert "ez_vsl_music" in shown and "demo without" not in shown  # which does not run
 
 
-@pytest.mark.parametrize("benchmark", [*SEPARATION, *SEPARATION_BY_SIGHT, *LOCALIZATION])
-def test_jobs_that_make_shards_exist_and_take_the_options_that_are_named(benchmark, monkeypatch, capsys):
+@pytest.mark.parametrize("benchmark", [*SEPARATION, *SEPARATION_BY_SIGHT, *LOCALIZATION, *COSEGMENT])
+def test_jobs_that_make_shards_exist_and_take_the_options_that_are_named(benchmark, capsys):
     for command in benchmark.shards.split("; "):
         (name,) = re.findall(r"jobs/(\w+)\.py", command)
-        monkeypatch.setattr(sys, "argv", [f"jobs/{name}.py", "--help"])
         with pytest.raises(SystemExit):
-            runpy.run_path(str(PROJECT / "jobs" / f"{name}.py"), run_name="__main__")
+            start_job(name, "--help")
         shown = capsys.readouterr().out
         for option in re.findall(r"--[\w-]+", command):
             assert f"{option} " in shown, (command, option)

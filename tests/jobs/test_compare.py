@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
 import sys
 from pathlib import Path
 
@@ -27,8 +26,7 @@ from pipelines.shards.manifest import Manifest
 from tests.made.corpora.toy_shards import CLASSES, RATE, make_toy_shards
 from tests.made.models.small_experiment import SMALL
 from tests.made.results.scored_runs import results
-
-PROJECT = Path(__file__).resolve().parents[2]
+from tests.services.jobs import run_job
 
 
 @pytest.fixture(scope="module")
@@ -68,11 +66,6 @@ def uri(output: Path) -> str:
     return f"sqlite:///{output}/mlflow.db"
 
 
-def run(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, str(PROJECT / "jobs" / "compare.py"), *arguments]
-    return subprocess.run(command, capture_output=True, text=True, check=False, cwd=cwd)
-
-
 def compare_here(monkeypatch, *arguments: str) -> None:
     """The job in this process, its errors as they are."""
     monkeypatch.setattr(sys, "argv", ["compare.py", *arguments])
@@ -84,7 +77,7 @@ def test_two_files_of_results_are_compared_on_what_both_hold(tmp_path):
     (tmp_path / "b").mkdir()
     pq.write_table(results({"mixture": [0, 0, 0], "a": [3, 5, 50]}, names, class_ids), tmp_path / "a.parquet")
     pq.write_table(results({"b": [1, 9]}, names[:2], class_ids), tmp_path / "b" / "results.parquet")
-    done = run("a.parquet", "b", "--into", "out", cwd=tmp_path)
+    done = run_job("compare", "a.parquet", "b", "--into", "out", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     text = (tmp_path / "out" / "compare.md").read_text()
     assert text.strip() in done.stdout
@@ -103,7 +96,7 @@ def test_two_files_of_results_are_compared_on_what_both_hold(tmp_path):
 def test_two_runs_are_found_in_mlflow_and_what_can_be_shown_of_them_is(output, manifest, test_list, tmp_path):
     names = test_list["mixture_id"].to_pylist()
     options = ["--tracking-uri", uri(output), "--examples", "1"]
-    done = run("first", "second", *options, cwd=tmp_path)
+    done = run_job("compare", "first", "second", *options, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     text = (tmp_path / "compared" / "compare.md").read_text()
     assert "3 mixtures are in both, 0 only in A, 0 only in B." in text

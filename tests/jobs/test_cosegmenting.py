@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import re
-import runpy
-import sys
-from pathlib import Path
 
 import pytest
 
@@ -13,32 +10,15 @@ from cocktail.config.evaluation import Evaluation
 from cocktail.config.experiment import Experiment
 from cocktail.models.cosegmentation import SMALL_COSEGMENTATION, CoSegmentationConfig
 from jobs.ablate_cosegmentation import DEMO, RECIPE
-from pipelines.experiments import command_line
 from pipelines.experiments.benchmarks import COSEGMENT
 from pipelines.papers.cosegmentation import COSEGMENTATION_PAPER, TABLE_1
 from pipelines.sweeps.ablation import grids_of
 from pipelines.sweeps.grids import plan_trials
 
-PROJECT = Path(__file__).parents[2]
-
-
-@pytest.fixture
-def job(monkeypatch):
-    """Starts the job in this process; returns the experiment that it would run."""
-    asked: list[Experiment] = []
-    monkeypatch.setattr(command_line, "run", asked.append)
-
-    def start(*arguments: str) -> Experiment:
-        monkeypatch.setattr(sys, "argv", ["jobs/cosegmentation.py", *arguments])
-        runpy.run_path(str(PROJECT / "jobs" / "cosegmentation.py"), run_name="__main__")
-        return asked.pop()
-
-    return start
-
 
 @pytest.mark.parametrize("word", [benchmark.word for benchmark in COSEGMENT])
 def test_the_recipe_is_the_papers_where_it_has_one(job, word):
-    paper = job(word, "--data", "/shards", "--evaluation.data", "/other")
+    paper = job("cosegmentation", word, "--data", "/shards", "--evaluation.data", "/other")
     training, mixing, model = paper.training, paper.mixing, paper.model
     assert paper.name == f"cosegmentation_{word}" and model == CoSegmentationConfig()
     assert (training.optimizer, training.learning_rate, training.batch_size) == ("adam", 1e-4, 32)
@@ -54,36 +34,35 @@ def test_the_recipe_is_the_papers_where_it_has_one(job, word):
 def test_music_is_tested_on_each_pair_of_instruments_and_audioset_on_draws_of_them_too(job):
     music = Evaluation(pairs="classes", crop="random", num_mixtures=None)
     assert music.crops_per_pair == 10
-    assert job("music", "--data", "/shards").evaluation == music
-    audioset = job("audioset", "--data", "/shards", "--evaluation.data", "/other").evaluation
+    assert job("cosegmentation", "music", "--data", "/shards").evaluation == music
+    audioset = job("cosegmentation", "audioset", "--data", "/shards", "--evaluation.data", "/other").evaluation
     assert (audioset.pairs, audioset.crop, audioset.class_draw, audioset.data) == ("classes", "random", 11, "/other")
 
 
 def test_a_test_elsewhere_has_to_be_named(job, capsys):
     with pytest.raises(SystemExit) as ended:
-        job("audioset", "--data", "/shards")
+        job("cosegmentation", "audioset", "--data", "/shards")
     assert ended.value.code == 2 and "give --evaluation.data TEST" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("word", [benchmark.word for benchmark in COSEGMENT])
 def test_the_demo_is_small_and_one_picture_shows_each_source(job, word):
-    demo = job(word, "--data", "/shards", "--preset", "demo", "--evaluation.data", "/other")
+    demo = job("cosegmentation", word, "--data", "/shards", "--preset", "demo", "--evaluation.data", "/other")
     assert demo.model == SMALL_COSEGMENTATION and demo.model.initial_weights == "none"
     assert (demo.mixing.pictures_per_source, demo.mixing.picture_side // demo.model.stride) == (1, 8)
     assert (demo.evaluation.pairs, demo.training.max_steps) == ("drawn", 1800)
     demo.model.require_mixing(demo.mixing)
-    assert job("vggsound").data is None, "the small corpus stands in for VGG-Sound"
+    assert job("cosegmentation", "vggsound").data is None, "the small corpus stands in for VGG-Sound"
 
 
 def test_the_row_without_a_segmenter_says_what_it_does_not_read(job, capsys):
-    row = job("music", "--data", "/shards", "--model.no-segmenter", "--model.masks", "ratio")
+    row = job("cosegmentation", "music", "--data", "/shards", "--model.no-segmenter", "--model.masks", "ratio")
     assert (row.model.segmenter, row.model.masks) == (False, "ratio")
     with pytest.raises(SystemExit):
-        job("music", "--data", "/shards", "--preset", "demo", "--model.no-segmenter")
+        job("cosegmentation", "music", "--data", "/shards", "--preset", "demo", "--model.no-segmenter")
     assert "set score_pool to mean" in re.sub(r"[│\s]+", " ", capsys.readouterr().err)
-    short = job(
-        *("music", "--data", "/shards", "--preset", "demo", "--model.no-segmenter", "--model.score-pool", "mean")
-    )
+    pooled = ("--model.no-segmenter", "--model.score-pool", "mean")
+    short = job("cosegmentation", "music", "--data", "/shards", "--preset", "demo", *pooled)
     assert not short.model.segmenter
 
 
@@ -110,15 +89,3 @@ def test_the_papers_numbers_stand_beside_its_own_rows_only():
     place = TABLE_1.row_of({"model.segmenter": False, "model.masks": "binary"}, paper)
     assert place is not None and TABLE_1.rows[place].scores == (9.25, 15.98, 12.45)
     assert TABLE_1.row_of({"model.masks": "ratio", "model.coef_act": "tanh"}, paper) is None
-
-
-@pytest.mark.parametrize("benchmark", COSEGMENT)
-def test_jobs_that_make_shards_exist_and_take_the_options_that_are_named(benchmark, monkeypatch, capsys):
-    for command in benchmark.shards.split("; "):
-        (name,) = re.findall(r"jobs/(\w+)\.py", command)
-        monkeypatch.setattr(sys, "argv", [f"jobs/{name}.py", "--help"])
-        with pytest.raises(SystemExit):
-            runpy.run_path(str(PROJECT / "jobs" / f"{name}.py"), run_name="__main__")
-        shown = capsys.readouterr().out
-        for option in re.findall(r"--[\w-]+", command):
-            assert f"{option} " in shown, (command, option)

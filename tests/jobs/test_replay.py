@@ -1,9 +1,6 @@
 """jobs/replay.py builds the mixtures of ids and rows again; jobs/freeze_test_list.py freezes them."""
 
 import json
-import subprocess
-import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -22,8 +19,8 @@ from pipelines.plans.plan import plan_epoch, plan_test
 from pipelines.plans.pool import usable_clips
 from pipelines.shards.reader import ClipSource
 from tests.made.corpora.toy_shards import RATE, make_toy_shards
+from tests.services.jobs import run_job
 
-PROJECT = Path(__file__).resolve().parents[2]
 MIXING = Mixing(sample_rate_hz=RATE, segment_samples=2000, pictures_per_source=1, picture_side=16)
 OPTIONS = ["--mixing.sample-rate-hz", "1000", "--mixing.segment-samples", "2000", "--mixing.pictures-per-source", "1"]
 OPTIONS += ["--mixing.picture-side", "16", "--evaluation.num-mixtures", "10"]
@@ -34,18 +31,13 @@ def manifest(tmp_path_factory):
     return make_toy_shards(tmp_path_factory.mktemp("toy"), with_pictures=True)
 
 
-def run(job: str, *arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, str(PROJECT / "jobs" / job), *arguments]
-    return subprocess.run(command, capture_output=True, text=True, check=False, cwd=cwd)
-
-
 def test_ids_and_rows_become_the_samples_that_a_network_gets(manifest, tmp_path):
     pool = usable_clips(manifest, MIXING, "train")
     plan = plan_epoch(pool, seed=4, epoch=2)
     of_an_epoch, of_the_test = plan["mixture_id"][17].as_py(), None
     test_plan = plan_test(usable_clips(manifest, MIXING, "test"), Evaluation(num_mixtures=10))
     of_the_test = test_plan["mixture_id"][5].as_py()
-    done = run("replay.py", manifest.folder, of_an_epoch, of_the_test, "1:3", "--seed", "4", *OPTIONS, cwd=tmp_path)
+    done = run_job("replay", manifest.folder, of_an_epoch, of_the_test, "1:3", "--seed", "4", *OPTIONS, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     third = plan_epoch(pool, seed=4, epoch=1)["mixture_id"][3].as_py()
     assert done.stdout.split() == [f"replayed/{name}" for name in (of_an_epoch, of_the_test, third)]
@@ -77,7 +69,7 @@ def test_a_checkpoint_tells_the_settings(manifest, tmp_path):
     store = CheckpointStore(str(tmp_path / "checkpoints"), about={"settings": settings})
     checkpoint = store.save(1, {}, {}, keep=1)
     wanted = plan_epoch(usable_clips(manifest, MIXING, "train"), seed=9, epoch=0)["mixture_id"][0].as_py()
-    done = run("replay.py", manifest.folder, wanted, "--checkpoint", checkpoint, cwd=tmp_path)
+    done = run_job("replay", manifest.folder, wanted, "--checkpoint", checkpoint, cwd=tmp_path)
     assert done.stdout.split() == [f"replayed/{wanted}"], done.stderr
 
 
@@ -99,9 +91,9 @@ def test_names_that_cannot_be_found_say_where_they_were_sought(manifest):
 
 
 def test_a_list_is_frozen_and_its_mixtures_can_be_replayed(manifest, tmp_path):
-    frozen = run("freeze_test_list.py", manifest.folder, "list.parquet", *OPTIONS, cwd=tmp_path)
+    frozen = run_job("freeze_test_list", manifest.folder, "list.parquet", *OPTIONS, cwd=tmp_path)
     assert frozen.returncode == 0, frozen.stderr
     assert "test: 6 clips of 5 classes\n10 mixtures in " in frozen.stdout
     wanted = plan_test(usable_clips(manifest, MIXING, "test"), Evaluation(num_mixtures=10))["mixture_id"][9].as_py()
-    done = run("replay.py", manifest.folder, wanted, "--evaluation.test-list", "list.parquet", *OPTIONS, cwd=tmp_path)
+    done = run_job("replay", manifest.folder, wanted, "--evaluation.test-list", "list.parquet", *OPTIONS, cwd=tmp_path)
     assert done.stdout.split() == [f"replayed/{wanted}"], done.stderr

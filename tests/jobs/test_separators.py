@@ -2,17 +2,10 @@
 
 from __future__ import annotations
 
-import runpy
-import sys
-from pathlib import Path
-
 import pytest
 
-from cocktail.config.experiment import Experiment
-from pipelines.experiments import command_line
 from pipelines.experiments.benchmarks import SEPARATION
 
-PROJECT = Path(__file__).parents[2]
 # Optimizer, first learning rate, mixtures a step, and what else of the schedule the paper says.
 RECIPES = {
     "nmf_sup": ("adam", 1e-3, 32, {"lr_cosine": True}),
@@ -23,20 +16,6 @@ RECIPES = {
     "tdcn": ("adam", 1e-4, 3, {}),
 }
 WORDS = [benchmark.word for benchmark in SEPARATION]
-
-
-@pytest.fixture
-def job(monkeypatch):
-    """Starts a job of this process; returns the experiment that it would run."""
-    asked: list[Experiment] = []
-    monkeypatch.setattr(command_line, "run", asked.append)
-
-    def start(name: str, *arguments: str) -> Experiment:
-        monkeypatch.setattr(sys, "argv", [f"jobs/{name}.py", *arguments])
-        runpy.run_path(str(PROJECT / "jobs" / f"{name}.py"), run_name="__main__")
-        return asked.pop()
-
-    return start
 
 
 @pytest.mark.parametrize("name", RECIPES)

@@ -1,9 +1,6 @@
 """The main job's command line."""
 
 import dataclasses
-import subprocess
-import sys
-from pathlib import Path
 
 import pytest
 
@@ -13,10 +10,10 @@ from cocktail.models.sgn import SMALL_SGN, SGNConfig
 from pipelines.experiments.benchmarks import SEPARATE_VGGSOUND, SGD
 from pipelines.experiments.command_line import parse
 from tests.made.corpora.toy_shards import make_toy_shards
+from tests.services.jobs import run_job
 
 PAPER = SEPARATE_VGGSOUND.paper("sgn_vggsound", SGNConfig(), SGD)
 DEMO = SEPARATE_VGGSOUND.demo(PAPER, SMALL_SGN)
-JOB = Path(__file__).parents[2] / "jobs" / "sgn_vggsound.py"
 
 
 def parsed(*arguments: str) -> Experiment:
@@ -74,12 +71,8 @@ def test_help_names_every_setting_with_its_default(capsys):
     assert shown.count("(default:") == len(settings)
 
 
-def run_job(*arguments: str, cwd: Path) -> subprocess.CompletedProcess:
-    return subprocess.run([sys.executable, str(JOB), *arguments], cwd=cwd, capture_output=True, text=True)
-
-
 def test_absent_data_is_one_line_that_names_the_command(tmp_path):
-    ended = run_job("--data", str(tmp_path / "none"), "--output", str(tmp_path / "out"), cwd=tmp_path)
+    ended = run_job("sgn_vggsound", "--data", str(tmp_path / "none"), "--output", str(tmp_path / "out"), cwd=tmp_path)
     assert ended.returncode == 2
     (line,) = ended.stderr.strip().splitlines()
     assert line.startswith(f"error: no shards at {tmp_path}/none")
@@ -90,7 +83,14 @@ def test_absent_data_is_one_line_that_names_the_command(tmp_path):
 def test_shards_without_usable_test_clips_are_one_line(tmp_path):
     make_toy_shards(tmp_path / "shards", num_test=0)
     ended = run_job(
-        "--data", str(tmp_path / "shards"), "--mixing.sample-rate-hz", "1000", "--output", str(tmp_path), cwd=tmp_path
+        "sgn_vggsound",
+        "--data",
+        str(tmp_path / "shards"),
+        "--mixing.sample-rate-hz",
+        "1000",
+        "--output",
+        str(tmp_path),
+        cwd=tmp_path,
     )
     assert ended.returncode == 2
     assert ended.stderr.strip().splitlines()[-1].startswith("error: ")
