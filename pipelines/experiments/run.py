@@ -43,9 +43,9 @@ from pipelines.experiments.scoring import Scoring
 class PartOf:
     """What a run is a part of."""
 
-    parent: str
-    """Id of the MLflow run of the whole."""
-    tags: Mapping[str, str]
+    parent: str | None = None
+    """Id of the MLflow run of the whole, if it has one."""
+    tags: Mapping[str, str] = dataclasses.field(default_factory=dict)
     """What the run is in it."""
 
 

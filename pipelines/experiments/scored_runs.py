@@ -6,7 +6,7 @@ import json
 import re
 import shlex
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -92,36 +92,45 @@ def origin_of(tracked: TrackedRun, setting: str) -> Origin:
     if tracked.status != "FINISHED":
         raise UsageError(f"run {tracked.name} is {tracked.status}: only finished runs are recorded")
     training = _training_of(tracked)
+    stages = training.earlier_stages
     tags, of_training = tracked.tags, training.tags
-    step = re.search(r"step-(\d+)/?$", tags.get("checkpoint", ""))
-    if step is None:
-        raise UsageError(f"run {tracked.name} names no checkpoint step-...: it is no run of a model's job")
+    steps = [_step_of(run) for run in (*stages, tracked)]
     torches = [*values_of_starts(of_training, "torch"), *values_of_starts(tags, "torch")]
     runs = {run.run_id: run for run in (training, tracked)}
     return Origin(
         setting=setting,
         seed=training.params.get("seed", ""),
         run=training.name,
-        commit=_commit_of(training, tracked),
+        commit=_commit_of([*stages, training], tracked),
         commands=tuple(document_command(run.tags.get("command", "")) for run in runs.values()),
         torch=" and ".join(dict.fromkeys(torches)),
         date=training.began.date().isoformat(),
         machine=" and ".join(values_of_starts(of_training, "machine") or [_described_machine(training)]),
-        steps=int(step[1]),
+        steps=sum(steps),
         batch_size=int(training.params.get("training.batch_size", 0)),
-        seconds=_seconds_of(training, int(step[1])),
+        seconds=sum(map(_seconds_of, [*stages, training], steps)),
         data=tags.get(TEST_MANIFEST_HASH) or tags.get("manifest_hash", ""),
         trained_on=of_training.get("manifest_hash", ""),
         initial_weights=of_training.get("initial_weights", ""),
     )
 
 
-def _commit_of(training: TrackedRun, tracked: TrackedRun) -> str:
-    """The commit that trained a run and scored it. Raises UsageError if there are several, with each.
+def _step_of(tracked: TrackedRun) -> int:
+    """The step of the checkpoint that a run was tested at. Raises UsageError if it names none."""
+    step = re.search(r"step-(\d+)/?$", tracked.tags.get("checkpoint", ""))
+    if step is None:
+        raise UsageError(f"run {tracked.name} names no checkpoint step-...: it is no run of a model's job")
+    return int(step[1])
+
+
+def _commit_of(stages: Sequence[TrackedRun], tracked: TrackedRun) -> str:
+    """The commit that trained all stages of a run and scored it. Raises UsageError if there are several, with each.
 
     An evaluation scores everything anew whenever it starts, so the commit of its last start made its results.
     """
-    commits = [_full_hash(commit) for commit in values_of_starts(training.tags, "git_commit")] or ["unknown"]
+    training = stages[-1]
+    starts = [commit for stage in stages for commit in values_of_starts(stage.tags, "git_commit")]
+    commits = list(map(_full_hash, starts)) or ["unknown"]
     if len(set(commits)) > 1:
         raise UsageError(
             f"run {training.name} was trained or scored by several commits, {' and '.join(dict.fromkeys(commits))}: "

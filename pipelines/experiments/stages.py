@@ -7,15 +7,17 @@ again by its folder: after a kill the same command goes on where it stood.
 from __future__ import annotations
 
 import dataclasses
+import json
 from collections.abc import Sequence
 from typing import Any
 
 from cocktail.config.experiment import Experiment
+from cocktail.storage import join, read_bytes
 from cocktail.tracking.database import default_tracking_uri
-from cocktail.tracking.run import TrackedRun
+from cocktail.tracking.run import STAGES_TAG, TrackedRun
 from cocktail.types import require
 from pipelines.embedded.stand_in import open_data
-from pipelines.experiments.locations import finished_folder, with_whole_paths
+from pipelines.experiments.locations import FINISHED, finished_folder, with_whole_paths
 from pipelines.experiments.planned import initial_weights
 from pipelines.experiments.run import PartOf, run
 
@@ -48,20 +50,34 @@ def next_stage(experiment: Experiment, stages: Sequence[str]) -> tuple[Experimen
     Finished stages of the same settings, data and beginnings have the same weights, so they are not trained again. The
     last stage always comes, as a run that is finished is followed by a new one.
     """
-    stage, *behind = stages_from(experiment, stages)
-    while behind and (folder := _finished(stage)) is not None:
-        print(f"stage {_name(stage)} is finished: {folder}", flush=True)
-        stage, *behind = dataclasses.replace(behind[0], start_from=folder), *behind[1:]
+    stage, behind, _ = _unfinished(experiment, stages)
     return stage, behind
 
 
+def _unfinished(experiment: Experiment, stages: Sequence[str]) -> tuple[Experiment, list[Experiment], list[str]]:
+    """As `next_stage`, with the folders of the stages that are finished."""
+    stage, *behind = stages_from(experiment, stages)
+    folders = []
+    while behind and (folder := _finished(stage)) is not None:
+        print(f"stage {_name(stage)} is finished: {folder}", flush=True)
+        folders.append(folder)
+        stage, *behind = dataclasses.replace(behind[0], start_from=folder), *behind[1:]
+    return stage, behind, folders
+
+
 def run_stages(experiment: Experiment, stages: Sequence[str], part_of: PartOf | None = None) -> TrackedRun:
-    """Run the stages that are not finished, in order. Returns the last stage's run, which alone is part of a whole."""
+    """Run the stages that are not finished, in order, each a part of the whole. Returns the last stage's run.
+
+    A tag of each names the runs of those before it (`TrackedRun.earlier_stages`).
+    """
+    part_of = part_of or PartOf()
     for _ in stages:
-        stage, behind = next_stage(experiment, stages)
+        stage, behind, folders = _unfinished(experiment, stages)
+        before = [json.loads(read_bytes(join(folder, FINISHED)))["mlflow_run"] for folder in folders]
         waiting = f", before {' and '.join(_name(other) for other in behind)}" if behind else ""
         print(f"stage {_name(stage)}{waiting}", flush=True)
-        tracked = run(stage, None if behind else part_of)
+        tags = {**part_of.tags, STAGES_TAG: json.dumps(before)}
+        tracked = run(stage, dataclasses.replace(part_of, tags=tags))
         if not behind:
             return tracked
     raise AssertionError("each run finishes a stage")

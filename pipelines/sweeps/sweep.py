@@ -24,7 +24,7 @@ from cocktail.text.redaction import redacted_command, redacted_uri
 from cocktail.tracking.database import default_tracking_uri, require_usable
 from cocktail.tracking.lease import Lease
 from cocktail.tracking.outages import OutageError
-from cocktail.tracking.run import TrackedRun
+from cocktail.tracking.run import STAGES_TAG, TrackedRun
 from cocktail.train.ray_train import uses_gpus
 from cocktail.train.ray_tune import ENDED, EarlyStopping, TrialState, run_trials, trials_that_fit
 from cocktail.types import UsageError
@@ -179,7 +179,8 @@ class _Sweep:
 
     @property
     def children(self) -> dict[str, TrackedRun]:
-        """The trials' MLflow runs, by label: of those that have one and could say so before they were killed."""
+        """The trials' MLflow runs, by label: of those that have one and could say so before they were killed. Of
+        stages, that of the last one that has begun."""
         tagged = [(child.tags, child) for child in self.tracked.children]
         return {tags[LABEL_TAG]: child for tags, child in tagged if LABEL_TAG in tags}
 
@@ -247,8 +248,13 @@ class _Sweep:
         children = self.children
         for state in states:
             child = children.get(state.label)
+            before = [] if child is None else child.earlier_stages
+            if child is not None and self.has_more_stages(state.label, child):
+                child, before = None, [*before, child]
             if child is None and state.status == "failed":  # before it had a run
-                child = self.record(state.label)
+                child = self.record(state.label, before)
+            for stage in before if state.status in ENDED else []:
+                stage.tag({STATUS_TAG: "finished"})
             if child is None:
                 continue
             if state.status in ENDED:
@@ -256,6 +262,11 @@ class _Sweep:
                 child.tag({STATUS_TAG: said.get(state.status, state.status)})
             if state.status != "finished":
                 child.finish("FAILED" if state.status == "failed" else "KILLED")
+
+    def has_more_stages(self, label: str, child: TrackedRun) -> bool:
+        """Whether a run is that of a finished stage before the last of a trial, of which the next has no run."""
+        trial = self.planned[label]
+        return bool(trial.stages) and child.name != trial.experiment.run_name and child.status == "FINISHED"
 
     def settle_at_once(self, state: TrialState) -> None:
         """Settle a trial while others train: an outage may neither hold these up nor end them. In the end all are."""
@@ -265,8 +276,8 @@ class _Sweep:
         except OutageError as outage:
             print(f"that {state.label} is {state.status} is said in MLflow later: {outage}", flush=True)
 
-    def record(self, label: str) -> TrackedRun:
-        """The MLflow run of a trial that failed before it opened it."""
+    def record(self, label: str, before: Sequence[TrackedRun]) -> TrackedRun:
+        """The MLflow run of a trial that failed before it opened it, after the runs of these stages."""
         experiment = self.planned[label].experiment
         child = TrackedRun.open(
             self.tracked.tracking_uri,
@@ -278,7 +289,7 @@ class _Sweep:
             parent=self.tracked.run_id,
             wait_seconds=self.tracked.wait_seconds,
         )
-        child.tag(tags_of(self.planned[label]))
+        child.tag({**tags_of(self.planned[label]), STAGES_TAG: json.dumps([stage.run_id for stage in before])})
         return child
 
     def report(self, grids: Sequence[tuple[Grid, Sequence[PlannedTrial]]]) -> None:

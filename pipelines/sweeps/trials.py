@@ -37,9 +37,12 @@ def tags_of(trial: PlannedTrial) -> dict[str, str]:
 
 
 def recorded(tracked: TrackedRun, system: str) -> dict[str, float]:
-    """What a run's MLflow run holds of what a sweep shows: its last step and loss, and the scores of its system."""
+    """What a run's MLflow run holds of what a sweep shows: its steps, with those of the stages before it, its last
+    loss, and the scores of its system."""
     losses = tracked.history("loss/total")
-    last = {"step": losses[-1][0], "num_steps": losses[-1][0], "loss/total": losses[-1][1]} if losses else {}
+    steps = sum(history[-1][0] for stage in tracked.earlier_stages if (history := stage.history("loss/total")))
+    steps += losses[-1][0] if losses else 0
+    last = {"step": steps, "num_steps": steps, "loss/total": losses[-1][1]} if losses else {}
     own = f"/{as_metric_name(system)}/"  # behind test, or test/<task> of a model that has several
     scores = {
         name.replace(own, "/", 1).removeprefix("test/"): history[-1][1]

@@ -14,7 +14,7 @@ from cocktail.studies.sweep_report import report_sweep
 from cocktail.studies.sweep_tables import layouts
 from pipelines.papers.sgn import SGN
 from tests.made.results.html_page import EVIL, read_page
-from tests.made.results.sweep import cells, made_sweep, made_trial, never
+from tests.made.results.sweep import MadeRun, cells, made_sweep, made_trial, never
 
 DEPTH, ASSIGNMENT, VECTORS, RATE = "model.depth", "model.assignment", "model.source_vectors", "training.learning_rate"
 CURVE = [(1, 2.0), (10, 1.0)]
@@ -102,6 +102,26 @@ def test_every_trial_is_listed(papers, told):
     listed = text[text.index("## Trials") :]
     assert all(f"`{trial.run_id}`" in listed for trial in papers.trials)
     assert len(re.findall(r"<tr><td>", page[page.index("<h2>Trials") :])) == len(papers.trials)
+
+
+def test_steps_and_minutes_of_stages_are_summed_and_one_that_never_got_to_its_last_is_listed(tmp_path):
+    def staged(label: str, minutes: float, *before: MadeRun, scores: list[float] | None = None) -> MadeRun:
+        curves = {"loss/total": [(100, 1.0)], "training_seconds_per_step": [(100, minutes / 10)]}
+        status = "finished" if scores else "failed: OutOfMemoryError"
+        run = made_trial(label, {"seed": label[-1]}, scores, status=status, metrics=curves)
+        run.run_id, run.name, run.seconds = f"{label} {minutes}", f"{label} {minutes}", 60 * minutes
+        run.earlier_stages = list(before)
+        return run
+
+    minus, plus = staged("net 0", 1.0), staged("net 0", 2.0)
+    joint = staged("net 0", 6.0, minus, plus, scores=[1.0, 2.0])
+    stopped = staged("net 1", 3.0)
+    text, _ = report(made_sweep([["seed"]], [minus, plus, joint, stopped]), tmp_path)
+    listed = text[text.index("## Trials") :]
+    rows = [[cell.strip() for cell in line.split("|")[2:7]] for line in listed.splitlines() if "| net" in line]
+    assert rows == [["0", "finished", "300", "0.30", "9.0"], ["1", "failed: OutOfMemoryError", "100", "0.30", "3.0"]]
+    assert "after net 0 1.0 after net 0 2.0 net 0 6.0" in listed
+    assert "steps and minutes are those of all its stages together" in listed
 
 
 def test_differences_are_from_the_papers_setting(told):

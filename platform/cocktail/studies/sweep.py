@@ -175,7 +175,12 @@ class Sweep:
         tags = parent.tags
         if "sweep.grid" not in tags:
             raise UsageError(f"run {parent.name} ({parent.run_id}) is no sweep: give the name or id of a sweep's run")
-        trials = [Trial.of(child, scored) for child in children if "trial.overrides" in child.tags]
+        stages = {stage.run_id for child in children for stage in child.earlier_stages}  # of trials that went on
+        trials = [
+            Trial.of(child, scored)
+            for child in children
+            if "trial.overrides" in child.tags and child.run_id not in stages
+        ]
         if not trials:
             raise UsageError(f"sweep {parent.name} ({parent.run_id}) has no trials yet: report it when some have begun")
         return cls(

@@ -273,13 +273,17 @@ def trial_parts(sweep: Sweep) -> list[Part]:
             trial.seed,
             trial.status
             + (", but another run of this seed was started later, and counts" * (trial.run_id in superseded)),
+            str(trial.steps or ""),
             format_cell(trial.seconds_per_step),
             "" if trial.seconds is None else f"{trial.seconds / 60:.1f}",
-            f"{trial.name}\n`{trial.run_id}`",
+            "\n".join([*(f"after {name}" for name in trial.stages), trial.name, f"`{trial.run_id}`"]),
             f"`{trial.tags['checkpoint']}`" if "checkpoint" in trial.tags else "none",
         ]
         for setting in sweep.settings
         for trial in setting.trials
     ]
-    header = ["setting", "seed", "status", "s per step", "minutes", "MLflow run", "checkpoint"]
-    return [Heading("Trials"), Table(header, rows, "Seconds per step are medians; minutes are from start to end")]
+    header = ["setting", "seed", "status", "steps", "s per step", "minutes", "MLflow run", "checkpoint"]
+    caption = "Seconds per step are medians; minutes are from start to end"
+    if any(trial.stages for trial in sweep.trials):
+        caption += "; of what learns in stages, steps and minutes are those of all its stages together"
+    return [Heading("Trials"), Table(header, rows, caption)]

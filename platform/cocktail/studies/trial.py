@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeVar
 
@@ -15,7 +15,7 @@ SYSTEM = "system"
 """What a sweep over systems varies: no setting of theirs, but the name that each is shown by."""
 FINISHED = "finished"
 CURVES = ("loss/", "validation/", "look/")
-_SPEED = "training_seconds_per_step"
+_LOSS, _SPEED = "loss/total", "training_seconds_per_step"
 
 
 class Tracked(Protocol):
@@ -33,6 +33,8 @@ class Tracked(Protocol):
     def status(self) -> str: ...
     @property
     def seconds(self) -> float | None: ...
+    @property
+    def earlier_stages(self) -> Sequence[Tracked]: ...
     def histories(self, prefixes: tuple[str, ...]) -> dict[str, list[tuple[int, float]]]: ...
 
 
@@ -54,10 +56,14 @@ class Trial:
     tags: Mapping[str, str]
     params: Mapping[str, str]
     """All of its settings as text, by dotted path; nothing if it failed before they were written."""
+    stages: tuple[str, ...]
+    """Names of the runs of the stages before its own, of a system that learns in stages; steps and time count them."""
+    steps: int
+    """Training steps that were logged."""
     seconds: float | None
     """Duration from start to end."""
     seconds_per_step: float | None
-    """Median duration of a training step over the log lines."""
+    """Median duration of a training step over the log lines; of several stages, the mean over their steps."""
     histories: Mapping[str, History]
     """The curves of its losses and looks."""
     run: ScoredRun | None
@@ -80,7 +86,10 @@ class Trial:
             status = "finished, but without results"
         scores, recordings, num_mixtures = ({}, {}, {}) if run is None else _scores_of(run)
         histories = tracked.histories((*CURVES, _SPEED))
-        speed = histories.pop(_SPEED, [])
+        runs = [*tracked.earlier_stages, tracked]
+        lengths = [run.seconds for run in runs]
+        steps, speed = _steps_and_speed([*(run.histories((_LOSS, _SPEED)) for run in runs[:-1]), histories])
+        histories.pop(_SPEED, None)
         return cls(
             run_id=tracked.run_id,
             name=tracked.name,
@@ -90,8 +99,10 @@ class Trial:
             status=status,
             tags=tags,
             params=params,
-            seconds=tracked.seconds,
-            seconds_per_step=speed[-1][1] if speed else None,
+            stages=tuple(run.name for run in runs[:-1]),
+            steps=steps,
+            seconds=None if None in lengths else sum(length or 0 for length in lengths),
+            seconds_per_step=speed,
             histories=histories,
             run=run,
             scores=scores,
@@ -103,6 +114,17 @@ class Trial:
     def counts(self) -> bool:
         """Whether its scores are part of its setting's."""
         return self.status == FINISHED
+
+
+def _steps_and_speed(stages: Sequence[Mapping[str, History]]) -> tuple[int, float | None]:
+    """The steps of all stages, and the seconds of one of them; None if a stage with steps does not say."""
+    steps = [points[-1][0] if (points := stage.get(_LOSS)) else 0 for stage in stages]
+    speeds = [points[-1][1] if (points := stage.get(_SPEED)) else None for stage in stages]
+    known = [(number, speed) for number, speed in zip(steps, speeds, strict=True) if number and speed is not None]
+    total = sum(steps)
+    if not total or sum(number for number, _ in known) < total:
+        return total, None
+    return total, sum(number * speed for number, speed in known) / total
 
 
 def _scores_of(

@@ -32,6 +32,8 @@ from cocktail.types import UsageError
 MAX_PARAM_LENGTH = 6000
 KEY_TAG = "run_key"
 PARENT_TAG = "mlflow.parentRunId"
+STAGES_TAG = "stages.before"
+"""Ids of the runs that a run goes on from as a later stage of one system, the first one first, as a JSON list."""
 PLACE_TAG = "place"
 """What tells a run from those of the same name of other people, who have it in a folder of their own."""
 PLACE = "place.json"
@@ -234,6 +236,12 @@ class TrackedRun:
         nested, order = f"tags.`{PARENT_TAG}` = '{self.run_id}'", ["attributes.start_time ASC"]
         runs = self.ask(lambda client: client.search_runs([within], nested, max_results=_MAX_CHILDREN, order_by=order))
         return [TrackedRun(self.tracking_uri, run.info.run_id, self.wait_seconds) for run in runs]
+
+    @property
+    def earlier_stages(self) -> list[TrackedRun]:
+        """The runs of the stages before, of a system that learns in stages, the first one first."""
+        ids = json.loads(self.tags.get(STAGES_TAG, "[]"))
+        return [TrackedRun(self.tracking_uri, run_id, self.wait_seconds) for run_id in ids]
 
     @property
     def experiment_id(self) -> str:

@@ -218,6 +218,8 @@ class _Watch(Callback):
         ours.metrics |= {name: value for name, value in result.items() if isinstance(value, int | float)}
         if ours.step >= ours.metrics.get("num_steps", math.inf):
             self._change(trial, "scoring")
+        elif ours.status == "scoring" and not ours.scored:  # of a system in stages the next has begun
+            self._change(trial, "running")
 
     def on_trial_complete(self, iteration: int, trials: list, trial: Any, **info: Any) -> None:
         self._change(trial, "finished" if self._trials[trial.config["label"]].scored else "stopped early")

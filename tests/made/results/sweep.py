@@ -38,6 +38,7 @@ class MadeRun:
     seconds: float | None = 90.0
     metrics: dict[str, list[tuple[int, float]]] = field(default_factory=dict)
     scores: list[float | None] | None = None
+    earlier_stages: list[MadeRun] = field(default_factory=list)
     results: pa.Table | None = None
     """In place of results of separation."""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -55,7 +56,7 @@ class Runs:
         store.save(2, {"model": learned}, identity(experiment, manifest.root_hash, initial.sha256), keep=1)
         if self.kill_at == stage:
             raise KilledError
-        (Path(folder) / FINISHED).write_text("{}")
+        (Path(folder) / FINISHED).write_text(json.dumps({"mlflow_run": f"id of {stage}"}))
         return SimpleNamespace(name=Path(folder).name)
 
 
@@ -125,10 +126,15 @@ def test_a_named_run_names_its_stages_and_refuses_other_settings_under_the_name(
         run_stages(replace(named, seed=1), STAGES)
 
 
-def test_of_a_whole_only_the_last_stage_is_a_part(experiment, runs):
-    part = PartOf(parent="sweep", tags={"trial.label": "all"})
-    run_stages(experiment, STAGES, part)
-    assert runs.parts == [None, None, part]
+def test_each_stage_is_a_part_of_the_whole_and_names_those_before_it(experiment, runs):
+    def parts(parent: str | None, **tags: str) -> list[PartOf]:
+        before = ([], ["id of minus"], ["id of minus", "id of plus"])
+        return [PartOf(parent=parent, tags={**tags, "stages.before": json.dumps(ids)}) for ids in before]
+
+    run_stages(experiment, STAGES, PartOf(parent="sweep", tags={"trial.label": "all"}))
+    assert runs.parts == parts("sweep", **{"trial.label": "all"})
+    run_stages(experiment, STAGES)  # the first two are finished
+    assert runs.parts[3:] == parts(None)[2:]
 
 
 def test_a_later_stage_may_begin_from_any_run_and_the_first_takes_the_parts_that_are_named(experiment, runs):

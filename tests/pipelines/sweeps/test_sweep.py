@@ -67,7 +67,10 @@ class MadeRun:
     waits: list[float] = field(default_factory=list)
     """How long each question to a server that was away had to wait."""
     away: bool = False
+    tracking_uri: str = ""
     run_id: str = "1"
+    name: str = "trial"
+    earlier_stages: list[MadeRun] = field(default_factory=list)
 
     @property
     def children(self) -> list[MadeRun]:
@@ -116,6 +119,39 @@ def test_an_outage_while_trials_train_ends_none_and_all_is_said_in_the_end(monke
     said = [part.tags["trial.status"].split(":")[0] for part in parts]
     assert said == ["finished", "failed", "stopped early at step 7"]
     assert [part.status for part in parts[1:]] == ["FAILED", "KILLED"]
+
+
+@pytest.mark.parametrize(
+    ("second", "ended"),
+    [("RUNNING", ["FINISHED", "FAILED"]), ("none", ["FINISHED", "FAILED"]), ("waits", ["FINISHED"])],
+)
+def test_a_stage_that_was_stopped_is_ended_as_a_trial_is_and_one_that_is_finished_stays_so(monkeypatch, second, ended):
+    """The second stage of three is running, has failed before it had a run, or has not begun."""
+    said = {"trial.label": "a", "trial.status": "running"}
+    first = MadeRun(tags=dict(said), status="FINISHED", name="s-a-minus", run_id="first")
+    tracked = MadeRun(parts=[first])
+    if second == "RUNNING":
+        tracked.parts.append(MadeRun(tags=dict(said), name="s-a-plus", earlier_stages=[first]))
+
+    def open_run(*_, **__) -> MadeRun:
+        tracked.parts.append(MadeRun(name="s-a"))
+        return tracked.parts[-1]
+
+    monkeypatch.setattr(TrackedRun, "open", open_run)
+    whole = sweep_of(tracked, "a")
+    experiment = replace(SMALL, run_name="s-a")
+    whole.planned = {
+        "a": PlannedTrial(label="a", overrides={}, experiment=experiment, stages=("minus", "plus", "joint"))
+    }
+    whole.keys = {"a": "key"}
+    (state,) = whole.states
+    state.status, state.error = ("waiting", "") if second == "waits" else ("failed", "OutOfMemoryError")
+    whole.settle(whole.states)
+    assert [run.status for run in tracked.parts] == ended
+    statuses = [run.tags["trial.status"] for run in tracked.parts]
+    assert statuses == (["running"] if second == "waits" else ["finished", "failed: OutOfMemoryError"])
+    if second == "none":
+        assert tracked.parts[1].tags["stages.before"] == '["first"]'
 
 
 @pytest.fixture
