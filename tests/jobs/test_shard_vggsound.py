@@ -14,7 +14,6 @@ from pipelines.datasets.vggsound import index_vggsound
 from pipelines.shards.command_line import main
 from pipelines.shards.manifest import open_manifest
 from tests.made.corpora.miniature_clips import make_corpus
-from tests.services.jobs import run_job
 
 JOB = Path(__file__).resolve().parents[2] / "jobs" / "shard_vggsound.py"
 
@@ -51,7 +50,7 @@ def test_too_many_bad_clips_fail_and_the_named_option_finishes_the_job(local_ray
     assert "planned 25, good 3, quarantined 22" in finished.stdout
     assert "0 clips done now" in finished.stdout
     assert len(open_manifest(str(tmp_path / "shards")).table) == 3
-    other = run_job("shard_vggsound", *map(str, inputs), "--frames", "3", cwd=corpus)
+    other = shard(*inputs, "--frames", 3, cwd=corpus)
     assert (other.returncode, other.stderr.count("\n")) == (2, 1)
     assert "holds shards of another plan" in other.stderr
 
