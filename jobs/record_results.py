@@ -16,6 +16,7 @@ import tyro
 
 from cocktail.cluster.connection import one_line_errors
 from cocktail.config.experiment import default_output, given_tracking_uri, require_name
+from cocktail.studies.joined_results import joined
 from cocktail.studies.origins import Origin
 from cocktail.studies.recorded_results import RecordedResults
 from cocktail.studies.scored_run import ScoredRun
@@ -37,6 +38,9 @@ class RecordResults:
     """Scores to keep besides the headline, such as sir si_sdri; none is all."""
     systems: tuple[str, ...] = ()
     """Readings and controls to keep besides the models, such as "soft masks" mixture; none is all."""
+    add: bool = False
+    """Add the runs to what --into has: other seeds of its settings, or other settings, run later or elsewhere. Give
+    the same --scores and --systems."""
     task: str | None = None
     """Task of the results, of runs that have several: separation or localization. None is the first."""
     tracking_uri: str | None = field(default_factory=given_tracking_uri)
@@ -59,8 +63,10 @@ def main() -> None:
     require_name("the NAME of --into", into.name)
     runs = [open_run(named, job) for named in job.runs]
     results = RecordedResults.of(runs, job.reference, scores=job.scores, systems=job.systems)
+    if job.add:
+        results = joined(RecordedResults.read(into.parent, into.name), results)
     results.write(into.parent, into.name)
-    print(f"{into}.json and {into}.parquet: {len(runs)} runs. In a document: <!-- results: {into.name} -->")
+    print(f"{into}.json and {into}.parquet: {len(results.origins)} runs. In a document: <!-- results: {into.name} -->")
 
 
 if __name__ == "__main__":

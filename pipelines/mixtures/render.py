@@ -14,6 +14,7 @@ import pyarrow as pa
 
 from cocktail.config.mixing import Mixing
 from cocktail.types import NO_CLASS
+from pipelines.mixtures.equalizer import equalize
 from pipelines.mixtures.pictures import UndecodableError, square_picture, truth_of_boxes, truth_of_mask
 from pipelines.plans.pool import list_array
 from pipelines.shards.reader import ClipReader, ClipSource, DamagedMemberError
@@ -139,6 +140,8 @@ def _sound(reader: ClipReader, clip: dict[str, Any], into: np.ndarray) -> None:
     into[:count] = reader.sound(clip, clip["start"], count, clip["checks"])
     for begin in range(count, len(into), count):
         into[begin : begin + count] = into[: len(into) - begin][:count]
+    if "equalizer" in clip:
+        into[:] = equalize(into, np.asarray(clip["equalizer"]))
 
 
 def _pictures(reader: ClipReader, clip: dict[str, Any], mixing: Mixing, into: np.ndarray) -> None:

@@ -31,6 +31,7 @@ from pipelines.plans.draws import (
     official_pairs,
     window_order,
 )
+from pipelines.plans.equalizers import with_equalizers_drawn
 from pipelines.plans.pool import ClipPool, of_classes, usable_clips
 from pipelines.plans.random_numbers import draw
 from pipelines.plans.released import draw_released, middle_together, released_mixtures, whole_mixtures
@@ -221,6 +222,7 @@ def _rows_of_pass(pool: ClipPool, key: tuple[int, int, int], places: np.ndarray)
     moments = _uniform(places, shape[1], mixing.pictures_per_source, (*key, PICTURE))
     squares = _uniform(places, shape[1], 3 if mixing.pictures_per_source else 0, (*key, SQUARE))
     rows = plan_rows(pool, draws, gains, nearest_pictures(pool, draws, moments), squares)
+    rows = with_equalizers_drawn(rows, mixing, places, key)
     return with_shown_drawn(rows, mixing, places, key)
 
 

@@ -69,7 +69,7 @@ def plan_rows(
         of_pictures = picture_columns(pool, clips, pictures[present])
         columns |= {name: per_source(values) for name, values in of_pictures.items()}
         if squares is not None:
-            columns["square"] = per_source(_lists(squares[present].astype(np.float32)))
+            columns["square"] = per_source(lists_of(squares[present].astype(np.float32)))
     if masks:
         columns["boxes"] = per_source(
             boxes_of_pictures(list_array(pool.table["boxes"]), clips, pictures[present][:, 0])
@@ -80,12 +80,12 @@ def plan_rows(
 
 def picture_columns(pool: ClipPool, clips: np.ndarray, pictures: np.ndarray) -> dict[str, pa.Array]:
     """What a plan says of pictures [X, P], numbers of those of each clip [X]: a list of P for each, by column."""
-    columns = {"picture": _lists(pictures)}
+    columns = {"picture": lists_of(pictures)}
     # Only what the chosen pictures have: of a video with thousands, as many rows may be made.
     places = pool.picture_times[0][clips, None] + pictures
     for name in ("frame_offsets", "frame_sizes", "frame_checks"):
         values = list_array(pool.table[name]).flatten().take(pa.array(places.ravel()))
-        columns[name] = _lists(values, pictures.shape[1])
+        columns[name] = lists_of(values, pictures.shape[1])
     return columns
 
 
@@ -115,7 +115,7 @@ def with_class_ids(plan: pa.Table, own: np.ndarray, num_classes: int) -> pa.Tabl
     return plan
 
 
-def _lists(values: np.ndarray | pa.Array, length: int | None = None) -> pa.Array:
+def lists_of(values: np.ndarray | pa.Array, length: int | None = None) -> pa.Array:
     """Lists of one length: the rows of an array, or consecutive values."""
     if isinstance(values, np.ndarray):
         return pa.FixedSizeListArray.from_arrays(pa.array(values.ravel()), values.shape[1])
@@ -148,6 +148,21 @@ def as_ids(state: np.ndarray) -> pa.Array:
     digits = _HEX[nibbles.astype(np.uint8)]
     places = np.arange(0, 16 * len(digits) + 1, 16, dtype=np.int32)
     return pa.StringArray.from_buffers(len(digits), pa.py_buffer(places), pa.py_buffer(digits.tobytes()))
+
+
+def num_sources_of(plan: pa.Table) -> np.ndarray:
+    """Sources of each mixture, int64 [R], each a clip of its own."""
+    return np.diff(list_array(plan["clip_id"]).offsets.to_numpy()).astype(np.int64)
+
+
+def states_of(plan: pa.Table) -> np.ndarray:
+    """A plan's mixture ids, uint64 [R], into which more may be folded."""
+    return np.array([int(name, 16) for name in plan["mixture_id"].to_pylist()], np.uint64)
+
+
+def renamed(plan: pa.Table, state: np.ndarray) -> pa.Table:
+    """A plan with other mixture ids, states uint64 [R]."""
+    return plan.set_column(plan.column_names.index("mixture_id"), "mixture_id", as_ids(state))
 
 
 def _checks(pool: ClipPool, clips: np.ndarray, starts: np.ndarray) -> pa.ListArray:

@@ -16,7 +16,7 @@ from cocktail.types import NO_CLASS, UsageError
 from pipelines.plans.draws import LENDER, SHOWN, Draws, middle_crops
 from pipelines.plans.pool import ClipPool, list_array
 from pipelines.plans.random_numbers import draw, fold
-from pipelines.plans.rows import as_ids, picture_columns
+from pipelines.plans.rows import num_sources_of, picture_columns, renamed, states_of
 
 _WITHHELD, _LENT = (xxhash.xxh3_64_intdigest(word) for word in (b"withheld", b"lent"))
 """What is folded into a mixture's id with the sources that it shows, and with the clips whose pictures it has."""
@@ -46,7 +46,7 @@ def with_shown_drawn(plan: pa.Table, mixing: Mixing, places: np.ndarray, key: tu
     or list; as it is if all are shown."""
     if mixing.shown_sources == "all":
         return plan
-    counts = _num_sources(plan)
+    counts = num_sources_of(plan)
     present = np.arange(mixing.num_sources) < counts[:, None]
     fewest, most = np.array([mixing.num_shown(count) for count in counts.tolist()], np.int64).reshape(-1, 2).T
     number = fewest + (draw(places, *key, SHOWN) * (most - fewest + 1)).astype(np.int64)
@@ -59,12 +59,12 @@ def with_shown_drawn(plan: pa.Table, mixing: Mixing, places: np.ndarray, key: tu
 def with_shown(plan: pa.Table, shown: np.ndarray) -> pa.Table:
     """A plan whose sources show their pictures, or do not, as bool [R, N] says: with `seen`, a list a mixture."""
     offsets = list_array(plan["clip_id"]).offsets
-    present = np.arange(shown.shape[1]) < _num_sources(plan)[:, None]
+    present = np.arange(shown.shape[1]) < num_sources_of(plan)[:, None]
     bits = ((shown & present).astype(np.uint64) << np.arange(shown.shape[1], dtype=np.uint64)).sum(
         axis=1, dtype=np.uint64
     )
     seen = pa.ListArray.from_arrays(offsets, pa.array(shown[present]))
-    return _renamed(plan, fold(_states(plan), _WITHHELD, bits)).append_column("seen", seen)
+    return renamed(plan, fold(states_of(plan), _WITHHELD, bits)).append_column("seen", seen)
 
 
 def with_lent_pictures(plan: pa.Table, lenders: ClipPool, seed: int) -> pa.Table:
@@ -75,7 +75,7 @@ def with_lent_pictures(plan: pa.Table, lenders: ClipPool, seed: int) -> pa.Table
     that no lender has.
     """
     class_ids = list_array(plan["class_id"]).flatten().to_numpy()
-    counts, offsets = _num_sources(plan), list_array(plan["clip_id"]).offsets
+    counts, offsets = num_sources_of(plan), list_array(plan["clip_id"]).offsets
     by_class = np.argsort(lenders.class_id, kind="stable")
     classes, begins, sizes = np.unique(lenders.class_id[by_class], return_index=True, return_counts=True)
     place = np.searchsorted(classes, class_ids).clip(max=len(classes) - 1)
@@ -98,33 +98,18 @@ def with_lent_pictures(plan: pa.Table, lenders: ClipPool, seed: int) -> pa.Table
     changed = picture_columns(lenders, chosen, pictures)
     lent = lenders.table.select(["clip_id", "shard"]).take(pa.array(chosen))
     changed |= {"lender": lent["clip_id"].combine_chunks(), "lender_shard": lent["shard"].combine_chunks()}
-    state = fold(_states(plan), _LENT)
+    state = fold(states_of(plan), _LENT)
     for n in np.unique(source):
         of_rows = rows[source == n]
         parts = (lenders.name_hashes[chosen], *pictures.T)
         state[of_rows] = fold(state[of_rows], *(part[source == n].astype(np.uint64) for part in parts))
     kept = [name for name in plan.column_names if name not in {*changed, "boxes"} and not name.startswith("mask_")]
-    plan = _renamed(plan.select(kept), state)
+    plan = renamed(plan.select(kept), state)
     for name, values in changed.items():
         plan = plan.append_column(name, pa.ListArray.from_arrays(offsets, values))
     return plan
 
 
-def _num_sources(plan: pa.Table) -> np.ndarray:
-    """Sources of each mixture, int64 [R], each a clip of its own."""
-    return np.diff(list_array(plan["clip_id"]).offsets.to_numpy()).astype(np.int64)
-
-
 def _source_numbers(counts: np.ndarray) -> np.ndarray:
     """The place of each source in its mixture, int64 [X]."""
     return np.arange(counts.sum()) - np.repeat(np.cumsum(counts) - counts, counts)
-
-
-def _states(plan: pa.Table) -> np.ndarray:
-    """A plan's mixture ids, uint64 [R], into which more may be folded."""
-    return np.array([int(name, 16) for name in plan["mixture_id"].to_pylist()], np.uint64)
-
-
-def _renamed(plan: pa.Table, state: np.ndarray) -> pa.Table:
-    """A plan with other mixture ids, states uint64 [R]."""
-    return plan.set_column(plan.column_names.index("mixture_id"), "mixture_id", as_ids(state))

@@ -1,12 +1,14 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
 
 from cocktail.studies import recorded_results
+from cocktail.studies.joined_results import joined
 from cocktail.studies.recorded_results import RecordedResults
 from cocktail.types import UsageError
 from tests.made.results.recorded import made_origin, made_recorded, made_run
@@ -51,6 +53,49 @@ def test_chosen_scores_and_systems_are_kept_with_the_headline_and_the_models() -
         RecordedResults.of(runs, scores=["loudness"])
     with pytest.raises(UsageError, match="no system oracle: systems are 'mixture', "):
         RecordedResults.of(runs, systems=["oracle"])
+
+
+def _more(
+    setting: str = "sgn", seed: str = "2", scores: Sequence[float] = (7, 8, 9), **changed: object
+) -> RecordedResults:
+    """Results of one further run on the three mixtures of `made_recorded`."""
+    systems = {setting: scores, f"{setting}, soft masks": [9, 10, 11], "mixture": [5, 5, 5]}
+    return RecordedResults.of([(made_origin(setting, seed, **changed), made_run(systems))])
+
+
+def test_further_seeds_and_settings_join_what_is_there_and_controls_stay() -> None:
+    both = joined(
+        joined(made_recorded(), _more()), _more("deep", "0", commands=("python jobs/sgn.py --model.depth 6",))
+    )
+    assert [(origin.setting, origin.seed) for origin in both.origins] == [
+        ("sgn", "0"), ("sgn", "1"), ("static", "0"), ("sgn", "2"), ("deep", "0"),
+    ]  # fmt: skip
+    rows = both.scores.to_pylist()
+    assert [row["sdr"] for row in rows if row["system"] == "sgn" and row["run"] == 3] == [7, 8, 9]
+    assert [row["sdr"] for row in rows if row["system"] == "deep, soft masks" and row["run"] == 4] == [9, 10, 11]
+    assert [row["sdr"] for row in rows if row["kind"] == "control"] == [0, 0, 0]
+
+
+@pytest.mark.parametrize(
+    ("changed", "named"),
+    [
+        ({"seed": "1"}, "seed 1 of sgn is there already: leave out sgn-1"),
+        ({"commit": "f" * 40}, "sgn-2 differs from the runs of sgn that are there in commit"),
+        ({"steps": 301, "initial_weights": "others"}, "in steps, initial_weights: "),
+        ({"commands": ("python jobs/sgn.py music --data SHARDS --seed 2 --model.depth 6",)}, "in commands: "),
+        ({"data": "beef"}, "what is there is scored on other mixtures"),
+        ({"scores": [1, 2]}, "what is there is scored on other mixtures"),
+    ],
+)
+def test_what_is_no_other_seed_on_the_same_mixtures_does_not_join(changed: dict, named: str) -> None:
+    with pytest.raises(UsageError, match=named):
+        joined(made_recorded(), _more(**changed))
+
+
+def test_results_with_other_scores_do_not_join() -> None:
+    runs = [(made_origin(seed="2"), made_run({"sgn": [1.0, 2, 3], "mixture": [0.0, 0, 0]}))]
+    with pytest.raises(UsageError, match="what is there keeps other scores"):
+        joined(made_recorded(), RecordedResults.of(runs, scores=["sir"]))
 
 
 @pytest.mark.parametrize(

@@ -39,6 +39,10 @@ class Mixing:
     """Lowest training gain of a source, linear."""
     max_gain: float = 1.5
     """Highest training gain of a source, linear."""
+    equalizer_db: float = 0.0
+    """Most that a random equaliser raises or lowers each octave of a training source, in dB, against learning the
+    recordings by heart: a gain is drawn evenly for each of eight octaves down from half the rate, with straight lines
+    in dB between them. Its level stays. 0 leaves sources as they are, and test mixtures always are."""
     passes_per_epoch: int = 1
     """How often each clip (or released mixture) leads a mixture in one epoch."""
     mixtures_per_epoch: int | None = None
@@ -74,6 +78,10 @@ class Mixing:
         require(
             0 < self.min_gain <= self.max_gain,
             f"gains must satisfy 0 < min_gain <= max_gain, not {self.min_gain} and {self.max_gain}",
+        )
+        require(
+            0 <= self.equalizer_db <= 40 and (not self.equalizer_db or self.arrangement == "remixed"),
+            f"equalizer_db must be from 0 to 40, and 0 where clips are not remixed, not {self.equalizer_db}",
         )
         for name in ("passes_per_epoch", "window_shards", "picture_side"):
             require(getattr(self, name) >= 1, f"{name} must be at least 1, not {getattr(self, name)}")

@@ -63,6 +63,12 @@ class Origin:
                 f"as committed, is its {', '.join(lacking)} (commit: {self.commit!r})"
             )
 
+    @property
+    def commands_of_any_seed(self) -> tuple[str, ...]:
+        """The commands with SEED in place of the seed."""
+        seed = re.compile(rf"(--seed[ =]){re.escape(self.seed)}(?=\s|$)")
+        return tuple(seed.sub(r"\1SEED", command) for command in self.commands)
+
 
 def settings_of(origins: Sequence[Origin]) -> list[str]:
     """The settings, in the order of their runs."""

@@ -244,9 +244,5 @@ def _wrapped(text: str) -> str:
 
 def _commands(origins: Sequence[Origin]) -> str:
     """The commands, each once: with SEED for the seed, which is told beside."""
-    commands = [
-        re.sub(rf"(--seed[ =]){re.escape(origin.seed)}(?=\s|$)", r"\1SEED", command)
-        for origin in origins
-        for command in origin.commands
-    ]
+    commands = [command for origin in origins for command in origin.commands_of_any_seed]
     return "\n".join(f"    {command}" for command in dict.fromkeys(commands))

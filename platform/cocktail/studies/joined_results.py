@@ -1,0 +1,63 @@
+"""Results that were recorded one after the other, by other machines or on other days, in one table."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, replace
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from cocktail.studies.origins import Origin
+from cocktail.studies.recorded_results import RecordedResults
+from cocktail.tasks.rows import CONTROL, MODEL
+from cocktail.types import UsageError
+
+_OF_A_RUN = {"seed", "run", "date", "machine", "seconds"}
+"""What runs of one setting need not have in common."""
+
+
+def joined(kept: RecordedResults, more: RecordedResults) -> RecordedResults:
+    """Results with those of further runs: other seeds of their settings, or other settings. Controls are as they were.
+
+    Raises UsageError unless both are scored alike on the same mixtures, with the same scores and readings kept, and
+    runs of one setting differ in their seed alone, as far as what is recorded tells: commit, torch, command, steps,
+    data and initial weights.
+    """
+    if (kept.groups, kept.unit, kept.scores.schema) != (more.groups, more.unit, more.scores.schema):
+        raise UsageError("what is there keeps other scores: give the same --scores, or record all runs anew")
+    if _mixtures(kept) != _mixtures(more) or kept.origins[0].data != more.origins[0].data:
+        raise UsageError("what is there is scored on other mixtures: score all runs on one list")
+    _require_seeds(kept.origins, more.origins)
+    first = len(kept.origins)
+    added = more.scores.filter(pc.not_equal(more.scores["kind"], CONTROL))  # pyright: ignore[reportAttributeAccessIssue]
+    run = pc.add(added["run"], pa.scalar(first, pa.int32()))  # pyright: ignore[reportAttributeAccessIssue]
+    added = added.set_column(added.column_names.index("run"), "run", run)
+    return replace(
+        kept, origins=(*kept.origins, *more.origins), scores=pa.concat_tables([kept.scores, added]).combine_chunks()
+    )
+
+
+def _mixtures(results: RecordedResults) -> set[str]:
+    models = results.scores.filter(pc.equal(results.scores["kind"], MODEL))  # pyright: ignore[reportAttributeAccessIssue]
+    return set(models["mixture_id"].to_pylist())
+
+
+def _require_seeds(known: Sequence[Origin], added: Sequence[Origin]) -> None:
+    """Raise UsageError for a run that is there already, or that is no other seed of the setting that it names."""
+    first_of = {origin.setting: origin for origin in reversed(known)}
+    seeds = {(origin.setting, origin.seed) for origin in known}
+    for origin in added:
+        if (origin.setting, origin.seed) in seeds:
+            raise UsageError(f"seed {origin.seed} of {origin.setting} is there already: leave out {origin.run}")
+        one, other = (_in_common(each) for each in (first_of.get(origin.setting, origin), origin))
+        if differing := [name for name, value in one.items() if value != other[name]]:
+            raise UsageError(
+                f"{origin.run} differs from the runs of {origin.setting} that are there in {', '.join(differing)}: "
+                "runs of one setting differ in their seed alone; give it a setting of its own, as in SETTING=RUN"
+            )
+
+
+def _in_common(origin: Origin) -> dict[str, object]:
+    told = {name: value for name, value in asdict(origin).items() if name not in _OF_A_RUN}
+    return {**told, "commands": origin.commands_of_any_seed}
