@@ -16,7 +16,7 @@ from cocktail.types import NO_CLASS, UsageError
 from pipelines.plans.draws import LENDER, SHOWN, Draws, middle_crops
 from pipelines.plans.pool import ClipPool, list_array
 from pipelines.plans.random_numbers import draw, fold
-from pipelines.plans.rows import as_ids, picture_columns
+from pipelines.plans.rows import picture_columns, states_of, with_ids
 
 _WITHHELD, _LENT = (xxhash.xxh3_64_intdigest(word) for word in (b"withheld", b"lent"))
 """What is folded into a mixture's id with the sources that it shows, and with the clips whose pictures it has."""
@@ -64,7 +64,7 @@ def with_shown(plan: pa.Table, shown: np.ndarray) -> pa.Table:
         axis=1, dtype=np.uint64
     )
     seen = pa.ListArray.from_arrays(offsets, pa.array(shown[present]))
-    return _renamed(plan, fold(_states(plan), _WITHHELD, bits)).append_column("seen", seen)
+    return with_ids(plan, fold(states_of(plan), _WITHHELD, bits)).append_column("seen", seen)
 
 
 def with_lent_pictures(plan: pa.Table, lenders: ClipPool, seed: int) -> pa.Table:
@@ -98,13 +98,13 @@ def with_lent_pictures(plan: pa.Table, lenders: ClipPool, seed: int) -> pa.Table
     changed = picture_columns(lenders, chosen, pictures)
     lent = lenders.table.select(["clip_id", "shard"]).take(pa.array(chosen))
     changed |= {"lender": lent["clip_id"].combine_chunks(), "lender_shard": lent["shard"].combine_chunks()}
-    state = fold(_states(plan), _LENT)
+    state = fold(states_of(plan), _LENT)
     for n in np.unique(source):
         of_rows = rows[source == n]
         parts = (lenders.name_hashes[chosen], *pictures.T)
         state[of_rows] = fold(state[of_rows], *(part[source == n].astype(np.uint64) for part in parts))
     kept = [name for name in plan.column_names if name not in {*changed, "boxes"} and not name.startswith("mask_")]
-    plan = _renamed(plan.select(kept), state)
+    plan = with_ids(plan.select(kept), state)
     for name, values in changed.items():
         plan = plan.append_column(name, pa.ListArray.from_arrays(offsets, values))
     return plan
@@ -118,13 +118,3 @@ def _num_sources(plan: pa.Table) -> np.ndarray:
 def _source_numbers(counts: np.ndarray) -> np.ndarray:
     """The place of each source in its mixture, int64 [X]."""
     return np.arange(counts.sum()) - np.repeat(np.cumsum(counts) - counts, counts)
-
-
-def _states(plan: pa.Table) -> np.ndarray:
-    """A plan's mixture ids, uint64 [R], into which more may be folded."""
-    return np.array([int(name, 16) for name in plan["mixture_id"].to_pylist()], np.uint64)
-
-
-def _renamed(plan: pa.Table, state: np.ndarray) -> pa.Table:
-    """A plan with other mixture ids, states uint64 [R]."""
-    return plan.set_column(plan.column_names.index("mixture_id"), "mixture_id", as_ids(state))
