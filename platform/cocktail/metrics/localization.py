@@ -59,23 +59,26 @@ def _ap_map_by_map(maps: Tensor, truths: Tensor) -> Tensor:
     object's pixels are counted."""
     shape = np.broadcast_shapes(maps.shape[:-1], truths.shape[:-1])
     rows, objects = (pixels.reshape(-1, pixels.shape[-1]).numpy() for pixels in (maps, truths))
+    objects = [np.flatnonzero(pixels) for pixels in objects]
     which_map, which_truth = (
         np.broadcast_to(np.arange(each.shape[:-1].numel()).reshape(each.shape[:-1]), shape).ravel()
         for each in (maps, truths)
     )
     scores = np.empty(len(which_map))
+    rank, precisions = np.empty(maps.shape[-1], np.int32), np.zeros(maps.shape[-1])
     for number, row in enumerate(rows):
         order, values = _brightest_first(row)
+        rank[order] = np.arange(len(order), dtype=np.int32)
         is_last = _ends_a_run(values)
         for place in np.flatnonzero(which_map == number):
-            hits = np.flatnonzero(objects[which_truth[place]][order])
+            hits = np.sort(rank[objects[which_truth[place]]])
             last = _last_of_runs(is_last, hits)
             # Object pixels down to that value, of which some are equal.
             found = _last_of_runs(_ends_a_run(last), np.arange(len(last))) + 1
-            precisions = np.zeros(len(order))
-            precisions[hits] = found / (last + 1.0)
             # Summed with what is 0, as it is all at once: so both round alike.
+            precisions[hits] = found / (last + 1.0)
             scores[place] = torch.from_numpy(precisions).sum() / len(hits) if len(hits) else np.nan
+            precisions[hits] = 0
     return torch.from_numpy(scores).reshape(shape)
 
 
