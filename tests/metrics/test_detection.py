@@ -78,7 +78,7 @@ def test_intervals_hold_the_scores_of_many_items_about_as_often_as_they_say():
         scores = detection(*items(150, seed))
         recordings = Recordings([(str(m),) for m in range(150)])
         for name, of_all, values in (("ap", true.ap, scores.ap_values), ("f1", true.max_f1, scores.f1_values)):
-            interval = recordings.interval(values)
+            interval = recordings.interval_of_share(values)
             assert interval is not None
             held[name] += interval.low <= of_all <= interval.high
     assert all(105 <= count <= 119 for count in held.values()), held

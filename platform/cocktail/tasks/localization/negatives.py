@@ -21,8 +21,8 @@ from cocktail.tasks.localization.tables import percent, percent_interval
 from cocktail.tasks.rows import rows_of
 from cocktail.text.printable import as_metric_name
 
-ALL = "all negatives"
-TITLES = {"off_screen": "sounds off screen", "silent": "silent objects"}
+ALL = "all"
+TITLES = {"off_screen": "sounds off screen", "silent": "silent objects", ALL: "all negatives"}
 QUARTER = "half, brightest quarter"
 """The rule of SLAVC's code: what is located is so by `half`, and confidence is the mean of the brightest quarter."""
 ABOUT_NEGATIVES = (
@@ -73,18 +73,18 @@ class NegativesSummary:
 
 
 def summarise_negatives(results: pa.Table, rules: ScoringRules) -> dict[str, list[NegativesSummary]]:
-    """A summary of each system by the title of a kind of negatives, of several also of all, lowest AP by the first rule
-    first; nothing of results without negatives."""
+    """A summary of each system by kind of negatives, of several also of ALL, lowest AP by the first rule first; nothing
+    of results without negatives."""
     if "negative" not in results.column_names:  # of an earlier version
         return {}
     singles = results.filter(pc.equal(results["num_sources"], 1))  # pyright: ignore[reportAttributeAccessIssue]
     kinds = singles["negative"].drop_null().unique().to_pylist()
-    chosen = {TITLES[kind]: [kind] for kind in kinds} | ({ALL: kinds} if len(kinds) > 1 else {})
+    chosen = {kind: [kind] for kind in kinds} | ({ALL: kinds} if len(kinds) > 1 else {})
     systems = singles["system"].unique().to_pylist()
     summaries = {}
-    for title, of in chosen.items():
+    for kind, of in chosen.items():
         unsorted = [_summary(rows_of(singles, "system", [system]), system, of, rules) for system in systems]
-        summaries[title] = sorted(unsorted, key=lambda each: np.nan_to_num(each.by_rule[RULES[0]].ap, nan=-1))
+        summaries[kind] = sorted(unsorted, key=lambda each: np.nan_to_num(each.by_rule[RULES[0]].ap, nan=-1))
     return summaries
 
 
@@ -94,13 +94,10 @@ def _summary(rows: pa.Table, system: str, kinds: Sequence[str], rules: ScoringRu
     shows = rows["excluded"].is_null().to_numpy()
     pairs = zip(rows["recording"].to_pylist(), rows["picture_recording"].to_pylist(), strict=True)
     recordings = Recordings([(own,) if of_picture is None else (own, of_picture) for own, of_picture in pairs])
-    by_rule = {
-        rule: _by_rule(rows, f"iou_{iou}", confidence, shows, recordings, rules.single_threshold)
-        for rule, iou, confidence in (
-            *((rule, rule, "confidence") for rule in rules.names),
-            (QUARTER, "half", "confidence_quarter"),
-        )
-    }
+    located = {rule: shows & (rows[f"iou_{rule}"].to_numpy() >= rules.single_threshold) for rule in rules.names}
+    sure, as_code_is = (rows[name].to_numpy() for name in ("confidence", "confidence_quarter"))
+    by_rule = {rule: _by_rule(sure, located[rule], shows, recordings if rule == RULES[0] else None) for rule in located}
+    by_rule[QUARTER] = _by_rule(as_code_is, located["half"], shows, None)
     return NegativesSummary(
         system=system,
         by_rule=by_rule,
@@ -112,18 +109,17 @@ def _summary(rows: pa.Table, system: str, kinds: Sequence[str], rules: ScoringRu
 
 
 def _by_rule(
-    rows: pa.Table, iou: str, confidence: str, shows: np.ndarray, recordings: Recordings, threshold: float
+    confidence: np.ndarray, located: np.ndarray, shows: np.ndarray, recordings: Recordings | None
 ) -> RuleDetection:
-    located = shows & (rows[iou].to_numpy() >= threshold)
+    """Scores, with intervals where the recordings of the items are given."""
     if not shows.any():
         return RuleDetection(ap=np.nan, ap_interval=None, max_f1=np.nan, max_f1_interval=None, location_accuracy=np.nan)
-    scores = detection(rows[confidence].to_numpy(), located, shows)
-    ap_interval = recordings.interval(scores.ap_values)
+    scores = detection(confidence, located, shows)
     return RuleDetection(
         ap=scores.ap,
-        ap_interval=ap_interval and ap_interval.within(0, 1),
+        ap_interval=recordings and recordings.interval_of_share(scores.ap_values),
         max_f1=scores.max_f1,
-        max_f1_interval=recordings.interval_of_share(scores.f1_values),
+        max_f1_interval=recordings and recordings.interval_of_share(scores.f1_values),
         location_accuracy=float(located[shows].mean()),
     )
 
@@ -154,8 +150,8 @@ def negatives_texts(summaries: Mapping[str, Sequence[NegativesSummary]], rules: 
     if not summaries:
         return []
     tables = [
-        f"Single sources and {title}:\n\n{markdown_table(*negatives_table(of_kind, rules))}"
-        for title, of_kind in summaries.items()
+        f"Single sources and {TITLES[kind]}:\n\n{markdown_table(*negatives_table(of_kind, rules))}"
+        for kind, of_kind in summaries.items()
     ]
     return [*tables, ABOUT_NEGATIVES]
 
@@ -163,8 +159,8 @@ def negatives_texts(summaries: Mapping[str, Sequence[NegativesSummary]], rules: 
 def negatives_metrics(summaries: Mapping[str, Sequence[NegativesSummary]]) -> dict[str, float]:
     """Scores and counts, `<system>/<score>_<kind>`."""
     return {
-        f"{as_metric_name(summary.system)}/{name}_{as_metric_name(title)}": value
-        for title, of_kind in summaries.items()
+        f"{as_metric_name(summary.system)}/{name}_{kind}": value
+        for kind, of_kind in summaries.items()
         for summary in of_kind
         for name, value in summary.metrics.items()
     }

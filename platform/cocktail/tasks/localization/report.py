@@ -18,6 +18,7 @@ from cocktail.report.vectors import VectorScores, vectors_of, vectors_panel
 from cocktail.tasks.localization.examples import LocalizedExample, localized_examples
 from cocktail.tasks.localization.negatives import (
     ABOUT_NEGATIVES,
+    TITLES,
     NegativesSummary,
     negatives_metrics,
     negatives_table,
@@ -120,8 +121,8 @@ def summary_of(results: pa.Table, name: str, notes: Sequence[str], rules: Scorin
 def negatives_parts(summaries: Mapping[str, Sequence[NegativesSummary]], rules: ScoringRules) -> list[Part]:
     """A table for each kind of negatives; nothing of a test without."""
     parts: list[Part] = [Heading("Tests with negatives"), Text(ABOUT_NEGATIVES)] if summaries else []
-    for title, of_kind in summaries.items():
-        parts += [Heading(title, 3), _scores_table(*negatives_table(of_kind, rules))]
+    for kind, of_kind in summaries.items():
+        parts += [Heading(f"Single sources and {TITLES[kind]}", 3), _scores_table(*negatives_table(of_kind, rules))]
     return parts
 
 

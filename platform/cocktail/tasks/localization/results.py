@@ -170,6 +170,8 @@ class _Maps:
     area: Tensor | None = None
     """bool [B or 1, L, H, W']: of controls, what they take by a fixed threshold, whatever it is: one on the scale of a
     model's maps says nothing about theirs."""
+    pairs: Tensor | None = None
+    """AP [B, L, N] of each map as that of each source, where the order was chosen by it."""
 
 
 def score_maps(
@@ -232,14 +234,14 @@ def _maps_of(
     else:
         pairs = zip(mixtures.class_ids.tolist(), class_ids.tolist(), strict=True)
         chosen = torch.tensor([_chosen(system, *each) for each in pairs])
-    chosen = chosen.to(maps.device)
+    chosen, pairs = chosen.to(maps.device), None
     if localization.in_order and not split:
         if L != N:
             raise ValueError(f"{system} has {L} maps in the order of {N} sources: give each a map")
         chosen = torch.arange(N, device=maps.device).expand(B, N)
     elif not split and N > 1 and L > 1 and is_unnamed.any():
-        best = piap(pairwise_average_precision(maps, mixtures.wide_truths.to(maps.device))).order
-        chosen = torch.where(is_unnamed[:, None], best, chosen)
+        pairs = pairwise_average_precision(maps, mixtures.wide_truths.to(maps.device))
+        chosen = torch.where(is_unnamed[:, None], piap(pairs).order, chosen)
     return _Maps(
         system=system,
         kind=kind,
@@ -249,6 +251,7 @@ def _maps_of(
         split=split,
         is_own=~is_unnamed | (split or L > 1 or N == 1 or localization.in_order),
         class_ids=class_ids,
+        pairs=pairs,
     )
 
 
@@ -295,7 +298,7 @@ def _scores(maps: _Maps, truths: Tensor, peak_share: float, fixed_threshold: flo
         chosen = _take(maps.maps, maps.chosen)
         ap = ap_best_order = average_precision(chosen, truths)
     else:
-        pairs = pairwise_average_precision(maps.maps, truths)  # [B, L, N]
+        pairs = pairwise_average_precision(maps.maps, truths) if maps.pairs is None else maps.pairs
         ap = ap_best_order = pairs.gather(1, maps.chosen[:, None])[:, 0]
         if L >= N:
             ap_best_order = pairs.gather(1, piap(pairs).order[:, None])[:, 0]
