@@ -70,26 +70,30 @@ def _silent(singles: pa.Table, pool: ClipPool, seed: int) -> pa.Table:
 
 
 def _unlike(singles: pa.Table, pool: ClipPool, seed: int) -> np.ndarray:
-    """A clip of the pool for each single source, int64 [S], drawn evenly among those of one class at most that are of
-    another recording and share no class with it."""
-    manifest = pool.manifest
-    places = pc.index_in(list_array(singles["clip_id"]).flatten(), manifest.table["clip_id"])  # pyright: ignore[reportAttributeAccessIssue]
-    own = manifest.table.select(["class_ids", "recording"]).take(places)
+    """A clip of the pool for each single source, int64 [S], drawn evenly among those of one class at most that share no
+    recording with it, nor a class with any clip of its recording: a scene may have several, each of one of its objects.
+    """
+    clips = pool.manifest.table.select(["clip_id", "class_ids", "recording"])
     names = pool.table["clip_id"].to_pylist()
     by_name = np.array(sorted(range(len(pool)), key=names.__getitem__), np.int64)
     donors = by_name[_counts(pool.table, "class_ids")[by_name] < 2]
-    its = manifest.table.select(["class_ids", "recording"]).take(
-        pc.index_in(pa.array([names[clip] for clip in donors]), manifest.table["clip_id"])  # pyright: ignore[reportAttributeAccessIssue]
-    )
-    recordings = pc.index_in(its["recording"], own["recording"].unique())  # pyright: ignore[reportAttributeAccessIssue]
-    numbers = pc.index_in(own["recording"], own["recording"].unique()).to_numpy()  # pyright: ignore[reportAttributeAccessIssue]
-    others = recordings.fill_null(-1).to_numpy()
-    classes, their_classes = (_class_sets(each, len(manifest.classes)) for each in (own, its))
+    recordings = clips["recording"].combine_chunks().dictionary_encode().indices.to_numpy()
+    of_recordings = np.zeros((int(recordings.max()) + 1, len(pool.manifest.classes)), np.float32)
+    owner = np.repeat(recordings, _counts(clips, "class_ids"))
+    of_recordings[owner, list_array(clips["class_ids"]).flatten().to_numpy()] = 1
+
+    def place(clip_ids: pa.Array) -> np.ndarray:
+        return pc.index_in(clip_ids, clips["clip_id"].combine_chunks()).to_numpy()  # pyright: ignore[reportAttributeAccessIssue]
+
+    own, others = place(list_array(singles["clip_id"]).flatten()), place(pa.array([names[clip] for clip in donors]))
+    numbers, classes = recordings[own], of_recordings[recordings[own]]
+    their_classes = np.zeros((len(donors), of_recordings.shape[1] + 1), np.float32)
+    their_classes[np.arange(len(donors)), pool.class_id[donors]] = 1  # of no class, the last
     lots = draw(states_of(singles), seed, SOUND)
     chosen = np.empty(len(singles), np.int64)
     for first in range(0, len(singles), AT_ONCE):
         rows = slice(first, first + AT_ONCE)
-        free = (classes[rows] @ their_classes.T == 0) & (numbers[rows, None] != others)
+        free = (classes[rows] @ their_classes[:, :-1].T == 0) & (numbers[rows, None] != recordings[others])
         ends = free.cumsum(axis=1)
         if not ends[:, -1].all():
             alone = list_array(singles["clip_id"]).flatten()[first + int((ends[:, -1] == 0).argmax())]
@@ -100,14 +104,6 @@ def _unlike(singles: pa.Table, pool: ClipPool, seed: int) -> np.ndarray:
         position = (lots[rows] * ends[:, -1]).astype(np.int64)
         chosen[rows] = donors[(ends <= position[:, None]).sum(axis=1)]
     return chosen
-
-
-def _class_sets(clips: pa.Table, num_classes: int) -> np.ndarray:
-    """Classes of clips, float32 [clips, C], 1 for those that they have."""
-    sets = np.zeros((len(clips), num_classes), np.float32)
-    owner = np.repeat(np.arange(len(clips)), _counts(clips, "class_ids"))
-    sets[owner, list_array(clips["class_ids"]).flatten().to_numpy()] = 1
-    return sets
 
 
 def _with_lender(plan: pa.Table, pictured: pa.Table) -> pa.Table:

@@ -3,6 +3,7 @@
 from dataclasses import replace
 
 import numpy as np
+import pyarrow as pa
 import pytest
 
 from cocktail.config.evaluation import Evaluation
@@ -78,6 +79,21 @@ def test_a_negative_depends_on_the_seed_and_its_mixture_and_not_on_the_others(ma
     others = [planned_test(manifest, mixing, replace(WITH, seed=seed)) for seed in range(9)]
     heard = np.array([each["clip_id"].to_pylist()[12:18] for each in others])[:, :, 0]
     assert all(len(set(heard[:, n])) > 2 for n in range(6))
+
+
+def test_no_class_of_any_clip_of_the_pictures_recording_sounds_off_screen(manifest):
+    """As of a scene of two objects, each of which is a clip: the other is in the picture, too."""
+    scenes = pa.array([f"scene{number // 2}" for number in range(len(manifest.table))])
+    table = manifest.table.set_column(manifest.table.column_names.index("recording"), "recording", scenes)
+    clips = {clip["clip_id"]: clip for clip in table.to_pylist()}
+    of_scenes: dict[str, set[int]] = {}
+    for clip in clips.values():
+        of_scenes.setdefault(clip["recording"], set()).update(clip["class_ids"])
+    for seed in range(5):
+        plan = make_test_list(replace(manifest, table=table), MIXING, replace(WITH, seed=seed))
+        for row in plan.slice(12, 6).to_pylist():
+            assert not of_scenes[row["picture_recording"][0]] & set(row["class_id"])
+            assert row["recording"] != row["picture_recording"]
 
 
 def test_negatives_are_replayed_believed_and_made_of_frozen_lists_alike(manifest, plan, tmp_path):
