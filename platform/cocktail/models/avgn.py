@@ -333,6 +333,7 @@ class PooledAVGN(SingleMapLocalizer):
     def __init__(self, config: AVGNConfig) -> None:
         super().__init__(config)
         self.config = config
+        self.complete()
 
     def forward(self, batch: MixtureBatch) -> dict[str, Tensor]:
         """Loss: localization, by the sound's own vector and the bare locations."""

@@ -102,6 +102,8 @@ def synchronize_batch_norm(model: nn.Module) -> None:
             like = {"device": module.weight.device, "dtype": module.weight.dtype}
             synced = SyncBatchNorm(module.num_features, eps=module.eps, momentum=module.momentum, **like)
             synced.load_state_dict(module.state_dict())
+            synced.weight.requires_grad_(module.weight.requires_grad)
+            synced.bias.requires_grad_(module.bias.requires_grad)
             synced.train(module.training)
             setattr(model, name, synced)
         else:
