@@ -115,6 +115,11 @@ class TwoTowers(nn.Module):
         """Vectors f^a [B, Q, D] of mixtures [B, T]."""
         return self.audio_encoder(self.spectrum(mixture))
 
+    def locations(self, pictures: Tensor, view: View) -> Tensor:
+        """Vectors f^v [B, V, P, D] of the views of pictures uint8 [B, K, H, W, 3]."""
+        views = views_of(pictures, view)
+        return self.visual_encoder(views.flatten(0, 1)).unflatten(0, views.shape[:2])
+
     def maps(self, similarity: Tensor, pictures: Tensor) -> Tensor:
         """Maps [B, N, H, width] of similarities [B, N, P], at the size of the view of pictures [B, K, H, W, 3]."""
         return to_pictures(similarity, pictures.shape[2], self.visual_encoder.resnet.stride)
@@ -132,11 +137,6 @@ class SingleMapLocalizer(TwoTowers):
 
     A model adds its loss as `forward`, and overrides `similarity` if its maps are no cosines. A sound has one vector.
     """
-
-    def locations(self, pictures: Tensor, view: View) -> Tensor:
-        """Vectors f^v [B, V, P, D] of the views of pictures uint8 [B, K, H, W, 3]."""
-        views = views_of(pictures, view)
-        return self.visual_encoder(views.flatten(0, 1)).unflatten(0, views.shape[:2])
 
     def pairs(self, batch: MixtureBatch) -> tuple[Tensor, Tensor, Tensor]:
         """Sounds [B, N, D], the locations [B, N, P, D] of what they come with, and which pairs there are [B, N].
