@@ -24,7 +24,9 @@ from cocktail.checkpoints.store import CheckpointStore, load_checkpoint
 from cocktail.config.training import Training
 from cocktail.metrics.classification import confusion_counts
 from cocktail.models.avgn import AVGNConfig
+from cocktail.models.lvs import LVSConfig
 from cocktail.models.sgn import SGNConfig
+from cocktail.models.slavc import SLAVCConfig
 from cocktail.numerics.randomness import draw_rows
 from cocktail.train.look import Look
 from cocktail.train.loop import train
@@ -126,6 +128,26 @@ def avgn_gated_by_who_is_seen() -> nn.Module:
     return avgn_in_float64(negative_gate="own")
 
 
+SMALL_TOWERS: dict[str, Any] = {
+    "width": 8,
+    "resnet_width": 2,
+    "visual_stages": 2,
+    "dilate": False,
+    "initial_weights": "none",
+    "spectrum": PowerSpectrumConfig(sample_rate_hz=4000),
+}
+
+
+def slavc_in_float64() -> nn.Module:
+    """With dropout, and encoders that follow at a pace that shows."""
+    return SLAVCConfig(**SMALL_TOWERS, momentum=0.5).build(3).double()
+
+
+def lvs_in_float64() -> nn.Module:
+    """Pictures of one worker are compared with the sounds of all."""
+    return LVSConfig(**SMALL_TOWERS).build(3).double()
+
+
 class Batches:
     """Three batches an epoch; of some mixtures the clips are damaged, and one may be poison."""
 
@@ -220,6 +242,19 @@ CASES = {
             ("uneven shares", avgn_in_float64, 7, frozenset()),
             ("something of each is damaged", avgn_in_float64, 8, frozenset({0, 5, 6})),
             ("second worker's share is damaged", avgn_gated_by_who_is_seen, 8, frozenset({4, 5, 6, 7})),
+        )
+    },
+    **{
+        told: Case(
+            build=build,
+            settings=replace(SYNCED, learning_rate=0.01, batch_size=size),
+            num_samples=4096,
+            picture_side=32,
+            dropped=dropped,
+        )
+        for told, build, size, dropped in (
+            ("slavc in float64", slavc_in_float64, 8, frozenset({4, 5, 6, 7})),
+            ("lvs in float64", lvs_in_float64, 7, frozenset({1})),
         )
     },
     "one look": Case(num_looks=1),
@@ -364,7 +399,7 @@ def test_two_ranks_compute_what_one_does_on_the_whole_batch(by_two, tmp_path, na
         torch.testing.assert_close(one[parameter], value, atol=tolerance, rtol=tolerance)
 
 
-@pytest.mark.parametrize("name", ["whole", "synced", "sgn", "sgn in float64", "validated"])
+@pytest.mark.parametrize("name", ["whole", "synced", "sgn", "sgn in float64", "slavc in float64", "validated"])
 def test_one_worker_goes_on_where_two_stopped(by_two, tmp_path, name):
     half = by_two / f"{name}, first half"
     before = read(half)["logs"]
