@@ -26,7 +26,9 @@ from cocktail.metrics.classification import confusion_counts
 from cocktail.models.avgn import AVGNConfig
 from cocktail.models.coarse_to_fine import CoarseToFineConfig
 from cocktail.models.dsol import DSOLConfig
+from cocktail.models.lvs import LVSConfig
 from cocktail.models.sgn import SGNConfig
+from cocktail.models.slavc import SLAVCConfig
 from cocktail.numerics.randomness import draw_rows
 from cocktail.train.look import Look
 from cocktail.train.loop import train
@@ -138,6 +140,16 @@ def coarse_to_fine_in_float64() -> nn.Module:
     return CoarseToFineConfig(**TOWERS, align_width=4, stage="fine").build(3).double()
 
 
+def slavc_in_float64() -> nn.Module:
+    """With dropout, and encoders that follow at a pace that shows."""
+    return SLAVCConfig(**TOWERS, momentum=0.5).build(3).double()
+
+
+def lvs_in_float64() -> nn.Module:
+    """Pictures of one worker are compared with the sounds of all."""
+    return LVSConfig(**TOWERS).build(3).double()
+
+
 class Batches:
     """Three batches an epoch; of some mixtures the clips are damaged, and one may be poison."""
 
@@ -234,6 +246,8 @@ CASES = {
             ("avgn", "second worker's share is damaged", avgn_gated_by_who_is_seen, 8, frozenset({4, 5, 6, 7})),
             ("dsol", "first worker's share is damaged", dsol_in_float64, 8, frozenset({0, 1, 2, 3})),
             ("coarse to fine", "uneven shares", coarse_to_fine_in_float64, 7, frozenset({2})),
+            ("slavc", "second worker's share is damaged", slavc_in_float64, 8, frozenset({4, 5, 6, 7})),
+            ("lvs", "uneven shares", lvs_in_float64, 7, frozenset({1})),
         )
     },
     "one look": Case(num_looks=1),
@@ -378,7 +392,7 @@ def test_two_ranks_compute_what_one_does_on_the_whole_batch(by_two, tmp_path, na
         torch.testing.assert_close(one[parameter], value, atol=tolerance, rtol=tolerance)
 
 
-@pytest.mark.parametrize("name", ["whole", "synced", "sgn", "sgn in float64", "validated"])
+@pytest.mark.parametrize("name", ["whole", "synced", "sgn", "sgn in float64", "slavc in float64", "validated"])
 def test_one_worker_goes_on_where_two_stopped(by_two, tmp_path, name):
     half = by_two / f"{name}, first half"
     before = read(half)["logs"]

@@ -98,5 +98,5 @@ class DMC(SingleMapLocalizer):
 
 
 def _distances(vectors: Tensor, others: Tensor) -> Tensor:
-    """Euclidean distances [..., K, P] of vectors [..., K, D] and [..., P, D]; where they are 0 they have no gradient."""
+    """Euclidean distances [..., K, P] of vectors [..., K, D] and [..., P, D]; those of 0 have no gradient."""
     return torch.cdist(vectors, others, compute_mode="donot_use_mm_for_euclid_dist")

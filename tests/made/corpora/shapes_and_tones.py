@@ -20,8 +20,8 @@ def scenes(
     """Mixtures of tones, class c at 200 (c + 1) Hz, and pictures [B, N, 1, 64, 64, 3] of a square on noise.
 
     The truth is the square's pixels. With `together` one picture shows the squares of all sources: the first on the
-    left, the second on the right. With `one_background` all pictures have the same noise, and nothing but where their
-    squares are, and of what colour, tells them apart.
+    left, the second on the right. With `one_background` all pictures have the same bright noise, and nothing but where
+    their squares are, and of what colour, tells them apart.
     """
     generator = torch.Generator().manual_seed(seed)
     ids = torch.tensor(class_ids)
@@ -31,7 +31,7 @@ def scenes(
     K = 1 if together else N
     pictures = torch.randint(90, 160, (B, K, 1, SIDE, SIDE, 3), generator=generator, dtype=torch.uint8)
     if one_background:
-        pictures[:] = pictures[:1, :1].clone()
+        pictures[:] = pictures[:1, :1] + 80
     truth = torch.zeros(B, N, SIDE, SIDE, dtype=torch.bool)
     for b in range(B):
         for n in range(N):
