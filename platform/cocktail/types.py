@@ -319,6 +319,17 @@ class Classifier(Protocol):
         ...
 
 
+@runtime_checkable
+class Following(Protocol):
+    """A model with a part that is not trained but follows what is, as momentum encoders do. The part's weights are
+    parameters without gradient, so that every worker keeps its own, all alike, and checkpoints hold them."""
+
+    def follow(self) -> None:
+        """Take the part a step behind the trained weights. Training calls it after each update of these, on every
+        worker, however many parts the step's batch was taken in."""
+        ...
+
+
 def share_of(batch_size: int, rank: int, world_size: int) -> tuple[int, int]:
     """Start of a worker's part of a batch, and its number of mixtures; parts differ by one at most."""
     first, end = rank * batch_size // world_size, (rank + 1) * batch_size // world_size

@@ -95,13 +95,13 @@ def test_the_job_compares_all_that_a_data_set_has(started):
 def test_localizers_are_tested_on_the_same_mixtures_whatever_they_train_on(started, benchmark):
     of_localizers: dict[str, Any] = {"name": "localizers", "job": compare_localizers, "benchmarks": LOCALIZATION}
     arguments = (benchmark.word, "--data", "/shards", "--preset", "demo", "--steps", "60")
-    trials, _ = started(*arguments, "--set", "evaluation.negatives=off_screen", **of_localizers)
+    trials, _ = started(*arguments, "--set", "evaluation.negatives=off_screen silent", **of_localizers)
     assert [trial.overrides[SYSTEM] for trial in trials] == [
         system.title for system in compare_localizers.SYSTEMS.values()
     ]
     assert {trial.experiment.name for trial in trials} == {f"localizers_{benchmark.word}_demo"}
     tests = {trial.experiment.evaluation for trial in trials}
-    assert tests == {replace(trials[0].experiment.evaluation, num_sources=(1, 2), negatives=("off_screen",))}
+    assert tests == {replace(trials[0].experiment.evaluation, num_sources=(1, 2), negatives=("off_screen", "silent"))}
     mixings = [trial.experiment.evaluation.test_mixing(trial.experiment.mixing) for trial in trials]
     assert len({replace(mixing, passes_per_epoch=1, num_sources=2, min_sources=1) for mixing in mixings}) == 1
     assert all(trial.experiment.training.max_steps == 60 // max(len(trial.stages), 1) for trial in trials)
