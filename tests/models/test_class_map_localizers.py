@@ -100,6 +100,16 @@ def test_gradients_are_exact_in_double_precision(name, monkeypatch):
     assert_gradients_are_differences(lambda: model(batch)["total"], model.named_parameters())
 
 
+@pytest.mark.parametrize("name", ["fine", "single", "mixtures", "mix_and_localize"])
+def test_bfloat16_autocast_gives_the_loss_of_float32_to_its_precision(name):
+    model = build(name).eval()
+    exact = model(BATCH)["total"]
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        rounded = model(BATCH)["total"]
+    rounded.backward()
+    torch.testing.assert_close(rounded, exact, rtol=0.05, atol=0.0)
+
+
 SWITCHES = [
     ("coarse", {"margin": 1.0}, set()),
     ("coarse", {"alignment_weight": 2.0}, set()),

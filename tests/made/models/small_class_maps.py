@@ -10,7 +10,6 @@ import torch
 from torch import Tensor
 
 from cocktail.audio.mixing import superpose
-from cocktail.audio.power_spectrum import PowerSpectrumConfig
 from cocktail.layers.two_towers import TowersConfig
 from cocktail.metrics.localization import pairwise_average_precision
 from cocktail.models.coarse_to_fine import CoarseToFineConfig
@@ -19,17 +18,11 @@ from cocktail.models.mix_and_localize import MixAndLocalizeConfig
 from cocktail.numerics.class_means import ClassMeans
 from cocktail.tasks.localization.results import LocalizedMixtures
 from cocktail.types import MixtureBatch, Query
-from tests.made.corpora.shapes_and_tones import RATE, scenes
+from tests.made.corpora.shapes_and_tones import scenes
 from tests.made.models.learned_maps import with_locations_that_see_themselves_alone
 from tests.made.models.small_avgn import C
+from tests.made.models.small_localizers import SIZES
 
-SIZES: dict[str, Any] = {
-    "width": 16,
-    "resnet_width": 8,
-    "dilate": False,
-    "initial_weights": "none",
-    "spectrum": PowerSpectrumConfig(sample_rate_hz=RATE),
-}
 CLASS_MAPS: dict[str, TowersConfig] = {
     "coarse": CoarseToFineConfig(**SIZES, align_width=8),
     "fine": CoarseToFineConfig(**SIZES, align_width=8, stage="fine"),
