@@ -3,43 +3,21 @@ them."""
 
 from __future__ import annotations
 
-import runpy
-import sys
-from pathlib import Path
-
 import pytest
 
-from cocktail.config.experiment import Experiment
 from cocktail.models import coarse_to_fine, dsol
-from pipelines.experiments import command_line
 from pipelines.experiments.benchmarks import LOCALIZATION
 from pipelines.experiments.stages import stages_from
 
-PROJECT = Path(__file__).parents[2]
 STAGES = {"coarse_to_fine": coarse_to_fine.STAGES, "dsol": dsol.STAGES, "mix_and_localize": ()}
 COMMANDS = [(name, benchmark.word) for name in STAGES for benchmark in LOCALIZATION]
 
 
-@pytest.fixture
-def job(monkeypatch):
-    """Starts a job of this process; returns the experiment that it would run, and its stages."""
-    asked: list[tuple[Experiment, tuple[str, ...]]] = []
-    monkeypatch.setattr(command_line, "run", lambda experiment: asked.append((experiment, ())))
-    monkeypatch.setattr(command_line, "run_stages", lambda *arguments: asked.append(arguments))
-
-    def start(name: str, *arguments: str) -> tuple[Experiment, tuple[str, ...]]:
-        monkeypatch.setattr(sys, "argv", [f"jobs/{name}.py", *arguments])
-        runpy.run_path(str(PROJECT / "jobs" / f"{name}.py"), run_name="__main__")
-        return asked.pop()
-
-    return start
-
-
 @pytest.mark.parametrize(("name", "word"), COMMANDS)
-def test_all_stages_take_the_mixtures_of_avgns_tables_and_are_tested_as_it_is(job, name, word):
+def test_all_stages_take_the_mixtures_of_avgns_tables_and_are_tested_as_it_is(staged_job, name, word):
     (benchmark,) = (each for each in LOCALIZATION if each.word == word)
     for preset, end in (("paper", ""), ("demo", "_demo")):
-        experiment, stages = job(name, word, "--data", "/shards", "--preset", preset)
+        experiment, stages = staged_job(name, word, "--data", "/shards", "--preset", preset)
         assert experiment.name == f"{name}_{word}{end}" and stages == STAGES[name]
         assert experiment.mixing.num_sources == 2 and experiment.evaluation.num_sources == (1, 2)
         assert preset == "demo" or (experiment.mixing, experiment.evaluation) == (
@@ -52,14 +30,14 @@ def test_all_stages_take_the_mixtures_of_avgns_tables_and_are_tested_as_it_is(jo
 
 
 @pytest.mark.parametrize("name", STAGES)
-def test_the_recipe_is_that_of_avgns_tables_or_the_papers_own(job, name):
-    training = job(name, "vggsound", "--data", "/shards")[0].training
+def test_the_recipe_is_that_of_avgns_tables_or_the_papers_own(staged_job, name):
+    training = staged_job(name, "vggsound", "--data", "/shards")[0].training
     assert (training.learning_rate, training.batch_size, training.lr_drop_epochs) == (1e-4, 128, ())
     own = ("adam", 5e-4, 30) if name == "mix_and_localize" else ("adamw", 0.0, 100)
     assert (training.optimizer, training.weight_decay, training.epochs) == own
 
 
-def test_a_mixture_has_as_many_heads_as_sources(job):
-    three, _ = job("mix_and_localize", "vggsound", "--mixing.num-sources", "3", "--model.num-heads", "3")
+def test_a_mixture_has_as_many_heads_as_sources(staged_job):
+    three, _ = staged_job("mix_and_localize", "vggsound", "--mixing.num-sources", "3", "--model.num-heads", "3")
     three.model.require_mixing(three.mixing)
-    assert job("mix_and_localize", "vggsound")[0].model.num_heads == 2
+    assert staged_job("mix_and_localize", "vggsound")[0].model.num_heads == 2

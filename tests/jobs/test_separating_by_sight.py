@@ -2,18 +2,11 @@
 
 from __future__ import annotations
 
-import runpy
-import sys
-from pathlib import Path
-
 import pytest
 
-from cocktail.config.experiment import Experiment
 from cocktail.models.mp_net import STAGES
-from pipelines.experiments import command_line
 from pipelines.experiments.benchmarks import SEPARATION, SEPARATION_BY_A_GLANCE, SEPARATION_BY_SIGHT
 
-PROJECT = Path(__file__).parents[2]
 JOBS = {
     "sound_of_pixels": SEPARATION_BY_SIGHT,
     "sound_of_pixels_audio": SEPARATION,
@@ -24,24 +17,9 @@ COMMANDS = [(name, benchmark.word) for name, benchmarks in JOBS.items() for benc
 GLANCES = [(name, each.word) for name in ("co_separation", "av_mix_separate") for each in SEPARATION_BY_A_GLANCE]
 
 
-@pytest.fixture
-def job(monkeypatch):
-    """Starts a job of this process; returns the experiment that it would run, and its stages."""
-    asked: list[tuple[Experiment, tuple[str, ...]]] = []
-    monkeypatch.setattr(command_line, "run", lambda experiment: asked.append((experiment, ())))
-    monkeypatch.setattr(command_line, "run_stages", lambda *arguments: asked.append(arguments))
-
-    def start(name: str, *arguments: str) -> tuple[Experiment, tuple[str, ...]]:
-        monkeypatch.setattr(sys, "argv", [f"jobs/{name}.py", *arguments])
-        runpy.run_path(str(PROJECT / "jobs" / f"{name}.py"), run_name="__main__")
-        return asked.pop()
-
-    return start
-
-
 @pytest.mark.parametrize(("name", "word"), COMMANDS)
-def test_the_recipe_is_sound_of_pixels(job, name, word):
-    paper, stages = job(name, word, "--data", "/shards")
+def test_the_recipe_is_sound_of_pixels(staged_job, name, word):
+    paper, stages = staged_job(name, word, "--data", "/shards")
     assert paper.name == f"{name}_{word}" and stages == (STAGES if name == "mp_net" else ())
     training, mixing = paper.training, paper.mixing
     assert (training.optimizer, training.learning_rate, training.momentum) == ("sgd", 1e-3, 0.9)
@@ -56,16 +34,16 @@ def test_the_recipe_is_sound_of_pixels(job, name, word):
 
 
 @pytest.mark.parametrize(("name", "word"), COMMANDS)
-def test_the_demo_has_one_picture_a_source_of_which_its_place_is_known(job, name, word):
-    demo, _ = job(name, word, "--data", "/shards", "--preset", "demo")
+def test_the_demo_has_one_picture_a_source_of_which_its_place_is_known(staged_job, name, word):
+    demo, _ = staged_job(name, word, "--data", "/shards", "--preset", "demo")
     assert demo.mixing.pictures_per_source == (0 if name == "sound_of_pixels_audio" else 1)
     assert demo.model.unet_width == 16 and getattr(demo.model, "initial_weights", "none") == "none"
     assert demo.training.max_steps == (600 if name == "mp_net" else 1800)
 
 
 @pytest.mark.parametrize(("name", "word"), GLANCES)
-def test_the_recipe_is_co_separation(job, name, word):
-    paper, _ = job(name, word, "--data", "/shards")
+def test_the_recipe_is_co_separation(staged_job, name, word):
+    paper, _ = staged_job(name, word, "--data", "/shards")
     assert paper.name == f"{name}_{word}"
     training, mixing, model = paper.training, paper.mixing, paper.model
     assert (training.optimizer, training.learning_rate, training.weight_decay) == ("adam", 1e-4, 1e-4)
@@ -79,16 +57,16 @@ def test_the_recipe_is_co_separation(job, name, word):
 
 
 @pytest.mark.parametrize(("name", "word"), GLANCES)
-def test_the_demo_of_co_separation_reads_the_pictures_that_demos_have(job, name, word):
-    demo, _ = job(name, word, "--data", "/shards", "--preset", "demo")
+def test_the_demo_of_co_separation_reads_the_pictures_that_demos_have(staged_job, name, word):
+    demo, _ = staged_job(name, word, "--data", "/shards", "--preset", "demo")
     assert (demo.mixing.pictures_per_source, demo.mixing.picture_side, demo.model.picture_side) == (1, 128, 128)
     demo.model.require_mixing(demo.mixing)
     assert (demo.training.max_steps, demo.training.lr_drop_steps) == (1800, ())
     assert (demo.model.scene, demo.model.class_weight > 0) == ((name == "co_separation",) * 2)
 
 
-def test_only_a_corpus_with_pictures_trains_what_sees(job, capsys):
+def test_only_a_corpus_with_pictures_trains_what_sees(staged_job, capsys):
     with pytest.raises(SystemExit) as ended:
-        job("sound_of_pixels", "fuss", "--data", "/shards")
+        staged_job("sound_of_pixels", "fuss", "--data", "/shards")
     assert ended.value.code == 2
     assert "one of vggsound, music, not fuss" in capsys.readouterr().err

@@ -14,32 +14,15 @@ from cocktail.checkpoints.contents import require_built_without_values
 from cocktail.config.settings import require_kept
 from cocktail.layers.classes import PREDICTED_CLASSES
 from cocktail.layers.views import View
-from cocktail.metrics.localization import pairwise_average_precision
 from cocktail.models.dsol import WHATEVER_SOUNDS
-from cocktail.numerics.class_means import ClassMeans
-from cocktail.tasks.localization.results import LocalizedMixtures
-from cocktail.types import Classifier, Localizer, MixtureBatch, Query, Separator, UsageError
+from cocktail.types import Classifier, Localizer, Query, Separator, UsageError
 from tests.made.corpora.shapes_and_tones import SIDE, scenes
 from tests.made.models.finite_differences import assert_gradients_are_differences, away_from_kinks
-from tests.made.models.learned_maps import with_locations_that_see_themselves_alone
 from tests.made.models.small_avgn import MIXING, C, pictures_of
-from tests.made.models.small_class_maps import CLASS_MAPS
+from tests.made.models.small_class_maps import BATCH, CLASS_MAPS, build, learned_by_heart, pair_scores
 
-BATCH = scenes([[0, 3], [2, 1], [4, 0]])
 AFTER = {"coarse": ("coarse", "fine"), "single": ("single", "mixtures"), "mix_and_localize": ("mix_and_localize",)}
 """The stages of each, by the first."""
-
-
-def build(name: str, **switches: Any) -> Any:
-    """A network whose weights depend on their sizes alone, that has met each class twice."""
-    torch.manual_seed(0)
-    model = replace(CLASS_MAPS[name], **switches).build(C)
-    generator = torch.Generator().manual_seed(0)
-    for module in model.modules():
-        if isinstance(module, ClassMeans):
-            vectors = torch.rand(C, 2, module.get_buffer("sums").shape[1], generator=generator)
-            module.add(vectors, torch.arange(C)[:, None].expand(C, 2), torch.ones(C, 2, dtype=torch.bool))
-    return model
 
 
 @pytest.mark.parametrize("name", CLASS_MAPS)
@@ -115,6 +98,16 @@ def test_gradients_are_exact_in_double_precision(name, monkeypatch):
         monkeypatch.setattr(model, "grad_cam", lambda head, *rest: kept.setdefault(id(head), grad_cam(head, *rest)))
     batch = BATCH.rows(0, 2)
     assert_gradients_are_differences(lambda: model(batch)["total"], model.named_parameters())
+
+
+@pytest.mark.parametrize("name", ["fine", "single", "mixtures", "mix_and_localize"])
+def test_bfloat16_autocast_gives_the_loss_of_float32_to_its_precision(name):
+    model = build(name).eval()
+    exact = model(BATCH)["total"]
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        rounded = model(BATCH)["total"]
+    rounded.backward()
+    torch.testing.assert_close(rounded, exact, rtol=0.05, atol=0.0)
 
 
 SWITCHES = [
@@ -201,41 +194,13 @@ def test_mixtures_that_it_cannot_learn_from_are_refused(name):
             config.require_mixing(replace(MIXING, **change))
 
 
-def scores(model: Any, batch: MixtureBatch) -> Tensor:
-    """AP [N, N] of each map (first axis) with each source over the wide picture, the mean over mixtures."""
-    assert batch.truth is not None and batch.has_truth is not None
-    truths = LocalizedMixtures(
-        mixture_ids=batch.mixture_ids,
-        class_ids=batch.class_ids,
-        truths=batch.truth,
-        has_truth=batch.has_truth,
-        num_pictures=2,
-    ).wide_truths
-    maps = model.eval().localize(superpose(batch), Query.of(batch)).maps
-    return pairwise_average_precision(maps, truths).mean(dim=0)
-
-
 @pytest.mark.parametrize("first", AFTER)
 def test_one_batch_is_learned_by_heart_with_each_map_on_its_own_source(first):
     """Pictures of one background, told apart by their squares alone, of which each class is in several: neither names
     nor backgrounds say where."""
     batch = scenes([[0, 3], [2, 1], [4, 0], [1, 4], [3, 2]], one_background=True)
-    weights, losses = None, []
-    for stage in AFTER[first]:
-        torch.manual_seed(0)
-        model = with_locations_that_see_themselves_alone(CLASS_MAPS[stage].build(C))
-        model.load_state_dict(weights or model.state_dict())
-        optimizer = torch.optim.AdamW([p for p in model.parameters() if p.requires_grad], 1e-2)
-        of_stage = []
-        for _ in range(40):
-            of_stage.append(model.train()(batch)["total"])
-            optimizer.zero_grad()
-            of_stage[-1].backward()
-            optimizer.step()
-        losses.append((of_stage[0].item(), of_stage[-1].item()))
-        weights = model.state_dict()
-    own = scores(model, batch)
+    model, losses = learned_by_heart(AFTER[first], batch)
     assert all(after < 0.6 * before for before, after in losses)
     assert batch.truth is not None
-    chance = batch.truth.float().mean().item() / 2
+    own, chance = pair_scores(model, batch), batch.truth.float().mean().item() / 2
     assert own.diagonal().min() > 5 * chance and own.diagonal().mean() > 1.5 * own.flip(0).diagonal().mean()

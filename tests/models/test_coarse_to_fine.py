@@ -8,7 +8,7 @@ from torch.nn import functional as F
 from cocktail.audio.mixing import superpose
 from cocktail.types import Query
 from tests.made.models.small_avgn import C, pictures_of
-from tests.models.test_class_map_localizers import BATCH, build
+from tests.made.models.small_class_maps import BATCH, build
 
 
 def test_the_closed_form_is_grad_cam():

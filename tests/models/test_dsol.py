@@ -11,7 +11,7 @@ from cocktail.audio.mixing import superpose
 from cocktail.models.dsol import STAGES, WHATEVER_SOUNDS, DSOLConfig, best_of_quarters
 from cocktail.types import NO_CLASS, Query
 from tests.made.models.small_avgn import C, pictures_of
-from tests.models.test_class_map_localizers import BATCH, build
+from tests.made.models.small_class_maps import BATCH, build
 
 
 def correspondence(logits: Tensor, own: int) -> Tensor:

@@ -13,7 +13,7 @@ from cocktail.types import NO_CLASS, Query, UsageError
 from pipelines.experiments.benchmarks import SCENES
 from tests.made.corpora.shapes_and_tones import RATE, SIDE, scenes
 from tests.made.models.small_avgn import C, pictures_of
-from tests.models.test_class_map_localizers import BATCH, build
+from tests.made.models.small_class_maps import BATCH, build, learned_by_heart, pair_scores
 
 WINDOW = round(0.4 * RATE)
 
@@ -79,3 +79,12 @@ def test_without_names_each_source_has_a_head_and_there_are_no_more_sources_than
     with pytest.raises(UsageError, match=r"raise --model\.num-heads"):
         MixAndLocalizeConfig().require_test_mixing(of_three)
     MixAndLocalizeConfig().fitted_to(of_three).require_mixing(of_three)
+
+
+def test_a_walk_can_be_closed_without_hearing():
+    """Of two pictures one head may look for one thing and the other for another, whatever sounds: what the loss teaches
+    is to tell a mixture's pictures apart, and all that is in them sounds. So maps on objects are no sign of hearing."""
+    batch = scenes([[0, 3], [2, 1], [4, 0], [1, 4], [3, 2]], one_background=True)
+    silent = replace(batch, sources=torch.zeros_like(batch.sources))
+    model, ((before, after),) = learned_by_heart(["mix_and_localize"], silent)
+    assert after < 0.5 * before and pair_scores(model, silent).diagonal().min() > 0.35

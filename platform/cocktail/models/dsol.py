@@ -140,19 +140,26 @@ class DSOL(ClassMapLocalizer, LearnsInStages):
         return {WHATEVER_SOUNDS: Localization(maps=self.maps(likelihood, pictures), class_ids=nobody)}
 
     def forward(self, batch: MixtureBatch) -> dict[str, Tensor]:
-        """Losses: of the stage's classes, and correspondence."""
-        return self._single(batch) if self.config.stage == "single" else self._mixtures(batch)
+        """Losses: of the stage's classes, and correspondence. What is compared is so in float32."""
+        assert batch.pictures is not None
+        pictures = batch.pictures[:, :, 0]
+        if self.config.stage == "single":
+            sources = amplified(batch)
+            sounds = self.sounds(sources.flatten(0, 1)).squeeze(1).unflatten(0, sources.shape[:2])
+            locations = self.locations(pictures, "split")
+            with torch.autocast(sounds.device.type, enabled=False):
+                return self._single(sounds, locations, batch)
+        sounds, locations = self.sounds(superpose(batch)), self.locations(pictures, self.view)
+        with torch.autocast(sounds.device.type, enabled=False):
+            return self._mixtures(sounds, locations, batch.present[:, : locations.shape[1]], pictures.shape[2])
 
-    def _single(self, batch: MixtureBatch) -> dict[str, Tensor]:
-        """Of the sources by themselves: correspondence, and the classes of the sounds and of the objects.
+    def _single(self, sounds: Tensor, locations: Tensor, batch: MixtureBatch) -> dict[str, Tensor]:
+        """Of the sources by themselves, sounds [B, N, D] and locations [B, N, P, D]: correspondence, and the classes of
+        the sounds and of the objects.
 
         Differs from the paper, which takes turns, an epoch of one and an epoch of the other, and k-means' clusters for
         classes: both at once, and the true ones.
         """
-        assert batch.pictures is not None
-        sources = amplified(batch)
-        sounds = self.sounds(sources.flatten(0, 1)).squeeze(1).unflatten(0, sources.shape[:2])
-        locations = self.locations(batch.pictures[:, :, 0], "split")
         losses = {"localization": correspondence_loss(self._by_best_locations, locations, sounds, batch.present)}
         objects = self._objects(sounds, locations)
         ids = batch.class_ids.masked_fill(~batch.present, NO_CLASS).flatten()
@@ -172,25 +179,23 @@ class DSOL(ClassMapLocalizer, LearnsInStages):
             weights = inside / inside.sum(dim=2, keepdim=True)
         return torch.einsum("bnp,bnpd->bnd", weights.to(locations.dtype), locations)
 
-    def _mixtures(self, batch: MixtureBatch) -> dict[str, Tensor]:
-        """Of mixtures: how far the classes that are found are from those that are heard, and correspondence.
+    def _mixtures(self, sounds: Tensor, seen: Tensor, present: Tensor, height: int) -> dict[str, Tensor]:
+        """Of mixtures, sounds [B, 1, D], locations [B, V, P, D] of pictures of a height in pixels, and which views
+        there are [B, V]: how far the classes that are found are from those that are heard, and correspondence.
 
         Differs from the published code, where a copy of the audio network says what is heard, and the network itself
         goes on learning: here it stays as it is.
         """
-        assert batch.pictures is not None
-        sounds, seen = self.sounds(superpose(batch)), self.locations(batch.pictures[:, :, 0], self.view)
-        present = batch.present[:, : seen.shape[1]]
         heard = sounds.expand(-1, present.shape[1], -1)
         maps = self.log_class_scale.exp() * (seen @ self.entries.T)  # [B, V, P, C]
         if self.config.suppression:
             maps = maps * self.sounding(heard, seen)[..., None]
         found = maps.mean(dim=2).mean(dim=1).log_softmax(dim=1)
         category = F.kl_div(found, self.presence(sounds), reduction="batchmean")
-        height = batch.pictures.shape[3] // self.visual_encoder.resnet.stride
+        rows = height // self.visual_encoder.resnet.stride
 
         def by_quarters(pairs: Pairs, locations: Tensor, sounds: Tensor) -> Tensor:
-            return self._of_one_clip(pairs, best_of_quarters(_cosines(locations, sounds).unflatten(2, (height, -1))))
+            return self._of_one_clip(pairs, best_of_quarters(_cosines(locations, sounds).unflatten(2, (rows, -1))))
 
         correspondence = correspondence_loss(by_quarters, seen, heard, present)
         total = category + self.config.correspondence_weight * correspondence

@@ -143,7 +143,8 @@ class MixAndLocalize(ClassMapLocalizer):
 
     def _likeness(self, heads: Tensor, locations: Tensor) -> Tensor:
         """Best cosine over the temperature [B, K, H] of heads [B, H, D] with the locations of pictures [B, K, P, D]."""
-        return torch.einsum("bkpd,bhd->bkph", locations, heads).amax(dim=2) / self.config.temperature
+        with torch.autocast(heads.device.type, enabled=False):
+            return torch.einsum("bkpd,bhd->bkph", locations, heads).amax(dim=2) / self.config.temperature
 
     def asked_classes(self, query: Query) -> Tensor:
         """The named classes, or NO_CLASS for each source. Raises UsageError for more sources than heads."""
