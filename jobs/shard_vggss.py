@@ -26,7 +26,7 @@ class ShardVGGSS(ShardJob):
     csv: str | None = None
     """File vggsound.csv as released, to check that all items are test clips of the same class."""
     masks: str | None = None
-    """Folder of <id>_<start, six digits>.png, exact masks of the middle frames; not released."""
+    """Folder of <id>_<start, six digits>.png (or .npy, or pickled arrays, .pkl), exact masks of the middle frames."""
     single: str | None = None
     """File of AVGN's list, item and class: only the items on it are taken."""
     duet: str | None = None

@@ -103,8 +103,8 @@ class IndexRow:
     boxes: tuple[Box, ...] | None = None
     """Places of the sounding objects in the pictures; None if nobody said."""
     mask_path: str | None = None
-    """Mask of the sounding objects in the first picture, as a file: .png, .npy or a pickled array; what is not 0
-    sounds."""
+    """Mask of the sounding objects in the first picture, as a file: .png, .jpg, .npy or a pickled array; what is not
+    0, or of a .jpg nearer to white, sounds."""
     problem: Reason | None = None
     """Defect that is known before the clip is read."""
 

@@ -6,7 +6,7 @@ import bisect
 import csv
 import io
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 from cocktail.foreign.bounded import MAX_JSON_BYTES, UntrustworthyError, parse_json, read_bounded
@@ -65,6 +65,14 @@ def read_json(location: str, expected: str) -> Any:
 def ending_of(name: str) -> str:
     """The ending of a file's name, in lower case; none for hidden files, which macOS leaves beside what it copies."""
     return "" if name.startswith(".") else name.rpartition(".")[2].lower()
+
+
+def files_by_stem(names: Iterable[str], endings: Sequence[str]) -> dict[str, str]:
+    """The names of files that end in one of some endings, by what is before the first dot; of several of one, that of
+    the ending that is named first."""
+    rank = {ending: number for number, ending in enumerate(endings)}
+    known = [(rank[name[name.find(".") :]], name) for name in names if name[name.find(".") :] in rank]
+    return {name.partition(".")[0]: name for _, name in sorted(known, reverse=True)}
 
 
 class Folder:

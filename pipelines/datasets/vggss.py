@@ -5,7 +5,7 @@ VGG-Sound, its class, boxes on its middle frame as corners in shares of the pict
 picture, by little or by far, and some boxes have no area. The clips lie in one folder, as VGG-Sound's do.
 
 AVGN's lists choose the clips of VGGSound-Single and pair those of VGGSound-Duet. Exact masks of the pixels are
-not part of the release; a folder of them may be given.
+not part of the release; a folder of them may be given, as pictures or arrays.
 """
 
 from __future__ import annotations
@@ -30,10 +30,11 @@ from pipelines.datasets.avgn_lists import (
     read_singles,
 )
 from pipelines.datasets.index import Box, IndexRow, box_values, make_index, require_shares
-from pipelines.datasets.layouts import Folder, read_json
+from pipelines.datasets.layouts import Folder, files_by_stem, read_json
 from pipelines.datasets.vggsound import ListedClip, clip_row, read_clips
 
 SPLIT = "test"
+MASKS = (".png", ".npy", ".pkl", ".pickle")
 
 EXPECTED = 'the released vggss.json: a list of {"file": "<id>_<start>", "class": ..., "bbox": [[x0, y0, x1, y1], ...]}'
 
@@ -63,8 +64,8 @@ def index_vggss(
 
     A class id is the place in the sorted classes of the whole file. Items without a box are problems. With the `csv`
     of VGG-Sound, items that are not in its test split with the same class are noted. `masks` is a folder of
-    <file>.png; items without one are noted. `single` and `duet` are AVGN's lists: only the items of the first are
-    taken, the second gives partners.
+    <file>.png, or of arrays; items without one are noted. `single` and `duet` are AVGN's lists: only the items of the
+    first are taken, the second gives partners.
 
     Raises UsageError for files and folders that cannot be what they should be, and for boxes of anything but four
     finite numbers.
@@ -90,7 +91,7 @@ def index_vggss(
     rows = [item_row(item, folder) for item in items]
     rows = [replace(row, partner=pairs[row.clip_id].partner) if row.clip_id in pairs else row for row in rows]
     if masks is not None:
-        rows = list(_with_masks(rows, Folder(masks, "the folder of masks, named <id>_<start, six digits>.png")))
+        rows = list(_with_masks(rows, Folder(masks, "the folder of masks, named <id>_<start, six digits>.png or .pkl")))
         unmasked = [row.clip_id for row in rows if row.mask_path is None]
         notes += count(unmasked, f"items have no mask in {base_name(masks)}")
     return make_index(rows, classes, notes)
@@ -124,9 +125,9 @@ def item_row(item: Item, folder: Folder) -> IndexRow:
 
 
 def _with_masks(rows: Iterable[IndexRow], folder: Folder) -> Iterable[IndexRow]:
+    names = files_by_stem(folder.names, MASKS)
     for row in rows:
-        name = f"{row.clip_id}.png"
-        yield row if folder.problem(name) else replace(row, mask_path=folder.path(name))
+        yield replace(row, mask_path=folder.path(names[row.clip_id])) if row.clip_id in names else row
 
 
 def _names(items: Iterable[Item]) -> dict[str, str]:

@@ -330,7 +330,12 @@ def gpus_of(resources: Resources) -> tuple[int, int]:
 
 
 def require_truth(tasks: Sequence[Task], test_list: pa.Table, manifest: Manifest) -> None:
-    """Raise UsageError if all that mixtures test takes the places of sources in pictures, and nobody said any."""
+    """Raise UsageError if all that mixtures test takes the places of sources in pictures, and nobody said any, or if
+    there are negatives among them and they test something else, too."""
+    require(
+        "negative" not in test_list.column_names or all(task.needs_truth for task in tasks),
+        "--evaluation.negatives test models that localize and do nothing else: leave them out, or test another model",
+    )
     require(
         has_truth(test_list) or not all(task.needs_truth for task in tasks),
         f"nobody said where the sounds are in the {len(test_list)} test mixtures of {manifest.folder} (no boxes, no "

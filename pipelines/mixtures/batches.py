@@ -9,7 +9,7 @@ import pyarrow as pa
 import torch
 
 from cocktail.config.mixing import Mixing
-from cocktail.types import MixtureBatch, ReadStatistics, UsageError
+from cocktail.types import MixtureBatch, Negative, ReadStatistics, UsageError
 from pipelines.mixtures.render import COUNTERS, Columns, render
 from pipelines.shards.reader import ClipSource
 
@@ -38,6 +38,9 @@ def to_batch(columns: Columns) -> MixtureBatch:
     }
     if "recordings" in columns:
         optional["recordings"] = tuple(map(tuple, columns["recordings"][whole].tolist()))
+    if "negative" in columns:
+        said = (columns[name][whole].tolist() for name in ("negative", "picture_recordings"))
+        optional["negatives"] = tuple(Negative(*each) if each[0] else None for each in zip(*said, strict=True))
     return MixtureBatch(
         mixture_ids=tuple(str(name) for name in columns["mixture_id"][whole]),
         sources=tensor("sources"),

@@ -29,7 +29,8 @@ def render(rows: pa.Table, source: ClipSource, mixing: Mixing, new_array: NewArr
 
     `mixture_id`, `sources` int16 [B, N, T], `gains` float32 [B, N], `class_ids` int64 [B, N], `present` bool [B, N];
     from plans that list the sources' classes `labels` bool [B, N, C]; from those that list recordings `recordings` text
-    [B, N], empty where no source is;
+    [B, N], empty where no source is; from those with negatives `negative` text [B], empty for others, and
+    `picture_recordings` text [B];
     with pictures `pictures` uint8 [B, K, P, S, S, 3]; where some are withheld `seen` bool [B, N], and black ones of the
     others, which are not read; from test plans of one picture `truth` bool [B, N, S, S] and
     `has_truth` bool [B, N]; `problem`, what is damaged in a mixture or nothing; and what it took to read.
@@ -54,6 +55,9 @@ def render(rows: pa.Table, source: ClipSource, mixing: Mixing, new_array: NewArr
     }
     if "recording" in rows.column_names:
         columns["recordings"] = _recordings(rows, counts, N)
+    if "picture_recording" in rows.column_names:
+        columns["negative"] = np.array([kind or "" for kind in rows["negative"].to_pylist()], "U16")
+        columns["picture_recordings"] = np.array([names[0] for names in rows["picture_recording"].to_pylist()], str)
     if "label_ids" in rows.column_names:
         columns["labels"] = _labels(rows, N)
     if P:

@@ -18,9 +18,8 @@ from pipelines.plans.random_numbers import draw
 NOBODY = -1
 CROP_ATTEMPTS = 8
 # What a stream of random numbers is for; the last parts of its key.
-SHARD_ORDER, CLIP_ORDER, PARTNER, CROP, GAIN, COUNT, BALANCE, MEMBER, PICTURE, SQUARE, SHOWN, LENDER, OCTAVE = range(
-    1, 14
-)
+SHARD_ORDER, CLIP_ORDER, PARTNER, CROP, GAIN, COUNT, BALANCE = range(1, 8)
+MEMBER, PICTURE, SQUARE, SHOWN, LENDER, SOUND, OCTAVE = range(8, 15)
 
 
 @dataclass(frozen=True)

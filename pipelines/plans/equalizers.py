@@ -13,7 +13,7 @@ from cocktail.config.mixing import Mixing
 from pipelines.plans.draws import OCTAVE
 from pipelines.plans.pool import list_array
 from pipelines.plans.random_numbers import draw, fold
-from pipelines.plans.rows import lists_of, num_sources_of, renamed, states_of
+from pipelines.plans.rows import lists_of, num_sources_of, states_of, with_ids
 
 NUM_OCTAVES = 8
 """Frequencies with a gain of their own: half the rate, a quarter of it, and so on. At 11,025 Hz the lowest is 43 Hz."""
@@ -37,4 +37,4 @@ def with_equalizers_drawn(plan: pa.Table, mixing: Mixing, places: np.ndarray, ke
         state = np.where(present[:, n], folded, state)
     offsets = list_array(plan["clip_id"]).offsets
     column = pa.ListArray.from_arrays(offsets, lists_of(gains_db[present]))
-    return renamed(plan, state).append_column("equalizer", column)
+    return with_ids(plan, state).append_column("equalizer", column)

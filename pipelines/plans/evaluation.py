@@ -13,8 +13,9 @@ from cocktail.config.mixing import Mixing
 from cocktail.storage import absolute
 from cocktail.types import NO_CLASS, UsageError, require
 from pipelines.plans.frozen_list import read_test_list, split_of
+from pipelines.plans.negatives import with_negatives
 from pipelines.plans.plan import mixtures_in_words, plan_test
-from pipelines.plans.pool import ClipPool, list_array, usable_clips
+from pipelines.plans.pool import ClipPool, list_array, of_classes, usable_clips
 from pipelines.plans.rows import with_class_ids
 from pipelines.plans.sight import with_lent_pictures
 from pipelines.shards.manifest import Manifest
@@ -34,18 +35,26 @@ def make_test_list(manifest: Manifest, mixing: Mixing, evaluation: Evaluation) -
         f"the split {evaluation.split} of {manifest.folder} gives no mixture to test: set --evaluation.split, or test "
         "other shards (--evaluation.data)",
     )
+    if evaluation.negatives:
+        counts = test_list["negative"].drop_null().value_counts().to_pylist()
+        print("negatives: " + ", ".join(f"{count['counts']} {count['values']}" for count in counts), flush=True)
     return with_recordings(test_list, manifest)
 
 
 def planned_test(manifest: Manifest, mixing: Mixing, evaluation: Evaluation) -> pa.Table:
     """The plan of the test mixtures of settings, of which `mixing` is `evaluation.test_mixing`; with pictures of other
-    clips where these are to lend theirs. Raises UsageError if there are none."""
+    clips where these are to lend theirs, and with negatives behind, where these are asked for. Raises UsageError if
+    there are none."""
     if evaluation.test_list is None:
-        plan = plan_test(usable_clips(manifest, mixing, evaluation.split), evaluation)
+        pool = usable_clips(manifest, mixing, evaluation.split)
+        plan = plan_test(pool, evaluation)
     else:
         location = absolute(evaluation.test_list, "--evaluation.test-list")
-        plan = read_test_list(location, usable_clips(manifest, mixing, split_of(location)))
+        pool = usable_clips(manifest, mixing, split_of(location))
+        plan = read_test_list(location, pool)
         require(len(plan) > 0, f"{location} lists no mixture: give another --evaluation.test-list")
+    if evaluation.negatives:
+        return with_negatives(plan, of_classes(pool, evaluation.classes), evaluation.negatives, evaluation.seed)
     if evaluation.frames_from is None:
         return plan
     require(
@@ -57,11 +66,15 @@ def planned_test(manifest: Manifest, mixing: Mixing, evaluation: Evaluation) -> 
 
 
 def with_recordings(plan: pa.Table, manifest: Manifest) -> pa.Table:
-    """A plan with what each clip was cut out of: mixtures that share a recording tell less of others than two would."""
-    clips = list_array(plan["clip_id"])
-    places = pc.index_in(clips.flatten(), manifest.table["clip_id"])  # pyright: ignore[reportAttributeAccessIssue]
-    recordings = manifest.table["recording"].take(places).combine_chunks()
-    return plan.append_column("recording", pa.ListArray.from_arrays(clips.offsets, recordings))
+    """A plan with what each clip was cut out of: mixtures that share a recording tell less of others than two would.
+    Where some are negatives, also with what each picture was."""
+    wanted = {"recording": "clip_id"} | ({"picture_recording": "lender"} if "negative" in plan.column_names else {})
+    for name, of in wanted.items():
+        clips = list_array(plan[of])
+        places = pc.index_in(clips.flatten(), manifest.table["clip_id"])  # pyright: ignore[reportAttributeAccessIssue]
+        recordings = manifest.table["recording"].take(places).combine_chunks()
+        plan = plan.append_column(name, pa.ListArray.from_arrays(clips.offsets, recordings))
+    return plan
 
 
 def has_truth(test_list: pa.Table) -> bool:

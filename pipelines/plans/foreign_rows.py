@@ -13,8 +13,10 @@ from cocktail.types import UsageError
 from pipelines.shards.manifest import Manifest
 
 _SAME = (
-    "recording", "shard", "audio_offset", "audio_bytes", "num_samples", "mask_offset", "mask_bytes", "mask_check",
+    "recording", "shard", "audio_offset", "audio_bytes", "num_samples",
 )  # fmt: skip
+_MASK = ("mask_offset", "mask_bytes", "mask_check")
+"""Null where there is none, and in negatives, whose clips may have one."""
 _FRAMES = ("frame_offsets", "frame_sizes", "frame_checks")
 
 
@@ -42,10 +44,14 @@ def _is_of(row: Mapping[str, Any], clips: Mapping[str, Mapping[str, Any]]) -> bo
         clip = clips[clip_id]
         if any(row[name][n] != clip[name] for name in _SAME if name in row):
             return False
+        if any(row[name][n] not in (None, clip[name]) for name in _MASK if name in row):
+            return False
         if not is_count(row["start"][n], clip["num_samples"] - 1):
             return False
         lender = clips[row["lender"][n]] if "lender" in row else clip
         if "lender" in row and row["lender_shard"][n] != lender["shard"]:
+            return False
+        if "picture_recording" in row and row["picture_recording"][n] != lender["recording"]:
             return False
         own = set(zip(*(lender[name] for name in _FRAMES), strict=True))
         if "picture" in row and not set(zip(*(row[name][n] for name in _FRAMES), strict=True)) <= own:

@@ -142,6 +142,16 @@ def _mixture_ids(
     return as_ids(state)
 
 
+def states_of(plan: pa.Table) -> np.ndarray:
+    """A plan's mixture ids, uint64 [R], into which more may be folded."""
+    return np.array([int(name, 16) for name in plan["mixture_id"].to_pylist()], np.uint64)
+
+
+def with_ids(plan: pa.Table, state: np.ndarray) -> pa.Table:
+    """A plan with other mixture ids, states uint64 [R]."""
+    return plan.set_column(plan.column_names.index("mixture_id"), "mixture_id", as_ids(state))
+
+
 def as_ids(state: np.ndarray) -> pa.Array:
     """States, uint64 [R], as mixture ids."""
     nibbles = np.stack([(state >> np.uint64(shift)) & np.uint64(15) for shift in range(60, -1, -4)], axis=1)
@@ -153,16 +163,6 @@ def as_ids(state: np.ndarray) -> pa.Array:
 def num_sources_of(plan: pa.Table) -> np.ndarray:
     """Sources of each mixture, int64 [R], each a clip of its own."""
     return np.diff(list_array(plan["clip_id"]).offsets.to_numpy()).astype(np.int64)
-
-
-def states_of(plan: pa.Table) -> np.ndarray:
-    """A plan's mixture ids, uint64 [R], into which more may be folded."""
-    return np.array([int(name, 16) for name in plan["mixture_id"].to_pylist()], np.uint64)
-
-
-def renamed(plan: pa.Table, state: np.ndarray) -> pa.Table:
-    """A plan with other mixture ids, states uint64 [R]."""
-    return plan.set_column(plan.column_names.index("mixture_id"), "mixture_id", as_ids(state))
 
 
 def _checks(pool: ClipPool, clips: np.ndarray, starts: np.ndarray) -> pa.ListArray:

@@ -16,7 +16,7 @@ from cocktail.types import NO_CLASS, UsageError
 from pipelines.plans.draws import LENDER, SHOWN, Draws, middle_crops
 from pipelines.plans.pool import ClipPool, list_array
 from pipelines.plans.random_numbers import draw, fold
-from pipelines.plans.rows import num_sources_of, picture_columns, renamed, states_of
+from pipelines.plans.rows import num_sources_of, picture_columns, states_of, with_ids
 
 _WITHHELD, _LENT = (xxhash.xxh3_64_intdigest(word) for word in (b"withheld", b"lent"))
 """What is folded into a mixture's id with the sources that it shows, and with the clips whose pictures it has."""
@@ -64,7 +64,7 @@ def with_shown(plan: pa.Table, shown: np.ndarray) -> pa.Table:
         axis=1, dtype=np.uint64
     )
     seen = pa.ListArray.from_arrays(offsets, pa.array(shown[present]))
-    return renamed(plan, fold(states_of(plan), _WITHHELD, bits)).append_column("seen", seen)
+    return with_ids(plan, fold(states_of(plan), _WITHHELD, bits)).append_column("seen", seen)
 
 
 def with_lent_pictures(plan: pa.Table, lenders: ClipPool, seed: int) -> pa.Table:
@@ -104,7 +104,7 @@ def with_lent_pictures(plan: pa.Table, lenders: ClipPool, seed: int) -> pa.Table
         parts = (lenders.name_hashes[chosen], *pictures.T)
         state[of_rows] = fold(state[of_rows], *(part[source == n].astype(np.uint64) for part in parts))
     kept = [name for name in plan.column_names if name not in {*changed, "boxes"} and not name.startswith("mask_")]
-    plan = renamed(plan.select(kept), state)
+    plan = with_ids(plan.select(kept), state)
     for name, values in changed.items():
         plan = plan.append_column(name, pa.ListArray.from_arrays(offsets, values))
     return plan

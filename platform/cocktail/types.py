@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, runtime_checkable
 
 if TYPE_CHECKING:  # what only shards or plans data need not wait for torch, nor hold it in memory
     import torch
@@ -63,6 +63,15 @@ class ReadStatistics:
 _TENSORS = ("sources", "gains", "class_ids", "present", "labels", "pictures", "seen", "truth", "has_truth")
 
 
+class Negative(NamedTuple):
+    """A test item in which what sounds is not seen."""
+
+    kind: str
+    """`off_screen` or `silent`, as `cocktail.config.evaluation.NegativeKind`."""
+    recording: str
+    """What its picture was cut out of."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class MixtureBatch:
     """B mixtures of up to N sources each, as cut from the shards: before gain, sum and any transform.
@@ -96,6 +105,8 @@ class MixtureBatch:
     """Whether anybody said where the source is, bool [B, N]."""
     recordings: tuple[tuple[str, ...], ...] | None = None
     """B times N names: what each source was cut out of, in test batches; empty where no source is present."""
+    negatives: tuple[Negative | None, ...] | None = None
+    """What of the B mixtures is a negative, in tests that have some; None for a mixture that shows what sounds."""
     dropped: tuple[str, ...] = ()
     """Reasons why mixtures that the plan has here are not: a line each, with the mixture's id."""
     dropped_rows: tuple[int, ...] = ()
@@ -116,8 +127,9 @@ class MixtureBatch:
         """Its mixtures from `start` to before `stop`; what was dropped and read goes with the first of them."""
         part = self if start == 0 else replace(self, dropped=(), dropped_rows=(), read_statistics=ReadStatistics())
         recordings = None if self.recordings is None else self.recordings[start:stop]
+        negatives = None if self.negatives is None else self.negatives[start:stop]
         part = part._each(lambda tensor: tensor[start:stop])
-        return replace(part, mixture_ids=self.mixture_ids[start:stop], recordings=recordings)
+        return replace(part, mixture_ids=self.mixture_ids[start:stop], recordings=recordings, negatives=negatives)
 
     def to(self, device: torch.device | str) -> MixtureBatch:
         """The same batch on another device; ids stay where they are."""
@@ -304,6 +316,17 @@ class Classifier(Protocol):
 
         Without a batch, of what is classified without hearing any.
         """
+        ...
+
+
+@runtime_checkable
+class Following(Protocol):
+    """A model with a part that is not trained but follows what is, as momentum encoders do. The part's weights are
+    parameters without gradient, so that every worker keeps its own, all alike, and checkpoints hold them."""
+
+    def follow(self) -> None:
+        """Take the part a step behind the trained weights. Training calls it after each update of these, on every
+        worker, however many parts the step's batch was taken in."""
         ...
 
 

@@ -1,6 +1,9 @@
-"""What scoring a mixture by BSS Eval costs on one core: mir_eval and our own, without and with the search for an order.
+"""What scoring a mixture costs on one core: by BSS Eval, and the average precision of maps.
 
     python tests/benchmarks/scoring.py [--audio-folder FOLDER]
+    python tests/benchmarks/scoring.py --num-sources        # average precision alone
+
+BSS Eval, without and with the search for an order:
 
 - mir_eval: `bss_eval_sources`, one mixture a call, which is all it can do.
 - ours: `bss_eval` and `bss_eval_best`, batches of several sizes.
@@ -9,6 +12,9 @@ Sources are decaying harmonic tones over a faint noise floor, or random cuts of 
 is its source filtered, with some of the others and of noise. All takes turns, each turn of mir_eval scores another
 mixture, and the median turn counts. Times are the process's own on its one thread: what an idle core would take.
 The largest difference is over all scores that mir_eval gives less than 100 dB.
+
+Average precision of eight pairs of pictures side by side, for a model with a map a source and for the controls, all
+maps against all sources: all at once, as on a GPU, and map by map, as on CPUs.
 """
 
 from __future__ import annotations
@@ -31,6 +37,7 @@ import torch
 import tyro
 from scipy.signal import lfilter
 
+from cocktail.metrics import localization
 from cocktail.metrics.bss_eval import bss_eval, bss_eval_best
 
 SAMPLE_RATE_HZ = 11025
@@ -137,10 +144,51 @@ def measure(arguments: Arguments, N: int, search: bool) -> tuple[dict[int, float
     return {size: float(1e3 * np.median(seconds[1:])) for size, seconds in taken.items()}, largest
 
 
+def maps_of_pairs(B: int) -> tuple[dict[str, torch.Tensor], torch.Tensor]:
+    """Maps [B or 1, L, H, W] by system, of B pairs of pictures side by side, and truths bool [B, 2, H, W]."""
+    generator = torch.Generator().manual_seed(0)
+    coarse = torch.rand(B, 2, 7, 14, generator=generator)
+    truths = torch.zeros(B, 2, 224, 448, dtype=torch.bool)
+    for n in range(2):
+        truths[:, n, 50:150, 224 * n + 30 : 224 * n + 120] = True
+    maps = {
+        "model": torch.nn.functional.interpolate(coarse, size=(224, 448), mode="bilinear"),
+        "constant map": localization.constant_map(224, 448)[None, None],
+        "centred box": localization.centred_box(224, 448)[None, None],
+        "ideal map": localization.ideal_maps(truths),
+    }
+    return maps, truths
+
+
+def measure_ap(turns: int, B: int = 8) -> None:
+    """Print the ms that AP takes a pair and system."""
+    maps, truths = maps_of_pairs(B)
+    ways = {"all at once": localization._ap_all_at_once, "map by map": localization._ap_map_by_map}
+    print(f"AP of two sources in pictures side by side, one core, ms a pair, median of {turns} turns")
+    print("".join(f"{title:>14}" for title in ("system", *ways, "alike")))
+    total = dict.fromkeys(ways, 0.0)
+    for system, of_system in maps.items():
+        taken: dict[str, list[float]] = {way: [] for way in ways}
+        scores = {}
+        for _ in range(turns + 1):
+            for way, average_precision in ways.items():
+                begin = time.process_time()
+                scores[way] = average_precision(of_system.flatten(-2)[:, :, None], truths.flatten(-2)[:, None])
+                taken[way].append((time.process_time() - begin) / B)
+        medians = {way: 1e3 * float(np.median(seconds[1:])) for way, seconds in taken.items()}
+        total = {way: total[way] + median for way, median in medians.items()}
+        alike = torch.equal(*scores.values())
+        print(
+            f"{system:>14}" + "".join(f"{median:14.1f}" for median in medians.values()) + f"{alike!s:>14}", flush=True
+        )
+    print(f"{'mean':>14}" + "".join(f"{each / len(maps):14.1f}" for each in total.values()), flush=True)
+
+
 def main() -> None:
     arguments = tyro.cli(Arguments, description=__doc__)
     torch.set_num_threads(1)
     os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
+    measure_ap(arguments.turns)
     print(f"{arguments.num_samples} samples, one core, ms a mixture, median of {arguments.turns} turns")
     print(f"{'sources':>7} {'search':>6} {'mir_eval':>8} {'batch':>5} {'ours':>6} {'ratio':>6}  largest difference")
     for N in arguments.num_sources:

@@ -134,11 +134,13 @@ def test_training_began_from_the_weights_of_the_file(experiment, artifacts):
     assert [path.suffix for path in Path(experiment.output, "initial").iterdir()] == [".pth"]
 
 
-def test_it_is_scored_on_three_sources_without_training(experiment, artifacts, capsys):
+def test_it_is_scored_on_three_sources_and_negatives_without_training(experiment, artifacts, capsys):
     (checkpoint,) = Path(experiment.output).glob("runs/*-1/checkpoints/step-00000006")
     options = ["--evaluation.num-sources", "3", "--evaluation.num-mixtures", "2", "--evaluation.num-examples", "0"]
-    evaluate_job([str(checkpoint), *options, "--output", experiment.output, "--resources.gpu", "no"])
+    negatives = ["--evaluation.num-sources", "1", "3", "--evaluation.negatives", "off_screen", "silent"]
+    evaluate_job([str(checkpoint), *options, *negatives, "--output", experiment.output, "--resources.gpu", "no"])
     shown = capsys.readouterr().out
+    assert "negatives: 2 off_screen, 2 silent" in shown and "Single sources and silent objects:" in shown
     assert "of 3 sources: test" in shown and "of 2 sources: test" not in shown
     assert "PIAP" in shown and "small_avgn, split" in shown
     with pytest.raises(UsageError, match=r"give --evaluation\.num-sources 3, which .* at 1 2"):

@@ -66,6 +66,7 @@ ADDED = {
     "mixing.shown_sources": "all",
     "model.input_norm": "none",
     "model.patch_embedding": "linear",
+    "model.dilate": False,
     "training.lr_warm_up_steps": 0,
     "training.lr_drop_steps": [],
     "training.lr_decay_every": None,

@@ -1,5 +1,6 @@
 """The jobs of models that localize are the papers' recipes, and differ in what they say that they differ in."""
 
+import importlib
 from dataclasses import replace
 
 import numpy as np
@@ -7,8 +8,13 @@ import pyarrow as pa
 import pytest
 
 from cocktail.audio.power_spectrum import PowerSpectrumConfig
+from cocktail.models.attention10k import SMALL_ATTENTION10K
 from cocktail.models.avgn import SMALL_AVGN, AVGNConfig
+from cocktail.models.dmc import SMALL_DMC
 from cocktail.models.ez_vsl import SMALL_EZ_VSL, EZVSLConfig
+from cocktail.models.lvs import SMALL_LVS
+from cocktail.models.ots import SMALL_OTS
+from cocktail.models.slavc import SMALL_SLAVC
 from cocktail.types import NO_CLASS
 from pipelines.experiments.benchmarks import ADAM, LOCALIZATION, LOCALIZATION_OF_ONE, LOCALIZE_MUSIC
 from pipelines.experiments.planned import PlannedRun
@@ -22,6 +28,14 @@ from tests.made.corpora.toy_shards import CLASSES, RATE, make_toy_shards
 from tests.made.models.small_experiment import SMALL
 
 AVGN = [benchmark.paper(f"avgn_{benchmark.word}", AVGNConfig(), ADAM) for benchmark in LOCALIZATION]
+SINGLE = {
+    "attention10k": (SMALL_ATTENTION10K, 100),
+    "ots": (SMALL_OTS, 100),
+    "dmc": (SMALL_DMC, 100),
+    "lvs": (SMALL_LVS, 100),
+    "slavc": (SMALL_SLAVC, 20),
+}
+"""Other localizers of single sources: the demo's network, and the recipe's epochs."""
 EZ_VSL = [benchmark.paper(f"ez_vsl_{benchmark.word}", EZVSLConfig(), ADAM) for benchmark in LOCALIZATION_OF_ONE]
 
 
@@ -52,6 +66,35 @@ def test_ez_vsl_is_trained_on_single_sources_and_otherwise_and_tested_as_avgn_is
             assert replace(mine.mixing, num_sources=2) == others.mixing
             for part in ("training", "evaluation", "seed"):
                 assert getattr(mine, part) == getattr(others, part)
+
+
+@pytest.mark.parametrize("name", SINGLE)
+def test_other_localizers_of_single_sources_have_the_recipe_and_the_tests_of_ez_vsl(name):
+    job = importlib.import_module(f"jobs.{name}").JOB
+    small, epochs = SINGLE[name]
+    assert job.name == name and job.benchmarks == LOCALIZATION_OF_ONE and type(job.model) is type(small)
+    for benchmark, theirs in zip(LOCALIZATION_OF_ONE, EZ_VSL, strict=True):
+        paper, demo = job.paper(benchmark), job.demo(benchmark)
+        assert (paper.name, demo.name) == (f"{name}_{benchmark.word}", f"{name}_{benchmark.word}_demo")
+        assert (paper.model, demo.model) == (type(small)(), small)
+        for ours, other in ((paper, theirs), (demo, benchmark.demo(theirs, SMALL_EZ_VSL))):
+            assert replace(ours.training, epochs=100) == other.training and ours.training.epochs == epochs
+            assert (ours.mixing, ours.evaluation, ours.seed) == (other.mixing, other.evaluation, other.seed)
+            ours.model.require_mixing(ours.mixing)
+            ours.model.require_test_mixing(ours.evaluation.test_mixing(ours.mixing))
+
+
+def test_networks_of_localizers_are_their_papers():
+    for name, width, dilate in (
+        ("attention10k", 512, False),
+        ("ots", 128, True),
+        ("dmc", 512, False),
+        ("lvs", 512, True),
+        ("slavc", 512, False),
+    ):
+        config = importlib.import_module(f"jobs.{name}").JOB.model
+        assert (config.width, config.dilate, config.resnet_width, config.visual_stages) == (width, dilate, 64, 4)
+        assert config.initial_weights == "auto"
 
 
 def test_ez_vsl_learns_from_each_clip_by_itself_and_its_own_picture(tmp_path):

@@ -67,6 +67,14 @@ def test_a_png_is_true_where_any_colour_is_not_black(tmp_path, mode):
     assert is_mask(read_mask(str(tmp_path / "mask.PNG")))
 
 
+def test_a_jpeg_which_keeps_no_zeros_is_true_where_it_is_nearer_to_white(tmp_path):
+    large = np.kron(MASK, np.ones((16, 16), bool))
+    Image.fromarray(large).convert("L").save(tmp_path / "mask.JPG", quality=40)
+    pixels = np.asarray(Image.open(tmp_path / "mask.JPG"))
+    assert ((pixels > 0) != large).any()
+    assert (read_mask(str(tmp_path / "mask.JPG")) == large).all()
+
+
 def test_a_png_of_one_colour_channel_only_counts_too(tmp_path):
     blue = np.zeros((5, 7, 3), np.uint8)
     blue[:, :, 2] = LETTERS

@@ -10,6 +10,8 @@ from hypothesis import strategies as st
 from sklearn.metrics import average_precision_score
 
 from cocktail.metrics.localization import (
+    _ap_all_at_once,
+    _ap_map_by_map,
     auc,
     average_precision,
     cap,
@@ -60,6 +62,19 @@ def test_ap_is_scikit_learns_ties_or_not(levels):
     for i, j in itertools.product(range(3), range(4)):
         expected = average_precision_score(truths[i, j].flatten().numpy(), maps[i, j].flatten().numpy())
         assert scores[i, j].item() == pytest.approx(expected, abs=1e-12)
+
+
+@pytest.mark.parametrize("levels", [1, 3, 50, 10**6])
+def test_ap_map_by_map_is_that_of_all_at_once_to_the_last_bit(levels):
+    generator = torch.Generator().manual_seed(levels)
+    maps = torch.randint(-levels, levels, (3, 2, 60, 97), generator=generator) / levels
+    maps[maps > 0.9] = -0.0  # no other value than 0
+    truths = torch.rand(3, 2, 60, 97, generator=generator) < torch.tensor([0.3, 0.01])[:, None, None]
+    truths[0, 0] = False
+    pairs = maps[:, :, None].flatten(-2), truths[:, None].flatten(-2)
+    assert torch.equal(_ap_map_by_map(*pairs).nan_to_num(), _ap_all_at_once(*pairs).nan_to_num())
+    shared = maps[:1, :1].flatten(-2), truths.flatten(-2)
+    assert torch.equal(_ap_map_by_map(*shared).nan_to_num(), _ap_all_at_once(*shared).nan_to_num())
 
 
 def test_truths_that_share_a_map_have_their_own_ap():

@@ -24,7 +24,11 @@ from cocktail.checkpoints.store import CheckpointStore, load_checkpoint
 from cocktail.config.training import Training
 from cocktail.metrics.classification import confusion_counts
 from cocktail.models.avgn import AVGNConfig
+from cocktail.models.coarse_to_fine import CoarseToFineConfig
+from cocktail.models.dsol import DSOLConfig
+from cocktail.models.lvs import LVSConfig
 from cocktail.models.sgn import SGNConfig
+from cocktail.models.slavc import SLAVCConfig
 from cocktail.numerics.randomness import draw_rows
 from cocktail.train.look import Look
 from cocktail.train.loop import train
@@ -106,24 +110,44 @@ def sgn_in_float64() -> nn.Module:
     return model.double()
 
 
+TOWERS: dict[str, Any] = {
+    "width": 8,
+    "resnet_width": 2,
+    "visual_stages": 2,
+    "dilate": False,
+    "initial_weights": "none",
+    "spectrum": PowerSpectrumConfig(sample_rate_hz=4000),
+}
+
+
 def avgn_in_float64(**settings: Any) -> nn.Module:
     """Each sound is compared with the pictures of all workers, and each picture with their sounds."""
-    config = AVGNConfig(
-        width=8,
-        resnet_width=2,
-        visual_stages=2,
-        depth=1,
-        num_heads=2,
-        initial_weights="none",
-        spectrum=PowerSpectrumConfig(sample_rate_hz=4000),
-        **settings,
-    )
-    return config.build(3).double()
+    return AVGNConfig(depth=1, num_heads=2, **TOWERS, **settings).build(3).double()
 
 
 def avgn_gated_by_who_is_seen() -> nn.Module:
     """Pictures do not meet the classes of the other workers' sounds."""
     return avgn_in_float64(negative_gate="own")
+
+
+def dsol_in_float64() -> nn.Module:
+    """The dictionary is of the objects of all workers' batches."""
+    return DSOLConfig(**TOWERS, dictionary_memory=0.9).build(3).double()
+
+
+def coarse_to_fine_in_float64() -> nn.Module:
+    """Each class's vector is compared with those of all workers' sources."""
+    return CoarseToFineConfig(**TOWERS, align_width=4, stage="fine").build(3).double()
+
+
+def slavc_in_float64() -> nn.Module:
+    """With dropout, and encoders that follow at a pace that shows."""
+    return SLAVCConfig(**TOWERS, momentum=0.5).build(3).double()
+
+
+def lvs_in_float64() -> nn.Module:
+    """Pictures of one worker are compared with the sounds of all."""
+    return LVSConfig(**TOWERS).build(3).double()
 
 
 class Batches:
@@ -208,18 +232,22 @@ CASES = {
         build=sgn_in_float64, settings=replace(SYNCED, learning_rate=0.1, epochs=8), num_samples=64 * 64 - 1
     ),
     **{
-        f"avgn in float64, {told}": Case(
+        f"{model} in float64, {told}": Case(
             build=build,
             settings=replace(SYNCED, learning_rate=0.01, batch_size=size),
             num_samples=4096,
             picture_side=32,
             dropped=dropped,
         )
-        for told, build, size, dropped in (
-            ("whole", avgn_gated_by_who_is_seen, 8, frozenset()),
-            ("uneven shares", avgn_in_float64, 7, frozenset()),
-            ("something of each is damaged", avgn_in_float64, 8, frozenset({0, 5, 6})),
-            ("second worker's share is damaged", avgn_gated_by_who_is_seen, 8, frozenset({4, 5, 6, 7})),
+        for model, told, build, size, dropped in (
+            ("avgn", "whole", avgn_gated_by_who_is_seen, 8, frozenset()),
+            ("avgn", "uneven shares", avgn_in_float64, 7, frozenset()),
+            ("avgn", "something of each is damaged", avgn_in_float64, 8, frozenset({0, 5, 6})),
+            ("avgn", "second worker's share is damaged", avgn_gated_by_who_is_seen, 8, frozenset({4, 5, 6, 7})),
+            ("dsol", "first worker's share is damaged", dsol_in_float64, 8, frozenset({0, 1, 2, 3})),
+            ("coarse to fine", "uneven shares", coarse_to_fine_in_float64, 7, frozenset({2})),
+            ("slavc", "second worker's share is damaged", slavc_in_float64, 8, frozenset({4, 5, 6, 7})),
+            ("lvs", "uneven shares", lvs_in_float64, 7, frozenset({1})),
         )
     },
     "one look": Case(num_looks=1),
@@ -364,7 +392,17 @@ def test_two_ranks_compute_what_one_does_on_the_whole_batch(by_two, tmp_path, na
         torch.testing.assert_close(one[parameter], value, atol=tolerance, rtol=tolerance)
 
 
-@pytest.mark.parametrize("name", ["whole", "synced", "sgn", "sgn in float64", "validated"])
+CONTINUED = (
+    "whole",
+    "synced",
+    "sgn",
+    "sgn in float64",
+    "slavc in float64, second worker's share is damaged",
+    "validated",
+)
+
+
+@pytest.mark.parametrize("name", CONTINUED)
 def test_one_worker_goes_on_where_two_stopped(by_two, tmp_path, name):
     half = by_two / f"{name}, first half"
     before = read(half)["logs"]

@@ -73,6 +73,40 @@ def test_groups_and_a_schedule_by_steps_go_on_after_a_restart_as_if_there_had_be
     assert weights_hash(tmp_path / "alike") != weights_hash(tmp_path / "whole")
 
 
+class Followed(Regressor):
+    """With a parameter that is half as far behind the first weight after each update."""
+
+    def __init__(self):
+        super().__init__()
+        self.behind = nn.Parameter(torch.zeros(()), requires_grad=False)
+        self.seen = [self.first.item()]
+
+    @property
+    def first(self) -> torch.Tensor:
+        return self.get_parameter("net.0.weight").detach()[0, 0]
+
+    def follow(self) -> None:
+        self.seen.append(self.first.item())
+        self.behind.data.lerp_(self.first, 0.5)
+
+
+@pytest.mark.parametrize("accumulate", [1, 2])
+def test_what_follows_does_so_once_an_update_and_goes_on_from_a_checkpoint(tmp_path, accumulate):
+    settings = replace(SETTINGS, accumulate=accumulate, sync_batch_norm=True)
+    torch.manual_seed(7)
+    model = Followed()
+    run(tmp_path / "whole", settings, model=model)
+    assert len(set(model.seen)) == len(model.seen) == 1 + 15
+    behind = 0.0
+    for weight in model.seen[1:]:
+        behind += 0.5 * (weight - behind)
+    assert model.behind.item() == pytest.approx(behind)
+    torch.manual_seed(7)
+    run(tmp_path / "cut", replace(settings, max_steps=8), model=Followed())
+    run(tmp_path / "cut", settings, model=Followed())
+    assert weights_hash(tmp_path / "cut") == weights_hash(tmp_path / "whole")
+
+
 def test_a_finished_run_is_left_alone(tmp_path):
     run(tmp_path)
     again = Noise()

@@ -15,12 +15,15 @@ def mix(batch: MixtureBatch) -> tuple[Tensor, Tensor]:
     Each source times its gain, clipped to [-1, 1], divided by the number of the mixture's sources: these are the
     references, and their sum is the mixture, so both stay within [-1, 1]. An absent source is silence.
     """
-    scaled = batch.sources.float() * (batch.gains / INT16_FULL_SCALE)[..., None]
-    references = scaled.clamp_(-1.0, 1.0) / batch.present.sum(dim=1)[:, None, None]
+    references = amplified(batch) / batch.present.sum(dim=1)[:, None, None]
     return references.sum(dim=1), references
 
 
 def superpose(batch: MixtureBatch) -> Tensor:
     """The mixtures float32 [B, T] as plain sums: each source times its gain, clipped to [-1, 1] (AVGN's recipe)."""
-    scaled = batch.sources.float() * (batch.gains / INT16_FULL_SCALE)[..., None]
-    return scaled.clamp_(-1.0, 1.0).sum(dim=1)
+    return amplified(batch).sum(dim=1)
+
+
+def amplified(batch: MixtureBatch) -> Tensor:
+    """Each source by itself, float32 [B, N, T]: times its gain, clipped to [-1, 1]."""
+    return (batch.sources.float() * (batch.gains / INT16_FULL_SCALE)[..., None]).clamp_(-1.0, 1.0)

@@ -11,6 +11,9 @@ import tyro
 from cocktail.config.mixing import Mixing, ShownSources
 from cocktail.types import require
 
+NegativeKind = Literal["off_screen", "silent"]
+"""Why the picture of a test item does not show what sounds: a clip of another class does, or nothing."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Evaluation:
@@ -50,6 +53,10 @@ class Evaluation:
     """Split of the tested shards that lends its pictures: each test source shows those of a clip of its class, drawn
     from there, and sounds as it does. What this changes says how far pictures act as labels (AVSA-Sep, Table 3: train).
     None shows its own."""
+    negatives: tuple[NegativeKind, ...] = ()
+    """Test items in which what sounds is not seen, of each kind one for each test mixture of a single source: its
+    picture with the sound of a clip of another class (off_screen), or with silence (silent). Models that localize are
+    scored on how well their confidence tells them from the others (SLAVC); nothing else counts them."""
     batch_size: int = 8
     """Mixtures separated at a time."""
     num_examples: int = 3
@@ -101,6 +108,10 @@ class Evaluation:
             "each pair of classes has several crops: set crop random",
         )
         require(self.crops_per_pair >= 1, f"crops_per_pair must be at least 1, not {self.crops_per_pair}")
+        require(
+            not self.negatives or (self.frames_from is None and len(set(self.negatives)) == len(self.negatives)),
+            f"negatives must be different kinds, and leave no room for frames-from, not {self.negatives}",
+        )
         draw = self.class_draw
         require(draw is None or draw >= 2, f"class_draw must be at least 2, not {draw}")
         for name in ("num_examples", "num_looks"):

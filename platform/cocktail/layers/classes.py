@@ -8,7 +8,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from cocktail.types import NO_CLASS
+from cocktail.types import NO_CLASS, MixtureBatch
 
 PREDICTED_CLASSES = "predicted classes"
 """The name of a model's alternative for the classes that it predicts itself, of as many sources as there are."""
@@ -26,6 +26,14 @@ def classes_among(class_ids: Tensor, present: Tensor, num_classes: int, labels: 
     if labels is None:
         labels = class_ids[..., None] == torch.arange(num_classes, device=class_ids.device)
     return (labels & present[..., None]).any(dim=-2)
+
+
+def classes_in(batch: MixtureBatch, logits: Tensor) -> Tensor:
+    """Truth y, bool, of the form of presence logits: the classes of all sources of a mixture [B, C] or [B, 1, C], or
+    the class that each of several views shows [B, V, C]."""
+    if logits.ndim == 3 and logits.shape[1] > 1:
+        return classes_among(batch.class_ids[..., None], batch.present[..., None], logits.shape[-1])
+    return classes_among(batch.class_ids, batch.present, logits.shape[-1]).view(logits.shape)
 
 
 def most_probable(presence: Tensor, counts: Tensor | None, room: int, threshold: float = 0.5) -> Tensor:

@@ -33,36 +33,55 @@ class ImageNetScale(nn.Module):
 
 
 class VisualEncoder(nn.Module):
-    """Unit vectors f^v [B, P, D] of pictures uint8 [B, H, W, 3], row by row: P = H / 32 x W / 32 for four stages."""
+    """Vectors f^v [B, P, D] of pictures uint8 [B, H, W, 3], row by row: P = H / 32 x W / 32 for four stages, and four
+    times as many if the last is dilated. Of length one, or as they are.
 
-    def __init__(self, width: int, resnet_width: int = 64, stages: int = 4) -> None:
+    A model may put another `dropout` before the projection.
+    """
+
+    def __init__(
+        self, width: int, resnet_width: int = 64, stages: int = 4, dilated: bool = False, unit_length: bool = True
+    ) -> None:
         super().__init__()
+        self.unit_length = unit_length
         self.scale = ImageNetScale()
-        self.resnet = ResNet18(width=resnet_width, stages=stages)
+        self.resnet = ResNet18(width=resnet_width, stages=stages, dilated=dilated)
+        self.dropout: nn.Module = nn.Identity()
         self.project = nn.Conv2d(self.resnet.out_channels, width, kernel_size=1)
 
     def forward(self, pictures: Tensor) -> Tensor:
-        cells = self.project(self.resnet(self.scale(pictures, self.project.weight.dtype)))
-        return unit(cells.flatten(2).transpose(1, 2))
+        cells = self.project(self.dropout(self.resnet(self.scale(pictures, self.project.weight.dtype))))
+        vectors = cells.flatten(2).transpose(1, 2)
+        return unit(vectors) if self.unit_length else at_least_float32(vectors)
 
 
 class AudioEncoder(nn.Module):
-    """Unit vectors f^a [B, Q, D] of log power spectra [B, 1, F, M].
+    """Vectors f^a [B, Q, D] of log power spectra [B, 1, F, M]. Of length one, or as they are.
 
-    `pooled`: one, by a maximum over all cells (Q = 1). `map`: one a cell, so that there is something to group.
+    `pooled`: one, by a maximum over all cells (Q = 1). `map`: one a cell, so that there is something to group. A model
+    may put another `dropout` before the projection.
     """
 
-    def __init__(self, width: int, tokens: Literal["pooled", "map"] = "pooled", resnet_width: int = 64) -> None:
+    def __init__(
+        self,
+        width: int,
+        tokens: Literal["pooled", "map"] = "pooled",
+        resnet_width: int = 64,
+        unit_length: bool = True,
+    ) -> None:
         super().__init__()
         self.tokens = tokens
+        self.unit_length = unit_length
         self.resnet = ResNet18(in_channels=1, width=resnet_width)
+        self.dropout: nn.Module = nn.Identity()
         self.project = nn.Linear(self.resnet.out_channels, width).apply(initialize)
 
     def forward(self, spectra: Tensor) -> Tensor:
         cells = self.resnet(spectra.to(self.project.weight.dtype)).flatten(2)
         if self.tokens == "pooled":
             cells = cells.amax(dim=2, keepdim=True)
-        return unit(self.project(cells.transpose(1, 2)))
+        vectors = self.project(self.dropout(cells.transpose(1, 2)))
+        return unit(vectors) if self.unit_length else at_least_float32(vectors)
 
 
 class VGGish(nn.Module):

@@ -19,6 +19,7 @@ from cocktail.config.mixing import Mixing
 from cocktail.config.model import ModelConfig, Start
 from cocktail.layers.encoders import AudioEncoder, VisualEncoder
 from cocktail.layers.object_prior import ObjectPrior
+from cocktail.layers.resnet import stride_of
 from cocktail.layers.views import View, require_pictures, to_pictures, view_names, view_of, views_of
 from cocktail.types import NO_CLASS, Localization, MixtureBatch, Query, UsageError, require
 
@@ -39,6 +40,9 @@ class TowersConfig(ModelConfig):
     visual_stages: Literal[2, 3, 4] = 4
     """Stages of the visual encoder; the papers' and torchvision's have four. A location of four sees the whole picture,
     and only learns from ImageNet's weights to speak of what lies there; of two it sees 99 pixels."""
+    dilate: bool = False
+    """Dilate the last visual stage instead of halving the map: 14 x 14 locations of a picture of 224 pixels, not 7 x 7,
+    that see as far."""
     view: View = "wide"
     """Pictures of a mixture side by side as one, in which every source has to be found; or each by itself, with the
     mixture's sound, a different and easier task. Both are scored."""
@@ -68,7 +72,8 @@ class TowersConfig(ModelConfig):
 
     def require_test_mixing(self, mixing: Mixing) -> None:
         """Raise UsageError for mixtures without pictures, or of another rate."""
-        require_pictures(mixing, self.spectrum, self.visual_stages if self.ogl_alpha is None else 4)
+        stride = stride_of(self.visual_stages, self.dilate)
+        require_pictures(mixing, self.spectrum, stride if self.ogl_alpha is None else stride_of(4))
 
     def start(self) -> Start:
         """ImageNet's weights, of the visual encoder and of the object prior, which needs them."""
@@ -82,15 +87,19 @@ class TowersConfig(ModelConfig):
 
 
 class TwoTowers(nn.Module):
-    """Sounds and locations as unit vectors of one space; the base of localizers."""
+    """Sounds and locations as vectors of one space; the base of localizers. Of length one, or as encoders give them."""
 
-    def __init__(self, config: TowersConfig, audio_tokens: Literal["pooled", "map"] = "pooled") -> None:
+    def __init__(
+        self, config: TowersConfig, audio_tokens: Literal["pooled", "map"] = "pooled", unit_length: bool = True
+    ) -> None:
         super().__init__()
         self.view: View = config.view
         self.ogl_alpha = config.ogl_alpha
         self.spectrum = LogPowerSpectrum(config.spectrum)
-        self.visual_encoder = VisualEncoder(config.width, config.resnet_width, config.visual_stages)
-        self.audio_encoder = AudioEncoder(config.width, audio_tokens, config.resnet_width)
+        self.visual_encoder = VisualEncoder(
+            config.width, config.resnet_width, config.visual_stages, config.dilate, unit_length
+        )
+        self.audio_encoder = AudioEncoder(config.width, audio_tokens, config.resnet_width, unit_length)
         self.object_prior: ObjectPrior | None = None
 
     def complete(self) -> None:
@@ -103,8 +112,13 @@ class TwoTowers(nn.Module):
         self.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
 
     def sounds(self, mixture: Tensor) -> Tensor:
-        """Unit vectors f^a [B, Q, D] of mixtures [B, T]."""
+        """Vectors f^a [B, Q, D] of mixtures [B, T]."""
         return self.audio_encoder(self.spectrum(mixture))
+
+    def locations(self, pictures: Tensor, view: View) -> Tensor:
+        """Vectors f^v [B, V, P, D] of the views of pictures uint8 [B, K, H, W, 3]."""
+        views = views_of(pictures, view)
+        return self.visual_encoder(views.flatten(0, 1)).unflatten(0, views.shape[:2])
 
     def maps(self, similarity: Tensor, pictures: Tensor) -> Tensor:
         """Maps [B, N, H, width] of similarities [B, N, P], at the size of the view of pictures [B, K, H, W, 3]."""
@@ -121,17 +135,8 @@ class TwoTowers(nn.Module):
 class SingleMapLocalizer(TwoTowers):
     """A `cocktail.types.Localizer` with one map for all that is heard, the same for every source of a mixture.
 
-    A model adds its loss as `forward`, and overrides `similarity` if its maps are no cosines.
+    A model adds its loss as `forward`, and overrides `similarity` if its maps are no cosines. A sound has one vector.
     """
-
-    def __init__(self, config: TowersConfig) -> None:
-        super().__init__(config)
-        self.complete()
-
-    def locations(self, pictures: Tensor, view: View) -> Tensor:
-        """Unit vectors f^v [B, V, P, D] of the views of pictures uint8 [B, K, H, W, 3]."""
-        views = views_of(pictures, view)
-        return self.visual_encoder(views.flatten(0, 1)).unflatten(0, views.shape[:2])
 
     def pairs(self, batch: MixtureBatch) -> tuple[Tensor, Tensor, Tensor]:
         """Sounds [B, N, D], the locations [B, N, P, D] of what they come with, and which pairs there are [B, N].

@@ -14,7 +14,6 @@ from torch.nn import functional as F
 
 from cocktail.audio.power_spectrum import PowerSpectrumConfig
 from cocktail.config.mixing import Mixing
-from cocktail.layers.resnet import stride_of
 from cocktail.numerics.precision import at_least_float32
 from cocktail.types import UsageError
 
@@ -48,17 +47,16 @@ def to_pictures(similarity: Tensor, height: int, stride: int) -> Tensor:
     return F.interpolate(cells, size=size, mode="bilinear", align_corners=False)
 
 
-def require_pictures(mixing: Mixing, spectrum: PowerSpectrumConfig, visual_stages: int) -> None:
-    """Raise UsageError for mixtures that show nothing, or whose sound or pictures have another size."""
+def require_pictures(mixing: Mixing, spectrum: PowerSpectrumConfig, stride: int) -> None:
+    """Raise UsageError for mixtures that show nothing, whose sound has another rate, or whose pictures do not divide
+    into locations `stride` pixels apart."""
     if mixing.pictures_per_source != 1:
         raise UsageError(
             f"localization needs one picture a source: set --mixing.pictures-per-source 1, not "
             f"{mixing.pictures_per_source}"
         )
-    if mixing.picture_side % stride_of(visual_stages):
-        raise UsageError(
-            f"--mixing.picture-side {mixing.picture_side} must be a multiple of {stride_of(visual_stages)} pixels"
-        )
+    if mixing.picture_side % stride:
+        raise UsageError(f"--mixing.picture-side {mixing.picture_side} must be a multiple of {stride} pixels")
     if mixing.sample_rate_hz != spectrum.sample_rate_hz:
         raise UsageError(
             f"--mixing.sample-rate-hz is {mixing.sample_rate_hz}, but --model.spectrum.sample-rate-hz "

@@ -1,4 +1,4 @@
-"""Masks of the sounding object in a picture, pixel by pixel, from files: PNG, NumPy's own, pickled arrays.
+"""Masks of the sounding object in a picture, pixel by pixel, from files: PNG, JPEG, NumPy's own, pickled arrays.
 
 A pickle is a program, and its authors are strangers. The one read here may name nothing but what NumPy itself
 names when it pickles an array, and even those names stand for plain records of their arguments: neither code
@@ -51,7 +51,8 @@ _PICKLE_ERRORS = (
 
 
 def decode_mask(data: bytes, name: str) -> np.ndarray:
-    """A mask bool [H, W], true where the file is not 0, from a .png, a .npy or, with any other ending, a pickled array.
+    """A mask bool [H, W], true where the file is not 0, from a .png, a .npy or, with any other ending, a pickled array;
+    of a .jpg, which keeps no zeros, where it is nearer to white.
 
     Arrays are [H, W], [H, W, 1] or [1, H, W] of numbers. Of colours with an alpha channel that channel does not
     count. Raises BadClip for a file that is anything else.
@@ -59,7 +60,7 @@ def decode_mask(data: bytes, name: str) -> np.ndarray:
     if len(data) > _MAX_BYTES:
         raise _bad(f"{len(data)} bytes, at most {_MAX_BYTES} are taken")
     ending = name.lower().rpartition(".")[2]
-    readers = {"png": _read_png, "npy": _read_npy}
+    readers = {"png": _read_png, "jpg": _read_jpeg, "jpeg": _read_jpeg, "npy": _read_npy}
     return _to_mask(readers.get(ending, _read_pickle)(data))
 
 
@@ -86,10 +87,18 @@ def _size(shape: tuple[Any, ...]) -> str:
 
 
 def _read_png(data: bytes) -> np.ndarray:
+    return _read_picture(data, "PNG")
+
+
+def _read_jpeg(data: bytes) -> np.ndarray:
+    return _read_picture(data, "JPEG") > 127
+
+
+def _read_picture(data: bytes, kind: str) -> np.ndarray:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # our own bound is below
-            with Image.open(io.BytesIO(data), formats=["PNG"]) as image:
+            with Image.open(io.BytesIO(data), formats=[kind]) as image:
                 _require_size(image.size)
                 image.load()
                 if image.mode in _CHANNEL_MODES:
@@ -98,7 +107,7 @@ def _read_png(data: bytes) -> np.ndarray:
     except _PICTURE_ERRORS as error:
         if isinstance(error, BadClip):
             raise
-        raise _bad("no PNG that can be decoded") from error
+        raise _bad(f"no {kind} that can be decoded") from error
 
 
 def _read_npy(data: bytes) -> np.ndarray:

@@ -32,19 +32,81 @@ def average_precision(maps: Tensor, truths: Tensor) -> Tensor:
 
     The sum over distinct values, high to low, of (R_n - R_{n-1}) P_n, R and P being recall and precision of the pixels
     down to that value: pixels of one value form one step, so that a constant map has the object's share. As
-    scikit-learn's `average_precision_score`. Raises ValueError if the truth is not bool, or a map not finite.
+    scikit-learn's `average_precision_score`. A map is sorted once, however many truths it is compared with. Raises
+    ValueError if the truth is not bool, or a map not finite.
     """
     _check(maps, truths)
-    shape = np.broadcast_shapes(maps.shape[:-2], truths.shape[:-2])
-    values, order = maps.flatten(-2).sort(dim=-1, descending=True)
+    on_cpu = maps.device.type == "cpu" and maps.dtype == torch.float32
+    return (_ap_map_by_map if on_cpu else _ap_all_at_once)(maps.flatten(-2), truths.flatten(-2))
+
+
+def _ap_all_at_once(maps: Tensor, truths: Tensor) -> Tensor:
+    """AP [...] of maps [..., P] of P pixels against truths [..., P], in as few operations as a GPU likes."""
+    shape = np.broadcast_shapes(maps.shape[:-1], truths.shape[:-1])
+    values, order = maps.sort(dim=-1, descending=True, stable=True)
     places = torch.arange(values.shape[-1], device=maps.device)
-    hits = truths.flatten(-2).expand(*shape, -1).gather(-1, order.expand(*shape, -1))
+    hits = truths.expand(*shape, -1).gather(-1, order.expand(*shape, -1))
     # Each pixel has the precision at the last pixel of its value.
     is_last = torch.ones_like(values, dtype=torch.bool)
     is_last[..., :-1] = values[..., :-1] != values[..., 1:]
     last = places.where(is_last, len(places)).flip(-1).cummin(dim=-1).values.flip(-1)
     hits_so_far = hits.cumsum(dim=-1).gather(-1, last.expand(*shape, -1))
     return (hits * (hits_so_far / (last + 1.0).double())).sum(dim=-1) / hits.sum(dim=-1)
+
+
+def _ap_map_by_map(maps: Tensor, truths: Tensor) -> Tensor:
+    """The same, bit for bit, of float32 maps on a CPU: a map and what is made of it stay in its cache, and only an
+    object's pixels are counted."""
+    shape = np.broadcast_shapes(maps.shape[:-1], truths.shape[:-1])
+    rows, objects = (pixels.reshape(-1, pixels.shape[-1]).numpy() for pixels in (maps, truths))
+    objects = [np.flatnonzero(pixels) for pixels in objects]
+    which_map, which_truth = (
+        np.broadcast_to(np.arange(each.shape[:-1].numel()).reshape(each.shape[:-1]), shape).ravel()
+        for each in (maps, truths)
+    )
+    scores = np.empty(len(which_map))
+    rank, precisions = np.empty(maps.shape[-1], np.int32), np.zeros(maps.shape[-1])
+    for number, row in enumerate(rows):
+        order, values = _brightest_first(row)
+        rank[order] = np.arange(len(order), dtype=np.int32)
+        is_last = _ends_a_run(values)
+        for place in np.flatnonzero(which_map == number):
+            hits = np.sort(rank[objects[which_truth[place]]])
+            last = _last_of_runs(is_last, hits)
+            # Object pixels down to that value, of which some are equal.
+            found = _last_of_runs(_ends_a_run(last), np.arange(len(last))) + 1
+            # Summed with what is 0, as it is all at once: so both round alike.
+            precisions[hits] = found / (last + 1.0)
+            scores[place] = torch.from_numpy(precisions).sum() / len(hits) if len(hits) else np.nan
+            precisions[hits] = 0
+    return torch.from_numpy(scores).reshape(shape)
+
+
+def _brightest_first(row: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The order of pixels float32 [P], the brightest first and equal ones by place, and keys in that order that are
+    equal where values are.
+
+    Sorted as whole numbers of a value and its place, which NumPy does in a fifth of the time of an `argsort`.
+    """
+    bits = (row + np.float32(0)).view(np.int32)  # -0 is 0
+    keys = ~np.where(bits < 0, bits ^ np.int32(0x7FFFFFFF), bits)
+    packed = np.sort((keys.astype(np.int64) << 32) | np.arange(len(row)))
+    return packed & 0xFFFFFFFF, packed >> 32
+
+
+def _ends_a_run(values: np.ndarray) -> np.ndarray:
+    """Whether each of some values, among which equal ones stand together, is the last of its like."""
+    return np.append(values[1:] != values[:-1], np.ones(min(len(values), 1), bool))
+
+
+def _last_of_runs(is_last: np.ndarray, places: np.ndarray) -> np.ndarray:
+    """Where the runs end that some places are in. Most values of a map are alone, so few are looked for."""
+    last = places.copy()
+    within = np.flatnonzero(~is_last[places])
+    if len(within):
+        ends = np.flatnonzero(is_last)
+        last[within] = ends[np.searchsorted(ends, places[within])]
+    return last
 
 
 def pairwise_average_precision(maps: Tensor, truths: Tensor) -> Tensor:
@@ -179,7 +241,7 @@ def _check(maps: Tensor, truths: Tensor) -> None:
     _require_bool(truths, "the truth")
     if maps.shape[-2:] != truths.shape[-2:]:
         raise ValueError(f"maps are {list(maps.shape[-2:])} pixels, but the truth is {list(truths.shape[-2:])}")
-    if not torch.isfinite(maps).all():
+    if not torch.isfinite(torch.stack(torch.aminmax(maps))).all():
         raise ValueError("a map holds values that are not finite")
 
 

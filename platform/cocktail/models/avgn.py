@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from cocktail.audio.mixing import superpose
 from cocktail.config.mixing import Mixing
 from cocktail.layers.class_transformer import ClassTransformer, ClassTransformerConfig, class_grouping
-from cocktail.layers.classes import PREDICTED_CLASSES, classes_among, most_probable, of_classes
+from cocktail.layers.classes import PREDICTED_CLASSES, classes_in, most_probable, of_classes
 from cocktail.layers.encoders import unit
 from cocktail.layers.transformer import initialize
 from cocktail.layers.two_towers import SingleMapLocalizer, TowersConfig, TwoTowers
@@ -249,7 +249,7 @@ class AVGN(TwoTowers):
             total = total + config.token_loss_weight * losses["token"]
         for name, vectors in (("presence", heard), ("visual_presence", seen)):
             logits = vectors.presence_logits
-            losses[name] = presence_loss(logits, self._truth(batch, logits), config.group_reduction)
+            losses[name] = presence_loss(logits, classes_in(batch, logits), config.group_reduction)
             total = total + config.presence_loss_weight * losses[name]
         return {**losses, "total": total}
 
@@ -269,13 +269,6 @@ class AVGN(TwoTowers):
             gates=gates,
         )
 
-    def _truth(self, batch: MixtureBatch, logits: Tensor) -> Tensor:
-        """y, bool, of the form of presence logits: the classes of all sources [B, C] or [B, 1, C], or the class that
-        each of several views shows [B, V, C]."""
-        if logits.ndim == 3 and logits.shape[1] > 1:
-            return classes_among(batch.class_ids[..., None], batch.present[..., None], self.num_classes)
-        return classes_among(batch.class_ids, batch.present, self.num_classes).view(logits.shape)
-
     @torch.no_grad()
     def confusion(self, batch: MixtureBatch | None) -> dict[str, Tensor]:
         """Counts [C, 3] for the class constraint (e_i is i) and for presence above 0.5, heard and seen."""
@@ -287,7 +280,7 @@ class AVGN(TwoTowers):
             seen = self.see(batch.pictures[:, :, 0], self.config.view)
             for name, vectors in (("presence", self.hear(superpose(batch))), ("visual_presence", seen)):
                 logits = vectors.presence_logits
-                counts[name] = confusion_counts(logits > 0, self._truth(batch, logits))
+                counts[name] = confusion_counts(logits > 0, classes_in(batch, logits))
         return counts
 
     @torch.no_grad()
@@ -333,6 +326,7 @@ class PooledAVGN(SingleMapLocalizer):
     def __init__(self, config: AVGNConfig) -> None:
         super().__init__(config)
         self.config = config
+        self.complete()
 
     def forward(self, batch: MixtureBatch) -> dict[str, Tensor]:
         """Loss: localization, by the sound's own vector and the bare locations."""

@@ -42,6 +42,7 @@ class EZVSL(SingleMapLocalizer):
     def __init__(self, config: EZVSLConfig) -> None:
         super().__init__(config)
         self.config = config
+        self.complete()
 
     def forward(self, batch: MixtureBatch) -> dict[str, Tensor]:
         """Loss: each sound finds its own picture among the batch's, and each picture its own sound."""

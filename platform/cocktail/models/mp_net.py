@@ -16,10 +16,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal, Self
+from typing import Literal
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F
 
 from cocktail.audio.mixing import mix
@@ -28,6 +28,7 @@ from cocktail.layers.mask_head import MapHead, MaskHead
 from cocktail.layers.masking import magnitudes_of, separation_by_masks
 from cocktail.layers.pixel_vectors import PixelEncoder, SeesPixelsConfig, sources_shown
 from cocktail.layers.spectrogram import log_spectrogram
+from cocktail.layers.stages import LearnsInStages
 from cocktail.losses.mask_loss import ideal_masks, loudness_weights, mean_over_sources
 from cocktail.numerics.precision import at_least_float32
 from cocktail.types import MixtureBatch, Query, Separation
@@ -87,7 +88,7 @@ Choose = Callable[[Tensor, Tensor], Tensor]
 [B, N]."""
 
 
-class MPNet(nn.Module):
+class MPNet(LearnsInStages):
     """A `cocktail.types.Separator`."""
 
     def __init__(self, config: MPNetConfig) -> None:
@@ -100,19 +101,7 @@ class MPNet(nn.Module):
         self.plus_unet = config.unet(in_channels=2)
         self.plus_head = MapHead(self.plus_unet.out_channels, 1, config.conv_init_std)
         self.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
-        for module in self._resting():
-            module.requires_grad_(False)
-
-    def _resting(self) -> list[nn.Module]:
-        """The modules that do not learn in this stage."""
-        return [self.get_submodule(name) for name in _MINUS + _PLUS if name not in _LEARNING[self.config.stage]]
-
-    def train(self, mode: bool = True) -> Self:
-        """Training mode, in which what does not learn in this stage stays as it is, BatchNorm's averages included."""
-        super().train(mode)
-        for module in self._resting():
-            module.eval()
-        return self
+        self.rest(name for name in _MINUS + _PLUS if name not in _LEARNING[config.stage])
 
     def take_apart(self, magnitude: Tensor, vectors: Tensor, present: Tensor, order: Tensor | Choose) -> Shares:
         """Take sources with the vectors [B, N, K] that are `present`, bool [B, N], out of log-frequency magnitudes

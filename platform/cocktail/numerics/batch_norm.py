@@ -14,6 +14,7 @@ import torch.distributed as dist
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from cocktail.numerics.class_means import ClassMeans
 from cocktail.numerics.precision import at_least_float32
 
 _PLAIN = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
@@ -102,6 +103,8 @@ def synchronize_batch_norm(model: nn.Module) -> None:
             like = {"device": module.weight.device, "dtype": module.weight.dtype}
             synced = SyncBatchNorm(module.num_features, eps=module.eps, momentum=module.momentum, **like)
             synced.load_state_dict(module.state_dict())
+            synced.weight.requires_grad_(module.weight.requires_grad)
+            synced.bias.requires_grad_(module.bias.requires_grad)
             synced.train(module.training)
             setattr(model, name, synced)
         else:
@@ -120,7 +123,7 @@ def own_buffers(model: nn.Module) -> list[Tensor]:
     shared = {
         id(buffer)
         for module in model.modules()
-        if isinstance(module, SyncBatchNorm) and not _is_alone()
+        if isinstance(module, (SyncBatchNorm, ClassMeans)) and not _is_alone()
         for buffer in module.buffers()
     }
     return [buffer for buffer in model.buffers() if id(buffer) not in shared]

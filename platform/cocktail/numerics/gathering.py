@@ -20,13 +20,26 @@ def gather_rows(rows: Tensor) -> Tensor:
     Only within a training step of several workers; elsewhere the rows themselves. Shares of a batch may differ in
     length, so each is filled up with zeros to one length: what is a row has to be told by the rows themselves.
     """
+    room = _room()
+    if room is None:
+        return rows
+    padding = rows.new_zeros(room - len(rows), *rows.shape[1:])
+    return _Gather.apply(torch.cat([rows, padding]))
+
+
+def places_of_own_rows(num_rows: int, device: torch.device) -> Tensor:
+    """Where `gather_rows` puts this worker's rows, int64 [R]."""
+    room = _room()
+    return torch.arange(num_rows, device=device) + (0 if room is None else dist.get_rank() * room)
+
+
+def _room() -> int | None:
+    """Rows that each worker has room for among those of all; None where rows are not gathered."""
     whole = rows_in_step()
     if whole is None or not dist.is_initialized() or dist.get_world_size() == 1:
-        return rows
+        return None
     # A worker whose mixtures were all dropped takes part with two that stand in.
-    longest = max(-(-whole // dist.get_world_size()), 2)
-    padding = rows.new_zeros(longest - len(rows), *rows.shape[1:])
-    return _Gather.apply(torch.cat([rows, padding]))
+    return max(-(-whole // dist.get_world_size()), 2)
 
 
 class _Gather(torch.autograd.Function):

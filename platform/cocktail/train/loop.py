@@ -34,7 +34,7 @@ from cocktail.train.meter import Meter
 from cocktail.train.update import Update
 from cocktail.train.validation import BestValidation, Validation
 from cocktail.train.worker import Worker
-from cocktail.types import BatchSource, MixtureBatch, UsageError, share_of
+from cocktail.types import BatchSource, Following, MixtureBatch, UsageError, share_of
 
 
 def train(
@@ -200,6 +200,8 @@ class _Loop:
         self.dropped += batch.dropped
         self.update.set_learning_rate(self.settings.learning_rate_at(self.step, self.batches_per_epoch))
         losses, norm = steps.take(self.step, batch, self.update)
+        if isinstance(self.model, Following):
+            self.model.follow()
         self.step += 1
         self.meter.add(losses, norm, batch.read_statistics)
 

@@ -14,11 +14,14 @@ RATE = 4000
 COLOURS = torch.tensor([[230, 40, 40], [40, 230, 40], [40, 40, 230], [230, 230, 40], [40, 230, 230]])
 
 
-def scenes(class_ids: list[list[int]], seed: int = 0, together: bool = False) -> MixtureBatch:
+def scenes(
+    class_ids: list[list[int]], seed: int = 0, together: bool = False, one_background: bool = False
+) -> MixtureBatch:
     """Mixtures of tones, class c at 200 (c + 1) Hz, and pictures [B, N, 1, 64, 64, 3] of a square on noise.
 
     The truth is the square's pixels. With `together` one picture shows the squares of all sources: the first on the
-    left, the second on the right.
+    left, the second on the right. With `one_background` all pictures have the same bright noise, and nothing but where
+    their squares are, and of what colour, tells them apart.
     """
     generator = torch.Generator().manual_seed(seed)
     ids = torch.tensor(class_ids)
@@ -27,6 +30,8 @@ def scenes(class_ids: list[list[int]], seed: int = 0, together: bool = False) ->
     wave = torch.sin(2 * math.pi * 200 * (ids[..., None] + 1) * torch.arange(SAMPLES) / RATE + phase)
     K = 1 if together else N
     pictures = torch.randint(90, 160, (B, K, 1, SIDE, SIDE, 3), generator=generator, dtype=torch.uint8)
+    if one_background:
+        pictures[:] = pictures[:1, :1] + 80
     truth = torch.zeros(B, N, SIDE, SIDE, dtype=torch.bool)
     for b in range(B):
         for n in range(N):

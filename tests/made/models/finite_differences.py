@@ -43,3 +43,20 @@ def assert_gradients_are_differences(
                 atol=rounding,
                 msg=lambda text, name=name: f"{name}: {text}",
             )
+
+
+def assert_gradient_is_a_difference(loss: Callable[[], Tensor], parameters: Iterable[nn.Parameter]) -> None:
+    """Along one random direction in all parameters that learn together, all of it in float64: a mistake in the gradient
+    of any shows, for two values of the loss alone."""
+    learning = [parameter for parameter in parameters if parameter.requires_grad]
+    gradients = torch.autograd.grad(loss(), learning)
+    generator = torch.Generator().manual_seed(0)
+    directions = [torch.randn(p.shape, generator=generator, dtype=torch.float64) for p in learning]
+    slope = sum((gradient * direction).sum() for gradient, direction in zip(gradients, directions, strict=True))
+    values = []
+    with torch.no_grad():
+        for steps in (1, -2):
+            for parameter, direction in zip(learning, directions, strict=True):
+                parameter += steps * STEP * direction
+            values.append(loss())
+    torch.testing.assert_close(slope, (values[0] - values[1]) / (2 * STEP), rtol=1e-4, atol=1e-6)

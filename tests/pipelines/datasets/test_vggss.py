@@ -200,11 +200,11 @@ def test_items_that_are_no_test_clips_of_their_class_are_noted_and_stay(tmp_path
 def test_masks_lie_beside_and_items_without_one_are_counted(tmp_path):
     vggss, videos = make(tmp_path)
     (tmp_path / "masks").mkdir()
-    for name in (f"{A}.png", f"{C}.png", f"{D}.jpg"):
+    for name in (f"{A}.png", f"{A}.pkl", f"{C}.pkl", f"{D}.jpg"):
         (tmp_path / "masks" / name).touch()
     masks = str(tmp_path / "masks")
     index = index_vggss(vggss, videos, masks=f"{masks}/")
-    assert index["mask_path"].to_pylist() == [f"{masks}/{A}.png", None, f"{masks}/{C}.png", None]
+    assert index["mask_path"].to_pylist() == [f"{masks}/{A}.png", None, f"{masks}/{C}.pkl", None]
     assert index["problem"].to_pylist() == [None] * 4
     assert notes(index) == [f"2 items have no mask in masks; the first: {B}"]
 

@@ -41,7 +41,7 @@ def test_equalisers_change_ids_and_nothing_else_of_a_plan(manifest):
 
 def test_gains_are_the_streams_numbers_and_spread_evenly(manifest):
     rows = plan_of(manifest, EQUALIZED)["equalizer"].to_pylist()
-    expected = 9 * (2 * draw(np.array([5]), 3, 1, 0, 13, 1, 2)[0] - 1)
+    expected = 9 * (2 * draw(np.array([5]), 3, 1, 0, 14, 1, 2)[0] - 1)
     assert rows[5][1][2] == np.float32(expected)
     gains = np.array([source for row in rows for source in row])
     assert gains.shape[1] == NUM_OCTAVES

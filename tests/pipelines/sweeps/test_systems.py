@@ -5,14 +5,15 @@ from __future__ import annotations
 import json
 import sys
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
 from cocktail.config.experiment import Experiment
 from cocktail.studies.trial import SEED, SYSTEM
-from jobs import compare_separators
+from jobs import compare_localizers, compare_separators
 from jobs.compare_separators import SYSTEMS
-from pipelines.experiments.benchmarks import SEPARATE_VGGSOUND, SEPARATION
+from pipelines.experiments.benchmarks import LOCALIZATION, SEPARATE_VGGSOUND, SEPARATION
 from pipelines.sweeps import systems
 from pipelines.sweeps.grids import Grid, PlannedTrial
 from pipelines.sweeps.systems import compare, on_the_same_mixtures, plan_systems, steps_in_time
@@ -27,13 +28,15 @@ def demo(word: str) -> Experiment:
 
 @pytest.fixture
 def started(monkeypatch):
-    """Starts the job; returns the trials and the grid that it would run."""
+    """Starts a job, that of separators if no other; returns the trials and the grid that it would run."""
     asked: list = []
     monkeypatch.setattr(systems, "run_planned", lambda *given: asked.append(given))
 
-    def start(*arguments: str) -> tuple[list[PlannedTrial], Grid]:
-        monkeypatch.setattr(sys, "argv", ["jobs/compare_separators.py", *arguments])
-        compare("separators", SYSTEMS, SEPARATION, compare_separators.__doc__)
+    def start(
+        *arguments: str, name: str = "separators", job: Any = compare_separators, benchmarks: Any = SEPARATION
+    ) -> tuple[list[PlannedTrial], Grid]:
+        monkeypatch.setattr(sys, "argv", [f"jobs/compare_{name}.py", *arguments])
+        compare(name, job.SYSTEMS, benchmarks, job.__doc__)
         _, trials, ((grid, of_grid),), _ = asked.pop()
         assert of_grid == trials
         return trials, grid
@@ -86,6 +89,22 @@ def test_the_job_compares_all_that_a_data_set_has(started):
     assert not any(trial.experiment.mixing.pictures_per_source for trial in heard)
     paper, _ = started("music", "--data", "/shards", "--systems", "conv_tasnet")
     assert paper[0].experiment.training.batch_size == 8 and paper[0].experiment.name == "separators_music"
+
+
+@pytest.mark.parametrize("benchmark", LOCALIZATION, ids=lambda benchmark: benchmark.word)
+def test_localizers_are_tested_on_the_same_mixtures_whatever_they_train_on(started, benchmark):
+    of_localizers: dict[str, Any] = {"name": "localizers", "job": compare_localizers, "benchmarks": LOCALIZATION}
+    arguments = (benchmark.word, "--data", "/shards", "--preset", "demo", "--steps", "60")
+    trials, _ = started(*arguments, "--set", "evaluation.negatives=off_screen silent", **of_localizers)
+    assert [trial.overrides[SYSTEM] for trial in trials] == [
+        system.title for system in compare_localizers.SYSTEMS.values()
+    ]
+    assert {trial.experiment.name for trial in trials} == {f"localizers_{benchmark.word}_demo"}
+    tests = {trial.experiment.evaluation for trial in trials}
+    assert tests == {replace(trials[0].experiment.evaluation, num_sources=(1, 2), negatives=("off_screen", "silent"))}
+    mixings = [trial.experiment.evaluation.test_mixing(trial.experiment.mixing) for trial in trials]
+    assert len({replace(mixing, passes_per_epoch=1, num_sources=2, min_sources=1) for mixing in mixings}) == 1
+    assert all(trial.experiment.training.max_steps == 60 // max(len(trial.stages), 1) for trial in trials)
 
 
 def test_variants_of_a_system_differ_in_what_they_are_called_after(started):

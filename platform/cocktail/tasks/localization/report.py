@@ -16,6 +16,15 @@ from cocktail.report.markdown import INTERVAL, markdown_table
 from cocktail.report.page import PAGE_NAME, Heading, Part, Picture, Table, Text, to_html
 from cocktail.report.vectors import VectorScores, vectors_of, vectors_panel
 from cocktail.tasks.localization.examples import LocalizedExample, localized_examples
+from cocktail.tasks.localization.negatives import (
+    ABOUT_NEGATIVES,
+    TITLES,
+    NegativesSummary,
+    negatives_metrics,
+    negatives_table,
+    negatives_texts,
+    summarise_negatives,
+)
 from cocktail.tasks.localization.rules import ScoringRules
 from cocktail.tasks.localization.tables import (
     ABOUT_AUC,
@@ -29,6 +38,7 @@ from cocktail.tasks.localization.tables import (
     presence_by_modality,
     summarise,
     system_table,
+    without_negatives,
 )
 from cocktail.tasks.presence import PRESENCE_SCORES, PresenceScores
 from cocktail.tasks.report import ABOUT_INTERVALS, Report, Subject, facts_parts
@@ -57,10 +67,11 @@ def localization_report(results: pa.Table, subject: Subject, folder: Path, rules
     learning.png. Metrics are in [0, 1].
     """
     name, classes = subject.name, subject.classes
-    summaries = summarise(results, rules)
-    presence = presence_by_modality(results, name, len(classes))
-    by_classes = by_class(results, name, classes)
-    figure, vectors = _vectors(results, name, classes)
+    positives = without_negatives(results)
+    summaries = summarise(positives, rules)
+    presence = presence_by_modality(positives, name, len(classes))
+    by_classes = by_class(positives, name, classes)
+    figure, vectors = _vectors(positives, name, classes)
     if figure is not None:
         save_png(figure, folder / VECTORS_NAME, FIGURE_DPI)
     if subject.histories:
@@ -72,7 +83,11 @@ def localization_report(results: pa.Table, subject: Subject, folder: Path, rules
     pq.write_table(by_classes, folder / "by_class.parquet")
     header, rows = class_table(by_classes, rules)
     (folder / "by_class.md").write_text(markdown_table(header, rows) + "\n", "utf-8")
-    tables = [*score_parts(summaries, rules), *presence_parts(presence)]
+    tables = [
+        *score_parts(summaries, rules),
+        *negatives_parts(summarise_negatives(results, rules), rules),
+        *presence_parts(presence),
+    ]
     parts: list[Part] = [
         *facts_parts(subject.facts),
         *tables,
@@ -84,7 +99,7 @@ def localization_report(results: pa.Table, subject: Subject, folder: Path, rules
     ]
     (folder / PAGE_NAME).write_text(to_html(f"Localization by {name}", parts), "utf-8")
 
-    scores = summary_of(summaries, name, subject.notes, rules)
+    scores = summary_of(results, name, subject.notes, rules)
     metrics = dict(scores.metrics)
     for modality, of_presence in presence.items():
         metrics |= {f"{modality}_presence/{score}": value for score, value in of_presence.values.items()}
@@ -95,12 +110,20 @@ def localization_report(results: pa.Table, subject: Subject, folder: Path, rules
     return Report(text=text, metrics=metrics, headline=scores.headline, parts=tables)
 
 
-def summary_of(
-    summaries: Mapping[int, Sequence[LocalizationSummary]], name: str, notes: Sequence[str], rules: ScoringRules
-) -> Report:
+def summary_of(results: pa.Table, name: str, notes: Sequence[str], rules: ScoringRules) -> Report:
     """What the report of a model of that name says first: the systems' tables and scores."""
-    text = "\n\n".join([markdown(summaries, rules), ABOUT_INTERVALS, *notes])
-    return Report(text=text, metrics=metrics_of(summaries), headline=headline_of(summaries, name))
+    summaries, negatives = summarise(results, rules), summarise_negatives(results, rules)
+    text = "\n\n".join([markdown(summaries, rules), *negatives_texts(negatives, rules), ABOUT_INTERVALS, *notes])
+    metrics = metrics_of(summaries) | negatives_metrics(negatives)
+    return Report(text=text, metrics=metrics, headline=headline_of(summaries, name))
+
+
+def negatives_parts(summaries: Mapping[str, Sequence[NegativesSummary]], rules: ScoringRules) -> list[Part]:
+    """A table for each kind of negatives; nothing of a test without."""
+    parts: list[Part] = [Heading("Tests with negatives"), Text(ABOUT_NEGATIVES)] if summaries else []
+    for kind, of_kind in summaries.items():
+        parts += [Heading(f"Single sources and {TITLES[kind]}", 3), _scores_table(*negatives_table(of_kind, rules))]
+    return parts
 
 
 def score_parts(summaries: Mapping[int, Sequence[LocalizationSummary]], rules: ScoringRules) -> list[Part]:

@@ -31,7 +31,7 @@ from cocktail.metrics.localization import (
     piap,
 )
 from cocktail.tasks.rows import COMMON_COLUMNS, CONTROL, MODEL, READING, TASK_KEY, Kind, label_column, recording_column
-from cocktail.types import NO_CLASS, Localization
+from cocktail.types import NO_CLASS, Localization, Negative
 
 LOCALIZATION_RESULTS = pa.schema(
     [
@@ -44,6 +44,10 @@ LOCALIZATION_RESULTS = pa.schema(
         ("iou_half", pa.float64()),
         ("iou_fixed", pa.float64()),
         ("truth_share", pa.float64()),
+        ("confidence", pa.float64()),
+        ("confidence_quarter", pa.float64()),
+        ("negative", pa.string()),
+        ("picture_recording", pa.string()),
         ("excluded", pa.string()),
         ("predicted_classes", pa.list_(pa.int32())),
         ("visual_classes", pa.list_(pa.int32())),
@@ -56,13 +60,17 @@ LOCALIZATION_RESULTS = pa.schema(
 class that it is of, null for controls. `ap` is the AP of that map, `ap_best_order` that of the map which the source has
 in the order of PIAP; both are null where one map serves several sources. IoUs are by the rules of
 `cocktail.metrics.localization`, `iou_fixed` null without a threshold. `truth_share` is the object's share of the
-picture that the map is of, the AP of chance. `excluded` says why a source does not count: one of EXCLUDED. The last
+picture that the map is of, the AP of chance. In tests with negatives `confidence` is the peak of the source's map and
+`confidence_quarter` the mean of its brightest quarter, `negative` the kind of a negative, and `picture_recording` what
+its picture was cut out of; null otherwise. `excluded` says why a source does not count: one of EXCLUDED. The last
 four are null but for models that have them, in the rows of the model itself."""
 
 NO_TRUTH, EMPTY_TRUTH, SAME_CLASS = "no truth", "empty truth", "same class as another source"
-EXCLUDED = (NO_TRUTH, EMPTY_TRUTH, SAME_CLASS)
-"""Nobody said where the source is; the truth has no pixel in the picture; or a name does not tell it from another
-source. The first two leave a mixture without scores, the last counts in PIAP, but not in CAP and CIoU."""
+NEGATIVE = "negative"
+EXCLUDED = (NEGATIVE, NO_TRUTH, EMPTY_TRUTH, SAME_CLASS)
+"""What sounds is not in the picture, as a test wants it; nobody said where the source is; the truth has no pixel in the
+picture; or a name does not tell it from another source. The first three leave a mixture without scores, the last counts
+in PIAP, but not in CAP and CIoU."""
 
 CONSTANT_MAP, CENTRED_BOX, IDEAL_MAP = "constant map", "centred box", "ideal map"
 """Names of the controls."""
@@ -87,6 +95,8 @@ class LocalizedMixtures:
     """B times N names, of each source's recording, as those of a `MixtureBatch`."""
     labels: Tensor | None = None
     """bool [B, N, C], all classes of each source, as those of a `MixtureBatch`."""
+    negatives: Sequence[Negative | None] | None = None
+    """B, of which some are negatives, as those of a `MixtureBatch`."""
 
     def __post_init__(self) -> None:
         B, N = self.class_ids.shape
@@ -124,8 +134,13 @@ class LocalizedMixtures:
         """Why each source of each mixture does not count, one of EXCLUDED; None where it does."""
         empty = ~self.own_truths.flatten(2).any(dim=-1)
         of_all = []
-        for classes, known, bare in zip(*(x.tolist() for x in (self.class_ids, self.has_truth, empty)), strict=True):
+        negatives = self.negatives or [None] * len(empty)
+        said = (x.tolist() for x in (self.class_ids, self.has_truth, empty))
+        for negative, classes, known, bare in zip(negatives, *said, strict=True):
             reasons: list[str | None] = []
+            if negative is not None:
+                of_all.append([NEGATIVE] * len(classes))
+                continue
             for n, class_id in enumerate(classes):
                 is_shared = class_id != NO_CLASS and classes.count(class_id) > 1
                 reasons.append(
@@ -155,6 +170,8 @@ class _Maps:
     area: Tensor | None = None
     """bool [B or 1, L, H, W']: of controls, what they take by a fixed threshold, whatever it is: one on the scale of a
     model's maps says nothing about theirs."""
+    pairs: Tensor | None = None
+    """AP [B, L, N] of each map as that of each source, where the order was chosen by it."""
 
 
 def score_maps(
@@ -189,6 +206,7 @@ def score_maps(
     tables = []
     for maps in systems:
         scores = _scores(maps, mixtures.truths_of(maps.split), peak_share, fixed_threshold)
+        scores |= {} if mixtures.negatives is None else _confidences(maps)
         beside = _beside_maps(model, maps.chosen) if maps.kind == MODEL else {}
         tables.append(_rows(mixtures, maps, excluded, {**scores, **beside}))
     return pa.concat_tables(tables)
@@ -216,14 +234,14 @@ def _maps_of(
     else:
         pairs = zip(mixtures.class_ids.tolist(), class_ids.tolist(), strict=True)
         chosen = torch.tensor([_chosen(system, *each) for each in pairs])
-    chosen = chosen.to(maps.device)
+    chosen, pairs = chosen.to(maps.device), None
     if localization.in_order and not split:
         if L != N:
             raise ValueError(f"{system} has {L} maps in the order of {N} sources: give each a map")
         chosen = torch.arange(N, device=maps.device).expand(B, N)
     elif not split and N > 1 and L > 1 and is_unnamed.any():
-        best = piap(pairwise_average_precision(maps, mixtures.wide_truths.to(maps.device))).order
-        chosen = torch.where(is_unnamed[:, None], best, chosen)
+        pairs = pairwise_average_precision(maps, mixtures.wide_truths.to(maps.device))
+        chosen = torch.where(is_unnamed[:, None], piap(pairs).order, chosen)
     return _Maps(
         system=system,
         kind=kind,
@@ -233,6 +251,7 @@ def _maps_of(
         split=split,
         is_own=~is_unnamed | (split or L > 1 or N == 1 or localization.in_order),
         class_ids=class_ids,
+        pairs=pairs,
     )
 
 
@@ -279,7 +298,7 @@ def _scores(maps: _Maps, truths: Tensor, peak_share: float, fixed_threshold: flo
         chosen = _take(maps.maps, maps.chosen)
         ap = ap_best_order = average_precision(chosen, truths)
     else:
-        pairs = pairwise_average_precision(maps.maps, truths)  # [B, L, N]
+        pairs = pairwise_average_precision(maps.maps, truths) if maps.pairs is None else maps.pairs
         ap = ap_best_order = pairs.gather(1, maps.chosen[:, None])[:, 0]
         if L >= N:
             ap_best_order = pairs.gather(1, piap(pairs).order[:, None])[:, 0]
@@ -295,6 +314,15 @@ def _scores(maps: _Maps, truths: Tensor, peak_share: float, fixed_threshold: flo
         "truth_share": truths.double().mean(dim=(-2, -1)).where(~ap.isnan(), torch.nan),
     }
     return {column: values.cpu().numpy().reshape(B * N) for column, values in scores.items()}
+
+
+def _confidences(maps: _Maps) -> dict[str, Any]:
+    """How sure a system is [B N] that what sounds is in the picture, by its maps as they are: by the peak, as SLAVC's
+    paper says, and by the mean of the brightest quarter of the pixels, as its code does."""
+    pixels = _take(maps.maps, maps.chosen).flatten(-2)
+    brightest = pixels.topk(-(-pixels.shape[-1] // 4), dim=-1).values
+    confidences = {"confidence": brightest[..., 0], "confidence_quarter": brightest.mean(dim=-1)}
+    return {column: values.double().flatten().cpu().numpy() for column, values in confidences.items()}
 
 
 def _take(maps: Tensor, chosen: Tensor) -> Tensor:
@@ -339,6 +367,8 @@ def _rows(
             mixtures.class_ids.cpu().numpy(), None if mixtures.labels is None else mixtures.labels.cpu().numpy()
         ),
         "excluded": [reason for reasons in excluded for reason in reasons],
+        "negative": [each and each.kind for each in mixtures.negatives or [None] * B for _ in range(N)],
+        "picture_recording": [each and each.recording for each in mixtures.negatives or [None] * B for _ in range(N)],
         **columns,
     }
     if maps.class_ids is not None:

@@ -22,7 +22,7 @@ import torch
 from cocktail.metrics.intervals import Interval, Recordings
 from cocktail.metrics.localization import AUC_FLOOR, areas, auc, ciou, success
 from cocktail.report.markdown import INTERVAL, format_count, markdown_table
-from cocktail.tasks.localization.results import EXCLUDED, SAME_CLASS
+from cocktail.tasks.localization.results import EXCLUDED, NEGATIVE, SAME_CLASS
 from cocktail.tasks.localization.rules import RULES, ScoringRules
 from cocktail.tasks.presence import PresenceScores, presence_in
 from cocktail.tasks.rows import class_name, rows_of
@@ -92,6 +92,12 @@ class LocalizationSummary:
         return {name: value for name, value in values.items() if value == value}
 
 
+def without_negatives(results: pa.Table) -> pa.Table:
+    """The rows of mixtures that show what sounds."""
+    is_negative = pc.equal(results["excluded"], NEGATIVE).fill_null(False)  # pyright: ignore[reportAttributeAccessIssue]
+    return results.filter(pc.invert(is_negative))  # pyright: ignore[reportAttributeAccessIssue]
+
+
 def summarise(results: pa.Table, rules: ScoringRules) -> dict[int, list[LocalizationSummary]]:
     """A summary of each system for each number of sources, lowest AUC by the first rule first."""
     summaries = {}
@@ -117,7 +123,7 @@ class _Mixtures:
 
     @classmethod
     def of(cls, results: pa.Table, system: str, num_sources: int) -> _Mixtures:
-        rows = rows_of(results, "system", [system])
+        rows = without_negatives(rows_of(results, "system", [system]))
         rows = rows.filter(pc.equal(rows["num_sources"], num_sources))  # pyright: ignore[reportAttributeAccessIssue]
         grouped = rows.group_by("mixture_id", use_threads=False)
         lists = grouped.aggregate([(name, "list") for name in (*SCORES, "excluded", "class_id", "recording")])

@@ -20,7 +20,13 @@ from cocktail.audio.class_spectra import ClassSpectra
 from cocktail.audio.mixing import superpose
 from cocktail.config.evaluation import Evaluation
 from cocktail.config.mixing import Mixing
-from cocktail.tasks.localization.results import LOCALIZATION_RESULTS, SAME_CLASS, LocalizedMixtures, score_maps
+from cocktail.tasks.localization.results import (
+    LOCALIZATION_RESULTS,
+    NEGATIVE,
+    SAME_CLASS,
+    LocalizedMixtures,
+    score_maps,
+)
 from cocktail.tasks.localization.rules import ScoringRules
 from cocktail.tasks.localization.scores import LocalizationScores
 from cocktail.tasks.rows import MODEL, rows_of
@@ -84,6 +90,7 @@ class Localizing:
                 num_pictures=query.shown.shape[1],
                 recordings=None if batch.recordings is None else [batch.recordings[row] for row in rows.tolist()],
                 labels=None if batch.labels is None else batch.labels[rows, :count],
+                negatives=None if batch.negatives is None else [batch.negatives[row] for row in rows.tolist()],
             )
             settings = {"peak_share": self.rules.peak_share, "fixed_threshold": self.rules.fixed_threshold}
             tables.append(score_maps(group, name, model.localize(mixture[rows], query), **settings))
@@ -94,8 +101,8 @@ class Localizing:
 
     def is_scored(self, results: pa.Table) -> np.ndarray:
         excluded = results["excluded"]
-        counts_in_order = pc.equal(excluded, SAME_CLASS)  # pyright: ignore[reportAttributeAccessIssue]
-        return pc.or_(excluded.is_null(), counts_in_order.fill_null(False)).to_numpy()  # pyright: ignore[reportAttributeAccessIssue]
+        has_scores = pc.is_in(excluded, pa.array([SAME_CLASS, NEGATIVE]))  # pyright: ignore[reportAttributeAccessIssue]
+        return pc.or_(excluded.is_null(), has_scores).to_numpy()  # pyright: ignore[reportAttributeAccessIssue]
 
     def why_not(self, results: pa.Table) -> str:
         counts = rows_of(results, "kind", [MODEL])["excluded"].drop_null().value_counts().to_pylist()
@@ -106,9 +113,8 @@ class Localizing:
 
     def summary(self, results: pa.Table, name: str, notes: tuple[str, ...]) -> Report:
         from cocktail.tasks.localization.report import summary_of
-        from cocktail.tasks.localization.tables import summarise
 
-        return summary_of(summarise(results, self.rules), name, notes, self.rules)
+        return summary_of(results, name, notes, self.rules)
 
     def report(self, results: pa.Table, subject: Subject, folder: Path) -> Report:
         from cocktail.tasks.localization.report import localization_report

@@ -1,0 +1,129 @@
+"""Test items in which what sounds is not seen: a picture with the sound of a clip of another class, or with silence.
+
+Mo and Morgado ("A Closer Look at Weakly-Supervised Audio-Visual Source Localization", NeurIPS 2022) extend the test
+sets of Flickr-SoundNet and VGG-SS by as many such items as there are others. Here they are made of any data set: each
+test mixture of a single source has one of each kind, drawn by the seed and its id, whatever else is tested.
+
+Shape letters: R mixtures, S mixtures of a single source.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import xxhash
+
+from cocktail.config.evaluation import NegativeKind
+from cocktail.types import UsageError, require
+from pipelines.plans.draws import SOUND, middle_crops
+from pipelines.plans.pool import ClipPool, list_array
+from pipelines.plans.random_numbers import draw, fold
+from pipelines.plans.rows import plan_rows, states_of, with_ids
+
+AT_ONCE = 256
+"""Mixtures whose possible sounds are looked for together."""
+_PICTURES = ("picture", "frame_offsets", "frame_sizes", "frame_checks")
+_TRUTH = ("boxes", "mask_offset", "mask_bytes", "mask_check")
+
+
+def with_negatives(plan: pa.Table, pool: ClipPool, kinds: tuple[NegativeKind, ...], seed: int) -> pa.Table:
+    """A test plan, and behind it the negatives of its single sources: all of the first kind, then of the next.
+
+    `negative` says the kind, null for what was there before; `lender` and `lender_shard` whose pictures are shown, of
+    the others their own. Sounds off screen are middles of clips of the pool. Raises UsageError where there is no single
+    source with one picture, or no clip of another class for one.
+    """
+    single = _counts(plan, "class_id") == 1
+    require(
+        pool.mixing.pictures_per_source == 1 and pool.mixing.shown_sources == "all" and bool(single.any()),
+        "--evaluation.negatives are made of single sources with a picture each: add 1 to --evaluation.num-sources, and "
+        "set --mixing.pictures-per-source 1",
+    )
+    singles = plan.filter(pa.array(single)).combine_chunks()
+    made = {"off_screen": _off_screen, "silent": _silent}
+    negatives = [
+        _without_truth(made[kind](singles, pool, seed)).append_column("negative", pa.array([kind] * len(singles)))
+        for kind in kinds
+    ]
+    positives = _with_lender(plan, plan).append_column("negative", pa.nulls(len(plan), pa.string()))
+    return pa.concat_tables([positives, *(each.cast(positives.schema) for each in negatives)]).combine_chunks()
+
+
+def _off_screen(singles: pa.Table, pool: ClipPool, seed: int) -> pa.Table:
+    """The pictures of single sources with the sounds of clips that are unlike them."""
+    chosen = _unlike(singles, pool, seed)
+    draws = middle_crops(pool, chosen[:, None])
+    sounds = plan_rows(pool, draws, np.ones(draws.chosen.shape), np.zeros((len(chosen), 1, 1), np.int64), None)
+    for name in _PICTURES:
+        sounds = sounds.set_column(sounds.column_names.index(name), name, singles[name])
+    parts = (pool.name_hashes[chosen], draws.starts[:, 0].astype(np.uint64))
+    return _with_lender(with_ids(sounds, fold(_named(singles, "off_screen"), *parts)), singles)
+
+
+def _silent(singles: pa.Table, pool: ClipPool, seed: int) -> pa.Table:
+    """Single sources without their sound."""
+    offsets = list_array(singles["gain"]).offsets
+    nothing = pa.ListArray.from_arrays(offsets, pa.array(np.zeros(len(singles), np.float32)))
+    silenced = singles.set_column(singles.column_names.index("gain"), "gain", nothing)
+    return _with_lender(with_ids(silenced, _named(singles, "silent")), singles)
+
+
+def _unlike(singles: pa.Table, pool: ClipPool, seed: int) -> np.ndarray:
+    """A clip of the pool for each single source, int64 [S], drawn evenly among those of one class at most that share no
+    recording with it, nor a class with any clip of its recording: a scene may have several, each of one of its objects.
+    """
+    clips = pool.manifest.table.select(["clip_id", "class_ids", "recording"])
+    names = pool.table["clip_id"].to_pylist()
+    by_name = np.array(sorted(range(len(pool)), key=names.__getitem__), np.int64)
+    donors = by_name[_counts(pool.table, "class_ids")[by_name] < 2]
+    recordings = clips["recording"].combine_chunks().dictionary_encode().indices.to_numpy()
+    of_recordings = np.zeros((int(recordings.max()) + 1, len(pool.manifest.classes)), np.float32)
+    owner = np.repeat(recordings, _counts(clips, "class_ids"))
+    of_recordings[owner, list_array(clips["class_ids"]).flatten().to_numpy()] = 1
+
+    def place(clip_ids: pa.Array) -> np.ndarray:
+        return pc.index_in(clip_ids, clips["clip_id"].combine_chunks()).to_numpy()  # pyright: ignore[reportAttributeAccessIssue]
+
+    own, others = place(list_array(singles["clip_id"]).flatten()), place(pa.array([names[clip] for clip in donors]))
+    numbers, classes = recordings[own], of_recordings[recordings[own]]
+    their_classes = np.zeros((len(donors), of_recordings.shape[1] + 1), np.float32)
+    their_classes[np.arange(len(donors)), pool.class_id[donors]] = 1  # of no class, the last
+    lots = draw(states_of(singles), seed, SOUND)
+    chosen = np.empty(len(singles), np.int64)
+    for first in range(0, len(singles), AT_ONCE):
+        rows = slice(first, first + AT_ONCE)
+        free = (classes[rows] @ their_classes[:, :-1].T == 0) & (numbers[rows, None] != recordings[others])
+        ends = free.cumsum(axis=1)
+        if not ends[:, -1].all():
+            alone = list_array(singles["clip_id"]).flatten()[first + int((ends[:, -1] == 0).argmax())]
+            raise UsageError(
+                f"no clip of {pool.split} is of another class and recording than {alone}, to sound off screen: leave "
+                "off_screen out of --evaluation.negatives"
+            )
+        position = (lots[rows] * ends[:, -1]).astype(np.int64)
+        chosen[rows] = donors[(ends <= position[:, None]).sum(axis=1)]
+    return chosen
+
+
+def _with_lender(plan: pa.Table, pictured: pa.Table) -> pa.Table:
+    """A plan that says that its pictures are those of another's clips, row by row."""
+    return plan.append_column("lender", pictured["clip_id"]).append_column("lender_shard", pictured["shard"])
+
+
+def _without_truth(plan: pa.Table) -> pa.Table:
+    """A plan in which nobody says where the sources are."""
+    for name in _TRUTH:
+        lists = list_array(plan[name])
+        nothing = pa.ListArray.from_arrays(lists.offsets, pa.nulls(len(plan), lists.type.value_type))
+        plan = plan.set_column(plan.column_names.index(name), name, nothing)
+    return plan
+
+
+def _counts(table: pa.Table, name: str) -> np.ndarray:
+    return np.diff(list_array(table[name]).offsets.to_numpy())
+
+
+def _named(plan: pa.Table, kind: NegativeKind) -> np.ndarray:
+    """The mixture ids of a plan as states, into which a kind of negatives is folded."""
+    return fold(states_of(plan), xxhash.xxh3_64_intdigest(kind.encode()))
