@@ -148,5 +148,6 @@ def test_either_encoders_of_slavc_give_maps_and_the_others_stand_beside(maps_by,
             parameter.zero_()
     own = model.localize(superpose(BATCH), Query.of(BATCH))
     assert set(own.alternatives) == {f"{others} encoders"}
+    assert not model.localize(superpose(BATCH), replace(Query.of(BATCH), alternatives=False)).alternatives
     readings = {maps_by: own, others: own.alternatives[f"{others} encoders"]}
     assert readings["momentum"].maps.eq(0).all() and readings["online"].maps.abs().max() > 0.1

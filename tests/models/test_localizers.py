@@ -137,6 +137,7 @@ def test_a_switch_changes_what_it_names(name, switch, changes):
         ("lvs", {"negative_threshold": 0.7}, "must not be above positive_threshold"),
         ("slavc", {"temperature": 0.0}, "temperature must be positive"),
         ("slavc", {"momentum": 1.0}, r"momentum must be in \[0, 1\)"),
+        ("slavc", {"maps_by": "momentum", "ogl_alpha": 0.4}, "leave maps_by at online"),
         ("slavc", {"visual_dropout": 1.0}, r"visual_dropout must be in \[0, 1\)"),
         *((name, {"ogl_alpha": 1.5}, "ogl_alpha must be in") for name in LOCALIZERS),
     ],

@@ -50,6 +50,10 @@ class SLAVCConfig(TowersConfig):
         require(self.temperature > 0, f"temperature must be positive, not {self.temperature}")
         for name in ("momentum", "visual_dropout", "audio_dropout"):
             require(0 <= getattr(self, name) < 1, f"{name} must be in [0, 1), not {getattr(self, name)}")
+        require(
+            self.maps_by == "online" or self.ogl_alpha is None,
+            "ogl_alpha blends the maps of the online encoders: leave maps_by at online",
+        )
 
     def start(self) -> Start:
         """ImageNet's weights, of both visual encoders, and of the object prior, if there is one."""
@@ -133,16 +137,16 @@ class SLAVC(TwoHeads):
 
     @torch.no_grad()
     def localize(self, mixture: Tensor, query: Query) -> Localization:
-        """Maps by the encoders that are chosen; by the others, too, as an alternative."""
-        online, behind = super().localize(mixture, query), self.momentum.localize(mixture, query)
+        """Maps by the encoders that are chosen; by the others, too, as an alternative, if these are wanted."""
         if self.config.maps_by == "momentum":
-            return _beside(behind, "online encoders", online)
-        return _beside(online, "momentum encoders", behind)
-
-
-def _beside(own: Localization, name: str, other: Localization) -> Localization:
-    """A localization with the other encoders' maps among its alternatives."""
-    return replace(own, alternatives={**own.alternatives, name: replace(other, alternatives={})})
+            own, name, other = self.momentum.localize, "online encoders", super().localize
+        else:
+            own, name, other = super().localize, "momentum encoders", self.momentum.localize
+        localization = own(mixture, query)
+        if not query.alternatives:
+            return localization
+        beside = replace(other(mixture, query), alternatives={})
+        return replace(localization, alternatives={**localization.alternatives, name: beside})
 
 
 def _unit_heads(vectors: Tensor) -> Tensor:
