@@ -296,6 +296,16 @@ class Localizer(Protocol):
 
 
 @runtime_checkable
+class Listener(Protocol):
+    """A model that can say which classes it hears, and do no more than that takes."""
+
+    def presence(self, mixture: Tensor) -> Tensor | None:
+        """Probability [B, C] of each class in mixtures float32 [B, T]: what answers call `presence`. None if, by its
+        settings, it does not say."""
+        ...
+
+
+@runtime_checkable
 class Classifier(Protocol):
     """A model that says what is in a mixture; training looks at how well, on the way."""
 

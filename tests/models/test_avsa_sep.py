@@ -151,6 +151,7 @@ def test_who_is_seen_is_separated_by_pictures_and_who_is_not_by_its_label(model)
     again = model.separate(mixture, other)
     assert masks_of(again).equal(masks_of(partly)) and again.estimates.equal(partly.estimates)
     assert again.intermediates["visual_presence"].equal(partly.intermediates["visual_presence"])
+    torch.testing.assert_close(model.presence(mixture), partly.intermediates["presence"])
     nothing = model.separate(mixture, replace(Query.of(BATCH), pictures=None, seen=None))
     torch.testing.assert_close(masks_of(nothing), masks_of(by_labels))
 

@@ -142,6 +142,10 @@ class AVSASep(nn.Module):
         """What the networks hear [B, 1, R, M] of log-frequency magnitudes."""
         return log_spectrogram(magnitude, self.config.input_norm).contiguous(memory_format=torch.channels_last)
 
+    def spectrogram_of(self, mixture: Tensor) -> Tensor:
+        """The same of mixtures [B, T]."""
+        return self.spectrogram(self.front_end.warp(self.front_end.stft(mixture).abs())[:, None])
+
     def label_vectors(self, class_ids: Tensor) -> Tensor:
         """Vectors f_s in (0, 1) [B, N, K] of classes [B, N]; those of NO_CLASS mean nothing."""
         one_hot = F.one_hot(class_ids.clamp(min=0), self.num_classes).to(self.label_alignment.weight.dtype)
@@ -221,7 +225,7 @@ class AVSASep(nn.Module):
 
         Raises UsageError if the model was trained without one.
         """
-        return self._scene(self.spectrogram(self.front_end.warp(self.front_end.stft(mixture).abs())[:, None]), query)
+        return self._scene(self.spectrogram_of(mixture), query)
 
     def _scene(self, spectrogram: Tensor, query: Query) -> Scene:
         require(
@@ -239,6 +243,13 @@ class AVSASep(nn.Module):
             return {}
         magnitude = self.front_end.warp(self.front_end.stft(mix(batch)[0]).abs())[:, None]
         return self.parser.confusion(self.spectrogram(magnitude), batch, self.config.parser_threshold)
+
+    @torch.no_grad()
+    def presence(self, mixture: Tensor) -> Tensor | None:
+        """Probability [B, C] of each class being heard in mixtures [B, T]; None without a parser."""
+        if self.parser is None:
+            return None
+        return self.parser.audible(self.spectrogram_of(mixture)).sigmoid()
 
     @torch.no_grad()
     def separate(self, mixture: Tensor, query: Query) -> Separation:

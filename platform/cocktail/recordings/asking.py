@@ -16,7 +16,7 @@ from torch import Tensor
 from cocktail.audio.stft import ShortTimeTransform
 from cocktail.inference.trained import Trained
 from cocktail.media.bad_clips import BadClip
-from cocktail.types import NO_CLASS, Localizer, Query, Separation, Separator, UsageError, require
+from cocktail.types import NO_CLASS, Listener, Localizer, Query, Separation, Separator, UsageError, require
 
 _SAME = 1e-4
 """Difference between waveforms below which they are the same, of full scale."""
@@ -120,6 +120,11 @@ class Asked:
 
         Raises UsageError of a model that does not say.
         """
+        if isinstance(self.model, Listener):
+            with torch.no_grad():
+                heard = self.model.presence(torch.from_numpy(np.ascontiguousarray(windows)).to(self.device))
+            if heard is not None:
+                return to_numpy(heard)
         if self.separates:
             found = self.separate(windows, [0])
         else:

@@ -69,15 +69,20 @@ def in_int16(samples: np.ndarray, stems: np.ndarray) -> tuple[np.ndarray, np.nda
     ones first.
     """
     low, high = -FULL_SCALE, FULL_SCALE - 1
-    whole = np.clip(np.rint(samples * np.float64(FULL_SCALE)), low, high).astype(np.int64)
-    parts = np.clip(np.rint(stems * np.float64(FULL_SCALE)), low, high).astype(np.int64)
-    residual = whole - parts.sum(axis=0)
+    whole, parts = (_in_steps(values) for values in (samples, stems))
+    residual = whole - parts.sum(axis=0, dtype=np.int32)
     if residual.size and (residual.min() < low or residual.max() > high):
         for part in parts:
             taken = np.clip(part + residual - np.clip(residual, low, high), low, high)
             residual -= taken - part
             part[...] = taken
     return parts.astype(np.int16), residual.astype(np.int16)
+
+
+def _in_steps(values: np.ndarray) -> np.ndarray:
+    """Samples float32 in steps of 16 bits, int32. A power of two changes no digit, and steps are below 2^24."""
+    steps = np.rint(values * np.float32(FULL_SCALE))
+    return np.clip(steps, -FULL_SCALE, FULL_SCALE - 1, out=steps).astype(np.int32)
 
 
 def num_clipped(samples: np.ndarray) -> int:

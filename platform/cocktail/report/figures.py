@@ -90,15 +90,15 @@ def _magnitude(waveform: np.ndarray, sample_rate_hz: int) -> np.ndarray:
     size = 2 ** round(math.log2(WINDOW_SECONDS * sample_rate_hz))
     padded = np.pad(waveform, (0, max(size - len(waveform), 0)))
     frames = np.lib.stride_tricks.sliding_window_view(padded, size)[:: size // 4]
-    return np.abs(np.fft.rfft(frames * np.hanning(size))).T
+    return np.abs(np.fft.rfft(frames * np.hanning(size).astype(waveform.dtype))).T
 
 
-def draw_spectrogram(axis: Any, level: np.ndarray, num_samples: int, sample_rate_hz: int) -> Any:
+def draw_spectrogram(axis: Any, level: np.ndarray, num_samples: int, sample_rate_hz: int, above: float = 0.0) -> Any:
     """Draw levels of `spectrogram_db`, 0 dB the brightest; returns what a colour bar needs.
 
-    Rows have one height, so the axis counts decades above 1 kHz and is labelled in kHz.
+    Rows have one height, so the axis counts decades above 1 kHz, plus `above`, and is labelled in kHz.
     """
-    bottom, top = np.log10(row_edges_hz(sample_rate_hz)[[0, -1]] / 1000)
+    bottom, top = above + np.log10(row_edges_hz(sample_rate_hz)[[0, -1]] / 1000)
     picture = axis.imshow(
         level,
         origin="lower",
@@ -108,9 +108,14 @@ def draw_spectrogram(axis: Any, level: np.ndarray, num_samples: int, sample_rate
         vmax=0,
         extent=(0, num_samples / sample_rate_hz, bottom, top),
     )
-    ticks = [kHz for kHz in (0.1, 0.3, 1, 3, 10) if 1000 * kHz <= sample_rate_hz / 2]
-    axis.set_yticks(np.log10(ticks), [f"{kHz:g}" for kHz in ticks])
+    places, labels = zip(*frequency_ticks(sample_rate_hz), strict=True)
+    axis.set_yticks(places, labels)
     return picture
+
+
+def frequency_ticks(sample_rate_hz: int) -> list[tuple[float, str]]:
+    """Places on the axis of `draw_spectrogram`, and their labels in kHz."""
+    return [(math.log10(kHz), f"{kHz:g}") for kHz in (0.1, 0.3, 1, 3, 10) if 1000 * kHz <= sample_rate_hz / 2]
 
 
 def masks_figure(
