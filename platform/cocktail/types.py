@@ -238,6 +238,8 @@ class Separation:
     alternatives: Mapping[str, Separation] = field(default_factory=dict)
     """What the same weights say if they are read otherwise (soft masks, predicted classes), by name. An estimate of
     zeros is none: a model that finds the number of sources by itself gives fewer than there is room for."""
+    presence_threshold: float = 0.5
+    """Probability above which the model takes a class to be there."""
 
 
 @runtime_checkable
@@ -276,6 +278,8 @@ class Localization:
     [B, N, D], what stands for each source."""
     alternatives: Mapping[str, Localization] = field(default_factory=dict)
     """What the same weights say if they are read otherwise (predicted classes, each picture by itself), by name."""
+    presence_threshold: float = 0.5
+    """Probability above which the model takes a class to be there."""
 
 
 @runtime_checkable

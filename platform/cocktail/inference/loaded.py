@@ -22,11 +22,12 @@ from cocktail.numerics.precision import use_tf32
 from cocktail.recordings.asking import Asked
 from cocktail.recordings.hearing import Progress, no_progress
 from cocktail.recordings.localizing import LocalizedRecording, localize_recording
+from cocktail.recordings.results_folder import results_folder
 from cocktail.recordings.separating import BATCH_SIZE, OVERLAP, Findings, plan_of, separate, window_grid
 from cocktail.recordings.sources import Choice
 from cocktail.recordings.stems import Form
-from cocktail.recordings.write_localized import write_localized
-from cocktail.recordings.write_separated import write_separated
+from cocktail.recordings.write_localized import LOCALIZATION, write_localized
+from cocktail.recordings.write_separated import SEPARATION, write_separated
 from cocktail.types import UsageError, require
 
 
@@ -125,9 +126,9 @@ class LoadedModel:
 
         Returns what separation.json holds, which is written last. Raises UsageError as `separate` does.
         """
-        with opened(recording) as source:
+        with opened(recording) as source, results_folder(str(folder), SEPARATION) as place:
             return write_separated(
-                self.asked, self.origin, source, Path(folder), choice or Choice(), form or Form(),
+                self.asked, self.origin, source, place, choice or Choice(), form or Form(),
                 overlap=self.overlap, batch_size=self.batch_size, progress=progress,
             )  # fmt: skip
 
@@ -163,10 +164,11 @@ class LoadedModel:
         with opened(recording) as source:
             require(isinstance(source, FileRecording), "localize_file takes a file")
             assert isinstance(source, FileRecording)
-            return write_localized(
-                self.asked, self.origin, source, Path(folder), choice or Choice(), maps_per_second,
-                batch_size=self.batch_size, progress=progress,
-            )  # fmt: skip
+            with results_folder(str(folder), LOCALIZATION) as place:
+                return write_localized(
+                    self.asked, self.origin, source, place, choice or Choice(), maps_per_second,
+                    batch_size=self.batch_size, progress=progress,
+                )  # fmt: skip
 
 
 def load(

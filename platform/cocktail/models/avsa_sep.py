@@ -284,7 +284,7 @@ class AVSASep(nn.Module):
             for name, parsed in ((PREDICTED_CLASSES, as_many), (PREDICTED_NUMBER, self._found(scene, *as_many))):
                 answer = reading(*parsed)
                 readings[name] = replace(answer, class_ids=_told_once(*parsed))
-        return replace(own, alternatives=readings)
+        return replace(own, alternatives=readings, presence_threshold=self.config.parser_threshold)
 
     def _see(self, query: Query) -> tuple[Tensor | None, Tensor]:
         """Vectors f_v [B, N, K] of the sources that pictures pick, where there are some, and which, bool [B, N]."""

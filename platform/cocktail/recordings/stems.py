@@ -43,6 +43,8 @@ class Form:
     MP3 has neither."""
     format: FileFormat = "wav"
     """Kind of the files. MP3 loses a little of each stem, and with it the exact sum."""
+    report: bool = True
+    """Write report.html, too. Each takes about a megabyte, and as long as some twenty seconds of sound."""
 
     def __post_init__(self) -> None:
         require(

@@ -30,9 +30,9 @@ INPUT = "input"
 class _Shown:
     """What the page shows of the input, the stems and the residual, in this order, and their levels over time."""
 
-    def __init__(self, names: tuple[str, ...], sample_rate_hz: int, step: int) -> None:
+    def __init__(self, names: tuple[str, ...], sample_rate_hz: int, step: int, drawn: bool) -> None:
         self.overviews = [
-            (name, Overview(sample_rate_hz) if n <= MOST_DRAWN or name is RESIDUAL else None)
+            (name, Overview(sample_rate_hz) if drawn and (n <= MOST_DRAWN or name is RESIDUAL) else None)
             for n, name in enumerate((INPUT, *names, RESIDUAL))
         ]
         self.tracks = [LevelTrack(step) for _ in self.overviews]
@@ -71,7 +71,7 @@ def write_separated(
     plan = plan_of(asked, recording, choice, grid, batch_size, progress)
     rate = recording.sample_rate_hz
     writer = StemsWriter(folder, plan.names, rate, recording.num_channels, form, recording.declared_seconds)
-    shown = _Shown(plan.names, rate, max(round(grid.step / asked.sample_rate_hz * rate), 1))
+    shown = _Shown(plan.names, rate, max(round(grid.step / asked.sample_rate_hz * rate), 1), form.report)
     try:
         for piece in separate(asked, recording, plan, grid, batch_size, findings, progress):
             shown.add(piece.samples, *writer.add(piece.samples, piece.stems))
@@ -80,8 +80,10 @@ def write_separated(
         shown.finish()
     told = _told(asked, origin, recording, plan, grid, findings, writer, shown)
     told["choice"], told["form"] = asdict(choice), asdict(form)
-    page = to_html(f"{recording.name}, separated", separation_page(told, shown.drawn))
-    write_atomic(str(folder / PAGE_NAME), page.encode())
+    if form.report:
+        told["page"] = PAGE_NAME
+        page = to_html(f"{recording.name}, separated", separation_page(told, shown.drawn))
+        write_atomic(str(folder / PAGE_NAME), page.encode())
     write_atomic(str(folder / SEPARATION), json.dumps(told, indent=1).encode())
     return told
 

@@ -125,11 +125,12 @@ def masks_figure(
     assignment: Sequence[np.ndarray | None] | None = None,
     presence: Mapping[str, float] | None = None,
     true_classes: Sequence[str] = (),
+    threshold: float = 0.5,
 ) -> Figure:
     """Masks [N, R, M] by name, a row a source, with what led to them where a model has it.
 
     That is, for each source, the assignment of patches to its class (a `patch_grid`; None without class), and
-    the probability of each class to be in the mixture, of which the highest are drawn.
+    the probability of each class to be in the mixture, of which the highest are drawn; from a threshold on it counts.
     """
     columns = len(masks) + (assignment is not None)
     grid_width, bars_width = 0.8 + 2.4 * columns, 4.4 if presence else 0
@@ -150,7 +151,7 @@ def masks_figure(
     for axis in axes[-1]:
         axis.set_xlabel("frame")
     if presence:
-        _draw_presence(parts[1].subplots(), presence, true_classes)
+        _draw_presence(parts[1].subplots(), presence, true_classes, threshold)
     return figure
 
 
@@ -185,7 +186,7 @@ def _draw_assignment(
         figure.colorbar(picture, ax=axes, label="assignment to the class", pad=0.02)
 
 
-def _draw_presence(axis: Any, presence: Mapping[str, float], true_classes: Sequence[str]) -> None:
+def _draw_presence(axis: Any, presence: Mapping[str, float], true_classes: Sequence[str], threshold: float) -> None:
     """The most probable classes from the top, then the true ones that are not among them, with their ranks."""
     ranked = sorted(presence, key=lambda name: -presence[name])
     names = ranked[:NUM_BARS] + [name for name in ranked[NUM_BARS:] if name in true_classes]
@@ -197,11 +198,11 @@ def _draw_presence(axis: Any, presence: Mapping[str, float], true_classes: Seque
         places = [i for i, name in enumerate(names) if (name in true_classes) == (colour == TRUE_COLOUR)]
         widths = [presence[names[i]] for i in places]
         axis.barh(places, widths, color=colour, hatch=hatch, edgecolor="white", linewidth=0, label=kind)
-    axis.axvline(0.5, color="black", linewidth=1, linestyle=":")
+    axis.axvline(threshold, color="black", linewidth=1, linestyle=":")
     axis.set_yticks(range(len(names)), labels)
     axis.set(xlim=(0, 1), xlabel="probability of the class", ylim=(len(names) - 0.4, -0.6))
-    above = sum(value > 0.5 for value in presence.values())
-    axis.set_title(f"presence: {above} of {len(presence)} classes above 0.5", fontsize="medium")
+    above = sum(value > threshold for value in presence.values())
+    axis.set_title(f"presence: {above} of {len(presence)} classes above {threshold:g}", fontsize="medium")
     axis.legend(loc="lower right", fontsize="small")
 
 

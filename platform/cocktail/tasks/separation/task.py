@@ -182,6 +182,7 @@ def separate_batch(
         seen=None if batch.shown is None else batch.shown.cpu().numpy(),
         presence=looked_at.get("presence"),
         visual_presence=looked_at.get("visual_presence"),
+        presence_threshold=separation.presence_threshold,
         vectors=looked_at.get("source_vectors"),
         source_presence=looked_at.get("source_presence"),
         labels=None if batch.labels is None else batch.labels.cpu().numpy(),
