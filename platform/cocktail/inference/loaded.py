@@ -22,8 +22,9 @@ from cocktail.numerics.precision import use_tf32
 from cocktail.recordings.asking import Asked
 from cocktail.recordings.hearing import Progress, no_progress
 from cocktail.recordings.localizing import LocalizedRecording, localize_recording
+from cocktail.recordings.planning import BATCH_SIZE, OVERLAP, plan_of, window_grid
 from cocktail.recordings.results_folder import results_folder
-from cocktail.recordings.separating import BATCH_SIZE, OVERLAP, Findings, plan_of, separate, window_grid
+from cocktail.recordings.separating import Findings, separate
 from cocktail.recordings.sources import Choice
 from cocktail.recordings.stems import Form
 from cocktail.recordings.write_localized import LOCALIZATION, write_localized
@@ -95,15 +96,19 @@ class LoadedModel:
         sample_rate_hz: int | None = None,
         choice: Choice | None = None,
         progress: Progress = no_progress,
+        soft_masks: bool = False,
     ) -> Separated:
         """Separate a file, or samples float [C, T] or [T] in [-1, 1], or int16, of a rate; all of it in memory.
 
-        Raises UsageError for what cannot be read, or not be separated so. `separate_file` writes files of any length.
+        `soft_masks` leaves masks as they are where the model cuts them. `separate_file` writes files of any length.
+        Raises UsageError for what cannot be read, or not be separated so.
         """
         with opened(recording, sample_rate_hz) as source:
             grid, findings = window_grid(self.asked, self.overlap), Findings()
             plan = plan_of(self.asked, source, choice or Choice(), grid, self.batch_size, progress)
-            pieces = list(separate(self.asked, source, plan, grid, self.batch_size, findings, progress))
+            pieces = list(
+                separate(self.asked, source, plan, grid, self.batch_size, findings, progress, soft_masks=soft_masks)
+            )
             rate = self.asked.sample_rate_hz
             return Separated(
                 names=plan.names,

@@ -83,6 +83,11 @@ class AVSASepConfig(SeesPixelsConfig):
             "visual_stages so that these are a multiple of 8",
         )
 
+    @property
+    def looks(self) -> bool:
+        """Whether pictures pick masks: not of labels alone, whose parser may do without."""
+        return self.branches == "both"
+
     def build(self, num_classes: int) -> AVSASep:
         """The network for a list of classes, freshly initialised from torch's random state."""
         return AVSASep(self, num_classes)

@@ -36,13 +36,15 @@ _SILENT_DBFS = -120.0
 
 @dataclass(frozen=True, kw_only=True)
 class Form:
-    """How stems are written."""
+    """How stems are made of masks, and written."""
 
     sample_format: SampleFormat = "int16"
     """Samples of 16 bits, or floats: of 32 bits for stems and of 64 for the residual, which then makes the sum exact.
     MP3 has neither."""
     format: FileFormat = "wav"
     """Kind of the files. MP3 loses a little of each stem, and with it the exact sum."""
+    soft_masks: bool = False
+    """Lay masks on as they are, where the model cuts them at a half: smoother, with a little more of other sources."""
     report: bool = True
     """Write report.html, too. Each takes about a megabyte, and as long as some twenty seconds of sound."""
 

@@ -112,7 +112,7 @@ class Separating:
         order of the named classes."""
         inputs = {MIXTURE: TensorForm(dtype="float32", shape=(-1, -1))}
         outputs = {"estimates": TensorForm(dtype="float32", shape=(-1, -1, -1))}
-        if not trained.config.sees:
+        if not trained.config.looks:
             return Signature(inputs=inputs, outputs=outputs)
         return Signature(
             inputs=inputs | {PICTURES: pictures_form(trained.mixing)},
