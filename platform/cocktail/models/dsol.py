@@ -46,8 +46,9 @@ class DSOLConfig(TowersConfig):
     initial_scale: float = 5.0
     """Scale of the cosines of the audio-visual map at the start, as published; it learns, and stays positive."""
     initial_class_scale: float = 50.0
-    """Scale of the cosines of class maps at the start, likewise. Of an object on a tenth of a picture it leaves five in
-    the mean that says how much is found of a class; the published network's vectors are of no fixed length."""
+    """Scale of the cosines of class maps at the start; it learns in the second stage, and stays positive. Of an object
+    on a tenth of a picture 50 leaves five in the mean that says how much is found of a class; the published network's
+    vectors are of no fixed length."""
     mask_threshold: float = 0.05
     """Audio-visual likelihood above which a location is part of the object that sounds."""
     dictionary_memory: float = 0.99
