@@ -185,7 +185,8 @@ class DSOL(ClassMapLocalizer, LearnsInStages):
         there are [B, V]: how far the classes that are found are from those that are heard, and correspondence.
 
         Differs from the published code, where a copy of the audio network says what is heard, and the network itself
-        goes on learning: here it stays as it is.
+        goes on learning: here it stays as it is. The divergence is the sum over classes, as it is defined; the code's
+        is their mean.
         """
         heard = sounds.expand(-1, present.shape[1], -1)
         maps = self.log_class_scale.exp() * (seen @ self.entries.T)  # [B, V, P, C]
