@@ -8,9 +8,11 @@ import pytest
 from cocktail.config.evaluation import Evaluation
 from cocktail.config.mixing import Mixing
 from cocktail.types import UsageError
+from pipelines.mixtures.batches import read_mixtures
 from pipelines.mixtures.equalizer import equalize
 from pipelines.mixtures.render import render
 from pipelines.plans.equalizers import NUM_OCTAVES
+from pipelines.plans.evaluation import make_test_list
 from pipelines.plans.plan import plan_epoch, plan_test
 from pipelines.plans.pool import usable_clips
 from pipelines.plans.random_numbers import draw
@@ -55,8 +57,18 @@ def test_test_mixtures_have_none_however_they_are_arranged(manifest):
     tested = evaluation.test_mixing(EQUALIZED)
     assert tested == MIXING
     assert Evaluation(arrangement="whole", num_mixtures=3).test_mixing(EQUALIZED).equalizer_db == 0
-    plan = plan_test(usable_clips(manifest, tested, "test"), evaluation)
-    assert "equalizer" not in plan.column_names
+    for pool in (usable_clips(manifest, mixing, "test") for mixing in (tested, EQUALIZED)):
+        assert "equalizer" not in plan_test(pool, evaluation).column_names
+
+
+def test_mixtures_of_a_validation_split_have_none(manifest):
+    validation = Evaluation(split="train", num_mixtures=5)
+    equalized, plain = (
+        read_mixtures(make_test_list(manifest, mixing, validation), ClipSource.of(manifest), mixing)
+        for mixing in (EQUALIZED, MIXING)
+    )
+    assert equalized.mixture_ids == plain.mixture_ids
+    assert (equalized.sources == plain.sources).all()
 
 
 def test_rendered_sources_are_equalised_ones(manifest):
