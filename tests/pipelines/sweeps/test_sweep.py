@@ -11,6 +11,7 @@ import pytest
 
 from cocktail.config.evaluation import Evaluation
 from cocktail.config.experiment import Experiment
+from cocktail.models.mp_net import STAGES
 from cocktail.models.sgn import SGNConfig
 from cocktail.storage import write_atomic
 from cocktail.tracking import lease as leases
@@ -18,6 +19,7 @@ from cocktail.tracking.outages import OutageError
 from cocktail.tracking.run import TrackedRun
 from cocktail.train.ray_tune import TrialState
 from cocktail.types import UsageError
+from pipelines.experiments.locations import place_of
 from pipelines.sweeps import sweep as sweeping
 from pipelines.sweeps.grids import PlannedTrial
 from pipelines.sweeps.options import SweepOptions, sweep_name
@@ -25,6 +27,7 @@ from pipelines.sweeps.progress import progress_table, score_table
 from pipelines.sweeps.sweep import _Sweep, sweep
 from tests.made.corpora.toy_shards import make_toy_shards
 from tests.made.models.small_experiment import SMALL
+from tests.made.models.small_stages import SMALL as SMALL_STAGES
 from tests.services.other_process import other_holder
 
 
@@ -125,7 +128,9 @@ def test_an_outage_while_trials_train_ends_none_and_all_is_said_in_the_end(monke
     ("second", "ended"),
     [("RUNNING", ["FINISHED", "FAILED"]), ("none", ["FINISHED", "FAILED"]), ("waits", ["FINISHED"])],
 )
-def test_a_stage_that_was_stopped_is_ended_as_a_trial_is_and_one_that_is_finished_stays_so(monkeypatch, second, ended):
+def test_a_stage_that_was_stopped_is_ended_as_a_trial_is_and_one_that_is_finished_stays_so(
+    monkeypatch, tmp_path, second, ended
+):
     """The second stage of three is running, has failed before it had a run, or has not begun."""
     said = {"trial.label": "a", "trial.status": "running"}
     first = MadeRun(tags=dict(said), status="FINISHED", name="s-a-minus", run_id="first")
@@ -133,13 +138,13 @@ def test_a_stage_that_was_stopped_is_ended_as_a_trial_is_and_one_that_is_finishe
     if second == "RUNNING":
         tracked.parts.append(MadeRun(tags=dict(said), name="s-a-plus", earlier_stages=[first]))
 
-    def open_run(*_, **__) -> MadeRun:
-        tracked.parts.append(MadeRun(name="s-a"))
+    def open_run(*_, name: str, **__) -> MadeRun:
+        tracked.parts.append(MadeRun(name=name))
         return tracked.parts[-1]
 
     monkeypatch.setattr(TrackedRun, "open", open_run)
     whole = sweep_of(tracked, "a")
-    experiment = replace(SMALL, run_name="s-a")
+    experiment = replace(SMALL_STAGES, run_name="s-a", output=str(tmp_path))
     whole.planned = {
         "a": PlannedTrial(label="a", overrides={}, experiment=experiment, stages=("minus", "plus", "joint"))
     }
@@ -151,7 +156,32 @@ def test_a_stage_that_was_stopped_is_ended_as_a_trial_is_and_one_that_is_finishe
     statuses = [run.tags["trial.status"] for run in tracked.parts]
     assert statuses == (["running"] if second == "waits" else ["finished", "failed: OutOfMemoryError"])
     if second == "none":
-        assert tracked.parts[1].tags["stages.before"] == '["first"]'
+        assert tracked.parts[1].tags["stages.before"] == '["first"]' and tracked.parts[1].name == "s-a-plus"
+
+
+@pytest.mark.parametrize("stages", [(), STAGES])
+def test_a_trial_that_failed_before_it_had_a_run_is_tried_again_in_the_one_that_says_so(tmp_path, stages):
+    experiment = replace(SMALL_STAGES, run_name="s-a", output=str(tmp_path), data="/shards")
+    uri = f"sqlite:///{tmp_path}/mlflow.db"
+    parent = TrackedRun.open(uri, str(tmp_path), experiment=experiment.name, name="s", key="s", params={})
+    whole = replace(sweep_of(MadeRun(), "a"), tracked=parent, keys={"a": "key"})
+    whole.planned = {"a": PlannedTrial(label="a", overrides={}, experiment=experiment, stages=stages)}
+    whole.states[0].status, whole.states[0].error = "failed", "OutOfMemoryError"
+    whole.settle(whole.states)
+    whole.settle(whole.states)  # as at the end of a sweep
+    (child,) = parent.children
+    assert (child.status, child.tags["trial.status"]) == ("FAILED", "failed: OutOfMemoryError")
+    name = "s-a-minus" if stages else "s-a"
+    again = TrackedRun.open(
+        uri,
+        str(tmp_path),
+        experiment=experiment.name,
+        name=name,
+        key="key",
+        place=place_of(str(tmp_path / "runs" / name)),
+        params={},
+    )
+    assert again.run_id == child.run_id
 
 
 @pytest.fixture
