@@ -46,6 +46,7 @@ from pipelines.sweeps.trials import (
     recorded,
     run_trial,
     shared_settings,
+    steps_of,
     tags_of,
 )
 
@@ -198,6 +199,9 @@ class _Sweep:
             elif said.startswith(_STOPPED_EARLY):
                 step = float(said.removeprefix(_STOPPED_EARLY))
                 state.status, state.metrics = "stopped early", {**recorded(child, experiment.name), "step": step}
+            else:
+                last = [child] if self.has_more_stages(state.label, child) else []
+                state.earlier_steps = steps_of([*child.earlier_stages, *last])
         self.settle([state for state in self.states if state.status in ENDED])
 
     def run(self, at_once: int, options: SweepOptions) -> None:
@@ -280,8 +284,8 @@ class _Sweep:
     def record(self, label: str, before: Sequence[TrackedRun]) -> TrackedRun:
         """The MLflow run of a trial that failed before it opened it, after the runs of these stages.
 
-        It is the run that was to come, in which the same command goes on. Only the key of a later stage's run is not
-        known here, being by what the stage before has learned: that stage has another run beside this one then.
+        It is the run that was to come, and goes on. Only that of a later stage, whose key is by what the stage before
+        has learned, is another.
         """
         trial = self.planned[label]
         experiment = stages_from(trial.experiment, trial.stages)[len(before)] if trial.stages else trial.experiment

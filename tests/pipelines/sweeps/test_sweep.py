@@ -74,6 +74,11 @@ class MadeRun:
     run_id: str = "1"
     name: str = "trial"
     earlier_stages: list[MadeRun] = field(default_factory=list)
+    steps: int = 0
+
+    def history(self, metric: str) -> list[tuple[int, float]]:
+        assert metric == "loss/total"
+        return [(self.steps, 1.0)] if self.steps else []
 
     @property
     def children(self) -> list[MadeRun]:
@@ -133,10 +138,10 @@ def test_a_stage_that_was_stopped_is_ended_as_a_trial_is_and_one_that_is_finishe
 ):
     """The second stage of three is running, has failed before it had a run, or has not begun."""
     said = {"trial.label": "a", "trial.status": "running"}
-    first = MadeRun(tags=dict(said), status="FINISHED", name="s-a-minus", run_id="first")
+    first = MadeRun(tags=dict(said), status="FINISHED", name="s-a-minus", run_id="first", steps=100)
     tracked = MadeRun(parts=[first])
     if second == "RUNNING":
-        tracked.parts.append(MadeRun(tags=dict(said), name="s-a-plus", earlier_stages=[first]))
+        tracked.parts.append(MadeRun(tags=dict(said), name="s-a-plus", earlier_stages=[first], steps=30))
 
     def open_run(*_, name: str, **__) -> MadeRun:
         tracked.parts.append(MadeRun(name=name))
@@ -150,6 +155,8 @@ def test_a_stage_that_was_stopped_is_ended_as_a_trial_is_and_one_that_is_finishe
     }
     whole.keys = {"a": "key"}
     (state,) = whole.states
+    whole.recall()
+    assert state.earlier_steps == 100
     state.status, state.error = ("waiting", "") if second == "waits" else ("failed", "OutOfMemoryError")
     whole.settle(whole.states)
     assert [run.status for run in tracked.parts] == ended
@@ -246,7 +253,8 @@ def test_the_table_shows_how_far_each_trial_is():
             status="running",
             metrics={"step": 60, "num_steps": 300, "loss/total": 2.0, "seconds_per_step": 0.5},
         ),
-        TrialState(label="depth 6"),
+        TrialState(label="depth 6", earlier_steps=200, metrics={"step": 50, "num_steps": 100}),
+        TrialState(label="depth 9"),
     ]
     overrides = {trial.label: {"model.depth": int(trial.label[-1])} for trial in trials}
     rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in progress_table(trials, overrides).splitlines()]
@@ -254,7 +262,8 @@ def test_the_table_shows_how_far_each_trial_is():
     assert rows[2:] == [
         ["depth 1", "depth=1", "finished", "300/300", "1.50", "4.25", "", ""],
         ["depth 3", "depth=3", "running", "60/300", "2.00", "", "0.50", "2.0"],
-        ["depth 6", "depth=6", "waiting", "", "", "", "", ""],
+        ["depth 6", "depth=6", "waiting", "200 + 50/100", "", "", "", ""],
+        ["depth 9", "depth=9", "waiting", "", "", "", "", ""],
     ]
 
 
