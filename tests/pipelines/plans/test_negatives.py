@@ -109,6 +109,7 @@ def test_negatives_are_replayed_believed_and_made_of_frozen_lists_alike(manifest
     write_test_list(location, plan_test(pool, PLAIN), pool)
     listed = replace(WITH, test_list=location)
     assert make_test_list(manifest, MIXING, listed).equals(plan)
+    assert make_test_list(manifest, MIXING, replace(listed, classes=("bell",))).equals(plan)  # not used beside a list
 
 
 def test_tests_without_single_sources_or_another_class_are_refused(manifest):
