@@ -24,8 +24,8 @@ def equalize(sound: np.ndarray, gains_db: np.ndarray) -> np.ndarray:
     """
     length = fft.next_fast_len(len(sound) + _TAIL, real=True)
     curve_db = np.interp(_octaves(length), np.arange(len(gains_db)), gains_db)
-    spectrum = fft.rfft(sound.astype(np.float64), length) * 10 ** (curve_db / 20)
-    filtered = fft.irfft(spectrum, length)[: len(sound)]
+    spectrum = np.asarray(fft.rfft(sound.astype(np.float64), length)) * 10 ** (curve_db / 20)
+    filtered = np.asarray(fft.irfft(spectrum, length))[: len(sound)]
     loudness, peak = np.linalg.norm(filtered), np.abs(filtered).max(initial=0.0)
     if not peak:
         return sound

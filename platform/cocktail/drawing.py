@@ -34,21 +34,24 @@ def to_png(figure: Figure, dpi: int = 110, colours: int | None = None) -> bytes:
     data = io.BytesIO()
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Glyph")  # names in scripts that the font lacks are drawn as boxes
-        figure.savefig(data, dpi=dpi, format="png", bbox_inches=_with_all_texts(figure))
+        level = {} if colours is None else {"compress_level": 1}  # it is compressed once more
+        figure.savefig(data, dpi=dpi, format="png", bbox_inches=_with_all_texts(figure), pil_kwargs=level)
     if colours is None:
         return data.getvalue()
     small = io.BytesIO()
-    Image.open(data).convert("RGB").quantize(colours).save(small, format="PNG", optimize=True)
+    Image.open(data).convert("RGB").quantize(colours, Image.Quantize.FASTOCTREE).save(small, format="PNG")
     return small.getvalue()
 
 
-def _with_all_texts(figure: Figure) -> Bbox:
-    """What a figure's picture has to show, in inches: all of the figure, and what reaches over its edges."""
+def _with_all_texts(figure: Figure) -> Bbox | None:
+    """What a figure's picture has to show, in inches: all of the figure, and what reaches over its edges; None where
+    nothing does."""
     figure.draw_without_rendering()  # its layout decides where texts are
+    figure.set_layout_engine("none")  # and is not done anew each time that it is drawn
     reaching = figure.get_tightbbox()
     outside = Bbox.union([figure.bbox_inches, reaching])
     if np.allclose(outside.extents, figure.bbox_inches.extents, atol=_NO_EDGE_INCHES):
-        return figure.bbox_inches
+        return None
     return outside.padded(_EDGE_INCHES)
 
 

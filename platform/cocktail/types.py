@@ -250,6 +250,8 @@ class Separation:
     alternatives: Mapping[str, Separation] = field(default_factory=dict)
     """What the same weights say if they are read otherwise (soft masks, predicted classes), by name. An estimate of
     zeros is none: a model that finds the number of sources by itself gives fewer than there is room for."""
+    presence_threshold: float = 0.5
+    """Probability above which the model takes a class to be there."""
 
 
 @runtime_checkable
@@ -288,6 +290,8 @@ class Localization:
     [B, N, D], what stands for each source."""
     alternatives: Mapping[str, Localization] = field(default_factory=dict)
     """What the same weights say if they are read otherwise (predicted classes, each picture by itself), by name."""
+    presence_threshold: float = 0.5
+    """Probability above which the model takes a class to be there."""
 
 
 @runtime_checkable
@@ -304,6 +308,16 @@ class Localizer(Protocol):
         `mixture` is float32 [B, T], the sum of the sources. All mixtures have N sources, and K pictures are N or 1.
         Of maps without classes one serves all sources, and several are taken in the best order.
         """
+        ...
+
+
+@runtime_checkable
+class Listener(Protocol):
+    """A model that can say which classes it hears, and do no more than that takes."""
+
+    def presence(self, mixture: Tensor) -> Tensor | None:
+        """Probability [B, C] of each class in mixtures float32 [B, T]: what answers call `presence`. None if, by its
+        settings, it does not say."""
         ...
 
 

@@ -16,6 +16,8 @@ from cocktail.checkpoints.store import CheckpointStore
 from cocktail.inference.console import COMMANDS, main
 from cocktail.inference.loaded import load
 from cocktail.inference.trained import about
+from cocktail.recordings.sources import Choice
+from cocktail.recordings.stems import Form
 from tests.made.models.small_experiment import SMALL
 
 CLASSES = ("bell", "drum", "harp")
@@ -88,6 +90,11 @@ def test_what_was_there_before_goes_and_what_is_not_ours_stays(music, run_folder
     separated(short, run_folder, tmp_path, "--classes", "bell", "--format", "flac")
     names = sorted(path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*") if path.is_file())
     assert names == ["mine.txt", "report.html", "residual.flac", "separation.json", "stems/bell.flac"]
+    # Stopped in the middle: no marker yet, but a note of what was to come.
+    (tmp_path / "separation.json").rename(tmp_path / ".separation.json")
+    load(str(run_folder), device="cpu").separate_file(short, tmp_path, Choice(classes=("drum",)), Form(report=False))
+    names = sorted(path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*") if path.is_file())
+    assert names == ["mine.txt", "residual.wav", "separation.json", "stems/drum.wav"]
 
 
 @pytest.mark.parametrize(

@@ -109,6 +109,7 @@ def test_maps_are_cosines_at_the_pictures_size_in_the_order_of_the_classes(model
     predicted = localization.alternatives[PREDICTED_CLASSES]
     assert predicted.maps.shape == (3, 2, SIDE, 2 * SIDE)
     assert predicted.class_ids.tolist() == localization.intermediates["presence"].topk(2).indices.tolist()
+    torch.testing.assert_close(model.presence(mixture), localization.intermediates["presence"])
 
 
 def test_one_picture_of_all_sources_has_a_map_for_each(model):

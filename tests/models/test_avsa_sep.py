@@ -24,7 +24,7 @@ from cocktail.train.update import make_optimizers
 from cocktail.types import NO_CLASS, Classifier, Localizer, Query, Separator, UsageError
 from tests.made.models.finite_differences import assert_gradients_are_differences, away_from_kinks
 from tests.made.models.plain_head import PlainMaskHead
-from tests.made.models.small_avsa_sep import SMALL, showing
+from tests.made.models.small_avsa_sep import SMALL, showing, told
 from tests.made.models.small_sound_of_pixels import MIXING, seen_and_heard
 
 BATCH = seen_and_heard([[0, 3], [2, 1]])
@@ -151,6 +151,7 @@ def test_who_is_seen_is_separated_by_pictures_and_who_is_not_by_its_label(model)
     again = model.separate(mixture, other)
     assert masks_of(again).equal(masks_of(partly)) and again.estimates.equal(partly.estimates)
     assert again.intermediates["visual_presence"].equal(partly.intermediates["visual_presence"])
+    torch.testing.assert_close(model.presence(mixture), partly.intermediates["presence"])
     nothing = model.separate(mixture, replace(Query.of(BATCH), pictures=None, seen=None))
     torch.testing.assert_close(masks_of(nothing), masks_of(by_labels))
 
@@ -168,17 +169,6 @@ def test_readings_are_there_where_they_say_something_of_their_own(model):
     alone = changed(model, parser=False).separate(mixture, Query.of(PARTLY))
     assert list(alone.alternatives) == [SOFT_MASKS, *subtracted, BY_LABELS]
     assert alone.estimates.equal(some.estimates) and "presence" not in alone.intermediates
-
-
-def told(model: AVSASep, visible: list[int], audible: list[int]) -> None:
-    """Let the parser say that these classes are seen, and these heard, the first of them surest."""
-    assert model.parser is not None
-    with torch.no_grad():
-        for head, classes in ((model.parser.visible_head, visible), (model.parser.audible_head, audible)):
-            head.linear.weight.zero_()
-            head.linear.bias.fill_(-2.0)
-            for place, label in enumerate(classes):
-                head.linear.bias[label] = 3.0 - place
 
 
 def test_the_parsers_labels_are_what_is_heard_less_what_is_seen(model):

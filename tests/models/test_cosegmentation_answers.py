@@ -148,14 +148,19 @@ def test_one_picture_of_all_gives_the_named_classes_and_blindly_the_most_probabl
     blind = model.separate(MIXTURE, Query.blind(torch.tensor([2, 2]), picture))
     best = model.see(picture, BATCH.present[:, :1]).scores[:, 0].topk(2).indices
     assert blind.class_ids.equal(best)
-    alone = model.separate(MIXTURE, Query.naming(torch.tensor([[3], [1]]), picture))
-    torch.testing.assert_close(alone.estimates[:, 0], answer.estimates[:, 0])
-    assert alone.in_order and alone.intermediates["source_presence"].shape == (2, 1, NUM_CLASSES)
-    unnamed = model.separate(MIXTURE, Query.naming(torch.tensor([[3], [NO_CLASS]]), picture))
-    found = model.separate(MIXTURE, Query.of(BATCH))
-    torch.testing.assert_close(unnamed.estimates[1, 0], found.estimates[1, 0])
     with pytest.raises(UsageError, match="there are 1 of 2 sources"):
         built(WHOLE_PICTURES).separate(MIXTURE, named)
+
+
+def test_a_single_source_is_read_as_each_of_several_is(model):
+    alone = model.separate(MIXTURE, Query.naming(torch.tensor([[3], [1]]), PICTURES[:, :1]))
+    assert alone.in_order and alone.intermediates["source_presence"].shape == (2, 1, NUM_CLASSES)
+    several = model.separate(MIXTURE, Query.of(replace(BATCH, class_ids=torch.tensor([[3, 0], [1, 2]]))))
+    for own, of_several in ((alone, several), (alone.alternatives[NAMED_CLASSES], several.alternatives[NAMED_CLASSES])):
+        torch.testing.assert_close(own.estimates[:, 0], of_several.estimates[:, 0])
+    assert not torch.allclose(alone.estimates, alone.alternatives[NAMED_CLASSES].estimates)
+    blind = model.separate(MIXTURE, Query.blind(torch.tensor([1, 1]), PICTURES[:, :1]))
+    torch.testing.assert_close(blind.estimates, alone.estimates)
 
 
 def test_maps_are_the_attention_of_each_class_over_all_pictures_side_by_side(model):

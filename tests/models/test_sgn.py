@@ -79,6 +79,7 @@ def test_any_number_of_sources_is_separated(model):
     assert separation.masks.shape == (1, 3, 64, 64)
     assert separation.intermediates["assignment"].shape == (1, 16, 5)
     assert separation.intermediates["presence"].shape == (1, 5)
+    torch.testing.assert_close(model.presence(mixture), separation.intermediates["presence"])
 
 
 def test_one_batch_is_overfitted_to_a_reconstruction_loss_below_a_hundredth(model):

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from cocktail.audio.stft import FrontEnd, FrontEndConfig
-from cocktail.recordings.file_grid import MaskedRecording
+from cocktail.recordings.file_grid import MaskedRecording, fast_even_length
 
 GRID = FrontEnd(FrontEndConfig(n_fft=510, hop_length=128, num_rows=64))
 RATE = 8000
@@ -64,6 +64,11 @@ def test_masks_open_at_their_own_time(rate_hz):
     opened = np.flatnonzero(level > level.max() / 2)[0] / 25
     assert opened == pytest.approx(2.0, abs=0.041)
     assert level[: 25 * 2 - 2].max() < 1e-6 and level[25 * 2 + 2 :].min() > 0.9 * level.max()
+
+
+@pytest.mark.parametrize(("samples", "length"), [(4088, 4096), (4449.5, 4480), (2042.04, 2048), (10.2, 10), (0.3, 2)])
+def test_windows_are_as_long_as_is_fast_to_transform_within_a_hundredth(samples, length):
+    assert fast_even_length(samples) == length
 
 
 def tone(hz: float, rate_hz: int) -> np.ndarray:

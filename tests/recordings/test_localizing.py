@@ -15,8 +15,10 @@ from torch import nn
 from cocktail.config.mixing import Mixing
 from cocktail.inference.loaded import BadRecordingError, LoadedModel
 from cocktail.inference.trained import Trained
+from cocktail.media.recordings import FileRecording
 from cocktail.recordings.overlay_video import COLOURS, overlaid, shrunk_size
 from cocktail.recordings.sources import Choice
+from cocktail.recordings.write_localized import write_localized
 from cocktail.types import UsageError
 from tests.made.models.band_splitters import Bands
 from tests.made.models.left_half import LeftHalf
@@ -87,6 +89,14 @@ def test_a_video_is_written_as_long_as_it_was_with_its_sound(video, tmp_path):
     page = (tmp_path / "report.html").read_text()
     assert page.count("<img ") == 6
     assert json.loads((tmp_path / "localization.json").read_text()) == json.loads(json.dumps(told))
+    model().localize_file(video, tmp_path, Choice(classes=("bell",)), maps_per_second=1)
+    assert len(list((tmp_path / "pictures").glob("*.png"))) == 3  # none of the earlier ones
+
+
+@pytest.mark.parametrize("maps_per_second", [0, -1, 61, float("nan")])
+def test_how_often_pictures_are_looked_at_is_bounded(video, maps_per_second):
+    with pytest.raises(UsageError, match="maps_per_second must be above 0, and at most 60"):
+        model().localize(video, Choice(classes=("bell",)), maps_per_second)
 
 
 def test_without_names_or_presence_the_known_classes_are_told(video):
@@ -102,7 +112,9 @@ def test_maps_that_are_no_numbers_are_refused_with_their_window(video):
 def test_a_full_disk_is_no_fault_of_the_video(video, tmp_path):
     (tmp_path / "localized.mp4").symlink_to("/dev/full")
     with pytest.raises(UsageError, match=r"^cannot write .*localized.mp4: No space left on device. Make room") as told:
-        model().localize_file(video, tmp_path, Choice(classes=("bell",)))
+        write_localized(
+            model().asked, None, FileRecording(video), tmp_path, Choice(classes=("bell",)), 2.0, batch_size=4
+        )
     assert not isinstance(told.value, BadRecordingError)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,8 @@ from torch import nn
 from cocktail.inference.loaded import LoadedModel
 from cocktail.media.recording import ArrayRecording
 from cocktail.recordings.asking import Asked
-from cocktail.recordings.separating import plan_of, separate, window_grid
+from cocktail.recordings.planning import plan_of, window_grid
+from cocktail.recordings.separating import separate
 from cocktail.recordings.sources import Choice, NothingHeardError
 from cocktail.types import UsageError
 from tests.made.models.band_splitters import CLASSES, RATE, MaskingBands, UnorderedBands, trained, two_tones
@@ -59,6 +61,25 @@ def test_what_a_window_holds_is_separated_as_the_model_itself_does():
     padded = np.pad(sound, (0, asked.length - len(sound)), mode="symmetric")[None]
     expected = asked.separate(padded, [0, 1]).estimates[0].numpy()
     np.testing.assert_allclose(found.stems[:, 0, :-600], expected[:, : len(sound) - 600], atol=1e-5)
+
+
+class CutBands(MaskingBands):
+    """The same masks, of a tenth more and less than a half, cut."""
+
+    def separate(self, mixture, query):
+        found = super().separate(mixture, query)
+        masks = 0.4 + 0.2 * found.masks
+        transform = self.front_end.stft(mixture)
+        return replace(found, masks=masks, estimates=self.front_end.apply_binary_mask(transform, masks))
+
+
+def test_masks_that_a_model_cuts_are_laid_on_uncut_where_that_is_asked():
+    tones = two_tones(4, RATE, (0, 9), (0, 9))
+    cut, soft = (model(CutBands()).separate(tones.sum(axis=0), RATE, BOTH, soft_masks=soft) for soft in (False, True))
+    inside = slice(RATE // 8, -RATE // 8)
+    assert snr_db(tones[0, inside], cut.stems[0, 0, inside]) > 25
+    shares = 0.6 * tones[0] + 0.4 * tones[1]
+    np.testing.assert_allclose(soft.stems[0, 0, inside], shares[inside], atol=5e-3)
 
 
 def test_batches_do_not_matter_and_are_as_large_as_they_may_be():

@@ -65,6 +65,11 @@ class ModelConfig(ABC):
     packages: ClassVar[tuple[str, ...]] = ()
     """Packages that the model imports beside torch, numpy and scipy, by their names on an index."""
 
+    @property
+    def looks(self) -> bool:
+        """Whether a separator of these settings looks at pictures; one that sees may do without by its settings."""
+        return self.sees
+
     @abstractmethod
     def build(self, num_classes: int) -> Any:
         """A freshly initialised `cocktail.types.Separator` or `Localizer`, an `nn.Module`.

@@ -22,8 +22,8 @@ from cocktail.media.recordings import FileRecording
 from cocktail.recordings.asking import Asked
 from cocktail.recordings.hearing import Progress, no_progress
 from cocktail.recordings.inputs import InputFile, find_inputs
+from cocktail.recordings.planning import BATCH_SIZE, OVERLAP
 from cocktail.recordings.results_folder import results_folder
-from cocktail.recordings.separating import BATCH_SIZE, OVERLAP
 from cocktail.recordings.sources import Choice
 from cocktail.storage import absolute, is_folder, join, local_copy
 from cocktail.text.printable import on_lines, on_one_line

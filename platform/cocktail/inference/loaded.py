@@ -22,11 +22,13 @@ from cocktail.numerics.precision import use_tf32
 from cocktail.recordings.asking import Asked
 from cocktail.recordings.hearing import Progress, no_progress
 from cocktail.recordings.localizing import LocalizedRecording, localize_recording
-from cocktail.recordings.separating import BATCH_SIZE, OVERLAP, Findings, plan_of, separate, window_grid
+from cocktail.recordings.planning import BATCH_SIZE, OVERLAP, plan_of, window_grid
+from cocktail.recordings.results_folder import results_folder
+from cocktail.recordings.separating import Findings, separate
 from cocktail.recordings.sources import Choice
 from cocktail.recordings.stems import Form
-from cocktail.recordings.write_localized import write_localized
-from cocktail.recordings.write_separated import write_separated
+from cocktail.recordings.write_localized import LOCALIZATION, write_localized
+from cocktail.recordings.write_separated import SEPARATION, write_separated
 from cocktail.types import UsageError, require
 
 
@@ -94,15 +96,19 @@ class LoadedModel:
         sample_rate_hz: int | None = None,
         choice: Choice | None = None,
         progress: Progress = no_progress,
+        soft_masks: bool = False,
     ) -> Separated:
         """Separate a file, or samples float [C, T] or [T] in [-1, 1], or int16, of a rate; all of it in memory.
 
-        Raises UsageError for what cannot be read, or not be separated so. `separate_file` writes files of any length.
+        `soft_masks` leaves masks as they are where the model cuts them. `separate_file` writes files of any length.
+        Raises UsageError for what cannot be read, or not be separated so.
         """
         with opened(recording, sample_rate_hz) as source:
             grid, findings = window_grid(self.asked, self.overlap), Findings()
             plan = plan_of(self.asked, source, choice or Choice(), grid, self.batch_size, progress)
-            pieces = list(separate(self.asked, source, plan, grid, self.batch_size, findings, progress))
+            pieces = list(
+                separate(self.asked, source, plan, grid, self.batch_size, findings, progress, soft_masks=soft_masks)
+            )
             rate = self.asked.sample_rate_hz
             return Separated(
                 names=plan.names,
@@ -125,9 +131,9 @@ class LoadedModel:
 
         Returns what separation.json holds, which is written last. Raises UsageError as `separate` does.
         """
-        with opened(recording) as source:
+        with opened(recording) as source, results_folder(str(folder), SEPARATION) as place:
             return write_separated(
-                self.asked, self.origin, source, Path(folder), choice or Choice(), form or Form(),
+                self.asked, self.origin, source, place, choice or Choice(), form or Form(),
                 overlap=self.overlap, batch_size=self.batch_size, progress=progress,
             )  # fmt: skip
 
@@ -163,10 +169,11 @@ class LoadedModel:
         with opened(recording) as source:
             require(isinstance(source, FileRecording), "localize_file takes a file")
             assert isinstance(source, FileRecording)
-            return write_localized(
-                self.asked, self.origin, source, Path(folder), choice or Choice(), maps_per_second,
-                batch_size=self.batch_size, progress=progress,
-            )  # fmt: skip
+            with results_folder(str(folder), LOCALIZATION) as place:
+                return write_localized(
+                    self.asked, self.origin, source, place, choice or Choice(), maps_per_second,
+                    batch_size=self.batch_size, progress=progress,
+                )  # fmt: skip
 
 
 def load(

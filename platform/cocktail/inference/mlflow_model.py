@@ -15,7 +15,8 @@ from cocktail.inference.trained import load_trained
 from cocktail.media.recording import ArrayRecording
 from cocktail.numerics.precision import use_tf32
 from cocktail.recordings.asking import Asked
-from cocktail.recordings.separating import Plan, plan_of, separate, window_grid
+from cocktail.recordings.planning import Plan, plan_of, window_grid
+from cocktail.recordings.separating import separate
 from cocktail.recordings.sources import Choice
 from cocktail.tasks.separation.task import Separating
 from cocktail.tasks.task import MIXTURE, PICTURES
@@ -90,7 +91,8 @@ class TrainedModel(PythonModel):
             shown = None if pictures is None else pictures[row].cpu().numpy()
             if asked.sees:
                 count = len(names) or num_sources
-                plan = Plan(names=tuple(f"source {n + 1}" for n in range(count)), class_ids=None, num_asked=count)
+                named = tuple(f"source {n + 1}" for n in range(count))
+                plan = Plan(names=named, class_ids=None, num_seen=count, num_asked=count)
             else:
                 choice = Choice(classes=tuple(names), num_sources=None if names else num_sources)
                 plan = plan_of(asked, recording, choice, grid)

@@ -11,7 +11,7 @@ from cocktail.inference.each_file import RunsModel, for_each
 from cocktail.inference.loaded import LoadedModel
 from cocktail.media.recordings import FileRecording
 from cocktail.recordings.hearing import Progress
-from cocktail.recordings.separating import require_separable
+from cocktail.recordings.planning import require_separable
 from cocktail.recordings.sources import Choice
 from cocktail.recordings.stems import Form
 from cocktail.recordings.write_separated import SEPARATION

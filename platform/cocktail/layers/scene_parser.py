@@ -74,11 +74,12 @@ class SceneParser(nn.Module):
         fused = at_least_float32(self.visible_audio(spectrogram))
         if pictures is not None:
             fused = fused + self._look(pictures, shown)
+        return Scene(visible=at_least_float32(self.visible_head(fused[..., None])), audible=self.audible(spectrogram))
+
+    def audible(self, spectrogram: Tensor) -> Tensor:
+        """Logits [B, C] of each class being heard in log spectrograms [B, 1, R, M]."""
         heard = at_least_float32(self.audible_audio(spectrogram))
-        return Scene(
-            visible=at_least_float32(self.visible_head(fused[..., None])),
-            audible=at_least_float32(self.audible_head(heard[..., None])),
-        )
+        return at_least_float32(self.audible_head(heard[..., None]))
 
     def _look(self, pictures: Tensor, shown: Tensor) -> Tensor:
         """The mean [B, D] over the places of all pictures of shown sources; 0 where none is shown."""

@@ -157,8 +157,8 @@ def to_float(frame: AudioFrame) -> np.ndarray:
         samples = samples.reshape(-1, frame.layout.nb_channels).T
     if samples.dtype == np.uint8:
         return (samples.astype(np.float32) - 128) / 128
-    if samples.dtype.kind != "f":
-        return (samples / 2.0 ** (8 * samples.dtype.itemsize - 1)).astype(np.float32)
+    if samples.dtype.kind != "f":  # a power of two changes no digit
+        return samples.astype(np.float32) * np.float32(2.0 ** (1 - 8 * samples.dtype.itemsize))
     return samples.astype(np.float32, copy=False)
 
 

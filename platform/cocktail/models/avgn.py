@@ -284,6 +284,11 @@ class AVGN(TwoTowers):
         return counts
 
     @torch.no_grad()
+    def presence(self, mixture: Tensor) -> Tensor:
+        """Probability [B, C] of each class in mixtures [B, T], by ear."""
+        return self.hear(mixture).presence_logits.sigmoid()
+
+    @torch.no_grad()
     def localize(self, mixture: Tensor, query: Query) -> Localization:
         """Maps of the named classes by the model's own view; by the other, of predicted classes, and blended with the
         object prior, as alternatives.

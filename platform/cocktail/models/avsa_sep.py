@@ -83,6 +83,11 @@ class AVSASepConfig(SeesPixelsConfig):
             "visual_stages so that these are a multiple of 8",
         )
 
+    @property
+    def looks(self) -> bool:
+        """Whether pictures pick masks: not of labels alone, whose parser may do without."""
+        return self.branches == "both"
+
     def build(self, num_classes: int) -> AVSASep:
         """The network for a list of classes, freshly initialised from torch's random state."""
         return AVSASep(self, num_classes)
@@ -141,6 +146,10 @@ class AVSASep(nn.Module):
     def spectrogram(self, magnitude: Tensor) -> Tensor:
         """What the networks hear [B, 1, R, M] of log-frequency magnitudes."""
         return log_spectrogram(magnitude, self.config.input_norm).contiguous(memory_format=torch.channels_last)
+
+    def spectrogram_of(self, mixture: Tensor) -> Tensor:
+        """The same of mixtures [B, T]."""
+        return self.spectrogram(self.front_end.warp(self.front_end.stft(mixture).abs())[:, None])
 
     def label_vectors(self, class_ids: Tensor) -> Tensor:
         """Vectors f_s in (0, 1) [B, N, K] of classes [B, N]; those of NO_CLASS mean nothing."""
@@ -221,7 +230,7 @@ class AVSASep(nn.Module):
 
         Raises UsageError if the model was trained without one.
         """
-        return self._scene(self.spectrogram(self.front_end.warp(self.front_end.stft(mixture).abs())[:, None]), query)
+        return self._scene(self.spectrogram_of(mixture), query)
 
     def _scene(self, spectrogram: Tensor, query: Query) -> Scene:
         require(
@@ -239,6 +248,13 @@ class AVSASep(nn.Module):
             return {}
         magnitude = self.front_end.warp(self.front_end.stft(mix(batch)[0]).abs())[:, None]
         return self.parser.confusion(self.spectrogram(magnitude), batch, self.config.parser_threshold)
+
+    @torch.no_grad()
+    def presence(self, mixture: Tensor) -> Tensor | None:
+        """Probability [B, C] of each class being heard in mixtures [B, T]; None without a parser."""
+        if self.parser is None:
+            return None
+        return self.parser.audible(self.spectrogram_of(mixture)).sigmoid()
 
     @torch.no_grad()
     def separate(self, mixture: Tensor, query: Query) -> Separation:
@@ -273,7 +289,7 @@ class AVSASep(nn.Module):
             for name, parsed in ((PREDICTED_CLASSES, as_many), (PREDICTED_NUMBER, self._found(scene, *as_many))):
                 answer = reading(*parsed)
                 readings[name] = replace(answer, class_ids=_told_once(*parsed))
-        return replace(own, alternatives=readings)
+        return replace(own, alternatives=readings, presence_threshold=self.config.parser_threshold)
 
     def _see(self, query: Query) -> tuple[Tensor | None, Tensor]:
         """Vectors f_v [B, N, K] of the sources that pictures pick, where there are some, and which, bool [B, N]."""

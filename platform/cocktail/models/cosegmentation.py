@@ -244,10 +244,10 @@ class CoSegmentation(MaskCoefficients):
         """Estimates in the order of the sources' pictures, with the mixture's phase, by the classes that are found in
         each picture; by those that are named, where they are known, as another reading.
 
-        Of a single picture, estimates are of the named classes, as its classes are all that can be asked for; or of the
-        most probable ones.
+        Of several sources in one picture, estimates are of the named classes, as its classes are all that can be asked
+        for; or of the most probable ones.
         """
-        if query.shown.shape[1] == 1:
+        if query.shown.shape[1] == 1 < query.room:
             return self._separate_in_one_picture(mixture, query)
         pictures, shown, class_ids = sources_shown(query)
         seen = self.see(pictures, shown)
@@ -273,20 +273,17 @@ class CoSegmentation(MaskCoefficients):
     ) -> Separation:
         objects = Objects.of(labels)
         vectors = seen.attended(objects, self.config.feature_pool)
-        return self.separation(mixture, vectors, objects, class_ids, looked_at, in_order)
+        answer = self.separation(mixture, vectors, objects, class_ids, looked_at, in_order)
+        return replace(answer, presence_threshold=self.config.presence_threshold)
 
     def _separate_in_one_picture(self, mixture: Tensor, query: Query) -> Separation:
         seen = self.see(query.shown, torch.ones_like(query.num_sources[:, None], dtype=torch.bool))
-        presence, is_alone = seen.scores.sigmoid(), query.room == 1
+        presence = seen.scores.sigmoid()[:, 0]
         class_ids = query.class_ids
         if class_ids is None:
-            class_ids = most_probable(presence[:, 0], query.num_sources, query.room)
-        labels = self.named(class_ids)
-        looked_at = {"presence": presence[:, 0]}
-        if is_alone:  # of no known class, it has those that are found
-            labels = torch.where(labels.any(dim=2, keepdim=True), labels, self.classes_in(presence))
-            looked_at["source_presence"] = presence
-        return self._of_labels(mixture, seen, labels, class_ids, looked_at, in_order=is_alone)
+            class_ids = most_probable(presence, query.num_sources, query.room)
+        looked_at = {"presence": presence}
+        return self._of_labels(mixture, seen, self.named(class_ids), class_ids, looked_at, in_order=False)
 
     @torch.no_grad()
     def localize(self, mixture: Tensor, query: Query) -> Localization:
@@ -320,6 +317,7 @@ class CoSegmentation(MaskCoefficients):
             class_ids=class_ids,
             in_order=query.room == K,
             intermediates={"visual_presence": of_mixture},
+            presence_threshold=self.config.presence_threshold,
         )
         alternatives = {PREDICTED_CLASSES: Localization(maps=over_all(self.named(predicted)), class_ids=predicted)}
         if K > 1:

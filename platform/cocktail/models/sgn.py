@@ -232,7 +232,7 @@ class SourceVectors(nn.Module):
 
 
 class SGN(nn.Module):
-    """A `cocktail.types.Separator`, and a `Classifier` unless its sources have no classes."""
+    """A `cocktail.types.Separator`, and a `Classifier` and `Listener` unless its sources have no classes."""
 
     def __init__(self, config: SGNConfig, num_classes: int) -> None:
         super().__init__()
@@ -316,11 +316,18 @@ class SGN(nn.Module):
         counts = {}
         if self.token_classifier is not None:
             counts["token"] = token_counts(self.token_classifier(self.branch.class_tokens))
-        if self.presence_head is not None and batch is not None:
-            magnitude = self.front_end.warp(self.front_end.stft(mix(batch)[0]).abs())[:, None]
-            logits = self.presence_head(self.branch(log_spectrogram(magnitude, self.config.input_norm))[0]).squeeze(-1)
-            counts["presence"] = confusion_counts(logits > 0, self._heard(batch))
+        if batch is not None and (presence := self.presence(mix(batch)[0])) is not None:
+            counts["presence"] = confusion_counts(presence > 0.5, self._heard(batch))
         return counts
+
+    @torch.no_grad()
+    def presence(self, mixture: Tensor) -> Tensor | None:
+        """Probability [B, C] of each class in mixtures [B, T], without any masks; None without a presence head."""
+        if self.presence_head is None:
+            return None
+        magnitude = self.front_end.warp(self.front_end.stft(mixture).abs())[:, None]
+        vectors, _, _ = self.branch(log_spectrogram(magnitude, self.config.input_norm))
+        return self.presence_head(vectors).squeeze(-1).float().sigmoid()
 
     @torch.no_grad()
     def separate(self, mixture: Tensor, query: Query) -> Separation:

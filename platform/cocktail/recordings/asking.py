@@ -16,7 +16,7 @@ from torch import Tensor
 from cocktail.audio.stft import ShortTimeTransform
 from cocktail.inference.trained import Trained
 from cocktail.media.bad_clips import BadClip
-from cocktail.types import NO_CLASS, Localizer, Query, Separation, Separator, UsageError, require
+from cocktail.types import NO_CLASS, Listener, Localizer, Query, Separation, Separator, UsageError, require
 
 _SAME = 1e-4
 """Difference between waveforms below which they are the same, of full scale."""
@@ -49,7 +49,9 @@ class Asked:
         self.length = trained.mixing.segment_samples
         self.classes = trained.classes
         self.num_sources = trained.mixing.num_sources
-        self.sees = isinstance(self.model, Separator) and trained.config.sees
+        self.sees = isinstance(self.model, Separator) and trained.config.looks
+        self.names_unseen = self.sees and trained.config.learns_unseen
+        """Whether it separates what it sees by pictures, and what it does not by its class."""
 
     @property
     def separates(self) -> bool:
@@ -77,7 +79,7 @@ class Asked:
         if masks is not None and self.grid is not None and found.masks is not None:
             answered = min((found.masks.shape[-1] - 1) * self.grid.hop_length, self.length)
         return Separating(
-            by_class=bool((found.class_ids != NO_CLASS).any()) and not self.sees,
+            by_class=bool((found.class_ids != NO_CLASS).any()) and (self.names_unseen or not self.sees),
             tells_presence="presence" in found.intermediates,
             masks=masks,
             answered=answered,
@@ -115,11 +117,41 @@ class Asked:
         with torch.no_grad():
             return self.model.separate(mixture, query)
 
+    def separate_scene(self, windows: np.ndarray, class_ids: list[list[int]], pictures: np.ndarray) -> Separation:
+        """The answer to windows float32 [B, L] for the sources of pictures uint8 [B, S, H, W, 3], which come first in
+        each row of class ids [B, N], as NO_CLASS, and for classes that none of them shows."""
+        B, S = pictures.shape[:2]
+        ids = torch.tensor(class_ids, device=self.device)
+        places = torch.arange(ids.shape[1], device=self.device)
+        seen = (places < S).expand(B, -1)
+        shown = torch.zeros((B, ids.shape[1], *pictures.shape[2:]), dtype=torch.uint8)
+        shown[:, :S] = torch.from_numpy(pictures)
+        query = Query(
+            class_ids=ids,
+            num_sources=(seen | (ids >= 0)).sum(dim=1),
+            pictures=shown[:, :, None].to(self.device),
+            seen=seen,
+            alternatives=False,
+        )
+        with torch.no_grad():
+            return self.model.separate(torch.from_numpy(np.ascontiguousarray(windows)).to(self.device), query)
+
+    def scene(self, windows: np.ndarray, pictures: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Probabilities [B, C] of each class being heard in windows float32 [B, L], and being seen, too, in pictures
+        uint8 [B, S, H, W, 3] of them."""
+        found = self.separate_scene(windows, [[NO_CLASS] * pictures.shape[1]] * len(windows), pictures)
+        return tuple(to_numpy(found.intermediates[name]) for name in ("presence", "visual_presence"))  # pyright: ignore[reportReturnType]
+
     def presence(self, windows: np.ndarray) -> np.ndarray:
         """Probability [B, C] of each class in windows float32 [B, L].
 
         Raises UsageError of a model that does not say.
         """
+        if isinstance(self.model, Listener):
+            with torch.no_grad():
+                heard = self.model.presence(torch.from_numpy(np.ascontiguousarray(windows)).to(self.device))
+            if heard is not None:
+                return to_numpy(heard)
         if self.separates:
             found = self.separate(windows, [0])
         else:
@@ -144,7 +176,7 @@ class Asked:
         pictures: np.ndarray | None,
     ) -> Query:
         shown = None
-        if pictures is None and self.sees:  # tried out without any
+        if pictures is None and self.sees and (class_ids is None or not self.names_unseen):  # tried out without any
             side, count = self.trained.mixing.picture_side, num_sources or len(class_ids or [0])
             pictures = np.zeros((number, count, side, side, 3), np.uint8)
         if pictures is not None:

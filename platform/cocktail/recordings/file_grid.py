@@ -1,9 +1,10 @@
 """Masks of a model's grid, put on a recording at its own rate and channels.
 
-A short-time transform of the recording has a window and a hop as long in seconds as the model's. Masks are read between
-its frames and bins where they do not fall on the model's. Above the model's band a mask goes on as its mean over the
-octave below, frame by frame: what lies up there (bow noise, cymbals, breath) sounds when the source sounds below, so it
-goes where that goes, and a stem does not get dull; a model that hears up to 5.5 kHz cannot know better.
+A short-time transform of the recording has a window and a hop as long in seconds as the model's; at another rate than
+the model's the window may be a hundredth longer or shorter, to a length that is fast to transform. Masks are read
+between its frames and bins where they do not fall on the model's. Above the model's band a mask goes on as its mean
+over the octave below, frame by frame: what lies up there (bow noise, cymbals, breath) sounds when the source sounds
+below, so it goes where that goes, and a stem does not get dull; a model that hears up to 5.5 kHz cannot know better.
 
 Shape letters: C channels, N sources, T samples, F bins of the model, Q bins of the recording's transform, M frames of
 the model, J frames of the recording.
@@ -21,6 +22,10 @@ from cocktail.audio.stft import ShortTimeTransform
 
 FRAMES_AT_ONCE = 64
 """Frames that are transformed together."""
+_FAST_FACTORS = (2, 3, 5, 7)
+"""Prime factors of lengths that are fast to transform."""
+_MOST_LONGER = 0.01
+"""By how much a window may differ in length from the model's."""
 
 
 class MaskedRecording:
@@ -30,7 +35,7 @@ class MaskedRecording:
         self, grid: ShortTimeTransform, model_rate_hz: int, sample_rate_hz: int, num_channels: int, num_sources: int
     ) -> None:
         ratio = sample_rate_hz / model_rate_hz
-        self.n_fft = 2 * max(round(grid.n_fft * ratio / 2), 1)
+        self.n_fft = grid.n_fft if ratio == 1 else fast_even_length(grid.n_fft * ratio)
         self.hop = max(min(round(grid.hop_length * ratio), self.n_fft // 2), 1)
         self._frames_per_hop = self.hop / ratio / grid.hop_length
         """Frames of the model from one of the recording's to the next."""
@@ -41,7 +46,8 @@ class MaskedRecording:
         self._samples = np.zeros((num_channels, 0), np.float32)
         """From the first sample that the next frame needs on; the first half window is a mirror image."""
         self._mirrored = False
-        self._masks = torch.zeros((num_sources, grid.num_bins, 0))
+        self._masks = torch.zeros((num_sources, 0, grid.num_bins))
+        """[N, M, F]."""
         self._first_mask = 0
         self._next_frame = 0
         self._sum = torch.zeros((num_sources, num_channels, 0))
@@ -67,14 +73,14 @@ class MaskedRecording:
 
     def add_masks(self, masks: Tensor) -> None:
         """Add masks [N, F, any] of further frames of the model."""
-        self._masks = torch.cat([self._masks, masks], dim=-1)
+        self._masks = torch.cat([self._masks, masks.transpose(1, 2)], dim=1)
 
     def ready(self) -> np.ndarray:
         """Samples [N, C, any] of the stems that nothing to come changes."""
         pieces = []
         while self._mirrored:
             room = (self._samples.shape[1] - self.n_fft) // self.hop + 1
-            known = self._first_mask + self._masks.shape[-1]  # frames must lie before the last known one
+            known = self._first_mask + self._masks.shape[1]  # frames must lie before the last known one
             within = int(np.ceil((known - 1) / self._frames_per_hop)) - self._next_frame
             count = min(room, within, FRAMES_AT_ONCE)
             if count <= 0:
@@ -107,37 +113,45 @@ class MaskedRecording:
         spectra = torch.fft.rfft(held.unfold(-1, self.n_fft, self.hop) * self._window)  # [C, J, Q]
         masks = self._masks_at(self._next_frame + torch.arange(count, dtype=torch.float64))
         self._grow(size)
-        weights = self._window.square()
-        for j in range(count):
-            self._weights[j * self.hop : j * self.hop + self.n_fft] += weights
+        self._weights[:size] += self._overlapped(self._window.square().expand(1, count, -1))[0]
         for n, of_source in enumerate(masks):
             if not of_source.any():  # a stem that is silent here
                 continue
             frames = torch.fft.irfft(spectra * of_source, self.n_fft) * self._window
-            for j in range(count):
-                self._sum[n, :, j * self.hop : j * self.hop + self.n_fft] += frames[:, j]
+            self._sum[n, :, :size] += self._overlapped(frames)
         self._samples = self._samples[:, count * self.hop :]
         self._next_frame += count
         self._forget_masks()
         return self._emit(count * self.hop)
 
+    def _overlapped(self, frames: Tensor) -> Tensor:
+        """The sum [C, T] of frames [C, J, n_fft], each a hop behind the one before."""
+        C, J, size = frames.shape
+        parts = -(-size // self.hop)  # hops that a frame reaches over
+        cut = torch.nn.functional.pad(frames, (0, parts * self.hop - size)).view(C, J, parts, self.hop)
+        total = frames.new_zeros(C, J + parts - 1, self.hop)
+        for part in range(parts):
+            total[:, part : part + J] += cut[:, :, part]
+        return total.flatten(1)[:, : (J - 1) * self.hop + size]
+
     def _masks_at(self, frames: Tensor) -> Tensor:
         """Masks [N, J, Q] of frames of the recording, by their numbers."""
-        last = self._masks.shape[-1] - 1
+        last = self._masks.shape[1] - 1
         places = (frames * self._frames_per_hop - self._first_mask).clamp(0, last)
         below = (places + 1e-9).floor().long()
-        weights = (places - below).clamp(0, 1).float()
-        in_time = torch.lerp(self._masks[..., below], self._masks[..., (below + 1).clamp(max=last)], weights)
-        in_time = in_time.transpose(1, 2)
-        masks = torch.lerp(in_time[..., self._bins_below], in_time[..., self._bins_above], self._bin_weights)
+        weights = (places - below).clamp(0, 1).float()[:, None]
+        before, after = (self._masks.index_select(1, each) for each in (below, (below + 1).clamp(max=last)))
+        in_time = torch.lerp(before, after, weights)
+        lower, upper = (in_time.index_select(-1, bins) for bins in (self._bins_below, self._bins_above))
+        masks = torch.lerp(lower, upper, self._bin_weights)
         if self._above_band.any():
             masks[..., self._above_band] = in_time[..., self._octave].mean(dim=-1, keepdim=True)
         return masks
 
     def _forget_masks(self) -> None:
         needed = int(self._next_frame * self._frames_per_hop)
-        if (count := min(needed - self._first_mask, self._masks.shape[-1] - 1)) > 0:
-            self._masks = self._masks[..., count:]
+        if (count := min(needed - self._first_mask, self._masks.shape[1] - 1)) > 0:
+            self._masks = self._masks[:, count:]
             self._first_mask += count
 
     def _grow(self, size: int) -> None:
@@ -156,6 +170,21 @@ class MaskedRecording:
     def _joined(self, pieces: list[np.ndarray]) -> np.ndarray:
         empty = np.zeros((*self._sum.shape[:2], 0), np.float32)
         return np.concatenate([empty, *pieces], axis=-1)
+
+
+def fast_even_length(samples: float) -> int:
+    """The even length next to one that is fast to transform, or, where none is near, simply the next."""
+    nearest = 2 * max(round(samples / 2), 1)
+    reach = int(_MOST_LONGER * samples / 2)
+    near = sorted(range(nearest - 2 * reach, nearest + 2 * reach + 1, 2), key=lambda length: abs(length - samples))
+    return next((length for length in near if length > 0 and _is_fast(length)), nearest)
+
+
+def _is_fast(length: int) -> bool:
+    for factor in _FAST_FACTORS:
+        while length % factor == 0:
+            length //= factor
+    return length == 1
 
 
 def _mode(size: int) -> Literal["reflect", "edge"]:

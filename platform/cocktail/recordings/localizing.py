@@ -22,6 +22,8 @@ from cocktail.recordings.sources import Choice, by_hysteresis, class_ids_named, 
 from cocktail.recordings.windows import WindowGrid
 from cocktail.types import NO_CLASS, UsageError, require
 
+MOST_MAPS_PER_SECOND = 60.0
+"""As many as the video that is written has pictures: more would be looked at and not shown."""
 ANY_SOUND = "what sounds"
 """Name of the one map of a model that knows no classes."""
 
@@ -92,7 +94,10 @@ def plan_localizing(
     Raises UsageError for a recording without pictures, and for what the model cannot do.
     """
     require_localizable(asked, choice)
-    require(maps_per_second > 0, f"maps_per_second must be positive, not {maps_per_second}")
+    require(
+        0 < maps_per_second <= MOST_MAPS_PER_SECOND,
+        f"maps_per_second must be above 0, and at most {MOST_MAPS_PER_SECOND:g}, not {maps_per_second}",
+    )
     if not recording.has_pictures:
         raise BadClip("no video track", "there are no pictures to look at")
     rate = asked.sample_rate_hz

@@ -10,15 +10,23 @@ from collections.abc import Sequence
 
 import numpy as np
 import soundfile
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from cocktail.recordings.hearing import Resampler
 from cocktail.recordings.stems import to_dbfs
-from cocktail.report.figures import NUM_ROWS, draw_spectrogram, shorten, spectrogram_db, two_lines
+from cocktail.report.figures import (
+    NUM_ROWS,
+    draw_spectrogram,
+    frequency_ticks,
+    row_edges_hz,
+    spectrogram_db,
+    two_lines,
+)
 
 MOST_COLUMNS = 2000
 """Columns of a spectrogram that are kept; with more, each stands for twice the time."""
-PREVIEW_SECONDS = 60.0
+PREVIEW_SECONDS = 30.0
 """Length of a page's players, at most: encoding MP3 costs more than all else that a page needs."""
 PREVIEW_RATE_HZ = 24000
 _PREVIEW_COMPRESSION = 0.9
@@ -27,11 +35,14 @@ MOST_DRAWN = 12
 _CHUNK_SAMPLES = 1 << 17
 _COLUMN_SECONDS = 0.05
 _NOTHING_DB = -240.0
+_ROW = 1.35
+"""From the top of a row of a figure to that of the next, in heights of one."""
+_LOWEST_DBFS = -80.0
 _ON_COLOUR, _LEVEL_COLOUR = "#0072b2", "#d55e00"
 
 
 class Overview:
-    """A spectrogram of the whole, and a player of the first minute, of one sound."""
+    """A spectrogram of the whole, and a player of its beginning, of one sound."""
 
     def __init__(self, sample_rate_hz: int) -> None:
         self.sample_rate_hz = sample_rate_hz
@@ -68,7 +79,7 @@ class Overview:
 
     @property
     def preview(self) -> bytes:
-        """An MP3 of the first minute."""
+        """An MP3 of the first PREVIEW_SECONDS."""
         return self._preview.getvalue()
 
     @property
@@ -129,15 +140,21 @@ def spectrograms_figure(overviews: Sequence[tuple[str, Overview]]) -> Figure:
     """Spectrograms of sounds of one recording, one below the other; the first one's loudest bin is 0 dB."""
     shown = overviews[: MOST_DRAWN + 2]
     figure = Figure(figsize=(11, 0.6 + 1.55 * len(shown)), layout="constrained")
-    axes = figure.subplots(len(shown), 1, sharex=True, squeeze=False)[:, 0]
+    axis = figure.subplots()
     loudest = float(shown[0][1].levels.max())
+    rate = shown[0][1].sample_rate_hz
+    lowest, highest = np.log10(row_edges_hz(rate)[[0, -1]] / 1000)
+    step = _ROW * (highest - lowest)
+    ticks: list[tuple[float, str]] = []
     picture = None
-    for axis, (name, overview) in zip(axes, shown, strict=True):
-        levels = overview.levels - loudest
-        picture = draw_spectrogram(axis, levels, overview.num_samples, overview.sample_rate_hz)
-        axis.set_ylabel(f"{two_lines(name)}\n\nkHz (log)", fontsize="small")
-    axes[-1].set_xlabel("time (s)")
-    figure.colorbar(picture, ax=axes, extend="min", pad=0.01).set_label("level (dB re the input's loudest bin)")  # pyright: ignore[reportArgumentType]
+    for n, (name, overview) in enumerate(shown):
+        picture = draw_spectrogram(axis, overview.levels - loudest, overview.num_samples, rate, -n * step)
+        axis.text(0.005, highest - n * step, two_lines(name), transform=axis.get_yaxis_transform(), va="bottom")
+        ticks += [(place - n * step, label) for place, label in frequency_ticks(rate)]
+    axis.set_ylim(lowest - (len(shown) - 1) * step, highest + step - (highest - lowest))
+    axis.set(ylabel="kHz (log)", xlabel="time (s)")
+    axis.set_yticks([place for place, _ in ticks], [label for _, label in ticks], fontsize="small")
+    figure.colorbar(picture, ax=axis, extend="min", pad=0.01).set_label("level (dB re the input's loudest bin)")  # pyright: ignore[reportArgumentType]
     return figure
 
 
@@ -145,29 +162,39 @@ def presence_figure(
     names: Sequence[str], seconds: np.ndarray, presence: np.ndarray, active: np.ndarray, on: float, off: float
 ) -> Figure:
     """Probabilities [W, N] of classes in windows that begin at some seconds [W], and where they count, bool [W, N]."""
-    figure = Figure(figsize=(11, 0.8 + 0.85 * len(names)), layout="constrained")
-    axes = figure.subplots(len(names), 1, sharex=True, sharey=True, squeeze=False)[:, 0]
-    for n, (axis, name) in enumerate(zip(axes, names, strict=True)):
+    figure, axis, bottoms = _rows(names)
+    for n, bottom in enumerate(bottoms):
         axis.fill_between(
-            seconds, 0, 1, where=active[:, n], step="mid", color=_ON_COLOUR, alpha=0.18, linewidth=0, label="separated"
+            seconds, bottom, bottom + 1, where=active[:, n], step="mid", color=_ON_COLOUR, alpha=0.18, linewidth=0
         )
-        axis.plot(seconds, presence[:, n], color=_ON_COLOUR, linewidth=1.3, marker=".", markersize=3)
-        axis.axhline(on, color="black", linewidth=0.7, linestyle=":")
-        axis.axhline(off, color="black", linewidth=0.7, linestyle=":", alpha=0.5)
-        axis.set(ylim=(0, 1), yticks=[0, 1])
-        axis.set_title(shorten(name, 60), fontsize="small", loc="left", pad=2)
-    axes[-1].set_xlabel("middle of the window (s)")
+        axis.plot(seconds, bottom + presence[:, n], color=_ON_COLOUR, linewidth=1.3, marker=".", markersize=3)
+    for value, alpha in ((on, 1.0), (off, 0.5)):
+        wide = axis.get_yaxis_transform()
+        axis.hlines(bottoms + value, 0, 1, transform=wide, color="black", linewidth=0.7, linestyle=":", alpha=alpha)
+    axis.set_xlabel("middle of the window (s)")
     return figure
 
 
 def levels_figure(names: Sequence[str], step_seconds: float, levels: Sequence[Sequence[float]]) -> Figure:
-    """Levels of stems over time."""
-    figure = Figure(figsize=(11, 0.8 + 0.85 * len(names)), layout="constrained")
-    axes = figure.subplots(len(names), 1, sharex=True, sharey=True, squeeze=False)[:, 0]
-    for axis, name, level in zip(axes, names, levels, strict=True):
+    """Levels of stems over time, each from -80 dBFS to 0."""
+    figure, axis, bottoms = _rows(names)
+    for bottom, level in zip(bottoms, levels, strict=True):
         edges = np.arange(len(level) + 1) * step_seconds
-        axis.stairs(np.maximum(level, -80), edges, baseline=-80, fill=True, color=_LEVEL_COLOUR, alpha=0.6)
-        axis.set(ylim=(-80, 0), yticks=[-80, 0])
-        axis.set_title(shorten(name, 60), fontsize="small", loc="left", pad=2)
-    axes[-1].set_xlabel("time (s)")
+        heights = bottom + 1 + np.maximum(level, _LOWEST_DBFS) / -_LOWEST_DBFS
+        axis.stairs(heights, edges, baseline=bottom, fill=True, color=_LEVEL_COLOUR, alpha=0.6)
+    axis.set_xlabel("time (s)")
     return figure
+
+
+def _rows(names: Sequence[str]) -> tuple[Figure, Axes, np.ndarray]:
+    """A figure with a row a name, one below the other, each of height 1, and where they begin. One pair of axes for
+    all: what each costs is most of what a page costs."""
+    figure = Figure(figsize=(11, 0.8 + 0.7 * len(names)), layout="constrained")
+    axis = figure.subplots()
+    bottoms = -_ROW * np.arange(len(names))
+    axis.set_yticks(bottoms + 0.5, [two_lines(name) for name in names], fontsize="small")
+    axis.set_ylim(bottoms[-1] - 0.1, 1.1)
+    axis.margins(x=0.01)
+    for edge in (0, 1):
+        axis.hlines(bottoms + edge, 0, 1, transform=axis.get_yaxis_transform(), color="0.8", linewidth=0.6, zorder=0)
+    return figure, axis, bottoms

@@ -19,8 +19,9 @@ def results_folder(location: str, marker: str, beside: str | None = None) -> Ite
     """A local folder to write to, whose files are at a location once the block ends without an error, else none.
 
     The marker is a file among them that names the others; it comes last. Earlier results there, as their marker names
-    them, are removed before; what else is there stays. `beside` is the folder, on the disk of the location, in which
-    they are made: by default the location, or its parent if it is not there yet.
+    them, are removed before, also what a process left that was killed in the middle of it; what else is there stays.
+    `beside` is the folder, on the disk of the location, in which they are made: by default the location, or its parent
+    if it is not there yet.
     """
     if is_remote(location):
         beside = None
@@ -28,8 +29,8 @@ def results_folder(location: str, marker: str, beside: str | None = None) -> Ite
         beside = location if Path(location).is_dir() else str(Path(location).parent)
     with temporary_folder(beside) as work:
         yield work
-        _remove_earlier(location, marker)
         made = sorted(path for path in work.rglob("*") if path.is_file() and path.name != marker)
+        _remove_earlier(location, marker, [path.relative_to(work).as_posix() for path in made])
         for path in (*made, work / marker):
             target = join(location, path.relative_to(work).as_posix())
             if is_remote(location):
@@ -39,6 +40,7 @@ def results_folder(location: str, marker: str, beside: str | None = None) -> Ite
                 with telling(target, "write"):
                     Path(target).parent.mkdir(parents=True, exist_ok=True)
                     path.replace(target)
+        delete_file(join(location, f".{marker}"))
 
 
 def read_marker(location: str, marker: str) -> dict[str, Any] | None:
@@ -52,17 +54,20 @@ def read_marker(location: str, marker: str) -> dict[str, Any] | None:
     return told if isinstance(told, dict) else None
 
 
-def _remove_earlier(location: str, marker: str) -> None:
-    told = read_marker(location, marker)
-    if told is None:
-        return
+def _remove_earlier(location: str, marker: str, coming: list[str]) -> None:
+    """Remove what the marker names, and what an earlier call has noted and did not get done; note what is coming."""
+    note = f".{marker}"
+    earlier = [file for name in (marker, note) for file in files_of(read_marker(location, name) or {})]
+    with open_atomic(join(location, note)) as file:
+        file.write(json.dumps({"files": sorted({*earlier, *coming})}).encode())
     delete_file(join(location, marker))
-    for file in files_of(told):
+    for file in earlier:
         delete_file(join(location, file))
 
 
 def files_of(told: dict[str, Any]) -> list[str]:
-    """Files of stems that a separation.json names: those that another separation may not have. Nothing outside."""
+    """Files that a marker names: those that other results may not have. Nothing outside."""
     parts = [*told.get("stems", []), told.get("residual") or {}]
     files = [part.get("file") for part in parts if isinstance(part, dict)]
+    files += [*told.get("pictures", []), *told.get("files", []), told.get("video"), told.get("page")]
     return [file for file in files if isinstance(file, str) and ".." not in file and not file.startswith("/")]

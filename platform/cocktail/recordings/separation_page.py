@@ -29,6 +29,7 @@ def separation_page(told: Mapping[str, Any], overviews: Sequence[tuple[str, Over
     parts: list[Part] = [
         Text(_summary(told)),
         _stems_table(told),
+        *_scene(told),
         Heading("To listen to"),
         Text(_of_players(told)),
         Sounds(
@@ -64,6 +65,22 @@ def _summary(told: Mapping[str, Any]) -> str:
         )
         + _of_clipped(given["num_clipped"], sum(stem["num_clipped"] for stem in told["stems"]))
     )
+
+
+def _scene(told: Mapping[str, Any]) -> list[Part]:
+    """What is seen and what is only heard, of a model that says it."""
+    visible = told["windows"]["visual_presence"]
+    if visible is None:
+        return []
+    on = told["choice"]["on"]
+    seen = [f"{name} ({np.mean(values):.2f})" for name, values in visible.items() if np.mean(values) >= on]
+    hidden = [stem["name"] for stem in told["stems"] if not stem["seen"]]
+    return [
+        Text(
+            f"Heard and seen: {', '.join(seen) or 'no class'}. Heard and not seen: {', '.join(hidden) or 'no class'}. "
+            "What is in view is separated by pictures, what is not by its class."
+        )
+    ]
 
 
 def _of_clipped(of_input: int, of_stems: int) -> str:

@@ -36,13 +36,17 @@ _SILENT_DBFS = -120.0
 
 @dataclass(frozen=True, kw_only=True)
 class Form:
-    """How stems are written."""
+    """How stems are made of masks, and written."""
 
     sample_format: SampleFormat = "int16"
     """Samples of 16 bits, or floats: of 32 bits for stems and of 64 for the residual, which then makes the sum exact.
     MP3 has neither."""
     format: FileFormat = "wav"
     """Kind of the files. MP3 loses a little of each stem, and with it the exact sum."""
+    soft_masks: bool = False
+    """Lay masks on as they are, where the model cuts them at a half: smoother, with a little more of other sources."""
+    report: bool = True
+    """Write report.html, too. Each takes about a megabyte, and as long as some twenty seconds of sound."""
 
     def __post_init__(self) -> None:
         require(
@@ -69,15 +73,20 @@ def in_int16(samples: np.ndarray, stems: np.ndarray) -> tuple[np.ndarray, np.nda
     ones first.
     """
     low, high = -FULL_SCALE, FULL_SCALE - 1
-    whole = np.clip(np.rint(samples * np.float64(FULL_SCALE)), low, high).astype(np.int64)
-    parts = np.clip(np.rint(stems * np.float64(FULL_SCALE)), low, high).astype(np.int64)
-    residual = whole - parts.sum(axis=0)
+    whole, parts = (_in_steps(values) for values in (samples, stems))
+    residual = whole - parts.sum(axis=0, dtype=np.int32)
     if residual.size and (residual.min() < low or residual.max() > high):
         for part in parts:
             taken = np.clip(part + residual - np.clip(residual, low, high), low, high)
             residual -= taken - part
             part[...] = taken
     return parts.astype(np.int16), residual.astype(np.int16)
+
+
+def _in_steps(values: np.ndarray) -> np.ndarray:
+    """Samples float32 in steps of 16 bits, int32. A power of two changes no digit, and steps are below 2^24."""
+    steps = np.rint(values * np.float32(FULL_SCALE))
+    return np.clip(steps, -FULL_SCALE, FULL_SCALE - 1, out=steps).astype(np.int32)
 
 
 def num_clipped(samples: np.ndarray) -> int:

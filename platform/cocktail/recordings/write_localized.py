@@ -105,6 +105,8 @@ def write_localized(
         "choice": asdict(choice),
         "sources": list(plan.names),
         "video": VIDEO,
+        "page": PAGE_NAME,
+        "pictures": [name for name, _, _ in kept.pictures],
         "windows": {
             "seconds": plan.grid.length / rate,
             "starts_seconds": [round(start / rate, 6) for start in plan.starts],

@@ -13,13 +13,15 @@ from cocktail.media.recording import Recording
 from cocktail.recordings.asking import Asked
 from cocktail.recordings.hearing import Progress, no_progress
 from cocktail.recordings.overview import MOST_DRAWN, LevelTrack, Overview
-from cocktail.recordings.separating import Findings, Plan, plan_of, separate, window_grid
+from cocktail.recordings.planning import Plan, plan_of, window_grid
+from cocktail.recordings.separating import Findings, separate
 from cocktail.recordings.separation_page import separation_page
 from cocktail.recordings.sources import Choice
 from cocktail.recordings.stems import RESIDUAL, Form, Level, StemsWriter
 from cocktail.recordings.windows import WindowGrid
 from cocktail.report.page import PAGE_NAME, to_html
 from cocktail.storage import write_atomic
+from cocktail.types import NO_CLASS
 
 SCHEMA = "cocktail-separation/1"
 SEPARATION = "separation.json"
@@ -30,9 +32,9 @@ INPUT = "input"
 class _Shown:
     """What the page shows of the input, the stems and the residual, in this order, and their levels over time."""
 
-    def __init__(self, names: tuple[str, ...], sample_rate_hz: int, step: int) -> None:
+    def __init__(self, names: tuple[str, ...], sample_rate_hz: int, step: int, drawn: bool) -> None:
         self.overviews = [
-            (name, Overview(sample_rate_hz) if n <= MOST_DRAWN or name is RESIDUAL else None)
+            (name, Overview(sample_rate_hz) if drawn and (n <= MOST_DRAWN or name is RESIDUAL) else None)
             for n, name in enumerate((INPUT, *names, RESIDUAL))
         ]
         self.tracks = [LevelTrack(step) for _ in self.overviews]
@@ -71,17 +73,19 @@ def write_separated(
     plan = plan_of(asked, recording, choice, grid, batch_size, progress)
     rate = recording.sample_rate_hz
     writer = StemsWriter(folder, plan.names, rate, recording.num_channels, form, recording.declared_seconds)
-    shown = _Shown(plan.names, rate, max(round(grid.step / asked.sample_rate_hz * rate), 1))
+    shown = _Shown(plan.names, rate, max(round(grid.step / asked.sample_rate_hz * rate), 1), form.report)
     try:
-        for piece in separate(asked, recording, plan, grid, batch_size, findings, progress):
+        for piece in separate(asked, recording, plan, grid, batch_size, findings, progress, soft_masks=form.soft_masks):
             shown.add(piece.samples, *writer.add(piece.samples, piece.stems))
     finally:
         writer.close()
         shown.finish()
     told = _told(asked, origin, recording, plan, grid, findings, writer, shown)
     told["choice"], told["form"] = asdict(choice), asdict(form)
-    page = to_html(f"{recording.name}, separated", separation_page(told, shown.drawn))
-    write_atomic(str(folder / PAGE_NAME), page.encode())
+    if form.report:
+        told["page"] = PAGE_NAME
+        page = to_html(f"{recording.name}, separated", separation_page(told, shown.drawn))
+        write_atomic(str(folder / PAGE_NAME), page.encode())
     write_atomic(str(folder / SEPARATION), json.dumps(told, indent=1).encode())
     return told
 
@@ -115,7 +119,8 @@ def _told(
         "stems": [
             {
                 "name": name,
-                "class_id": None if plan.class_ids is None else plan.class_ids[n],
+                "class_id": _class_id(plan, n),
+                "seen": n < plan.num_seen,
                 "file": writer.files[n],
                 **_levels(writer.levels[n]),
                 "num_clipped": writer.clipped[n],
@@ -129,6 +134,7 @@ def _told(
             "seconds": grid.length / rate,
             "starts_seconds": [round(start / rate, 6) for start in findings.starts],
             "presence": presence_told(asked.classes, presence, plan.class_ids),
+            "visual_presence": presence_told(asked.classes, plan.visual_presence, plan.class_ids),
             "active": {name: active[:, n].astype(int).tolist() for n, name in enumerate(plan.names)},
         },
         "levels": {
@@ -162,9 +168,12 @@ def presence_told(
 
 
 def _presence_of(presence: np.ndarray | None, plan: Plan, n: int) -> float | None:
-    if presence is None or plan.class_ids is None:
-        return None
-    return round(float(presence[:, plan.class_ids[n]].mean()), 4)
+    class_id = _class_id(plan, n)
+    return None if presence is None or class_id is None else round(float(presence[:, class_id].mean()), 4)
+
+
+def _class_id(plan: Plan, n: int) -> int | None:
+    return None if plan.class_ids is None or plan.class_ids[n] == NO_CLASS else plan.class_ids[n]
 
 
 def _levels(level: Level) -> dict[str, float]:

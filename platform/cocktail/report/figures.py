@@ -90,15 +90,15 @@ def _magnitude(waveform: np.ndarray, sample_rate_hz: int) -> np.ndarray:
     size = 2 ** round(math.log2(WINDOW_SECONDS * sample_rate_hz))
     padded = np.pad(waveform, (0, max(size - len(waveform), 0)))
     frames = np.lib.stride_tricks.sliding_window_view(padded, size)[:: size // 4]
-    return np.abs(np.fft.rfft(frames * np.hanning(size))).T
+    return np.abs(np.fft.rfft(frames * np.hanning(size).astype(waveform.dtype))).T
 
 
-def draw_spectrogram(axis: Any, level: np.ndarray, num_samples: int, sample_rate_hz: int) -> Any:
+def draw_spectrogram(axis: Any, level: np.ndarray, num_samples: int, sample_rate_hz: int, above: float = 0.0) -> Any:
     """Draw levels of `spectrogram_db`, 0 dB the brightest; returns what a colour bar needs.
 
-    Rows have one height, so the axis counts decades above 1 kHz and is labelled in kHz.
+    Rows have one height, so the axis counts decades above 1 kHz, plus `above`, and is labelled in kHz.
     """
-    bottom, top = np.log10(row_edges_hz(sample_rate_hz)[[0, -1]] / 1000)
+    bottom, top = above + np.log10(row_edges_hz(sample_rate_hz)[[0, -1]] / 1000)
     picture = axis.imshow(
         level,
         origin="lower",
@@ -108,9 +108,14 @@ def draw_spectrogram(axis: Any, level: np.ndarray, num_samples: int, sample_rate
         vmax=0,
         extent=(0, num_samples / sample_rate_hz, bottom, top),
     )
-    ticks = [kHz for kHz in (0.1, 0.3, 1, 3, 10) if 1000 * kHz <= sample_rate_hz / 2]
-    axis.set_yticks(np.log10(ticks), [f"{kHz:g}" for kHz in ticks])
+    places, labels = zip(*frequency_ticks(sample_rate_hz), strict=True)
+    axis.set_yticks(places, labels)
     return picture
+
+
+def frequency_ticks(sample_rate_hz: int) -> list[tuple[float, str]]:
+    """Places on the axis of `draw_spectrogram`, and their labels in kHz."""
+    return [(math.log10(kHz), f"{kHz:g}") for kHz in (0.1, 0.3, 1, 3, 10) if 1000 * kHz <= sample_rate_hz / 2]
 
 
 def masks_figure(
@@ -120,11 +125,12 @@ def masks_figure(
     assignment: Sequence[np.ndarray | None] | None = None,
     presence: Mapping[str, float] | None = None,
     true_classes: Sequence[str] = (),
+    threshold: float = 0.5,
 ) -> Figure:
     """Masks [N, R, M] by name, a row a source, with what led to them where a model has it.
 
     That is, for each source, the assignment of patches to its class (a `patch_grid`; None without class), and
-    the probability of each class to be in the mixture, of which the highest are drawn.
+    the probability of each class to be in the mixture, of which the highest are drawn; from a threshold on it counts.
     """
     columns = len(masks) + (assignment is not None)
     grid_width, bars_width = 0.8 + 2.4 * columns, 4.4 if presence else 0
@@ -145,7 +151,7 @@ def masks_figure(
     for axis in axes[-1]:
         axis.set_xlabel("frame")
     if presence:
-        _draw_presence(parts[1].subplots(), presence, true_classes)
+        _draw_presence(parts[1].subplots(), presence, true_classes, threshold)
     return figure
 
 
@@ -180,7 +186,7 @@ def _draw_assignment(
         figure.colorbar(picture, ax=axes, label="assignment to the class", pad=0.02)
 
 
-def _draw_presence(axis: Any, presence: Mapping[str, float], true_classes: Sequence[str]) -> None:
+def _draw_presence(axis: Any, presence: Mapping[str, float], true_classes: Sequence[str], threshold: float) -> None:
     """The most probable classes from the top, then the true ones that are not among them, with their ranks."""
     ranked = sorted(presence, key=lambda name: -presence[name])
     names = ranked[:NUM_BARS] + [name for name in ranked[NUM_BARS:] if name in true_classes]
@@ -192,11 +198,11 @@ def _draw_presence(axis: Any, presence: Mapping[str, float], true_classes: Seque
         places = [i for i, name in enumerate(names) if (name in true_classes) == (colour == TRUE_COLOUR)]
         widths = [presence[names[i]] for i in places]
         axis.barh(places, widths, color=colour, hatch=hatch, edgecolor="white", linewidth=0, label=kind)
-    axis.axvline(0.5, color="black", linewidth=1, linestyle=":")
+    axis.axvline(threshold, color="black", linewidth=1, linestyle=":")
     axis.set_yticks(range(len(names)), labels)
     axis.set(xlim=(0, 1), xlabel="probability of the class", ylim=(len(names) - 0.4, -0.6))
-    above = sum(value > 0.5 for value in presence.values())
-    axis.set_title(f"presence: {above} of {len(presence)} classes above 0.5", fontsize="medium")
+    above = sum(value > threshold for value in presence.values())
+    axis.set_title(f"presence: {above} of {len(presence)} classes above {threshold:g}", fontsize="medium")
     axis.legend(loc="lower right", fontsize="small")
 
 

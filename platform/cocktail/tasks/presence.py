@@ -25,7 +25,7 @@ PRESENCE_SCORES = ("precision", "recall", "F1", INTERVAL)
 
 @dataclass(frozen=True, kw_only=True)
 class PresenceScores:
-    """How well a model says which classes are in a mixture: those of presence above 0.5. Higher is better."""
+    """How well a model says which classes are in a mixture: those above its threshold of presence. Higher is better."""
 
     micro: PrecisionRecallF1
     """Scores of all decisions together."""

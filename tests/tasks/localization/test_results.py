@@ -231,6 +231,7 @@ def test_presence_and_vectors_stand_in_the_models_rows_in_its_sources_order():
     table = scored(two, replace(model, alternatives={"other": model}))
     assert column(table, "m", "predicted_classes") == [[0, 2]] * 2 + [[]] * 2
     assert column(table, "m", "visual_classes") == [[1]] * 2 + [[0, 1, 2]] * 2
+    assert column(scored(two, replace(model, presence_threshold=0.25)), "m", "predicted_classes")[2:] == [[2]] * 2
     assert column(table, "m", "audio_vector") == [[2, 3], [0, 1], [4, 5], [6, 7]]
     assert column(table, "m", "visual_vector") == [[-2, -3], [0, -1], [-4, -5], [-6, -7]]
     assert column(table, "m, other", "predicted_classes") == column(table, "m, other", "audio_vector") == [None] * 4

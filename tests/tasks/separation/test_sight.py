@@ -1,5 +1,7 @@
 """Visible sources are told from invisible ones, and what a parser says of them is scored beside trivial sets."""
 
+from dataclasses import replace
+
 import numpy as np
 import pyarrow as pa
 import pytest
@@ -127,6 +129,9 @@ def test_rows_say_which_sources_pictures_showed_and_what_the_model_heard_and_saw
     assert {tuple(row["visual_classes"]) for row in of_model["b"]} == {(0,)}
     assert {row["visual_classes"] is None for row in results.to_pylist() if row["system"] == "x"} == {True}
     assert withholds(results)
+    by_its_own = score_batch(replace(batch, presence_threshold=0.3), metrics="batched", by_fuss_rule=False).to_pylist()
+    of_b = [row for row in by_its_own if (row["mixture_id"], row["system"]) == ("b", "model")]
+    assert {(*row["predicted_classes"], -1, *row["visual_classes"]) for row in of_b} == {(1, 2, -1, 0, 2)}
 
 
 SAID = table(

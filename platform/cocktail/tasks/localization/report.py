@@ -153,7 +153,7 @@ def presence_parts(presence: Mapping[str, PresenceScores]) -> list[Part]:
         for modality, of_both in presence.items()
         for cells in of_both.cells
     ]
-    caption = "Classes of presence above 0.5 against those of the sources, in [0, 1]"
+    caption = "Classes that the model takes to be there against those of the sources, in [0, 1]"
     return [Heading("What is there"), Table(["classes", "average", *PRESENCE_SCORES], rows, caption)]
 
 

@@ -337,7 +337,8 @@ def _beside_maps(model: Localization, chosen: Tensor) -> dict[str, Any]:
     columns: dict[str, Any] = {}
     for column, name in (("predicted_classes", "presence"), ("visual_classes", "visual_presence")):
         if name in looked_at:
-            present = [np.flatnonzero(values > 0.5) for values in looked_at[name].float().cpu().numpy()]
+            presence = looked_at[name].float().cpu().numpy()
+            present = [np.flatnonzero(values > model.presence_threshold) for values in presence]
             columns[column] = [classes for classes in present for _ in range(N)]
     for column, name in (("audio_vector", "audio_vectors"), ("visual_vector", "visual_vectors")):
         if name in looked_at:

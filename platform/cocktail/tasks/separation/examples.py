@@ -206,6 +206,7 @@ def insight(
         presence = separation.intermediates["presence"][b].tolist()
         parts["presence"] = dict(zip(classes, presence, strict=False))  # a model may not know all that is tested
         there = class_ids[class_ids >= 0] if labels is None else labels.any(dim=0).nonzero()[:, 0]
+        parts["threshold"] = separation.presence_threshold
         parts["true_classes"] = [classes[i] for i in there.tolist()]
     return parts
 

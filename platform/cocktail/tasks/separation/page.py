@@ -60,7 +60,7 @@ def recognition_parts(
     if sets:
         parts.append(Table(*parsed_table(sets), "Classes that are seen, heard, and heard but not seen, in [0, 1]"))
     elif presence is not None:
-        caption = "Classes of presence above 0.5 against those of the sources, in [0, 1]"
+        caption = "Classes that the model takes to be there against those of the sources, in [0, 1]"
         parts.append(Table(["average", *PRESENCE_SCORES], presence.cells, caption))
     if accuracy is not None:
         parts += [Text(accuracy.note), Table(*accuracy.table)]

@@ -32,7 +32,8 @@ def parsed_sets(rows: pa.Table, num_classes: int) -> dict[str, ParsedSet]:
     it sees.
 
     Visible classes are those of sources that the mixture shows, invisible ones those of the others. The model's are
-    those with a probability above 0.5 of being seen and heard, of being heard, and what is in the latter alone.
+    those with a probability above its threshold of being seen and heard, of being heard, and what is in the latter
+    alone.
     """
     if "visual_classes" not in rows.column_names:
         return {}

@@ -104,6 +104,8 @@ class SeparatedBatch:
     """[B, C], the probability of each class by the model, where it has any."""
     visual_presence: np.ndarray | None = None
     """[B, C], the probability of each class being seen and heard, by a model that says so."""
+    presence_threshold: float = 0.5
+    """Probability above which the model takes a class to be there."""
     vectors: np.ndarray | None = None
     """[B, N, D], what stands for each source of the model, where there is any."""
     source_presence: np.ndarray | None = None
@@ -251,7 +253,7 @@ def _rows(group: _Group, system: System, scores: _Scores | None, fuss: FussScore
         columns["seen"] = batch.seen[group.rows, :N].flatten()
     for column, values in (("predicted_classes", batch.presence), ("visual_classes", batch.visual_presence)):
         if is_model and values is not None:
-            present = [np.flatnonzero(each > 0.5) for each in values[group.rows]]
+            present = [np.flatnonzero(each > batch.presence_threshold) for each in values[group.rows]]
             columns[column] = [classes for classes in present for _ in range(N)]
     if is_model and batch.source_presence is not None:
         columns["source_presence"] = list(batch.source_presence[group.rows, :N].reshape(B * N, -1))

@@ -112,7 +112,7 @@ class Separating:
         order of the named classes."""
         inputs = {MIXTURE: TensorForm(dtype="float32", shape=(-1, -1))}
         outputs = {"estimates": TensorForm(dtype="float32", shape=(-1, -1, -1))}
-        if not trained.config.sees:
+        if not trained.config.looks:
             return Signature(inputs=inputs, outputs=outputs)
         return Signature(
             inputs=inputs | {PICTURES: pictures_form(trained.mixing)},
@@ -182,6 +182,7 @@ def separate_batch(
         seen=None if batch.shown is None else batch.shown.cpu().numpy(),
         presence=looked_at.get("presence"),
         visual_presence=looked_at.get("visual_presence"),
+        presence_threshold=separation.presence_threshold,
         vectors=looked_at.get("source_vectors"),
         source_presence=looked_at.get("source_presence"),
         labels=None if batch.labels is None else batch.labels.cpu().numpy(),

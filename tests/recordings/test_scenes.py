@@ -1,0 +1,81 @@
+"""What a video shows is separated by pictures, and what is heard and not seen by its class (AVSA-Sep, figure 4)."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+import torch
+
+from cocktail.config.evaluation import Evaluation
+from cocktail.inference.loaded import LoadedModel
+from cocktail.inference.trained import Trained
+from cocktail.recordings.planning import IN_VIEW
+from cocktail.recordings.sources import Choice
+from cocktail.types import UsageError
+from tests.made.models.small_avsa_sep import SMALL, told
+from tests.made.models.small_sound_of_pixels import MIXING
+from tests.media.test_recordings import make_video
+
+CLASSES = ("bell", "drum", "flute", "harp", "horn")
+
+
+def model(**settings) -> LoadedModel:
+    """It says that the bell is seen, and that harp, bell and horn are heard."""
+    torch.manual_seed(0)
+    config = replace(SMALL, masks="ratio", **settings)
+    module = config.build(5).eval()
+    with torch.no_grad():  # so that pictures and labels are told apart before anything is learned
+        module.label_alignment.weight.mul_(3)
+        module.mask_head.weight.mul_(30)
+    if config.parser:
+        told(module, visible=[0], audible=[3, 0, 4])
+    trained = Trained(
+        name="scene", config=config, settings={}, model=module, mixing=MIXING, evaluation=Evaluation(),
+        classes=CLASSES, data="",
+    )  # fmt: skip
+    return LoadedModel(trained, device="cpu")
+
+
+@pytest.fixture(scope="module")
+def video(tmp_path_factory) -> Path:
+    path = tmp_path_factory.mktemp("video") / "trio.mp4"
+    make_video(path, 5)
+    return path
+
+
+def test_what_is_in_view_and_each_class_that_is_only_heard_have_a_stem(video, tmp_path):
+    loaded = model()
+    result = loaded.separate_file(video, tmp_path)
+    assert [stem["name"] for stem in result["stems"]] == [IN_VIEW, "harp", "horn"]
+    assert [(stem["seen"], stem["class_id"]) for stem in result["stems"]] == [(True, None), (False, 3), (False, 4)]
+    assert "bell" in result["windows"]["visual_presence"]
+    page = (tmp_path / "report.html").read_text()
+    assert "Heard and seen: bell (0.95). Heard and not seen: harp, horn." in page
+    by_sight = loaded.separate(video, choice=Choice(num_sources=1))
+    by_class = loaded.separate(video, choice=Choice(classes=("harp", "horn")))
+    stems = [soundfile.read(tmp_path / stem["file"], always_2d=True)[0].T for stem in result["stems"]]
+    for stem, expected in zip(stems, (*by_sight.stems, *by_class.stems), strict=True):
+        np.testing.assert_allclose(stem, expected, atol=2 / 32768)
+    assert np.abs(stems[0] - stems[1]).max() > 0.01
+
+
+def test_a_sound_alone_is_separated_by_what_is_heard(video):
+    sound = np.random.default_rng(0).uniform(-0.3, 0.3, 9000).astype(np.float32)
+    assert model().separate(sound, MIXING.sample_rate_hz).names == ("bell", "harp", "horn")
+
+
+def test_a_model_of_labels_alone_is_asked_for_classes_whether_there_are_pictures_or_not(video):
+    loaded = model(branches="labels")
+    found = loaded.separate(video, choice=Choice(classes=("drum", "harp")))
+    assert found.names == ("drum", "harp") and np.abs(found.stems).max() > 0
+    assert loaded.separate(video).names == ("bell", "harp", "horn")
+
+
+def test_without_a_parser_nobody_says_what_is_not_seen(video):
+    assert model(parser=False).separate(video).names == ("source 1",)
+    with pytest.raises(UsageError, match="does not know 'viola'"):
+        model(parser=False).separate(video, choice=Choice(classes=("viola",)))
