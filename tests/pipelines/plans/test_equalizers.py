@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import xxhash
 
 from cocktail.config.evaluation import Evaluation
 from cocktail.config.mixing import Mixing
@@ -15,7 +16,7 @@ from pipelines.plans.equalizers import NUM_OCTAVES
 from pipelines.plans.evaluation import make_test_list
 from pipelines.plans.plan import plan_epoch, plan_test
 from pipelines.plans.pool import usable_clips
-from pipelines.plans.random_numbers import draw
+from pipelines.plans.random_numbers import draw, fold
 from pipelines.shards.reader import ClipSource
 from tests.made.corpora.toy_shards import RATE, make_toy_shards
 
@@ -39,6 +40,15 @@ def test_equalisers_change_ids_and_nothing_else_of_a_plan(manifest):
     ids = equalized["mixture_id"].to_pylist()
     assert not set(ids) & set(plain["mixture_id"].to_pylist()) and len(set(ids)) == len(ids)
     assert ids != plan_of(manifest, replace(MIXING, equalizer_db=8.0))["mixture_id"].to_pylist()
+
+
+def test_an_id_holds_the_bits_of_the_gains_of_each_source_that_is_there(manifest):
+    plain, equalized = (plan_of(manifest, mixing).to_pylist() for mixing in (MIXING, EQUALIZED))
+    for before, row in zip(plain[:9], equalized[:9], strict=True):
+        bits = np.array(row["equalizer"], np.float32).view(np.uint32).ravel().tolist()
+        parts = (xxhash.xxh3_64_intdigest(b"equalized"), *bits)
+        state = fold(np.array([int(before["mixture_id"], 16)], np.uint64), *parts)
+        assert row["mixture_id"] == f"{state[0]:016x}"
 
 
 def test_gains_are_the_streams_numbers_and_spread_evenly(manifest):
