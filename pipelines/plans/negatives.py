@@ -53,6 +53,13 @@ def with_negatives(
     return pa.concat_tables([positives, *(each.cast(positives.schema) for each in negatives)]).combine_chunks()
 
 
+def without_negatives(plan: pa.Table) -> pa.Table:
+    """The mixtures of a test plan that show what sounds."""
+    if "negative" not in plan.column_names:
+        return plan
+    return plan.filter(plan["negative"].is_null())
+
+
 def _off_screen(singles: pa.Table, pool: ClipPool, manifest: Manifest, seed: int) -> pa.Table:
     """The pictures of single sources with the sounds of clips that are unlike them."""
     chosen = _unlike(singles, pool, manifest, seed)
