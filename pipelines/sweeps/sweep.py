@@ -85,6 +85,9 @@ def run_planned(
     """
     if base.run_name is not None:
         raise UsageError("each trial has a run name of its own: give --sweep-name in place of --run-name")
+    for trial in planned:
+        if trial.stages:
+            stages_from(trial.experiment, trial.stages)
     try:
         tracking_uri = base.tracking_uri or default_tracking_uri(base.output)
         require_usable(tracking_uri)

@@ -24,7 +24,7 @@ from pipelines.sweeps import sweep as sweeping
 from pipelines.sweeps.grids import PlannedTrial
 from pipelines.sweeps.options import SweepOptions, sweep_name
 from pipelines.sweeps.progress import progress_table, score_table
-from pipelines.sweeps.sweep import _Sweep, sweep
+from pipelines.sweeps.sweep import _Sweep, run_planned, sweep
 from tests.made.corpora.toy_shards import make_toy_shards
 from tests.made.models.small_experiment import SMALL
 from tests.made.models.small_stages import SMALL as SMALL_STAGES
@@ -57,6 +57,13 @@ def test_options_out_of_range_are_refused(wrong):
 def test_a_run_name_is_refused_as_trials_have_their_own():
     with pytest.raises(UsageError, match="--sweep-name"):
         sweep(type(SMALL), replace(SMALL, run_name="mine"), [], SweepOptions(seeds=(0, 1)))
+
+
+def test_a_trial_that_would_begin_with_a_later_stage_is_refused_before_anything_is_recorded():
+    later = replace(SMALL_STAGES, model=replace(SMALL_STAGES.model, stage=STAGES[1]))
+    trials = [PlannedTrial(label="a", overrides={}, experiment=later, stages=STAGES)]
+    with pytest.raises(UsageError, match="goes on from the one before: give its run or checkpoint by --start-from"):
+        run_planned(later, trials, [], SweepOptions())
 
 
 @dataclass
