@@ -3,7 +3,8 @@
 
     ray job submit --working-dir . -- python jobs/ez_vsl.py music --data SHARDS
 
---data trains the paper's recipe. --preset demo trains a small network for some minutes, and draws test pairs itself.
+--data trains the recipe of AVGN's tables. --preset demo trains a small network for some minutes, and draws test pairs
+itself. docs/localization.md says what its own paper has otherwise.
 --mixing.num-sources 2 trains on AVGN's mixtures: two pictures side by side, two sounds added.
 """
 

@@ -79,6 +79,19 @@ def test_a_dilated_stage_is_written_out(theirs):
     torch.testing.assert_close(ours(images), x)
 
 
+@pytest.mark.parametrize(("width", "dilated"), [(4, False), (4, True), (8, False)])
+def test_gradients_are_those_of_double_precision_however_features_are_laid_out(width, dilated):
+    torch.manual_seed(0)
+    ours, gradients = ResNet18(width=width, stages=3, dilated=dilated).double().eval(), []
+    images = torch.rand(2, 3, 32, 64, dtype=torch.float64)
+    for form in (torch.float64, torch.float32):
+        module = ours.to(form, memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
+        inputs = images.to(form).contiguous(memory_format=torch.channels_last)
+        gradients.append(torch.autograd.grad(module(inputs).sum(), list(module.parameters())))
+    for exact, rounded in zip(*gradients, strict=True):
+        torch.testing.assert_close(rounded, exact.float(), rtol=1e-3, atol=1e-3)
+
+
 def test_pictures_are_normalised_as_torchvisions_networks_expect(theirs):
     encoder = VisualEncoder(16).eval()
     encoder.resnet.load_torchvision(theirs.state_dict())

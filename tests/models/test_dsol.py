@@ -43,7 +43,7 @@ def test_the_first_stage_learns_from_each_source_by_itself():
 
 @pytest.mark.parametrize("view", ["wide", "split"])
 def test_the_second_stage_finds_what_the_ear_of_the_first_heard(view):
-    model = build("mixtures", view=view).eval()
+    model = build("mixtures", view=view, visual_stages=4).eval()
     losses = model(BATCH)
     sounds = model.sounds(superpose(BATCH))[:, 0]
     locations = model.locations(pictures_of(BATCH), view)  # of 2 x 4 cells, or of 2 x 2 each

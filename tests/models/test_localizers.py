@@ -12,7 +12,7 @@ from cocktail.layers.views import View
 from cocktail.metrics.localization import average_precision
 from cocktail.types import NO_CLASS, Classifier, Following, Localizer, Query, Separator, UsageError
 from tests.made.corpora.shapes_and_tones import SIDE, scenes
-from tests.made.models.finite_differences import assert_gradient_is_a_difference, away_from_kinks
+from tests.made.models.finite_differences import assert_gradients_are_differences, away_from_kinks
 from tests.made.models.learned_maps import with_plain_senses
 from tests.made.models.small_avgn import MIXING, C
 from tests.made.models.small_localizers import LOCALIZERS
@@ -69,7 +69,7 @@ def test_every_parameter_learns(name):
 def test_gradients_are_exact_in_double_precision(name):
     model = build(name, width=4, resnet_width=1).double().eval()
     away_from_kinks(model)
-    assert_gradient_is_a_difference(lambda: model(BATCH)["total"], model.parameters())
+    assert_gradients_are_differences(lambda: model(BATCH)["total"], model.named_parameters())
 
 
 @pytest.mark.parametrize("view", ["wide", "split"])

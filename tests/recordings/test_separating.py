@@ -68,6 +68,7 @@ class CutBands(MaskingBands):
 
     def separate(self, mixture, query):
         found = super().separate(mixture, query)
+        assert found.masks is not None
         masks = 0.4 + 0.2 * found.masks
         transform = self.front_end.stft(mixture)
         return replace(found, masks=masks, estimates=self.front_end.apply_binary_mask(transform, masks))

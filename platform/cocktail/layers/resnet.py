@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from torch import Tensor, nn
+from torch.nn import functional as F
 from torchvision.models.resnet import BasicBlock
 
 
@@ -59,12 +60,27 @@ def stride_of(stages: int, dilated: bool = False) -> int:
     return 4 * 2 ** (stages - 2 if dilated else stages - 1)
 
 
+class _Shortcut(nn.Conv2d):
+    """A convolution of 1 x 1, which first leaves out the cells between its strides where channels are few.
+
+    Torch 2.14's own writes beside its memory in the backward pass on CPUs, of fewer than eight channels in float32 that
+    are laid out channels last.
+    """
+
+    def __init__(self, in_channels: int, channels: int, stride: int) -> None:
+        super().__init__(in_channels, channels, kernel_size=1, stride=stride, bias=False)
+
+    def forward(self, input: Tensor) -> Tensor:
+        if self.in_channels >= 8:
+            return super().forward(input)
+        rows, columns = self.stride
+        return F.conv2d(input[:, :, ::rows, ::columns], self.weight)
+
+
 def _stage(in_channels: int, channels: int, stride: int) -> nn.Sequential:
     shortcut = None
     if stride != 1:
-        shortcut = nn.Sequential(
-            nn.Conv2d(in_channels, channels, kernel_size=1, stride=stride, bias=False), nn.BatchNorm2d(channels)
-        )
+        shortcut = nn.Sequential(_Shortcut(in_channels, channels, stride), nn.BatchNorm2d(channels))
     return nn.Sequential(BasicBlock(in_channels, channels, stride, shortcut), BasicBlock(channels, channels))
 
 

@@ -133,7 +133,10 @@ class CoarseToFine(ClassMapLocalizer, LearnsInStages):
 
     def likelihood(self, heard: Tensor, locations: Tensor, class_ids: Tensor) -> Tensor:
         """Grad-CAM of the picture; in the second stage times the cosine of a location and what is heard of the class,
-        where that is above 0."""
+        where that is above 0.
+
+        Differs from the published test, which takes the cosine alone: what looks like another class has no place here.
+        """
         seen = self.grad_cam(self.visual_head, locations, class_ids)
         if self.config.stage == "coarse":
             return seen

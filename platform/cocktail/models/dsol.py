@@ -46,8 +46,9 @@ class DSOLConfig(TowersConfig):
     initial_scale: float = 5.0
     """Scale of the cosines of the audio-visual map at the start, as published; it learns, and stays positive."""
     initial_class_scale: float = 50.0
-    """Scale of the cosines of class maps at the start, likewise. Of an object on a tenth of a picture it leaves five in
-    the mean that says how much is found of a class; the published network's vectors are of no fixed length."""
+    """Scale of the cosines of class maps at the start; it learns in the second stage, and stays positive. Of an object
+    on a tenth of a picture 50 leaves five in the mean that says how much is found of a class; the published network's
+    vectors are of no fixed length."""
     mask_threshold: float = 0.05
     """Audio-visual likelihood above which a location is part of the object that sounds."""
     dictionary_memory: float = 0.99
@@ -184,7 +185,8 @@ class DSOL(ClassMapLocalizer, LearnsInStages):
         there are [B, V]: how far the classes that are found are from those that are heard, and correspondence.
 
         Differs from the published code, where a copy of the audio network says what is heard, and the network itself
-        goes on learning: here it stays as it is.
+        goes on learning: here it stays as it is. The divergence is the sum over classes, as it is defined; the code's
+        is their mean.
         """
         heard = sounds.expand(-1, present.shape[1], -1)
         maps = self.log_class_scale.exp() * (seen @ self.entries.T)  # [B, V, P, C]

@@ -159,9 +159,8 @@ class MixAndLocalize(ClassMapLocalizer):
         H, N = sounds.shape[1], class_ids.shape[1]
         shares = self.heads_of_classes.means().clamp(min=_EPS).log()  # [C, H]
         known = shares[class_ids.clamp(min=0)] * (class_ids >= 0)[..., None]
-        gains = F.pad(known, (0, 0, 0, H - N)).transpose(
-            1, 2
-        )  # [B, H, H]: places behind the last source take what is left
+        # Places behind the last source take what is left.
+        gains = F.pad(known, (0, 0, 0, H - N)).transpose(1, 2)  # [B, H, H]
         heads = best_order(-gains)[:, :N]
         return torch.take_along_dim(sounds, heads[..., None], dim=1)
 
