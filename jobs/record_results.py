@@ -33,7 +33,7 @@ class RecordResults:
     into: str
     """Path of the results without an ending, as docs/results/NAME."""
     reference: str | None = None
-    """Setting that others are compared with; None is the first run's."""
+    """Setting that others are compared with; None is the first run's, or that of what --add adds to."""
     scores: tuple[str, ...] = ()
     """Scores to keep besides the headline, such as sir si_sdri; none is all."""
     systems: tuple[str, ...] = ()
@@ -61,6 +61,8 @@ def main() -> None:
     job = tyro.cli(RecordResults, description=__doc__)
     into = Path(job.into)
     require_name("the NAME of --into", into.name)
+    if job.add and job.reference is not None:
+        raise UsageError("--reference is that of what is there: leave it out, or record all runs anew without --add")
     runs = [open_run(named, job) for named in job.runs]
     results = RecordedResults.of(runs, job.reference, scores=job.scores, systems=job.systems)
     if job.add:

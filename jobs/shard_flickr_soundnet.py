@@ -29,7 +29,7 @@ class ShardFlickrSoundNet(ShardJob):
     test_list: str
     """File with an id a line: flickr_test.csv, the 250 that are tested."""
     agreement: int = 2
-    """Annotators that have to mark a place for it to be an object's: 2, or 1."""
+    """Boxes that have to cover a place for it to be an object's: 2, or 1."""
     settings: tyro.conf.OmitArgPrefixes[ShardSettings] = ShardSettings(dataset="flickr_soundnet", num_frames=1)
 
 

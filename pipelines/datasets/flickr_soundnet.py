@@ -5,12 +5,13 @@ Sounds the Hard Way" (Chen et al., 2021), EZ-VSL and SLAVC: `frames/<id>.jpg`, `
 that are tested, an id a line, more columns or not. Annotations are a folder of <id>.xml: in it elements `bbox`, of five
 children, the last four of which are x0, y0, x1 and y1 in a picture of 256 by 256. Nothing has a class.
 
-Truth is what at least two boxes cover. Chen et al. count the pixels of one box by a half: their consensus IoU is
-between those of `agreement` 2 and 1. Use is for research only.
+Truth is what at least two boxes cover, whoever drew them. Chen et al. count the pixels of one box by a half: their
+consensus IoU is between those of `agreement` 2 and 1. Use is for research only.
 """
 
 from __future__ import annotations
 
+import re
 from itertools import combinations
 from xml.etree import ElementTree
 
@@ -39,7 +40,7 @@ def index_flickr_soundnet(root: str, annotations: str, test_list: str, agreement
     UsageError for files and folders that cannot be what they should be.
     """
     if agreement not in (1, 2):
-        raise UsageError(f"--agreement is {agreement}: truth is what 1 or 2 of the annotators marked")
+        raise UsageError(f"--agreement is {agreement}: truth is what 1 or 2 boxes cover")
     frames, sounds = (Folder(join(root, kind), EXPECTED) for kind in ("frames", "audio"))
     marked = Folder(annotations, XML_EXPECTED)
     names = list(dict.fromkeys(line.fields[0] for line in read_csv(test_list, LIST_EXPECTED)))
@@ -81,7 +82,7 @@ def read_boxes(location: str) -> list[Box]:
     boxes = []
     for element in root.iter("bbox"):
         said = [(child.text or "").strip() for child in element]
-        if len(said) != 5 or not all(text.lstrip("-").isdecimal() for text in said[1:]):
+        if len(said) != 5 or not all(re.fullmatch(r"-?\d+", text) for text in said[1:]):
             raise UsageError(f"{location}: bbox {said}. Expected {XML_EXPECTED}")
         boxes.append(Box(0, None, *(min(max(int(text) / SIDE, 0.0), 1.0) for text in said[1:])))
     return boxes

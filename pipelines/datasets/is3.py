@@ -52,7 +52,8 @@ def index_is3(root: str, annotations: str | None = None, truth: Literal["boxes",
     rows = [_row(item, f"{location}, item {number}", images, sounds) for number, item in enumerate(items)]
     if truth == "masks":
         folder = Folder(top.path("gt_segmentation"), EXPECTED)
-        rows = [_with_mask(row, folder, files_by_stem(folder.names, MASKS)) for row in rows]
+        names = files_by_stem(folder.names, MASKS)
+        rows = [_with_mask(row, folder, names) for row in rows]
     elif all(row.boxes is None for row in rows):
         raise UsageError(f"{location} has no gt_box: give --truth masks, or a list with boxes. Expected {EXPECTED}")
     absent = [row.clip_id for row in rows if row.problem == "missing file"]

@@ -47,6 +47,7 @@ from pipelines.experiments.trained_on import Overlap, overlap_of
 from pipelines.mixtures.batches import read_mixtures
 from pipelines.mixtures.stream import MixtureStream
 from pipelines.plans.evaluation import classes_without_clips, in_classes_of, make_test_list, untaught_in_words
+from pipelines.plans.negatives import without_negatives
 from pipelines.plans.plan import mixtures_in_words
 from pipelines.plans.pool import list_array
 from pipelines.shards.manifest import Manifest, open_manifest
@@ -221,10 +222,11 @@ class PlannedRun:
     @property
     def looked_at(self) -> pa.Table:
         """The test mixtures that training looks at now and then: of those that are like its own, the first."""
-        counts = np.diff(list_array(self.test_list["class_id"]).offsets.to_numpy())
+        shows = without_negatives(self.test_list)
+        counts = np.diff(list_array(shows["class_id"]).offsets.to_numpy())
         mixing = self.experiment.mixing
         alike = (counts >= mixing.fewest_sources) & (counts <= mixing.num_sources)
-        return self.test_list.filter(pa.array(alike)).slice(0, self.experiment.evaluation.num_looks)
+        return shows.filter(pa.array(alike)).slice(0, self.experiment.evaluation.num_looks)
 
     def reading_looks(self) -> ReadBatches:
         """Reads the test mixtures that training looks at, as they are tested."""

@@ -8,6 +8,7 @@ import statistics
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from typing import Any
 
 from cocktail.checkpoints.store import step_of
 from cocktail.cluster.placement import require_place
@@ -117,7 +118,6 @@ def alone_in(planned: PlannedRun) -> Iterator[None]:
 def open_run(planned: PlannedRun, part_of: PartOf | None) -> TrackedRun:
     """The MLflow run of a planned run, with the settings of its training for parameters."""
     experiment = planned.experiment
-    settings = flatten(dataclasses.asdict(experiment))
     return TrackedRun.open(
         planned.tracking_uri,
         join(experiment.output, "artifacts"),
@@ -125,10 +125,16 @@ def open_run(planned: PlannedRun, part_of: PartOf | None) -> TrackedRun:
         name=planned.name,
         key=planned.key,
         place=place_of(planned.folder),
-        params={path: value for path, value in settings.items() if not path.startswith("evaluation.")},
+        params=params_of(experiment),
         parent=part_of.parent if part_of else None,
         wait_seconds=60 * experiment.tracking_wait_minutes,
     )
+
+
+def params_of(experiment: Experiment) -> dict[str, Any]:
+    """What a run's params in MLflow are: the settings but those of its test, which may change from start to start."""
+    settings = flatten(dataclasses.asdict(experiment))
+    return {path: value for path, value in settings.items() if not path.startswith("evaluation.")}
 
 
 def tag_origin(planned: PlannedRun, tracked: TrackedRun, part_of: PartOf | None) -> None:

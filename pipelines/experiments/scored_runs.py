@@ -84,7 +84,8 @@ def read_scored_mixtures(run: ScoredRun, rows: pa.Table, mixing: Mixing) -> Mixt
 
 
 def origin_of(tracked: TrackedRun, setting: str) -> Origin:
-    """What a finished run's results come from: its training, and the evaluation if that was a run of its own.
+    """What a finished run's results come from: its training, with the stages before it, and the evaluation if that was
+    a run of its own.
 
     Raises UsageError for a run that has not finished, whose training MLflow does not know, or that was trained or
     scored by several commits.
@@ -92,26 +93,27 @@ def origin_of(tracked: TrackedRun, setting: str) -> Origin:
     if tracked.status != "FINISHED":
         raise UsageError(f"run {tracked.name} is {tracked.status}: only finished runs are recorded")
     training = _training_of(tracked)
-    stages = training.earlier_stages
-    tags, of_training = tracked.tags, training.tags
-    steps = [_step_of(run) for run in (*stages, tracked)]
-    torches = [*values_of_starts(of_training, "torch"), *values_of_starts(tags, "torch")]
+    earlier = training.earlier_stages
+    stages, steps = [*earlier, training], [_step_of(run) for run in (*earlier, tracked)]
+    tags, of_stages = tracked.tags, [stage.tags for stage in stages]
+    torches = [torch for of_run in (*of_stages, tags) for torch in values_of_starts(of_run, "torch")]
+    machines = [machine for stage in stages for machine in _machines_of(stage)]
     runs = {run.run_id: run for run in (training, tracked)}
     return Origin(
         setting=setting,
         seed=training.params.get("seed", ""),
         run=training.name,
-        commit=_commit_of([*stages, training], tracked),
+        commit=_commit_of(stages, tracked),
         commands=tuple(document_command(run.tags.get("command", "")) for run in runs.values()),
         torch=" and ".join(dict.fromkeys(torches)),
-        date=training.began.date().isoformat(),
-        machine=" and ".join(values_of_starts(of_training, "machine") or [_described_machine(training)]),
+        date=stages[0].began.date().isoformat(),
+        machine=" and ".join(dict.fromkeys(machines)),
         steps=sum(steps),
         batch_size=int(training.params.get("training.batch_size", 0)),
-        seconds=sum(map(_seconds_of, [*stages, training], steps)),
+        seconds=sum(map(_seconds_of, stages, steps)),
         data=tags.get(TEST_MANIFEST_HASH) or tags.get("manifest_hash", ""),
-        trained_on=of_training.get("manifest_hash", ""),
-        initial_weights=of_training.get("initial_weights", ""),
+        trained_on=of_stages[-1].get("manifest_hash", ""),
+        initial_weights=of_stages[0].get("initial_weights", ""),
     )
 
 
@@ -150,9 +152,12 @@ def _full_hash(commit: str) -> str:
     return re.sub(r"^\S*-g(?=[0-9a-f]{40})", "", commit)
 
 
-def _described_machine(training: TrackedRun) -> str:
+def _machines_of(training: TrackedRun) -> list[str]:
+    """The machines of all starts of a run, in words; of an earlier version's, by the environment that it kept."""
+    if machines := values_of_starts(training.tags, "machine"):
+        return machines
     with tempfile.TemporaryDirectory() as folder:
-        return machine_in_words(json.loads(training.fetch(ENVIRONMENT, Path(folder)).read_text(encoding="utf-8")))
+        return [machine_in_words(json.loads(training.fetch(ENVIRONMENT, Path(folder)).read_text(encoding="utf-8")))]
 
 
 def _seconds_of(training: TrackedRun, steps: int) -> float:

@@ -46,6 +46,7 @@ from pipelines.experiments.resources import shard_cache, test_demands
 from pipelines.experiments.trained_on import Overlap, overlap_of
 from pipelines.mixtures.batches import read_mixtures
 from pipelines.plans.evaluation import has_truth, in_classes_of, make_test_list, new_classes, untaught_in_words
+from pipelines.plans.negatives import without_negatives
 from pipelines.plans.rows import plan_hash
 from pipelines.progress import ClipProgress
 from pipelines.shards.manifest import Manifest
@@ -311,10 +312,11 @@ class Scoring:
 
     def _examples(self) -> MixtureBatch | None:
         """The first test mixtures of each number of sources, of which figures and sounds are stored."""
-        numbers = np.array([len(class_ids) for class_ids in self.mixtures["class_id"].to_pylist()])
+        mixtures = without_negatives(self.mixtures)
+        numbers = np.array([len(class_ids) for class_ids in mixtures["class_id"].to_pylist()])
         wanted = self.evaluation.num_examples
         rows = np.sort(np.concatenate([np.flatnonzero(numbers == number)[:wanted] for number in np.unique(numbers)]))
-        return read_mixtures(self.mixtures.take(rows), self._clips(), self.mixing) if len(rows) else None
+        return read_mixtures(mixtures.take(rows), self._clips(), self.mixing) if len(rows) else None
 
 
 def new_classes_for(

@@ -20,7 +20,7 @@ def equalize(sound: np.ndarray, gains_db: np.ndarray) -> np.ndarray:
     straight lines in dB over octaves between them, and the last one below.
 
     What comes out, int16 [T], is as loud (root mean square) as what went in, or as loud as its peak allows. It is
-    computed in float64, so that all machines round to the same samples.
+    computed in float64: machines that add in another order round to the same samples, but for one in billions.
     """
     length = fft.next_fast_len(len(sound) + _TAIL, real=True)
     curve_db = np.interp(_octaves(length), np.arange(len(gains_db)), gains_db)

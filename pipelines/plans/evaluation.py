@@ -47,14 +47,14 @@ def planned_test(manifest: Manifest, mixing: Mixing, evaluation: Evaluation) -> 
     there are none."""
     if evaluation.test_list is None:
         pool = usable_clips(manifest, mixing, evaluation.split)
-        plan = plan_test(pool, evaluation)
+        plan, pool = plan_test(pool, evaluation), of_classes(pool, evaluation.classes)
     else:
         location = absolute(evaluation.test_list, "--evaluation.test-list")
         pool = usable_clips(manifest, mixing, split_of(location))
         plan = read_test_list(location, pool)
         require(len(plan) > 0, f"{location} lists no mixture: give another --evaluation.test-list")
     if evaluation.negatives:
-        return with_negatives(plan, of_classes(pool, evaluation.classes), evaluation.negatives, evaluation.seed)
+        return with_negatives(plan, pool, manifest, evaluation.negatives, evaluation.seed)
     if evaluation.frames_from is None:
         return plan
     require(

@@ -20,6 +20,7 @@ from pipelines.plans.draws import SOUND, middle_crops
 from pipelines.plans.pool import ClipPool, list_array
 from pipelines.plans.random_numbers import draw, fold
 from pipelines.plans.rows import plan_rows, states_of, with_ids
+from pipelines.shards.manifest import Manifest
 
 AT_ONCE = 256
 """Mixtures whose possible sounds are looked for together."""
@@ -27,11 +28,14 @@ _PICTURES = ("picture", "frame_offsets", "frame_sizes", "frame_checks")
 _TRUTH = ("boxes", "mask_offset", "mask_bytes", "mask_check")
 
 
-def with_negatives(plan: pa.Table, pool: ClipPool, kinds: tuple[NegativeKind, ...], seed: int) -> pa.Table:
+def with_negatives(
+    plan: pa.Table, pool: ClipPool, manifest: Manifest, kinds: tuple[NegativeKind, ...], seed: int
+) -> pa.Table:
     """A test plan, and behind it the negatives of its single sources: all of the first kind, then of the next.
 
     `negative` says the kind, null for what was there before; `lender` and `lender_shard` whose pictures are shown, of
-    the others their own. Sounds off screen are middles of clips of the pool. Raises UsageError where there is no single
+    the others their own. Sounds off screen are middles of clips of the pool; the manifest says of what classes the
+    clips of a picture's recording are, those that are not tested, too. Raises UsageError where there is no single
     source with one picture, or no clip of another class for one.
     """
     single = _counts(plan, "class_id") == 1
@@ -41,18 +45,24 @@ def with_negatives(plan: pa.Table, pool: ClipPool, kinds: tuple[NegativeKind, ..
         "set --mixing.pictures-per-source 1",
     )
     singles = plan.filter(pa.array(single)).combine_chunks()
-    made = {"off_screen": _off_screen, "silent": _silent}
+    made = {"off_screen": lambda: _off_screen(singles, pool, manifest, seed), "silent": lambda: _silent(singles)}
     negatives = [
-        _without_truth(made[kind](singles, pool, seed)).append_column("negative", pa.array([kind] * len(singles)))
-        for kind in kinds
+        _without_truth(made[kind]()).append_column("negative", pa.array([kind] * len(singles))) for kind in kinds
     ]
     positives = _with_lender(plan, plan).append_column("negative", pa.nulls(len(plan), pa.string()))
     return pa.concat_tables([positives, *(each.cast(positives.schema) for each in negatives)]).combine_chunks()
 
 
-def _off_screen(singles: pa.Table, pool: ClipPool, seed: int) -> pa.Table:
+def without_negatives(plan: pa.Table) -> pa.Table:
+    """The mixtures of a test plan that show what sounds."""
+    if "negative" not in plan.column_names:
+        return plan
+    return plan.filter(plan["negative"].is_null())
+
+
+def _off_screen(singles: pa.Table, pool: ClipPool, manifest: Manifest, seed: int) -> pa.Table:
     """The pictures of single sources with the sounds of clips that are unlike them."""
-    chosen = _unlike(singles, pool, seed)
+    chosen = _unlike(singles, pool, manifest, seed)
     draws = middle_crops(pool, chosen[:, None])
     sounds = plan_rows(pool, draws, np.ones(draws.chosen.shape), np.zeros((len(chosen), 1, 1), np.int64), None)
     for name in _PICTURES:
@@ -61,7 +71,7 @@ def _off_screen(singles: pa.Table, pool: ClipPool, seed: int) -> pa.Table:
     return _with_lender(with_ids(sounds, fold(_named(singles, "off_screen"), *parts)), singles)
 
 
-def _silent(singles: pa.Table, pool: ClipPool, seed: int) -> pa.Table:
+def _silent(singles: pa.Table) -> pa.Table:
     """Single sources without their sound."""
     offsets = list_array(singles["gain"]).offsets
     nothing = pa.ListArray.from_arrays(offsets, pa.array(np.zeros(len(singles), np.float32)))
@@ -69,16 +79,16 @@ def _silent(singles: pa.Table, pool: ClipPool, seed: int) -> pa.Table:
     return _with_lender(with_ids(silenced, _named(singles, "silent")), singles)
 
 
-def _unlike(singles: pa.Table, pool: ClipPool, seed: int) -> np.ndarray:
+def _unlike(singles: pa.Table, pool: ClipPool, manifest: Manifest, seed: int) -> np.ndarray:
     """A clip of the pool for each single source, int64 [S], drawn evenly among those of one class at most that share no
     recording with it, nor a class with any clip of its recording: a scene may have several, each of one of its objects.
     """
-    clips = pool.manifest.table.select(["clip_id", "class_ids", "recording"])
+    clips = manifest.table.select(["clip_id", "class_ids", "recording"])
     names = pool.table["clip_id"].to_pylist()
     by_name = np.array(sorted(range(len(pool)), key=names.__getitem__), np.int64)
     donors = by_name[_counts(pool.table, "class_ids")[by_name] < 2]
     recordings = clips["recording"].combine_chunks().dictionary_encode().indices.to_numpy()
-    of_recordings = np.zeros((int(recordings.max()) + 1, len(pool.manifest.classes)), np.float32)
+    of_recordings = np.zeros((int(recordings.max()) + 1, len(manifest.classes)), np.float32)
     owner = np.repeat(recordings, _counts(clips, "class_ids"))
     of_recordings[owner, list_array(clips["class_ids"]).flatten().to_numpy()] = 1
 

@@ -74,7 +74,7 @@ class _Column:
 
 def progress_table(trials: Sequence[TrialState], overrides: Mapping[str, Mapping[str, Any]]) -> str:
     """A row a trial: what it sets, how far it is, its last loss, and its SDR in dB, or AUC in percent, once any is
-    scored."""
+    scored. Of a system in stages the steps of the finished ones stand before those of the one that trains."""
     scores = [column for column in _Column.all_of(trials) if column.kind in _HEADLINES]
     rows = []
     for trial in trials:
@@ -83,6 +83,7 @@ def progress_table(trials: Sequence[TrialState], overrides: Mapping[str, Mapping
         if per_step is not None and "num_steps" in known and trial.status == "running":
             left = (known["num_steps"] - known["step"]) * per_step / 60
         steps = f"{trial.step}/{known['num_steps']:.0f}" if "num_steps" in known else ""
+        steps = f"{trial.earlier_steps} + {steps}" if trial.earlier_steps and steps else steps
         cells = (
             format_cell(known.get("loss/total")),
             *(column.cell(trial) for column in scores),

@@ -10,14 +10,13 @@ import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from cocktail.cluster.connection import connect, exit_interrupted, submission_id
 from cocktail.config.experiment import Experiment
 from cocktail.config.identity import run_key
-from cocktail.config.settings import flatten
 from cocktail.storage import exists, join, require_writable, write_atomic
 from cocktail.studies.paper import PAPER_NAME, Paper
 from cocktail.text.redaction import redacted_command, redacted_uri
@@ -33,6 +32,8 @@ from pipelines.experiments.locations import FINISHED, initial_folder, place_of, 
 from pipelines.experiments.planned import initial_weights
 from pipelines.experiments.report_edge import reported
 from pipelines.experiments.resources import executor_of, test_demands, training_demands
+from pipelines.experiments.run import params_of
+from pipelines.experiments.stages import stages_from
 from pipelines.shards.manifest import Manifest
 from pipelines.sweeps.grids import Grid, PlannedTrial, axis, combine, named, parse_axis, plan_trials
 from pipelines.sweeps.options import PLAN, SweepOptions, key_of, require_same, sweep_name
@@ -45,6 +46,7 @@ from pipelines.sweeps.trials import (
     recorded,
     run_trial,
     shared_settings,
+    steps_of,
     tags_of,
 )
 
@@ -83,6 +85,9 @@ def run_planned(
     """
     if base.run_name is not None:
         raise UsageError("each trial has a run name of its own: give --sweep-name in place of --run-name")
+    for trial in planned:
+        if trial.stages:
+            stages_from(trial.experiment, trial.stages)
     try:
         tracking_uri = base.tracking_uri or default_tracking_uri(base.output)
         require_usable(tracking_uri)
@@ -197,6 +202,9 @@ class _Sweep:
             elif said.startswith(_STOPPED_EARLY):
                 step = float(said.removeprefix(_STOPPED_EARLY))
                 state.status, state.metrics = "stopped early", {**recorded(child, experiment.name), "step": step}
+            else:
+                last = [child] if self.has_more_stages(state.label, child) else []
+                state.earlier_steps = steps_of([*child.earlier_stages, *last])
         self.settle([state for state in self.states if state.status in ENDED])
 
     def run(self, at_once: int, options: SweepOptions) -> None:
@@ -277,19 +285,26 @@ class _Sweep:
             print(f"that {state.label} is {state.status} is said in MLflow later: {outage}", flush=True)
 
     def record(self, label: str, before: Sequence[TrackedRun]) -> TrackedRun:
-        """The MLflow run of a trial that failed before it opened it, after the runs of these stages."""
-        experiment = self.planned[label].experiment
+        """The MLflow run of a trial that failed before it opened it, after the runs of these stages.
+
+        It is the run that was to come, and goes on. Only that of a later stage, whose key is by what the stage before
+        has learned, is another.
+        """
+        trial = self.planned[label]
+        experiment = stages_from(trial.experiment, trial.stages)[len(before)] if trial.stages else trial.experiment
+        place = place_of(join(experiment.output, "runs", str(experiment.run_name)))
         child = TrackedRun.open(
             self.tracked.tracking_uri,
             join(experiment.output, "artifacts"),
             experiment=experiment.name,
             name=str(experiment.run_name),
             key=self.keys[label],
-            params=flatten(asdict(experiment)),
+            place=f"{place}, failed" if before else place,
+            params=params_of(experiment),
             parent=self.tracked.run_id,
             wait_seconds=self.tracked.wait_seconds,
         )
-        child.tag({**tags_of(self.planned[label]), STAGES_TAG: json.dumps([stage.run_id for stage in before])})
+        child.tag({**tags_of(trial), STAGES_TAG: json.dumps([stage.run_id for stage in before])})
         return child
 
     def report(self, grids: Sequence[tuple[Grid, Sequence[PlannedTrial]]]) -> None:

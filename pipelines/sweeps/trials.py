@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -40,8 +40,7 @@ def recorded(tracked: TrackedRun, system: str) -> dict[str, float]:
     """What a run's MLflow run holds of what a sweep shows: its steps, with those of the stages before it, its last
     loss, and the scores of its system."""
     losses = tracked.history("loss/total")
-    steps = sum(history[-1][0] for stage in tracked.earlier_stages if (history := stage.history("loss/total")))
-    steps += losses[-1][0] if losses else 0
+    steps = steps_of([*tracked.earlier_stages, tracked])
     last = {"step": steps, "num_steps": steps, "loss/total": losses[-1][1]} if losses else {}
     own = f"/{as_metric_name(system)}/"  # behind test, or test/<task> of a model that has several
     scores = {
@@ -50,6 +49,11 @@ def recorded(tracked: TrackedRun, system: str) -> dict[str, float]:
         if own in name
     }
     return last | scores
+
+
+def steps_of(runs: Iterable[TrackedRun]) -> int:
+    """Training steps that some runs have logged."""
+    return sum(history[-1][0] for run in runs if (history := run.history("loss/total")))
 
 
 def shared_settings(experiments: Sequence[Experiment]) -> dict[str, Any]:

@@ -21,7 +21,7 @@ from cocktail.audio.power_spectrum import PowerSpectrumConfig
 from cocktail.metrics.localization import average_precision
 from cocktail.models.avgn import AVGNConfig
 from cocktail.models.ez_vsl import EZVSLConfig
-from cocktail.tasks.localization.results import LocalizedMixtures
+from cocktail.tasks.localization.mixtures import LocalizedMixtures
 from cocktail.types import MixtureBatch, Query
 from tests.made.corpora.shapes_and_tones import RATE, scenes
 

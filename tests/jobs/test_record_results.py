@@ -47,9 +47,33 @@ def output(tmp_path_factory: pytest.TempPathFactory) -> Path:
     several = {**tags, "git_commits": json.dumps([OTHER_COMMIT, COMMIT]), "checkpoint": "/out/5/step-00000300"}
     _track(output, "several", several, {"seed": "0"}, [7, 7, 7]).finish("FINISHED")
     _track(output, "running", {**tags, "checkpoint": "/out/3/step-00000100"}, {"seed": "0"}, [7, 7, 7])
+    for seed in ("0", "1"):
+        _stages(output, training, seed)
     dirty = {**tags, "git_commit": f"{COMMIT}-dirty, changed by 00", "checkpoint": "/out/2/step-00000300"}
     _track(output, "dirty", dirty, {"seed": "0"}, [7, 7, 7]).finish("FINISHED")
     return output
+
+
+def _stages(output: Path, training: dict[str, str], seed: str) -> None:
+    """A run of two stages, the second of which starts from what its seed has learned in the first; and the same after
+    a first stage of another commit."""
+    command = f"jobs/mp_net.py music --data /shards --seed {seed}"
+    params = {"seed": seed, "training.batch_size": "8"}
+
+    def stage(name: str, steps: int, seconds: float, **tags: str) -> TrackedRun:
+        of_run = {**training, "command": command, "checkpoint": f"/out/{name}/step-{steps:08}", **tags}
+        tracked = _track(output, name, of_run, params, [1, 2, 3])
+        tracked.log({"seconds/training": seconds}, steps)
+        tracked.finish("FINISHED")
+        return tracked
+
+    def last(name: str, before: TrackedRun) -> None:
+        weights = f"all of /out/{seed}, SHA-256 {seed * 16}"
+        begun = {"stages.before": json.dumps([before.run_id]), "initial_weights": weights, "machine": "4 cores"}
+        stage(name, 200, 30, **begun)
+
+    last(f"staged-{seed}", stage(f"staged-{seed}-minus", 100, 10, torch="2.14.0"))
+    last(f"mixed-{seed}", stage(f"mixed-{seed}-minus", 100, 10, git_commit=OTHER_COMMIT))
 
 
 def _track(
@@ -71,8 +95,8 @@ def _uri(output: Path) -> str:
     return f"sqlite:///{output}/mlflow.db"
 
 
-def _record(monkeypatch: pytest.MonkeyPatch, output: Path, into: Path, *runs: str) -> RecordedResults:
-    arguments = ["record_results.py", *runs, "--into", str(into), "--tracking-uri", _uri(output)]
+def _record(monkeypatch: pytest.MonkeyPatch, output: Path, into: Path, *asked: str) -> RecordedResults:
+    arguments = ["record_results.py", *asked, "--into", str(into), "--tracking-uri", _uri(output)]
     monkeypatch.setattr(sys, "argv", arguments)
     record_results.main()
     return RecordedResults.read(into.parent, into.name)
@@ -115,6 +139,34 @@ def test_time_is_that_of_a_runs_parts_and_of_all_steps_where_it_was_started_more
     assert seconds == [65, 65, 5 + 300 * 0.5]
 
 
+def test_what_made_a_run_of_stages_is_what_made_all_of_them(
+    output: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first, second = _record(monkeypatch, output, tmp_path / "small", "mp=staged-0", "mp=staged-1").origins
+    assert (first.run, first.steps, first.seconds) == ("staged-0", 300, 40)
+    assert (first.torch, first.machine) == ("2.14.0 and 2.14.1", "2 cores and 4 cores")
+    assert first.initial_weights == second.initial_weights == "random weights"
+    assert first.commands == ("python jobs/mp_net.py music --data SHARDS --seed 0",)
+
+
+def test_a_seed_that_was_run_later_joins_those_that_were_recorded(
+    output: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    at_once = _record(monkeypatch, output, tmp_path / "at_once", *TWO)
+    _record(monkeypatch, output, tmp_path / "small", TWO[0])
+    added = _record(monkeypatch, output, tmp_path / "small", TWO[1], "--add")
+    assert added == at_once
+    for asked, message in (
+        ([TWO[1], "--add"], "seed 1 of sgn is there already"),
+        (["deep=went-on", "--add", "--reference", "deep"], "--reference is that of what is there: leave it out"),
+    ):
+        with pytest.raises(UsageError, match=message):
+            _record(monkeypatch, output, tmp_path / "small", *asked)
+    assert RecordedResults.read(tmp_path, "small") == at_once
+    with pytest.raises(UsageError, match=r"there is no .*new\.json"):
+        _record(monkeypatch, output, tmp_path / "new", TWO[0], "--add")
+
+
 def test_a_training_and_an_evaluation_are_two_seeds_of_a_setting(
     output: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -150,6 +202,10 @@ def test_runs_that_cannot_be_made_again_are_refused(
         (
             "several",
             f"run several was trained or scored by several commits, {OTHER_COMMIT} and {COMMIT}: start it anew",
+        ),
+        (
+            "mixed-0",
+            f"run mixed-0 was trained or scored by several commits, {OTHER_COMMIT} and {COMMIT}: start it anew",
         ),
         (
             "evaluated-later",

@@ -77,6 +77,21 @@ def test_ap_map_by_map_is_that_of_all_at_once_to_the_last_bit(levels):
     assert torch.equal(_ap_map_by_map(*shared).nan_to_num(), _ap_all_at_once(*shared).nan_to_num())
 
 
+@pytest.mark.parametrize("average", [_ap_map_by_map, _ap_all_at_once])
+def test_the_number_of_threads_and_of_maps_matters_to_no_ap(average):
+    generator = torch.Generator().manual_seed(0)
+    maps = torch.rand(6, 100_352, generator=generator)
+    truths = torch.rand(6, 100_352, generator=generator) < 0.2
+    threads, scores = torch.get_num_threads(), [average(maps, truths)]
+    try:
+        for count in (1, 2, 3):
+            torch.set_num_threads(count)
+            scores.append(torch.cat([average(maps[n : n + 1], truths[n : n + 1]) for n in range(6)]))
+    finally:
+        torch.set_num_threads(threads)
+    assert all(torch.equal(each, scores[0]) for each in scores)
+
+
 def test_truths_that_share_a_map_have_their_own_ap():
     pairs = pairwise_average_precision(MAPS, TRUTHS)
     for k, n in itertools.product(range(2), range(2)):

@@ -15,7 +15,8 @@ from cocktail.metrics.intervals import Recordings
 from cocktail.studies.comparison import Side, compare
 from cocktail.studies.comparison_report import comparison_figure, store_comparison, to_markdown
 from cocktail.studies.scored_run import ScoredRun
-from cocktail.tasks.localization.results import LOCALIZATION_RESULTS, SAME_CLASS
+from cocktail.tasks.localization.mixtures import SAME_CLASS
+from cocktail.tasks.localization.results import LOCALIZATION_RESULTS
 from cocktail.tasks.localization.rules import ScoringRules
 from cocktail.tasks.localization.scores import LocalizationScores
 from cocktail.tasks.localization.tables import summarise

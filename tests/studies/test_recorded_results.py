@@ -92,10 +92,13 @@ def test_what_is_no_other_seed_on_the_same_mixtures_does_not_join(changed: dict,
         joined(made_recorded(), _more(**changed))
 
 
-def test_results_with_other_scores_do_not_join() -> None:
+def test_results_with_other_scores_or_readings_do_not_join() -> None:
     runs = [(made_origin(seed="2"), made_run({"sgn": [1.0, 2, 3], "mixture": [0.0, 0, 0]}))]
     with pytest.raises(UsageError, match="what is there keeps other scores"):
         joined(made_recorded(), RecordedResults.of(runs, scores=["sir"]))
+    without_masks = [(made_origin(seed="2"), made_run({"sgn": [1.0, 2, 3], "mixture": [0.0, 0, 0]}))]
+    with pytest.raises(UsageError, match="of sgn sgn, soft masks is kept on one side alone: give the same --systems"):
+        joined(made_recorded(), RecordedResults.of(without_masks))
 
 
 @pytest.mark.parametrize(

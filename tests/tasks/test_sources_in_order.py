@@ -9,7 +9,8 @@ import torch
 
 from cocktail.audio.mixing import mix
 from cocktail.report.page import Picture, Sounds, Table
-from cocktail.tasks.localization.results import LocalizedMixtures, score_maps
+from cocktail.tasks.localization.mixtures import LocalizedMixtures
+from cocktail.tasks.localization.results import score_maps
 from cocktail.tasks.localization.task import Localizing
 from cocktail.tasks.page import page_of_tasks
 from cocktail.tasks.presence import presence_in

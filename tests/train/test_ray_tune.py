@@ -124,6 +124,22 @@ def test_a_trials_status_follows_what_it_reports():
     assert "process died" in trials[2].error
 
 
+def test_steps_of_stages_add_up_until_the_trial_is_scored():
+    (trial,) = trials = [TrialState(label="a")]
+    changes: list[tuple[str, int, int]] = []
+    watch = _Watch(trials, lambda trial: changes.append((trial.status, trial.earlier_steps, trial.step)), lambda: None)
+    tuned = SimpleNamespace(config={"label": "a"})
+    watch.on_trial_start(0, [], tuned)
+    for step in (4, 8, 4, 8, 8):  # the third stage says how far it is but once
+        watch.on_trial_result(1, [], tuned, {"step": step, "num_steps": 8})
+    assert changes[1:] == [
+        ("scoring", 0, 8), ("running", 8, 8), ("scoring", 8, 8), ("running", 16, 8), ("scoring", 16, 8),
+    ]  # fmt: skip
+    watch.on_trial_result(2, [], tuned, {"step": 24, "num_steps": 24, "sdr": 5.0, "scored": 1})
+    watch.on_trial_complete(3, [], tuned)
+    assert (trial.status, trial.earlier_steps, trial.step) == ("finished", 0, 24)
+
+
 def test_an_error_is_told_by_its_first_line():
     assert _first_line(UsageError("no shards at /x:\nadvice")) == "no shards at /x:"
     assert _first_line(ValueError("a\nb")) == "ValueError: a"

@@ -42,7 +42,7 @@ class Mixing:
     equalizer_db: float = 0.0
     """Most that a random equaliser raises or lowers each octave of a training source, in dB, against learning the
     recordings by heart: a gain is drawn evenly for each of eight octaves down from half the rate, with straight lines
-    in dB between them. Its level stays. 0 leaves sources as they are, and test mixtures always are."""
+    in dB between them. Its level stays. 0 leaves sources as they are, as tests and validations always do."""
     passes_per_epoch: int = 1
     """How often each clip (or released mixture) leads a mixture in one epoch."""
     mixtures_per_epoch: int | None = None

@@ -51,7 +51,7 @@ def _ap_all_at_once(maps: Tensor, truths: Tensor) -> Tensor:
     is_last[..., :-1] = values[..., :-1] != values[..., 1:]
     last = places.where(is_last, len(places)).flip(-1).cummin(dim=-1).values.flip(-1)
     hits_so_far = hits.cumsum(dim=-1).gather(-1, last.expand(*shape, -1))
-    return (hits * (hits_so_far / (last + 1.0).double())).sum(dim=-1) / hits.sum(dim=-1)
+    return _row_sums(hits * (hits_so_far / (last + 1.0).double())) / hits.sum(dim=-1)
 
 
 def _ap_map_by_map(maps: Tensor, truths: Tensor) -> Tensor:
@@ -77,9 +77,16 @@ def _ap_map_by_map(maps: Tensor, truths: Tensor) -> Tensor:
             found = _last_of_runs(_ends_a_run(last), np.arange(len(last))) + 1
             # Summed with what is 0, as it is all at once: so both round alike.
             precisions[hits] = found / (last + 1.0)
-            scores[place] = torch.from_numpy(precisions).sum() / len(hits) if len(hits) else np.nan
+            scores[place] = _row_sums(torch.from_numpy(precisions)) / len(hits) if len(hits) else np.nan
             precisions[hits] = 0
     return torch.from_numpy(scores).reshape(shape)
+
+
+def _row_sums(values: Tensor) -> Tensor:
+    """Sums [...] of rows [..., P]. Of one row alone torch sums a part on each thread, and rounds by their number; so it
+    is summed as two."""
+    is_alone = values.numel() == values.shape[-1]
+    return values.expand(2, *values.shape).sum(dim=-1)[0] if is_alone else values.sum(dim=-1)
 
 
 def _brightest_first(row: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

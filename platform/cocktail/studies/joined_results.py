@@ -29,6 +29,12 @@ def joined(kept: RecordedResults, more: RecordedResults) -> RecordedResults:
     if _mixtures(kept) != _mixtures(more) or kept.origins[0].data != more.origins[0].data:
         raise UsageError("what is there is scored on other mixtures: score all runs on one list")
     _require_seeds(kept.origins, more.origins)
+    for setting in set(kept.settings) & set(more.settings):
+        if (there := _systems(kept, setting)) != (new := _systems(more, setting)):
+            raise UsageError(
+                f"of {setting} {', '.join(sorted(there ^ new))} is kept on one side alone: give the same --systems, or "
+                "record all runs anew"
+            )
     first = len(kept.origins)
     added = more.scores.filter(pc.not_equal(more.scores["kind"], CONTROL))  # pyright: ignore[reportAttributeAccessIssue]
     run = pc.add(added["run"], pa.scalar(first, pa.int32()))  # pyright: ignore[reportAttributeAccessIssue]
@@ -41,6 +47,13 @@ def joined(kept: RecordedResults, more: RecordedResults) -> RecordedResults:
 def _mixtures(results: RecordedResults) -> set[str]:
     models = results.scores.filter(pc.equal(results.scores["kind"], MODEL))  # pyright: ignore[reportAttributeAccessIssue]
     return set(models["mixture_id"].to_pylist())
+
+
+def _systems(results: RecordedResults, setting: str) -> set[str]:
+    """The model of a setting and its readings that are kept."""
+    of_setting = [number for number, origin in enumerate(results.origins) if origin.setting == setting]
+    rows = results.scores.filter(pc.is_in(results.scores["run"], pa.array(of_setting, pa.int32())))  # pyright: ignore[reportAttributeAccessIssue]
+    return set(rows.filter(pc.not_equal(rows["kind"], CONTROL))["system"].to_pylist())  # pyright: ignore[reportAttributeAccessIssue]
 
 
 def _require_seeds(known: Sequence[Origin], added: Sequence[Origin]) -> None:

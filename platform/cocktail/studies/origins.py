@@ -34,11 +34,11 @@ class Origin:
     torch: str
     """Version."""
     date: str
-    """Day on which the run began, as in 2026-01-31."""
+    """Day on which the run, or the first of its stages, began, as in 2026-01-31."""
     machine: str
     """Where it ran, in words."""
     steps: int
-    """Training steps until the weights that were tested."""
+    """Training steps until the weights that were tested; of a system that learns in stages, of all of them, as time."""
     batch_size: int
     """Mixtures a step."""
     seconds: float
@@ -48,7 +48,8 @@ class Origin:
     trained_on: str = ""
     """Hash of the data that it was trained on; empty in results of earlier versions, which do not say."""
     initial_weights: str = ""
-    """What training started from, in words, with the hash of each file; empty in results of earlier versions."""
+    """What training, or its first stage, started from, in words, with the hash of each file; empty in results of
+    earlier versions."""
 
     def __post_init__(self) -> None:
         words = {name: getattr(self, name) for name in ("setting", "seed", "run", "torch", "machine", "data")}

@@ -43,6 +43,8 @@ class TrialState:
     status: Status = "waiting"
     metrics: dict[str, float] = field(default_factory=dict)
     """The last of each that it reported; `step` and `num_steps` among them."""
+    earlier_steps: int = 0
+    """Steps of the stages before the one that reports, of a system that learns in stages, until it is scored."""
     error: str = ""
     """The first line of what it failed of."""
 
@@ -215,11 +217,14 @@ class _Watch(Callback):
     def on_trial_result(self, iteration: int, trials: list, trial: Any, result: dict, **info: Any) -> None:
         ours = self._trials[trial.config["label"]]
         ours.error = result.get("error", "")
+        if SCORED in result:
+            ours.earlier_steps = 0  # its scores come with the steps of all stages
+        elif ours.status == "scoring" and "step" in result:  # of a system in stages the next has begun
+            ours.earlier_steps += ours.step
+            self._change(trial, "running")
         ours.metrics |= {name: value for name, value in result.items() if isinstance(value, int | float)}
         if ours.step >= ours.metrics.get("num_steps", math.inf):
             self._change(trial, "scoring")
-        elif ours.status == "scoring" and not ours.scored:  # of a system in stages the next has begun
-            self._change(trial, "running")
 
     def on_trial_complete(self, iteration: int, trials: list, trial: Any, **info: Any) -> None:
         self._change(trial, "finished" if self._trials[trial.config["label"]].scored else "stopped early")

@@ -16,7 +16,7 @@ from cocktail.models.coarse_to_fine import CoarseToFineConfig
 from cocktail.models.dsol import DSOLConfig
 from cocktail.models.mix_and_localize import MixAndLocalizeConfig
 from cocktail.numerics.class_means import ClassMeans
-from cocktail.tasks.localization.results import LocalizedMixtures
+from cocktail.tasks.localization.mixtures import LocalizedMixtures
 from cocktail.types import MixtureBatch, Query
 from tests.made.corpora.shapes_and_tones import scenes
 from tests.made.models.learned_maps import with_locations_that_see_themselves_alone

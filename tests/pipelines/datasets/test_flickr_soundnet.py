@@ -58,7 +58,7 @@ def test_with_an_agreement_of_one_all_that_anybody_marked_is(tmp_path):
     index = index_flickr_soundnet(*make(tmp_path), agreement=1)
     assert [len(boxes) for boxes in corners(index)] == [3, 2, 2]
     assert corners(index)[1] == [[0, 0, 0.25, 0.25], [0.5, 0.5, 1.0, 1.0]]
-    with pytest.raises(UsageError, match="--agreement is 3: truth is what 1 or 2"):
+    with pytest.raises(UsageError, match="--agreement is 3: truth is what 1 or 2 boxes cover"):
         index_flickr_soundnet("", "", "", agreement=3)
 
 
@@ -78,6 +78,7 @@ def test_files_that_are_not_there_are_counted(tmp_path):
         ("<annotation>", "is no XML"),
         ("<a><b><bbox><x/><x>1</x></bbox></b></a>", r"bbox \['', '1'\]. Expected the released annotations"),
         ("<a><bbox><x>p</x><x>1</x><x>2</x><x>3</x><x>four</x></bbox></a>", "bbox .*'four'"),
+        ("<a><bbox><x>p</x><x>1</x><x>2</x><x>3</x><x>--4</x></bbox></a>", "bbox .*'--4'"),
     ],
 )
 def test_annotations_of_something_else_are_refused(tmp_path, text, told):

@@ -4,16 +4,19 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import xxhash
 
 from cocktail.config.evaluation import Evaluation
 from cocktail.config.mixing import Mixing
 from cocktail.types import UsageError
+from pipelines.mixtures.batches import read_mixtures
 from pipelines.mixtures.equalizer import equalize
 from pipelines.mixtures.render import render
 from pipelines.plans.equalizers import NUM_OCTAVES
+from pipelines.plans.evaluation import make_test_list
 from pipelines.plans.plan import plan_epoch, plan_test
 from pipelines.plans.pool import usable_clips
-from pipelines.plans.random_numbers import draw
+from pipelines.plans.random_numbers import draw, fold
 from pipelines.shards.reader import ClipSource
 from tests.made.corpora.toy_shards import RATE, make_toy_shards
 
@@ -39,6 +42,15 @@ def test_equalisers_change_ids_and_nothing_else_of_a_plan(manifest):
     assert ids != plan_of(manifest, replace(MIXING, equalizer_db=8.0))["mixture_id"].to_pylist()
 
 
+def test_an_id_holds_the_bits_of_the_gains_of_each_source_that_is_there(manifest):
+    plain, equalized = (plan_of(manifest, mixing).to_pylist() for mixing in (MIXING, EQUALIZED))
+    for before, row in zip(plain[:9], equalized[:9], strict=True):
+        bits = np.array(row["equalizer"], np.float32).view(np.uint32).ravel().tolist()
+        parts = (xxhash.xxh3_64_intdigest(b"equalized"), *bits)
+        state = fold(np.array([int(before["mixture_id"], 16)], np.uint64), *parts)
+        assert row["mixture_id"] == f"{state[0]:016x}"
+
+
 def test_gains_are_the_streams_numbers_and_spread_evenly(manifest):
     rows = plan_of(manifest, EQUALIZED)["equalizer"].to_pylist()
     expected = 9 * (2 * draw(np.array([5]), 3, 1, 0, 14, 1, 2)[0] - 1)
@@ -55,8 +67,18 @@ def test_test_mixtures_have_none_however_they_are_arranged(manifest):
     tested = evaluation.test_mixing(EQUALIZED)
     assert tested == MIXING
     assert Evaluation(arrangement="whole", num_mixtures=3).test_mixing(EQUALIZED).equalizer_db == 0
-    plan = plan_test(usable_clips(manifest, tested, "test"), evaluation)
-    assert "equalizer" not in plan.column_names
+    for pool in (usable_clips(manifest, mixing, "test") for mixing in (tested, EQUALIZED)):
+        assert "equalizer" not in plan_test(pool, evaluation).column_names
+
+
+def test_mixtures_of_a_validation_split_have_none(manifest):
+    validation = Evaluation(split="train", num_mixtures=5)
+    equalized, plain = (
+        read_mixtures(make_test_list(manifest, mixing, validation), ClipSource.of(manifest), mixing)
+        for mixing in (EQUALIZED, MIXING)
+    )
+    assert equalized.mixture_ids == plain.mixture_ids
+    assert (equalized.sources == plain.sources).all()
 
 
 def test_rendered_sources_are_equalised_ones(manifest):

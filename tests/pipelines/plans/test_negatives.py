@@ -1,6 +1,7 @@
 """Negatives of a test: pictures beside sounds of another class, or silence, drawn by the plan, and nothing else new."""
 
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pyarrow as pa
@@ -9,6 +10,7 @@ import pytest
 from cocktail.config.evaluation import Evaluation
 from cocktail.config.mixing import Mixing
 from cocktail.types import Negative, UsageError
+from pipelines.experiments.planned import PlannedRun
 from pipelines.mixtures.batches import read_mixtures
 from pipelines.mixtures.replay import find_mixtures
 from pipelines.plans.evaluation import make_test_list, planned_test
@@ -20,6 +22,7 @@ from pipelines.shards.reader import ClipSource
 from tests.made.corpora.toy_shards import RATE, make_toy_shards
 
 MIXING = Mixing(sample_rate_hz=RATE, segment_samples=2000, pictures_per_source=1, picture_side=8)
+MIXING_ALONE = replace(MIXING, num_sources=1)
 PLAIN = Evaluation(num_sources=(1, 2), num_mixtures=6)
 WITH = replace(PLAIN, negatives=("off_screen", "silent"))
 
@@ -96,6 +99,12 @@ def test_no_class_of_any_clip_of_the_pictures_recording_sounds_off_screen(manife
             assert row["recording"] != row["picture_recording"]
 
 
+def test_training_looks_at_none(plan):
+    asked = SimpleNamespace(test_list=plan, experiment=SimpleNamespace(mixing=MIXING_ALONE, evaluation=Evaluation()))
+    looked_at = PlannedRun.looked_at.fget(asked)  # pyright: ignore[reportOptionalCall]
+    assert looked_at["mixture_id"].to_pylist() == plan["mixture_id"].to_pylist()[:6]
+
+
 def test_negatives_are_replayed_believed_and_made_of_frozen_lists_alike(manifest, plan, tmp_path):
     name = plan["mixture_id"][13].as_py()
     found = find_mixtures([name], manifest, MIXING, WITH, split="train", seed=0, epochs=0)
@@ -109,6 +118,7 @@ def test_negatives_are_replayed_believed_and_made_of_frozen_lists_alike(manifest
     write_test_list(location, plan_test(pool, PLAIN), pool)
     listed = replace(WITH, test_list=location)
     assert make_test_list(manifest, MIXING, listed).equals(plan)
+    assert make_test_list(manifest, MIXING, replace(listed, classes=("bell",))).equals(plan)  # not used beside a list
 
 
 def test_tests_without_single_sources_or_another_class_are_refused(manifest):

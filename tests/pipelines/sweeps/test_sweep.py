@@ -11,6 +11,7 @@ import pytest
 
 from cocktail.config.evaluation import Evaluation
 from cocktail.config.experiment import Experiment
+from cocktail.models.mp_net import STAGES
 from cocktail.models.sgn import SGNConfig
 from cocktail.storage import write_atomic
 from cocktail.tracking import lease as leases
@@ -18,13 +19,15 @@ from cocktail.tracking.outages import OutageError
 from cocktail.tracking.run import TrackedRun
 from cocktail.train.ray_tune import TrialState
 from cocktail.types import UsageError
+from pipelines.experiments.locations import place_of
 from pipelines.sweeps import sweep as sweeping
 from pipelines.sweeps.grids import PlannedTrial
 from pipelines.sweeps.options import SweepOptions, sweep_name
 from pipelines.sweeps.progress import progress_table, score_table
-from pipelines.sweeps.sweep import _Sweep, sweep
+from pipelines.sweeps.sweep import _Sweep, run_planned, sweep
 from tests.made.corpora.toy_shards import make_toy_shards
 from tests.made.models.small_experiment import SMALL
+from tests.made.models.small_stages import SMALL as SMALL_STAGES
 from tests.services.other_process import other_holder
 
 
@@ -56,6 +59,13 @@ def test_a_run_name_is_refused_as_trials_have_their_own():
         sweep(type(SMALL), replace(SMALL, run_name="mine"), [], SweepOptions(seeds=(0, 1)))
 
 
+def test_a_trial_that_would_begin_with_a_later_stage_is_refused_before_anything_is_recorded():
+    later = replace(SMALL_STAGES, model=replace(SMALL_STAGES.model, stage=STAGES[1]))
+    trials = [PlannedTrial(label="a", overrides={}, experiment=later, stages=STAGES)]
+    with pytest.raises(UsageError, match="goes on from the one before: give its run or checkpoint by --start-from"):
+        run_planned(later, trials, [], SweepOptions())
+
+
 @dataclass
 class MadeRun:
     """An MLflow run of a server that may be away."""
@@ -71,6 +81,11 @@ class MadeRun:
     run_id: str = "1"
     name: str = "trial"
     earlier_stages: list[MadeRun] = field(default_factory=list)
+    steps: int = 0
+
+    def history(self, metric: str) -> list[tuple[int, float]]:
+        assert metric == "loss/total"
+        return [(self.steps, 1.0)] if self.steps else []
 
     @property
     def children(self) -> list[MadeRun]:
@@ -125,33 +140,62 @@ def test_an_outage_while_trials_train_ends_none_and_all_is_said_in_the_end(monke
     ("second", "ended"),
     [("RUNNING", ["FINISHED", "FAILED"]), ("none", ["FINISHED", "FAILED"]), ("waits", ["FINISHED"])],
 )
-def test_a_stage_that_was_stopped_is_ended_as_a_trial_is_and_one_that_is_finished_stays_so(monkeypatch, second, ended):
+def test_a_stage_that_was_stopped_is_ended_as_a_trial_is_and_one_that_is_finished_stays_so(
+    monkeypatch, tmp_path, second, ended
+):
     """The second stage of three is running, has failed before it had a run, or has not begun."""
     said = {"trial.label": "a", "trial.status": "running"}
-    first = MadeRun(tags=dict(said), status="FINISHED", name="s-a-minus", run_id="first")
+    first = MadeRun(tags=dict(said), status="FINISHED", name="s-a-minus", run_id="first", steps=100)
     tracked = MadeRun(parts=[first])
     if second == "RUNNING":
-        tracked.parts.append(MadeRun(tags=dict(said), name="s-a-plus", earlier_stages=[first]))
+        tracked.parts.append(MadeRun(tags=dict(said), name="s-a-plus", earlier_stages=[first], steps=30))
 
-    def open_run(*_, **__) -> MadeRun:
-        tracked.parts.append(MadeRun(name="s-a"))
+    def open_run(*_, name: str, **__) -> MadeRun:
+        tracked.parts.append(MadeRun(name=name))
         return tracked.parts[-1]
 
     monkeypatch.setattr(TrackedRun, "open", open_run)
     whole = sweep_of(tracked, "a")
-    experiment = replace(SMALL, run_name="s-a")
+    experiment = replace(SMALL_STAGES, run_name="s-a", output=str(tmp_path))
     whole.planned = {
         "a": PlannedTrial(label="a", overrides={}, experiment=experiment, stages=("minus", "plus", "joint"))
     }
     whole.keys = {"a": "key"}
     (state,) = whole.states
+    whole.recall()
+    assert state.earlier_steps == 100
     state.status, state.error = ("waiting", "") if second == "waits" else ("failed", "OutOfMemoryError")
     whole.settle(whole.states)
     assert [run.status for run in tracked.parts] == ended
     statuses = [run.tags["trial.status"] for run in tracked.parts]
     assert statuses == (["running"] if second == "waits" else ["finished", "failed: OutOfMemoryError"])
     if second == "none":
-        assert tracked.parts[1].tags["stages.before"] == '["first"]'
+        assert tracked.parts[1].tags["stages.before"] == '["first"]' and tracked.parts[1].name == "s-a-plus"
+
+
+@pytest.mark.parametrize("stages", [(), STAGES])
+def test_a_trial_that_failed_before_it_had_a_run_is_tried_again_in_the_one_that_says_so(tmp_path, stages):
+    experiment = replace(SMALL_STAGES, run_name="s-a", output=str(tmp_path), data="/shards")
+    uri = f"sqlite:///{tmp_path}/mlflow.db"
+    parent = TrackedRun.open(uri, str(tmp_path), experiment=experiment.name, name="s", key="s", params={})
+    whole = replace(sweep_of(MadeRun(), "a"), tracked=parent, keys={"a": "key"})
+    whole.planned = {"a": PlannedTrial(label="a", overrides={}, experiment=experiment, stages=stages)}
+    whole.states[0].status, whole.states[0].error = "failed", "OutOfMemoryError"
+    whole.settle(whole.states)
+    whole.settle(whole.states)  # as at the end of a sweep
+    (child,) = parent.children
+    assert (child.status, child.tags["trial.status"]) == ("FAILED", "failed: OutOfMemoryError")
+    name = "s-a-minus" if stages else "s-a"
+    again = TrackedRun.open(
+        uri,
+        str(tmp_path),
+        experiment=experiment.name,
+        name=name,
+        key="key",
+        place=place_of(str(tmp_path / "runs" / name)),
+        params={},
+    )
+    assert again.run_id == child.run_id
 
 
 @pytest.fixture
@@ -216,7 +260,8 @@ def test_the_table_shows_how_far_each_trial_is():
             status="running",
             metrics={"step": 60, "num_steps": 300, "loss/total": 2.0, "seconds_per_step": 0.5},
         ),
-        TrialState(label="depth 6"),
+        TrialState(label="depth 6", earlier_steps=200, metrics={"step": 50, "num_steps": 100}),
+        TrialState(label="depth 9"),
     ]
     overrides = {trial.label: {"model.depth": int(trial.label[-1])} for trial in trials}
     rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in progress_table(trials, overrides).splitlines()]
@@ -224,7 +269,8 @@ def test_the_table_shows_how_far_each_trial_is():
     assert rows[2:] == [
         ["depth 1", "depth=1", "finished", "300/300", "1.50", "4.25", "", ""],
         ["depth 3", "depth=3", "running", "60/300", "2.00", "", "0.50", "2.0"],
-        ["depth 6", "depth=6", "waiting", "", "", "", "", ""],
+        ["depth 6", "depth=6", "waiting", "200 + 50/100", "", "", "", ""],
+        ["depth 9", "depth=9", "waiting", "", "", "", "", ""],
     ]
 
 

@@ -8,9 +8,10 @@ import pyarrow as pa
 import pytest
 import torch
 
+from cocktail.tasks.localization.mixtures import LocalizedMixtures
 from cocktail.tasks.localization.negatives import ALL, QUARTER, negatives_table, summarise_negatives
 from cocktail.tasks.localization.report import summary_of
-from cocktail.tasks.localization.results import LocalizedMixtures, score_maps
+from cocktail.tasks.localization.results import score_maps
 from cocktail.tasks.localization.rules import ScoringRules
 from cocktail.tasks.localization.task import Localizing
 from cocktail.types import Localization, Negative

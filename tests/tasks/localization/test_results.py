@@ -6,12 +6,8 @@ import pyarrow as pa
 import pytest
 import torch
 
-from cocktail.tasks.localization.results import (
-    LOCALIZATION_RESULTS,
-    SAME_CLASS,
-    LocalizedMixtures,
-    score_maps,
-)
+from cocktail.tasks.localization.mixtures import SAME_CLASS, LocalizedMixtures
+from cocktail.tasks.localization.results import LOCALIZATION_RESULTS, score_maps
 from cocktail.tasks.localization.tables import summarise
 from cocktail.tasks.localization.task import Localizing
 from cocktail.tasks.rows import readings_of, systems_of

@@ -8,8 +8,8 @@ import pytest
 from cocktail.metrics.intervals import Recordings
 from cocktail.report.markdown import INTERVAL
 from cocktail.report.page import Text
+from cocktail.tasks.localization.mixtures import SAME_CLASS
 from cocktail.tasks.localization.report import score_parts
-from cocktail.tasks.localization.results import SAME_CLASS
 from cocktail.tasks.localization.rules import ScoringRules
 from cocktail.tasks.localization.tables import (
     by_class,

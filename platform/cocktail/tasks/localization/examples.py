@@ -21,8 +21,9 @@ from cocktail.drawing import save_png, to_png
 from cocktail.metrics.localization import centred_box, constant_map, peak
 from cocktail.report.figures import write_sounds
 from cocktail.report.page import Part, Picture, players
+from cocktail.tasks.localization.mixtures import LocalizedMixtures
 from cocktail.tasks.localization.overlays import Scene, SystemMaps, overlays_figure
-from cocktail.tasks.localization.results import CENTRED_BOX, CONSTANT_MAP, LocalizedMixtures, score_maps
+from cocktail.tasks.localization.results import CENTRED_BOX, CONSTANT_MAP, score_maps
 from cocktail.tasks.localization.rules import ScoringRules
 from cocktail.tasks.localization.tables import percent
 from cocktail.tasks.report import Subject

@@ -30,8 +30,9 @@ from cocktail.metrics.localization import (
     peak,
     piap,
 )
+from cocktail.tasks.localization.mixtures import LocalizedMixtures
 from cocktail.tasks.rows import COMMON_COLUMNS, CONTROL, MODEL, READING, TASK_KEY, Kind, label_column, recording_column
-from cocktail.types import NO_CLASS, Localization, Negative
+from cocktail.types import NO_CLASS, Localization
 
 LOCALIZATION_RESULTS = pa.schema(
     [
@@ -62,92 +63,14 @@ in the order of PIAP; both are null where one map serves several sources. IoUs a
 `cocktail.metrics.localization`, `iou_fixed` null without a threshold. `truth_share` is the object's share of the
 picture that the map is of, the AP of chance. In tests with negatives `confidence` is the peak of the source's map and
 `confidence_quarter` the mean of its brightest quarter, `negative` the kind of a negative, and `picture_recording` what
-its picture was cut out of; null otherwise. `excluded` says why a source does not count: one of EXCLUDED. The last
-four are null but for models that have them, in the rows of the model itself."""
-
-NO_TRUTH, EMPTY_TRUTH, SAME_CLASS = "no truth", "empty truth", "same class as another source"
-NEGATIVE = "negative"
-EXCLUDED = (NEGATIVE, NO_TRUTH, EMPTY_TRUTH, SAME_CLASS)
-"""What sounds is not in the picture, as a test wants it; nobody said where the source is; the truth has no pixel in the
-picture; or a name does not tell it from another source. The first three leave a mixture without scores, the last counts
-in PIAP, but not in CAP and CIoU."""
+its picture was cut out of; null otherwise. `excluded` says why a source does not count: one of
+`cocktail.tasks.localization.mixtures.EXCLUDED`. The last four are null but for models that have them, in the rows of
+the model itself."""
 
 CONSTANT_MAP, CENTRED_BOX, IDEAL_MAP = "constant map", "centred box", "ideal map"
 """Names of the controls."""
 SPLIT = "split"
 """What a control's name ends with where it is on each source's own picture, not on all side by side."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class LocalizedMixtures:
-    """B mixtures of N sources each, and what is known of where these are."""
-
-    mixture_ids: Sequence[str]
-    class_ids: Tensor
-    """int64 [B, N]."""
-    truths: Tensor
-    """bool [B, N, H, W]: each source in its own picture, or, if there is one for all, in that."""
-    has_truth: Tensor
-    """bool [B, N]."""
-    num_pictures: int
-    """K: N, or 1."""
-    recordings: Sequence[Sequence[str]] | None = None
-    """B times N names, of each source's recording, as those of a `MixtureBatch`."""
-    labels: Tensor | None = None
-    """bool [B, N, C], all classes of each source, as those of a `MixtureBatch`."""
-    negatives: Sequence[Negative | None] | None = None
-    """B, of which some are negatives, as those of a `MixtureBatch`."""
-
-    def __post_init__(self) -> None:
-        B, N = self.class_ids.shape
-        if self.num_pictures not in (1, N):
-            raise ValueError(f"{self.num_pictures} pictures of {N} sources: there are as many, or one for all")
-        if len(self.mixture_ids) != B or self.truths.shape[:2] != (B, N) or self.has_truth.shape != (B, N):
-            raise ValueError(
-                f"{len(self.mixture_ids)} ids, truths {list(self.truths.shape)} and has_truth "
-                f"{list(self.has_truth.shape)} do not fit classes [{B}, {N}]"
-            )
-
-    @property
-    def own_truths(self) -> Tensor:
-        """bool [B, N, H, W], empty where nobody said."""
-        return self.truths & self.has_truth[..., None, None]
-
-    @property
-    def wide_truths(self) -> Tensor:
-        """bool [B, N, H, K W], over the pictures side by side: a source is in its own picture's columns only."""
-        own = self.own_truths
-        if self.num_pictures == 1:
-            return own
-        N, W = own.shape[1], own.shape[-1]
-        wide = own.new_zeros(*own.shape[:-1], N * W)
-        for n in range(N):
-            wide[:, n, :, n * W : (n + 1) * W] = own[:, n]
-        return wide
-
-    def truths_of(self, split: bool) -> Tensor:
-        """What maps are compared with: those over all pictures, or those that are split."""
-        return self.own_truths if split else self.wide_truths
-
-    @property
-    def excluded(self) -> list[list[str | None]]:
-        """Why each source of each mixture does not count, one of EXCLUDED; None where it does."""
-        empty = ~self.own_truths.flatten(2).any(dim=-1)
-        of_all = []
-        negatives = self.negatives or [None] * len(empty)
-        said = (x.tolist() for x in (self.class_ids, self.has_truth, empty))
-        for negative, classes, known, bare in zip(negatives, *said, strict=True):
-            reasons: list[str | None] = []
-            if negative is not None:
-                of_all.append([NEGATIVE] * len(classes))
-                continue
-            for n, class_id in enumerate(classes):
-                is_shared = class_id != NO_CLASS and classes.count(class_id) > 1
-                reasons.append(
-                    NO_TRUTH if not known[n] else EMPTY_TRUTH if bare[n] else SAME_CLASS if is_shared else None
-                )
-            of_all.append(reasons)
-        return of_all
 
 
 @dataclass(frozen=True, kw_only=True)

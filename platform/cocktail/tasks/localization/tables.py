@@ -22,7 +22,7 @@ import torch
 from cocktail.metrics.intervals import Interval, Recordings
 from cocktail.metrics.localization import AUC_FLOOR, areas, auc, ciou, success
 from cocktail.report.markdown import INTERVAL, format_count, markdown_table
-from cocktail.tasks.localization.results import EXCLUDED, NEGATIVE, SAME_CLASS
+from cocktail.tasks.localization.mixtures import EXCLUDED, NEGATIVE, SAME_CLASS
 from cocktail.tasks.localization.rules import RULES, ScoringRules
 from cocktail.tasks.presence import PresenceScores, presence_in
 from cocktail.tasks.rows import class_name, rows_of

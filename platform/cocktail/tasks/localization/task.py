@@ -20,13 +20,8 @@ from cocktail.audio.class_spectra import ClassSpectra
 from cocktail.audio.mixing import superpose
 from cocktail.config.evaluation import Evaluation
 from cocktail.config.mixing import Mixing
-from cocktail.tasks.localization.results import (
-    LOCALIZATION_RESULTS,
-    NEGATIVE,
-    SAME_CLASS,
-    LocalizedMixtures,
-    score_maps,
-)
+from cocktail.tasks.localization.mixtures import NEGATIVE, SAME_CLASS, LocalizedMixtures
+from cocktail.tasks.localization.results import LOCALIZATION_RESULTS, score_maps
 from cocktail.tasks.localization.rules import ScoringRules
 from cocktail.tasks.localization.scores import LocalizationScores
 from cocktail.tasks.rows import MODEL, rows_of
