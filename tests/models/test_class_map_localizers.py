@@ -137,7 +137,9 @@ SWITCHES = [
 ]
 
 
-@pytest.mark.parametrize(("name", "switch", "changes"), SWITCHES, ids=str)
+@pytest.mark.parametrize(
+    ("name", "switch", "changes"), SWITCHES, ids=lambda value: "" if isinstance(value, set) else str(value)
+)
 def test_a_switch_changes_what_it_names(name, switch, changes):
     seen = []
     for switches in ({}, switch):
