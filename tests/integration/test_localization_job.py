@@ -40,7 +40,7 @@ def experiment(tmp_path_factory) -> Experiment[AVGNConfig]:
         name="small_avgn",
         model=AVGNConfig(
             width=16,
-            resnet_width=8,
+            resnet_width=4,
             visual_stages=2,
             depth=1,
             num_heads=2,

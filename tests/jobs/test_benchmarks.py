@@ -67,6 +67,7 @@ ADDED = {
     "model.input_norm": "none",
     "model.patch_embedding": "linear",
     "model.dilate": False,
+    "mixing.equalizer_db": 0.0,
     "training.lr_warm_up_steps": 0,
     "training.lr_drop_steps": [],
     "training.lr_decay_every": None,

@@ -119,7 +119,8 @@ class Evaluation:
 
     def test_mixing(self, mixing: Mixing) -> Mixing:
         """How test mixtures are made where training's are made by `mixing`: of all numbers of sources tested on."""
-        mixing = dataclasses.replace(mixing, equalizer_db=0.0)
+        if mixing.equalizer_db:
+            mixing = dataclasses.replace(mixing, equalizer_db=0.0)
         if self.arrangement is not None:
             mixing = mixing.arranged(self.arrangement)
         changes: dict[str, Any] = {}

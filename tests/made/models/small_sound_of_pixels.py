@@ -17,7 +17,7 @@ SMALL = SoundOfPixelsConfig(
     unet_depth=5,
     conv_init_std=0.02,
     input_norm="mixture",
-    resnet_width=8,
+    resnet_width=4,
     visual_stages=2,
     initial_weights="none",
     front_end=FrontEndConfig(n_fft=254, hop_length=64, num_rows=64),
