@@ -3,8 +3,9 @@
 
     ray job submit --working-dir . -- python jobs/mix_and_localize.py music --data SHARDS
 
---data trains the paper's recipe, on the data of AVGN's tables. --preset demo trains a small network for some minutes,
-and draws test pairs itself. docs/localization.md says what its own paper has otherwise.
+--data trains the recipe of AVGN's tables, but for the weight decay and the 30 epochs of its own paper. --preset demo
+trains a small network for some minutes, and draws test pairs itself. docs/localization.md says what its own paper has
+otherwise.
 """
 
 import dataclasses

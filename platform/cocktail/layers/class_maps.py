@@ -6,6 +6,7 @@ Q vectors of a sound, D width.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from dataclasses import replace
 
 import torch
@@ -17,20 +18,20 @@ from cocktail.layers.views import view_names, view_of
 from cocktail.types import NO_CLASS, Localization, Query
 
 
-class ClassMapLocalizer(TwoTowers):
+class ClassMapLocalizer(TwoTowers, ABC):
     """A `cocktail.types.Localizer` with a map for each class that it is asked for.
 
     A model adds its loss as `forward`, says what of a sound is a class's by `of_classes_heard`, how likely locations
     are to be its by `likelihood`, and which classes it hears by `presence`, if it does.
     """
 
+    @abstractmethod
     def of_classes_heard(self, sounds: Tensor, class_ids: Tensor) -> Tensor:
         """Vectors [B, N, D] of the named classes [B, N] in sounds [B, Q, D]. Of NO_CLASS they may mean nothing."""
-        raise NotImplementedError
 
+    @abstractmethod
     def likelihood(self, heard: Tensor, locations: Tensor, class_ids: Tensor) -> Tensor:
         """Likelihood [B, N, P] of locations [B, N, P, D] to show the named classes [B, N], heard [B, N, D]."""
-        raise NotImplementedError
 
     def presence(self, sounds: Tensor) -> Tensor | None:
         """Probability [B, C] of each class being heard in sounds [B, Q, D]; None of a model that does not say."""
