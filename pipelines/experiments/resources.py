@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Literal
 
-from cocktail.cluster.connection import trials_at_once
+from cocktail.cluster.connection import trials_a_node, trials_at_once
 from cocktail.cluster.placement import Demand, cluster_nodes, fits, grows, largest_cluster
 from cocktail.config.experiment import Experiment
 from cocktail.config.resources import Resources
@@ -26,7 +26,10 @@ def executor_of(experiment: Experiment, gpus: bool) -> Literal["ray", "inline"]:
         node.resources.get("CPU", 0) >= RENDER_CPUS and not node.resources.get("GPU", 0) for node in cluster_nodes()
     )
     return experiment.resources.chosen_executor(
-        gpus=gpus, pictures=experiment.mixing.pictures_per_source > 0, cores_elsewhere=cpu_nodes or grows()
+        gpus=gpus,
+        pictures=experiment.mixing.pictures_per_source > 0,
+        cores_elsewhere=cpu_nodes or grows(),
+        shares_node=trials_a_node() > 1,
     )
 
 

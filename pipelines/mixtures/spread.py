@@ -21,6 +21,7 @@ import numpy as np
 import pyarrow as pa
 
 from cocktail.cluster.placement import nodes_with_room
+from cocktail.cluster.ray_data import settle
 from pipelines.mixtures.render import Columns
 from pipelines.plans.plan import PlannedBatches
 
@@ -137,10 +138,8 @@ def _begin(
         num_cpus=cpus,
         **bound,
     )
+    settle(dataset.context)
     dataset.context.execution_options.preserve_order = True
-    dataset.context.enable_progress_bars = False
-    dataset.context.print_on_execution_start = False
-    dataset.context.raise_original_map_exception = True  # so that a user's mistake stays recognisable
     # Or Ray Data would cut blocks of more than 192 MiB into smaller ones.
     dataset.context.target_max_block_size = None
     ahead = -(-prefetch // batches_a_task)

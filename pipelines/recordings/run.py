@@ -11,6 +11,7 @@ import pyarrow.parquet as pq
 import tyro
 
 from cocktail.cluster.connection import connect, one_line_errors
+from cocktail.cluster.ray_data import settle
 from cocktail.config.experiment import given_tracking_uri
 from cocktail.inference.loaded import LoadedModel, load
 from cocktail.recordings.inputs import InputFile, find_inputs
@@ -116,9 +117,7 @@ def put_all(files: Sequence[InputFile], work: Work, actors: int | None) -> Itera
     number = actors or gpus or max(int(resources.get("CPU", 1)) // 2, 1)
     rows = [pa.table({PACKED: pa.array([pack(Row(file=file))[PACKED]], pa.large_binary())}) for file in files]
     data = ray.data.from_arrow(rows)
-    data.context.enable_progress_bars = False
-    data.context.raise_original_map_exception = True  # so that a user's mistake stays recognisable
-    data.context.print_on_execution_start = False
+    settle(data.context)
     done = data.map(decoding(work), num_cpus=0.5).map_batches(
         Apply,
         fn_constructor_args=(work, bool(gpus)),

@@ -21,6 +21,7 @@ from typing import IO, Any
 
 import pyarrow as pa
 
+from cocktail.cluster.ray_data import settle
 from cocktail.foreign.own_files import open_private, require_own
 from cocktail.types import UsageError
 from pipelines.shards.signed_json import digest
@@ -59,9 +60,7 @@ def map_on_cluster(
     import ray.exceptions
 
     items = ray.data.from_arrow([rows.slice(number, 1) for number in range(len(rows))])
-    items.context.enable_progress_bars = False
-    items.context.raise_original_map_exception = True  # so that a user's mistake stays recognisable
-    items.context.print_on_execution_start = False
+    settle(items.context)
     tasks = ray.data.TaskPoolStrategy(size=num_tasks)
     unfinished = dict.fromkeys(rows["shard"].to_pylist())
     run = uuid.uuid4().hex

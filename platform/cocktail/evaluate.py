@@ -114,14 +114,14 @@ def scoring_pipeline(
     import ray.data
 
     from cocktail.cluster.connection import trials_at_once
+    from cocktail.cluster.ray_data import settle
 
     cpus = int(ray.cluster_resources().get("CPU", 0)) // (trials_at_once() or 1)
     on_gpus = num_gpus[1] > 0
     fewest, most = num_gpus if on_gpus else (max(cpus // 4, 1), max(cpus // 4, 1))
     context = ray.data.DataContext.get_current()
-    context.enable_progress_bars = False
+    settle(context)
     context.execution_options.preserve_order = True
-    context.raise_original_map_exception = True  # so that a user's mistake stays recognisable
     slices = [plan.slice(start, batch_size) for start in range(0, len(plan), batch_size)]
     return (
         ray.data.from_arrow(slices)

@@ -132,8 +132,9 @@ def trained(system: System, steps: int, seed: int, learning_rate: float) -> Any:
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()
-            if isinstance(model, Following):
-                model.follow()
+            following: object = model
+            if isinstance(following, Following):
+                following.follow()
         weights = model.state_dict()
     return model.eval()
 

@@ -26,7 +26,7 @@ class Resources:
     executor: Literal["auto", "ray", "inline"] = "auto"
     """Place where mixtures are rendered: a Ray Data pipeline (on any node), or inline, the training process itself.
     auto is inline on GPUs, of which a core feeds several with sound, but for pictures where other nodes have cores to
-    decode them; elsewhere ray."""
+    decode them; on CPUs ray, but for trials of a sweep that share a node, whose cores are busy without it."""
     prefetch_batches: int = 2
     """Batches rendered ahead of the step that uses them."""
     cache_gb: float = 50.0
@@ -37,12 +37,17 @@ class Resources:
     max_failures: int = 3
     """Times that training goes on by itself from the last checkpoint after a worker has died."""
 
-    def chosen_executor(self, *, gpus: bool, pictures: bool, cores_elsewhere: bool) -> Literal["ray", "inline"]:
+    def chosen_executor(
+        self, *, gpus: bool, pictures: bool, cores_elsewhere: bool, shares_node: bool
+    ) -> Literal["ray", "inline"]:
         """executor, or what auto stands for, of a training on GPUs or not, on mixtures with pictures or not.
-        `cores_elsewhere` is whether nodes without a GPU have cores, or may come to have."""
+        `cores_elsewhere` is whether nodes without a GPU have cores, or may come to have; `shares_node`, whether other
+        trials of a sweep are on the same node."""
         if self.executor != "auto":
             return self.executor
-        return "inline" if gpus and not (pictures and cores_elsewhere) else "ray"
+        if not gpus:
+            return "inline" if shares_node else "ray"
+        return "ray" if pictures and cores_elsewhere else "inline"
 
     @property
     def fewest_workers(self) -> int:

@@ -101,10 +101,18 @@ def test_an_elastic_run_that_would_take_all_cpus_for_training_is_refused(monkeyp
     ],
 )
 def test_one_process_feeds_its_gpu_unless_pictures_can_be_decoded_elsewhere(gpus, pictures, elsewhere, chosen):
-    asked = {"gpus": gpus, "pictures": pictures, "cores_elsewhere": elsewhere}
+    asked = {"gpus": gpus, "pictures": pictures, "cores_elsewhere": elsewhere, "shares_node": False}
     assert Resources().chosen_executor(**asked) == chosen
     for executor in ("ray", "inline"):
         assert Resources(executor=executor).chosen_executor(**asked) == executor
+
+
+@pytest.mark.parametrize("pictures", [False, True])
+def test_trials_that_share_the_cores_of_a_node_render_for_themselves(pictures):
+    asked = {"pictures": pictures, "cores_elsewhere": True, "shares_node": True}
+    assert Resources().chosen_executor(gpus=False, **asked) == "inline"
+    assert Resources().chosen_executor(gpus=True, **asked) == ("ray" if pictures else "inline")
+    assert Resources(executor="ray").chosen_executor(gpus=False, **asked) == "ray"
 
 
 def test_cores_are_elsewhere_where_a_node_has_no_gpu_or_may_come(monkeypatch):
