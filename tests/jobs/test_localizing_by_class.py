@@ -32,9 +32,11 @@ def test_all_stages_take_the_mixtures_of_avgns_tables_and_are_tested_as_it_is(jo
 @pytest.mark.parametrize("name", STAGES)
 def test_the_recipe_is_that_of_avgns_tables_or_the_papers_own(job, name):
     training = job(name, "vggsound", "--data", "/shards").training
-    assert (training.learning_rate, training.batch_size, training.lr_drop_epochs) == (1e-4, 128, ())
-    own = ("adam", 5e-4, 30) if name == "mix_and_localize" else ("adamw", 0.0, 100)
-    assert (training.optimizer, training.weight_decay, training.epochs) == own
+    own = ("adam", 5e-4, 30, 64) if name == "mix_and_localize" else ("adamw", 0.0, 100, 128)
+    assert (training.optimizer, training.weight_decay, training.epochs, training.batch_size) == own
+    lower = 0.95 if name == "mix_and_localize" else 1.0
+    rates = [training.learning_rate_at(10 * epoch, 10) for epoch in range(30)]
+    assert rates == pytest.approx([1e-4 * lower ** (epoch // 3) for epoch in range(30)])
 
 
 def test_a_mixture_has_as_many_heads_as_sources(job):
