@@ -3,8 +3,8 @@
 
     ray job submit --working-dir . -- python jobs/mix_and_localize.py music --data SHARDS
 
---data trains the published recipe: 64 pairs a step, Adam at 1e-4 with its decay, 0.95 of the rate every three epochs, 30
-epochs. --preset demo trains a small network for some minutes, and draws test pairs itself. docs/localization.md says
+--data trains the published recipe: 64 pairs a step, Adam at 1e-4 with its decay, 0.95 of the rate every three epochs,
+30 epochs. --preset demo trains a small network for some minutes, and draws test pairs itself. docs/localization.md says
 what its own paper has otherwise.
 """
 

@@ -92,6 +92,21 @@ def test_what_is_no_other_seed_on_the_same_mixtures_does_not_join(changed: dict,
         joined(made_recorded(), _more(**changed))
 
 
+def test_seeds_of_a_later_sweep_join_those_of_the_first() -> None:
+    first, later = ((f"python jobs/ablate_sgn.py --over model.depth=1 --seeds {s} --steps 9",) for s in ("0 1", "2 13"))
+    recorded = _more("shallow", "0", commands=first)
+    assert [origin.seed for origin in joined(recorded, _more("shallow", "13", commands=later)).origins] == ["0", "13"]
+    assert recorded.origins[0].commands_of_any_seed == (
+        "python jobs/ablate_sgn.py --over model.depth=1 --seeds SEEDS --steps 9",
+    )
+
+
+def test_a_setting_with_the_name_of_a_reading_that_is_there_does_not_join() -> None:
+    named = [(made_origin("sgn, soft masks", "0"), made_run({"deep": [7, 8, 9], "mixture": [5, 5, 5]}))]
+    with pytest.raises(UsageError, match="would be the name of two systems, a reading of .* and a model of"):
+        joined(made_recorded(), RecordedResults.of(named))
+
+
 def test_results_with_other_scores_or_readings_do_not_join() -> None:
     runs = [(made_origin(seed="2"), made_run({"sgn": [1.0, 2, 3], "mixture": [0.0, 0, 0]}))]
     with pytest.raises(UsageError, match="what is there keeps other scores"):

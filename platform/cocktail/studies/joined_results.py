@@ -8,7 +8,7 @@ from dataclasses import asdict, replace
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from cocktail.studies.origins import Origin
+from cocktail.studies.origins import Origin, require_one_owner
 from cocktail.studies.recorded_results import RecordedResults
 from cocktail.tasks.rows import CONTROL, MODEL
 from cocktail.types import UsageError
@@ -29,6 +29,7 @@ def joined(kept: RecordedResults, more: RecordedResults) -> RecordedResults:
     if _mixtures(kept) != _mixtures(more) or kept.origins[0].data != more.origins[0].data:
         raise UsageError("what is there is scored on other mixtures: score all runs on one list")
     _require_seeds(kept.origins, more.origins)
+    require_one_owner(sorted(_labels(kept)) + sorted(_labels(more)))
     for setting in set(kept.settings) & set(more.settings):
         if (there := _systems(kept, setting)) != (new := _systems(more, setting)):
             raise UsageError(
@@ -69,6 +70,12 @@ def _require_seeds(known: Sequence[Origin], added: Sequence[Origin]) -> None:
                 f"{origin.run} differs from the runs of {origin.setting} that are there in {', '.join(differing)}: "
                 "runs of one setting differ in their seed alone; give it a setting of its own, as in SETTING=RUN"
             )
+
+
+def _labels(results: RecordedResults) -> set[tuple[str, str, str]]:
+    """What systems are called, with their kinds and settings."""
+    columns = (results.scores[name].to_pylist() for name in ("system", "kind", "run"))
+    return {(label, kind, results.origins[number].setting) for label, kind, number in zip(*columns, strict=True)}
 
 
 def _in_common(origin: Origin) -> dict[str, object]:

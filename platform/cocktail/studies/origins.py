@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from cocktail.config.identity import decides_weights
@@ -66,9 +66,10 @@ class Origin:
 
     @property
     def commands_of_any_seed(self) -> tuple[str, ...]:
-        """The commands with SEED in place of the seed."""
+        """The commands with SEED in place of the seed, and SEEDS in place of those of a sweep."""
         seed = re.compile(rf"(--seed[ =]){re.escape(self.seed)}(?=\s|$)")
-        return tuple(seed.sub(r"\1SEED", command) for command in self.commands)
+        seeds = re.compile(r"--seeds(?:[ =]\d+)+(?=\s|$)")
+        return tuple(seeds.sub("--seeds SEEDS", seed.sub(r"\1SEED", command)) for command in self.commands)
 
 
 def settings_of(origins: Sequence[Origin]) -> list[str]:
@@ -143,15 +144,23 @@ def _made_of(origin: Origin, run: ScoredRun) -> dict[str, str]:
 
 def _require_distinct_names(runs: Sequence[tuple[Origin, ScoredRun]]) -> None:
     """Raise UsageError if a name would stand for two systems: a model or reading of a setting, or a control."""
-    owners: dict[str, str] = {}
+    labels: list[tuple[str, str, str]] = []
     for origin, run in runs:
         readings = readings_of(run.results)
         for kind in (MODEL, READING, CONTROL):
-            for system in systems_of(run.results, kind):
-                label = system_label(origin, system, kind, readings.get(system))
-                owner = "a control" if kind == CONTROL else f"a {kind} of the setting {origin.setting!r}"
-                if owners.setdefault(label, owner) != owner:
-                    raise UsageError(
-                        f"{label!r} would be the name of two systems, {owners[label]} and {owner}: give the setting "
-                        "another name, as in SETTING=RUN"
-                    )
+            systems = systems_of(run.results, kind)
+            labels += [(system_label(origin, name, kind, readings.get(name)), kind, origin.setting) for name in systems]
+    require_one_owner(labels)
+
+
+def require_one_owner(labels: Iterable[tuple[str, str, str]]) -> None:
+    """Raise UsageError if a label, given with its kind and setting, is that of two systems. Controls are of all
+    settings alike."""
+    owners: dict[str, str] = {}
+    for label, kind, setting in labels:
+        owner = "a control" if kind == CONTROL else f"a {kind} of the setting {setting!r}"
+        if owners.setdefault(label, owner) != owner:
+            raise UsageError(
+                f"{label!r} would be the name of two systems, {owners[label]} and {owner}: give the setting another "
+                "name, as in SETTING=RUN"
+            )
