@@ -103,7 +103,7 @@ def test_seeds_of_a_later_sweep_join_those_of_the_first() -> None:
 
 def test_a_setting_with_the_name_of_a_reading_that_is_there_does_not_join() -> None:
     named = [(made_origin("sgn, soft masks", "0"), made_run({"deep": [7, 8, 9], "mixture": [5, 5, 5]}))]
-    with pytest.raises(UsageError, match="would be the name of two systems, a reading of .* and a model of"):
+    with pytest.raises(UsageError, match=r"would be the name of two systems, a reading of .* and a model of"):
         joined(made_recorded(), RecordedResults.of(named))
 
 
