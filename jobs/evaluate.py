@@ -25,7 +25,8 @@ from cocktail.inference.trained import load_trained
 from cocktail.storage import absolute
 from cocktail.tracking.database import default_tracking_uri
 from cocktail.types import UsageError
-from pipelines.experiments.scoring import Scoring, score_and_track
+from pipelines.experiments.evaluation_run import score_and_track
+from pipelines.experiments.scoring import Scoring
 from pipelines.shards.manifest import open_manifest
 
 

@@ -3,46 +3,38 @@
 from __future__ import annotations
 
 import functools
-import hashlib
-import json
 import re
 import tempfile
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from cocktail.checkpoints.store import state_hash, step_of
-from cocktail.cluster.placement import require_place
+from cocktail.checkpoints.store import step_of
 from cocktail.config.evaluation import Evaluation
 from cocktail.config.mixing import Mixing
 from cocktail.config.model import ModelConfig
 from cocktail.config.resources import Resources
-from cocktail.config.settings import flatten
 from cocktail.evaluate import SCORED_IN, evaluate
 from cocktail.inference.registry import Scored
 from cocktail.inference.trained import Trained
 from cocktail.report.page import PAGE_NAME
-from cocktail.storage import join
 from cocktail.studies.scored_run import report_folder, results_names
 from cocktail.tasks.choice import tasks_of
 from cocktail.tasks.page import page_of_tasks
 from cocktail.tasks.report import Report, Subject
 from cocktail.tasks.task import Task
-from cocktail.text.printable import on_lines
 from cocktail.text.redaction import redacted_uri
-from cocktail.tracking.inputs import UsedData, log_data
-from cocktail.tracking.lease import Lease
+from cocktail.tracking.inputs import UsedData
 from cocktail.tracking.run import TrackedRun
 from cocktail.train.ray_train import uses_gpus
 from cocktail.types import MixtureBatch, require
-from pipelines.experiments.locations import place_of
-from pipelines.experiments.provenance import ENVIRONMENT, environment, provenance, test_data
+from pipelines.experiments.provenance import test_data
 from pipelines.experiments.report_edge import reported
-from pipelines.experiments.resources import shard_cache, test_demands
+from pipelines.experiments.resources import shard_cache
 from pipelines.experiments.trained_on import Overlap, overlap_of
 from pipelines.mixtures.batches import read_mixtures
 from pipelines.plans.evaluation import has_truth, in_classes_of, make_test_list, new_classes, untaught_in_words
@@ -357,39 +349,3 @@ def _together(reports: Mapping[str, Report]) -> Report:
         },
         headline={name: value for report in reports.values() for name, value in report.headline.items()},
     )
-
-
-def score_and_track(test: Scoring, tracking_uri: str, output: str) -> str:
-    """Score a checkpoint in an MLflow run of its own, which the same test of it finds again. Returns what to print.
-
-    Raises UsageError while another process scores it so, of those that see the output folder.
-    """
-    tests = {
-        "checkpoint": test.checkpoint,
-        "data": test.manifest.folder,
-        **flatten({"mixing": asdict(test.mixing), "evaluation": asdict(test.evaluation)}),
-        **{f"trained.{path}": value for path, value in test.trained.settings.items()},
-    }
-    require_place(test_demands(test.resources, uses_gpus(test.resources)))
-    # With the checkpoint's hash: its location is another's on another machine.
-    scored = [tests, plan_hash(test.mixtures), state_hash(test.checkpoint)]
-    key = hashlib.sha256(json.dumps(scored, sort_keys=True).encode()).hexdigest()[:8]
-    folder = join(output, "evaluations", f"evaluate-{key}")
-    with Lease(folder, f"evaluate-{key}", of="evaluation", option="--output"):
-        tracked = TrackedRun.open(
-            tracking_uri,
-            join(output, "artifacts"),
-            experiment=test.trained.name,
-            name=f"{test.in_short}-{key}",
-            key=key,
-            place=place_of(folder),
-            params=tests,
-        )
-        with tracked.closing():
-            log_data(tracked, [test.tested_on])
-            tracked.tag({**provenance(test.manifest, test.mixtures), **test.tags, "checkpoint": test.checkpoint})
-            tracked.store_json(ENVIRONMENT, {**environment(), "precision": test.precision})
-            results = test.score()
-            text = test.report(results, test.record(results, tracked, 0), tracked, 0).text
-    where = f"MLflow: {redacted_uri(tracking_uri)}, run {tracked.name} ({tracked.run_id})\npage: {tracked.page}"
-    return f"\n{on_lines(text)}\n\n{where}\ntables, figures and sounds: {tracked.artifacts}"

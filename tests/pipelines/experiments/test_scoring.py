@@ -29,9 +29,10 @@ from cocktail.tasks.separation.task import Separating
 from cocktail.tracking import lease as leases
 from cocktail.types import UsageError
 from pipelines.datasets.index import IndexRow, make_index
-from pipelines.experiments import scoring
+from pipelines.experiments import evaluation_run
 from pipelines.experiments.benchmarks import SEPARATE_MUSDB18
-from pipelines.experiments.scoring import Scoring, new_classes_for, require_truth, score_and_track
+from pipelines.experiments.evaluation_run import score_and_track
+from pipelines.experiments.scoring import Scoring, new_classes_for, require_truth
 from pipelines.experiments.trained_on import Overlap
 from pipelines.plans import evaluation as evaluations
 from pipelines.plans.evaluation import in_classes_of, make_test_list
@@ -310,7 +311,7 @@ def test_an_evaluation_is_done_by_one_process_at_a_time_in_a_run_of_its_folder(t
         page="http://x/1",
         artifacts="there",
     )
-    monkeypatch.setattr(scoring.TrackedRun, "open", lambda *_, **given: opened.append(given) or stored)
+    monkeypatch.setattr(evaluation_run.TrackedRun, "open", lambda *_, **given: opened.append(given) or stored)
     made: dict[str, Any] = {
         "require_place": None,
         "log_data": None,
@@ -320,7 +321,7 @@ def test_an_evaluation_is_done_by_one_process_at_a_time_in_a_run_of_its_folder(t
         "provenance": {},
     }
     for name, value in {**made, "plan_hash": "plan", "state_hash": "state"}.items():
-        monkeypatch.setattr(scoring, name, lambda *_, value=value: value)
+        monkeypatch.setattr(evaluation_run, name, lambda *_, value=value: value)
     told = SimpleNamespace(text="the table")
     test: Any = SimpleNamespace(
         checkpoint="/step-1",
