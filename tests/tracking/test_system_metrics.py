@@ -12,7 +12,7 @@ def test_a_processor_that_works_is_seen_to_and_memory_that_is_taken():
     before = system.now()
     kept = torch.rand(64, 1024, 1024)
     for _ in range(4):
-        kept.sort(dim=0)
+        kept[:4].sort()
     after = system.now()
     assert before.keys() == after.keys()
     assert {"system/cpu_utilization_percentage", "system/system_memory_usage_megabytes"} <= after.keys()

@@ -166,14 +166,14 @@ def _colours(split: str, clips: int) -> NDArray[np.float64]:
 
 def _accuracy_by_colour() -> float:
     """Share of test pictures of the class whose training pictures' mean colour histogram is nearest."""
-    centroids = _colours("train", 12).mean(axis=1)
-    tested = _colours("test", 10)
+    centroids = _colours("train", 6).mean(axis=1)
+    tested = _colours("test", 6)
     nearest = ((tested[:, :, None] - centroids) ** 2).sum(axis=-1).argmin(axis=-1)
     return float((nearest == np.arange(len(DRAWINGS))[:, None]).mean())
 
 
 def test_colours_do_not_say_what_class_it_is() -> None:
-    # Chance is 1 / 11, with a standard error of 0.027 for 110 pictures.
+    # Chance is 1 / 11, with a standard error of 0.035 for 66 pictures.
     assert _accuracy_by_colour() < 0.2
 
 

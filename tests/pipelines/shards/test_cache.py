@@ -2,7 +2,6 @@
 
 import errno
 import hashlib
-import multiprocessing
 import os
 import pickle
 import subprocess
@@ -26,7 +25,6 @@ from pipelines.shards.reader import ClipSource
 from tests.made.corpora.toy_shards import RATE, make_toy_shards
 from tests.services.s3_server import failing_proxy, point_to, s3_server
 
-SPAWN = multiprocessing.get_context("spawn")
 KB = 1000
 
 
@@ -276,11 +274,11 @@ def fetch_all(cache: ShardCache, shards, counts) -> None:
 
 
 @pytest.mark.parametrize(("max_kb", "misses"), [(450, 4), (250, None)])
-def test_processes_share_what_one_of_them_fetched(tmp_path, max_kb, misses):
+def test_processes_share_what_one_of_them_fetched(tmp_path, forkserver, max_kb, misses):
     cache = ShardCache(chosen_folder=str(tmp_path / "cache"), max_bytes=max_kb * KB)
     shards = [make_shard(tmp_path, number) for number in range(1, 5)]
-    counts = SPAWN.Queue()
-    processes = [SPAWN.Process(target=fetch_all, args=(cache, shards, counts)) for _ in range(3)]
+    counts = forkserver.Queue()
+    processes = [forkserver.Process(target=fetch_all, args=(cache, shards, counts)) for _ in range(3)]
     for process in processes:
         process.start()
     for process in processes:
