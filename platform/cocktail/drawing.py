@@ -50,7 +50,8 @@ def _with_all_texts(figure: Figure) -> Bbox | None:
     images = [image for image in figure.findobj(AxesImage) if image.get_visible()]
     for image in images:  # within their axes: they decide nothing here, and take as long as the drawing of all else
         image.set_visible(False)
-    figure.draw_without_rendering()  # its layout decides where texts are
+    if (layout := figure.get_layout_engine()) is not None:  # it decides where texts are
+        layout.execute(figure)
     figure.set_layout_engine(None)  # and is not done anew each time that it is drawn
     reaching = figure.get_tightbbox()
     for image in images:
