@@ -11,7 +11,6 @@ import numpy as np
 from matplotlib.axis import Axis
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
-from matplotlib.image import AxesImage
 from matplotlib.text import Text
 from matplotlib.ticker import LogFormatter
 from matplotlib.transforms import Bbox
@@ -47,15 +46,10 @@ def to_png(figure: Figure, dpi: int = 110, colours: int | None = None) -> bytes:
 def _with_all_texts(figure: Figure) -> Bbox | None:
     """What a figure's picture has to show, in inches: all of the figure, and what reaches over its edges; None where
     nothing does."""
-    images = [image for image in figure.findobj(AxesImage) if image.get_visible()]
-    for image in images:  # within their axes: they decide nothing here, and take as long as the drawing of all else
-        image.set_visible(False)
     if (layout := figure.get_layout_engine()) is not None:  # it decides where texts are
         layout.execute(figure)
     figure.set_layout_engine(None)  # and is not done anew each time that it is drawn
     reaching = figure.get_tightbbox()
-    for image in images:
-        image.set_visible(True)
     outside = Bbox.union([figure.bbox_inches, reaching])
     if np.allclose(outside.extents, figure.bbox_inches.extents, atol=_NO_EDGE_INCHES):
         return None

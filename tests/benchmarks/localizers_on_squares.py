@@ -181,11 +181,12 @@ def interval(values: np.ndarray) -> Interval:
     return found
 
 
-def line(name: str, cells: Sequence[np.ndarray], above: np.ndarray, rates: str) -> str:
+def line(name: str, cells: Sequence[np.ndarray], above: np.ndarray | None, rates: str = "") -> str:
     intervals = [interval(values).within(0, 100) for values in cells]
-    difference = interval(above)
-    words = " | ".join(f"{each.mean:.1f} ({each.low:.1f} to {each.high:.1f})" for each in intervals)
-    return f"| {name} | {words} | {difference.mean:+.1f} ({difference.low:+.1f} to {difference.high:+.1f}) | {rates} |"
+    words = [f"{each.mean:.1f} ({each.low:.1f} to {each.high:.1f})" for each in intervals]
+    less = None if above is None else interval(above)
+    words.append("" if less is None else f"{less.mean:+.1f} ({less.low:+.1f} to {less.high:+.1f})")
+    return f"| {name} | {' | '.join(words)} | {rates} |"
 
 
 def main(arguments: Arguments) -> None:
@@ -201,7 +202,7 @@ def main(arguments: Arguments) -> None:
     print("|---|---:|---:|---:|---|")
     for name in ("centred box", "constant map"):
         heard = [control(name, batches)[None] for batches in (singles, pairs)]
-        print(line(name, heard, heard[0] - box, "") if name != "centred box" else line(name, heard, 0 * heard[0], ""))
+        print(line(name, heard, None if name == "centred box" else heard[0] - box))
     for name in arguments.systems:
         system = SYSTEMS[name]
         of_singles, of_pairs, kept = [], [], []

@@ -150,7 +150,8 @@ def trials_at_once() -> int | None:
 
 def trials_a_node() -> int:
     """Most trials that share a node with this process's, itself among them; 1 if it is no trial's."""
-    return math.ceil((trials_at_once() or 1) / max(num_nodes(), 1))
+    trials = trials_at_once()
+    return 1 if trials is None else math.ceil(trials / max(num_nodes(), 1))
 
 
 @contextmanager

@@ -130,6 +130,13 @@ def test_cores_are_elsewhere_where_a_node_has_no_gpu_or_may_come(monkeypatch):
     assert executor_of(seen, gpus=True) == "ray"
 
 
+def test_a_trial_asks_whether_others_are_on_its_node(monkeypatch):
+    monkeypatch.setattr(demands, "cluster_nodes", lambda: [Node("one", {"CPU": 2.0})])
+    for trials, chosen in ((1, "ray"), (2, "inline")):
+        monkeypatch.setattr(demands, "trials_a_node", lambda trials=trials: trials)
+        assert executor_of(SMALL, gpus=False) == chosen
+
+
 @pytest.mark.parametrize(
     ("cores", "processes", "trials", "pictures", "threads"),
     [
