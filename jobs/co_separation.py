@@ -4,7 +4,8 @@
     ray job submit --working-dir . -- python jobs/co_separation.py music --data SHARDS
 
 There is no detector: the whole picture of a source stands for its video's only object, and the source's class for the
-detected one (model.objects frame). A learned vector stands for the paper's pictures of unrelated scenes.
+detected one (model.objects frame); or the box of that class that the shards have (--model.objects box
+--mixing.picture-part box). A learned vector stands for the paper's pictures of unrelated scenes.
 --data trains the published recipe. --preset demo trains a small network for some minutes.
 """
 

@@ -9,6 +9,8 @@ from typing import Any
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
+WHOLE = (0.0, 0.0, 1.0, 1.0)
+"""All of a picture, as a part of it."""
 _PICTURE_ERRORS = (UnidentifiedImageError, Image.DecompressionBombError, OSError, SyntaxError, ValueError)
 """Errors that Pillow raises for bytes that are no picture, or half of one."""
 
@@ -17,20 +19,31 @@ class UndecodableError(ValueError):
     """Bytes that cannot be decoded as a picture. The message says why, after the picture's name."""
 
 
-def square_picture(jpeg: bytes, side: int, margin: float = 1.0, square: tuple[float, float, float] | None = None):
-    """A picture as a square, uint8 [side, side, 3].
+def square_picture(
+    jpeg: bytes,
+    side: int,
+    margin: float = 1.0,
+    square: tuple[float, float, float] | None = None,
+    part: tuple[float, float, float, float] = WHOLE,
+) -> np.ndarray:
+    """A picture as a square, uint8 [side, side, 3]; or a part of it, its left, upper, right and lower end as shares of
+    the picture's sides.
 
     Without a square, all of it, resized in width and height. With a square (x, y, mirror): resized so that its short
     side is int(margin side), then the square that lies x of the way to the right and y of the way down, from left
     to right if mirror is below 0.5 (AVGN's training pictures). Bicubic. Raises UndecodableError.
     """
     picture = _decoded(jpeg, "RGB")
+    x0, y0, x1, y1 = part
+    left, top = x0 * picture.width, y0 * picture.height
+    width, height = (x1 - x0) * picture.width, (y1 - y0) * picture.height
     if square is None:
-        return np.asarray(picture.resize((side, side), Image.Resampling.BICUBIC))
+        shown = (left, top, left + width, top + height)
+        return np.asarray(picture.resize((side, side), Image.Resampling.BICUBIC, box=shown))
     x, y, mirror = square
     # The square in the picture's own pixels, so that it is cut and resized in one step.
-    size = min(picture.size) * side / int(margin * side)
-    left, top = x * (picture.width - size), y * (picture.height - size)
+    size = min(width, height) * side / int(margin * side)
+    left, top = left + x * (width - size), top + y * (height - size)
     box = (left, top, left + size, top + size)
     pixels = np.asarray(picture.resize((side, side), Image.Resampling.BICUBIC, box=box))
     return pixels[:, ::-1] if mirror < 0.5 else pixels

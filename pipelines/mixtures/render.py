@@ -15,7 +15,7 @@ import pyarrow as pa
 from cocktail.config.mixing import Mixing
 from cocktail.types import NO_CLASS
 from pipelines.mixtures.equalizer import equalize
-from pipelines.mixtures.pictures import UndecodableError, square_picture, truth_of_boxes, truth_of_mask
+from pipelines.mixtures.pictures import WHOLE, UndecodableError, square_picture, truth_of_boxes, truth_of_mask
 from pipelines.plans.pool import list_array
 from pipelines.shards.reader import ClipReader, ClipSource, DamagedMemberError
 
@@ -155,8 +155,9 @@ def _pictures(reader: ClipReader, clip: dict[str, Any], mixing: Mixing, into: np
     for p, (number, offset, size, check) in enumerate(members):
         jpeg = reader.file(clip, offset, size, check, f"picture {number}")
         square = tuple(clip["square"]) if "square" in clip else None
+        part = tuple(clip["part"][4 * p : 4 * p + 4]) if "part" in clip else WHOLE
         try:
-            into[p] = square_picture(jpeg, mixing.picture_side, mixing.picture_margin, square)
+            into[p] = square_picture(jpeg, mixing.picture_side, mixing.picture_margin, square, part)
         except UndecodableError as error:
             raise reader.damaged(clip, f"picture {number} {error}; it was written so: make its shard again") from error
 

@@ -14,6 +14,8 @@ from pipelines.plans.pool import list_array
 
 NO_SOURCE = -2
 """A class id that no source has."""
+TRUTH = ("boxes", "mask_offset", "mask_bytes", "mask_check")
+"""Columns of plans that say where sources are."""
 
 
 def boxes_of_pictures(boxes: pa.ListArray, clips: np.ndarray, pictures: np.ndarray) -> pa.ListArray:
@@ -49,3 +51,13 @@ def in_class_ids(column: pa.ChunkedArray, own: np.ndarray) -> pa.Array:
     counts = pc.list_value_length(clips).fill_null(0).to_numpy()  # pyright: ignore[reportAttributeAccessIssue]
     offsets = pa.array(np.concatenate([[0], np.cumsum(counts)]), pa.int32())
     return pa.ListArray.from_arrays(rows.offsets, pa.ListArray.from_arrays(offsets, changed, mask=clips.is_null()))
+
+
+def without_truth(plan: pa.Table) -> pa.Table:
+    """A plan in which nobody says where the sources are; as it is if it does not show whole pictures."""
+    for name in TRUTH:
+        if name in plan.column_names:
+            lists = list_array(plan[name])
+            nothing = pa.ListArray.from_arrays(lists.offsets, pa.nulls(len(lists.flatten()), lists.type.value_type))
+            plan = plan.set_column(plan.column_names.index(name), name, nothing)
+    return plan

@@ -58,9 +58,12 @@ def planned_test(manifest: Manifest, mixing: Mixing, evaluation: Evaluation) -> 
     if evaluation.frames_from is None:
         return plan
     require(
-        mixing.pictures_per_source >= 1 and mixing.arrangement == "remixed" and not mixing.several_classes,
-        "--evaluation.frames-from lends pictures to sources that have some, and one class each: set "
-        "--mixing.pictures-per-source, and leave mixtures remixed, of one class a source",
+        mixing.pictures_per_source >= 1
+        and mixing.picture_part == "whole"
+        and mixing.arrangement == "remixed"
+        and not mixing.several_classes,
+        "--evaluation.frames-from lends whole pictures to sources that have some, and one class each: set "
+        "--mixing.pictures-per-source, and leave mixtures remixed, of one class a source, and pictures whole",
     )
     return with_lent_pictures(plan, usable_clips(manifest, mixing, evaluation.frames_from), evaluation.seed)
 

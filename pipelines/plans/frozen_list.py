@@ -17,6 +17,7 @@ from cocktail.foreign.bounded import UntrustworthyError, is_text, parse_json, pa
 from cocktail.storage import exists, read_bytes, write_atomic
 from cocktail.types import UsageError
 from pipelines.plans.draws import NOBODY, Draws
+from pipelines.plans.object_boxes import with_parts_shown
 from pipelines.plans.pool import ClipPool, list_array
 from pipelines.plans.rows import plan_hash, plan_rows
 from pipelines.plans.sight import with_shown
@@ -66,14 +67,14 @@ def read_test_list(location: str, pool: ClipPool) -> pa.Table:
     if metadata["cocktail.split"] != pool.split:
         raise UsageError(f"{location} lists mixtures of the split {metadata['cocktail.split']}, not of {pool.split}")
     was, now = json.loads(metadata["cocktail.mixing"]), _deciding(pool)
-    for name in ("whole_clips", "withheld_pictures"):  # lists of older versions do not say so
+    for name in ("whole_clips", "withheld_pictures", "pictures_cut"):  # lists of older versions do not say so
         was.setdefault(name, False)
     differing = [f"mixing.{name} {was.get(name)} (here {now[name]})" for name in now if was.get(name) != now[name]]
     if differing:
         raise UsageError(
             f"{location} was frozen with {', '.join(differing)}. Set them so, the number of sources with "
             "--evaluation.num-sources, whole clips with --mixing.arrangement whole, withheld pictures with "
-            "--evaluation.shown-sources"
+            "--evaluation.shown-sources, cut ones with --mixing.picture-part box"
         )
     plan = _rows(table, pool, location)
     if plan["mixture_id"] != table["mixture_id"] or plan_hash(plan) != metadata["cocktail.hash"]:
@@ -164,8 +165,12 @@ def _deciding(pool: ClipPool) -> dict[str, int | bool]:
     """Settings that make the content of test mixtures."""
     names = ("num_sources", "sample_rate_hz", "segment_samples", "pictures_per_source", "picture_side")
     decided = {name: getattr(pool.mixing, name) for name in names}
-    withheld = pool.mixing.shown_sources != "all"
-    return {**decided, "whole_clips": pool.mixing.arrangement == "whole", "withheld_pictures": withheld}
+    return {
+        **decided,
+        "whole_clips": pool.mixing.arrangement == "whole",
+        "withheld_pictures": pool.mixing.shown_sources != "all",
+        "pictures_cut": pool.mixing.picture_part != "whole",
+    }
 
 
 def _rows(table: pa.Table, pool: ClipPool, location: str) -> pa.Table:
@@ -191,7 +196,8 @@ def _rows(table: pa.Table, pool: ClipPool, location: str) -> pa.Table:
     if P:
         pictures[present] = _pictures(table, P, location)
     _require_inside(pool, chosen[present], starts[present], gains[present], pictures[present], location)
-    plan = plan_rows(pool, Draws(chosen, starts), gains, pictures, None)
+    draws = Draws(chosen, starts)
+    plan = with_parts_shown(plan_rows(pool, draws, gains, pictures, None), pool, draws, pictures)
     return plan if pool.mixing.shown_sources == "all" else with_shown(plan, _shown(table, present, pool, location))
 
 

@@ -16,6 +16,7 @@ import xxhash
 
 from cocktail.config.evaluation import NegativeKind
 from cocktail.types import UsageError, require
+from pipelines.plans.boxes import without_truth
 from pipelines.plans.draws import SOUND, middle_crops
 from pipelines.plans.pool import ClipPool, list_array
 from pipelines.plans.random_numbers import draw, fold
@@ -25,7 +26,6 @@ from pipelines.shards.manifest import Manifest
 AT_ONCE = 256
 """Mixtures whose possible sounds are looked for together."""
 _PICTURES = ("picture", "frame_offsets", "frame_sizes", "frame_checks")
-_TRUTH = ("boxes", "mask_offset", "mask_bytes", "mask_check")
 
 
 def with_negatives(
@@ -40,14 +40,14 @@ def with_negatives(
     """
     single = _counts(plan, "class_id") == 1
     require(
-        pool.mixing.pictures_per_source == 1 and pool.mixing.shown_sources == "all" and bool(single.any()),
-        "--evaluation.negatives are made of single sources with a picture each: add 1 to --evaluation.num-sources, and "
-        "set --mixing.pictures-per-source 1",
+        pool.mixing.pictures_per_source == 1 and pool.mixing.whole_pictures and bool(single.any()),
+        "--evaluation.negatives are made of single sources with a whole picture each: add 1 to "
+        "--evaluation.num-sources, and set --mixing.pictures-per-source 1",
     )
     singles = plan.filter(pa.array(single)).combine_chunks()
     made = {"off_screen": lambda: _off_screen(singles, pool, manifest, seed), "silent": lambda: _silent(singles)}
     negatives = [
-        _without_truth(made[kind]()).append_column("negative", pa.array([kind] * len(singles))) for kind in kinds
+        without_truth(made[kind]()).append_column("negative", pa.array([kind] * len(singles))) for kind in kinds
     ]
     positives = _with_lender(plan, plan).append_column("negative", pa.nulls(len(plan), pa.string()))
     return pa.concat_tables([positives, *(each.cast(positives.schema) for each in negatives)]).combine_chunks()
@@ -119,15 +119,6 @@ def _unlike(singles: pa.Table, pool: ClipPool, manifest: Manifest, seed: int) ->
 def _with_lender(plan: pa.Table, pictured: pa.Table) -> pa.Table:
     """A plan that says that its pictures are those of another's clips, row by row."""
     return plan.append_column("lender", pictured["clip_id"]).append_column("lender_shard", pictured["shard"])
-
-
-def _without_truth(plan: pa.Table) -> pa.Table:
-    """A plan in which nobody says where the sources are."""
-    for name in _TRUTH:
-        lists = list_array(plan[name])
-        nothing = pa.ListArray.from_arrays(lists.offsets, pa.nulls(len(plan), lists.type.value_type))
-        plan = plan.set_column(plan.column_names.index(name), name, nothing)
-    return plan
 
 
 def _counts(table: pa.Table, name: str) -> np.ndarray:

@@ -32,6 +32,7 @@ from pipelines.plans.draws import (
     window_order,
 )
 from pipelines.plans.equalizers import with_equalizers_drawn
+from pipelines.plans.object_boxes import clips_with_boxes, with_parts_shown
 from pipelines.plans.pool import ClipPool, of_classes, usable_clips
 from pipelines.plans.random_numbers import draw
 from pipelines.plans.released import draw_released, middle_together, released_mixtures, whole_mixtures
@@ -59,6 +60,8 @@ def mixtures_in_words(pool: ClipPool, evaluation: Evaluation | None = None) -> s
     """A line that counts what mixtures are drawn from and what is left out; of test mixtures if settings are given."""
     pool = pool if evaluation is None else of_classes(pool, evaluation.classes)
     text = pool.in_words()
+    if pool.mixing.picture_part == "box":
+        text += f"; pictures cut to boxes, of {clips_with_boxes(pool)} clips, and whole without one"
     if pool.mixing.arrangement == "released":
         released = released_mixtures(pool)
         text += f"; {len(released)} released mixtures"
@@ -221,7 +224,8 @@ def _rows_of_pass(pool: ClipPool, key: tuple[int, int, int], places: np.ndarray)
         gains = mixing.min_gain + (mixing.max_gain - mixing.min_gain) * uniform
     moments = _uniform(places, shape[1], mixing.pictures_per_source, (*key, PICTURE))
     squares = _uniform(places, shape[1], 3 if mixing.pictures_per_source else 0, (*key, SQUARE))
-    rows = plan_rows(pool, draws, gains, nearest_pictures(pool, draws, moments), squares)
+    pictures = nearest_pictures(pool, draws, moments)
+    rows = with_parts_shown(plan_rows(pool, draws, gains, pictures, squares), pool, draws, pictures)
     rows = with_equalizers_drawn(rows, mixing, places, key)
     return with_shown_drawn(rows, mixing, places, key)
 
@@ -272,6 +276,7 @@ def _plan_number(pool: ClipPool, evaluation: Evaluation) -> pa.Table:
             "another rule for what is tested"
         )
     rows = plan_rows(pool, draws, np.ones(draws.chosen.shape), pictures, None)
+    rows = with_parts_shown(rows, pool, draws, pictures)
     return with_shown_drawn(rows, pool.mixing, np.arange(len(rows)), (evaluation.seed, 0, pool.mixing.num_sources))
 
 

@@ -356,9 +356,14 @@ def test_what_it_cannot_learn_from_or_be_tested_on_is_refused():
         ({"distinct_classes": False}, "one class a source"),
         ({"several_classes": True}, "one class a source"),
         ({"num_sources": 1}, "nothing to separate"),
+        ({"picture_part": "box"}, "model.objects frame goes with --mixing.picture-part whole, not with box"),
     ):
         with pytest.raises(UsageError, match=message):
             SMALL.require_mixing(replace(MIXING, **change))
+    of_boxes = replace(SMALL, objects="box")
+    of_boxes.require_mixing(replace(MIXING, picture_part="box"))
+    with pytest.raises(UsageError, match=r"model.objects box goes with --mixing.picture-part box, not with whole"):
+        of_boxes.require_mixing(MIXING)
     for change, message in (
         ({"unet_depth": 6}, "leaves one of 64 rows"),
         ({"picture_side": 60}, "multiple of 8"),

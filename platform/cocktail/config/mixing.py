@@ -59,6 +59,10 @@ class Mixing:
     picture_margin: float = 1.1
     """Short side of a training picture, in picture_sides: a square of picture_side is cut out of it anywhere, and
     mirrored half of the time. In testing the whole picture is resized."""
+    picture_part: Literal["whole", "box"] = "whole"
+    """Part of each picture that is shown: all of it, or, in place of what a detector of objects finds in it, the
+    largest box of the source's class, where the shards have one (as of jobs/shard_music.py --boxes). Pictures without
+    one are shown whole; how many clips have boxes is said at the start."""
     shown_sources: ShownSources | int = "all"
     """Sources of a mixture whose pictures are shown: all; all but one; some, at least one and not all, their number
     drawn evenly; none; or so many. Which they are is drawn for each mixture. The pictures of the others are withheld:
@@ -110,7 +114,12 @@ class Mixing:
         self._require_shown()
 
     def _require_shown(self) -> None:
-        """Refuse to withhold pictures that there are not, or of sources that there are not."""
+        """Refuse to cut or withhold pictures that there are not, or to withhold those of sources that there are not."""
+        require(
+            self.picture_part == "whole" or (self.pictures_per_source >= 1 and self.arrangement != "whole"),
+            "picture_part box cuts the pictures of single sources: set pictures-per-source, and leave arrangement at "
+            "remixed or released",
+        )
         shown, least = self.shown_sources, self.fewest_sources
         require(
             shown == "all" or (self.pictures_per_source >= 1 and self.arrangement != "whole"),
@@ -135,6 +144,11 @@ class Mixing:
         return ends[self.shown_sources]
 
     @property
+    def whole_pictures(self) -> bool:
+        """Whether every source shows its pictures, all of them."""
+        return self.shown_sources == "all" and self.picture_part == "whole"
+
+    @property
     def fewest_sources(self) -> int:
         """min_sources, or what it stands for."""
         return self.num_sources if self.min_sources is None else self.min_sources
@@ -155,7 +169,8 @@ class Mixing:
         shown = (
             "" if self.shown_sources == "all" else f", of which {str(self.shown_sources).replace('_', ' ')} are seen"
         )
-        return f"mixtures of {number} sources{how}{shown}"
+        cut = "" if self.picture_part == "whole" else ", pictures cut to boxes"
+        return f"mixtures of {number} sources{how}{shown}{cut}"
 
     def arranged(self, arrangement: Literal["remixed", "released", "whole"]) -> Mixing:
         """The same mixing in another arrangement; of whole clips without `several_classes`, as each is a source."""

@@ -5,10 +5,10 @@ A U-Net hears a mixture, and meets in its narrowest maps what is seen of an obje
 mask. The masks of all objects of a video, and of a scene that is added to them, have to add up to the video's share of
 the mixture, and a classifier has to hear in each separated sound what its object is.
 
-Differs from the paper: there is no detector. The whole picture of a source stands for its video's only object, and the
-source's class for the detected one. The paper's scene is a picture of an unrelated place, drawn at random for each
-video, whose class is one more; such pictures say nothing but that they are scenes, so a vector that is learned stands
-for all of them, and a mixture's videos have one scene mask.
+Differs from the paper: there is no detector. The whole picture of a source, or a box of its class that the shards have,
+stands for its video's only object, and the source's class for the detected one. The paper's scene is a picture of an
+unrelated place, drawn at random for each video, whose class is one more; such pictures say nothing but that they are
+scenes, so a vector that is learned stands for all of them, and a mixture's videos have one scene mask.
 
 Shape letters: B batch, N sources, O objects (and scenes) of a mixture, P pictures of a source, L pictures or sounds, C
 classes, T samples, F linear bins, R log-frequency rows, M frames, V length of a vector, S height and width of a
@@ -46,7 +46,8 @@ MOST = 5.0
 
 @dataclass(frozen=True, kw_only=True)
 class CoSeparationConfig(MaskingConfig):
-    """The paper's network and losses, with the whole picture of a source for the detected object: there is no detector.
+    """The paper's network and losses, with a source's picture, or a box in it, for the detected object: there is no
+    detector.
 
     A source of several pictures has the mean of their masks, as the authors' code has the mean of estimates in testing.
     """
@@ -59,9 +60,10 @@ class CoSeparationConfig(MaskingConfig):
     """Standard deviation of the weights of convolutions and linear layers at the start, but for the ResNet-18s'."""
     masks: Literal["ratio"] = "ratio"
     """Targets, and how masks are used: as they are, taught by the absolute difference; the paper has no others."""
-    objects: Literal["frame"] = "frame"
-    """What stands for the objects that the paper's detector finds in a video: the whole picture, one object of the
-    source's class. It is a setting so that every run says so."""
+    objects: Literal["frame", "box"] = "frame"
+    """What stands for the objects that the paper's detector finds in a video, one of the source's class: the whole
+    picture; or the largest box of that class in the shards, with --mixing.picture-part box. It is a setting so that
+    every run says so."""
     scene: bool = True
     """Add a scene to each mixture, for what is heard and not seen, whose class is one more than there are. A learned
     vector stands for what would be seen of it. Answers leave it out."""
@@ -117,6 +119,11 @@ class CoSeparationConfig(MaskingConfig):
             mixing.picture_side == self.picture_side,
             f"this model reads pictures of {self.picture_side} pixels, and those of the mixtures have "
             f"{mixing.picture_side}: let --mixing.picture-side and model.picture_side be the same",
+        )
+        part = {"frame": "whole", "box": "box"}[self.objects]
+        require(
+            mixing.picture_part == part,
+            f"model.objects {self.objects} goes with --mixing.picture-part {part}, not with {mixing.picture_part}",
         )
 
     def start(self) -> Start:

@@ -123,7 +123,7 @@ def test_negatives_are_replayed_believed_and_made_of_frozen_lists_alike(manifest
 
 def test_tests_without_single_sources_or_another_class_are_refused(manifest):
     pairs = replace(WITH, num_sources=(2,))
-    with pytest.raises(UsageError, match="are made of single sources with a picture each"):
+    with pytest.raises(UsageError, match="are made of single sources with a whole picture each"):
         make_test_list(manifest, MIXING, pairs)
     bells = replace(WITH, num_sources=(1,), classes=("bell",))
     with pytest.raises(UsageError, match="no clip of test is of another class and recording than clip040"):

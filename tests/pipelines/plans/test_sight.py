@@ -160,7 +160,7 @@ def test_pictures_can_be_lent_only_where_a_class_has_some(manifest, tmp_path):
     fewer = make_toy_shards(tmp_path, num_shards=1, clips_per_shard=3, with_pictures=True)
     with pytest.raises(UsageError, match=r"no clip of the split train can lend its pictures to \d+ test sources"):
         planned_test(fewer, replace(MIXING, num_sources=2), Evaluation(num_mixtures=4, frames_from="train"))
-    with pytest.raises(UsageError, match="frames-from lends pictures to sources that have some"):
+    with pytest.raises(UsageError, match="frames-from lends whole pictures to sources that have some"):
         planned_test(manifest, replace(MIXING, pictures_per_source=0), Evaluation(num_mixtures=4, frames_from="train"))
 
 

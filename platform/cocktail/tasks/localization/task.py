@@ -51,8 +51,8 @@ class Localizing:
     @classmethod
     def of(cls, model: Any, evaluation: Evaluation, mixing: Mixing, several_numbers: bool) -> Localizing | None:
         """The task as settings describe it; None of a model that does not localize, or of mixtures without one
-        picture of each source, its own and shown, for which there is truth."""
-        own = mixing.shown_sources == "all" and evaluation.frames_from is None
+        picture of each source, its own, shown and whole, for which there is truth."""
+        own = mixing.whole_pictures and evaluation.frames_from is None
         if not isinstance(model, Localizer) or mixing.pictures_per_source != 1 or not own:
             return None
         return cls(rules=ScoringRules.of(evaluation))
