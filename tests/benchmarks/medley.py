@@ -216,7 +216,7 @@ def main(arguments: Arguments) -> None:
             for each in medleys
         ]
         heard = [separated(model, each, by_ear) for each in medleys]
-        title = f"{model.trained.name}, {Path(name).name}"
+        title = Path(name).name
         print(
             row(f"{title}, classes given", [stems_of(*each, names) for each in zip(given, medleys, strict=True)], None)
         )
