@@ -91,9 +91,10 @@ def kill_all(job: subprocess.Popen[bytes]) -> None:
 def done(output: Path) -> dict[str, int]:
     """When the marker of each file that is done was written, in ns."""
     found = {}
-    for marker in output.rglob(SEPARATION):
-        if not any(part.startswith(".") for part in marker.relative_to(output).parts):
-            found[marker.parent.relative_to(output).as_posix()] = marker.stat().st_mtime_ns
+    for folder, subfolders, files in os.walk(output):
+        subfolders[:] = [name for name in subfolders if not name.startswith(".")]  # which come and go
+        if SEPARATION in files:
+            found[Path(folder).relative_to(output).as_posix()] = (Path(folder) / SEPARATION).stat().st_mtime_ns
     return found
 
 

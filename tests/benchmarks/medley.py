@@ -22,6 +22,7 @@ from typing import Annotated
 sys.path[:0] = [str(Path(__file__).resolve().parents[2] / part) for part in (".", "platform")]
 
 import numpy as np
+import soundfile
 import torch
 import tyro
 from torch import Tensor
@@ -49,6 +50,8 @@ class Arguments:
     """Folder of shards, or its URI."""
     models: Annotated[tuple[str, ...], tyro.conf.Positional]
     """Models as `cocktail separate --model` takes them."""
+    wavs: Path | None = None
+    """Folder to write the medleys to, as medley-0.wav and so on, to listen to or to separate."""
     medleys: int = 3
     """Medleys of two minutes."""
     seed: int = 0
@@ -187,6 +190,11 @@ def main(arguments: Arguments) -> None:
     manifest = open_manifest(arguments.shards)
     names = list(manifest.classes)
     medleys = [made(manifest, seed=arguments.seed, number=number) for number in range(arguments.medleys)]
+    for number, medley in enumerate(medleys if arguments.wavs else ()):
+        assert arguments.wavs is not None
+        arguments.wavs.mkdir(parents=True, exist_ok=True)
+        path = arguments.wavs / f"medley-{number}.wav"
+        soundfile.write(path, medley.mixture, medley.sample_rate_hz, subtype="PCM_16")
     of_slots = Recordings([list(slot.values()) for medley in medleys for slot in medley.clips if len(slot) > 1])
     of_seconds = Recordings(
         [list(slot.values()) for medley in medleys for slot in medley.clips for _ in range(SLOT_SECONDS)]
