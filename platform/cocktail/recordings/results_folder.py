@@ -9,7 +9,17 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from cocktail.storage import delete_file, exists, is_remote, join, open_atomic, read_bytes, telling, temporary_folder
+from cocktail.storage import (
+    delete_file,
+    delete_temporary,
+    exists,
+    is_remote,
+    join,
+    open_atomic,
+    read_bytes,
+    telling,
+    temporary_folder,
+)
 
 _COPY_BYTES = 8 << 20
 
@@ -19,7 +29,8 @@ def results_folder(location: str, marker: str, beside: str | None = None) -> Ite
     """A local folder to write to, whose files are at a location once the block ends without an error, else none.
 
     The marker is a file among them that names the others; it comes last. Earlier results there, as their marker names
-    them, are removed before, also what a process left that was killed in the middle of it; what else is there stays.
+    them, are removed before, also what a process left that was killed in the middle of it, temporary files among them;
+    what else is there stays.
     `beside` is the folder, on the disk of the location, in which they are made: by default the location, or its parent
     if it is not there yet.
     """
@@ -27,6 +38,8 @@ def results_folder(location: str, marker: str, beside: str | None = None) -> Ite
         beside = None
     elif beside is None:
         beside = location if Path(location).is_dir() else str(Path(location).parent)
+        delete_temporary(beside)  # one that is given is of many files, and tidied once for all
+    delete_temporary(location)
     with temporary_folder(beside) as work:
         yield work
         made = sorted(path for path in work.rglob("*") if path.is_file() and path.name != marker)
