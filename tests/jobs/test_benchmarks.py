@@ -68,6 +68,7 @@ ADDED = {
     "model.patch_embedding": "linear",
     "model.dilate": False,
     "mixing.equalizer_db": 0.0,
+    "mixing.picture_part": "whole",
     "training.lr_warm_up_steps": 0,
     "training.lr_drop_steps": [],
     "training.lr_decay_every": None,
