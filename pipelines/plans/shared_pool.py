@@ -6,7 +6,6 @@ is mapped is what was computed, of whatever version, settings and data, and only
 
 from __future__ import annotations
 
-import ctypes
 import errno
 import hashlib
 import io
@@ -22,6 +21,7 @@ from typing import Any
 import pyarrow as pa
 
 from cocktail.foreign.own_files import is_own, open_private, require_own
+from cocktail.machine import give_back_memory
 from pipelines.plans.pool import ClipPool, one_array
 from pipelines.shards.cache import locked
 from pipelines.shards.manifest import Manifest
@@ -94,9 +94,7 @@ def share_table(table: pa.Table, folder: str) -> pa.Table:
 def _give_back_memory() -> None:
     """Let go of memory that is free, as what was derived before it was shared is: allocators keep most of it."""
     pa.default_memory_pool().release_unused()
-    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)  # of glibc
-    if trim is not None:
-        trim(0)
+    give_back_memory()
 
 
 def _write(table: pa.Table, sink: pa.NativeFile) -> None:
