@@ -54,7 +54,7 @@ def in_class_ids(column: pa.ChunkedArray, own: np.ndarray) -> pa.Array:
 
 
 def without_truth(plan: pa.Table) -> pa.Table:
-    """A plan in which nobody says where the sources are; as it is if it does not show whole pictures."""
+    """A plan in which nobody says where the sources are; as it is if it has no columns for it."""
     for name in TRUTH:
         if name in plan.column_names:
             lists = list_array(plan[name])

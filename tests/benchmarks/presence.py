@@ -54,6 +54,8 @@ MIXING = replace(
     SEPARATE_VGGSOUND.mixing, segment_samples=SEPARATE_VGGSOUND.demo_segment_samples or 0, passes_per_epoch=40
 )
 
+FRONT_END = FrontEnd(SMALL_SGN.front_end)
+
 
 class Branch(nn.Module):
     """SGN's token branch and presence head: logits [B, C] of log spectrograms [B, 1, R, M]."""
@@ -149,8 +151,7 @@ class Tested:
 
 @torch.no_grad()
 def spectrograms(batch: MixtureBatch) -> Tensor:
-    front_end = FrontEnd(SMALL_SGN.front_end)
-    return log_spectrogram(front_end.warp(front_end.stft(mix(batch)[0]).abs())[:, None], SMALL_SGN.input_norm)
+    return log_spectrogram(FRONT_END.warp(FRONT_END.stft(mix(batch)[0]).abs())[:, None], SMALL_SGN.input_norm)
 
 
 def truth(batch: MixtureBatch, num_classes: int) -> Tensor:
