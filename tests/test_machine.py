@@ -9,7 +9,7 @@ import numpy as np
 import psutil
 import pytest
 
-from cocktail.machine import peak_bytes, usable_cores
+from cocktail.machine import give_back_memory, peak_bytes, usable_cores
 
 
 @pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="no cores can be set apart for a process here")
@@ -33,3 +33,15 @@ def test_the_most_memory_in_use_is_told_in_bytes(monkeypatch):
     assert len(held) < peak_bytes(used) < psutil.virtual_memory().total
     monkeypatch.setattr(sys, "platform", "darwin")
     assert peak_bytes(used) == used.ru_maxrss
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only glibc's allocator is told")
+def test_memory_that_is_free_goes_back_to_the_system():
+    size = 100_000  # less than what the allocator maps by itself
+    pieces = [np.ones(size, np.uint8) for _ in range(2000)]
+    last = np.ones(size, np.uint8)  # keeps the allocator from giving back from the end of its heap
+    del pieces
+    before = psutil.Process().memory_info().rss
+    give_back_memory()
+    assert before - psutil.Process().memory_info().rss > 100_000_000
+    assert last.all()

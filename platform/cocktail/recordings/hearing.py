@@ -10,9 +10,13 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from cocktail.machine import give_back_memory
 from cocktail.media.bad_clips import BadClip
 from cocktail.media.recording import Recording
 from cocktail.recordings.windows import WindowCutter, WindowGrid
+
+GIVE_BACK_SECONDS = 300.0
+"""Length of sound after which memory that the allocator keeps is given back."""
 
 Progress = Callable[[float], None]
 """Told the seconds of sound that one more step has done."""
@@ -60,9 +64,12 @@ def hear(recording: Recording, grid: WindowGrid, sample_rate_hz: int, *, each_ch
     num_channels = recording.num_channels if each_channel else 1
     resampler = Resampler(recording.sample_rate_hz, sample_rate_hz, num_channels)
     cutter = WindowCutter(grid, num_channels)
-    num_samples = num_windows = 0
+    num_samples = num_windows = given_back = 0
     for samples in recording.blocks():
         num_samples += samples.shape[1]
+        if num_samples - given_back >= GIVE_BACK_SECONDS * recording.sample_rate_hz:
+            give_back_memory()
+            given_back = num_samples
         mean = samples if each_channel else samples.mean(axis=0, keepdims=True)
         cut = list(cutter.add(resampler.add(mean)))
         num_windows += len(cut)

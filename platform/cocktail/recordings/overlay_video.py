@@ -66,11 +66,12 @@ def _resized(values: np.ndarray, size: tuple[int, int]) -> np.ndarray:
 
 def _write_names(image: Image.Image, names: Sequence[tuple[str, tuple[int, int, int]]]) -> None:
     draw = ImageDraw.Draw(image)
-    size = max(image.height // 22, 11)
+    size = max(image.height // 22, 13)
+    edge = max(size // 12, 1)  # a wider one closes the gaps between small words
     font = ImageFont.load_default(size)
     for place, (name, colour) in enumerate(names):
         corner = (size // 2, size // 3 + place * round(1.4 * size))
-        draw.text(corner, on_one_line(name, 60), fill=colour, font=font, stroke_width=2, stroke_fill=(0, 0, 0))
+        draw.text(corner, on_one_line(name, 60), fill=colour, font=font, stroke_width=edge, stroke_fill=(0, 0, 0))
 
 
 def shrunk_size(width: int, height: int) -> tuple[int, int]:

@@ -15,7 +15,6 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from cocktail.machine import give_back_memory
 from cocktail.media.recording import Recording
 from cocktail.recordings.asking import Asked, require_finite_answer, to_numpy
 from cocktail.recordings.assembling import ByMasks, ByWaveforms
@@ -24,9 +23,6 @@ from cocktail.recordings.planning import BATCH_SIZE, Plan
 from cocktail.recordings.shown import Pictures, Shown
 from cocktail.recordings.windows import WindowGrid
 from cocktail.types import NO_CLASS, Separation
-
-_GIVE_BACK_SECONDS = 300.0
-"""Length of sound after which memory that the allocator keeps is given back."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,7 +69,6 @@ def separate(
     waiting = np.zeros((recording.num_channels, 0), np.float32)
     steps = hear(recording, grid, asked.sample_rate_hz, each_channel=not by_masks)
     most = max(batch_size // (1 if by_masks else recording.num_channels), 1)
-    since_given_back = 0.0
     for samples, starts, windows in in_batches(steps, most):
         waiting = np.concatenate([waiting, samples], axis=1)
         if starts:
@@ -92,10 +87,6 @@ def separate(
         yield Piece(samples=waiting[:, : stems.shape[-1]], stems=stems)
         waiting = waiting[:, stems.shape[-1] :]
         progress(samples.shape[1] / recording.sample_rate_hz)
-        since_given_back += samples.shape[1] / recording.sample_rate_hz
-        if since_given_back >= _GIVE_BACK_SECONDS:
-            give_back_memory()
-            since_given_back = 0.0
     stems = making.finish(waiting.shape[1])
     yield Piece(samples=waiting, stems=stems)
 

@@ -21,7 +21,7 @@ from cocktail.recordings.overlay_video import overlaid, shrunk_size, write_video
 from cocktail.recordings.overview import presence_figure
 from cocktail.recordings.sources import Choice
 from cocktail.recordings.write_separated import model_told, presence_told
-from cocktail.report.page import PAGE_NAME, Heading, Part, Picture, Table, Text, to_html
+from cocktail.report.page import PAGE_NAME, Heading, Part, Picture, Pictures, Table, Text, to_html
 from cocktail.storage import write_atomic
 
 SCHEMA = "cocktail-localization/1"
@@ -137,8 +137,10 @@ def _page(told: dict[str, Any], plan: LocalizingPlan, pictures: Sequence[tuple[s
         Heading("Maps"),
     ]
     chosen = np.linspace(0, len(pictures) - 1, min(len(pictures), _ON_PAGE)).round().astype(int)
-    for name, png, seconds in (pictures[place] for place in chosen):
-        parts.append(Picture(name.rpartition("/")[2], png, f"At {seconds:.2f} s."))
+    shown = [pictures[place] for place in chosen]
+    parts.append(
+        Pictures([Picture(name.rpartition("/")[2], png, f"At {seconds:.2f} s.") for name, png, seconds in shown])
+    )
     if plan.presence is not None and plan.class_ids is not None:
         middles = (np.array(plan.starts) + plan.grid.length / 2) / model["sample_rate_hz"]
         presence = plan.presence[:, list(plan.class_ids)]

@@ -88,6 +88,17 @@ class Picture:
 
 
 @dataclass(frozen=True)
+class Pictures:
+    """Small pictures side by side, as many in a row as there is room for."""
+
+    template: ClassVar = "pictures.html"
+    pictures: Sequence[Picture]
+
+    def markdown(self) -> str:
+        return "\n\n".join(picture.markdown() for picture in self.pictures)
+
+
+@dataclass(frozen=True)
 class Sound:
     """A WAV, or what else a browser plays; the name is its file's, without a folder."""
 
@@ -108,7 +119,7 @@ class Sounds:
         return "\n".join(f"- [{plain(sound.label)}]({sound.name})" for sound in self.sounds)
 
 
-Simple = Heading | Text | Table | Picture | Sounds
+Simple = Heading | Text | Table | Picture | Pictures | Sounds
 
 
 @dataclass(frozen=True)
@@ -203,5 +214,7 @@ def _files(parts: Sequence[Part]) -> Iterator[tuple[str, bytes]]:
             yield from _files(part.parts)
         elif isinstance(part, Picture):
             yield part.name, part.png
+        elif isinstance(part, Pictures):
+            yield from _files(part.pictures)
         elif isinstance(part, Sounds):
             yield from ((sound.name, sound.data) for sound in part.sounds)
