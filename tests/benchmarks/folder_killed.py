@@ -123,7 +123,8 @@ def main() -> None:
                 time.sleep(POLL_SECONDS)
             time.sleep(chance.uniform(0, 0.3))
             if job.poll() is not None:
-                faults.append(f"the job ended by itself with exit status {job.returncode}, before it was killed")
+                told = killed.with_suffix(".log").read_text("utf-8", "replace")[-3000:]
+                faults.append(f"the job ended by itself with exit status {job.returncode}, before it was killed:\n{told}")
                 break
             kill_all(job)
             after = done(killed)
