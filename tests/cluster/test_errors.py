@@ -74,6 +74,20 @@ def test_where_ray_cannot_keep_its_files_the_variables_to_set_are_named(monkeypa
         connect()
 
 
+@pytest.mark.parametrize(
+    "error", [Exception("The current node timed out during startup."), ConnectionError("nobody answers at 127.0.0.1.")]
+)
+def test_a_cluster_that_comes_up_too_slowly_is_a_line_that_says_what_to_do(monkeypatch, error):
+    def start(**settings: object) -> None:
+        raise error
+
+    monkeypatch.setattr(ray, "is_initialized", lambda: False)
+    monkeypatch.setattr(ray, "init", start)
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    with pytest.raises(UsageError, match=rf"did not come up in time: {error} It is given half a minute.* RAY_ADDRESS"):
+        connect()
+
+
 def test_a_submitted_job_knows_its_id(monkeypatch):
     monkeypatch.delenv("RAY_JOB_CONFIG_JSON_ENV_VAR", raising=False)
     assert submission_id() is None

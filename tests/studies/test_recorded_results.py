@@ -9,6 +9,7 @@ import pytest
 
 from cocktail.studies import recorded_results
 from cocktail.studies.joined_results import joined
+from cocktail.studies.origins import settings_hash
 from cocktail.studies.recorded_results import RecordedResults
 from cocktail.types import UsageError
 from tests.made.results.recorded import made_origin, made_recorded, made_run
@@ -93,12 +94,26 @@ def test_what_is_no_other_seed_on_the_same_mixtures_does_not_join(changed: dict,
 
 
 def test_seeds_of_a_later_sweep_join_those_of_the_first() -> None:
-    first, later = ((f"python jobs/ablate_sgn.py --over model.depth=1 --seeds {s} --steps 9",) for s in ("0 1", "2 13"))
+    first, later = (
+        (f"python jobs/ablate_sgn.py --over model.depth={grid} --steps 9",)
+        for grid in ("1 --seeds 0 1", "1,2 --seeds 2 13 --sweep-name later")
+    )
     recorded = _more("shallow", "0", commands=first)
     assert [origin.seed for origin in joined(recorded, _more("shallow", "13", commands=later)).origins] == ["0", "13"]
     assert recorded.origins[0].commands_of_any_seed == (
         "python jobs/ablate_sgn.py --over model.depth=1 --seeds SEEDS --steps 9",
     )
+
+
+def test_where_settings_are_known_they_decide_and_not_the_command() -> None:
+    depth = {depth: settings_hash({"model.depth": depth, "seed": "0"}) for depth in ("1", "2")}
+    first = _more("shallow", "0", settings_hash=depth["1"])
+    command = ("python jobs/ablate_sgn.py --over model.depth=1,2 --seeds 3",)
+    same = _more("shallow", "3", commands=command, settings_hash=depth["1"])
+    assert len(joined(first, same).origins) == 2
+    with pytest.raises(UsageError, match="that are there in settings: "):
+        joined(first, _more("shallow", "3", settings_hash=depth["2"]))
+    assert settings_hash({"model.depth": "1", "seed": "9", "output": "/there"}) == depth["1"]
 
 
 def test_a_setting_with_the_name_of_a_reading_that_is_there_does_not_join() -> None:

@@ -18,6 +18,7 @@ from typing import NoReturn
 import ray
 import ray.exceptions
 
+from cocktail.machine import usable_cores
 from cocktail.text.printable import on_lines
 from cocktail.text.redaction import redacted, redacted_command, redacted_uri
 from cocktail.types import UsageError
@@ -32,6 +33,8 @@ _OUT_OF_MEMORY_RETRIES = "RAY_task_oom_retries"
 """How often Ray starts a task again that it ended because memory ran short. By its own default, for ever."""
 TRIALS_AT_ONCE = "COCKTAIL_TRIALS_AT_ONCE"
 """Set in the process of a sweep's trial: with how many trials, itself among them, it shares the cluster."""
+_STARTED_TOO_SLOWLY = "timed out during startup"
+"""In the message of the bare Exception that Ray raises where its processes do not answer within 30 s of their start."""
 _JOB_CONFIG = "RAY_JOB_CONFIG_JSON_ENV_VAR"
 """Set in the process of a submitted job: what Ray knows of it, as JSON."""
 SHIPPED = "working_dir_files" in PROJECT.parts
@@ -91,8 +94,8 @@ def _telling_what_to_set() -> Iterator[None]:
     """Turn what keeps Ray from starting a cluster of its own, which keeps files in two folders, into a UsageError."""
     try:
         yield
-    except ConnectionError:  # of a cluster that began and did not come up
-        raise
+    except ConnectionError as error:
+        raise _did_not_come_up(error) from error
     except OSError as error:
         raise UsageError(
             f"Ray cannot start on this machine: {error}. It keeps sockets, whose paths have 107 letters at most, below "
@@ -100,6 +103,18 @@ def _telling_what_to_set() -> Iterator[None]:
             f"write to (TMPDIR, too), and HOME, now {os.environ.get('HOME', 'not set')}, to a folder where it can keep "
             "its token"
         ) from error
+    except Exception as error:
+        if _STARTED_TOO_SLOWLY not in str(error):
+            raise
+        raise _did_not_come_up(error) from error
+
+
+def _did_not_come_up(error: Exception) -> UsageError:
+    return UsageError(
+        f"Ray began to start a cluster on this machine, and it did not come up in time: {error} It is given half a "
+        f"minute, which is short where much else runs (now {os.getloadavg()[0]:.0f} processes on {usable_cores()} "
+        "cores): give the same command again when less does, or RAY_ADDRESS of a cluster that is up"
+    )
 
 
 def prepare_train() -> None:

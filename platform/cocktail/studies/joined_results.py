@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import re
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, replace
 
 import pyarrow as pa
@@ -15,14 +16,17 @@ from cocktail.types import UsageError
 
 _OF_A_RUN = {"seed", "run", "date", "machine", "seconds"}
 """What runs of one setting need not have in common."""
+_GRID = re.compile(r"(--over[ =][^\s=]+)=\S+")
+"""What a sweep goes over, of which each of its trials has one value."""
 
 
 def joined(kept: RecordedResults, more: RecordedResults) -> RecordedResults:
     """Results with those of further runs: other seeds of their settings, or other settings. Controls are as they were.
 
     Raises UsageError unless both are scored alike on the same mixtures, with the same scores and readings kept, and
-    runs of one setting differ in their seed alone, as far as what is recorded tells: commit, torch, command, steps,
-    data and initial weights.
+    runs of one setting differ in their seed alone, as far as what is recorded tells: commit, torch, settings, steps,
+    data and initial weights; of results of earlier versions the command, but for what a sweep goes over, says which
+    settings.
     """
     if (kept.groups, kept.unit, kept.scores.schema) != (more.groups, more.unit, more.scores.schema):
         raise UsageError("what is there keeps other scores: give the same --scores, or record all runs anew")
@@ -59,13 +63,12 @@ def _systems(results: RecordedResults, setting: str) -> set[str]:
 
 def _require_seeds(known: Sequence[Origin], added: Sequence[Origin]) -> None:
     """Raise UsageError for a run that is there already, or that is no other seed of the setting that it names."""
-    first_of = {origin.setting: origin for origin in reversed(known)}
     seeds = {(origin.setting, origin.seed) for origin in known}
     for origin in added:
         if (origin.setting, origin.seed) in seeds:
             raise UsageError(f"seed {origin.seed} of {origin.setting} is there already: leave out {origin.run}")
-        one, other = (_in_common(each) for each in (first_of.get(origin.setting, origin), origin))
-        if differing := [name for name, value in one.items() if value != other[name]]:
+        there = (each for each in known if each.setting == origin.setting)
+        if differing := dict.fromkeys(name for each in there for name in _differing(each, origin)):
             raise UsageError(
                 f"{origin.run} differs from the runs of {origin.setting} that are there in {', '.join(differing)}: "
                 "runs of one setting differ in their seed alone; give it a setting of its own, as in SETTING=RUN"
@@ -78,6 +81,17 @@ def _labels(results: RecordedResults) -> set[tuple[str, str, str]]:
     return {(label, kind, results.origins[number].setting) for label, kind, number in zip(*columns, strict=True)}
 
 
-def _in_common(origin: Origin) -> dict[str, object]:
-    told = {name: value for name, value in asdict(origin).items() if name not in _OF_A_RUN}
-    return {**told, "commands": origin.commands_of_any_seed}
+def _differing(one: Origin, other: Origin) -> Iterator[str]:
+    """What two runs differ in of what those of one setting have in common."""
+    if one.settings_hash and other.settings_hash:
+        yield from ["settings"] if one.settings_hash != other.settings_hash else []
+    elif _commands(one) != _commands(other):
+        yield "commands"
+    of_other = asdict(other)
+    for name, value in asdict(one).items():
+        if name not in _OF_A_RUN | {"commands", "settings_hash"} and value != of_other[name]:
+            yield name
+
+
+def _commands(origin: Origin) -> list[str]:
+    return [_GRID.sub(r"\1", command) for command in origin.commands_of_any_seed]

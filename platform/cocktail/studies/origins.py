@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from cocktail.config.identity import decides_weights
@@ -50,6 +52,8 @@ class Origin:
     initial_weights: str = ""
     """What training, or its first stage, started from, in words, with the hash of each file; empty in results of
     earlier versions."""
+    settings_hash: str = ""
+    """Hash of the settings that decide what is learned, but for the seed; empty in results of earlier versions."""
 
     def __post_init__(self) -> None:
         words = {name: getattr(self, name) for name in ("setting", "seed", "run", "torch", "machine", "data")}
@@ -66,10 +70,23 @@ class Origin:
 
     @property
     def commands_of_any_seed(self) -> tuple[str, ...]:
-        """The commands with SEED in place of the seed, and SEEDS in place of those of a sweep."""
+        """The commands with SEED in place of the seed, and SEEDS in place of those of a sweep, whose name is left out."""
         seed = re.compile(rf"(--seed[ =]){re.escape(self.seed)}(?=\s|$)")
         seeds = re.compile(r"--seeds(?:[ =]\d+)+(?=\s|$)")
-        return tuple(seeds.sub("--seeds SEEDS", seed.sub(r"\1SEED", command)) for command in self.commands)
+        name = re.compile(r" --sweep-name[ =]\S+")
+        return tuple(
+            name.sub("", seeds.sub("--seeds SEEDS", seed.sub(r"\1SEED", command))) for command in self.commands
+        )
+
+
+def settings_hash(params: Mapping[str, str]) -> str:
+    """Sixteen hexadecimal digits of a training's params: of those that decide what is learned, but for the seed."""
+    decisive = _decisive(params) | {"start_parts": params.get("start_parts", "[]")}
+    return hashlib.sha256(json.dumps(decisive, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def _decisive(params: Mapping[str, str]) -> dict[str, str]:
+    return {path: params[path] for path in sorted(params) if path.startswith(_PARTS) and decides_weights(path)}
 
 
 def settings_of(origins: Sequence[Origin]) -> list[str]:
@@ -135,11 +152,10 @@ def _made_of(origin: Origin, run: ScoredRun) -> dict[str, str]:
     """
     trained = {path.removeprefix("trained."): text for path, text in run.params.items() if path.startswith("trained.")}
     settings = trained or run.params
-    decisive = {path: settings[path] for path in sorted(settings) if path.startswith(_PARTS) and decides_weights(path)}
     lengths = {f"{name} of the test": run.params.get(f"mixing.{name}", "") for name in LENGTHS}
     made_by = {"commit": origin.commit, "torch": origin.torch}
     made_of = {"training data": origin.trained_on, "initial weights": origin.initial_weights}
-    return {**decisive, **lengths, **made_of, "start_parts": settings.get("start_parts", "[]"), **made_by}
+    return {**_decisive(settings), **lengths, **made_of, "start_parts": settings.get("start_parts", "[]"), **made_by}
 
 
 def _require_distinct_names(runs: Sequence[tuple[Origin, ScoredRun]]) -> None:

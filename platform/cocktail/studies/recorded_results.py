@@ -24,7 +24,7 @@ from cocktail.tasks.rows import CONTROL, MODEL, READING, rows_of, systems_of
 from cocktail.tasks.scores import Score, Scoreboard, ScoreGroup
 from cocktail.types import UsageError
 
-MAX_BYTES = 300_000
+MAX_BYTES = 400_000
 """Largest file of scores: what is kept in a repository is kept for good."""
 _VERSION = 1
 _SCORES_OF = pa.schema(
