@@ -123,8 +123,8 @@ def main() -> None:
                 time.sleep(POLL_SECONDS)
             time.sleep(chance.uniform(0, 0.3))
             if job.poll() is not None:
-                told = killed.with_suffix(".log").read_text("utf-8", "replace")[-3000:]
-                faults.append(f"the job ended by itself with exit status {job.returncode}, before it was killed:\n{told}")
+                said = killed.with_suffix(".log").read_text("utf-8", "replace")[-3000:]
+                faults.append(f"the job ended by itself, exit status {job.returncode}, before it was killed:\n{said}")
                 break
             kill_all(job)
             after = done(killed)

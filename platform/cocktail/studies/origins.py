@@ -70,7 +70,7 @@ class Origin:
 
     @property
     def commands_of_any_seed(self) -> tuple[str, ...]:
-        """The commands with SEED in place of the seed, and SEEDS in place of those of a sweep, whose name is left out."""
+        """The commands with SEED in place of the seed, SEEDS in place of those of a sweep, and without its name."""
         seed = re.compile(rf"(--seed[ =]){re.escape(self.seed)}(?=\s|$)")
         seeds = re.compile(r"--seeds(?:[ =]\d+)+(?=\s|$)")
         name = re.compile(r" --sweep-name[ =]\S+")
