@@ -4,9 +4,9 @@
     ray job submit --working-dir . -- python jobs/compare_localizers.py music --data SHARDS --seeds 0 1 2
 
 --data trains the recipes of the tables. --preset demo trains small networks; without --data that is what is done, on
-the embedded corpus. --steps N gives each system as many training steps, --equal time as much time as the first one's steps
-take. All are tested on the same mixtures, those that train on single sources, too. The same command goes on after a
-kill. docs/localization.md has more.
+the embedded corpus. --steps N gives each system as many training steps, --equal time as much time as the first one's
+steps take. All are tested on the same mixtures, those that train on single sources, too. The same command goes on after
+a kill. docs/localization.md has more.
 """
 
 import sys
