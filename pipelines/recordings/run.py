@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 import tyro
 
 from cocktail.cluster.connection import connect, one_line_errors
-from cocktail.cluster.ray_data import settle
+from cocktail.cluster.ray_data import actor_pool, settle
 from cocktail.config.experiment import given_tracking_uri
 from cocktail.inference.loaded import LoadedModel, load
 from cocktail.recordings.inputs import InputFile, find_inputs
@@ -114,7 +114,7 @@ def put_all(files: Sequence[InputFile], work: Work, actors: int | None) -> Itera
 
     resources = ray.cluster_resources()
     gpus = int(resources.get("GPU", 0))
-    number = actors or gpus or max(int(resources.get("CPU", 1)) // 2, 1)
+    number = min(actors or gpus or max(int(resources.get("CPU", 1)) // 2, 1), len(files))
     rows = [pa.table({PACKED: pa.array([pack(Row(file=file))[PACKED]], pa.large_binary())}) for file in files]
     data = ray.data.from_arrow(rows)
     settle(data.context)
@@ -123,7 +123,7 @@ def put_all(files: Sequence[InputFile], work: Work, actors: int | None) -> Itera
         fn_constructor_args=(work, bool(gpus)),
         batch_size=1,
         batch_format="pyarrow",
-        compute=ray.data.ActorPoolStrategy(size=min(number, len(files))),
+        compute=actor_pool(number, number),
         num_cpus=0.5,
         num_gpus=1 if gpus else 0,
     )

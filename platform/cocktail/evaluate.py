@@ -114,7 +114,7 @@ def scoring_pipeline(
     import ray.data
 
     from cocktail.cluster.connection import trials_at_once
-    from cocktail.cluster.ray_data import settle
+    from cocktail.cluster.ray_data import actor_pool, settle
 
     cpus = int(ray.cluster_resources().get("CPU", 0)) // (trials_at_once() or 1)
     on_gpus = num_gpus[1] > 0
@@ -130,7 +130,7 @@ def scoring_pipeline(
             fn_constructor_args=(checkpoint, read, tasks, on_gpus),
             batch_size=batch_size,  # as the blocks are; Ray wants it said for GPUs
             batch_format="pyarrow",
-            compute=ray.data.ActorPoolStrategy(min_size=fewest, max_size=most),
+            compute=actor_pool(fewest, most),
             num_cpus=APPLYING_CPUS,
             num_gpus=1 if on_gpus else 0,
         )

@@ -1,6 +1,10 @@
 """What all pipelines of Ray Data have set."""
 
+import os
+import subprocess
+import sys
 import time
+from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
@@ -31,3 +35,39 @@ def test_the_thread_that_schedules_a_pipeline_pauses_each_turn(monkeypatch):
     assert np.diff(turns).min() >= 0.9 * TURN_SECONDS
     registered: list[type] = [*dataset.context.custom_execution_callback_classes]
     assert registered.count(Pause) == 1
+
+
+POOL = """
+import sys
+
+import ray.data
+
+from cocktail.cluster.connection import connect
+from cocktail.cluster.ray_data import actor_pool, settle
+
+
+class Double:
+    def __call__(self, rows):
+        return {"id": rows["id"] * 2}
+
+
+connect()
+doubled = ray.data.range(3)
+settle(doubled.context)
+doubled = doubled.map_batches(Double, compute=actor_pool(1, 1), num_cpus=0.5)
+print(sorted(row["id"] for row in doubled.iter_rows()))
+print("still heard", file=sys.stderr)
+"""
+
+
+@pytest.mark.slow  # what Ray says once a process, a process of its own has to not say
+def test_a_pool_of_actors_has_no_line_that_looks_like_an_error():
+    project = Path(__file__).parents[2]
+    path = os.pathsep.join([str(project), str(project / "platform")])
+    environment = {**os.environ, "PYTHONPATH": path}
+    done = subprocess.run(
+        [sys.executable, "-c", POOL], env=environment, capture_output=True, text=True, check=True, timeout=240
+    )
+    assert done.stdout.strip().endswith("[0, 2, 4]")
+    assert "still heard" in done.stderr
+    assert "core_worker.cc" not in done.stderr

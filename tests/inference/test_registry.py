@@ -213,22 +213,26 @@ def test_classes_that_are_not_known_are_refused_with_those_that_are(registered, 
             model.predict(mixtures(), params=classes)
 
 
-def test_a_model_that_is_told_the_rate_refuses_any_but_its_own(tmp_path):
-    save_model(make_checkpoint(tmp_path / "checkpoints"), tmp_path / "model")
-    model = mlflow.pyfunc.load_model(str(tmp_path / "model"))
+@pytest.fixture(scope="module")
+def loaded(tmp_path_factory) -> Any:
+    """A separator that MLflow stored and loaded, without a server."""
+    folder = tmp_path_factory.mktemp("separator")
+    save_model(make_checkpoint(folder / "checkpoints"), folder / "model")
+    return mlflow.pyfunc.load_model(str(folder / "model"))
+
+
+def test_a_model_that_is_told_the_rate_refuses_any_but_its_own(loaded):
     asked = {"classes": ["lute", "bell"]}
-    known = model.predict(mixtures(), params={**asked, "sample_rate_hz": RATE})
-    np.testing.assert_array_equal(known, model.predict(mixtures(), params=asked))
+    known = loaded.predict(mixtures(), params={**asked, "sample_rate_hz": RATE})
+    np.testing.assert_array_equal(known, loaded.predict(mixtures(), params=asked))
     with pytest.raises(ValueError, match=rf"was trained on sound at {RATE} Hz and hears no other, not 16000 Hz"):
-        model.predict(mixtures(), params={**asked, "sample_rate_hz": 16000})
+        loaded.predict(mixtures(), params={**asked, "sample_rate_hz": 16000})
 
 
 @pytest.mark.parametrize("num_samples", [50, 3000, 10_123])
-def test_mixtures_may_have_any_length(tmp_path, num_samples):
-    save_model(make_checkpoint(tmp_path / "checkpoints"), tmp_path / "model")
-    model = mlflow.pyfunc.load_model(str(tmp_path / "model"))
+def test_mixtures_may_have_any_length(loaded, num_samples):
     sound = np.random.default_rng(0).uniform(-0.5, 0.5, (2, num_samples)).astype(np.float32)
-    assert model.predict(sound, params={"classes": ["lute", "bell"]}).shape == (2, 2, num_samples)
+    assert loaded.predict(sound, params={"classes": ["lute", "bell"]}).shape == (2, 2, num_samples)
 
 
 def test_a_model_says_which_packages_it_needs_and_each_is_asked_for_once(tmp_path, localizer, monkeypatch):

@@ -11,6 +11,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import psutil
@@ -20,7 +21,7 @@ from mlflow.tracking import MlflowClient
 from cocktail.tracking import run as tracking
 from cocktail.tracking.database import default_tracking_uri
 from cocktail.tracking.find import find_run
-from cocktail.tracking.inputs import UsedData, log_data
+from cocktail.tracking.inputs import UsedData, log_data, names_of_data
 from cocktail.tracking.outages import OutageError, RefusedError
 from cocktail.tracking.processes import is_gone, this_process
 from cocktail.tracking.run import TrackedRun
@@ -133,6 +134,20 @@ def test_data_is_a_runs_input_once_with_its_whole_hash(output):
     }
     (profile,) = [each.dataset.profile for each in inputs.dataset_inputs if each.dataset.name == "toys"]
     assert json.loads(str(profile)) == {"sha256": "ab" * 32, "clips": 7}
+
+
+def test_runs_that_log_the_same_data_at_the_same_moment_all_have_it(tmp_path):
+    runs = [open_run(tmp_path, f"run-{number}") for number in range(4)]
+    together = threading.Barrier(len(runs))
+
+    def log(run: TrackedRun) -> None:
+        for number in range(10):
+            together.wait(60)
+            log_data(run, [UsedData(name="toys", where="/toys", sha256=f"{number:064x}"[::-1], used_for="training")])
+
+    with ThreadPoolExecutor(len(runs)) as pool:
+        list(pool.map(log, runs))
+    assert [len(names_of_data(run)) for run in runs] == [10] * len(runs)
 
 
 def test_credentials_are_in_no_param_tag_or_artifact(output, tmp_path):

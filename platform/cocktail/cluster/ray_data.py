@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import functools
+import os
+import sys
 import time
 from typing import Any
 
@@ -34,3 +37,36 @@ def settle(context: Any) -> None:
     context.raise_original_map_exception = True  # so that a user's mistake stays recognisable
     if Pause not in context.custom_execution_callback_classes:
         context.custom_execution_callback_classes = [*context.custom_execution_callback_classes, Pause]
+
+
+def actor_pool(fewest: int, most: int) -> Any:
+    """So many actors for `map_batches`, of which Ray prints no line that looks like an error."""
+    import ray.data
+
+    _warn_nobody_of_restarts()
+    return ray.data.ActorPoolStrategy(min_size=fewest, max_size=most)
+
+
+class _NeverStarted:
+    def __init__(self, argument: object) -> None: ...
+
+
+@functools.cache
+def _warn_nobody_of_restarts() -> None:
+    """Have Ray say, while nobody listens, what it says once a process at the level of an error: that an actor which may
+    be started again has an argument in the object store. Each of Ray Data's has one, and its data set holds it for as
+    long as it runs, so that they do start again."""
+    import ray
+
+    sys.stderr.flush()
+    heard = os.dup(2)
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    try:
+        os.dup2(nowhere, 2)
+        actor: Any = ray.remote(num_cpus=0, max_restarts=1)(_NeverStarted)
+        handle = actor.remote(ray.put(None))
+    finally:
+        os.dup2(heard, 2)
+        os.close(heard)
+        os.close(nowhere)
+    ray.kill(handle)

@@ -35,8 +35,9 @@ class TrainedModel(PythonModel):
         self.tasks = self.trained.tasks
         self.signature = signature_of(self.trained)
 
-    # MLflow would take an annotation of `model_input` for a promise to check, and knows none for named tensors.
-    def predict(self, context: Any, model_input, params: dict[str, Any] | None = None) -> Any:
+    # MLflow checks what `model_input` is said to be, but for an array, where it leaves that to the signature; of several
+    # inputs it is a dictionary. Without a word of it, MLflow warns.
+    def predict(self, context: Any, model_input: np.ndarray, params: dict[str, Any] | None = None) -> Any:
         """What the model answers for the N classes, the same for all mixtures, that `params["classes"]` names; or, of a
         model that needs no names, for as many sources as `params["num_sources"]` says.
 

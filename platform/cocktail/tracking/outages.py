@@ -6,6 +6,7 @@ import itertools
 import logging
 import os
 import sqlite3
+import sys
 import time
 from collections.abc import Callable, Iterator
 from typing import TypeVar
@@ -20,6 +21,8 @@ from cocktail.types import UsageError
 # MLflow would send a batch of metrics again that was carried out but not confirmed in time, and then it is there
 # twice. Here only who knows how to ask again asks again.
 os.environ["MLFLOW_HTTP_REQUEST_MAX_RETRIES"] = "0"
+# A bar is for who looks on; in a log it is a line for each step.
+os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", str(sys.stderr.isatty()))
 # A locked database would be told as a page of traceback each time; it is told in a line.
 logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)
 
@@ -38,6 +41,10 @@ _WAITED_FOR = (
     sqlite3.SQLITE_IOERR,
 )
 """SQLite's codes of a database that another is using, or whose disk or file server is full or away."""
+
+_WRITTEN_BY_ANOTHER = ("UNIQUE constraint failed", "duplicate key value violates", "Duplicate entry")
+"""What SQLite, PostgreSQL and MySQL say where two processes wrote the same row at once: the first one's is there."""
+_MOST_COLLISIONS = 10
 
 T = TypeVar("T")
 
@@ -80,16 +87,22 @@ def pauses() -> Iterator[float]:
 
 
 def patiently(uri: str, limit_seconds: float, ask: Callable[[], T]) -> T:
-    """The answer of `ask`, which is asked again while MLflow does not answer: it has to bear that.
+    """The answer of `ask`, which is asked again while MLflow does not answer: it has to bear that. It is asked again at
+    once where MLflow looked for a row, such as that of a data set that many runs have, and another process wrote it
+    before MLflow did.
 
     Raises OutageError after `limit_seconds`, and RefusedError at once for what is no outage.
     """
     uri, began = redacted_uri(uri), time.monotonic()
     has_warned = False
+    collisions = 0
     for pause in pauses():
         try:
             answer = ask()
         except ERRORS as error:
+            if collisions < _MOST_COLLISIONS and any(said in str(error) for said in _WRITTEN_BY_ANOTHER):
+                collisions += 1
+                continue
             if not is_outage(error):
                 raise RefusedError(f"MLflow at {uri} refuses: {reason(error)}") from error
             left = began + limit_seconds - time.monotonic()

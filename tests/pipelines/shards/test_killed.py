@@ -94,7 +94,7 @@ def kill_while_writing(context, undisturbed, folder: Path, num_kills: int, num_t
     assert in_a_file >= num_kills // 5, "too few kills came while a file was being written"
 
 
-@pytest.mark.parametrize("num_tasks", [1, 2, 4])
+@pytest.mark.parametrize("num_tasks", [1, 4])
 def test_10_kills_at_random_moments_leave_nothing_torn(forkserver, undisturbed, tmp_path, num_tasks):
     kill_while_writing(forkserver, undisturbed, tmp_path / "shards", 10, num_tasks, seed=num_tasks)
 
@@ -125,7 +125,8 @@ def kill_ray_tasks(stop: threading.Event, seed: int) -> list[int]:
     return killed
 
 
-@pytest.mark.parametrize("num_tasks", [pytest.param(1, marks=pytest.mark.slow), 2])
+@pytest.mark.slow
+@pytest.mark.parametrize("num_tasks", [1, 2])
 def test_ray_writes_again_what_its_killed_workers_were_writing(local_ray, undisturbed, tmp_path, num_tasks):
     index, _, expected, _ = undisturbed
     stop = threading.Event()
