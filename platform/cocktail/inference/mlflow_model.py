@@ -35,7 +35,7 @@ class TrainedModel(PythonModel):
         self.tasks = self.trained.tasks
         self.signature = signature_of(self.trained)
 
-    # MLflow checks what `model_input` is said to be, but for an array, where it leaves that to the signature; of several
+    # MLflow checks what `model_input` is said to be, but for an array, which it leaves to the signature; of several
     # inputs it is a dictionary. Without a word of it, MLflow warns.
     def predict(self, context: Any, model_input: np.ndarray, params: dict[str, Any] | None = None) -> Any:
         """What the model answers for the N classes, the same for all mixtures, that `params["classes"]` names; or, of a
