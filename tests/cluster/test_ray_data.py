@@ -40,10 +40,12 @@ def test_the_thread_that_schedules_a_pipeline_pauses_each_turn(monkeypatch):
 POOL = """
 import sys
 
-import ray.data
-
 from cocktail.cluster.connection import connect
 from cocktail.cluster.ray_data import actor_pool, settle
+
+connect()
+
+import ray.data
 
 
 class Double:
@@ -51,7 +53,6 @@ class Double:
         return {"id": rows["id"] * 2}
 
 
-connect()
 doubled = ray.data.range(3)
 settle(doubled.context)
 doubled = doubled.map_batches(Double, compute=actor_pool(1, 1), num_cpus=0.5)
@@ -71,3 +72,4 @@ def test_a_pool_of_actors_has_no_line_that_looks_like_an_error():
     assert done.stdout.strip().endswith("[0, 2, 4]")
     assert "still heard" in done.stderr
     assert "core_worker.cc" not in done.stderr
+    assert "execution finished" not in done.stdout + done.stderr

@@ -8,6 +8,8 @@ import sys
 import time
 from typing import Any
 
+from cocktail.cluster.connection import quiet_ray
+
 TURN_SECONDS = 0.01
 """Pause of a pipeline's scheduling thread after each turn."""
 
@@ -32,6 +34,7 @@ class Pause:
 
 def settle(context: Any) -> None:
     """Set what all pipelines have alike in a `ray.data.DataContext`: a data set's, or this process's."""
+    quiet_ray()  # once more: to import ray.data, which may have come after the cluster, sets its log to what it was
     context.enable_progress_bars = False
     context.print_on_execution_start = False
     context.raise_original_map_exception = True  # so that a user's mistake stays recognisable
