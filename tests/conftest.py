@@ -7,7 +7,7 @@ import os
 import shutil
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from multiprocessing.context import ForkServerContext
 from pathlib import Path
 from typing import Any
@@ -53,10 +53,11 @@ def local_ray() -> Iterator[None]:
 
 
 @pytest.fixture(scope="session", autouse=True)
-def copied_databases(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """MLflow's empty database, which it takes seconds to make, is made once for all processes: others are copies."""
+def copied_databases(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[Path], object]]:
+    """MLflow's empty database, which it takes seconds to make, is made once for all processes: others are copies.
+    What is given puts such a copy somewhere."""
     if "cocktail.tracking.database" not in sys.modules:  # no test that was collected uses MLflow
-        yield
+        yield lambda path: None
         return
     from mlflow.tracking import MlflowClient
 
@@ -65,22 +66,27 @@ def copied_databases(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]
     own = tmp_path_factory.getbasetemp()
     empty = (own.parent if "PYTEST_XDIST_WORKER" in os.environ else own) / "empty.db"
 
+    def put_copy(path: Path) -> None:
+        database.make_database(database.sqlite_uri(empty))
+        shutil.copyfile(empty, path)
+
     def open_copy(uri: str) -> MlflowClient:
         path = database.database_of(uri)
         if path is not None and path.name.startswith(f".{database.DATABASE}.") and not path.exists():
-            database.make_database(database.sqlite_uri(empty))
-            shutil.copyfile(empty, path)
+            put_copy(path)
         return MlflowClient(uri)
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(database, "MlflowClient", open_copy)
-        yield
+        yield put_copy
 
 
 @pytest.fixture(scope="session")
-def mlflow_server(tmp_path_factory) -> Iterator[MlflowServer]:
+def mlflow_server(tmp_path_factory, copied_databases) -> Iterator[MlflowServer]:
     """A running MLflow server. Who stops it starts it again."""
-    server = MlflowServer(tmp_path_factory.mktemp("mlflow"))
+    folder = tmp_path_factory.mktemp("mlflow")
+    copied_databases(folder / MlflowServer.DATABASE)
+    server = MlflowServer(folder)
     server.start()
     yield server
     server.stop()

@@ -16,6 +16,8 @@ from pathlib import Path
 class MlflowServer:
     """One worker process over a database in a folder; always at the same address."""
 
+    DATABASE = "server.db"
+
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         with socket.socket() as free:
@@ -31,7 +33,8 @@ class MlflowServer:
         """Returns once it answers."""
         program = (
             f"{sys.executable} -m mlflow server --workers 1 --host 127.0.0.1 --port {self._port} "
-            f"--backend-store-uri sqlite:///{self._folder}/server.db --artifacts-destination {self._folder}/artifacts"
+            f"--backend-store-uri sqlite:///{self._folder}/{self.DATABASE} "
+            f"--artifacts-destination {self._folder}/artifacts"
         )
         with (self._folder / "server.log").open("ab") as log:
             self._process = subprocess.Popen(
