@@ -14,7 +14,7 @@ import pyarrow as pa
 
 from cocktail.config.mixing import Mixing
 from cocktail.storage import absolute
-from cocktail.studies.origins import Origin, settings_hash
+from cocktail.studies.origins import Origin
 from cocktail.studies.scored_run import (
     RESULTS_NAME,
     TEST_LIST_NAME,
@@ -114,7 +114,6 @@ def origin_of(tracked: TrackedRun, setting: str) -> Origin:
         data=tags.get(TEST_MANIFEST_HASH) or tags.get("manifest_hash", ""),
         trained_on=of_stages[-1].get("manifest_hash", ""),
         initial_weights=of_stages[0].get("initial_weights", ""),
-        settings_hash=settings_hash(training.params),
     )
 
 

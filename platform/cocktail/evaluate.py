@@ -109,7 +109,7 @@ def scoring_pipeline(
     batch_size: int,
     num_gpus: tuple[int, int],
 ) -> Any:
-    """The Ray dataset of `evaluate`: a row, packed, for each batch of the plan. Nothing runs before it is read."""
+    """The Ray dataset of `evaluate`: a row, packed, for each batch of the plan. None is scored before it is read."""
     import ray
     import ray.data
 

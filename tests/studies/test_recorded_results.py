@@ -1,7 +1,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import pyarrow.parquet as pq
@@ -9,7 +10,6 @@ import pytest
 
 from cocktail.studies import recorded_results
 from cocktail.studies.joined_results import joined
-from cocktail.studies.origins import settings_hash
 from cocktail.studies.recorded_results import RecordedResults
 from cocktail.types import UsageError
 from tests.made.results.recorded import made_origin, made_recorded, made_run
@@ -57,11 +57,20 @@ def test_chosen_scores_and_systems_are_kept_with_the_headline_and_the_models() -
 
 
 def _more(
-    setting: str = "sgn", seed: str = "2", scores: Sequence[float] = (7, 8, 9), **changed: object
+    setting: str = "sgn",
+    seed: str = "2",
+    scores: Sequence[float] = (7, 8, 9),
+    params: Mapping[str, str] | None = None,
+    **changed: object,
 ) -> RecordedResults:
     """Results of one further run on the three mixtures of `made_recorded`."""
     systems = {setting: scores, f"{setting}, soft masks": [9, 10, 11], "mixture": [5, 5, 5]}
-    return RecordedResults.of([(made_origin(setting, seed, **changed), made_run(systems))])
+    return RecordedResults.of([(made_origin(setting, seed, **changed), made_run(systems, params=params))])
+
+
+def _of_before(results: RecordedResults) -> RecordedResults:
+    """Results of an earlier version, which did not keep which settings they are of."""
+    return replace(results, origins=tuple(replace(origin, settings_hash="") for origin in results.origins))
 
 
 def test_further_seeds_and_settings_join_what_is_there_and_controls_stay() -> None:
@@ -83,7 +92,7 @@ def test_further_seeds_and_settings_join_what_is_there_and_controls_stay() -> No
         ({"seed": "1"}, "seed 1 of sgn is there already: leave out sgn-1"),
         ({"commit": "f" * 40}, "sgn-2 differs from the runs of sgn that are there in commit"),
         ({"steps": 301, "initial_weights": "others"}, "in steps, initial_weights: "),
-        ({"commands": ("python jobs/sgn.py music --data SHARDS --seed 2 --model.depth 6",)}, "in commands: "),
+        ({"params": {"model.depth": "6"}}, "in settings: "),
         ({"data": "beef"}, "what is there is scored on other mixtures"),
         ({"scores": [1, 2]}, "what is there is scored on other mixtures"),
     ],
@@ -93,27 +102,29 @@ def test_what_is_no_other_seed_on_the_same_mixtures_does_not_join(changed: dict,
         joined(made_recorded(), _more(**changed))
 
 
-def test_seeds_of_a_later_sweep_join_those_of_the_first() -> None:
-    first, later = (
-        (f"python jobs/ablate_sgn.py --over model.depth={grid} --steps 9",)
-        for grid in ("1 --seeds 0 1", "1,2 --seeds 2 13 --sweep-name later")
-    )
-    recorded = _more("shallow", "0", commands=first)
-    assert [origin.seed for origin in joined(recorded, _more("shallow", "13", commands=later)).origins] == ["0", "13"]
-    assert recorded.origins[0].commands_of_any_seed == (
-        "python jobs/ablate_sgn.py --over model.depth=1 --seeds SEEDS --steps 9",
-    )
+def _swept(grid: str) -> tuple[str, ...]:
+    return (f"python jobs/ablate_sgn.py --over model.depth={grid} --steps 9",)
+
+
+def test_seeds_of_a_later_sweep_join_those_of_an_earlier_version_by_their_commands() -> None:
+    recorded = _of_before(_more("shallow", "0", commands=_swept("1 --seeds 0 1")))
+    later = _more("shallow", "13", commands=_swept("1,2 --seeds 2 13 --sweep-name later"))
+    assert [origin.seed for origin in joined(recorded, later).origins] == ["0", "13"]
+    assert recorded.origins[0].commands_of_any_seed == _swept("1 --seeds SEEDS")
+    assert later.origins[0].commands_of_any_seed == _swept("1,2 --seeds SEEDS")
+    for others in (_swept("2 --seeds 13"), _swept("1 --seeds 13 --batch 4"), ("python jobs/sgn.py --seed 13",)):
+        with pytest.raises(UsageError, match="that are there in commands: "):
+            joined(recorded, _more("shallow", "13", commands=others))
 
 
 def test_where_settings_are_known_they_decide_and_not_the_command() -> None:
-    depth = {depth: settings_hash({"model.depth": depth, "seed": "0"}) for depth in ("1", "2")}
-    first = _more("shallow", "0", settings_hash=depth["1"])
-    command = ("python jobs/ablate_sgn.py --over model.depth=1,2 --seeds 3",)
-    same = _more("shallow", "3", commands=command, settings_hash=depth["1"])
-    assert len(joined(first, same).origins) == 2
-    with pytest.raises(UsageError, match="that are there in settings: "):
-        joined(first, _more("shallow", "3", settings_hash=depth["2"]))
-    assert settings_hash({"model.depth": "1", "seed": "9", "output": "/there"}) == depth["1"]
+    shallow = {"model.depth": "1", "seed": "0", "output": "/here"}
+    first = _more("shallow", "0", params=shallow)
+    same = {**shallow, "seed": "3", "output": "/there"}
+    assert len(joined(first, _more("shallow", "3", params=same, commands=_swept("1,2 --seeds 3"))).origins) == 2
+    for changed in ({"model.depth": "2"}, {"mixing.segment_samples": "9"}, {"trained.model.depth": "2"}):
+        with pytest.raises(UsageError, match="that are there in settings: "):
+            joined(first, _more("shallow", "3", params={**same, **changed}))
 
 
 def test_a_setting_with_the_name_of_a_reading_that_is_there_does_not_join() -> None:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import functools
 import os
 import sys
+import threading
 import time
 from typing import Any
 
@@ -12,6 +12,8 @@ from cocktail.cluster.connection import quiet_ray
 
 TURN_SECONDS = 0.01
 """Pause of a pipeline's scheduling thread after each turn."""
+_warning = threading.Lock()
+_has_warned = False
 
 
 class Pause:
@@ -50,26 +52,30 @@ def actor_pool(fewest: int, most: int) -> Any:
     return ray.data.ActorPoolStrategy(min_size=fewest, max_size=most)
 
 
-class _NeverStarted:
+class _KilledAtOnce:
     def __init__(self, argument: object) -> None: ...
 
 
-@functools.cache
 def _warn_nobody_of_restarts() -> None:
     """Have Ray say, while nobody listens, what it says once a process at the level of an error: that an actor which may
     be started again has an argument in the object store. Each of Ray Data's has one, and its data set holds it for as
     long as it runs, so that they do start again."""
     import ray
 
-    sys.stderr.flush()
-    heard = os.dup(2)
-    nowhere = os.open(os.devnull, os.O_WRONLY)
-    try:
-        os.dup2(nowhere, 2)
-        actor: Any = ray.remote(num_cpus=0, max_restarts=1)(_NeverStarted)
-        handle = actor.remote(ray.put(None))
-    finally:
-        os.dup2(heard, 2)
-        os.close(heard)
-        os.close(nowhere)
-    ray.kill(handle)
+    global _has_warned
+    with _warning:
+        if _has_warned:
+            return
+        argument = ray.put(None)
+        actor: Any = ray.remote(num_cpus=0, max_restarts=1)(_KilledAtOnce)
+        sys.stderr.flush()
+        heard, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
+        try:
+            os.dup2(nowhere, 2)
+            handle = actor.remote(argument)
+        finally:
+            os.dup2(heard, 2)
+            os.close(heard)
+            os.close(nowhere)
+        ray.kill(handle)
+        _has_warned = True

@@ -35,8 +35,8 @@ class TrainedModel(PythonModel):
         self.tasks = self.trained.tasks
         self.signature = signature_of(self.trained)
 
-    # MLflow checks what `model_input` is said to be, but for an array, which it leaves to the signature; of several
-    # inputs it is a dictionary. Without a word of it, MLflow warns.
+    # MLflow warns where `model_input` has no annotation, and checks any but an array's, which it leaves to the
+    # signature. Models of several inputs get a dictionary.
     def predict(self, context: Any, model_input: np.ndarray, params: dict[str, Any] | None = None) -> Any:
         """What the model answers for the N classes, the same for all mixtures, that `params["classes"]` names; or, of a
         model that needs no names, for as many sources as `params["num_sources"]` says.

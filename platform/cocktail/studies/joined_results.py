@@ -16,7 +16,7 @@ from cocktail.types import UsageError
 
 _OF_A_RUN = {"seed", "run", "date", "machine", "seconds"}
 """What runs of one setting need not have in common."""
-_GRID = re.compile(r"(--over[ =][^\s=]+)=\S+")
+_GRID = re.compile(r"(--over[ =][^\s=]+)=(\S+)")
 """What a sweep goes over, of which each of its trials has one value."""
 
 
@@ -25,8 +25,8 @@ def joined(kept: RecordedResults, more: RecordedResults) -> RecordedResults:
 
     Raises UsageError unless both are scored alike on the same mixtures, with the same scores and readings kept, and
     runs of one setting differ in their seed alone, as far as what is recorded tells: commit, torch, settings, steps,
-    data and initial weights; of results of earlier versions the command, but for what a sweep goes over, says which
-    settings.
+    data and initial weights. Of results of earlier versions it is the commands that tell the settings; two sweeps'
+    are alike if what they go over has a value in common, and which of its trials a run is they do not tell.
     """
     if (kept.groups, kept.unit, kept.scores.schema) != (more.groups, more.unit, more.scores.schema):
         raise UsageError("what is there keeps other scores: give the same --scores, or record all runs anew")
@@ -85,7 +85,7 @@ def _differing(one: Origin, other: Origin) -> Iterator[str]:
     """What two runs differ in of what those of one setting have in common."""
     if one.settings_hash and other.settings_hash:
         yield from ["settings"] if one.settings_hash != other.settings_hash else []
-    elif _commands(one) != _commands(other):
+    elif not _are_alike(one.commands_of_any_seed, other.commands_of_any_seed):
         yield "commands"
     of_other = asdict(other)
     for name, value in asdict(one).items():
@@ -93,5 +93,12 @@ def _differing(one: Origin, other: Origin) -> Iterator[str]:
             yield name
 
 
-def _commands(origin: Origin) -> list[str]:
-    return [_GRID.sub(r"\1", command) for command in origin.commands_of_any_seed]
+def _are_alike(commands: Sequence[str], others: Sequence[str]) -> bool:
+    """Whether commands differ at most in what their sweeps go over besides values that they have in common."""
+    if [_GRID.sub(r"\1", command) for command in commands] != [_GRID.sub(r"\1", other) for other in others]:
+        return False
+    grids, of_others = (
+        [set(values.split(",")) for command in each for _, values in _GRID.findall(command)]
+        for each in (commands, others)
+    )
+    return all(one & other for one, other in zip(grids, of_others, strict=True))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from cocktail.config.identity import decides_weights
@@ -53,7 +53,8 @@ class Origin:
     """What training, or its first stage, started from, in words, with the hash of each file; empty in results of
     earlier versions."""
     settings_hash: str = ""
-    """Hash of the settings that decide what is learned, but for the seed; empty in results of earlier versions."""
+    """Hash of the settings that decide what is learned and how it is scored, but for the seed; empty in results of
+    earlier versions."""
 
     def __post_init__(self) -> None:
         words = {name: getattr(self, name) for name in ("setting", "seed", "run", "torch", "machine", "data")}
@@ -77,16 +78,6 @@ class Origin:
         return tuple(
             name.sub("", seeds.sub("--seeds SEEDS", seed.sub(r"\1SEED", command))) for command in self.commands
         )
-
-
-def settings_hash(params: Mapping[str, str]) -> str:
-    """Sixteen hexadecimal digits of a training's params: of those that decide what is learned, but for the seed."""
-    decisive = _decisive(params) | {"start_parts": params.get("start_parts", "[]")}
-    return hashlib.sha256(json.dumps(decisive, sort_keys=True).encode()).hexdigest()[:16]
-
-
-def _decisive(params: Mapping[str, str]) -> dict[str, str]:
-    return {path: params[path] for path in sorted(params) if path.startswith(_PARTS) and decides_weights(path)}
 
 
 def settings_of(origins: Sequence[Origin]) -> list[str]:
@@ -145,17 +136,29 @@ def _require_one_setting(one: tuple[Origin, ScoredRun], other: tuple[Origin, Sco
 
 
 def _made_of(origin: Origin, run: ScoredRun) -> dict[str, str]:
-    """What runs of one setting have in common, by its name.
+    """What runs of one setting have in common, by its name."""
+    made_by = {"commit": origin.commit, "torch": origin.torch}
+    made_of = {"training data": origin.trained_on, "initial weights": origin.initial_weights}
+    return {**_settings(run), **made_of, **made_by}
 
-    The settings of a training stand under their own paths, and under `trained.` where the run is an evaluation: its own
+
+def _settings(run: ScoredRun) -> dict[str, str]:
+    """The settings that decide what is learned, but for the seed, and how long what is tested is.
+
+    Those of a training stand under their own paths, and under `trained.` where the run is an evaluation: its own
     `mixing.` is that of the test, of which the lengths are compared.
     """
     trained = {path.removeprefix("trained."): text for path, text in run.params.items() if path.startswith("trained.")}
     settings = trained or run.params
+    decisive = {path: settings[path] for path in sorted(settings) if path.startswith(_PARTS) and decides_weights(path)}
     lengths = {f"{name} of the test": run.params.get(f"mixing.{name}", "") for name in LENGTHS}
-    made_by = {"commit": origin.commit, "torch": origin.torch}
-    made_of = {"training data": origin.trained_on, "initial weights": origin.initial_weights}
-    return {**_decisive(settings), **lengths, **made_of, "start_parts": settings.get("start_parts", "[]"), **made_by}
+    return {**decisive, **lengths, "start_parts": settings.get("start_parts", "[]")}
+
+
+def settings_hash(run: ScoredRun) -> str:
+    """Sixteen hexadecimal digits of the settings of a run, and of the rules that it is scored by."""
+    told = {**_settings(run), "rules": repr(run.board.rules)}
+    return hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()[:16]
 
 
 def _require_distinct_names(runs: Sequence[tuple[Origin, ScoredRun]]) -> None:

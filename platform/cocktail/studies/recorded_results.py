@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import MISSING, asdict, dataclass, fields
+from dataclasses import MISSING, asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from cocktail.foreign.bounded import UntrustworthyError, parse_parquet
-from cocktail.studies.origins import Origin, require_comparable, settings_of, system_label
+from cocktail.studies.origins import Origin, require_comparable, settings_hash, settings_of, system_label
 from cocktail.studies.scored_run import ScoredRun
 from cocktail.tasks.rows import CONTROL, MODEL, READING, rows_of, systems_of
 from cocktail.tasks.scores import Score, Scoreboard, ScoreGroup
@@ -73,7 +73,7 @@ class RecordedResults:
         reading's name among those of its model or a control's; empty is all. Controls are those of the first run of
         the reference. Raises UsageError for runs that are not to be compared, or scores or systems that they lack.
         """
-        origins = tuple(origin for origin, _ in runs)
+        origins = tuple(replace(origin, settings_hash=settings_hash(run)) for origin, run in runs)
         board = require_comparable(runs)
         reference = origins[0].setting if reference is None else reference
         if reference not in [origin.setting for origin in origins]:

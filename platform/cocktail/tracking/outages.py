@@ -22,7 +22,8 @@ from cocktail.types import UsageError
 # twice. Here only who knows how to ask again asks again.
 os.environ["MLFLOW_HTTP_REQUEST_MAX_RETRIES"] = "0"
 # A bar is for who looks on; in a log it is a line for each step.
-os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", str(sys.stderr.isatty()))
+if not sys.stderr.isatty():
+    os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
 # A locked database would be told as a page of traceback each time; it is told in a line.
 logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)
 
@@ -45,6 +46,7 @@ _WAITED_FOR = (
 _WRITTEN_BY_ANOTHER = ("UNIQUE constraint failed", "duplicate key value violates", "Duplicate entry")
 """What SQLite, PostgreSQL and MySQL say where two processes wrote the same row at once: the first one's is there."""
 _MOST_COLLISIONS = 10
+"""In a row, after which such an error is a refusal."""
 
 T = TypeVar("T")
 
@@ -88,15 +90,15 @@ def pauses() -> Iterator[float]:
 
 def patiently(uri: str, limit_seconds: float, ask: Callable[[], T]) -> T:
     """The answer of `ask`, which is asked again while MLflow does not answer: it has to bear that. It is asked again at
-    once where MLflow looked for a row, such as that of a data set that many runs have, and another process wrote it
-    before MLflow did.
+    once, ten times at most, where MLflow looked for a row, such as that of a data set that many runs have, and another
+    process wrote it before MLflow did.
 
-    Raises OutageError after `limit_seconds`, and RefusedError at once for what is no outage.
+    Raises OutageError after `limit_seconds`, and RefusedError at once for what is neither.
     """
     uri, began = redacted_uri(uri), time.monotonic()
     has_warned = False
-    collisions = 0
-    for pause in pauses():
+    collisions, waits = 0, pauses()
+    while True:
         try:
             answer = ask()
         except ERRORS as error:
@@ -114,9 +116,8 @@ def patiently(uri: str, limit_seconds: float, ask: Callable[[], T]) -> T:
             if not has_warned:
                 print(f"MLflow at {uri} does not answer ({reason(error)}): waiting {left / 60:.1f} minutes", flush=True)
             has_warned = True
-            time.sleep(min(pause, left))
+            time.sleep(min(next(waits), left))
             continue
         if has_warned:
             print(f"MLflow at {uri} answers again, after {time.monotonic() - began:.0f} s", flush=True)
         return answer
-    raise AssertionError("pauses have no end")
