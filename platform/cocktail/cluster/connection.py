@@ -112,7 +112,7 @@ def _telling_what_to_set() -> Iterator[None]:
 def _did_not_come_up(error: Exception) -> UsageError:
     return UsageError(
         f"Ray began to start a cluster on this machine, and it did not come up: {str(error).rstrip('.')}. It is given "
-        f"half a minute, which is short where much else runs (load {os.getloadavg()[0]:.0f} on {usable_cores()} cores): "
+        f"half a minute, which is short where much else runs (load {os.getloadavg()[0]:.0f}, {usable_cores()} cores): "
         "give the same command again when less does, or RAY_ADDRESS of a cluster that is up"
     )
 
