@@ -123,7 +123,7 @@ def test_mlflow_loads_all_of_them(trained):
     uri = f"sqlite:///{Path(checkout.output) / 'mlflow.db'}"
     shapes = json.loads(checkout.run("load.py", uri, *NAMES).splitlines()[-1])
     assert shapes == {
-        "filters": {"estimates": [1, 2, 4095 - 32]},
+        "filters": {"estimates": [1, 2, 4095]},
         "bands": {"estimates": [1, 2, 4095]},
         "colours": {"estimates": [1, 2, 4095]},
         "seers": {"estimates": [1, 2, 4095], "maps": [1, 2, 32, 64]},
