@@ -46,7 +46,7 @@ _WAITED_FOR = (
 _WRITTEN_BY_ANOTHER = ("UNIQUE constraint failed", "duplicate key value violates", "Duplicate entry")
 """What SQLite, PostgreSQL and MySQL say where two processes wrote the same row at once: the first one's is there."""
 _MOST_COLLISIONS = 10
-"""In a row, after which such an error is a refusal."""
+"""For one answer; after these such an error is a refusal."""
 
 T = TypeVar("T")
 

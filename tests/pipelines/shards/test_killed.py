@@ -94,7 +94,7 @@ def kill_while_writing(context, undisturbed, folder: Path, num_kills: int, num_t
     assert in_a_file >= num_kills // 5, "too few kills came while a file was being written"
 
 
-@pytest.mark.parametrize("num_tasks", [1, 4])
+@pytest.mark.parametrize("num_tasks", [1, pytest.param(2, marks=pytest.mark.slow), 4])
 def test_10_kills_at_random_moments_leave_nothing_torn(forkserver, undisturbed, tmp_path, num_tasks):
     kill_while_writing(forkserver, undisturbed, tmp_path / "shards", 10, num_tasks, seed=num_tasks)
 
