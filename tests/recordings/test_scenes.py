@@ -11,13 +11,14 @@ import soundfile
 import torch
 
 from cocktail.config.evaluation import Evaluation
-from cocktail.inference.loaded import LoadedModel
+from cocktail.inference.loaded import BadRecordingError, LoadedModel
 from cocktail.inference.trained import Trained
 from cocktail.recordings.planning import IN_VIEW
 from cocktail.recordings.sources import Choice
 from cocktail.types import UsageError
 from tests.made.models.small_avsa_sep import SMALL, told
 from tests.made.models.small_sound_of_pixels import MIXING
+from tests.made.strangers import colours
 from tests.media.test_recordings import make_video
 
 CLASSES = ("bell", "drum", "flute", "harp", "horn")
@@ -79,3 +80,26 @@ def test_without_a_parser_nobody_says_what_is_not_seen(video):
     assert model(parser=False).separate(video).names == ("source 1",)
     with pytest.raises(UsageError, match="does not know 'viola'"):
         model(parser=False).separate(video, choice=Choice(classes=("viola",)))
+
+
+def test_a_model_that_has_to_see_each_class_by_name_looks_for_them_from_the_left(video, tmp_path):
+    torch.manual_seed(0)
+    config = colours.StrangerConfig()
+    module = config.build(5).eval()
+    trained = Trained(
+        name="colours", config=config, settings={}, model=module, mixing=MIXING, evaluation=Evaluation(),
+        classes=CLASSES, data="",
+    )  # fmt: skip
+    loaded = LoadedModel(trained, device="cpu")
+    found = loaded.separate(video, choice=Choice(classes=("harp", "bell")))
+    assert found.names == ("harp", "bell")
+    assert loaded.separate(video).names == CLASSES
+    with pytest.raises(UsageError, match="name them with --classes"):
+        loaded.separate(video, choice=Choice(num_sources=2))
+    result = loaded.separate_file(video, tmp_path, Choice(classes=("harp", "bell")))
+    assert [(stem["name"], stem["class_id"], stem["seen"]) for stem in result["stems"]] == [
+        ("harp", 3, True),
+        ("bell", 0, True),
+    ]
+    with pytest.raises(BadRecordingError, match="by what is seen of it"):
+        loaded.separate(np.zeros(9000, np.float32), MIXING.sample_rate_hz, Choice(classes=("bell",)))

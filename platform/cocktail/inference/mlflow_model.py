@@ -92,8 +92,9 @@ class TrainedModel(PythonModel):
             shown = None if pictures is None else pictures[row].cpu().numpy()
             if asked.sees:
                 count = len(names) or num_sources
-                named = tuple(f"source {n + 1}" for n in range(count))
-                plan = Plan(names=named, class_ids=None, num_seen=count, num_asked=count)
+                sources = tuple(names) or tuple(f"source {n + 1}" for n in range(count))
+                class_ids = tuple(class_ids_of(names, asked.classes)) if names else None
+                plan = Plan(names=sources, class_ids=class_ids, num_seen=count, num_asked=count)
             else:
                 choice = Choice(classes=tuple(names), num_sources=None if names else num_sources)
                 plan = plan_of(asked, recording, choice, grid)

@@ -52,6 +52,8 @@ class Asked:
         self.sees = isinstance(self.model, Separator) and trained.config.looks
         self.names_unseen = self.sees and trained.config.learns_unseen
         """Whether it separates what it sees by pictures, and what it does not by its class."""
+        self.needs_sight = self.sees and not self.names_unseen
+        """Whether each source that it separates has to be shown."""
 
     @property
     def separates(self) -> bool:
@@ -79,11 +81,20 @@ class Asked:
         if masks is not None and self.grid is not None and found.masks is not None:
             answered = min((found.masks.shape[-1] - 1) * self.grid.hop_length, self.length)
         return Separating(
-            by_class=bool((found.class_ids != NO_CLASS).any()) and (self.names_unseen or not self.sees),
+            by_class=bool((found.class_ids != NO_CLASS).any()) and not (self.needs_sight and self._separates_unnamed),
             tells_presence="presence" in found.intermediates,
             masks=masks,
             answered=answered,
         )
+
+    @property
+    def _separates_unnamed(self) -> bool:
+        """Whether pictures are enough for it; one that has to be told classes, too, says so."""
+        try:
+            self.separate(np.zeros((1, self.length), np.float32), None, 1)
+        except UsageError:
+            return False
+        return True
 
     def _masks_of(self, mixture: Tensor, found: Separation) -> Masks | None:
         """How masks make the estimates, tried out."""
@@ -118,8 +129,8 @@ class Asked:
             return self.model.separate(mixture, query)
 
     def separate_scene(self, windows: np.ndarray, class_ids: list[list[int]], pictures: np.ndarray) -> Separation:
-        """The answer to windows float32 [B, L] for the sources of pictures uint8 [B, S, H, W, 3], which come first in
-        each row of class ids [B, N], as NO_CLASS, and for classes that none of them shows."""
+        """The answer to windows float32 [B, L] for the sources of pictures uint8 [B, S, H, W, 3], or [B, S, P, H, W, 3],
+        which come first in each row of class ids [B, N], as NO_CLASS or named, and for classes that none shows."""
         B, S = pictures.shape[:2]
         ids = torch.tensor(class_ids, device=self.device)
         places = torch.arange(ids.shape[1], device=self.device)
@@ -129,7 +140,7 @@ class Asked:
         query = Query(
             class_ids=ids,
             num_sources=(seen | (ids >= 0)).sum(dim=1),
-            pictures=shown[:, :, None].to(self.device),
+            pictures=(shown[:, :, None] if shown.ndim == 5 else shown).to(self.device),
             seen=seen,
             alternatives=False,
         )
@@ -176,7 +187,7 @@ class Asked:
         pictures: np.ndarray | None,
     ) -> Query:
         shown = None
-        if pictures is None and self.sees and (class_ids is None or not self.names_unseen):  # tried out without any
+        if pictures is None and (self.needs_sight or (self.sees and class_ids is None)):  # tried out without any
             side, count = self.trained.mixing.picture_side, num_sources or len(class_ids or [0])
             pictures = np.zeros((number, count, side, side, 3), np.uint8)
         if pictures is not None:

@@ -40,7 +40,7 @@ class Plan:
     names: tuple[str, ...]
     """Names of the N stems."""
     class_ids: tuple[int, ...] | None
-    """Their classes, NO_CLASS of one that is found by pictures beside others; None of sources that have none."""
+    """Their classes, NO_CLASS of one that is found by pictures alone beside others; None of sources that have none."""
     num_seen: int = 0
     """Stems that are found by pictures: the first ones."""
     visual_presence: np.ndarray | None = None
@@ -91,8 +91,8 @@ def plan_of(
             return _plan_unnamed(asked, recording, choice, grid)
         return _plan_scene(asked, recording, choice, grid, batch_size, progress)
     if choice.classes:
-        return Plan(names=choice.classes, class_ids=tuple(class_ids_named(choice.classes, asked.classes)))
-    if not able.tells_presence:
+        return _plan_named(asked, recording, choice.classes, grid)
+    if asked.needs_sight or not able.tells_presence:
         known = ", ".join(asked.classes)
         require(
             choice.num_sources is None,
@@ -103,7 +103,7 @@ def plan_of(
             f"{asked.trained.name} knows {len(asked.classes)} classes and does not say which it hears: name those that "
             f"are meant with --classes. It knows {known}",
         )
-        return Plan(names=asked.classes, class_ids=tuple(range(len(asked.classes))))
+        return _plan_named(asked, recording, asked.classes, grid)
     starts, presence = listen(asked, recording, grid, batch_size, progress)
     if choice.num_sources is not None:
         chosen, active = most_present(presence, choice.num_sources), None
@@ -117,23 +117,34 @@ def plan_of(
     return Plan(names=names, class_ids=tuple(chosen), active=active, presence=presence, starts=tuple(starts))
 
 
+def _plan_named(asked: Asked, recording: Recording, names: tuple[str, ...], grid: WindowGrid) -> Plan:
+    """A plan for classes by their names. A model that has to see each looks for them from the left, in their order."""
+    class_ids = tuple(class_ids_named(names, asked.classes))
+    if not asked.needs_sight:
+        return Plan(names=names, class_ids=class_ids)
+    starts = _starts_seen(asked, recording, grid)
+    return Plan(names=names, class_ids=class_ids, num_seen=len(names), starts=starts)
+
+
 def _plan_unnamed(asked: Asked, recording: Recording, choice: Choice, grid: WindowGrid) -> Plan:
     """A plan for a model that cannot say which source is of which class."""
     number = choice.num_sources or (1 if asked.sees else asked.num_sources)
     silence = np.zeros((1, asked.length), np.float32)
     found = asked.separate(silence, None, number).estimates.shape[1]
-    starts: tuple[int, ...] = ()
-    if asked.sees:
-        if not recording.has_pictures:
-            raise BadClip("no video track", f"{asked.trained.name} finds a source by what is seen of it")
-        starts = _starts(asked, recording, grid)
     return Plan(
         names=tuple(f"source {n + 1}" for n in range(found)),
         class_ids=None,
         num_seen=found if asked.sees else 0,
-        starts=starts,
+        starts=_starts_seen(asked, recording, grid) if asked.sees else (),
         num_asked=number,
     )
+
+
+def _starts_seen(asked: Asked, recording: Recording, grid: WindowGrid) -> tuple[int, ...]:
+    """Places of the windows of a recording with pictures. Raises BadClip of one without."""
+    if not recording.has_pictures:
+        raise BadClip("no video track", f"{asked.trained.name} finds a source by what is seen of it")
+    return _starts(asked, recording, grid)
 
 
 def _starts(asked: Asked, recording: Recording, grid: WindowGrid) -> tuple[int, ...]:
