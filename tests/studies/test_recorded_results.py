@@ -10,8 +10,12 @@ import pytest
 
 from cocktail.studies import recorded_results
 from cocktail.studies.joined_results import joined
+from cocktail.studies.origins import settings_hash
 from cocktail.studies.recorded_results import RecordedResults
+from cocktail.studies.scored_run import ScoredRun
+from cocktail.tasks.localization.rules import ScoringRules
 from cocktail.types import UsageError
+from tests.made.results import localized_results as localized
 from tests.made.results.recorded import made_origin, made_recorded, made_run
 
 
@@ -257,3 +261,11 @@ def test_damaged_files_are_refused_by_name(tmp_path: Path) -> None:
     (tmp_path / "table.json").write_text("{")
     with pytest.raises(UsageError, match=r"table\.json and its scores cannot be read"):
         RecordedResults.read(tmp_path, "table")
+
+
+def test_maps_that_are_scored_by_other_rules_are_of_other_settings() -> None:
+    scored = localized.table(localized.mixture("a", localized.source(0.5, iou=0.4)))
+    others = localized.by_rules(scored, ScoringRules(peak_share=0.25))
+    one, other = (ScoredRun(results=each, name="made", stored="nowhere") for each in (scored, others))
+    assert settings_hash(one) == settings_hash(replace(one, name="again"))
+    assert settings_hash(one) != settings_hash(other)
