@@ -86,6 +86,7 @@ CHANGED = {
         "training.lr_cosine": (False, True),
     },
     ("avgn", "paper"): {"model.negative_gate": ("own", "asked"), "model.token_init_std": (0.0, 1.0)},
+    ("avgn", "demo"): {"model.negative_gate": ("own", "asked")},
     ("ez_vsl", "paper"): {"mixing.num_sources": (2, 1)},
     ("ez_vsl", "demo"): {"mixing.num_sources": (2, 1)},
 }
