@@ -9,7 +9,7 @@ import numpy as np
 import psutil
 import pytest
 
-from cocktail.machine import give_back_memory, peak_bytes, usable_cores
+from cocktail.machine import give_back_memory, keeping_memory, peak_bytes, usable_cores
 
 
 @pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="no cores can be set apart for a process here")
@@ -45,3 +45,37 @@ def test_memory_that_is_free_goes_back_to_the_system():
     give_back_memory()
     assert before - psutil.Process().memory_info().rss > 100_000_000
     assert last.all()
+
+
+FAULTS = """
+import resource, threading
+import torch
+
+def steps():
+    for _ in range(5):
+        torch.ones(16_000_000)
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    for _ in range(5):
+        torch.ones(16_000_000)
+    print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
+
+thread = threading.Thread(target=steps)  # as a worker trains in, and autograd computes gradients in
+thread.start()
+thread.join()
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only glibc's allocator is told")
+def test_a_process_that_keeps_its_memory_is_given_no_pages_again():
+    faults = {}
+    for kept in (False, True):
+        env = {**os.environ, **(keeping_memory() if kept else {})}
+        done = subprocess.run([sys.executable, "-c", FAULTS], env=env, capture_output=True, text=True, check=True)
+        faults[kept] = int(done.stdout)
+    assert faults[True] < 100 < 10_000 < faults[False]
+
+
+def test_what_is_said_of_the_allocator_already_comes_last(monkeypatch):
+    monkeypatch.setenv("GLIBC_TUNABLES", "glibc.malloc.arena_max=4")
+    (told,) = keeping_memory().values()
+    assert told.startswith("glibc.malloc.arena_max=1:") and told.endswith(":glibc.malloc.arena_max=4")

@@ -109,6 +109,18 @@ def test_no_mark_is_left_of_a_training_that_has_ended(tmp_path, monkeypatch, tra
     assert not list(tmp_path.rglob("*.mark"))
 
 
+@pytest.mark.parametrize(("keep", "gpus", "kept"), [(True, False, True), (True, True, False), (False, False, False)])
+def test_training_processes_on_cpus_keep_their_memory_unless_told_not_to(
+    tmp_path, trainer, monkeypatch, keep, gpus, kept
+):
+    monkeypatch.setattr(ray_train.TorchTrainer, "fit", lambda self: None)
+    resources = Resources(keep_memory=keep)
+    run: Any = SimpleNamespace(experiment=SimpleNamespace(resources=resources), folder=str(tmp_path), gpus=gpus)
+    ray_train._train_on_cluster(run)
+    environment = trainer[0]["run_config"].worker_runtime_env["env_vars"]
+    assert ("glibc.malloc.mmap_max=0" in environment.get("GLIBC_TUNABLES", "")) == kept
+
+
 @pytest.mark.parametrize("raised", [KeyboardInterrupt, RuntimeError])
 def test_nor_of_one_that_was_stopped(tmp_path, monkeypatch, trainer, raised):
     def fit(self: Any) -> None:

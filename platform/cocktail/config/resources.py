@@ -21,6 +21,9 @@ class Resources:
     of a network that is not compiled."""
     cpus_per_worker: float = 0.5
     """CPUs that Ray reserves for each training process; the rest of the cluster's feed it."""
+    keep_memory: bool = True
+    """On CPUs, keep memory that a step frees for the next one, instead of giving it back to the system and being given
+    it anew, page by page: faster steps, of large networks most, for a higher peak (docs/training.md). Of glibc only."""
     gpu: Literal["auto", "yes", "no"] = "auto"
     """Whether to train and test on GPUs; auto does if the cluster has one."""
     executor: Literal["auto", "ray", "inline"] = "auto"

@@ -129,7 +129,7 @@ class Asked:
             return self.model.separate(mixture, query)
 
     def separate_scene(self, windows: np.ndarray, class_ids: list[list[int]], pictures: np.ndarray) -> Separation:
-        """The answer to windows float32 [B, L] for the sources of pictures uint8 [B, S, H, W, 3], or [B, S, P, H, W, 3],
+        """The answer to windows float32 [B, L] for the sources of pictures uint8 [B, S, H, W, 3] or [B, S, P, H, W, 3],
         which come first in each row of class ids [B, N], as NO_CLASS or named, and for classes that none shows."""
         B, S = pictures.shape[:2]
         ids = torch.tensor(class_ids, device=self.device)

@@ -22,7 +22,7 @@ from cocktail.numerics.precision import autocast_dtype
 from cocktail.train.batches import on_device
 from cocktail.train.loop import Steps
 from cocktail.train.update import Update
-from cocktail.train.worker import Worker, set_up_device
+from cocktail.train.worker import Worker, set_up_device, worker_environment
 from cocktail.types import BatchSource, MixtureBatch, UsageError, share_of
 
 STEPS = 4
@@ -69,7 +69,12 @@ def measure_steps(experiment: Experiment, source: BatchSource, num_classes: int,
     memory than its GPU has.
     """
     resources = experiment.resources
-    task: Any = ray.remote(num_cpus=resources.cpus_per_worker, num_gpus=1 if gpus else 0, max_retries=0)(_measure)
+    task: Any = ray.remote(
+        num_cpus=resources.cpus_per_worker,
+        num_gpus=1 if gpus else 0,
+        max_retries=0,
+        runtime_env=worker_environment(resources, gpus),
+    )(_measure)
     return ray.get(task.remote(experiment, source, num_classes))
 
 

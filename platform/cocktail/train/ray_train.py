@@ -43,7 +43,7 @@ from cocktail.train.look import Look
 from cocktail.train.loop import train
 from cocktail.train.update import NonFiniteLossError
 from cocktail.train.validation import Validation
-from cocktail.train.worker import Worker, set_up_device
+from cocktail.train.worker import Worker, set_up_device, worker_environment
 from cocktail.types import BatchSource, MixtureBatch, UsageError
 
 ReadBatches = Callable[[], tuple[MixtureBatch, ...]]
@@ -159,6 +159,7 @@ def _train_on_cluster(run: TrainingRun) -> None:
             storage_filesystem=filesystem,
             failure_config=FailureConfig(max_failures=resources.max_failures),
             callbacks=None if at_once is None else [TuneReportCallback()],
+            worker_runtime_env=worker_environment(resources, run.gpus),
         ),
     )
     try:

@@ -8,6 +8,8 @@ import torch
 import torch.distributed as dist
 from torch import nn
 
+from cocktail.config.resources import Resources
+from cocktail.machine import keeping_memory
 from cocktail.numerics.precision import autocast_dtype, precision_in_words, use_tf32, uses_tf32
 
 
@@ -18,6 +20,11 @@ class Worker:
     device: torch.device
     rank: int = 0
     world_size: int = 1
+
+
+def worker_environment(resources: Resources, gpus: bool) -> dict[str, dict[str, str]]:
+    """The runtime environment of training processes, on GPUs or not, beside that of the job."""
+    return {"env_vars": keeping_memory() if resources.keep_memory and not gpus else {}}
 
 
 def set_up_device(precision: str, device: torch.device) -> str:
