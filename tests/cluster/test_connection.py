@@ -5,6 +5,11 @@ import os
 from typing import Any
 
 import ray
+from ray.data._internal.issue_detection import issue_detector_manager
+from ray.data._internal.issue_detection.detectors.high_memory_detector import (
+    HIGH_MEMORY_FINAL_WARNING,
+    HIGH_MEMORY_PERIODIC_WARNING,
+)
 
 from cocktail.cluster.connection import prepare_train
 
@@ -40,6 +45,10 @@ def test_what_looks_like_an_error_of_every_run_is_not_said(monkeypatch, caplog):
         tokens = logging.getLogger("ray._private.authentication.authentication_token_setup")
         tokens.warning("Token authentication is enabled for this Ray cluster.")
         tokens.warning("Token authentication is disabled for this Ray cluster.")
+        detectors = logging.getLogger(issue_detector_manager.__name__)
+        for advice in (HIGH_MEMORY_PERIODIC_WARNING, HIGH_MEMORY_FINAL_WARNING, "A task seems to hang."):
+            detectors.warning(advice)
     assert [record.getMessage() for record in caplog.records] == [
-        "Token authentication is disabled for this Ray cluster."
+        "Token authentication is disabled for this Ray cluster.",
+        "A task seems to hang.",
     ]

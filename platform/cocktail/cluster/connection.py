@@ -136,10 +136,16 @@ def quiet_ray() -> None:
     # That there are no progress bars, and that a token is asked for, is said as a warning, and is as it should be.
     logging.getLogger("ray.data._internal.progress").setLevel(logging.ERROR)
     logging.getLogger("ray._private.authentication.authentication_token_setup").addFilter(_is_no_token_in_use)
+    # What an argument of our calls of Ray Data might be, which nobody who starts a job can set.
+    logging.getLogger("ray.data._internal.issue_detection.issue_detector_manager").addFilter(_is_no_advice_on_memory)
 
 
 def _is_no_token_in_use(record: logging.LogRecord) -> bool:
     return "Token authentication is enabled" not in record.getMessage()
+
+
+def _is_no_advice_on_memory(record: logging.LogRecord) -> bool:
+    return "`memory=" not in record.getMessage()
 
 
 def _relative(argument: str) -> str:
