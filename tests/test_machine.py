@@ -1,6 +1,7 @@
 """What a process has of its machine is told where the system counts otherwise, too."""
 
 import os
+import platform
 import resource
 import subprocess
 import sys
@@ -65,14 +66,14 @@ thread.join()
 """
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="only glibc's allocator is told")
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="only glibc's allocator is told")
 def test_a_process_that_keeps_its_memory_is_given_no_pages_again():
     faults = {}
     for kept in (False, True):
         env = {**os.environ, **(keeping_memory() if kept else {})}
         done = subprocess.run([sys.executable, "-c", FAULTS], env=env, capture_output=True, text=True, check=True)
         faults[kept] = int(done.stdout)
-    assert faults[True] < 100 < 10_000 < faults[False]
+    assert 10 * faults[True] < faults[False]
 
 
 def test_what_is_said_of_the_allocator_already_comes_last(monkeypatch):

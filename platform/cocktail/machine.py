@@ -22,8 +22,8 @@ def peak_bytes(used: resource.struct_rusage) -> int:
 
 
 def keeping_memory() -> dict[str, str]:
-    """Environment of a process whose memory, once freed, stays its own for what it asks for next. What `GLIBC_TUNABLES`
-    already says comes last, and so is what counts.
+    """Environment of a process whose memory, once freed, stays its own for what it asks for next. What
+    `GLIBC_TUNABLES` of this process says comes last, and so is what counts.
 
     A training step asks for the same tensors each time. By itself glibc maps each that has more than 32 MB, and unmaps
     it when it is freed, so that the system has to clear all its pages anew in each step. Heaps of other threads than

@@ -116,7 +116,10 @@ def learn(manifest: Manifest, arguments: Arguments) -> Namer:
         losses.append(loss.item())
         if time.monotonic() - told > _TOLD_EVERY:
             told = time.monotonic()
-            print(f"step {step + 1}: loss {np.mean(losses):.2f}, {(1 - spent) * arguments.minutes:.1f} minutes left")
+            print(
+                f"step {step + 1}: loss {np.mean(losses):.2f}, {(1 - spent) * arguments.minutes:.1f} minutes left",
+                flush=True,
+            )
             losses.clear()
     return model.eval()
 
@@ -145,9 +148,9 @@ def main(arguments: Arguments) -> None:
     torch.set_num_threads(arguments.threads)
     manifest = open_manifest(arguments.shards)
     model = learn(manifest, arguments)
-    tell_accuracy(model, manifest, arguments)
     arguments.output.parent.mkdir(parents=True, exist_ok=True)
     torch.save({name: value.contiguous() for name, value in model.resnet.state_dict().items()}, arguments.output)
+    tell_accuracy(model, manifest, arguments)
     print(f"{arguments.output}: ResNet-18 of width {arguments.width}")
 
 

@@ -143,7 +143,7 @@ SMALL_AVGN = AVGNConfig(
 of the picture, and the localization loss, over its temperature, is one among four.
 
 Class tokens that start nearly alike are, with the default gate, a reading that was above the centred box where only the
-objects tell pictures apart (docs/avgn.md)."""
+objects tell pictures apart; on the small corpus, in so few steps, none is (docs/avgn.md)."""
 
 
 @dataclass(frozen=True, kw_only=True)

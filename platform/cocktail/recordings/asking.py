@@ -89,9 +89,9 @@ class Asked:
 
     @property
     def _separates_unnamed(self) -> bool:
-        """Whether pictures are enough for it; one that has to be told classes, too, says so."""
+        """Whether pictures are enough for it. One that has to be told classes, too, says so, as `Query.named` does."""
         try:
-            self.separate(np.zeros((1, self.length), np.float32), None, 1)
+            self.separate(np.zeros((1, self.length), np.float32), None, self.num_sources)
         except UsageError:
             return False
         return True
