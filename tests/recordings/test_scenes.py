@@ -13,6 +13,7 @@ import torch
 from cocktail.config.evaluation import Evaluation
 from cocktail.inference.loaded import BadRecordingError, LoadedModel
 from cocktail.inference.trained import Trained
+from cocktail.recordings.asking import Asked
 from cocktail.recordings.planning import IN_VIEW
 from cocktail.recordings.sources import Choice
 from cocktail.types import UsageError
@@ -103,3 +104,22 @@ def test_a_model_that_has_to_see_each_class_by_name_looks_for_them_from_the_left
     ]
     with pytest.raises(BadRecordingError, match="by what is seen of it"):
         loaded.separate(np.zeros(9000, np.float32), MIXING.sample_rate_hz, Choice(classes=("bell",)))
+
+
+def test_a_source_has_one_picture_or_several():
+    torch.manual_seed(0)
+    config = colours.StrangerConfig()
+    trained = Trained(
+        name="colours", config=config, settings={}, model=config.build(5).eval(), mixing=MIXING,
+        evaluation=Evaluation(), classes=CLASSES, data="",
+    )  # fmt: skip
+    random = np.random.default_rng(0)
+    windows = random.uniform(-0.5, 0.5, (2, MIXING.segment_samples)).astype(np.float32)
+    pictures = random.integers(0, 255, (2, 2, 3, 8, 8, 3), dtype=np.uint8)
+    pictures[:, :, 1:] = pictures[:, :, :1]
+    asked = Asked(trained, "cpu")
+    several = asked.separate_scene(windows, [[3, 0]] * 2, pictures)
+    one = asked.separate_scene(windows, [[3, 0]] * 2, pictures[:, :, 0])
+    torch.testing.assert_close(several.estimates, one.estimates)
+    assert several.class_ids.tolist() == [[3, 0]] * 2
+    assert (several.estimates[:, 0] - several.estimates[:, 1]).abs().max() > 0

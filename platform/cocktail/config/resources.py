@@ -23,8 +23,8 @@ class Resources:
     """CPUs that Ray reserves for each training process; the rest of the cluster's feed it."""
     keep_memory: bool = True
     """On CPUs, keep memory that a step frees for the next one, instead of giving it back to the system and being given
-    it anew, page by page: steps of a paper's network are faster by a fifth, for a peak that is higher by an
-    eighth, and those of small ones as they were (docs/training.md). Of glibc only."""
+    it anew, page by page: a paper's network takes a fifth less time, and an eighth more memory at its peak, a small
+    one as much as before (docs/training.md). It is glibc that is told."""
     gpu: Literal["auto", "yes", "no"] = "auto"
     """Whether to train and test on GPUs; auto does if the cluster has one."""
     executor: Literal["auto", "ray", "inline"] = "auto"
