@@ -5,6 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pytest
 
 from cocktail.report.markdown import INTERVAL
@@ -15,6 +16,7 @@ from cocktail.tasks.localization.tables import ABOUT_AUC
 from cocktail.types import UsageError
 from tests.made.results.recorded import made_origin, made_recorded, made_run
 from tests.made.results.sweep import made_localization
+from tests.made.results.systems import without_names
 
 BLOCK = "<!-- results: small -->\n<!-- end of results -->\n"
 
@@ -101,6 +103,25 @@ def test_what_scores_are_stands_below_the_tables_and_of_localization_the_floor_o
     run = ScoredRun(results=made_localization({1: [0.25, 0.75]}), name="avgn", stored="nowhere")
     table = results_table(RecordedResults.of([(made_origin("avgn"), run)])).replace("\n", " ")
     assert table.index("Mixtures of 1 source") < table.index(ABOUT_AUC) < table.index("Commit ")
+
+
+def test_whose_estimates_are_in_the_best_order_stands_below_as_a_mean_over_seeds() -> None:
+    runs = [
+        (made_origin("sgn", "0"), made_run({"sgn": [1.0, 2.0], "sgn, soft masks": [1.0, 2.0]})),
+        (made_origin("sgn", "1"), made_run({"sgn": [1.0, 2.0], "sgn, soft masks": [1.0, 2.0]})),
+        (made_origin("waves", "0"), made_run({"waves": [1.0, 2.0]})),
+    ]
+    nameless = ["waves", "sgn, soft masks"]
+    runs = [
+        (origin, replace(run, results=without_names(run.results, *(nameless if n else ()))))
+        for n, (origin, run) in enumerate(runs)
+    ]
+    table = results_table(RecordedResults.of(runs)).replace("\n", " ")
+    assert "This helps sgn, soft masks in 50% of the mixtures, waves in all mixtures." in table
+    assert "best order" not in results_table(made_recorded())
+    of_models = RecordedResults.of(runs).scores.filter(pc.field("kind") == "model")  # what is not shown is not told of
+    table = results_table(replace(RecordedResults.of(runs), scores=of_models)).replace("\n", " ")
+    assert "This helps waves in all mixtures." in table
 
 
 def test_one_setting_is_compared_with_controls_and_said_to_be_of_one_seed() -> None:

@@ -14,7 +14,8 @@ from cocktail.studies.sweep_report import report_sweep
 from cocktail.studies.sweep_tables import layouts
 from pipelines.papers.sgn import SGN
 from tests.made.results.html_page import EVIL, read_page
-from tests.made.results.sweep import MadeRun, cells, made_sweep, made_trial, never
+from tests.made.results.sweep import MadeRun, cells, made_results, made_sweep, made_trial, never
+from tests.made.results.systems import without_names
 
 DEPTH, ASSIGNMENT, VECTORS, RATE = "model.depth", "model.assignment", "model.source_vectors", "training.learning_rate"
 CURVE = [(1, 2.0), (10, 1.0)]
@@ -135,6 +136,14 @@ def test_differences_are_from_the_papers_setting(told):
     assert cells(text, "static class", "### SGN Table III")[-4:] == ["one seed", "3", "6", "1"]
     assert "With one seed it is of these two trainings alone" in text
     assert "| depth 12, soft no finished seed in common" in text
+
+
+def test_whose_estimates_are_in_the_best_order_is_said_above_the_scores(tmp_path, told):
+    trials = [made_trial("named", {DEPTH: 1, "seed": 0}, [1.0, 2.0]), made_trial("waves", {DEPTH: 2, "seed": 0}, None)]
+    trials[1].results = without_names(made_results("sgn", [1.0, 2.0]), "sgn")
+    for text in report(made_sweep([[DEPTH]], trials), tmp_path):
+        assert "This helps waves in all mixtures." in text
+    assert "best order" not in told[0]
 
 
 def test_what_was_swept_of_what_comes_first(told):

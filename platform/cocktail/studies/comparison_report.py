@@ -20,7 +20,7 @@ from cocktail.studies.comparison import Comparison, Side
 from cocktail.studies.scored_run import LoadTrained, ReadMixtures, ScoredRun, load_model, read_scored
 from cocktail.tasks.report import Subject
 from cocktail.tasks.rows import CONTROL, class_name, readings_of, systems_of
-from cocktail.tasks.scores import Score
+from cocktail.tasks.scores import Score, order_note
 from cocktail.text.printable import in_markdown, on_one_line
 from cocktail.types import UsageError
 
@@ -133,6 +133,10 @@ def to_markdown(comparison: Comparison, name: str, count: int) -> str:
         f"{comparison.num_common} mixtures are in both, {comparison.num_only_a} only in A, {comparison.num_only_b} "
         f"only in B. Of those in both, {comparison.num_excluded} have no score, for {board.why_none}. All below is "
         f"of the other {len(comparison.mixtures)}. {board.about}",
+        *filter(
+            None,
+            [order_note((each.letter, board.share_in_best_order(each.run.results, each.system)) for each in sides)],
+        ),
         markdown_table([f"{board.unit}, higher is better", *_COMPARED], rows),
         "Intervals say how far other recordings could move A - B. Each side is one training, of one seed: whether one "
         "way of training is better than another takes several seeds of each.",

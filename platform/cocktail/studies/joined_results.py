@@ -14,7 +14,7 @@ from cocktail.studies.recorded_results import RecordedResults
 from cocktail.tasks.rows import CONTROL, MODEL
 from cocktail.types import UsageError
 
-_OF_A_RUN = {"seed", "run", "date", "machine", "seconds"}
+_OF_A_RUN = {"seed", "run", "date", "machine", "seconds", "in_best_order"}
 """What runs of one setting need not have in common."""
 _GRID = re.compile(r"(--over[ =][^\s=]+)=(\S+)")
 """What a sweep goes over, of which each of its trials has one value."""

@@ -5,8 +5,8 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 
 from cocktail.config.identity import decides_weights
 from cocktail.studies.scored_run import LENGTHS, ScoredRun
@@ -55,6 +55,9 @@ class Origin:
     settings_hash: str = ""
     """Hash of the settings that decide what is learned and how it is scored, but for the seed; empty in results of
     earlier versions."""
+    in_best_order: Mapping[str, float] = field(default_factory=dict)
+    """Share of the mixtures in which estimates are taken in the best order, by label, of the model and its readings;
+    empty in results of earlier versions."""
 
     def __post_init__(self) -> None:
         words = {name: getattr(self, name) for name in ("setting", "seed", "run", "torch", "machine", "data")}

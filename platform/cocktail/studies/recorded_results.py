@@ -20,7 +20,7 @@ import pyarrow.parquet as pq
 from cocktail.foreign.bounded import UntrustworthyError, parse_parquet
 from cocktail.studies.origins import Origin, require_comparable, settings_hash, settings_of, system_label
 from cocktail.studies.scored_run import ScoredRun
-from cocktail.tasks.rows import CONTROL, MODEL, READING, rows_of, systems_of
+from cocktail.tasks.rows import CONTROL, MODEL, READING, readings_of, rows_of, systems_of
 from cocktail.tasks.scores import Score, Scoreboard, ScoreGroup
 from cocktail.types import UsageError
 
@@ -73,8 +73,15 @@ class RecordedResults:
         reading's name among those of its model or a control's; empty is all. Controls are those of the first run of
         the reference. Raises UsageError for runs that are not to be compared, or scores or systems that they lack.
         """
-        origins = tuple(replace(origin, settings_hash=settings_hash(run)) for origin, run in runs)
         board = require_comparable(runs)
+        origins = tuple(
+            replace(
+                origin,
+                settings_hash=settings_hash(run),
+                in_best_order=_in_best_order(origin, run, board),
+            )
+            for origin, run in runs
+        )
         reference = origins[0].setting if reference is None else reference
         if reference not in [origin.setting for origin in origins]:
             raise UsageError(f"no run is of the reference {reference}: settings are {', '.join(settings_of(origins))}")
@@ -201,6 +208,14 @@ def _scores_of(number: int, origin: Origin, run: ScoredRun, board: Scoreboard, k
         }
         tables.append(pa.table(columns))
     return tables
+
+
+def _in_best_order(origin: Origin, run: ScoredRun, board: Scoreboard) -> dict[str, float]:
+    """Share of the mixtures that are taken in the best order, by label, of the model and its readings."""
+    readings = readings_of(run.results)
+    labels = {system: system_label(origin, system, MODEL, None) for system in systems_of(run.results, MODEL)}
+    labels |= {system: system_label(origin, system, READING, reading) for system, reading in readings.items()}
+    return {label: board.share_in_best_order(run.results, system) for system, label in labels.items()}
 
 
 def _group_to_json(group: ScoreGroup) -> dict[str, Any]:

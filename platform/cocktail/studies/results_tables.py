@@ -22,7 +22,7 @@ from cocktail.report.markdown import INTERVAL, format_count, markdown_table
 from cocktail.studies.origins import Origin
 from cocktail.studies.recorded_results import RecordedResults
 from cocktail.tasks.rows import CONTROL, MODEL, rows_of
-from cocktail.tasks.scores import Score, ScoreGroup
+from cocktail.tasks.scores import Score, ScoreGroup, order_note
 from cocktail.text.printable import in_markdown
 from cocktail.types import UsageError
 
@@ -71,7 +71,15 @@ def results_table(results: RecordedResults) -> str:
     """
     systems = _systems(results)
     sections = [_group_table(results, systems, group) for group in results.groups]
-    parts = [*sections, _wrapped(results.about), _origins_in_words(results), _commands(results.origins)]
+    shown = [system.name for system in systems]
+    shares = [item for origin in results.origins for item in origin.in_best_order.items()]
+    order = order_note((label, share) for label, share in shares if label in shown)
+    parts = [
+        *sections,
+        _wrapped(" ".join(filter(None, [results.about, order]))),
+        _origins_in_words(results),
+        _commands(results.origins),
+    ]
     return "\n\n".join(filter(None, parts))
 
 

@@ -31,7 +31,7 @@ from cocktail.studies.sweep_tables import (
     reading_table,
 )
 from cocktail.studies.trial import FINISHED, Trial
-from cocktail.tasks.scores import Score
+from cocktail.tasks.scores import Score, order_note
 from cocktail.types import UsageError
 
 SHORT = (
@@ -136,8 +136,8 @@ def score_parts(sweep: Sweep) -> list[Part]:
             "deviation over seeds where there are several, and the 95 % interval, by recording and, where there are "
             "several, by seed: how far other recordings and other seeds could move the mean. Of one seed it is of that "
             f"seed alone, and says nothing of what another would give. {about} Excluded mixtures have no score, for "
-            f"{sweep.board.why_none}."
-        )
+            f"{sweep.board.why_none}. {_order_note(sweep)}"
+        ).strip()
     parts: list[Part] = [Heading("Scores"), Text(about)]
     controls: list[Control] = []
     floors: list[Control] = []
@@ -170,6 +170,13 @@ def score_parts(sweep: Sweep) -> list[Part]:
     if any(readings):
         parts += [Heading("Other readings of the same weights", 3), *(table for table in readings if table is not None)]
     return parts
+
+
+def _order_note(sweep: Sweep) -> str:
+    """Which settings' answers say nothing of whose they are."""
+    runs = [(trial.label, trial.run) for setting in sweep.settings for trial in setting.seeds.values()]
+    known = [(label, run) for label, run in runs if run is not None]
+    return order_note((label, run.board.share_in_best_order(run.results, run.own_system)) for label, run in known)
 
 
 def _figures(number: int, layout: Layout, headline: Score, floors: Sequence[Control]) -> list[Part]:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -133,6 +133,11 @@ class Scoreboard(Protocol):
         """Why a mixture may have no score, after `for`."""
         ...
 
+    def share_in_best_order(self, results: pa.Table, system: str) -> float:
+        """Share of a system's mixtures whose scores take its answers in the best order, as it does not say whose they
+        are."""
+        ...
+
     def together(self, other: Scoreboard) -> Scoreboard:
         """A board of the same task that reads the results of both."""
         ...
@@ -145,6 +150,25 @@ class Scoreboard(Protocol):
     def by_class(self, results: pa.Table, system: str, classes: Sequence[str]) -> tuple[list[str], list[list[str]]]:
         """Header and rows of means over each class's sources, the best class first."""
         ...
+
+
+def order_note(shares: Iterable[tuple[str, float]]) -> str:
+    """A sentence on the systems that have mixtures taken in the best order, by label and their share; of several of one
+    label the mean. Empty if there are none."""
+    of_labels: dict[str, list[float]] = {}
+    for label, share in shares:
+        of_labels.setdefault(label, []).append(share)
+    told = {label: sum(each) / len(each) for label, each in of_labels.items() if any(each)}
+    if not told:
+        return ""
+    words = [
+        f"{label} in {'all mixtures' if share == 1 else f'{max(share, 0.01):.0%} of the mixtures'}"
+        for label, share in told.items()
+    ]
+    return (
+        "Where classes do not say whose an estimate is, estimates are taken in the best order, that of the highest "
+        f"mean SIR (mir_eval's rule). This helps {', '.join(words)}."
+    )
 
 
 def has_scores(board: Scoreboard, mixtures: pa.Table) -> pa.ChunkedArray:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pyarrow as pa
+
 from cocktail.audio.class_spectra import CLASS_MEAN_BINARY, CLASS_MEAN_WIENER
 from cocktail.audio.ideal_masks import (
     IDEAL_BINARY_MASK,
@@ -10,6 +12,7 @@ from cocktail.audio.ideal_masks import (
     IDEAL_WIENER_MASK,
 )
 from cocktail.tasks.localization.results import CENTRED_BOX, CONSTANT_MAP, IDEAL_MAP, SPLIT
+from cocktail.types import NO_CLASS
 
 CONTROLS = (CONSTANT_MAP, CENTRED_BOX, IDEAL_MAP)
 """Controls of localization on all pictures side by side."""
@@ -20,6 +23,13 @@ CONTROL_NAMES = (
     *(*IDEAL_MASKS, *CONTROLS),
     *(f"{name}, {SPLIT}" for name in CONTROLS),
 )
+
+
+def without_names(results: pa.Table, *systems: str) -> pa.Table:
+    """Results of separation in which systems do not say of which class an estimate is, as anonymous ones."""
+    anonymous = [NO_CLASS if system in systems else None for system in results["system"].to_pylist()]
+    column = results.column_names.index("estimate_class_id")
+    return results.set_column(column, results.schema.field(column), pa.array(anonymous, pa.int32()))
 
 
 def columns_of(system: str) -> dict[str, str | None]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from html import unescape
 
 import pyarrow as pa
 
@@ -10,7 +11,7 @@ from cocktail.tasks.report import Subject
 from cocktail.tasks.separation.report import separation_report
 from cocktail.tasks.separation.results import RESULTS
 from tests.made.corpora.shapes_and_tones import scenes
-from tests.made.results.systems import columns_of
+from tests.made.results.systems import columns_of, without_names
 
 CLASSES = ("bell", "<drum>", "harp", "horn", "lute")
 
@@ -47,7 +48,7 @@ def test_the_page_says_what_was_scored_and_shows_all_that_was_made_of_it(tmp_pat
         notes=("A note.",),
         facts={"run": "halves-1 (abc)", "step": "120", "commit": "c0ffee"},
     )
-    separation_report(results(), subject, tmp_path)
+    report = separation_report(without_names(results(), "halves"), subject, tmp_path)
     page = (tmp_path / "report.html").read_text()
     headings = re.findall("<h[23]>(.*?)</h[23]>", page)
     (example,) = scenes([[0, 1]]).mixture_ids
@@ -59,6 +60,8 @@ def test_the_page_says_what_was_scored_and_shows_all_that_was_made_of_it(tmp_pat
         assert f"<td>{name}</td><td><code>{value}</code></td>" in page.replace(' class="number"', "")
     assert re.search(r'<td>halves</td><td class="number">4\.50<small>[^<]+</small></td>', page)
     assert "<p>A note.</p>" in page
+    order = "that of the highest mean SIR (mir_eval's rule). This helps halves in all mixtures."
+    assert order in unescape(page) and order in report.text
     # The mixture, and two sources as they are and as they are estimated; a picture of them, and two figures.
     assert len(re.findall("<audio ", page)) == 5 and len(re.findall("<img ", page)) == 3
     assert all(source.startswith("data:") for source in re.findall(r'\s(?:src|href)="([^"]*)"', page))

@@ -12,6 +12,7 @@ import pytest
 from cocktail.metrics.intervals import Recordings
 from cocktail.report.markdown import INTERVAL, markdown_table, to_markdown
 from cocktail.tasks.presence import f1_values
+from cocktail.tasks.scores import order_note
 from cocktail.tasks.separation.results import RESULTS
 from cocktail.tasks.separation.tables import (
     HEADERS,
@@ -23,9 +24,11 @@ from cocktail.tasks.separation.tables import (
     markdown,
     presence_scores,
     scored_rows,
+    share_in_best_order,
     summarise,
 )
-from tests.made.results.systems import columns_of
+from cocktail.types import NO_CLASS
+from tests.made.results.systems import columns_of, without_names
 
 CLASSES = ("bell", "drum", "harp")
 BELL, DRUM, HARP = range(3)
@@ -170,6 +173,44 @@ def test_numbers_are_aligned_to_the_right_and_no_cell_can_end_a_column():
         r"| 7    | -100 |    |",
         r"| c    |      | yz |",
     ]
+
+
+def given(mixture: list[dict], *estimated: int | None) -> list[dict]:
+    """A mixture's rows with the classes that the system gives its estimates."""
+    return [{**row, "estimate_class_id": own} for row, own in zip(mixture, estimated, strict=True)]
+
+
+@pytest.mark.parametrize(
+    ("classes", "estimated", "in_best_order"),
+    [
+        ((BELL, DRUM), (BELL, DRUM), False),
+        ((BELL, DRUM), (NO_CLASS, NO_CLASS), True),
+        ((BELL, DRUM), (BELL, HARP), False),  # one is left on either side, and nothing to choose
+        ((BELL, DRUM, HARP), (BELL, NO_CLASS, NO_CLASS), True),
+        ((BELL, BELL), (BELL, BELL), True),
+        ((NO_CLASS, NO_CLASS), (NO_CLASS, NO_CLASS), True),
+        ((NO_CLASS, NO_CLASS), (None, None), False),  # known to be in order
+        ((BELL,), (NO_CLASS,), False),
+    ],
+)
+def test_estimates_are_in_the_best_order_where_two_or_more_are_not_told_apart_by_class(
+    classes, estimated, in_best_order
+):
+    rest = given(rows("m2", (BELL, 1.0), (DRUM, 1.0)), BELL, DRUM)
+    silent = given(rows("m3", (BELL, None), (DRUM, 1.0)), None, None)
+    of_system = given(rows("m1", *((class_id, 1.0) for class_id in classes)), *estimated)
+    assert share_in_best_order(table(of_system, rest, silent), "model") == (0.5 if in_best_order else 0.0)
+
+
+def test_a_control_is_in_no_order_of_its_own():
+    results = without_names(table(rows("m1", (BELL, 1.0), (DRUM, 1.0), system="mixture")), "mixture")
+    assert share_in_best_order(results, "mixture") == 0
+
+
+def test_who_is_helped_by_the_best_order_is_said_with_the_share_of_mixtures():
+    note = order_note([("a", 1.0), ("b", 0.25), ("c", 0.0), ("b", 0.0), ("d", 0.001)])
+    assert note.endswith("This helps a in all mixtures, b in 12% of the mixtures, d in 1% of the mixtures.")
+    assert order_note([("a", 0.0)]) == order_note([]) == ""
 
 
 def test_classes_have_the_means_over_their_own_sources_the_best_first():

@@ -61,6 +61,9 @@ class LocalizationScores:
         )
         return ScoreGroup(scores=scores, headline=scores[-1], num_sources=number)
 
+    def share_in_best_order(self, results: pa.Table, system: str) -> float:
+        return 0.0  # the best order has scores of its own
+
     def together(self, other: Scoreboard) -> LocalizationScores:
         """The board of every number of sources that one of the two has, by the first's rules."""
         numbers = {int(group.num_sources) for group in (*self.groups, *other.groups) if group.num_sources is not None}

@@ -18,6 +18,7 @@ from cocktail.report.vectors import VectorScores, vectors_figure, vectors_of
 from cocktail.tasks.class_accuracy import class_accuracy
 from cocktail.tasks.report import ABOUT_INTERVALS, Report, Subject
 from cocktail.tasks.rows import rows_of, systems_of
+from cocktail.tasks.scores import order_note
 from cocktail.tasks.separation.class_draws import class_draws
 from cocktail.tasks.separation.class_pairs import pair_figure
 from cocktail.tasks.separation.fuss import FussReport, fuss_report
@@ -33,6 +34,7 @@ from cocktail.tasks.separation.tables import (
     markdown,
     presence_scores,
     scored_rows,
+    share_in_best_order,
     summarise,
 )
 from cocktail.text.printable import as_metric_name
@@ -71,8 +73,9 @@ def separation_report(results: pa.Table, subject: Subject, folder: Path, class_d
         pq.write_table(table, folder / f"{kind}.parquet")
         (folder / f"{kind}.md").write_text(text + "\n", "utf-8")
     vectors = _store_figures(results, pairs, subject, folder)
+    notes = [summaries.order, *subject.notes] if summaries.order else subject.notes
     tables = [
-        *score_parts(summaries.by_number, summaries.by_sight, summaries.fuss, draws, subject.notes),
+        *score_parts(summaries.by_number, summaries.by_sight, summaries.fuss, draws, notes),
         *recognition_parts(presence, sets, accuracy),
     ]
     examples = store_examples(subject, folder / "examples")
@@ -93,7 +96,8 @@ def summary_of(summaries: Summaries, name: str, notes: Sequence[str]) -> Report:
     metrics = metrics_of(summaries)
     sdr = metrics.get(f"{as_metric_name(name)}/sdr")
     by_sight = [markdown_table(*sight_table(summaries.by_sight))] if summaries.by_sight else []
-    text = "\n\n".join([*tables_by_number(summaries), *by_sight, ABOUT_INTERVALS, *notes])
+    order = [summaries.order] if summaries.order else []
+    text = "\n\n".join([*tables_by_number(summaries), *by_sight, ABOUT_INTERVALS, *order, *notes])
     return Report(text=text, metrics=metrics, headline={} if sdr is None else {"sdr": f"{sdr:.3f}"})
 
 
@@ -109,6 +113,8 @@ class Summaries:
     """Reports by the FUSS rule of the systems that were scored by it."""
     by_sight: Mapping[str, Sequence[SystemSummary]]
     """Summaries of visible and of invisible sources; nothing unless some of these mixtures' sources are not seen."""
+    order: str
+    """A sentence on the systems whose estimates are taken in the best order, or nothing."""
 
     @classmethod
     def of(cls, results: pa.Table) -> Summaries:
@@ -121,7 +127,13 @@ class Summaries:
             overall = summarise(results.filter(pc.field("num_sources").isin(several)))
         reports = {system: fuss_report(results, system) for system in systems_of(results)}
         fuss = {system: report for system, report in reports.items() if report is not None}
-        return cls(by_number=by_number, overall=overall, fuss=fuss, by_sight=summaries_by_sight(results))
+        return cls(
+            by_number=by_number,
+            overall=overall,
+            fuss=fuss,
+            by_sight=summaries_by_sight(results),
+            order=order_note((system, share_in_best_order(results, system)) for system in reports),
+        )
 
 
 def _store_figures(results: pa.Table, pairs: pa.Table, subject: Subject, folder: Path) -> VectorScores | None:

@@ -57,11 +57,12 @@ RESULTS = pa.schema(
     metadata={TASK_KEY: b"separation"},
 )
 """A row a mixture, system and source. Scores, in dB, are null where a reference of the mixture or its sum is silent,
-SIR and SI-SDRi in mixtures of one source, too. `estimate` is the place of the source's estimate among the system's. The
-fuss columns are null unless mixtures differ in their number of sources. `seen` is whether pictures showed the source,
-null where there were none. What a model says is in its own rows alone, and null of one that does not say it: classes
-that it hears, a source's vector, classes that it sees and hears, and the probability of each class in a source by
-itself."""
+SIR and SI-SDRi in mixtures of one source, too. `estimate` is the place of the source's estimate among the system's,
+`estimate_class_id` the class that the system gives it, null of a system whose estimates are in the order of the
+sources. The fuss columns are null unless mixtures differ in their number of sources. `seen` is whether pictures showed
+the source, null where there were none. What a model says is in its own rows alone, and null of one that does not say
+it: classes that it hears, a source's vector, classes that it sees and hears, and the probability of each class in a
+source by itself."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -238,12 +239,12 @@ def _rows(group: _Group, system: System, scores: _Scores | None, fuss: FussScore
         "silent_reference": is_silent(group.references).flatten().numpy(),
     }
     if scores is not None:
-        classes = group.estimate_classes(system)
         columns["estimate"] = scores.estimate.flatten().numpy()
         columns["silent_estimate"] = scores.silent.flatten().numpy()
         columns |= {score: values.flatten().numpy() for score, values in scores.values.items()}
-        own = group.class_ids if classes is None else classes.gather(1, scores.estimate)
-        columns["estimate_class_id"] = own.flatten().numpy()
+        classes = group.estimate_classes(system)
+        if classes is not None:
+            columns["estimate_class_id"] = classes.gather(1, scores.estimate).flatten().numpy()
     if fuss is not None:
         columns["fuss_si_sdr"], columns["fuss_si_sdri"] = fuss.si_sdr.flatten().numpy(), fuss.si_sdri.flatten().numpy()
         columns["fuss_active_pair"] = fuss.active_pair.flatten().numpy()

@@ -40,6 +40,9 @@ class SeparationScores:
         )
         return (ScoreGroup(scores=scores + by_sight, headline=scores[0]),)
 
+    def share_in_best_order(self, results: pa.Table, system: str) -> float:
+        return tables.share_in_best_order(results, system)
+
     def together(self, other: Scoreboard) -> SeparationScores:
         assert isinstance(other, SeparationScores)
         return SeparationScores(withheld=self.withheld or other.withheld)

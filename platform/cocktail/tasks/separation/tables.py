@@ -9,7 +9,7 @@ Shape letters: C classes.
 from __future__ import annotations
 
 import itertools
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -20,7 +20,7 @@ import pyarrow.compute as pc
 from cocktail.metrics.intervals import Interval, Recordings
 from cocktail.report.markdown import INTERVAL, format_cell, format_count, format_interval, markdown_table
 from cocktail.tasks.presence import PresenceScores, presence_in
-from cocktail.tasks.rows import class_name, rows_of
+from cocktail.tasks.rows import CONTROL, class_name, rows_of
 from cocktail.types import NO_CLASS
 
 SCORES = ("sdr", "sir", "sar", "si_sdr", "si_sdri")
@@ -115,6 +115,21 @@ def _mean(values: pa.ChunkedArray) -> float:
 
 def _total(counts: pa.ChunkedArray) -> int:
     return int(pc.sum(counts, min_count=0).as_py())  # pyright: ignore[reportAttributeAccessIssue]
+
+
+def share_in_best_order(results: pa.Table, system: str) -> float:
+    """Share of a system's scored mixtures in which classes leave open whose two or more of its estimates are, so that
+    these are taken in the best order."""
+    rows = rows_of(results, "system", [system])
+    rows = rows.filter(rows["sdr"].is_valid())
+    mixtures, classes = (rows[name].to_pylist() for name in ("mixture_id", "class_id"))
+    alike = Counter(zip(mixtures, classes, strict=True))
+    kinds, estimated = rows["kind"].to_pylist(), rows["estimate_class_id"].to_pylist()
+    undecided: Counter[str] = Counter()
+    for mixture_id, class_id, own, kind in zip(mixtures, classes, estimated, kinds, strict=True):
+        named = own == class_id != NO_CLASS and alike[mixture_id, class_id] == 1
+        undecided[mixture_id] += not (named or own is None or kind == CONTROL)
+    return sum(number > 1 for number in undecided.values()) / max(len(undecided), 1)
 
 
 def markdown(summaries: Sequence[SystemSummary]) -> str:
