@@ -15,8 +15,10 @@ sys.path[:0] = [str(Path(__file__).resolve().parents[1] / part) for part in ("."
 
 from jobs import (
     av_mix_separate,
+    avsa_sep,
     co_separation,
     conv_tasnet,
+    cosegmentation,
     hdemucs,
     mp_net,
     nmf,
@@ -29,10 +31,12 @@ from jobs import (
     tdcn,
     wave_unet,
 )
-from pipelines.experiments.benchmarks import SEPARATION
+from pipelines.experiments.benchmarks import SEPARATION, SEPARATION_BY_A_GLANCE, SEPARATION_BY_SIGHT
 from pipelines.sweeps.systems import System, compare
 
 CLASS_HEAD, ASKED = {"model.class_head": "true"}, {"model.sources": "asked"}
+# 1024 samples at 11,025 Hz are as long as its paper's transform, and a data set may have more classes than stems.
+ANONYMOUS_AT_11_KHZ = {"model.sources": "anonymous", "model.n_fft": "1024"}
 SYSTEMS = {
     "sgn": System(title="SGN", job=sgn.JOB),
     "static_class": System(title="static class", job=sgn.JOB, settings={"model.source_vectors": "static_class"}),
@@ -43,16 +47,26 @@ SYSTEMS = {
     "wave_unet_class": System(title="Wave-U-Net + class", job=wave_unet.JOB, settings=CLASS_HEAD),
     "wave_unet_asked": System(title="Wave-U-Net, classes given", job=wave_unet.JOB, settings=ASKED),
     "conv_tasnet": System(title="Conv-TasNet", job=conv_tasnet.JOB),
-    "hdemucs": System(title="HDemucs", job=hdemucs.JOB),
+    "hdemucs": System(title="HDemucs", job=hdemucs.JOB, settings=ANONYMOUS_AT_11_KHZ),
     "resunet": System(title="ResUNetDecouple+", job=resunet.JOB),
     "resunet_class": System(title="ResUNetDecouple+ + class", job=resunet.JOB, settings=CLASS_HEAD),
     "resunet_asked": System(title="ResUNetDecouple+, classes given", job=resunet.JOB, settings=ASKED),
     "tdcn": System(title="TDCN++", job=tdcn.JOB),
+    "tdcn_four": System(title="TDCN++, four outputs", job=tdcn.JOB, settings={"model.outputs": "4"}),
     "sound_of_pixels_audio": System(title="Sound of Pixels, sound alone", job=sound_of_pixels_audio.JOB),
+    "sound_of_pixels_audio_drawn": System(
+        title="Sound of Pixels, sound alone, as drawn", job=sound_of_pixels_audio.JOB, settings={"model.pit": "false"}
+    ),
     "sound_of_pixels": System(title="Sound of Pixels", job=sound_of_pixels.JOB),
+    "sound_of_pixels_ratio": System(
+        title="Sound of Pixels, ratio masks", job=sound_of_pixels.JOB, settings={"model.masks": "ratio"}
+    ),
     "mp_net": System(title="MP-Net", job=mp_net.JOB),
     "av_mix_separate": System(title="AV-Mix-and-Separate", job=av_mix_separate.JOB),
     "co_separation": System(title="Co-Separation", job=co_separation.JOB),
+    # On pairs of solos, as the others: their own tests are of scenes, and of duets.
+    "avsa_sep": System(title="AVSA-Sep", job=avsa_sep.JOB, benchmarks=SEPARATION_BY_SIGHT),
+    "cosegmentation": System(title="Co-segmentation", job=cosegmentation.JOB, benchmarks=SEPARATION_BY_A_GLANCE),
 }
 
 if __name__ == "__main__":

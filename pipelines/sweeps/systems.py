@@ -44,10 +44,12 @@ class System:
     job: TrainingJob
     settings: Mapping[str, str] = field(default_factory=dict)
     """What it sets besides, by dotted path, as on a command line."""
+    benchmarks: Sequence[Benchmark] = ()
+    """Benchmarks that it is compared on, where its job's are of a test of its own; none is those of its job."""
 
     def benchmark(self, word: str) -> Benchmark | None:
-        """The benchmark that a word names, if its job has it."""
-        return next((benchmark for benchmark in self.job.benchmarks if benchmark.word == word), None)
+        """The benchmark that a word names, if it has it."""
+        return next((each for each in self.benchmarks or self.job.benchmarks if each.word == word), None)
 
 
 @dataclass(frozen=True, kw_only=True)

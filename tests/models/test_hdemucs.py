@@ -54,6 +54,19 @@ def test_its_loss_is_the_mean_absolute_error_of_all_stems(model):
     assert losses["total"].equal(losses["separation"])
 
 
+def test_by_si_sdr_estimates_have_the_level_that_leaves_the_least_of_the_mixture():
+    torch.manual_seed(0)
+    model = replace(SMALL, sources="anonymous", loss="si_sdr").build(C)
+    outputs = model.waveforms(MIXTURE)
+    torch.testing.assert_close(
+        model(BATCH)["separation"], separation_loss("si_sdr", outputs, REFERENCES, BATCH, stems=False)
+    )
+    estimates = model.separate(MIXTURE, Query.of(BATCH)).estimates
+    left = ((MIXTURE[:, None] - estimates) * estimates).sum(dim=-1)
+    torch.testing.assert_close(left, torch.zeros_like(left), rtol=0, atol=1e-3)
+    assert learn_by_heart(model, SHORT, steps=60, rate=0.01) > 12
+
+
 @pytest.mark.parametrize("n_fft", [1024, 2048, 4096])
 @pytest.mark.parametrize("num_samples", [4095, 300])
 def test_estimates_are_as_long_as_the_mixture_for_each_transform(n_fft, num_samples):

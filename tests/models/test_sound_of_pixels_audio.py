@@ -123,17 +123,42 @@ def test_bfloat16_autocast_gives_the_loss_of_float32_to_its_precision(model):
     torch.testing.assert_close(rounded, exact, rtol=0.02, atol=0.0)
 
 
-def test_other_numbers_of_sources_are_refused(model):
+@pytest.mark.parametrize("pit", [True, False])
+def test_of_mixtures_with_fewer_sources_the_masks_that_fit_best_learn_and_the_others_cost_nothing(pit):
+    torch.manual_seed(0)
+    model = replace(SMALL, outputs=3, pit=pit).build(5).eval()
+    with torch.no_grad():
+        model.head.weight.mul_(30)
+    batch = tones([[0, 3, 1], [2, 1, NO_CLASS]])
+    batch.present[1, 2] = False
+    batch.sources[1, 2] = 0
+    magnitude, sources = heard(model, batch)
+    targets, logits = ideal_masks(sources, magnitude, "binary"), model.mask_logits(magnitude)
+    expected = []
+    for b, count in enumerate((3, 2)):
+        orders = list(itertools.permutations(range(3), count)) if pit else [tuple(range(count))]
+        weights = loudness_weights(magnitude[b : b + 1])
+        losses = [mask_loss(logits[b : b + 1, order], targets[b : b + 1, :count], weights).mean() for order in orders]
+        expected.append(torch.stack(losses).min())
+    torch.testing.assert_close(model(batch)["total"], torch.stack(expected).mean())
+    separation = model.separate(mix(batch)[0], Query.of(batch))
+    assert separation.estimates.shape[1] == 3 and separation.class_ids.eq(NO_CLASS).all()
+
+
+def test_more_sources_than_masks_are_refused_and_masks_that_no_mixture_would_teach(model):
     for mixing in (replace(MIXING, num_sources=3), replace(MIXING, num_sources=3, min_sources=2)):
-        with pytest.raises(UsageError, match=r"outputs is 2, and the mixtures have \d to 3"):
+        with pytest.raises(UsageError, match=r"up to 3 sources, model\.outputs is 2: raise it"):
             SMALL.require_test_mixing(mixing)
+    three = replace(SMALL, outputs=3)
+    three.require_mixing(replace(MIXING, num_sources=3, min_sources=2))
+    three.require_test_mixing(MIXING)
+    with pytest.raises(UsageError, match=r"2 sources at most, model\.outputs is 3: lower it"):
+        three.require_mixing(MIXING)
     # Sources of any class, of several or of none are as good, and nothing is seen.
     SMALL.require_mixing(replace(MIXING, pictures_per_source=0, distinct_classes=False))
     batch = tones([[0, 3, 1]])
-    with pytest.raises(UsageError, match="separates 2 sources"):
+    with pytest.raises(UsageError, match="separates 2 sources, and 3 are asked for"):
         model.separate(mix(batch)[0], Query.of(batch))
-    with pytest.raises(UsageError, match="separates 2 sources"):
-        model.separate(mix(BATCH)[0], Query.blind(torch.tensor([2, 1])))
     with pytest.raises(UsageError, match="at least 2"):
         SoundOfPixelsAudioConfig(outputs=1)
 

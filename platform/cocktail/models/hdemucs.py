@@ -18,7 +18,7 @@ from torchaudio.models import HDemucs as Network
 
 from cocktail.audio.mixing import mix
 from cocktail.layers.waveform_separator import WaveformSeparator, WaveformSeparatorConfig
-from cocktail.losses.waveform import separation_loss
+from cocktail.losses.waveform import WaveformLoss, separation_loss
 from cocktail.types import MixtureBatch, require
 
 DEPTHS = {1024: 5, 2048: 6, 4096: 6}
@@ -39,6 +39,10 @@ class HDemucsConfig(WaveformSeparatorConfig):
     of the network counts in samples, so at another rate all that it hears is stretched: at 11,025 Hz 4096 are 372 ms,
     and 1024 are 93 ms again, with a layer less, which is torchaudio's network for 8 kHz; 2048 is that for 16 to 32
     kHz."""
+    loss: Literal["l1", "si_sdr"] = "l1"
+    """Loss of waveforms: the mean absolute error, the paper's, or minus the SI-SDR in dB, which speech separators learn
+    by. SI-SDR knows neither levels nor silence: estimates get the level at which they leave the least of the mixture,
+    and outputs that no source stands for learn nothing."""
     channels: int = 48
     """Channels of the first layer of both U-Nets, a multiple of 4; each layer has twice as many as the one before."""
 
@@ -60,7 +64,8 @@ class HDemucs(WaveformSeparator):
     """A `cocktail.types.Separator`."""
 
     def __init__(self, config: HDemucsConfig, num_classes: int) -> None:
-        super().__init__(config)
+        super().__init__(config, any_level=config.loss == "si_sdr")
+        self.loss: WaveformLoss = config.loss
         self.least_samples = config.n_fft
         names = [str(output) for output in range(config.outputs_of(num_classes))]  # torchaudio only counts them
         self.network = Network(
@@ -80,7 +85,7 @@ class HDemucs(WaveformSeparator):
         return self.network(whole[:, None]).squeeze(2)[..., :T]
 
     def forward(self, batch: MixtureBatch) -> dict[str, Tensor]:
-        """Loss: the mean absolute error of waveforms."""
+        """Loss: the mean absolute error of waveforms, or minus their SI-SDR in dB."""
         mixture, references = mix(batch)
-        loss = separation_loss("l1", self.waveforms(mixture), references, batch, stems=self.stems)
+        loss = separation_loss(self.loss, self.waveforms(mixture), references, batch, stems=self.stems)
         return {"separation": loss, "total": loss}

@@ -18,6 +18,7 @@ from cocktail.config.mixing import Mixing
 from cocktail.layers.mask_head import MapHead
 from cocktail.layers.masking import MaskingConfig, magnitudes_of, separation_by_masks
 from cocktail.layers.spectrogram import log_spectrogram
+from cocktail.layers.waveform_separator import require_room
 from cocktail.losses.mask_loss import (
     ideal_masks,
     loudness_weights,
@@ -34,7 +35,7 @@ class SoundOfPixelsAudioConfig(MaskingConfig):
     """Sound of Pixels' U-Net, on its own."""
 
     outputs: int = 2
-    """Masks, one a source: mixtures must have as many sources."""
+    """Masks, one a source, at most: of mixtures with fewer sources, those that fit them best learn, and are scored."""
     pit: bool = True
     """Learn in the order of the least loss (permutation-invariant training). Without it outputs keep the order in which
     sources are drawn, by which all come to say the same: SGN remarks that both of its outputs look alike."""
@@ -43,13 +44,21 @@ class SoundOfPixelsAudioConfig(MaskingConfig):
         super().__post_init__()
         require(self.outputs >= 2, f"outputs must be at least 2, not {self.outputs}")
 
+    def require_mixing(self, mixing: Mixing) -> None:
+        """Raise UsageError for mixtures of fewer sources at most than there are masks, which would learn nothing, or as
+        `MaskingConfig` does."""
+        super().require_mixing(mixing)
+        require(
+            mixing.num_sources >= self.outputs,
+            f"the mixtures have {mixing.num_sources} sources at most, model.outputs is {self.outputs}: lower it",
+        )
+
     def require_test_mixing(self, mixing: Mixing) -> None:
-        """Raise UsageError for mixtures of another number of sources, or as `MaskingConfig` does."""
+        """Raise UsageError for mixtures of more sources than masks, or as `MaskingConfig` does."""
         super().require_test_mixing(mixing)
         require(
-            mixing.fewest_sources == mixing.num_sources == self.outputs,
-            f"model.outputs is {self.outputs}, and the mixtures have {mixing.fewest_sources} to "
-            f"{mixing.num_sources} sources: set one to fit the other",
+            mixing.num_sources <= self.outputs,
+            f"the mixtures have up to {mixing.num_sources} sources, model.outputs is {self.outputs}: raise it",
         )
 
     def build(self, num_classes: int) -> SoundOfPixelsAudio:
@@ -78,26 +87,24 @@ class SoundOfPixelsAudio(nn.Module):
         return self.head(self.unet(spectrogram.contiguous(memory_format=torch.channels_last)))
 
     def forward(self, batch: MixtureBatch) -> dict[str, Tensor]:
-        """Loss of the masks, the mean over bins, then over sources."""
+        """Loss of the masks, the mean over bins, then over a mixture's sources, then over mixtures."""
         magnitude, sources = magnitudes_of(self.front_end, batch)
         targets = ideal_masks(sources, magnitude, self.config.masks)
         weights = loudness_weights(magnitude) if self.config.weighted_loss else None
         logits, loss_of = self.mask_logits(magnitude), mask_loss_of(self.config.masks)
+        present = batch.present
         if self.config.pit:
             pairs = pairwise_mask_loss(logits, targets, weights, loss_of)
-            loss = permutation_invariant_loss(pairs).mean() / self.config.outputs
+            loss = (permutation_invariant_loss(pairs, present) / present.sum(dim=1)).mean()
         else:
-            loss = mean_over_sources(loss_of(logits, targets, weights), batch.present)
+            loss = mean_over_sources(loss_of(logits, targets, weights), present)
         return {"reconstruction": loss, "total": loss}
 
     @torch.no_grad()
     def separate(self, mixture: Tensor, query: Query) -> Separation:
-        """Estimates in no order, with the mixture's phase. Raises UsageError for another number of sources."""
-        N = self.config.outputs
-        require(
-            query.room == N and bool((query.num_sources == N).all()),
-            f"this model separates {N} sources (model.outputs), no other number: test it on such mixtures",
-        )
+        """Estimates of all masks, in no order, with the mixture's phase; of more masks than sources those that fit best
+        are scored. Raises UsageError for more sources than masks."""
+        require_room(query, self.config.outputs)
         transform = self.front_end.stft(mixture)
         masks = self.mask_logits(self.front_end.warp(transform.abs())[:, None]).sigmoid()
         unnamed = torch.full(masks.shape[:2], NO_CLASS, device=masks.device)

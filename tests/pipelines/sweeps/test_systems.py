@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from cocktail.checkpoints.contents import outline
 from cocktail.config.experiment import Experiment
 from cocktail.studies.trial import SEED, SYSTEM
 from jobs import compare_localizers, compare_separators
@@ -89,6 +90,30 @@ def test_the_job_compares_all_that_a_data_set_has(started):
     assert not any(trial.experiment.mixing.pictures_per_source for trial in heard)
     paper, _ = started("music", "--data", "/shards", "--systems", "conv_tasnet")
     assert paper[0].experiment.training.batch_size == 8 and paper[0].experiment.name == "separators_music"
+
+
+@pytest.mark.parametrize("preset", ["paper", "demo"])
+@pytest.mark.parametrize(("word", "num_classes"), [("vggsound", 310), ("music", 11), ("fuss", 357), ("musdb18", 4)])
+def test_each_system_can_be_built_for_the_classes_of_each_data_set(started, word, num_classes, preset):
+    trials, _ = started(word, "--data", "/shards", "--preset", preset)
+    for trial in trials:
+        model, mixing = trial.experiment.model, trial.experiment.mixing
+        outline(lambda model=model: model.build(num_classes))
+        if model.trains:
+            model.require_mixing(mixing)
+        model.require_test_mixing(trial.experiment.evaluation.test_mixing(mixing))
+
+
+def test_table_2_of_avsa_sep_is_one_sweep(started):
+    trials, _ = started(
+        *("music", "--data", "/shards", "--systems", "avsa_sep", "sound_of_pixels", "mp_net"),
+        *("--set", "mixing.num-sources=3", "--set", "evaluation.shown-sources=all_but_one"),
+    )
+    assert [trial.overrides[SYSTEM] for trial in trials] == ["AVSA-Sep", "Sound of Pixels", "MP-Net"]
+    assert {trial.experiment.evaluation.shown_sources for trial in trials} == {"all_but_one"}
+    assert {(trial.experiment.mixing.num_sources, trial.experiment.mixing.pictures_per_source) for trial in trials} == {
+        (3, 3)
+    }
 
 
 @pytest.mark.parametrize("benchmark", LOCALIZATION, ids=lambda benchmark: benchmark.word)
