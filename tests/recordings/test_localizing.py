@@ -9,9 +9,11 @@ from pathlib import Path
 import av
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 from torch import nn
 
+from cocktail.config.evaluation import Evaluation
 from cocktail.config.mixing import Mixing
 from cocktail.inference.loaded import BadRecordingError, LoadedModel
 from cocktail.inference.trained import Trained
@@ -20,8 +22,10 @@ from cocktail.recordings.overlay_video import COLOURS, overlaid, shrunk_size
 from cocktail.recordings.sources import Choice
 from cocktail.recordings.write_localized import write_localized
 from cocktail.types import UsageError
+from tests.made.models import small_cosegmentation
 from tests.made.models.band_splitters import Bands
 from tests.made.models.left_half import LeftHalf
+from tests.made.models.small_sound_of_pixels import MIXING
 from tests.media.test_recordings import make_video
 
 CLASSES = ("bell", "drum")
@@ -102,6 +106,31 @@ def test_how_often_pictures_are_looked_at_is_bounded(video, maps_per_second):
 def test_without_names_or_presence_the_known_classes_are_told(video):
     with pytest.raises(UsageError, match=r"does not say which classes it hears.*It knows bell, drum"):
         model().localize(video)
+
+
+def test_classes_are_found_by_sight_where_a_model_says_which_it_sees(video, tmp_path):
+    torch.manual_seed(0)
+    module = small_cosegmentation.SMALL.build(2).eval()
+    with torch.no_grad():  # the second class is seen everywhere, the first nowhere
+        for name, parameter in module.named_parameters():
+            if name.endswith("discriminative.bias"):
+                parameter.copy_(torch.tensor([-50.0, 50.0]))
+    config = small_cosegmentation.SMALL
+    trained = Trained(
+        name="cosegmentation", config=config, settings={}, model=module, mixing=MIXING, evaluation=Evaluation(),
+        classes=CLASSES, data="",
+    )  # fmt: skip
+    loaded = LoadedModel(trained, device="cpu")
+    told = loaded.localize_file(video, tmp_path, maps_per_second=2)
+    assert told["sources"] == ["drum"] and told["choice"]["on"] == config.presence_threshold
+    assert "What was seen, and when" in (tmp_path / "report.html").read_text()
+    assert loaded.localize(video, Choice(classes=("bell",)), 2).plan.names == ("bell",)
+    with torch.no_grad():
+        for name, parameter in module.named_parameters():
+            if name.endswith("discriminative.bias"):
+                parameter.fill_(-50.0)
+    with pytest.raises(UsageError, match="none of the model's 2 classes is seen"):
+        loaded.localize(video, maps_per_second=2)
 
 
 def test_maps_that_are_no_numbers_are_refused_with_their_window(video):

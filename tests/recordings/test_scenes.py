@@ -65,6 +65,17 @@ def test_what_is_in_view_and_each_class_that_is_only_heard_have_a_stem(video, tm
     assert np.abs(stems[0] - stems[1]).max() > 0.01
 
 
+def test_the_parsers_own_threshold_says_what_is_there_unless_one_asks_otherwise(video, tmp_path):
+    # Heard with 0.95 (3), 0.88 (0) and 0.73 (4), seen with 0.95 (0).
+    assert model(parser_threshold=0.8).separate(video).names == (IN_VIEW, "harp")
+    assert model(parser_threshold=0.8).separate(video, choice=Choice(on=0.7)).names == (IN_VIEW, "harp", "horn")
+    assert model(parser_threshold=0.96).separate(video).names == (IN_VIEW,)
+    told_of = model(parser_threshold=0.8).separate_file(video, tmp_path, Choice(off=0.6))["choice"]
+    assert (told_of["on"], told_of["off"]) == (0.8, 0.6)
+    with pytest.raises(UsageError, match=r"0 < off <= on <= 1, not 0\.6, 0\.5"):
+        model().separate(video, choice=Choice(off=0.6))
+
+
 def test_a_sound_alone_is_separated_by_what_is_heard(video):
     sound = np.random.default_rng(0).uniform(-0.3, 0.3, 9000).astype(np.float32)
     assert model().separate(sound, MIXING.sample_rate_hz).names == ("bell", "harp", "horn")

@@ -21,6 +21,8 @@ from cocktail.types import NO_CLASS, Listener, Localizer, Query, Separation, Sep
 _SAME = 1e-4
 """Difference between waveforms below which they are the same, of full scale."""
 _TRIED_LEVEL = 0.1
+PRESENCE, VISUAL_PRESENCE = "presence", "visual_presence"
+"""Names in a model's answer of the probability of each class being heard, and being seen."""
 
 Masks = Literal["cut", "soft"]
 
@@ -33,6 +35,8 @@ class Separating:
     """Whether it answers for the classes that are named."""
     tells_presence: bool
     """Whether it says which classes there are."""
+    presence_threshold: float
+    """Probability above which it takes a class to be there."""
     masks: Masks | None
     """How its masks make its estimates, out of the mixture's own transform; None where they alone do not."""
     answered: int
@@ -82,7 +86,8 @@ class Asked:
             answered = min((found.masks.shape[-1] - 1) * self.grid.hop_length, self.length)
         return Separating(
             by_class=bool((found.class_ids != NO_CLASS).any()) and not (self.needs_sight and self._separates_unnamed),
-            tells_presence="presence" in found.intermediates,
+            tells_presence=PRESENCE in found.intermediates,
+            presence_threshold=found.presence_threshold,
             masks=masks,
             answered=answered,
         )
@@ -151,7 +156,7 @@ class Asked:
         """Probabilities [B, C] of each class being heard in windows float32 [B, L], and being seen, too, in pictures
         uint8 [B, S, H, W, 3] of them."""
         found = self.separate_scene(windows, [[NO_CLASS] * pictures.shape[1]] * len(windows), pictures)
-        return tuple(to_numpy(found.intermediates[name]) for name in ("presence", "visual_presence"))  # pyright: ignore[reportReturnType]
+        return tuple(to_numpy(found.intermediates[name]) for name in (PRESENCE, VISUAL_PRESENCE))  # pyright: ignore[reportReturnType]
 
     def presence(self, windows: np.ndarray) -> np.ndarray:
         """Probability [B, C] of each class in windows float32 [B, L].
@@ -168,8 +173,12 @@ class Asked:
         else:
             side = self.trained.mixing.picture_side
             found = self.localize(windows, [0], np.zeros((len(windows), side, side, 3), np.uint8))
-        require("presence" in found.intermediates, f"{self.trained.name} does not say which classes it hears")
-        return to_numpy(found.intermediates["presence"])
+        require(PRESENCE in found.intermediates, f"{self.trained.name} does not say which classes it hears")
+        return to_numpy(found.intermediates[PRESENCE])
+
+    def visual_presence(self, windows: np.ndarray, pictures: np.ndarray) -> np.ndarray:
+        """Probability [B, C] of each class being seen in pictures uint8 [B, H, W, 3] with windows float32 [B, L]."""
+        return to_numpy(self.localize(windows, [0], pictures).intermediates[VISUAL_PRESENCE])
 
     def localize(self, windows: np.ndarray, class_ids: list[int] | None, pictures: np.ndarray) -> Any:
         """The `Localization` of windows float32 [B, L] that were seen with pictures uint8 [B, H, W, 3], one each: of

@@ -16,8 +16,9 @@ from PIL import Image
 
 from cocktail.media.bad_clips import BadClip
 from cocktail.media.recording import Recording
-from cocktail.recordings.asking import Asked, require_finite_answer, to_numpy
+from cocktail.recordings.asking import PRESENCE, VISUAL_PRESENCE, Asked, require_finite_answer, to_numpy
 from cocktail.recordings.hearing import Progress, hear, in_batches, no_progress
+from cocktail.recordings.shown import Pictures
 from cocktail.recordings.sources import Choice, by_hysteresis, class_ids_named, most_present, nothing_heard
 from cocktail.recordings.windows import WindowGrid
 from cocktail.types import NO_CLASS, UsageError, require
@@ -43,6 +44,10 @@ class LocalizingPlan:
     """Whether each source sounds in each window, bool [windows, N]."""
     presence: np.ndarray | None
     """Probabilities [windows, classes]; None of a model that does not say."""
+    by_sight: bool
+    """Whether these are of classes that are seen in the picture of a window's middle, not of those that are heard."""
+    thresholds: tuple[float, float]
+    """Probability from which on a class is there, and below which it has ended."""
     starts: tuple[int, ...]
     """Places of the windows, in samples at the model's rate."""
     grid: WindowGrid
@@ -73,9 +78,8 @@ def require_localizable(asked: Asked, choice: Choice) -> None:
     """Raise UsageError for a model that does not localize, or not the sources that are asked for."""
     if not asked.localizes:
         raise UsageError(f"{asked.trained.name} does not localize: use `cocktail separate`")
-    by_class, _ = _abilities(asked)
     require(
-        by_class or (not choice.classes and choice.num_sources in (None, 1)),
+        _abilities(asked).by_class or (not choice.classes and choice.num_sources in (None, 1)),
         f"{asked.trained.name} has one map for all that is heard: leave out --classes and --num-sources",
     )
     class_ids_named(choice.classes, asked.classes)
@@ -102,19 +106,24 @@ def plan_localizing(
         raise BadClip("no video track", "there are no pictures to look at")
     rate = asked.sample_rate_hz
     grid = WindowGrid(length=asked.length, answered=asked.length, step=max(round(rate / maps_per_second), 1))
-    by_class, tells_presence = _abilities(asked)
+    able = _abilities(asked)
+    thresholds = choice.thresholds(able.presence_threshold)
+    pictures = _middles(asked, recording, grid) if able.tells == VISUAL_PRESENCE else None
     starts: list[int] = []
-    heard, num_samples = [], 0
+    found, num_samples = [], 0
     for samples, some, windows in in_batches(hear(recording, grid, rate), batch_size):
         num_samples += samples.shape[1]
         starts += some
-        if tells_presence and some:
-            heard.append(asked.presence(windows[:, 0]))
-            for start, of_window in zip(some, heard[-1], strict=True):
+        if able.tells and some:
+            if pictures is None:
+                found.append(asked.presence(windows[:, 0]))
+            else:
+                found.append(asked.visual_presence(windows[:, 0], pictures.of(len(some), 1)[:, 0]))
+            for start, of_window in zip(some, found[-1], strict=True):
                 require_finite_answer(asked, start, of_window)
         progress(samples.shape[1] / recording.sample_rate_hz)
-    presence = np.concatenate(heard) if heard else None
-    names, class_ids, active = _sources(asked, choice, by_class, presence, len(starts))
+    presence = np.concatenate(found) if found else None
+    names, class_ids, active = _sources(asked, choice, able, presence, len(starts), thresholds)
     length_seconds = num_samples / recording.sample_rate_hz
     count = max(int(length_seconds * maps_per_second), 1)
     seconds = (np.arange(count) + 0.5) * length_seconds / count
@@ -127,25 +136,53 @@ def plan_localizing(
         window_of=np.searchsorted(edges, seconds),
         active=active,
         presence=presence,
+        by_sight=pictures is not None,
+        thresholds=thresholds,
         starts=tuple(starts),
         grid=grid,
         recording_seconds=length_seconds,
     )
 
 
-def _abilities(asked: Asked) -> tuple[bool, bool]:
-    """Whether a localizer answers for classes that are named, and says which there are, tried out."""
+@dataclass(frozen=True, kw_only=True)
+class _Able:
+    """What a localizer can do."""
+
+    by_class: bool
+    """Whether it answers for classes that are named."""
+    tells: str | None
+    """What it says of classes: PRESENCE, which are heard, or VISUAL_PRESENCE, which are seen, or nothing."""
+    presence_threshold: float
+
+
+def _abilities(asked: Asked) -> _Able:
+    """What a localizer can do, tried out."""
     side = asked.trained.mixing.picture_side
     windows, black = np.zeros((1, asked.length), np.float32), np.zeros((1, side, side, 3), np.uint8)
     found = asked.localize(windows, [0] if asked.classes else None, black)
-    return bool((found.class_ids != NO_CLASS).any()), "presence" in found.intermediates
+    return _Able(
+        by_class=bool((found.class_ids != NO_CLASS).any()),
+        tells=next((name for name in (PRESENCE, VISUAL_PRESENCE) if name in found.intermediates), None),
+        presence_threshold=found.presence_threshold,
+    )
+
+
+def _middles(asked: Asked, recording: Recording, grid: WindowGrid) -> Pictures:
+    """The pictures in the middles of a video's windows."""
+    starts = [start for step in hear(recording, grid, asked.sample_rate_hz) for start in step.starts]
+    return Pictures(asked, recording, starts, grid, 1)
 
 
 def _sources(
-    asked: Asked, choice: Choice, by_class: bool, presence: np.ndarray | None, num_windows: int
+    asked: Asked,
+    choice: Choice,
+    able: _Able,
+    presence: np.ndarray | None,
+    num_windows: int,
+    thresholds: tuple[float, float],
 ) -> tuple[tuple[str, ...], tuple[int, ...] | None, np.ndarray]:
     """Names, classes, and where they sound, bool [windows, N]."""
-    if not by_class:
+    if not able.by_class:
         return (ANY_SOUND,), None, np.ones((num_windows, 1), bool)
     if choice.classes:
         chosen = class_ids_named(choice.classes, asked.classes)
@@ -157,10 +194,11 @@ def _sources(
     elif choice.num_sources is not None:
         chosen = most_present(presence, choice.num_sources)
     else:
-        active = by_hysteresis(presence, choice.on, choice.off)
+        on, off = thresholds
+        active = by_hysteresis(presence, on, off)
         chosen = np.flatnonzero(active.any(axis=0)).tolist()
         if not chosen:
-            raise nothing_heard(presence, asked.classes, choice.on)
+            raise nothing_heard(presence, asked.classes, on, "seen" if able.tells == VISUAL_PRESENCE else "heard")
         names = tuple(asked.classes[class_id] for class_id in chosen)
         return names, tuple(chosen), active[:, chosen]
     names = tuple(asked.classes[class_id] for class_id in chosen)

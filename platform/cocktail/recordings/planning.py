@@ -108,10 +108,11 @@ def plan_of(
     if choice.num_sources is not None:
         chosen, active = most_present(presence, choice.num_sources), None
     else:
-        active = by_hysteresis(presence, choice.on, choice.off)
+        on, off = choice.thresholds(able.presence_threshold)
+        active = by_hysteresis(presence, on, off)
         chosen = np.flatnonzero(active.any(axis=0)).tolist()
         if not chosen:
-            raise nothing_heard(presence, asked.classes, choice.on)
+            raise nothing_heard(presence, asked.classes, on)
         active = active[:, chosen]
     names = tuple(asked.classes[class_id] for class_id in chosen)
     return Plan(names=names, class_ids=tuple(chosen), active=active, presence=presence, starts=tuple(starts))
@@ -169,7 +170,8 @@ def _plan_scene(
             seen.append(visible)
         progress(samples.shape[1] / recording.sample_rate_hz)
     presence, visual_presence = np.concatenate(heard), np.concatenate(seen)
-    active = by_hysteresis(np.where(visual_presence >= choice.on, 0, presence), choice.on, choice.off)
+    on, off = choice.thresholds(asked.separating.presence_threshold)
+    active = by_hysteresis(np.where(visual_presence >= on, 0, presence), on, off)
     chosen = np.flatnonzero(active.any(axis=0)).tolist()
     return Plan(
         names=(IN_VIEW, *(asked.classes[class_id] for class_id in chosen)),

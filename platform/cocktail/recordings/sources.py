@@ -16,6 +16,9 @@ from cocktail.types import UsageError, require
 MOST_STEMS = 32
 """Classes of which all are separated if a model has no opinion on which are there, at most."""
 
+_OFF_OF_ON = 0.6
+"""Share of the probability from which on a class is there at which it ends, if nobody says."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Choice:
@@ -25,19 +28,29 @@ class Choice:
     """Names of the classes to separate, or to look for, whether they are heard or not."""
     num_sources: int | None = None
     """Number of sources: of a model that knows classes, the so many that are most present on the whole."""
-    on: float = 0.5
-    """Probability of a class from which on it is there."""
-    off: float = 0.3
+    on: float | None = None
+    """Probability of a class from which on it is there. None is the model's own, mostly 0.5."""
+    off: float | None = None
     """Probability below which a class that was there has ended. Lower than `on`, so that one that wavers around it does
-    not come and go."""
+    not come and go. None is three fifths of `on`."""
 
     def __post_init__(self) -> None:
-        require(0 < self.off <= self.on <= 1, f"off and on must satisfy 0 < off <= on <= 1, not {self.off}, {self.on}")
+        for name, value in (("on", self.on), ("off", self.off)):
+            require(value is None or 0 < value <= 1, f"{name} must be above 0 and at most 1, not {value}")
+        if self.on is not None:
+            self.thresholds(self.on)
         require(self.num_sources is None or self.num_sources >= 1, f"num_sources must not be {self.num_sources}")
         require(
             not self.classes or self.num_sources is None,
             "classes say how many sources there are: give classes or num-sources, not both",
         )
+
+    def thresholds(self, own: float) -> tuple[float, float]:
+        """`on` and `off` for a model with a threshold of its own. Raises UsageError for an `off` above the `on`."""
+        on = own if self.on is None else self.on
+        off = _OFF_OF_ON * on if self.off is None else self.off
+        require(off <= on, f"off and on must satisfy 0 < off <= on <= 1, not {off:g}, {on:g}")
+        return on, off
 
     @property
     def by_presence(self) -> bool:
@@ -88,11 +101,11 @@ class NothingHeardError(UsageError):
     """No class of the model is there."""
 
 
-def nothing_heard(presence: np.ndarray, names: Sequence[str], on: float) -> NothingHeardError:
-    """What to tell where no class is there."""
+def nothing_heard(presence: np.ndarray, names: Sequence[str], on: float, how: str = "heard") -> NothingHeardError:
+    """What to tell where no class is there, heard or seen."""
     best = int(presence.max(axis=0).argmax())
     return NothingHeardError(
-        f"none of the model's {len(names)} classes is heard: the likeliest is {names[best]}, at most "
+        f"none of the model's {len(names)} classes is {how}: the likeliest is {names[best]}, at most "
         f"{presence[:, best].max():.2f}, and from {on:g} on one counts. Give --classes, or a lower --on"
     )
 

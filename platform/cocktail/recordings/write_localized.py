@@ -102,7 +102,7 @@ def write_localized(
             "num_channels": recording.num_channels,
         },
         "model": model_told(asked, origin),
-        "choice": asdict(choice),
+        "choice": {**asdict(choice), **dict(zip(("on", "off"), plan.thresholds, strict=True))},
         "sources": list(plan.names),
         "video": VIDEO,
         "page": PAGE_NAME,
@@ -146,7 +146,7 @@ def _page(told: dict[str, Any], plan: LocalizingPlan, pictures: Sequence[tuple[s
         presence = plan.presence[:, list(plan.class_ids)]
         figure = presence_figure(plan.names, middles, presence, plan.active, choice["on"], choice["off"])
         parts += [
-            Heading("What was heard, and when"),
+            Heading("What was seen, and when" if plan.by_sight else "What was heard, and when"),
             Picture("presence.png", to_png(figure, colours=128), "Probability of each class by window."),
         ]
     return parts

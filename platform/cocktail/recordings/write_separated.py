@@ -81,7 +81,8 @@ def write_separated(
         writer.close()
         shown.finish()
     told = _told(asked, origin, recording, plan, grid, findings, writer, shown)
-    told["choice"], told["form"] = asdict(choice), asdict(form)
+    on, off = choice.thresholds(asked.separating.presence_threshold)
+    told["choice"], told["form"] = {**asdict(choice), "on": on, "off": off}, asdict(form)
     if form.report:
         told["page"] = PAGE_NAME
         page = to_html(f"{recording.name}, separated", separation_page(told, shown.drawn))
