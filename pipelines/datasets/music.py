@@ -80,7 +80,7 @@ class MusicSettings:
     seconds_between_pictures: float = 1.0
     """Distance of pictures: of the frames, one in so many seconds is taken."""
     boxes: tuple[str, ...] = ()
-    """JSON files of DSOL's or AVGN's boxes."""
+    """JSON files of DSOL's or AVGN's boxes, or of a detector's in the same layouts, of any of MUSIC's instruments."""
     box_frames: str | None = None
     """Folder of the very pictures that were annotated. None: the frames nearest in time stand in for them."""
 
@@ -161,12 +161,12 @@ def index_music(root: str, videos: Sequence[str], settings: MusicSettings) -> pa
     clips = find_clips(root, wanted, settings.frames_per_second)
     require_frame_rate(clips, settings.frames_per_second)
     frames = {clip.video.youtube_id: clip.frames for clip in clips}
-    truths, box_notes = read_truths(settings.boxes, settings.box_frames, frames, settings.frames_per_second)
+    classes = sorted({label for video in released for label in video.labels})
+    truths, box_notes = read_truths(settings.boxes, settings.box_frames, frames, settings.frames_per_second, classes)
     rows = [
         index_row(clip, split, truths.get(clip.video.youtube_id), settings)
         for clip, split in zip(clips, splits, strict=True)
     ]
-    classes = sorted({label for video in released for label in video.labels})
     return make_index(rows, classes, [note for note in notes if not note.startswith("0 ")] + box_notes)
 
 

@@ -5,6 +5,9 @@ solotest.json and duettest.json, {"<id>_0_1000/frame_<second>/<frame>.jpg": {"bb
 "category_id": 1}]}}, the frames counted from 0. Mo and Tian, "Audio-Visual Grouping Network for Sound Localization
 from Mixtures" (AVGN): music_solo.json and music_duet.json, lists of some of them by class names. There, too, a box is
 x, y, width and height; AVGN's own code takes the four numbers for corners.
+
+Both annotate test videos of seven instruments. A detector's boxes of any clips and instruments are read in the same
+layouts, AVGN's with the instrument's name.
 """
 
 from __future__ import annotations
@@ -13,7 +16,7 @@ import bisect
 import math
 import re
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NamedTuple
 
@@ -34,13 +37,12 @@ CATEGORIES = {
     12: "flute",
     13: "accordion",
 }
-"""DSOL's category ids. The other classes of MUSIC have no boxes."""
+"""DSOL's category ids. The other classes of MUSIC have no boxes there."""
 ROUNDING = 0.001
 """A box that reaches over the picture's edge by no more is cut there without a word."""
 
 EXPECTED = "DSOL's solotest.json or duettest.json, or AVGN's music_solo.json or music_duet.json"
 
-_LABELS: dict[int | str, str] = {**CATEGORIES, **{label: label for label in CATEGORIES.values()}}
 _FRAME = re.compile(r"([A-Za-z0-9_-]{11})(?:_\d+_\d+/frame)?_(\d{1,9})[/_](\d{1,9})\.jpg", re.ASCII)
 
 LeftTopSize = tuple[float, float, float, float]
@@ -87,18 +89,19 @@ def read_truths(
     box_frames: str | None,
     clips: Mapping[str, Sequence[PictureFile]],
     frames_per_second: float,
+    labels: Collection[str] = (),
 ) -> tuple[dict[str, list[Truth]], list[str]]:
     """The pictures with boxes of each clip, by its id, and what was left out or cut: sentences that name
     the first such annotated picture.
 
-    `clips` has the frames of each clip, in time order. The picture is the annotated one below `box_frames`; without
-    that folder it is the clip's frame nearest in time, and of the annotated moments with the same nearest frame the
-    nearest one counts. A clip whose annotated frames are all without a box in the picture has an empty list, a clip
-    that no file mentions has none. Raises UsageError for files of another kind, a category that is not known, and a
-    folder that holds none of the pictures.
+    `clips` has the frames of each clip, in time order; `labels` are the instruments that boxes may have besides DSOL's.
+    The picture is the annotated one below `box_frames`; without that folder it is the clip's frame nearest in time, and
+    of the annotated moments with the same nearest frame the nearest one counts. A clip whose annotated frames are all
+    without a box in the picture has an empty list, a clip that no file mentions has none. Raises UsageError for files
+    of another kind, a category that is not known, and a folder that holds none of the pictures.
     """
     left_out: LeftOut = defaultdict(list)
-    annotations = [annotation for location in locations for annotation in read_annotations(location)]
+    annotations = [annotation for location in locations for annotation in read_annotations(location, labels)]
     usable = _usable(annotations, clips, left_out)
     cut = [(annotation, _all_corners(annotation, left_out)) for annotation in usable]
     truths: dict[str, list[Truth]] = {annotation.youtube_id: [] for annotation, boxes in cut if not boxes}
@@ -112,8 +115,11 @@ def read_truths(
     return truths, [note for cause, paths in sorted(left_out.items()) for note in count(paths, cause)]
 
 
-def read_annotations(location: str) -> Iterator[Annotation]:
-    """The frames of a file, in its order. Raises UsageError for another file, or a category that is not known."""
+def read_annotations(location: str, labels: Collection[str] = ()) -> Iterator[Annotation]:
+    """The frames of a file, in its order. Raises UsageError for another file, or a category that is neither DSOL's nor
+    among the labels."""
+    names = {*CATEGORIES.values(), *labels}
+    known: dict[int | str, str] = {**CATEGORIES, **{label: label for label in names}}
     content = read_json(location, EXPECTED)
     try:
         frames = list(_dsol_frames(content) if isinstance(content, dict) else _avgn_frames(content))
@@ -127,9 +133,12 @@ def read_annotations(location: str) -> Iterator[Annotation]:
         if match is None:
             raise UsageError(f"{location}: frame {path!r} is named otherwise. Expected {EXPECTED}")
         for category, _ in boxes:
-            if not isinstance(category, int | str) or category not in _LABELS:
-                raise UsageError(f"{location}, {path}: category {repr(category)[:200]}. Expected one of {CATEGORIES}")
-        labelled = [(_LABELS[category], place) for category, place in boxes]
+            if not isinstance(category, int | str) or category not in known:
+                raise UsageError(
+                    f"{location}, {path}: category {repr(category)[:200]}. Expected one of {CATEGORIES}, or by name "
+                    f"{', '.join(sorted(names))}"
+                )
+        labelled = [(known[category], place) for category, place in boxes]
         yield Annotation(match[1], int(match[2]), int(match[3]), path, labelled)
 
 
