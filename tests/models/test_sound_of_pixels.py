@@ -220,6 +220,23 @@ def test_maps_are_the_energies_of_each_places_sound(model, masks):
     assert len(split.maps[0, 0].unique()) > 16
 
 
+@pytest.mark.parametrize("masks", ["binary", "ratio"])
+def test_each_place_of_a_picture_has_a_sound(model, masks):
+    model.config = replace(SMALL, masks=masks)
+    model.eval()
+    mixture, picture = mix(BATCH)[0], PICTURES[:, 0, 0]
+    sounds = model.sounds_of_places(mixture, picture)
+    assert sounds.shape == (2, 16, 16, 63 * 64)
+    features = model.features(model.front_end.warp(model.front_end.stft(mixture).abs())[:, None])
+    cells = model.visual_encoder(picture).sigmoid()
+    for row, column in ((0, 3), (9, 15)):
+        mask = PlainMaskHead.of(model.mask_head)(features, cells[:, None, :, row, column]).sigmoid()
+        apply = model.front_end.apply_binary_mask if masks == "binary" else model.front_end.apply_soft_mask
+        expected = apply(model.front_end.stft(mixture), mask)[:, 0]
+        torch.testing.assert_close(sounds[:, row, column], expected, rtol=1e-4, atol=1e-5)
+    assert not sounds[0, 0, 0].equal(sounds[0, 8, 8])
+
+
 def test_maps_of_one_picture_of_all_sources_are_the_wide_ones_alone(model):
     query = Query.of(BATCH)
     together = replace(query, pictures=PICTURES[:, :1])

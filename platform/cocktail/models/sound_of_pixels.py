@@ -122,6 +122,20 @@ class SoundOfPixels(nn.Module):
         view, *others = view_names(pictures, "wide")
         return replace(reading(view), alternatives={other: reading(other) for other in others})
 
+    @torch.no_grad()
+    def sounds_of_places(self, mixture: Tensor, pictures: Tensor) -> Tensor:
+        """The sound of each place [B, h, w, T'] of pictures uint8 [B, H, W, 3], with the phase of mixtures [B, T], as
+        sources' estimates are made: 14 x 14 sounds of a picture of 224 pixels by the paper's network (section 3.1)."""
+        transform = self.front_end.stft(mixture)
+        features = self.features(self.front_end.warp(transform.abs())[:, None])
+        vectors = self.visual_encoder.of_places(pictures)
+        apply = self.front_end.apply_binary_mask if self.config.masks == "binary" else self.front_end.apply_soft_mask
+        sounds = [
+            apply(transform, self.mask_logits(features, some).sigmoid())
+            for some in vectors.split(PLACES_AT_ONCE, dim=1)
+        ]
+        return torch.cat(sounds, dim=1).unflatten(1, (pictures.shape[1] // self.visual_encoder.resnet.stride, -1))
+
     def energies(self, transform: Tensor, features: Tensor, vectors: Tensor) -> Tensor:
         """Mean energy [B, P] over bins of what is left of the mixtures' transforms [B, F, M] by the masks, as they are
         used, that vectors [B, P, K] pick."""
