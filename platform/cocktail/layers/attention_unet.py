@@ -36,7 +36,8 @@ class SkipGate(nn.Module):
 
     W_x, W_g and w are convolutions 1 x 1, the first two to half of D, each with a BatchNorm behind it, whose shift is
     the paper's b. W_g comes before the upsample, at a quarter of the places: it is affine in each, and interpolation,
-    bilinear with aligned corners, keeps that.
+    bilinear with aligned corners, keeps that. So answers are those of W_g behind it; in training the BatchNorm has the
+    statistics of the smaller map.
     """
 
     def __init__(self, channels: int, channels_below: int) -> None:

@@ -116,6 +116,18 @@ def test_table_2_of_avsa_sep_is_one_sweep(started):
     }
 
 
+def test_table_1_of_co_segmentation_is_one_sweep_trained_alike(started):
+    trials, _ = started(
+        *("music", "--data", "/shards", "--seeds", "0", "1"),
+        *("--systems", "cosegmentation", "sound_of_pixels", "nmf", "av_mix_separate", "co_separation"),
+        *("--set", "mixing.pictures-per-source=1", "--set", "evaluation.split=test"),
+        *("--set", "evaluation.pairs=classes", "--set", "evaluation.crop=random"),
+    )
+    assert len(trials) == 10 and len({trial.experiment.mixing for trial in trials}) == 1
+    assert {trial.experiment.evaluation.pairs for trial in trials} == {"classes"}
+    assert not trials[0].experiment.mixing.several_classes
+
+
 @pytest.mark.parametrize("benchmark", LOCALIZATION, ids=lambda benchmark: benchmark.word)
 def test_localizers_are_tested_on_the_same_mixtures_whatever_they_train_on(started, benchmark):
     of_localizers: dict[str, Any] = {"name": "localizers", "job": compare_localizers, "benchmarks": LOCALIZATION}
