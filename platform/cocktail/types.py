@@ -344,6 +344,20 @@ class Following(Protocol):
         ...
 
 
+@runtime_checkable
+class Noting(Protocol):
+    """A model that takes notes of held-out mixtures, from which its weights do not learn: which of its unnamed answers
+    is whose. Notes of several batches add up."""
+
+    def notes_of(self, batch: MixtureBatch) -> Tensor:
+        """Notes of a batch, in one form for all."""
+        ...
+
+    def keep_notes(self, notes: Tensor) -> None:
+        """Keep the sum of the notes of all held-out mixtures, the same on every worker, until there are other ones."""
+        ...
+
+
 def share_of(batch_size: int, rank: int, world_size: int) -> tuple[int, int]:
     """Start of a worker's part of a batch, and its number of mixtures; parts differ by one at most."""
     first, end = rank * batch_size // world_size, (rank + 1) * batch_size // world_size

@@ -9,7 +9,9 @@ import torch
 
 from cocktail.audio.mixing import superpose
 from cocktail.models.mix_and_localize import MixAndLocalizeConfig
-from cocktail.types import NO_CLASS, Query, UsageError
+from cocktail.train.validation import Validation
+from cocktail.train.worker import Worker
+from cocktail.types import NO_CLASS, Noting, Query, UsageError
 from pipelines.experiments.benchmarks import SCENES
 from tests.made.corpora.shapes_and_tones import RATE, SIDE, scenes
 from tests.made.models.small_avgn import C, pictures_of
@@ -46,6 +48,29 @@ def test_it_is_noted_where_pictures_of_each_class_walk_and_no_label_reaches_the_
     other = scenes([[1, 2], [3, 0], [0, 1]])
     assert model.eval()(BATCH)["total"].equal(model(replace(BATCH, class_ids=other.class_ids))["total"])
     assert losses["total"].equal(losses["localization"])
+
+
+def test_notes_of_held_out_mixtures_take_the_place_of_trainings_but_for_classes_that_are_not_among_them():
+    model = build("mix_and_localize").eval()
+    model.heads_of_classes.get_buffer("sums").fill_(7.0)
+    model.heads_of_classes.get_buffer("weights").fill_(10.0)
+    parts = [scenes([[0, 1], [1, 3]]), scenes([[0, 3]])]
+    parts[1].class_ids[0, 1] = NO_CLASS
+    assert isinstance(model, Noting)
+    validated = Validation(batches=tuple(parts)).losses(model, Worker(device=torch.device("cpu")), None)
+    model.eval()
+    walks: dict[int, list[torch.Tensor]] = {}
+    for part in parts:
+        first = model.sounds(superpose(part)[:, :WINDOW])
+        back = model._likeness(first, model.locations(pictures_of(part), "split")).softmax(dim=2)
+        for class_id, walk in zip(part.class_ids.flatten().tolist(), back.flatten(0, 1), strict=True):
+            walks.setdefault(class_id, []).append(walk)
+    for class_id in range(C):
+        expected = torch.stack(walks[class_id]).mean(dim=0) if class_id in walks else torch.full((2,), 0.7)
+        torch.testing.assert_close(model.heads_of_classes.means()[class_id], expected)
+    assert sorted(walks) == [NO_CLASS, 0, 1, 3]
+    losses = [model(part)["total"].item() * len(part) for part in parts]
+    assert validated["validation/total"] == pytest.approx(sum(losses) / 3)
 
 
 def test_a_class_has_the_head_that_its_pictures_walked_to_and_no_two_have_one():

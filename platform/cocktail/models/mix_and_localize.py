@@ -4,8 +4,10 @@ Sources in Mixtures", CVPR 2022).
 Heads make as many vectors of a mixture's sound as it has sources. From the heads of one window of the mixture one walks
 to its pictures, and from these to the heads of another window: the walk is to end at the head where it began.
 
-Its heads have no names, and no label reaches the loss. To ask for a class, it is noted on the way to which head the
-pictures of each class walk: the head of a source is the one that pictures of its class went to most.
+Its heads have no names, and no label reaches the loss. To ask for a class, it is noted to which head the pictures of
+each class walk: the head of a source is the one that pictures of its class went to most. Where training validates,
+notes are of the held-out mixtures, by the weights that are validated; until then, and of classes without such mixtures,
+they are of those that training met last.
 
 Shape letters: B batch, K pictures of a mixture, V views, N sources, H heads, C classes, T samples, P locations of a
 view, D width.
@@ -28,6 +30,7 @@ from cocktail.layers.two_towers import TowersConfig
 from cocktail.layers.views import View
 from cocktail.losses.permutation import best_order
 from cocktail.numerics.class_means import ClassMeans
+from cocktail.numerics.precision import at_least_float32
 from cocktail.types import MixtureBatch, Query, require
 
 _EPS = 1e-6
@@ -47,8 +50,8 @@ class MixAndLocalizeConfig(TowersConfig):
     window_seconds: float = 0.96
     """Length of the two windows, the first and the last of a mixture. Answers hear all of it."""
     head_memory: float = 0.99
-    """Share of what is noted of a class's heads that another picture of the class leaves: notes are of about the last
-    1 / (1 - this) pictures."""
+    """Share of what is noted of a class's heads in training that another picture of the class leaves: notes are of
+    about the last 1 / (1 - this) pictures. Notes of held-out mixtures take their place."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -106,7 +109,7 @@ SMALL_MIX_AND_LOCALIZE = MixAndLocalizeConfig(
 
 
 class MixAndLocalize(ClassMapLocalizer):
-    """A `cocktail.types.Localizer`."""
+    """A `cocktail.types.Localizer` that is `Noting`."""
 
     def __init__(self, config: MixAndLocalizeConfig, num_classes: int) -> None:
         super().__init__(config, unit_length=False)
@@ -128,18 +131,38 @@ class MixAndLocalize(ClassMapLocalizer):
     def forward(self, batch: MixtureBatch) -> dict[str, Tensor]:
         """Loss: -ln of the probability that a walk from a head of the last window by the pictures ends at the same head
         of the first, the mean over heads and mixtures."""
+        to_pictures, to_heads = self._steps(batch)
+        stays = torch.logsumexp(to_pictures + to_heads, dim=1)
+        loss = -stays.mean()
+        if self.training:
+            self.heads_of_classes.add(to_heads.exp(), batch.class_ids, batch.present)
+        return {"localization": loss, "total": loss}
+
+    def _steps(self, batch: MixtureBatch) -> tuple[Tensor, Tensor]:
+        """Logarithms of the probabilities [B, K, H] of both steps of the walk: from each head of the last window to the
+        pictures, and from each picture to the heads of the first."""
         assert batch.pictures is not None
         mixture, length = superpose(batch), self.config.window_samples
         locations = self.locations(batch.pictures[:, :, 0], "split")
         first, last = (
             self._likeness(self.sounds(window), locations) for window in (mixture[:, :length], mixture[:, -length:])
         )
-        to_pictures, to_heads = last.log_softmax(dim=1), first.log_softmax(dim=2)  # [B, K, H] both
-        stays = torch.logsumexp(to_pictures + to_heads, dim=1)
-        loss = -stays.mean()
-        if self.training:
-            self.heads_of_classes.add(to_heads.exp(), batch.class_ids, batch.present)
-        return {"localization": loss, "total": loss}
+        return last.log_softmax(dim=1), first.log_softmax(dim=2)
+
+    @torch.no_grad()
+    def notes_of(self, batch: MixtureBatch) -> Tensor:
+        """For each class the sum of the probabilities by which its pictures walk to each head, and their number
+        [C, H + 1]."""
+        to_heads = at_least_float32(self._steps(batch)[1].exp())
+        noted = torch.cat([to_heads, torch.ones_like(to_heads[..., :1])], dim=2).flatten(0, 1)
+        counted = (batch.present & (batch.class_ids >= 0)).flatten()
+        notes = noted.new_zeros(len(self.heads_of_classes.get_buffer("weights")), noted.shape[1])
+        return notes.index_add(0, batch.class_ids.flatten()[counted], noted[counted])
+
+    @torch.no_grad()
+    def keep_notes(self, notes: Tensor) -> None:
+        """Match heads to classes by notes [C, H + 1] of held-out mixtures; classes without any keep theirs."""
+        self.heads_of_classes.replace(notes[:, :-1], notes[:, -1])
 
     def _likeness(self, heads: Tensor, locations: Tensor) -> Tensor:
         """Best cosine over the temperature [B, K, H] of heads [B, H, D] with the locations of pictures [B, K, P, D]."""

@@ -42,6 +42,13 @@ class ClassMeans(nn.Module):
             sums.mul_(left[:, None]).add_(is_of.T @ rows)
             weights.mul_(left).add_(number)
 
+    def replace(self, sums: Tensor, weights: Tensor) -> None:
+        """Take sums [C, D] of so many vectors [C] in place of what is there, of classes that have any."""
+        own_sums, own_weights = self.get_buffer("sums"), self.get_buffer("weights")
+        has_any = weights > 0
+        own_sums.copy_(torch.where(has_any[:, None], sums, own_sums))
+        own_weights.copy_(torch.where(has_any, weights, own_weights))
+
     def means(self) -> Tensor:
         """The means [C, D]; zeros of a class that there was nothing of."""
         weights = self.get_buffer("weights")

@@ -12,7 +12,7 @@ from torch import nn
 
 from cocktail.train.update import NonFiniteLossError
 from cocktail.train.worker import Worker, share_buffers
-from cocktail.types import MixtureBatch
+from cocktail.types import MixtureBatch, Noting
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,11 +28,13 @@ class Validation:
 
     @torch.no_grad()
     def losses(self, model: nn.Module, worker: Worker, dtype: torch.dtype | None) -> dict[str, float]:
-        """Mean losses over the mixtures, `validation/...` by name; the same on all workers.
+        """Mean losses over the mixtures, `validation/...` by name; the same on all workers. A model that takes notes of
+        held-out mixtures has taken them of these.
 
         Raises NonFiniteLossError if the total is no number: it would be taken for one that has not fallen.
         """
         sums: dict[str, torch.Tensor] = {}
+        notes: torch.Tensor | None = None
         model.eval()
         share_buffers(model, worker)
         # Without a batch of its own a worker still adds, nothing, to sums that must have one form on all.
@@ -40,6 +42,9 @@ class Validation:
         for batch in shown or self.batches[:1]:
             with torch.autocast(worker.device.type, dtype=dtype, enabled=dtype is not None):
                 losses = model(batch.to(worker.device))
+                if isinstance(model, Noting):
+                    noted = model.notes_of(batch.to(worker.device)) * bool(shown)
+                    notes = noted if notes is None else notes + noted
             for name, loss in losses.items():
                 sums[name] = sums.get(name, 0.0) + loss.double() * (len(batch) if shown else 0)
         model.train()
@@ -48,6 +53,10 @@ class Validation:
         totals = torch.stack([sums[name] for name in names])
         if worker.world_size > 1:
             dist.all_reduce(totals)
+        if isinstance(model, Noting) and notes is not None:
+            if worker.world_size > 1:
+                dist.all_reduce(notes)
+            model.keep_notes(notes)
         means = {f"validation/{name}": value / count for name, value in zip(names, totals.tolist(), strict=True)}
         if not math.isfinite(means["validation/total"]):
             raise NonFiniteLossError(f"the validation loss is not finite: {means}")
