@@ -1,11 +1,12 @@
 """Attention maps are what the paper's equations say, whatever channels come in."""
 
+import math
+
 import pytest
 import torch
 from torch import Tensor
 
-from cocktail.layers.decoupled_attention import Activation, Attention, DecoupledAttention, RowDropout
-from cocktail.numerics.randomness import rows_of_batch
+from cocktail.layers.decoupled_attention import Activation, Attention, DecoupledAttention
 
 PLACES = torch.randn(3, 6, 8, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
 
@@ -67,21 +68,18 @@ def test_objects_look_in_their_own_picture_for_their_own_class():
         torch.testing.assert_close(one[row], weights @ PLACES[picture] / (weights.sum() + 1e-6))
 
 
-def test_dropout_is_of_training_and_keeps_the_mean():
-    dropout, ones = RowDropout(0.25), torch.ones(4, 20000)
+def test_both_dropouts_of_the_expansive_part_act_in_training_and_on_average_leave_its_strengths():
+    network, places = DecoupledAttention(2, 1, "softplus", 0.25), torch.ones(1, 40000, 2)
+    with torch.no_grad():
+        network.expansive.weight.fill_(0.5)
+        network.expansive.bias.fill_(1.0)
     torch.manual_seed(0)
-    dropped = dropout(ones)
-    assert set(dropped.unique().tolist()) == {0.0, torch.tensor(1 / 0.75).item()}
-    torch.testing.assert_close(dropped.mean(dim=1), torch.ones(4), atol=0.03, rtol=0)
-    assert dropout.eval()(ones) is ones and RowDropout(0.0)(ones) is ones
-
-
-def test_dropout_drops_the_same_numbers_on_any_number_of_workers():
-    dropout, x = RowDropout(0.5), torch.ones(8, 30)
-    torch.manual_seed(3)
-    whole = dropout(x)
-    for rows in (torch.tensor([0, 1]), torch.tensor([2, 3])):  # two sources a mixture
-        torch.manual_seed(3)
-        with rows_of_batch(rows, 4):
-            part = dropout(x[:4])
-        assert part.equal(whole.unflatten(0, (4, 2))[rows].flatten(0, 1))
+    seen, undropped = network.train()(places), network.eval()(places)
+    torch.testing.assert_close(undropped.expansive, torch.full((1, 40000, 1), 1 / 40000))
+    assert seen.discriminative.equal(undropped.discriminative)
+    # A place without any strength has F(0) = ln 2, which says by what all of them were divided.
+    strengths = (seen.expansive / seen.expansive.min() * math.log(2)).double().expm1().log()
+    # Nothing, or a bias and none, one or two features of 1/2, made up for what is dropped.
+    expected = [0.0, 1 / 0.75, (1 + 0.5 / 0.75) / 0.75, (1 + 1.0 / 0.75) / 0.75]
+    assert strengths.mul(1000).round().unique().tolist() == [round(1000 * strength) for strength in expected]
+    assert strengths.mean().item() == pytest.approx(2.0, abs=0.03)

@@ -14,8 +14,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from cocktail.layers.dropout import Dropout
 from cocktail.numerics.precision import at_least_float32
-from cocktail.numerics.randomness import draw_rows
 
 Activation = Literal["softplus", "relu"]
 """F of eq. 1, which must be positive, or the sum of eq. 2 can vanish or change its sign; relu has 1e-6 added."""
@@ -67,7 +67,7 @@ class DecoupledAttention(nn.Module):
     def __init__(self, channels: int, num_classes: int, activation: Activation, dropout: float) -> None:
         super().__init__()
         self.activation = activation
-        self.dropout = RowDropout(dropout)
+        self.dropout = Dropout(dropout)
         self.expansive = nn.Linear(channels, num_classes)
         self.discriminative = nn.Linear(channels, num_classes)
 
@@ -78,17 +78,3 @@ class DecoupledAttention(nn.Module):
             expansive=positive / positive.sum(dim=1, keepdim=True),
             discriminative=at_least_float32(self.discriminative(places)),
         )
-
-
-class RowDropout(nn.Module):
-    """Dropout of numbers of [L, ...] that chooses the same ones on any number of workers."""
-
-    def __init__(self, rate: float) -> None:
-        super().__init__()
-        self.rate = rate
-
-    def forward(self, x: Tensor) -> Tensor:
-        if not self.training or not self.rate:
-            return x
-        drawn = draw_rows(lambda rows: torch.rand(rows, *x.shape[1:], device=x.device), len(x))
-        return x * (drawn >= self.rate) / (1 - self.rate)
