@@ -175,35 +175,41 @@ def test_a_source_that_is_not_there_has_no_part_in_anything(config):
     torch.testing.assert_close(model(batch)["reconstruction"], (first + second) / 2)
 
 
-@pytest.mark.parametrize(
-    ("config", "limits"),
-    [(SMALL, (0.06, 0.2)), (replace(SMALL, masks="ratio"), (0.02, 0.2)), (WHOLE_PICTURES, (0.03, None))],
-)
-def test_one_batch_is_learned_by_heart(config, limits):
-    model = built(config).train()
-    batch = seen_and_heard([[0, 3], [2, 1], [4, 0], [1, 3]])
+def learned(model: CoSegmentation, batch) -> dict[str, Tensor]:
+    """Losses of the last of a hundred steps on a batch. The last thirty are small, so that running averages settle."""
     optimizer = torch.optim.AdamW(model.parameters(), 1e-2)
-    first = losses = model(batch)
-    for _ in range(80):
+    schedule = torch.optim.lr_scheduler.MultiStepLR(optimizer, [70])
+    losses: dict[str, Tensor] = {}
+    for _ in range(100):
         losses = model(batch)
         optimizer.zero_grad()
         losses["total"].backward()
         optimizer.step()
-    assert losses["reconstruction"].item() < limits[0] < first["reconstruction"].item()
-    assert limits[1] is None or losses["visual_presence"].item() < limits[1] < first["visual_presence"].item()
+        schedule.step()
+    return losses
+
+
+@pytest.mark.parametrize(
+    ("config", "of_halves"), [(SMALL, 0.09), (replace(SMALL, masks="ratio"), 0.06), (WHOLE_PICTURES, 0.09)]
+)
+def test_one_batch_is_learned_by_heart(config, of_halves):
+    """As it is used, without dropout: of masks of a half all over to a twentieth of their loss."""
+    model = built(config)
+    batch = seen_and_heard([[0, 3], [2, 1], [4, 0], [1, 3]])
+    first = model(batch)
+    learned(model.train(), batch)
+    last = model.eval()(batch)
+    assert first["reconstruction"].item() > of_halves and last["reconstruction"].item() < 0.005
+    if config.segmenter:
+        assert first["visual_presence"].item() > 3 and last["visual_presence"].item() < 0.1
 
 
 def test_duets_are_learned_by_heart_too():
-    model = built().train()
-    optimizer = torch.optim.AdamW(model.parameters(), 1e-2)
-    first = losses = model(DUETS)
-    for _ in range(60):
-        losses = model(DUETS)
-        optimizer.zero_grad()
-        losses["total"].backward()
-        optimizer.step()
-    assert losses["reconstruction"].item() < 0.06 < first["reconstruction"].item()
-    assert losses["visual_presence"].item() < 0.3 < first["visual_presence"].item()
+    """By the batch's own statistics: the narrowest maps of two mixtures are too few for running averages of them."""
+    model = built(replace(SMALL, attention_dropout=0.0)).train()
+    first, last = model(DUETS), learned(model, DUETS)
+    assert first["reconstruction"].item() > 0.08 and last["reconstruction"].item() < 0.005
+    assert first["visual_presence"].item() > 3 and last["visual_presence"].item() < 0.1
 
 
 @pytest.mark.parametrize("config", [SMALL, replace(SMALL, masks="ratio", feature_pool="literal", coef_act="tanh")])
