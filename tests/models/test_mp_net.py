@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 
 import pytest
@@ -12,7 +13,7 @@ from cocktail.audio.mixing import mix
 from cocktail.checkpoints.contents import require_built_without_values
 from cocktail.config.settings import require_kept
 from cocktail.config.training import Training
-from cocktail.layers.masking import SOFT_MASKS
+from cocktail.layers.masking import SOFT_MASKS, magnitudes_of
 from cocktail.layers.spectrogram import log_spectrogram
 from cocktail.losses.mask_loss import ideal_masks, loudness_weights
 from cocktail.models.mp_net import SMALL_MP_NET, STAGES, MPNet, MPNetConfig
@@ -97,20 +98,35 @@ def test_it_takes_the_loudest_out_of_what_remains(stage, masks, plus_hears):
     torch.testing.assert_close(separation.masks * magnitude, expected, rtol=1e-3, atol=1e-5)
 
 
+def bins_by_true_energy(model: MPNet) -> Tensor:
+    """Loss [B, N, R, M] of each bin of the batch, by estimates taken in the order of true energy."""
+    _, magnitude, sources = heard(model)
+    share = (plainly(model, ORDER)[0] / magnitude).clamp(1e-7, 1 - 1e-7)
+    target = ideal_masks(sources, magnitude, model.config.masks)
+    if model.config.masks == "binary":
+        return -(target * share.log() + (1 - target) * (1 - share).log())
+    return (share - target).abs()
+
+
 @pytest.mark.parametrize("masks", ["binary", "ratio"])
 @pytest.mark.parametrize("stage", ["minus", "joint"])
 def test_the_loss_is_that_of_the_estimates_shares_of_the_mixture_taken_by_true_energy(stage, masks):
     model = built(stage=stage, masks=masks)
-    _, magnitude, sources = heard(model)
-    expected, _ = plainly(model, ORDER)
-    share, target = (expected / magnitude).clamp(1e-7, 1 - 1e-7), ideal_masks(sources, magnitude, masks)
-    bins = -(target * share.log() + (1 - target) * (1 - share).log()) if masks == "binary" else (share - target).abs()
-    loss = (loudness_weights(magnitude) * bins).mean()
+    loss = (loudness_weights(heard(model)[1]) * bins_by_true_energy(model)).mean()
     torch.testing.assert_close(model(BATCH)["total"], loss, rtol=1e-3, atol=1e-6)
     # By estimated energy the order is another here, and so is the loss.
     assert plainly(model, None)[1] != ORDER
     model.config = replace(model.config, training_order="estimated")
     assert not torch.allclose(model(BATCH)["total"], loss, rtol=1e-4)
+
+
+@pytest.mark.parametrize("masks", ["binary", "ratio"])
+def test_without_weights_all_bins_count_alike_in_the_loss(masks):
+    weighted, plain = (built(stage="joint", masks=masks, weighted_loss=each) for each in (True, False))
+    torch.testing.assert_close(plain(BATCH)["total"], bins_by_true_energy(plain).mean(), rtol=1e-3, atol=1e-6)
+    assert not torch.allclose(plain(BATCH)["total"], weighted(BATCH)["total"], rtol=0.1)
+    answers = (model.separate(mix(BATCH)[0], Query.of(BATCH)).estimates for model in (weighted, plain))
+    assert torch.equal(*answers)
 
 
 def test_no_magnitude_is_negative_and_no_more_is_taken_than_there_was():
@@ -198,6 +214,28 @@ def test_one_batch_is_learned_by_heart():
         loss.backward()
         optimizer.step()
     assert first > 0.05 and loss.item() < 0.005
+
+
+def test_on_a_minus_net_that_stays_as_it_is_the_plus_net_learns_all_that_it_can_give_back():
+    """All masks of this minus net are a half. Of two sources the first has half of the mixture, whose cross-entropy is
+    ln 2 anywhere; the second a quarter, and up to half of the mixture more: where it is right, ln 4/3."""
+    torch.manual_seed(0)
+    batch = seen_and_heard([[0, 3], [2, 1], [4, 0], [1, 3]])
+    model = replace(SMALL, stage="plus").build(5).train()
+    torch.nn.init.zeros_(model.mask_head.weight)
+    before = {name: value.clone() for name, value in model.state_dict().items() if name.startswith(PARTS[0])}
+    weights = loudness_weights(magnitudes_of(model.front_end, batch)[0])
+    least = (math.log(2) + math.log(4 / 3)) / 2 * weights.mean().item()
+    optimizer = torch.optim.AdamW(model.parameters(), 1e-2)
+    first = model(batch)["total"].item()
+    for _ in range(60):
+        loss = model(batch)["total"]
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    assert all(value.equal(before[name]) for name, value in model.state_dict().items() if name in before)
+    last = model.eval()(batch)["total"].item()
+    assert first > 1.35 * least and least < last < 1.02 * least
 
 
 @pytest.mark.parametrize("stage", ["minus", "plus"])
