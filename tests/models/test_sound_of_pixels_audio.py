@@ -78,6 +78,29 @@ def test_the_loss_is_the_least_of_all_orders_or_that_of_the_order_given(outputs,
     torch.testing.assert_close(model(batch)["total"], orders[0].mean())
 
 
+@pytest.mark.parametrize("masks", ["binary", "ratio"])
+@pytest.mark.parametrize("pit", [True, False])
+def test_without_weights_all_bins_count_alike_in_the_loss(model, pit, masks):
+    model.eval()
+    batch = replace(BATCH, sources=BATCH.sources.flip(1), class_ids=BATCH.class_ids.flip(1))
+    magnitude, sources = heard(model, batch)
+    target, masks_of_outputs = ideal_masks(sources, magnitude, masks), model.mask_logits(magnitude).sigmoid()
+
+    def in_order(order):
+        mask = masks_of_outputs[:, order]
+        bins = -torch.where(target > 0, mask, 1 - mask).log() if masks == "binary" else (mask - target).abs()
+        return bins.mean(dim=(1, 2, 3))
+
+    given, best = in_order([0, 1]), in_order([1, 0])
+    assert (given > best).all()
+    model.config = replace(SMALL, masks=masks, pit=pit)
+    weighted = model(batch)["total"]
+    model.config = replace(model.config, weighted_loss=False)
+    plain = model(batch)["total"]
+    torch.testing.assert_close(plain, (best if pit else given).mean())
+    assert not torch.allclose(plain, weighted, rtol=0.1)
+
+
 @pytest.mark.parametrize("pit", [True, False])
 def test_only_with_pit_the_order_of_the_sources_does_not_matter(model, pit):
     model.config = replace(SMALL, pit=pit)
