@@ -56,12 +56,19 @@ def test_pairs_are_every_estimate_with_every_reference():
         torch.testing.assert_close(pairs[b], torch.tensor(expected))
 
 
-def test_limits_are_settings():
-    def of(**limits: float) -> float:
-        return pairwise_thresholded_log_mse(SIGNAL[None, None], SIGNAL[None, None], SIGNAL[None], **limits).item()
+def test_limits_are_settings_each_of_its_own_kind_of_source():
+    def of(estimate: torch.Tensor, reference: torch.Tensor, **limits: float) -> float:
+        each = (estimate[None, None], reference[None, None], SIGNAL[None])
+        return pairwise_thresholded_log_mse(*each, **limits).item()
 
-    assert of(active_limit_db=40.0) == pytest.approx(of() - 10, abs=1e-4)
-    assert of(silent_limit_db=40.0) == of()
+    assert of(SIGNAL, SIGNAL, active_limit_db=40.0) == pytest.approx(of(SIGNAL, SIGNAL) - 10, abs=1e-4)
+    assert of(SIGNAL, SIGNAL, silent_limit_db=40.0) == of(SIGNAL, SIGNAL)
+    # Of silence: an estimate of power 4, and a share of the mixture's 25.
+    for limit_db, floor in ((10.0, 2.5), (20.0, 0.25), (40.0, 0.0025)):
+        found = of(OTHER, SILENCE, silent_limit_db=limit_db)
+        assert found == pytest.approx(10 * math.log10(4 + floor), abs=1e-5)
+        assert of(SILENCE, SILENCE, silent_limit_db=limit_db) == pytest.approx(10 * math.log10(floor), abs=1e-4)
+        assert of(OTHER, SILENCE, silent_limit_db=limit_db, active_limit_db=60.0) == found
 
 
 def test_gradients_are_finite_everywhere_also_where_all_is_silent():

@@ -167,11 +167,21 @@ def test_the_loss_is_the_mean_over_outputs_in_the_best_order_with_silence_for_wh
     assert losses["reconstruction"].equal(losses["total"])
 
 
-def test_limits_change_the_loss_and_nothing_else():
-    plain, other = build(), build(active_limit_db=20.0)
-    assert plain.state_dict().keys() == other.state_dict().keys()
-    assert plain(BATCH)["total"] < other(BATCH)["total"]
-    torch.testing.assert_close(plain.estimates(MIXTURE)[0], other.estimates(MIXTURE)[0])
+@pytest.mark.parametrize(("active", "silent"), [(30.0, 20.0), (20.0, 20.0), (30.0, 5.0)])
+def test_each_limit_is_that_of_its_kind_of_source_and_changes_the_loss_alone(active, silent):
+    """Of a mixture of a tone and silence."""
+    batch = some_silent().rows(1, 2)
+    mixture, references = mix(batch)
+    plain, model = build(), build(active_limit_db=active, silent_limit_db=silent)
+    assert plain.state_dict().keys() == model.state_dict().keys()
+    estimates, _ = model.estimates(mixture)
+    torch.testing.assert_close(plain.estimates(mixture)[0], estimates)
+    tone, power = references[0, 0], references[0, 0].square().sum()
+    of_tone = (estimates[0] - tone).square().sum(dim=1) + power / 10 ** (active / 10)
+    of_silence = estimates[0].square().sum(dim=1) + mixture.square().sum() / 10 ** (silent / 10)
+    orders = [5 * (of_tone[k].log10() + of_silence[1 - k].log10()) for k in range(2)]
+    torch.testing.assert_close(model(batch)["total"], min(orders))
+    assert (model(batch)["total"] == plain(batch)["total"]) == ((active, silent) == (30.0, 20.0))
 
 
 def test_silent_mixtures_have_silent_estimates_and_finite_losses_and_gradients():
