@@ -145,6 +145,41 @@ def test_the_gradient_is_that_of_the_least_divergence():
             torch.testing.assert_close(slope, model.log_spectra.grad.flatten()[place], rtol=1e-4, atol=1e-7)
 
 
+def updated(magnitude: torch.Tensor, spectra: torch.Tensor, times: int) -> torch.Tensor:
+    """Activations of spectra [B, F, K] in magnitudes [B, F, M] after so many multiplicative updates of equal shares."""
+    share = magnitude.sum(dim=1, keepdim=True) / spectra.sum(dim=(1, 2))[:, None, None]
+    activations = share.expand(-1, spectra.shape[2], -1)
+    for _ in range(times):
+        ratio = magnitude / (spectra @ activations)
+        activations = activations * (spectra.mT @ ratio) / spectra.sum(dim=1)[..., None]
+    return activations
+
+
+@pytest.mark.parametrize(("in_training", "in_a_test"), [(1, 3), (3, 1), (3, 3)])
+@torch.no_grad()
+def test_activations_are_updated_so_often_in_training_and_so_often_in_a_test(in_training, in_a_test):
+    torch.manual_seed(0)
+    model = replace(SMALL, num_training_iterations=in_training, num_iterations=in_a_test).build(C)
+    batch = coloured_noises(PAIRS, seed=6)
+    mixture, references = mix(batch)
+    magnitude = unit_mean(model.front_end.stft(references).abs()).flatten(0, 1)
+    spectra = model.dictionaries(batch.class_ids.flatten())
+    approximation = spectra @ updated(magnitude, spectra, in_training)
+    bins = torch.xlogy(magnitude, magnitude / approximation) - magnitude + approximation
+    torch.testing.assert_close(model(batch)["total"], 2 * bins.mean())
+    both = spectra.unflatten(0, (4, 2)).transpose(1, 2).flatten(2)
+    expected = updated(unit_mean(model.front_end.stft(mixture).abs()), both, in_a_test)
+    torch.testing.assert_close(model.separate(mixture, Query.of(batch)).intermediates["activations"], expected)
+
+
+@pytest.mark.parametrize("init_std", [0.5, 2.0])
+def test_init_std_is_the_deviation_of_logarithms_at_the_start(init_std):
+    torch.manual_seed(0)
+    values = replace(SMALL, init_std=init_std).build(C).log_spectra
+    assert values.std().item() == pytest.approx(init_std, rel=0.1)
+    assert values.mean().item() == pytest.approx(0.0, abs=0.1 * init_std)
+
+
 def test_only_dictionaries_of_classes_in_the_batch_learn():
     model = SMALL.build(5)
     model(tones([[0, 3], [3, 1]]))["total"].backward()

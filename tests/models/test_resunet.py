@@ -325,6 +325,18 @@ def test_one_batch_is_learned_by_heart(changes):
     assert "presence" not in losses or losses["presence"] < 0.01
 
 
+def test_batch_norm_momentum_is_the_weight_of_a_batch_in_all_running_averages_and_in_nothing_else():
+    """Which start at a mean of 0 and a variance of 1."""
+    light, heavy = build(batch_norm_momentum=0.1), build(batch_norm_momentum=0.4)
+    assert light(BATCH)["total"].equal(heavy(BATCH)["total"])
+    moved = heavy.state_dict()
+    for name, value in light.state_dict().items():
+        start = float(name.endswith("running_var"))
+        factor = 4 if "running" in name else 1
+        torch.testing.assert_close(moved[name] - start, factor * (value - start))
+        assert "running" not in name or value.ne(start).any(), name
+
+
 def test_the_papers_network_has_its_number_of_parameters_and_of_convolutions():
     with torch.device("meta"):
         network = ResidualUNet(ResUNetConfig(n_fft=2048, hop_length=441), num_outputs=1, num_classes=0)
