@@ -148,7 +148,7 @@ def said_of(found: Separated | None, medley: Medley, choice: Choice) -> np.ndarr
     starts = np.array(found.starts_seconds)
     window = starts[1] - starts[0]  # twice its hop is how long it is
     nearest = np.abs((starts + window)[None] - (np.arange(len(plays)) + 0.5)[:, None]).argmin(axis=1)
-    return by_hysteresis(found.presence, choice.on, choice.off)[nearest]
+    return by_hysteresis(found.presence, *choice.thresholds(0.5))[nearest]
 
 
 @dataclass
@@ -218,7 +218,7 @@ def main(arguments: Arguments) -> None:
     print(row("all classes, all the time", None, np.ones_like(plays)), flush=True)
     first = []
     for name in arguments.models:
-        model, by_ear = load(name, device="cpu"), Choice()
+        model, by_ear = load(name, device="cpu"), Choice(on=0.5, off=0.3)
         given = [
             separated(model, each, Choice(classes=tuple(names[class_id] for class_id in each.classes)))
             for each in medleys

@@ -11,7 +11,7 @@ from cocktail.audio.mixing import superpose
 from cocktail.models.mix_and_localize import MixAndLocalizeConfig
 from cocktail.train.validation import Validation
 from cocktail.train.worker import Worker
-from cocktail.types import NO_CLASS, Noting, Query, UsageError
+from cocktail.types import NO_CLASS, Query, UsageError
 from pipelines.experiments.benchmarks import SCENES
 from tests.made.corpora.shapes_and_tones import RATE, SIDE, scenes
 from tests.made.models.small_avgn import C, pictures_of
@@ -56,7 +56,6 @@ def test_notes_of_held_out_mixtures_take_the_place_of_trainings_but_for_classes_
     model.heads_of_classes.get_buffer("weights").fill_(10.0)
     parts = [scenes([[0, 1], [1, 3]]), scenes([[0, 3]])]
     parts[1].class_ids[0, 1] = NO_CLASS
-    assert isinstance(model, Noting)
     validated = Validation(batches=tuple(parts)).losses(model, Worker(device=torch.device("cpu")), None)
     model.eval()
     walks: dict[int, list[torch.Tensor]] = {}
