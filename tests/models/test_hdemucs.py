@@ -13,6 +13,7 @@ from cocktail.config.settings import require_kept
 from cocktail.losses.waveform import separation_loss
 from cocktail.models.hdemucs import SMALL_HDEMUCS, HDemucs, HDemucsConfig
 from cocktail.types import NO_CLASS, Query, Separator, UsageError
+from tests.made.models.multiply_adds import counted
 from tests.made.models.waveforms import BATCH, SHORT, learn_by_heart
 
 C = 4
@@ -139,6 +140,44 @@ def test_the_papers_network_has_its_number_of_parameters():
     first, last = 48 * 8, 48 * 8
     less = (2 + 1) * first + 4 * (2 + 1) * (last + 1)
     assert stereo - count(lambda: HDemucsConfig().build(4)) == less
+
+
+def of_residuals(width: int, places: int, deep: bool) -> int:
+    """Multiply-adds of a layer's two residual branches: a convolution of three to a quarter of the channels and one of
+    one back to their double; between them, where it is deep, a memory and attention."""
+    inner = width // 4
+    each = 3 * width * inner + 2 * width * inner
+    if deep:
+        # Two layers of LSTM in both directions, four gates each, of `inner` and then of twice as many channels, and a
+        # linear layer; content, query, key, outcome and sixteen decays; of each place scores, decays and a mean.
+        each += 2 * 4 * inner * (2 * inner + 3 * inner) + 2 * inner**2
+        each += 4 * inner**2 + 16 * inner + places * (2 * inner + 16)
+    return 2 * each * places
+
+
+def test_the_papers_networks_multiply_adds_are_counted_by_hand(monkeypatch):
+    """Of 16,384 samples: 16 frames of 2048 bins."""
+    model = outline(lambda: HDemucsConfig().build(4))
+    assert isinstance(model, HDemucs)
+    # Torch's inverse transform looks at values, of which there are none; it multiplies nothing that is counted.
+    monkeypatch.setattr(model.network, "_ispec", lambda z, length: z.real.new_empty(*z.shape[:-2], length))
+    total = 0
+    # Each layer has twice the width of the one before, on a quarter of its bins or samples. A convolution goes down to
+    # it, one doubles its channels, for a gate, before it goes on and another, of three a side, on the way back.
+    for level, places in enumerate((512 * 16, 128 * 16, 32 * 16, 8 * 16, 16, 8)):
+        width, kernel, around = 48 * 2**level, 8, 9
+        if level == 5:  # bins are one, so the last halves frames
+            kernel, around = 4, 3
+        outside = width // 2 if level else 2, width // 2 if level else 4 * 2  # real and imaginary
+        total += places * (kernel * width * sum(outside) + 2 * width**2 * (1 + around))
+        total += of_residuals(width, places, deep=level >= 4)
+    for level, places in enumerate(16384 // 4**level for level in range(1, 6)):
+        width = 48 * 2**level
+        outside = width // 2 if level else 1, width // 2 if level else 4
+        total += places * 8 * width * sum(outside)
+        if level < 4:  # what is last is added to the bins' layer
+            total += places * 2 * width**2 * (1 + 3) + of_residuals(width, places, deep=False)
+    assert counted(lambda: model.waveforms(torch.empty(1, 16384))) == total == 3_614_156_800
 
 
 @pytest.mark.parametrize("config", [HDemucsConfig(), SMALL_HDEMUCS])
