@@ -17,44 +17,20 @@ from cocktail.config.settings import require_kept
 from cocktail.config.training import Training
 from cocktail.layers.classes import PREDICTED_CLASSES, PREDICTED_NUMBER
 from cocktail.layers.masking import BY_SUBTRACTED_MAGNITUDES, BY_SUBTRACTION, SOFT_MASKS
-from cocktail.layers.scene_parser import drawn_among, stand_in_pictures
+from cocktail.layers.scene_parser import stand_in_pictures
 from cocktail.losses.mask_loss import mask_loss
 from cocktail.models.avsa_sep import BY_LABELS, SMALL_AVSA_SEP, AVSASep, AVSASepConfig
 from cocktail.train.update import make_optimizers
 from cocktail.types import NO_CLASS, Classifier, Localizer, Query, Separator, UsageError
 from tests.made.models.finite_differences import assert_gradients_are_differences, away_from_kinks
 from tests.made.models.plain_head import PlainMaskHead
-from tests.made.models.small_avsa_sep import SMALL, showing, told
+from tests.made.models.small_avsa_sep import BATCH, PARTLY, SMALL, TRIO, changed, masks_of, showing, telling_apart, told
 from tests.made.models.small_sound_of_pixels import MIXING, seen_and_heard
-
-BATCH = seen_and_heard([[0, 3], [2, 1]])
-PARTLY = showing(BATCH, [[True, False], [False, True]])
-TRIO = showing(seen_and_heard([[0, 3, 4], [2, 1, 0]]), [[True, False, False], [False, True, True]])
 
 
 @pytest.fixture
 def model() -> AVSASep:
-    torch.manual_seed(0)
-    model = SMALL.build(5)
-    assert model.visual_encoder is not None
-    with torch.no_grad():  # so that sounds, pictures and labels are told apart before anything is learned
-        model.visual_encoder.project.weight.mul_(3)
-        model.label_alignment.weight.mul_(3)
-        model.mask_head.weight.mul_(30)
-    return model
-
-
-def changed(model: AVSASep, **settings) -> AVSASep:
-    """The same weights, as far as there are such, under other settings."""
-    other = replace(model.config, **settings).build(5)
-    own = other.state_dict()
-    other.load_state_dict({name: value for name, value in model.state_dict().items() if name in own})
-    return other.train(model.training)
-
-
-def masks_of(separation) -> Tensor:
-    assert separation.masks is not None
-    return separation.masks
+    return telling_apart()
 
 
 def test_it_separates_and_classifies(model):
@@ -171,47 +147,6 @@ def test_readings_are_there_where_they_say_something_of_their_own(model):
     assert alone.estimates.equal(some.estimates) and "presence" not in alone.intermediates
 
 
-def test_the_parsers_labels_are_what_is_heard_less_what_is_seen(model):
-    model.eval()
-    told(model, visible=[0], audible=[4, 0, 3])
-    mixture, query = mix(TRIO)[0], Query.of(TRIO)
-    own = model.separate(mixture, query)
-    parsed = own.alternatives[PREDICTED_CLASSES]
-    # Of mixture 0 (0 is seen, 3 and 4 are not) the two that are heard and not seen, surest first; of mixture 1 (1 and 0
-    # are seen, 2 is not) one.
-    assert parsed.class_ids.tolist() == [[0, 4, 3], [4, 1, 0]]
-    masks = masks_of(own)
-    torch.testing.assert_close(masks_of(parsed)[0, [0, 2, 1]], masks[0])
-    assert masks_of(parsed)[1, 1:].equal(masks[1, 1:]) and not masks_of(parsed)[1, 0].equal(masks[1, 0])
-    number = own.alternatives[PREDICTED_NUMBER]
-    assert number.class_ids.tolist() == [
-        [0, NO_CLASS, NO_CLASS, 4, 3, NO_CLASS, NO_CLASS],
-        [NO_CLASS, 1, 0, 4, 3, NO_CLASS, NO_CLASS],
-    ]
-    assert number.estimates[0, 1:3].eq(0).all() and number.estimates[:, 5:].eq(0).all()
-    # What is heard a second time is no second source of a class that is seen.
-    told(model, visible=[], audible=[0])
-    again = model.separate(mixture, query).alternatives[PREDICTED_CLASSES]
-    assert again.class_ids[0, :2].tolist() == [0, NO_CLASS] and again.class_ids[1].tolist() == [NO_CLASS, 1, 0]
-
-
-def test_a_question_without_names_is_answered_by_what_is_seen_and_by_what_the_parser_hears(model):
-    model.eval()
-    told(model, visible=[0], audible=[4, 0, 3])
-    mixture, query = mix(TRIO)[0], Query.of(TRIO)
-    blind = model.separate(mixture, replace(query, class_ids=None))
-    assert blind.class_ids.tolist() == [[NO_CLASS, 4, 3], [4, NO_CLASS, NO_CLASS]]
-    parsed = model.separate(mixture, query).alternatives[PREDICTED_CLASSES]
-    assert masks_of(blind).equal(masks_of(parsed))
-    scene = model.parse(mixture, query)
-    assert scene.invisible(0.5).nonzero().tolist() == [[0, 3], [0, 4], [1, 3], [1, 4]]
-    # Names for those that are not seen, pictures of the others: what a recording with people in view needs.
-    partly = replace(query, class_ids=torch.tensor([[NO_CLASS, 4, 3], [4, NO_CLASS, NO_CLASS]]))
-    assert masks_of(model.separate(mixture, partly)).equal(masks_of(blind))
-    with pytest.raises(UsageError, match="trained without a parser"):
-        changed(model, parser=False).separate(mixture, replace(query, class_ids=None))
-
-
 def test_a_source_that_is_neither_seen_nor_named_has_no_estimate(model):
     model.eval()
     batch = showing(seen_and_heard([[0, 3], [2, NO_CLASS]]), [[True, True], [True, False]])
@@ -324,18 +259,6 @@ def test_a_mixture_that_shows_nobody_borrows_a_picture_that_is_shown():
         assert pictures[b, n].equal(BATCH.pictures[0, 0])
 
 
-def test_without_a_parser_only_an_unseen_source_without_a_name_is_refused(model):
-    alone = changed(model, parser=False)
-    query = Query.of(BATCH)
-    unnamed = replace(query, class_ids=None)
-    mixture = mix(BATCH)[0]
-    own = alone.eval().separate(mixture, unnamed)
-    assert own.estimates.equal(alone.separate(mixture, query).estimates)
-    hidden = replace(Query.of(showing(BATCH, [[True, False], [True, True]])), class_ids=None)
-    with pytest.raises(UsageError, match="trained without a parser"):
-        alone.separate(mixture, hidden)
-
-
 def test_its_labels_are_of_classes_that_it_has_learned():
     assert SMALL.needs_known_classes
 
@@ -363,7 +286,7 @@ def test_gradients_are_differences(model):
     away_from_kinks(model.double().eval())
     magnitude = torch.rand(2, 1, 64, 64, dtype=torch.float64) + 0.1
     sources = torch.rand(2, 2, 64, 64, dtype=torch.float64) * magnitude
-    # The parser has no part in it; its layers are tested by what it learns.
+    # The parser, which has no part in it, has a test of its own.
     names = [(name, p) for name, p in model.named_parameters() if not name.startswith("parser.")]
 
     def loss():
@@ -428,28 +351,6 @@ def test_of_three_sources_reductions_differ(model):
     }
     torch.testing.assert_close(of["sum"], 2 * of["mean"])
     assert of["mean"] < of["nearest"] < of["sum"]
-
-
-def test_it_says_how_well_the_parser_knows_what_is_heard_and_seen(model):
-    model.eval()
-    told(model, visible=[0], audible=[0, 3, 4])
-    counts = model.confusion(PARTLY)  # 0 and 3, 2 and 1 are mixed; 0 and 1 are seen
-    assert {name: value.sum(dim=0).tolist() for name, value in counts.items()} == {
-        "presence": [2, 4, 2],
-        "visual_presence": [1, 1, 1],
-        "invisible": [1, 3, 1],
-    }
-    assert model.confusion(None) == {} and changed(model, parser=False).confusion(PARTLY) == {}
-
-
-def test_how_many_are_shown_to_the_parser_is_drawn_evenly():
-    torch.manual_seed(0)
-    shown = torch.tensor([True, True, False, True]).expand(4000, 4)
-    drawn = drawn_among(shown)
-    assert not drawn[:, 2].any()
-    counts = torch.bincount(drawn.sum(dim=1)) / 4000
-    assert counts.tolist() == pytest.approx([0.25] * 4, abs=0.03)
-    assert drawn[:, [0, 1, 3]].float().mean(dim=0).tolist() == pytest.approx([0.5] * 3, abs=0.03)
 
 
 @pytest.mark.parametrize(

@@ -5,10 +5,12 @@ from __future__ import annotations
 import dataclasses
 
 import torch
+from torch import Tensor
 
 from cocktail.audio.stft import FrontEndConfig
 from cocktail.models.avsa_sep import AVSASep, AVSASepConfig
-from cocktail.types import MixtureBatch
+from cocktail.types import MixtureBatch, Separation
+from tests.made.models.small_sound_of_pixels import seen_and_heard
 
 SMALL = AVSASepConfig(
     num_maps=8,
@@ -28,6 +30,36 @@ def showing(batch: MixtureBatch, seen: list[list[bool]]) -> MixtureBatch:
     assert batch.pictures is not None
     shown = torch.tensor(seen)
     return dataclasses.replace(batch, seen=shown, pictures=batch.pictures * shown[..., None, None, None, None])
+
+
+BATCH = seen_and_heard([[0, 3], [2, 1]])
+PARTLY = showing(BATCH, [[True, False], [False, True]])
+TRIO = showing(seen_and_heard([[0, 3, 4], [2, 1, 0]]), [[True, False, False], [False, True, True]])
+
+
+def telling_apart() -> AVSASep:
+    """One that tells sounds, pictures and labels apart before anything is learned."""
+    torch.manual_seed(0)
+    model = SMALL.build(5)
+    assert model.visual_encoder is not None
+    with torch.no_grad():
+        model.visual_encoder.project.weight.mul_(3)
+        model.label_alignment.weight.mul_(3)
+        model.mask_head.weight.mul_(30)
+    return model
+
+
+def changed(model: AVSASep, **settings) -> AVSASep:
+    """The same weights, as far as there are such, under other settings."""
+    other = dataclasses.replace(model.config, **settings).build(5)
+    own = other.state_dict()
+    other.load_state_dict({name: value for name, value in model.state_dict().items() if name in own})
+    return other.train(model.training)
+
+
+def masks_of(separation: Separation) -> Tensor:
+    assert separation.masks is not None
+    return separation.masks
 
 
 def told(model: AVSASep, visible: list[int], audible: list[int]) -> None:
