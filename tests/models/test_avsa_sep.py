@@ -26,6 +26,7 @@ from tests.made.models.finite_differences import assert_gradients_are_difference
 from tests.made.models.plain_head import PlainMaskHead
 from tests.made.models.small_avsa_sep import BATCH, PARTLY, SMALL, TRIO, changed, masks_of, showing, telling_apart, told
 from tests.made.models.small_sound_of_pixels import MIXING, seen_and_heard
+from tests.made.models.subtracted import assert_what_is_not_seen_is_what_is_left
 
 
 @pytest.fixture
@@ -158,20 +159,8 @@ def test_a_source_that_is_neither_seen_nor_named_has_no_estimate(model):
 
 
 def test_what_is_subtracted_is_what_is_seen(model):
-    """Eq. 3: as waveforms the mixture less the estimates that pictures gave."""
-    model.eval()
-    mixture = mix(TRIO)[0]
-    own = model.separate(mixture, Query.of(TRIO))
-    left = own.alternatives[BY_SUBTRACTION].estimates
-    length = left.shape[-1]
-    inner = slice(256, length - 256)  # a transform does not give back its ends
-    assert TRIO.seen is not None
-    for b in range(2):
-        rest = mixture[b, :length] - own.estimates[b][TRIO.seen[b]].sum(dim=0)
-        for n in range(3):
-            expected = own.estimates[b, n] if TRIO.seen[b, n] else rest
-            torch.testing.assert_close(left[b, n, inner], expected[inner], rtol=0, atol=1e-5)
-    floored = own.alternatives[BY_SUBTRACTED_MAGNITUDES].estimates
+    own = assert_what_is_not_seen_is_what_is_left(model.eval(), TRIO)
+    left, floored = (own.alternatives[name].estimates for name in (BY_SUBTRACTION, BY_SUBTRACTED_MAGNITUDES))
     assert floored[0, 0].equal(own.estimates[0, 0]) and floored[0, 1].equal(floored[0, 2])
     # What two masks both let through is taken twice, and less than nothing is left.
     assert not torch.allclose(floored[1, 0], left[1, 0], atol=1e-4)

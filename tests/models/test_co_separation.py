@@ -30,22 +30,9 @@ from cocktail.train.update import make_optimizers
 from cocktail.types import NO_CLASS, Classifier, Localizer, Query, Separator, UsageError
 from pipelines.experiments.benchmarks import CO_SEPARATION
 from tests.made.models.finite_differences import assert_gradients_are_differences, away_from_kinks
+from tests.made.models.small_pixel_separators import CO_SEPARATION as SMALL
 from tests.made.models.small_sound_of_pixels import MIXING, seen_and_heard
-from tests.made.models.small_sound_of_pixels import SMALL as SOUND_OF_PIXELS
 
-SMALL = CoSeparationConfig(
-    unet_width=4,
-    unet_depth=5,
-    conv_init_std=0.1,
-    input_norm="mixture",
-    vector_width=24,
-    cell_width=8,
-    picture_side=64,
-    resnet_width=4,
-    resnet_stages=2,
-    initial_weights="none",
-    front_end=SOUND_OF_PIXELS.front_end,
-)
 MIX_SEPARATE = replace(SMALL, scene=False, class_weight=0.0)
 BATCH = seen_and_heard([[0, 3], [2, 1]])
 assert BATCH.pictures is not None

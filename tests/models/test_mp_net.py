@@ -21,10 +21,9 @@ from cocktail.models.sound_of_pixels import SMALL_SOUND_OF_PIXELS, SoundOfPixels
 from cocktail.train.update import make_optimizers
 from cocktail.types import NO_CLASS, Localizer, Query, Separator
 from tests.made.models.finite_differences import assert_gradients_are_differences, away_from_kinks
+from tests.made.models.small_pixel_separators import MP_NET as SMALL
 from tests.made.models.small_sound_of_pixels import MIXING, seen_and_heard
-from tests.made.models.small_sound_of_pixels import SMALL as SOUND_OF_PIXELS
 
-SMALL = MPNetConfig(**vars(SOUND_OF_PIXELS))
 PARTS = ("visual_encoder", "unet", "mask_head"), ("plus_unet", "plus_head")
 LOUD = seen_and_heard([[0, 3, 1], [2, 1, 4]])
 BATCH = replace(LOUD, gains=torch.tensor([[0.5, 1.5, 1.0], [1.5, 1.0, 0.5]]))
