@@ -160,6 +160,19 @@ def test_absent_unnamed_and_silent_sources_have_their_places(tmp_path, batch, pa
     store(tmp_path, Reversed(mix(batch)[1]), batch)
 
 
+def test_names_say_which_sources_pictures_do_not_show(tmp_path, batch, panels):
+    batch.present[1, 1] = False
+    pictures = torch.zeros(2, 2, 1, 8, 8, 3, dtype=torch.uint8)
+    seen = torch.tensor([[True, False], [True, False]])
+    store(tmp_path, Halves(), replace(batch, pictures=pictures, seen=seen))
+    assert panels[0][3] == ["dog barking", "bee, wasp, etc. buzzing (invisible)"]
+    assert panels[1][3] == ["bee, wasp, etc. buzzing"]  # there is one source, which is seen
+    assert (tmp_path / "00aa" / "reference-1-bee-wasp-etc-buzzing-invisible.wav").exists()
+    # Where pictures show all, or there are none, nothing is said.
+    for other in (replace(batch, pictures=pictures), batch):
+        assert examples_by(Halves(), other)[0].class_names == ["dog barking", "bee, wasp, etc. buzzing"]
+
+
 def test_a_class_decides_before_sound_and_what_is_silent_goes_last():
     references = torch.eye(3, 8)
     estimates = torch.stack([references[1], references[0], torch.zeros(8), references[2]])[None]

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from html import unescape
 
 import pyarrow as pa
+import torch
 
 from cocktail.tasks.report import Subject
 from cocktail.tasks.separation.report import separation_report
@@ -65,6 +67,16 @@ def test_the_page_says_what_was_scored_and_shows_all_that_was_made_of_it(tmp_pat
     # The mixture, and two sources as they are and as they are estimated; a picture of them, and two figures.
     assert len(re.findall("<audio ", page)) == 5 and len(re.findall("<img ", page)) == 3
     assert all(source.startswith("data:") for source in re.findall(r'\s(?:src|href)="([^"]*)"', page))
+
+
+def test_the_page_marks_sources_that_are_not_seen(tmp_path):
+    batch = replace(scenes([[0, 1]]), seen=torch.tensor([[False, True]]))
+    subject = Subject(name="halves", model=Halves(), classes=CLASSES, sample_rate_hz=4000, examples=batch)
+    separation_report(results(), subject, tmp_path)
+    page = (tmp_path / "report.html").read_text()
+    assert f"<h3>Mixture {batch.mixture_ids[0]}: bell (invisible) and &lt;drum&gt;</h3>" in page
+    for sound in ("truth", "estimate"):
+        assert f"{sound}: bell (invisible)" in page and f"{sound}: &lt;drum&gt;<" in page
 
 
 def test_of_what_nobody_said_nothing_is_shown(tmp_path):
