@@ -14,12 +14,14 @@ from cocktail.types import Query
 from tests.made.corpora.shapes_and_tones import scenes
 
 
-def learned(model: Any, class_ids: list[list[int]], steps: int, lr: float, fresh: bool) -> dict[str, Tensor]:
+def learned(
+    model: Any, class_ids: list[list[int]], steps: int, lr: float, fresh: bool, one_background: bool = False
+) -> dict[str, Tensor]:
     """The losses of the last step, on the same scenes again and again or on fresh ones of these classes."""
     optimizer = torch.optim.AdamW(model.parameters(), lr)
     losses = {}
     for step in range(steps):
-        losses = model(scenes(class_ids, seed=step if fresh else 0))
+        losses = model(scenes(class_ids, seed=step if fresh else 0, one_background=one_background))
         optimizer.zero_grad()
         losses["total"].backward()
         optimizer.step()

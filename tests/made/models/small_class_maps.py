@@ -69,6 +69,11 @@ def learned_by_heart(stages: Sequence[str], batch: MixtureBatch) -> tuple[Any, l
 
 def pair_scores(model: Any, batch: MixtureBatch) -> Tensor:
     """AP [N, N] of each map (first axis) with each source over the wide picture, the mean over mixtures."""
+    return pair_scores_by_mixture(model, batch).mean(dim=0)
+
+
+def pair_scores_by_mixture(model: Any, batch: MixtureBatch) -> Tensor:
+    """The same of each mixture, [B, N, N]."""
     assert batch.truth is not None and batch.has_truth is not None
     truths = LocalizedMixtures(
         mixture_ids=batch.mixture_ids,
@@ -78,4 +83,4 @@ def pair_scores(model: Any, batch: MixtureBatch) -> Tensor:
         num_pictures=2,
     ).wide_truths
     maps = model.eval().localize(superpose(batch), Query.of(batch)).maps
-    return pairwise_average_precision(maps, truths).mean(dim=0)
+    return pairwise_average_precision(maps, truths)
