@@ -8,7 +8,6 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 from cocktail.audio.mixing import superpose
 from cocktail.audio.power_spectrum import PowerSpectrumConfig
@@ -17,6 +16,7 @@ from cocktail.layers.two_towers import WITH_OBJECT_PRIOR
 from cocktail.models.avgn import AVGNConfig
 from cocktail.types import NO_CLASS, Query, UsageError
 from tests.made.corpora.shapes_and_tones import RATE, scenes
+from tests.made.models.object_prior import blended_with_prior
 from tests.made.models.small_avgn import MIXING, SMALL, C, pictures_of
 
 BATCH = scenes([[0, 3], [2, 1], [0, 4]])
@@ -163,13 +163,9 @@ def test_an_object_prior_is_imagenets_mean_feature_blended_in_and_is_never_train
     own = model.eval().localize(superpose(BATCH), Query.of(BATCH))
     blended = own.alternatives[WITH_OBJECT_PRIOR]
     assert blended.class_ids.equal(own.class_ids)
-    mean, std = torch.tensor([0.485, 0.456, 0.406]), torch.tensor([0.229, 0.224, 0.225])
     wide = torch.cat([pictures_of(BATCH)[0, 0], pictures_of(BATCH)[0, 1]], dim=1)
-    image = ((wide / 255 - mean) / std).permute(2, 0, 1)[None]
-    features = theirs.eval()(image).abs().mean(dim=1, keepdim=True)
-    prior = F.interpolate(features, size=wide.shape[:2], mode="bilinear", align_corners=False)[0, 0]
-    scaled = [(m - m.min()) / (m.max() - m.min()) for m in (own.maps[0, 1], prior)]
-    torch.testing.assert_close(blended.maps[0, 1], 0.3 * scaled[0] + 0.7 * scaled[1], rtol=1e-4, atol=1e-5)
+    expected = blended_with_prior(own.maps[0, 1], theirs.eval(), wide, 0.3)
+    torch.testing.assert_close(blended.maps[0, 1], expected, rtol=1e-4, atol=1e-5)
 
 
 def test_settings_that_mean_nothing_are_refused():

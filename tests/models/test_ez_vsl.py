@@ -18,11 +18,13 @@ from tests.made.models.small_ez_vsl import SMALL
 BATCH = scenes([[0, 3], [2, 1], [0, 4]])
 
 
-def test_its_loss_is_written_out_pair_by_pair():
-    model = EZVSL(SMALL).eval()
+@pytest.mark.parametrize("temperature", [0.03, 0.3])
+def test_its_loss_is_written_out_pair_by_pair(temperature):
+    assert SMALL.temperature == 0.03
+    model = EZVSL(replace(SMALL, temperature=temperature)).eval()
     sounds = model.sounds(superpose(BATCH))[:, 0]
     locations = model.locations(pictures_of(BATCH), "wide")[:, 0]
-    similarity = torch.stack([torch.stack([(v @ a).max() for a in sounds]) for v in locations]) / 0.03
+    similarity = torch.stack([torch.stack([(v @ a).max() for a in sounds]) for v in locations]) / temperature
     own = torch.arange(3)
     expected = F.cross_entropy(similarity, own) + F.cross_entropy(similarity.T, own)
     losses = model(BATCH)

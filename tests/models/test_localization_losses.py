@@ -122,9 +122,12 @@ def test_slavc_multiplies_which_sound_and_which_location_and_learns_from_what_fo
     torch.testing.assert_close(model(BATCH)["total"], total / 4)
 
 
-def test_the_momentum_encoders_of_slavc_start_alike_and_follow_by_a_share():
+@pytest.mark.parametrize("momentum", [None, 0.5])
+def test_the_momentum_encoders_of_slavc_start_alike_and_follow_by_a_share(momentum):
     torch.manual_seed(0)
-    model: Any = LOCALIZERS["slavc"].build(C)
+    switches: Any = {} if momentum is None else {"momentum": momentum}
+    model: Any = replace(LOCALIZERS["slavc"], **switches).build(C)
+    share = 0.999 if momentum is None else momentum
     trained = {name: p for name, p in model.named_parameters() if p.requires_grad}
     behind = dict(model.momentum.named_parameters())
     assert trained.keys() == behind.keys() and behind
@@ -134,7 +137,7 @@ def test_the_momentum_encoders_of_slavc_start_alike_and_follow_by_a_share():
         p.data.add_(1.0)
     model.follow()
     for name, p in behind.items():
-        torch.testing.assert_close(p, 0.999 * before[name] + 0.001 * trained[name])
+        torch.testing.assert_close(p, share * before[name] + (1 - share) * trained[name])
     assert model.config.start().modules == ("momentum.visual_encoder.resnet", "visual_encoder.resnet")
 
 

@@ -8,13 +8,15 @@ import pytest
 import torch
 
 from cocktail.audio.mixing import superpose
+from cocktail.layers.two_towers import WITH_OBJECT_PRIOR
 from cocktail.layers.views import View
 from cocktail.metrics.localization import average_precision
 from cocktail.types import NO_CLASS, Classifier, Following, Localizer, Query, Separator, UsageError
 from tests.made.corpora.shapes_and_tones import SIDE, scenes
 from tests.made.models.finite_differences import assert_gradients_are_differences, away_from_kinks
 from tests.made.models.learned_maps import with_plain_senses
-from tests.made.models.small_avgn import MIXING, C
+from tests.made.models.object_prior import blended_with_prior
+from tests.made.models.small_avgn import MIXING, C, pictures_of
 from tests.made.models.small_localizers import LOCALIZERS
 
 BATCH = scenes([[0, 3], [2, 1], [0, 4]])
@@ -102,6 +104,7 @@ SWITCHES = [
     ("slavc", {"audio_dropout": 0.5}, {"loss"}),
     ("slavc", {"momentum": 0.5}, set()),
     ("slavc", {"maps_by": "momentum"}, set()),  # at the start both are the same
+    ("ez_vsl", {"temperature": 0.3}, {"loss"}),
     *((name, {"visual_stages": 3}, {"loss", "maps"}) for name in LOCALIZERS),
     *((name, {"dilate": True}, {"loss", "maps"}) for name in LOCALIZERS),
     *((name, {"view": "split"}, {"loss", "maps"}) for name in LOCALIZERS),
@@ -124,6 +127,24 @@ def test_a_switch_changes_what_it_names(name, switch, changes):
         for what, value in thrown.items()
         if value.shape != plain[what].shape or not torch.allclose(value, plain[what], rtol=1e-5, atol=1e-6)
     }
+
+
+@pytest.mark.parametrize("view", ["wide", "split"])
+@pytest.mark.parametrize("name", LOCALIZERS)
+def test_ogl_alpha_is_the_share_of_the_maps_in_what_an_object_prior_is_blended_with(name, view):
+    plain, model = (build(name, view=view, ogl_alpha=share).eval() for share in (None, 0.4))
+    query, sound = Query.of(BATCH), superpose(BATCH)
+    own = model.localize(sound, query)
+    assert own.maps.equal(plain.localize(sound, query).maps)
+    assert model(BATCH)["total"].equal(plain(BATCH)["total"])
+    assert set(own.alternatives) == {WITH_OBJECT_PRIOR, *plain.localize(sound, query).alternatives}
+    blended = own.alternatives[WITH_OBJECT_PRIOR]
+    assert blended.class_ids.equal(own.class_ids) and blended.maps.shape == own.maps.shape
+    for b, pictures in enumerate(pictures_of(BATCH)):
+        shown = [torch.cat(list(pictures), dim=1)] if view == "wide" else list(pictures)
+        for n, picture in enumerate(shown):
+            expected = blended_with_prior(own.maps[b, n], model.object_prior.resnet, picture, 0.4)
+            torch.testing.assert_close(blended.maps[b, n], expected, rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize(
