@@ -112,7 +112,8 @@ def write_video(path: Path, player: Player, sound: np.ndarray, rate_hz: int) -> 
         video = made.add_stream("mpeg4", rate=FRAMES_PER_SECOND)
         audio = made.add_stream("pcm_s16le", rate=rate_hz, layout="mono")
         for number, picture in enumerate(FileRecording(player.path).pictures_at(times.tolist())):
-            video.width, video.height, video.pix_fmt = picture.width, picture.height, "yuv420p"
+            if not number:
+                video.width, video.height, video.pix_fmt = picture.width, picture.height, "yuv420p"
             frame = av.VideoFrame.from_image(picture)
             frame.pts, frame.time_base = number, Fraction(1, FRAMES_PER_SECOND)
             made.mux(video.encode(frame))
