@@ -74,6 +74,9 @@ def test_the_parsers_own_threshold_says_what_is_there_unless_one_asks_otherwise(
     assert (told_of["on"], told_of["off"]) == (0.8, 0.6)
     with pytest.raises(UsageError, match=r"0 < off <= on <= 1, not 0\.6, 0\.5"):
         model().separate(video, choice=Choice(off=0.6))
+    with pytest.raises(UsageError, match=r"0 < off <= on <= 1, not 0\.6, 0\.5"):  # before anything is separated
+        model().separate_file(video, tmp_path / "none", Choice(classes=("harp",), off=0.6))
+    assert not list((tmp_path / "none").glob("**/*.wav"))
 
 
 def test_a_sound_alone_is_separated_by_what_is_heard(video):

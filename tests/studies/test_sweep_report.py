@@ -139,8 +139,10 @@ def test_differences_are_from_the_papers_setting(told):
 
 
 def test_whose_estimates_are_in_the_best_order_is_said_above_the_scores(tmp_path, told):
-    trials = [made_trial("named", {DEPTH: 1, "seed": 0}, [1.0, 2.0]), made_trial("waves", {DEPTH: 2, "seed": 0}, None)]
-    trials[1].results = without_names(made_results("sgn", [1.0, 2.0]), "sgn")
+    trials = [made_trial("named", {DEPTH: 1, "seed": 0}, [1.0, 2.0])]
+    for seed in (0, 1):  # one setting, which is named once
+        trials.append(made_trial(f"waves, seed {seed}", {DEPTH: 2, "seed": seed}, None))
+        trials[-1].results = without_names(made_results("sgn", [1.0, 2.0]), "sgn")
     for text in report(made_sweep([[DEPTH]], trials), tmp_path):
         assert "This helps waves in all mixtures." in text
     assert "best order" not in told[0]

@@ -69,6 +69,7 @@ def write_separated(
 ) -> dict[str, Any]:
     """Separate a recording into a folder; returns what separation.json holds. `origin` says which model it is."""
     form.require_sound(recording.sample_rate_hz, recording.num_channels)
+    on, off = choice.thresholds(asked.separating.presence_threshold)
     grid, findings = window_grid(asked, overlap), Findings()
     plan = plan_of(asked, recording, choice, grid, batch_size, progress)
     rate = recording.sample_rate_hz
@@ -81,7 +82,6 @@ def write_separated(
         writer.close()
         shown.finish()
     told = _told(asked, origin, recording, plan, grid, findings, writer, shown)
-    on, off = choice.thresholds(asked.separating.presence_threshold)
     told["choice"], told["form"] = {**asdict(choice), "on": on, "off": off}, asdict(form)
     if form.report:
         told["page"] = PAGE_NAME

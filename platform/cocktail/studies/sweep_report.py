@@ -174,7 +174,7 @@ def score_parts(sweep: Sweep) -> list[Part]:
 
 def _order_note(sweep: Sweep) -> str:
     """Which settings' answers say nothing of whose they are."""
-    runs = [(trial.label, trial.run) for setting in sweep.settings for trial in setting.seeds.values()]
+    runs = [(setting.label, trial.run) for setting in sweep.settings for trial in setting.seeds.values()]
     known = [(label, run) for label, run in runs if run is not None]
     return order_note((label, run.board.share_in_best_order(run.results, run.own_system)) for label, run in known)
 
