@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+from functools import cache
+from pathlib import Path
 
 from cocktail.cluster.connection import connect, num_nodes
 from cocktail.config.experiment import Experiment
@@ -30,10 +32,16 @@ def open_data(experiment: Experiment, tracking_uri: str) -> Manifest:
             f"the embedded corpus is made on one machine's disk, and this cluster has {num_nodes()} nodes: give --data"
         )
     corpus = make_embedded_corpus(join(experiment.output, "embedded", "corpus"))
-    settings = ShardSettings(dataset="embedded", sample_rate_hz=experiment.mixing.sample_rate_hz, shard_mb=2.76)
-    version = SHARD_SCHEMA.rpartition("/")[2]
     # Corpora of two recipes have clips of the same ids: shards of one must not be taken for the other's.
     recipe = hashlib.sha256((corpus / MARKER).read_bytes()).hexdigest()[:8]
-    shards = join(experiment.output, "embedded", f"shards-with-boxes-{settings.sample_rate_hz}-{version}-{recipe}")
+    return _shards(corpus.absolute(), recipe, experiment.mixing.sample_rate_hz)
+
+
+@cache
+def _shards(corpus: Path, recipe: str, sample_rate_hz: int) -> Manifest:
+    """Shards of a corpus, made or completed once a process: a comparison opens the data of each of its systems."""
+    settings = ShardSettings(dataset="embedded", sample_rate_hz=sample_rate_hz, shard_mb=2.76)
+    version = SHARD_SCHEMA.rpartition("/")[2]
+    shards = join(str(corpus.parent), f"shards-with-boxes-{sample_rate_hz}-{version}-{recipe}")
     index = index_vggsound(str(corpus / "vggsound.csv"), str(corpus / "videos"))
     return shard_dataset(with_boxes(index, str(corpus / "vggss.json")), settings, shards)

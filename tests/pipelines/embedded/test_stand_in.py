@@ -23,11 +23,15 @@ def corpus(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setattr(stand_in, "make_embedded_corpus", lambda _: folder)
     monkeypatch.setattr(stand_in, "index_vggsound", lambda *_: pa.table({}))
     monkeypatch.setattr(stand_in, "with_boxes", lambda index, _: index)
-    monkeypatch.setattr(stand_in, "shard_dataset", lambda index, settings, shards: shards)
     return folder
 
 
-def test_a_corpus_of_another_recipe_has_shards_of_its_own(corpus: Path, tmp_path: Path) -> None:
+def test_a_corpus_of_another_recipe_has_shards_of_its_own(
+    corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made: list[str] = []
+    monkeypatch.setattr(stand_in, "shard_dataset", lambda index, settings, shards: (made.append(shards), shards)[1])
+
     def shards(marker: str) -> Any:
         (corpus / "corpus.json").write_text(marker)
         return stand_in.open_data(replace(SMALL, output=str(tmp_path)), "sqlite://")
@@ -36,3 +40,4 @@ def test_a_corpus_of_another_recipe_has_shards_of_its_own(corpus: Path, tmp_path
     assert str(first).startswith(str(tmp_path / "embedded"))
     assert shards('{"recipe_version": 2}') != first
     assert shards('{"recipe_version": 1}') == first
+    assert len(made) == 2, "a comparison opens the corpus for each of its systems, and says so once"
