@@ -21,6 +21,8 @@ _TITLES = {
 [0, 1], and shown in percent."""
 _IN_DB = ("sdr", "sir", "sar")
 _HEADLINES = ("sdr", "auc")
+_SHOWN_WAITING = 2
+"""Trials that have not begun and have a row each: of a long sweep the rest has one row."""
 _NAME = re.compile(rf"({'|'.join(_TITLES)})(?:_(\d+)_sources)?")
 
 
@@ -74,10 +76,17 @@ class _Column:
 
 def progress_table(trials: Sequence[TrialState], overrides: Mapping[str, Mapping[str, Any]]) -> str:
     """A row a trial: what it sets, how far it is, its last loss, and its SDR in dB, or AUC in percent, once any is
-    scored. Of a system in stages the steps of the finished ones stand before those of the one that trains."""
+    scored. Of a system in stages the steps of the finished ones stand before those of the one that trains. The next of
+    those that have not begun have rows, the others are counted."""
+    new = [
+        trial.label for trial in trials if trial.status == "waiting" and not trial.metrics and not trial.earlier_steps
+    ]
+    later = new[_SHOWN_WAITING:] if len(new) > _SHOWN_WAITING + 1 else []
     scores = [column for column in _Column.all_of(trials) if column.kind in _HEADLINES]
     rows = []
     for trial in trials:
+        if trial.label in later:
+            continue
         known = trial.metrics
         per_step, left = known.get("seconds_per_step"), None
         if per_step is not None and "num_steps" in known and trial.status == "running":
@@ -95,6 +104,8 @@ def progress_table(trials: Sequence[TrialState], overrides: Mapping[str, Mapping
         shown_left = "" if left is None else f"{left:.1f}"
         rows.append([trial.label, set_to, trial.status, steps, *cells, shown_left])
     titles = [column.title([]) for column in scores]
+    if later:
+        rows.append([f"{len(later)} more", "", "waiting", *[""] * (len(titles) + 4)])
     return markdown_table(["trial", "sets", "status", "step", "loss", *titles, "s/step", "min left"], rows)
 
 

@@ -352,5 +352,7 @@ class _Board:
         now = time.monotonic()
         if now - self._shown >= (CHANGE_SECONDS if self.is_due else SHOW_SECONDS):
             clock = time.strftime("%H:%M:%S")
-            print(f"\n{clock}\n{progress_table(self._states, self._overrides)}", flush=True)
+            num_finished = sum(state.status in ("finished", "stopped early") for state in self._states)
+            table = progress_table(self._states, self._overrides)
+            print(f"\n{clock}, {num_finished} of {len(self._states)} finished\n{table}", flush=True)
             self.is_due, self._shown = False, now

@@ -274,6 +274,22 @@ def test_the_table_shows_how_far_each_trial_is():
     ]
 
 
+def test_of_the_trials_that_have_not_begun_all_but_the_next_two_are_counted():
+    def shown(num_waiting: int) -> list[str]:
+        begun = [
+            TrialState(label="done", status="finished", metrics={"sdr": 1.0}),
+            TrialState(label="again", metrics={"step": 5, "num_steps": 9}),
+            TrialState(label="second stage", earlier_steps=9),
+        ]
+        trials = [*begun, *(TrialState(label=f"new {number}") for number in range(num_waiting))]
+        _, _, *rows = progress_table(trials, {trial.label: {} for trial in trials}).splitlines()
+        assert len({row.count("|") for row in rows}) == 1
+        return [row.split("|")[1].strip() for row in rows]
+
+    assert shown(3) == ["done", "again", "second stage", "new 0", "new 1", "new 2"]
+    assert shown(4) == ["done", "again", "second stage", "new 0", "new 1", "2 more"]
+
+
 def test_scores_are_in_the_grids_order_with_their_interval_and_what_went_wrong():
     trials = [
         TrialState(
