@@ -1,41 +1,24 @@
-"""Runs are found again, with what was stored, in a real MLflow database; they outlive outages, and they end."""
+"""Runs are found again, with what was stored, in a real MLflow database."""
 
 from __future__ import annotations
 
 import getpass
 import json
-import os
-import signal
-import subprocess
-import sys
 import threading
 import time
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-import psutil
 import pytest
 from mlflow.tracking import MlflowClient
 
-from cocktail.tracking import run as tracking
 from cocktail.tracking.database import default_tracking_uri
 from cocktail.tracking.find import find_run
 from cocktail.tracking.inputs import UsedData, log_data, names_of_data
-from cocktail.tracking.outages import OutageError, RefusedError
-from cocktail.tracking.processes import is_gone, this_process
+from cocktail.tracking.processes import this_process
 from cocktail.tracking.run import TrackedRun
-from cocktail.tracking.signals import TerminatedError
 from cocktail.types import UsageError
-from tests.services.faulty_proxy import Faults, faulty_proxy
-
-PROJECT = Path(__file__).parents[2]
-
-
-def open_run(output: Path, name: str, experiment: str = "small") -> TrackedRun:
-    uri = default_tracking_uri(str(output))
-    artifacts = str(output / "artifacts")
-    return TrackedRun.open(uri, artifacts, experiment=experiment, name=name, key="k", params={"model.depth": 3})
+from tests.made.results.tracked_runs import open_run, status_of
 
 
 @pytest.fixture(scope="module")
@@ -258,235 +241,3 @@ def test_settings_that_are_new_are_added_to_a_run_and_those_it_has_are_left(outp
     for params in ({"training.log_every": 20}, {"training.log_every": 5, "model.depth": 3}):
         run = TrackedRun.open(uri, "", experiment="small", name="older", key="k", params=params)
     assert run.params == {"training.log_every": "20", "model.depth": "3"}
-
-
-def status_of(run: TrackedRun) -> str:
-    return MlflowClient(run.tracking_uri).get_run(run.run_id).info.status
-
-
-@pytest.mark.parametrize(
-    ("raised", "status"),
-    [(ValueError, "FAILED"), (KeyboardInterrupt, "KILLED"), (TerminatedError, "KILLED"), (SystemExit, "FAILED")],
-)
-def test_a_run_ends_as_its_job_does(output, raised, status):
-    run = open_run(output, f"raised {raised.__name__}")
-    before = signal.getsignal(signal.SIGTERM)
-    with pytest.raises(raised), run.closing():
-        assert signal.getsignal(signal.SIGTERM) != before
-        raise raised
-    assert status_of(run) == status
-    assert signal.getsignal(signal.SIGTERM) == before
-    with run.closing():
-        pass
-    assert status_of(run) == "FINISHED"
-
-
-@pytest.fixture
-def heeds_ctrl_c() -> Iterator[None]:
-    """Ctrl-C as in a terminal: what a shell starts in the background ignores it, tests as well."""
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
-    yield
-    signal.signal(signal.SIGINT, before)
-
-
-@pytest.mark.usefixtures("heeds_ctrl_c")
-def test_told_to_end_again_a_job_first_closes_its_run(output, monkeypatch):
-    run = open_run(output, "interrupted twice")
-    finish = TrackedRun.finish
-
-    def interrupted(self: TrackedRun, status: str) -> None:
-        signal.raise_signal(signal.SIGINT)
-        signal.raise_signal(signal.SIGTERM)
-        finish(self, status)
-
-    monkeypatch.setattr(TrackedRun, "finish", interrupted)
-    with pytest.raises(KeyboardInterrupt), run.closing():
-        signal.raise_signal(signal.SIGINT)
-    assert status_of(run) == "KILLED"
-    with pytest.raises(KeyboardInterrupt):
-        signal.raise_signal(signal.SIGINT)
-
-
-def test_a_job_that_was_started_to_ignore_ctrl_c_ignores_it(output):
-    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
-    try:
-        with open_run(output, "in the background").closing():
-            signal.raise_signal(signal.SIGINT)
-        assert signal.getsignal(signal.SIGINT) is signal.SIG_IGN
-    finally:
-        signal.signal(signal.SIGINT, before)
-
-
-def test_another_thread_than_the_main_one_closes_its_run_and_leaves_signals_alone(output):
-    run = open_run(output, "of a thread")
-    seen = []
-
-    def job() -> None:
-        with run.closing():
-            seen.append(signal.getsignal(signal.SIGTERM))
-
-    thread = threading.Thread(target=job)
-    thread.start()
-    thread.join()
-    assert seen == [signal.getsignal(signal.SIGTERM)]
-    assert status_of(run) == "FINISHED"
-
-
-DRIVER = """
-import sys, time
-from cocktail.tracking.run import TrackedRun
-run = TrackedRun.open(sys.argv[1], "", experiment="ended", name=sys.argv[2], key="k", params={})
-with run.closing():
-    print(run.run_id, flush=True)
-    time.sleep(60)
-"""
-
-
-def start_driver(uri: str, name: str) -> tuple[subprocess.Popen[str], TrackedRun]:
-    driver = subprocess.Popen(
-        [sys.executable, "-c", DRIVER, uri, name],
-        env=os.environ | {"PYTHONPATH": str(PROJECT / "platform")},
-        stdout=subprocess.PIPE,
-        text=True,
-    )
-    assert driver.stdout is not None
-    line = driver.stdout.readline()
-    while " " in line:
-        line = driver.stdout.readline()
-    return driver, TrackedRun(uri, line.strip())
-
-
-def test_sigterm_ends_a_run_as_killed_at_once_and_sigkill_by_the_next_run_on_this_host(
-    mlflow_server, capsys, monkeypatch
-):
-    monkeypatch.setattr(tracking, "GOING_SECONDS", 0.1)
-    terminated, terminated_run = start_driver(mlflow_server.uri, "terminated")
-    terminated.send_signal(signal.SIGTERM)
-    # With a traceback, as nothing catches it here. Ray gives 3 s; on a busy machine all takes longer.
-    assert terminated.wait(10) == 1
-    assert status_of(terminated_run) == "KILLED"
-
-    alive, alive_run = start_driver(mlflow_server.uri, "alive")
-    killed, killed_run = start_driver(mlflow_server.uri, "killed")
-    killed.kill()
-    killed.wait()
-    assert status_of(killed_run) == "RUNNING"
-    TrackedRun.open(mlflow_server.uri, "", experiment="ended", name="next", key="k", params={})
-    assert status_of(killed_run) == "KILLED"
-    assert f"run killed ({killed_run.run_id}) was RUNNING without its process" in capsys.readouterr().out
-    assert status_of(alive_run) == "RUNNING"
-
-    def open_alive() -> TrackedRun:
-        return TrackedRun.open(mlflow_server.uri, "", experiment="ended", name="alive", key="k", params={})
-
-    with pytest.raises(UsageError, match=f"run alive is being done by process {alive.pid} on"):
-        open_alive()
-    alive.kill()
-    alive.wait()
-    assert open_alive().run_id == alive_run.run_id
-    for driver in (terminated, alive, killed):
-        assert driver.stdout is not None
-        driver.stdout.close()
-
-
-def test_a_process_is_gone_if_it_was_here_and_is_no_more():
-    here = this_process()
-    assert not is_gone(here)
-    assert is_gone({**here, "started": "1"}), "another process has its number"
-    assert is_gone({**here, "pid": str(2**22 + 1)})
-    ended = {**here, "pid": str(2**22 + 1)}
-    assert not is_gone({**ended, "host": "another"})
-    assert not is_gone({**ended, "namespace": "pid:[1]"}), "another container's processes cannot be seen"
-    assert not is_gone({**ended, "boot": "another"}), "a clone, or a pod, of this host's name may have it"
-
-
-def test_a_run_that_a_clone_of_this_host_has_open_is_not_closed(tmp_path):
-    uri = f"sqlite:///{tmp_path}/mlflow.db"
-    clones, ended = (
-        TrackedRun.open(uri, "", experiment="clones", name=name, key="k", params={}) for name in ("clones", "ended")
-    )
-    gone = {**this_process(), "pid": str(2**22 + 1)}
-    ended.tag({"process": json.dumps(gone)})
-    clones.tag({"process": json.dumps({**gone, "boot": "another"})})
-    TrackedRun.open(uri, "", experiment="clones", name="next", key="k", params={})
-    assert [status_of(run) for run in (clones, ended)] == ["RUNNING", "KILLED"]
-
-
-@pytest.mark.skipif(not psutil.LINUX, reason="elsewhere a process's start is a time of day")
-def test_a_process_is_still_there_when_the_clock_was_set(monkeypatch):
-    here = this_process()
-    monkeypatch.setattr("psutil._psplatform.boot_time", lambda: 1000.0)
-    assert not is_gone(here)
-
-
-def test_a_zombie_is_gone():
-    child = subprocess.Popen([sys.executable, "-c", ""])
-    os.waitid(os.P_PID, child.pid, os.WEXITED | os.WNOWAIT)
-    here = this_process()
-    assert is_gone({**here, "pid": str(child.pid)})
-    child.wait()
-
-
-def mend_later(faults: Faults, seconds: float) -> None:
-    def mend() -> None:
-        faults.status = 0
-
-    threading.Timer(seconds, mend).start()
-
-
-def test_a_job_waits_for_a_server_and_says_so_once(mlflow_server, tmp_path, capsys):
-    with faulty_proxy(mlflow_server.uri.removeprefix("http://")) as (uri, faults):
-        faults.status = 503
-        mend_later(faults, 2.0)
-        run = TrackedRun.open(uri, "", experiment="waited", name="waited", key="k", params={"a": 1})
-        shown = capsys.readouterr().out
-        assert shown.count("does not answer") == shown.count("answers again") == 1
-        assert "waiting 10.0 minutes" in shown
-        (tmp_path / "table.md").write_text("| a |")
-        faults.status = 502
-        mend_later(faults, 0.5)
-        run.store(tmp_path)
-        assert run.stored == ["table.md"]
-
-
-def test_a_job_that_has_waited_its_limit_says_what_to_do(mlflow_server):
-    with faulty_proxy(mlflow_server.uri.removeprefix("http://")) as (uri, faults):
-        run = TrackedRun.open(uri, "", experiment="waited", name="left", key="k", params={}, wait_seconds=0.5)
-        faults.status = 503
-        began = time.monotonic()
-        with pytest.raises(OutageError, match="start the same command again, which goes on from here"), run.closing():
-            run.tag({"checkpoint": "step-1"})
-        assert 0.5 <= time.monotonic() - began < 3
-        faults.status = 0
-        assert status_of(run) == "RUNNING"
-
-
-@pytest.mark.parametrize("status", [400, 401, 403, 404])
-def test_a_refusal_is_not_waited_for(mlflow_server, status):
-    with faulty_proxy(mlflow_server.uri.removeprefix("http://")) as (uri, faults):
-        run = TrackedRun.open(uri, "", experiment="waited", name="refused", key="k", params={})
-        faults.status = status
-        with pytest.raises(RefusedError, match=f"MLflow at {uri} refuses: .*{status}"):
-            run.tag({"checkpoint": "step-1"})
-
-
-@pytest.mark.parametrize("unconfirmed", ["experiments/create", "runs/create", "log-batch"])
-def test_a_run_whose_making_was_not_confirmed_is_one_run_with_all_its_settings(mlflow_server, unconfirmed):
-    name = f"unconfirmed {unconfirmed}"
-    with faulty_proxy(mlflow_server.uri.removeprefix("http://")) as (uri, faults):
-        faults.unconfirmed = unconfirmed
-        run = TrackedRun.open(uri, "", experiment=name, name=name, key="k", params={"model.depth": 3})
-        assert not faults.unconfirmed
-    assert find_run(mlflow_server.uri, name).run_id == run.run_id
-    assert find_run(mlflow_server.uri, name).params == {"model.depth": "3"}
-
-
-def test_scores_whose_logging_was_not_confirmed_are_there_once(mlflow_server):
-    with faulty_proxy(mlflow_server.uri.removeprefix("http://")) as (uri, faults):
-        run = TrackedRun.open(uri, "", experiment="waited", name="scores", key="k", params={})
-        faults.unconfirmed = "log-batch"
-        faults.carried_out.clear()
-        run.log({"test/sdr": 1.0}, 20)
-        batches = [path for path in faults.carried_out if path.endswith("log-batch")]
-        assert run.history("test/sdr") == [(20, 1.0)]
-    assert len(batches) == 1
