@@ -94,7 +94,7 @@ def progress_table(trials: Sequence[TrialState], overrides: Mapping[str, Mapping
         steps = f"{trial.step}/{known['num_steps']:.0f}" if "num_steps" in known else ""
         steps = f"{trial.earlier_steps} + {steps}" if trial.earlier_steps and steps else steps
         cells = (
-            format_cell(known.get("loss/total")),
+            _loss(known.get("loss/total")),
             *(column.cell(trial) for column in scores),
             format_cell(per_step),
         )
@@ -107,6 +107,11 @@ def progress_table(trials: Sequence[TrialState], overrides: Mapping[str, Mapping
     if later:
         rows.append([f"{len(later)} more", "", "waiting", *[""] * (len(titles) + 4)])
     return markdown_table(["trial", "sets", "status", "step", "loss", *titles, "s/step", "min left"], rows)
+
+
+def _loss(value: float | None) -> str:
+    """Two digits of what is small: squared errors of waveforms are thousandths."""
+    return format_cell(value) if value is None or not 0 < abs(value) < 0.1 else f"{value:.2g}"
 
 
 def _shown(value: Any) -> str:

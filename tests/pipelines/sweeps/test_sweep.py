@@ -260,7 +260,7 @@ def test_the_table_shows_how_far_each_trial_is():
             status="running",
             metrics={"step": 60, "num_steps": 300, "loss/total": 2.0, "seconds_per_step": 0.5},
         ),
-        TrialState(label="depth 6", earlier_steps=200, metrics={"step": 50, "num_steps": 100}),
+        TrialState(label="depth 6", earlier_steps=200, metrics={"step": 50, "num_steps": 100, "loss/total": 0.00213}),
         TrialState(label="depth 9"),
     ]
     overrides = {trial.label: {"model.depth": int(trial.label[-1])} for trial in trials}
@@ -269,7 +269,7 @@ def test_the_table_shows_how_far_each_trial_is():
     assert rows[2:] == [
         ["depth 1", "depth=1", "finished", "300/300", "1.50", "4.25", "", ""],
         ["depth 3", "depth=3", "running", "60/300", "2.00", "", "0.50", "2.0"],
-        ["depth 6", "depth=6", "waiting", "200 + 50/100", "", "", "", ""],
+        ["depth 6", "depth=6", "waiting", "200 + 50/100", "0.0021", "", "", ""],
         ["depth 9", "depth=9", "waiting", "", "", "", "", ""],
     ]
 
