@@ -66,6 +66,10 @@ SYSTEMS = {
     "co_separation": System(title="Co-Separation", job=co_separation.JOB),
     # On pairs of solos, as the others: their own tests are of scenes, and of duets.
     "avsa_sep": System(title="AVSA-Sep", job=avsa_sep.JOB, benchmarks=SEPARATION_BY_SIGHT),
+    # Of labels alone, which is what the static class hears.
+    "sg_sep": System(
+        title="SG-Sep", job=avsa_sep.JOB, settings={"model.branches": "labels"}, benchmarks=SEPARATION_BY_SIGHT
+    ),
     "cosegmentation": System(title="Co-segmentation", job=cosegmentation.JOB, benchmarks=SEPARATION_BY_A_GLANCE),
 }
 
