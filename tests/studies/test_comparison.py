@@ -137,7 +137,7 @@ def test_the_report_names_what_is_compared_and_how_many_mixtures_are_left_out():
     assert "Each side is one training, of one seed" in text and "best order" not in text
     nameless = replace(a, run=replace(a.run, results=without_names(a.run.results, "model")))
     other = side("B", {"m1": (4.0, 4.0), "m2": (2.0,)}, "other")
-    assert "This helps A in 33% of the mixtures." in to_markdown(compare(nameless, other), "sdr", 1)
+    assert "In 33% of the mixtures this helps A." in to_markdown(compare(nameless, other), "sdr", 1)
     assert ["m2", "class 0", "8.00", "2.00", "+6.00", ""] in lines
     assert ["m1", "class 0 + class 1", "2.00", "4.00", "-2.00", ""] in lines
     assert text.index("Largest") < text.index("| m2") < text.index("Smallest") < text.index("| m1")

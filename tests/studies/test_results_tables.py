@@ -117,11 +117,39 @@ def test_whose_estimates_are_in_the_best_order_stands_below_as_a_mean_over_seeds
         for n, (origin, run) in enumerate(runs)
     ]
     table = results_table(RecordedResults.of(runs)).replace("\n", " ")
-    assert "This helps sgn, soft masks in 50% of the mixtures, waves in all mixtures." in table
+    assert "In 50% of the mixtures this helps sgn, soft masks. In all mixtures this helps waves." in table
     assert "best order" not in results_table(made_recorded())
     of_models = RecordedResults.of(runs).scores.filter(pc.field("kind") == "model")  # what is not shown is not told of
     table = results_table(replace(RecordedResults.of(runs), scores=of_models)).replace("\n", " ")
-    assert "This helps waves in all mixtures." in table
+    assert "In all mixtures this helps waves." in table
+
+
+def test_a_reading_that_is_in_the_best_order_as_its_model_is_not_named_beside_it() -> None:
+    runs = [
+        (made_origin("sgn", seed), made_run({"sgn": [1.0, 2.0], "sgn, soft masks": [1.0, 2.0]})) for seed in ("0", "1")
+    ]
+    both = [(made, replace(run, results=without_names(run.results, "sgn", "sgn, soft masks"))) for made, run in runs]
+    assert "In all mixtures this helps sgn. " in results_table(RecordedResults.of(both)).replace("\n", " ")
+    mixed = [runs[0], (both[1][0], replace(both[1][1], results=without_names(runs[1][1].results, "sgn, soft masks")))]
+    table = results_table(RecordedResults.of(mixed)).replace("\n", " ")
+    assert "In 50% of the mixtures this helps sgn, soft masks. " in table
+
+
+def test_steps_have_a_column_where_they_differ_and_seeds_are_told_once_where_they_are_the_same() -> None:
+    run = made_run({"sgn": [1.0, 2.0], "mixture": [0.0, 0.0]})
+    other = made_run({"static": [1.0, 2.0]})
+    first, second = made_origin("sgn", "0"), made_origin("static", "0")
+    later = [(replace(made, seed="1"), of) for made, of in ((first, run), (second, other))]
+    table = results_table(RecordedResults.of([(first, run), (second, other), *later]))
+    assert "steps |" not in table and table.count("Seeds 0, 1.") == 1
+    longer = [(replace(made, steps=425), of) for made, of in ((second, other), later[1])]
+    table = results_table(RecordedResults.of([(first, run), *longer, later[0]]))
+    header, _, *lines = [
+        [cell.strip() for cell in line.split("|")[1:-1]] for line in table.splitlines() if line.startswith("|")
+    ]
+    steps = {line[0]: line[header.index("steps")] for line in lines}
+    assert steps == {"sgn": "300", "static": "425", "mixture": ""}
+    assert "300 to 425 steps of 8 mixtures" in table.replace("\n", " ")
 
 
 def test_one_setting_is_compared_with_controls_and_said_to_be_of_one_seed() -> None:

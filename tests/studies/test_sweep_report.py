@@ -144,7 +144,7 @@ def test_whose_estimates_are_in_the_best_order_is_said_above_the_scores(tmp_path
         trials.append(made_trial(f"waves, seed {seed}", {DEPTH: 2, "seed": seed}, None))
         trials[-1].results = without_names(made_results("sgn", [1.0, 2.0]), "sgn")
     for text in report(made_sweep([[DEPTH]], trials), tmp_path):
-        assert "This helps waves in all mixtures." in text
+        assert "In all mixtures this helps waves." in text
     assert "best order" not in told[0]
 
 

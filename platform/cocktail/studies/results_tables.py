@@ -48,6 +48,8 @@ class _System:
     kind: str
     by_seed: dict[str, pa.Table]
     """Rows of RecordedResults.scores by seed."""
+    steps: str
+    """Training steps of its runs; empty for a control."""
 
     def values(self, score: str, seeds: Sequence[str]) -> tuple[list[str], np.ndarray]:
         """The mixtures that have a score under all of some seeds, sorted, and the scores [S, M]."""
@@ -73,7 +75,8 @@ def results_table(results: RecordedResults) -> str:
     sections = [_group_table(results, systems, group) for group in results.groups]
     shown = [system.name for system in systems]
     shares = [item for origin in results.origins for item in origin.in_best_order.items()]
-    order = order_note((label, share) for label, share in shares if label in shown)
+    as_their_model = _readings_as_their_model(results.origins)
+    order = order_note((label, share) for label, share in shares if label in shown and label not in as_their_model)
     parts = [
         *sections,
         _wrapped(" ".join(filter(None, [results.about, order]))),
@@ -133,13 +136,18 @@ def fill_documents(project: Path, *, write: bool) -> list[str]:
 def _systems(results: RecordedResults) -> list[_System]:
     rows: dict[str, dict[str, pa.Table]] = {}
     kinds: dict[str, str] = {}
+    steps: dict[str, dict[str, None]] = {}
     for number, origin in enumerate(results.origins):
         of_run = results.scores.filter(pa.array(results.scores["run"].to_numpy() == number))
         for system in of_run["system"].unique().to_pylist():
             chosen = rows_of(of_run, "system", [system])
             rows.setdefault(system, {})[origin.seed] = chosen
             kinds[system] = chosen["kind"][0].as_py()
-    return [_System(name=name, kind=kinds[name], by_seed=by_seed) for name, by_seed in rows.items()]
+            steps.setdefault(system, {})["" if kinds[system] == CONTROL else str(origin.steps)] = None
+    return [
+        _System(name=name, kind=kinds[name], by_seed=by_seed, steps=" and ".join(steps[name]))
+        for name, by_seed in rows.items()
+    ]
 
 
 def _group_table(results: RecordedResults, systems: Sequence[_System], group: ScoreGroup) -> str:
@@ -148,6 +156,7 @@ def _group_table(results: RecordedResults, systems: Sequence[_System], group: Sc
     others = [score for score in group.scores if score != headline]
     (reference,) = (system for system in systems if system.kind == MODEL and system.name == results.reference)
     recordings = _recordings(results)
+    tells_steps = len({origin.steps for origin in results.origins}) > 1
     lines = []
     for system in systems:
         seeds = list(system.by_seed)
@@ -159,12 +168,19 @@ def _group_table(results: RecordedResults, systems: Sequence[_System], group: Sc
         cells = [system.name, headline.cell(float(values.mean())), bounds]
         cells += _difference(system, reference, headline, recordings)
         cells += [_mean(score, system.values(score.name, seeds)[1]) for score in others]
+        cells += [system.steps] if tells_steps else []
         cells += ["" if system.kind == CONTROL else str(len(seeds)), str(len(names)), format_count(of_mixtures.number)]
         lines.append((float(values.mean()), cells))
     if not lines:
         return ""
     header = ["system", headline.title, INTERVAL, f"less {results.reference}", INTERVAL]
-    header += [*(score.title for score in others), "seeds", "mixtures", "recordings"]
+    header += [
+        *(score.title for score in others),
+        *(["steps"] if tells_steps else []),
+        "seeds",
+        "mixtures",
+        "recordings",
+    ]
     title = f"{group.title.capitalize()}, in {results.unit}:" if group.title else f"In {results.unit}:"
     table = markdown_table(header, [cells for _, cells in sorted(lines, key=lambda line: line[0])])
     return "\n\n".join([title, table, *_of_fewer_mixtures(systems, headline)])
@@ -230,20 +246,34 @@ def _origins_in_words(results: RecordedResults) -> str:
 
     minutes = [f"{seconds / 60:.1f}" for seconds in sorted(origin.seconds for origin in origins)]
     took = " to ".join(dict.fromkeys([minutes[0], minutes[-1]]))
-    budgets = each([f"{origin.steps} steps of {origin.batch_size} mixtures" for origin in origins])
+    steps = sorted({origin.steps for origin in origins})
+    budget = " to ".join(str(number) for number in dict.fromkeys([steps[0], steps[-1]]))
+    batches = each([str(origin.batch_size) for origin in origins])
     days, machines = each(sorted(origin.date for origin in origins)), each([origin.machine for origin in origins])
     text = (
         f"Commit {each([origin.commit[:10] for origin in origins])}, torch {each([o.torch for o in origins])}, "
-        f"{days}, {machines}: {budgets}, {took} minutes a run."
+        f"{days}, {machines}: {budget} steps of {batches} mixtures, {took} minutes a run."
     )
     seeds = {setting: [origin.seed for origin in origins if origin.setting == setting] for setting in results.settings}
     single = [setting for setting, of_setting in seeds.items() if len(of_setting) == 1]
     if len(single) == len(seeds):
         text += f" One seed ({each([origin.seed for origin in origins])}): intervals are of that seed alone."
         return _wrapped(text)
+    if len(set(map(tuple, seeds.values()))) == 1:
+        return _wrapped(f"{text} Seeds {', '.join(seeds[results.reference])}.")
     told = "; ".join(f"{setting}: {', '.join(of_setting)}" for setting, of_setting in seeds.items())
     alone = f" One seed of {', '.join(single)}: intervals are of that seed alone." if single else ""
     return _wrapped(f"{text} Seeds of {told}.{alone}")
+
+
+def _readings_as_their_model(origins: Sequence[Origin]) -> set[str]:
+    """Readings of models, such as soft masks, of which as much is in the best order as of their model in each run."""
+    alike: dict[str, bool] = {}
+    for origin in origins:
+        own = origin.in_best_order.get(origin.setting, 0.0)
+        for label, share in origin.in_best_order.items():
+            alike[label] = alike.get(label, label != origin.setting) and share == own
+    return {label for label, is_alike in alike.items() if is_alike}
 
 
 def _wrapped(text: str) -> str:

@@ -161,13 +161,14 @@ def order_note(shares: Iterable[tuple[str, float]]) -> str:
     told = {label: sum(each) / len(each) for label, each in of_labels.items() if any(each)}
     if not told:
         return ""
-    words = [
-        f"{label} in {'all mixtures' if share == 1 else f'{max(share, 0.01):.0%} of the mixtures'}"
-        for label, share in told.items()
-    ]
+    helped: dict[str, list[str]] = {}
+    for label, share in told.items():
+        where = "all mixtures" if share == 1 else f"{max(share, 0.01):.0%} of the mixtures"
+        helped.setdefault(where, []).append(label)
+    words = " ".join(f"In {where} this helps {'; '.join(labels)}." for where, labels in helped.items())
     return (
         "Where classes do not say whose an estimate is, estimates are taken in the best order, that of the highest "
-        f"mean SIR (mir_eval's rule). This helps {', '.join(words)}."
+        f"mean SIR (mir_eval's rule). {words}"
     )
 
 

@@ -62,7 +62,7 @@ def test_the_page_says_what_was_scored_and_shows_all_that_was_made_of_it(tmp_pat
         assert f"<td>{name}</td><td><code>{value}</code></td>" in page.replace(' class="number"', "")
     assert re.search(r'<td>halves</td><td class="number">4\.50<small>[^<]+</small></td>', page)
     assert "<p>A note.</p>" in page
-    order = "that of the highest mean SIR (mir_eval's rule). This helps halves in all mixtures."
+    order = "that of the highest mean SIR (mir_eval's rule). In all mixtures this helps halves."
     assert order in unescape(page) and order in report.text
     # The mixture, and two sources as they are and as they are estimated; a picture of them, and two figures.
     assert len(re.findall("<audio ", page)) == 5 and len(re.findall("<img ", page)) == 3

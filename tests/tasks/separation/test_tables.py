@@ -208,8 +208,11 @@ def test_a_control_is_in_no_order_of_its_own():
 
 
 def test_who_is_helped_by_the_best_order_is_said_with_the_share_of_mixtures():
-    note = order_note([("a", 1.0), ("b", 0.25), ("c", 0.0), ("b", 0.0), ("d", 0.001)])
-    assert note.endswith("This helps a in all mixtures, b in 12% of the mixtures, d in 1% of the mixtures.")
+    note = order_note([("a", 1.0), ("b", 0.25), ("c", 0.0), ("b", 0.0), ("d", 0.001), ("e, soft masks", 1.0)])
+    assert note.endswith(
+        "In all mixtures this helps a; e, soft masks. In 12% of the mixtures this helps b. "
+        "In 1% of the mixtures this helps d."
+    )
     assert order_note([("a", 0.0)]) == order_note([]) == ""
 
 
