@@ -42,11 +42,10 @@ def recorded(tracked: TrackedRun, system: str) -> dict[str, float]:
     losses = tracked.history("loss/total")
     steps = steps_of([*tracked.earlier_stages, tracked])
     last = {"step": steps, "num_steps": steps, "loss/total": losses[-1][1]} if losses else {}
-    own = f"/{as_metric_name(system)}/"  # behind test, or test/<task> of a model that has several
+    # Behind test, or test/<task> of a model that has several: a table has the same column for both.
+    own = f"/{as_metric_name(system)}/"
     scores = {
-        name.replace(own, "/", 1).removeprefix("test/"): history[-1][1]
-        for name, history in tracked.histories(("test/",)).items()
-        if own in name
+        name.partition(own)[2]: history[-1][1] for name, history in tracked.histories(("test/",)).items() if own in name
     }
     return last | scores
 

@@ -38,6 +38,13 @@ def test_folded_head_equals_the_plain_one_in_values_and_gradients():
         torch.testing.assert_close(ours, expected, atol=1e-10, rtol=1e-12)
 
 
+def test_masks_out_of_the_maps_themselves_are_those_of_the_folded_head():
+    head, features, vectors = random_head(torch.float64)
+    maps = head.maps(features)
+    assert maps.shape == (3, 10, 16, 24)
+    torch.testing.assert_close(head.of_maps(maps, vectors), head(features, vectors), atol=1e-12, rtol=0)
+
+
 def test_folded_head_equals_the_plain_one_in_float32_at_the_papers_size(monkeypatch):
     torch.manual_seed(0)
     head = MaskHead(in_channels=128, num_maps=256, conv_init_std=0.02)

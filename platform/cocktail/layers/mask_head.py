@@ -54,6 +54,15 @@ class MaskHead(nn.Module):
                 logits = self._shift_and_add(products)
         return logits + offset[:, :, None, None]
 
+    def maps(self, features: Tensor) -> Tensor:
+        """The maps U_k [B, K, 2H, 2W] themselves: where there are more vectors than maps, the plain form costs less."""
+        return at_least_float32(upsample_conv(features, self.weight) + self.map_bias[:, None, None])
+
+    def of_maps(self, maps: Tensor, vectors: Tensor) -> Tensor:
+        """The logits [B, N, 2H, 2W] that `forward` gives, from what `maps` gives."""
+        products = torch.bmm(at_least_float32(vectors * self.scale), maps.flatten(2))
+        return products.unflatten(2, maps.shape[2:]) + self.bias
+
     def _shift_and_add(self, products: Tensor) -> Tensor:
         """`sum_taps` for GPUs, where products with small matrices are unmeasured.
 

@@ -25,7 +25,7 @@ from cocktail.losses.mask_loss import ideal_masks, loudness_weights, mask_loss_o
 from cocktail.numerics.precision import at_least_float32
 from cocktail.types import NO_CLASS, Localization, MixtureBatch, Query, Separation
 
-PLACES_AT_ONCE = 16
+PLACES_AT_ONCE = 8
 """Places whose masks are in memory together: at 256 x 256 half a megabyte of linear bins each, for each mixture."""
 
 
@@ -130,8 +130,9 @@ class SoundOfPixels(nn.Module):
         features = self.features(self.front_end.warp(transform.abs())[:, None])
         vectors = self.visual_encoder.of_places(pictures)
         apply = self.front_end.apply_binary_mask if self.config.masks == "binary" else self.front_end.apply_soft_mask
+        maps = self.mask_head.maps(features)
         sounds = [
-            apply(transform, self.mask_logits(features, some).sigmoid())
+            apply(transform, self.mask_head.of_maps(maps, some).sigmoid())
             for some in vectors.split(PLACES_AT_ONCE, dim=1)
         ]
         return torch.cat(sounds, dim=1).unflatten(1, (pictures.shape[1] // self.visual_encoder.resnet.stride, -1))
@@ -139,10 +140,12 @@ class SoundOfPixels(nn.Module):
     def energies(self, transform: Tensor, features: Tensor, vectors: Tensor) -> Tensor:
         """Mean energy [B, P] over bins of what is left of the mixtures' transforms [B, F, M] by the masks, as they are
         used, that vectors [B, P, K] pick."""
-        power = transform.abs().square()[:, None]
-        energies = []
-        for some in vectors.split(PLACES_AT_ONCE, dim=1):
-            masks = self.front_end.unwarp(self.mask_logits(features, some).sigmoid())
-            kept = (masks > 0.5).to(power.dtype) if self.config.masks == "binary" else masks.square()
-            energies.append((kept * power).mean(dim=(2, 3)))
-        return torch.cat(energies, dim=1)
+        power = transform.abs().square().flatten(1)
+        energies = power.new_empty(vectors.shape[:2])
+        for b, maps in enumerate(self.mask_head.maps(features).split(1)):
+            for first in range(0, vectors.shape[1], PLACES_AT_ONCE):
+                some = slice(first, first + PLACES_AT_ONCE)
+                masks = self.front_end.unwarp(self.mask_head.of_maps(maps, vectors[b : b + 1, some]).sigmoid())[0]
+                kept = (masks > 0.5).to(power.dtype) if self.config.masks == "binary" else masks.square()
+                energies[b, some] = kept.flatten(1) @ power[b] / power.shape[1]
+        return energies
