@@ -60,7 +60,7 @@ class MaskHead(nn.Module):
 
     def of_maps(self, maps: Tensor, vectors: Tensor) -> Tensor:
         """The logits [B, N, 2H, 2W] that `forward` gives, from what `maps` gives."""
-        products = torch.bmm(at_least_float32(vectors * self.scale), maps.flatten(2))
+        products = at_least_float32(torch.bmm((vectors * self.scale).to(maps.dtype), maps.flatten(2)))
         return products.unflatten(2, maps.shape[2:]) + self.bias
 
     def _shift_and_add(self, products: Tensor) -> Tensor:

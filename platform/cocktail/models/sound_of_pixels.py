@@ -26,7 +26,7 @@ from cocktail.numerics.precision import at_least_float32
 from cocktail.types import NO_CLASS, Localization, MixtureBatch, Query, Separation
 
 PLACES_AT_ONCE = 8
-"""Places whose masks are in memory together: at 256 x 256 half a megabyte of linear bins each, for each mixture."""
+"""Places whose masks are in memory together: at 256 x 256 half a megabyte of linear bins each."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -174,13 +174,8 @@ def _group_table(results: RecordedResults, systems: Sequence[_System], group: Sc
     if not lines:
         return ""
     header = ["system", headline.title, INTERVAL, f"less {results.reference}", INTERVAL]
-    header += [
-        *(score.title for score in others),
-        *(["steps"] if tells_steps else []),
-        "seeds",
-        "mixtures",
-        "recordings",
-    ]
+    header += [score.title for score in others]
+    header += [*(["steps"] if tells_steps else []), "seeds", "mixtures", "recordings"]
     title = f"{group.title.capitalize()}, in {results.unit}:" if group.title else f"In {results.unit}:"
     table = markdown_table(header, [cells for _, cells in sorted(lines, key=lambda line: line[0])])
     return "\n\n".join([title, table, *_of_fewer_mixtures(systems, headline)])
