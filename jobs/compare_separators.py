@@ -35,8 +35,9 @@ from pipelines.experiments.benchmarks import SEPARATION, SEPARATION_BY_A_GLANCE,
 from pipelines.sweeps.systems import System, compare
 
 CLASS_HEAD, ASKED = {"model.class_head": "true"}, {"model.sources": "asked"}
-# 1024 samples at 11,025 Hz are as long as its paper's transform, and a data set may have more classes than stems.
-ANONYMOUS_AT_11_KHZ = {"model.sources": "anonymous", "model.n_fft": "1024"}
+# 1024 samples at 11,025 Hz are as long as its paper's transform, and a data set may have more classes than stems; of
+# sources in no order it learns by the loss that separators of such are trained by, as Conv-TasNet.
+ANONYMOUS_AT_11_KHZ = {"model.sources": "anonymous", "model.n_fft": "1024", "model.loss": "si_sdr"}
 SYSTEMS = {
     "sgn": System(title="SGN", job=sgn.JOB),
     "static_class": System(title="static class", job=sgn.JOB, settings={"model.source_vectors": "static_class"}),

@@ -285,13 +285,15 @@ def test_gradients_are_differences(model):
     assert_gradients_are_differences(loss, names)
 
 
-def test_every_parameter_learns_the_resnets_a_tenth_as_fast(model):
+@pytest.mark.parametrize(("weights", "rate"), [("auto", 1e-4), ("resnet18.pth", 1e-4), ("none", 1e-3)])
+def test_every_parameter_learns_and_resnets_that_have_learned_a_tenth_as_fast(model, weights, rate):
     torch.manual_seed(1)
     model(BATCH)["total"].backward()
     assert [name for name, p in model.named_parameters() if p.grad is None or not p.grad.abs().sum() > 0] == []
-    (optimizer,) = make_optimizers(model, SMALL.parameter_groups(model), Training())
+    groups = replace(SMALL, initial_weights=weights).parameter_groups(model)
+    (optimizer,) = make_optimizers(model, groups, Training())
     of_resnets, others = optimizer.param_groups
-    assert (of_resnets["lr"], others["lr"]) == (pytest.approx(1e-4), pytest.approx(1e-3))
+    assert (of_resnets["lr"], others["lr"]) == (pytest.approx(rate), pytest.approx(1e-3))
     slow = [p for name, p in model.named_parameters() if "resnet." in name]
     assert {id(p) for p in of_resnets["params"]} == {id(p) for p in slow}
 

@@ -209,14 +209,16 @@ def test_gradients_are_differences():
     assert_gradients_are_differences(loss, model.named_parameters())
 
 
+@pytest.mark.parametrize(("weights", "rate"), [("auto", 1e-5), ("none", 1e-4)])
 @pytest.mark.parametrize("config", [SMALL, MIX_SEPARATE])
-def test_every_parameter_learns_what_sees_a_tenth_as_fast(config):
+def test_every_parameter_learns_and_what_has_learned_to_see_a_tenth_as_fast(config, weights, rate):
     model = built(config).train()
     model(BATCH)["total"].backward()
     assert [name for name, p in model.named_parameters() if p.grad is None or not p.grad.abs().sum() > 0] == []
-    (optimizer,) = make_optimizers(model, config.parameter_groups(model), CO_SEPARATION)
+    groups = replace(config, initial_weights=weights).parameter_groups(model)
+    (optimizer,) = make_optimizers(model, groups, CO_SEPARATION)
     seeing, others = optimizer.param_groups
-    assert (seeing["lr"], others["lr"]) == (pytest.approx(1e-5), pytest.approx(1e-4))
+    assert (seeing["lr"], others["lr"]) == (pytest.approx(rate), pytest.approx(1e-4))
     assert {id(p) for p in seeing["params"]} == {id(p) for p in model.visual_encoder.parameters()}
     assert len(seeing["params"]) + len(others["params"]) == len(list(model.parameters()))
 

@@ -243,11 +243,13 @@ def test_it_starts_from_torchvisions_weights():
     assert resnet.state_dict()["layer4.1.conv2.weight"].equal(theirs["layer4.1.conv2.weight"])
 
 
-def test_the_resnet_learns_at_a_tenth_of_the_rate():
+@pytest.mark.parametrize(("weights", "rate"), [("auto", 1e-5), ("none", 1e-4)])
+def test_a_resnet_that_has_learned_to_see_learns_at_a_tenth_of_the_rate(weights, rate):
     model = built()
-    (optimizer,) = make_optimizers(model, SMALL.parameter_groups(model), COSEGMENTATION)
+    groups = replace(SMALL, initial_weights=weights).parameter_groups(model)
+    (optimizer,) = make_optimizers(model, groups, COSEGMENTATION)
     seeing, others = optimizer.param_groups
-    assert (seeing["lr"], others["lr"]) == (pytest.approx(1e-5), pytest.approx(1e-4))
+    assert (seeing["lr"], others["lr"]) == (pytest.approx(rate), pytest.approx(1e-4))
     assert {id(p) for p in seeing["params"]} == {id(p) for p in model.visual_encoder.resnet.parameters()}
     assert len(seeing["params"]) + len(others["params"]) == len(list(model.parameters()))
 

@@ -152,12 +152,13 @@ def test_gradients_are_differences(model):
     assert_gradients_are_differences(loss, model.named_parameters())
 
 
-def test_every_parameter_learns_the_resnet_a_tenth_as_fast(model):
+@pytest.mark.parametrize(("weights", "rate"), [("auto", 1e-4), ("none", 1e-3)])
+def test_every_parameter_learns_and_a_resnet_that_has_learned_a_tenth_as_fast(model, weights, rate):
     model(BATCH)["total"].backward()
     assert [name for name, p in model.named_parameters() if p.grad is None or not p.grad.abs().sum() > 0] == []
-    (optimizer,) = make_optimizers(model, SMALL.parameter_groups(model), Training())
+    (optimizer,) = make_optimizers(model, replace(SMALL, initial_weights=weights).parameter_groups(model), Training())
     of_resnet, others = optimizer.param_groups
-    assert (of_resnet["lr"], others["lr"]) == (pytest.approx(1e-4), pytest.approx(1e-3))
+    assert (of_resnet["lr"], others["lr"]) == (pytest.approx(rate), pytest.approx(1e-3))
     assert {id(p) for p in of_resnet["params"]} == {id(p) for p in model.visual_encoder.resnet.parameters()}
 
 

@@ -343,6 +343,19 @@ def test_the_validation_loss_is_the_mean_over_its_mixtures_in_evaluation_mode(tm
     assert value == pytest.approx(sum(model(batch)["total"].item() for batch in held_out()) / 2, abs=1e-6)
 
 
+def test_a_loss_that_draws_is_validated_by_the_same_numbers_each_time(tmp_path):
+    class Drawing(Regressor):
+        def forward(self, batch):
+            losses = super().forward(batch)
+            return losses if self.training else {"total": torch.rand(())}
+
+    values = [value for _, value in validated(tmp_path, SETTINGS, model=Drawing())]
+    torch.manual_seed(0)
+    first = torch.rand(()).item()
+    torch.manual_seed(1)
+    assert values == [pytest.approx((first + torch.rand(()).item()) / 2)] * 3
+
+
 def test_training_stops_when_the_validation_loss_no_longer_falls_also_over_a_restart(tmp_path, capsys):
     # At this rate the loss soon rises again.
     settings = replace(SETTINGS, epochs=100, optimizer="sgd", learning_rate=0.03, validation_split="val", patience=3)

@@ -45,6 +45,12 @@ class Start:
     needed_for: str | None = None
     """Name of the field that asks for what only they can do; None if random weights will do, too."""
 
+    @property
+    def rate_factor(self) -> float:
+        """Learning rate of these modules over that of all else, in recipes that spare what they have learned: a tenth;
+        random weights have nothing to spare."""
+        return 1.0 if self.chosen == "none" else 0.1
+
 
 @dataclass(frozen=True, kw_only=True)
 class ModelConfig(ABC):

@@ -31,8 +31,6 @@ from cocktail.layers.spectrogram import log_spectrogram
 from cocktail.numerics.precision import at_least_float32
 from cocktail.types import Separation, require
 
-RESNET_RATE = 0.1
-"""Learning rate of the ResNet over that of all else: 1e-5 and 1e-4, as Co-Separation has them; the paper has none."""
 NOTHING = -1e4
 """Logit of the mask of no object, by which it is 0."""
 
@@ -61,7 +59,9 @@ class MaskBasesConfig(MaskingConfig):
     """Stages of the ResNet-18: of four a place is 32 pixels wide, and a picture of 224 pixels has 7 x 7."""
     initial_weights: str = "auto"
     """Weights that the ResNet-18 starts from: file or URI of torchvision's; `auto` takes ImageNet's where torchvision,
-    or an earlier run of the same output, keeps them, and fails where neither does; `none` are random ones."""
+    or an earlier run of the same output, keeps them, and fails where neither does; `none` are random ones. It learns at
+    a tenth of the rate of all else, 1e-5 and 1e-4, as Co-Separation's does, since the paper names no rate; random
+    weights at the whole of it."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -100,11 +100,12 @@ class MaskBasesConfig(MaskingConfig):
         return Start(setting="initial_weights", chosen=self.initial_weights, modules=("visual_encoder.resnet",))
 
     def parameter_groups(self, model: nn.Module) -> Sequence[ParameterGroup]:
-        """The ResNet-18, which learns slowly, and all else."""
+        """The ResNet-18, which may learn more slowly, and all else."""
         resnet = tuple(model.get_submodule("visual_encoder.resnet").parameters())
         slow = {id(parameter) for parameter in resnet}
         others = tuple(parameter for parameter in model.parameters() if id(parameter) not in slow)
-        return ParameterGroup(parameters=resnet, rate_factor=RESNET_RATE), ParameterGroup(parameters=others)
+        seeing = ParameterGroup(parameters=resnet, rate_factor=self.start().rate_factor)
+        return seeing, ParameterGroup(parameters=others)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -22,9 +22,6 @@ from cocktail.layers.resnet import ResNet18, stride_of
 from cocktail.numerics.precision import at_least_float32
 from cocktail.types import NO_CLASS, Query, require
 
-RESNET_RATE = 0.1
-"""Learning rate of the ResNet over that of all else: 1e-4 and 1e-3."""
-
 
 @dataclass(frozen=True, kw_only=True)
 class SeesPixelsConfig(MaskingConfig):
@@ -43,7 +40,8 @@ class SeesPixelsConfig(MaskingConfig):
     has 14 x 14."""
     initial_weights: str = "auto"
     """Weights that the ResNet-18 starts from: file or URI of torchvision's; `auto` takes ImageNet's where torchvision,
-    or an earlier run of the same output, keeps them, and fails where neither does; `none` are random ones."""
+    or an earlier run of the same output, keeps them, and fails where neither does; `none` are random ones. It learns at
+    a tenth of the rate of all else, 1e-4 and 1e-3; random weights at the whole of it."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -65,12 +63,14 @@ class SeesPixelsConfig(MaskingConfig):
         return Start(setting="initial_weights", chosen=self.initial_weights, modules=("visual_encoder.resnet",))
 
     def parameter_groups(self, model: nn.Module) -> Sequence[ParameterGroup]:
-        """The ResNet-18, which learns slowly, and all else; of both, what learns at all."""
+        """The ResNet-18, which may learn more slowly, and all else; of both, what learns at all."""
         encoder: Any = model.get_submodule("visual_encoder")
         of_resnet = {id(parameter) for parameter in encoder.resnet.parameters()}
         learning = [parameter for parameter in model.parameters() if parameter.requires_grad]
         groups = (
-            ParameterGroup(parameters=tuple(p for p in learning if id(p) in of_resnet), rate_factor=RESNET_RATE),
+            ParameterGroup(
+                parameters=tuple(p for p in learning if id(p) in of_resnet), rate_factor=self.start().rate_factor
+            ),
             ParameterGroup(parameters=tuple(p for p in learning if id(p) not in of_resnet)),
         )
         return tuple(group for group in groups if group.parameters)

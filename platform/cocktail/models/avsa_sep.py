@@ -24,11 +24,11 @@ from torch.nn import functional as F
 from cocktail.audio.mixing import mix
 from cocktail.audio.stft import FrontEnd
 from cocktail.config.mixing import Mixing
-from cocktail.config.model import ParameterGroup, Start
+from cocktail.config.model import ParameterGroup, Start, all_parameters
 from cocktail.layers.classes import PREDICTED_CLASSES, PREDICTED_NUMBER, ROOM_FOR_SOURCES
 from cocktail.layers.mask_head import MaskHead
 from cocktail.layers.masking import MaskingConfig, magnitudes_of, separation_by_masks
-from cocktail.layers.pixel_vectors import RESNET_RATE, PixelEncoder, SeesPixelsConfig, sources_shown
+from cocktail.layers.pixel_vectors import PixelEncoder, SeesPixelsConfig, sources_shown
 from cocktail.layers.scene_parser import Scene, SceneParser, drawn_among, stand_in_pictures
 from cocktail.layers.spectrogram import log_spectrogram
 from cocktail.losses.class_constraint import presence_loss
@@ -107,13 +107,14 @@ class AVSASepConfig(SeesPixelsConfig):
         return Start(setting="initial_weights", chosen=self.initial_weights, modules=modules) if modules else None
 
     def parameter_groups(self, model: nn.Module) -> Sequence[ParameterGroup]:
-        """The ResNet-18s, which learn slowly, and all else; whose they are makes no difference."""
+        """The ResNet-18s, which may learn more slowly, and all else; whose they are makes no difference."""
         start = self.start()
-        slow = [p for name in (start.modules if start else ()) for p in model.get_submodule(name).parameters()]
-        known = {id(parameter) for parameter in slow}
+        if start is None:
+            return all_parameters(model)
+        seeing = tuple(p for name in start.modules for p in model.get_submodule(name).parameters())
+        known = {id(parameter) for parameter in seeing}
         others = tuple(parameter for parameter in model.parameters() if id(parameter) not in known)
-        groups = (ParameterGroup(parameters=tuple(slow), rate_factor=RESNET_RATE), ParameterGroup(parameters=others))
-        return tuple(group for group in groups if group.parameters)
+        return ParameterGroup(parameters=seeing, rate_factor=start.rate_factor), ParameterGroup(parameters=others)
 
 
 SMALL_AVSA_SEP = AVSASepConfig(

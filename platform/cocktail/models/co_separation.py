@@ -38,8 +38,6 @@ from cocktail.losses.mask_loss import loudness_weights, mean_over_sources
 from cocktail.numerics.precision import at_least_float32
 from cocktail.types import NO_CLASS, MixtureBatch, Query, Separation, require
 
-VISUAL_RATE = 0.1
-"""Learning rate of what sees over that of all else: 1e-5 and 1e-4."""
 MOST = 5.0
 """Limit of the ratio masks to learn: where phases cancel, a source is louder than the mixture."""
 
@@ -86,7 +84,8 @@ class CoSeparationConfig(MaskingConfig):
     initial_weights: str = "auto"
     """Weights that the ResNet-18s start from, that of the classifier but for its first convolution: file or URI of
     torchvision's; `auto` takes ImageNet's where torchvision, or an earlier run of the same output, keeps them, and
-    fails where neither does; `none` are random ones."""
+    fails where neither does; `none` are random ones. What sees learns at a tenth of the rate of all else, 1e-5 and
+    1e-4; from random weights at the whole of it."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -132,11 +131,12 @@ class CoSeparationConfig(MaskingConfig):
         return Start(setting="initial_weights", chosen=self.initial_weights, modules=modules)
 
     def parameter_groups(self, model: nn.Module) -> Sequence[ParameterGroup]:
-        """What sees, which learns slowly, and all else."""
+        """What sees, which may learn more slowly, and all else."""
         visual = tuple(model.get_submodule("visual_encoder").parameters())
         seeing = {id(parameter) for parameter in visual}
         others = tuple(parameter for parameter in model.parameters() if id(parameter) not in seeing)
-        return ParameterGroup(parameters=visual, rate_factor=VISUAL_RATE), ParameterGroup(parameters=others)
+        seeing = ParameterGroup(parameters=visual, rate_factor=self.start().rate_factor)
+        return seeing, ParameterGroup(parameters=others)
 
 
 AV_MIX_SEPARATE = CoSeparationConfig(scene=False, class_weight=0.0)

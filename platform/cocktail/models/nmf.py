@@ -51,8 +51,6 @@ class NMFConfig(ModelConfig):
     """Mel bands by which the timbre of a spectrum is described."""
     num_mfccs: int = 9
     """Mel-frequency cepstral coefficients that sources are told apart by, from the first on."""
-    seed: int = 0
-    """Seed of the random start, the same for each mixture, and of k-means."""
     sample_rate_hz: int = 11025
     """Rate of the sound, in Hz, which mel bands are of: the mixtures must have it."""
     front_end: FrontEndConfig = field(default_factory=FrontEndConfig)
@@ -83,16 +81,20 @@ class NMFConfig(ModelConfig):
         )
 
     def build(self, num_classes: int) -> NMF:
-        """There is nothing to initialise, and no class is known."""
+        """Its random start alone is drawn, from torch's random state; no class is known."""
         return NMF(self)
 
 
 class NMF(nn.Module):
     """A `cocktail.types.Separator` without parameters."""
 
+    seed: Tensor
+    """Seed of the random start of factors and of k-means, int64 []: one for all mixtures."""
+
     def __init__(self, config: NMFConfig) -> None:
         super().__init__()
         self.config = config
+        self.register_buffer("seed", torch.randint(2**31, ()))
         self.front_end = FrontEnd(config.front_end)
 
     def forward(self, batch: MixtureBatch) -> dict[str, Tensor]:
@@ -128,7 +130,7 @@ class NMF(nn.Module):
         """Bases [B, F, K] and activations [B, K, M] to start from: uniform in (0, 1], alike for all mixtures, so that
         none depends on which others are there."""
         (B, F, M), K = magnitude.shape, self.config.num_components
-        generator = torch.Generator().manual_seed(self.config.seed)
+        generator = torch.Generator().manual_seed(int(self.seed))
         bases, activations = (1 - torch.rand(shape, generator=generator) for shape in ((F, K), (K, M)))
         return bases.to(magnitude).expand(B, -1, -1), activations.to(magnitude).expand(B, -1, -1)
 
@@ -152,7 +154,7 @@ class NMF(nn.Module):
 
     def _k_means(self, num_groups: int) -> KMeans:
         """The best of ten starts; pyright takes scikit-learn's default, "auto", for the type."""
-        return KMeans(num_groups, n_init=10, random_state=self.config.seed)  # pyright: ignore[reportArgumentType]
+        return KMeans(num_groups, n_init=10, random_state=int(self.seed))  # pyright: ignore[reportArgumentType]
 
     @functools.cached_property
     def _mel_bands(self) -> Tensor:

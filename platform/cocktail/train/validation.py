@@ -38,8 +38,11 @@ class Validation:
         model.eval()
         share_buffers(model, worker)
         # Without a batch of its own a worker still adds, nothing, to sums that must have one form on all.
-        shown = self.batches[worker.rank :: worker.world_size]
-        for batch in shown or self.batches[:1]:
+        numbers = range(worker.rank, len(self.batches), worker.world_size)
+        shown = [self.batches[number] for number in numbers]
+        for number, batch in zip(numbers or (0,), shown or self.batches[:1], strict=True):
+            # A loss that draws, as AVSA-Sep's of what is shown, draws alike each time. Training steps seed anew.
+            torch.manual_seed(number)
             with torch.autocast(worker.device.type, dtype=dtype, enabled=dtype is not None):
                 losses = model(batch.to(worker.device))
                 if isinstance(model, Noting):
