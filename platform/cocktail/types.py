@@ -160,6 +160,11 @@ class Query:
     """uint8 [B, K, P, H, W, 3], as those of a `MixtureBatch`; None if there are none."""
     seen: Tensor | None = None
     """bool [B, N]: which of the sources the pictures show; None if there are no pictures."""
+    labels: Tensor | None = None
+    """bool [B, N, C]: the classes of sources that have several, as those of a `MixtureBatch`; None if none has."""
+    by_name: bool = False
+    """Whether the classes are what is wanted. In a test they say whose each answer is, and a model that finds sources
+    by pictures answers without them."""
     alternatives: bool = True
     """Whether the answer is wanted as it is read otherwise, too. A model may leave that out if not."""
 
@@ -171,6 +176,7 @@ class Query:
             num_sources=batch.present.sum(dim=1),
             pictures=batch.pictures,
             seen=batch.shown,
+            labels=batch.labels,
         )
 
     @classmethod
@@ -178,7 +184,7 @@ class Query:
         """The question for named classes [B, N], of which the pictures [B, K, P, H, W, 3], if any, show all."""
         named = class_ids >= 0
         seen = None if pictures is None else named
-        return cls(class_ids=class_ids, num_sources=named.sum(dim=1), pictures=pictures, seen=seen)
+        return cls(class_ids=class_ids, num_sources=named.sum(dim=1), pictures=pictures, seen=seen, by_name=True)
 
     @classmethod
     def blind(cls, num_sources: Tensor, pictures: Tensor | None = None) -> Query:
@@ -227,6 +233,8 @@ class Query:
             num_sources=self.num_sources[chosen],
             pictures=of_sources(self.pictures),
             seen=of_sources(self.seen),
+            labels=of_sources(self.labels),
+            by_name=self.by_name,
             alternatives=self.alternatives,
         )
 

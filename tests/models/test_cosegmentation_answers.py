@@ -153,7 +153,8 @@ def test_one_picture_of_all_gives_the_named_classes_and_blindly_the_most_probabl
 
 
 def test_a_single_source_is_read_as_each_of_several_is(model):
-    alone = model.separate(MIXTURE, Query.naming(torch.tensor([[3], [1]]), PICTURES[:, :1]))
+    query = replace(Query.naming(torch.tensor([[3], [1]]), PICTURES[:, :1]), by_name=False)
+    alone = model.separate(MIXTURE, query)
     assert alone.in_order and alone.intermediates["source_presence"].shape == (2, 1, NUM_CLASSES)
     several = model.separate(MIXTURE, Query.of(replace(BATCH, class_ids=torch.tensor([[3, 0], [1, 2]]))))
     for own, of_several in ((alone, several), (alone.alternatives[NAMED_CLASSES], several.alternatives[NAMED_CLASSES])):
@@ -161,6 +162,36 @@ def test_a_single_source_is_read_as_each_of_several_is(model):
     assert not torch.allclose(alone.estimates, alone.alternatives[NAMED_CLASSES].estimates)
     blind = model.separate(MIXTURE, Query.blind(torch.tensor([1, 1]), PICTURES[:, :1]))
     torch.testing.assert_close(blind.estimates, alone.estimates)
+
+
+def test_what_is_asked_for_by_name_is_what_is_answered(model):
+    ids = torch.tensor([[3, 0], [1, 2]])
+    in_a_test = replace(Query.naming(ids, PICTURES), by_name=False)
+    told = model.separate(MIXTURE, in_a_test).alternatives[NAMED_CLASSES]
+    for n in (1, 2):  # a picture of each; one name in one picture
+        wanted = model.separate(MIXTURE, Query.naming(ids[:, :n], PICTURES[:, :n]))
+        assert wanted.class_ids.equal(ids[:, :n]) and NAMED_CLASSES not in wanted.alternatives
+        torch.testing.assert_close(wanted.masks, told.masks[:, :n])
+    assert not torch.allclose(told.masks, model.separate(MIXTURE, in_a_test).masks)
+    unknown = model.separate(MIXTURE, Query.naming(torch.tensor([[7], [8]]), PICTURES[:, :1]))
+    found = model.separate(MIXTURE, Query.blind(torch.tensor([1, 1]), PICTURES[:, :1]))
+    torch.testing.assert_close(unknown.masks, found.masks)
+
+
+def test_of_a_source_of_several_classes_all_labels_are_told(model):
+    assert DUETS.pictures is not None and DUETS.labels is not None
+    mixture, query = mix(DUETS)[0], Query.of(DUETS)
+    seen = model.see(DUETS.pictures, DUETS.present)
+    told = model.separate(mixture, query).alternatives[NAMED_CLASSES]
+    expected = model._of_labels(mixture, seen, DUETS.labels, DUETS.class_ids, {}, in_order=True)
+    torch.testing.assert_close(told.masks, expected.masks)
+    others = replace(query, labels=DUETS.labels.roll(1, dims=2))
+    assert not torch.allclose(model.separate(mixture, others).alternatives[NAMED_CLASSES].masks[0], told.masks[0])
+    each = [model.localize(mixture, Query.naming(torch.tensor([[c, 1], [2, 4]]), DUETS.pictures)).maps for c in (0, 3)]
+    maps = model.localize(mixture, query).maps
+    torch.testing.assert_close(maps[0, 0], each[0][0, 0] + each[1][0, 0])
+    torch.testing.assert_close(maps[:, 1], each[0][:, 1])
+    assert query.rows(torch.tensor([1]), 2).labels.equal(DUETS.labels[1:])  # pyright: ignore[reportOptionalMemberAccess]
 
 
 def test_maps_are_the_attention_of_each_class_over_all_pictures_side_by_side(model):
@@ -203,7 +234,9 @@ def test_one_picture_of_two_sources_has_a_map_a_class():
     )
 
 
-def test_several_pictures_of_a_source_are_places_of_one(model):
+@pytest.mark.parametrize("score_pool", ["sum", "mean"])
+def test_several_pictures_of_a_source_are_places_of_one(model, score_pool):
+    model = like(model, score_pool=score_pool)
     twice = replace(BATCH, pictures=torch.cat([PICTURES, PICTURES], dim=2))
     seen, double = (model.see(batch.pictures, batch.present) for batch in (BATCH, twice))
     torch.testing.assert_close(double.scores, seen.scores)

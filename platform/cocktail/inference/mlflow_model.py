@@ -93,7 +93,8 @@ class TrainedModel(PythonModel):
             if asked.sees:
                 count = len(names) or num_sources
                 sources = tuple(names) or tuple(f"source {n + 1}" for n in range(count))
-                by_name = bool(names) and asked.needs_sight and asked.separating.by_class
+                follows_names = asked.needs_sight and (asked.separating.by_class or asked.names_in_one_picture)
+                by_name = bool(names) and follows_names
                 class_ids = tuple(class_ids_of(names, asked.classes)) if by_name else None
                 plan = Plan(names=sources, class_ids=class_ids, num_seen=count, num_asked=count)
             else:

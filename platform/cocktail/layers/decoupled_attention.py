@@ -38,10 +38,11 @@ class Attention:
         """X_m [L, Q, C], of any sign."""
         return self.expansive * self.discriminative
 
-    def scores(self, pool: ScorePool) -> Tensor:
-        """S [L, C]: the mean of the maps over places, as printed, or their sum, which is Q times as much. The sigmoid
-        of a score is the probability that the class is there."""
-        return self.maps.mean(dim=1) if pool == "mean" else self.maps.sum(dim=1)
+    def scores(self, pool: ScorePool, num_pictures: int = 1) -> Tensor:
+        """S [L, C]: the sum of the maps over places, or that over the places of one of a source's pictures, as printed
+        (eq. 3, of one picture). The sigmoid of a score is the probability that the class is there."""
+        places_of_one = self.maps.shape[1] // num_pictures
+        return self.maps.sum(dim=1) / (places_of_one if pool == "mean" else 1)
 
     def attended(self, places: Tensor, pictures: Tensor, class_ids: Tensor, pool: FeaturePool) -> Tensor:
         """V_fm [O, D]: features [L, Q, D] of objects, int64 [O] each, of a class in a picture, weighed by its map.

@@ -200,7 +200,7 @@ class CoSegmentation(MaskCoefficients):
         nothing."""
         places = self.visual_encoder.of_sources(pictures, present)
         attention = self.segmenter(places.flatten(0, 1))
-        scores = attention.scores(self.config.score_pool).unflatten(0, places.shape[:2])
+        scores = attention.scores(self.config.score_pool, pictures.shape[2]).unflatten(0, places.shape[:2])
         return Seen(places=places, attention=attention, scores=scores)
 
     def labels_of(self, batch: MixtureBatch) -> Tensor:
@@ -235,17 +235,20 @@ class CoSegmentation(MaskCoefficients):
         ids = best.unflatten(0, presence.shape[:2])
         return classes_among(ids, ids != NO_CLASS, self.num_classes)
 
-    def named(self, class_ids: Tensor) -> Tensor:
-        """bool [B, N, C] of class ids [B, N]; none of a source whose class is not known, or not one of the model's."""
-        return classes_among(class_ids[..., None], class_ids[..., None] >= 0, self.num_classes)
+    def named(self, class_ids: Tensor, labels: Tensor | None = None) -> Tensor:
+        """bool [B, N, C] of class ids [B, N], or of labels of sources of several classes, bool [B, N, C]; none of a
+        source whose classes are not known, or not among the model's."""
+        labels = None if labels is None else labels[:, :, None, : self.num_classes]
+        known = torch.ones_like(class_ids, dtype=torch.bool) if labels is not None else class_ids >= 0
+        return classes_among(class_ids[..., None], known[..., None], self.num_classes, labels)
 
     @torch.no_grad()
     def separate(self, mixture: Tensor, query: Query) -> Separation:
         """Estimates in the order of the sources' pictures, with the mixture's phase, by the classes that are found in
-        each picture; by those that are named, where they are known, as another reading.
+        each picture; by those that its source has, where they are known, as another reading.
 
-        Of several sources in one picture, estimates are of the named classes, as its classes are all that can be asked
-        for; or of the most probable ones.
+        Where classes are asked for by name, estimates are of them: each in its own picture, or all in one. Of several
+        sources in one picture that nobody names they are of its most probable classes.
         """
         if query.shown.shape[1] == 1 < query.room:
             return self._separate_in_one_picture(mixture, query)
@@ -254,11 +257,13 @@ class CoSegmentation(MaskCoefficients):
         presence = seen.scores.sigmoid() * shown[..., None]
         found = self.classes_in(presence) & shown[..., None]
         looked_at = {"presence": presence.amax(dim=1), "source_presence": presence}
+        named = self.named(class_ids, query.labels) & shown[..., None]
+        labels = torch.where(named.any(dim=2, keepdim=True), named, found)
+        if query.by_name:
+            return self._of_labels(mixture, seen, labels, class_ids, looked_at, in_order=True)
         own = self._of_labels(mixture, seen, found, class_ids, looked_at, in_order=True)
-        named = self.named(class_ids)
         if not named.any():
             return own
-        labels = torch.where(named.any(dim=2, keepdim=True), named, found)
         told = self._of_labels(mixture, seen, labels, class_ids, {}, in_order=True)
         return replace(own, alternatives={**own.alternatives, NAMED_CLASSES: told})
 
@@ -290,7 +295,8 @@ class CoSegmentation(MaskCoefficients):
         """Attention maps X_m of the named classes, of each picture by itself and side by side; in each source's own
         picture alone, and of as many classes as there are sources, the most probable by sight, as other readings.
 
-        A source of no named class has the sum of the maps of the classes that are found in its picture.
+        A source of several classes has the sum of their maps, and one of which none is known that of the classes that
+        are found in its picture.
         """
         pictures, shown = query.shown, query.seen
         assert shown is not None
@@ -302,7 +308,7 @@ class CoSegmentation(MaskCoefficients):
         predicted = most_probable(of_mixture, query.num_sources, query.room)
         class_ids = predicted if class_ids is None else class_ids
         own_picture = torch.arange(query.room, device=pictures.device).clamp(max=K - 1)
-        named = self.named(class_ids)
+        named = self.named(class_ids, query.labels)
         found = self.classes_in(presence)[:, own_picture]
         labels = torch.where(named.any(dim=2, keepdim=True), named, found)
 

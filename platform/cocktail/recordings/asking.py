@@ -101,6 +101,20 @@ class Asked:
             return False
         return True
 
+    @cached_property
+    def names_in_one_picture(self) -> bool:
+        """Whether one that finds sources by pictures separates named classes, too, out of one picture that shows them
+        all. One that needs a picture of each source says so."""
+        if not self.needs_sight or self.separating.by_class or len(self.classes) < 2:
+            return False
+        side = self.trained.mixing.picture_side
+        picture = np.zeros((1, 1, side, side, 3), np.uint8)
+        try:
+            self.separate(np.zeros((1, self.length), np.float32), [0, 1], pictures=picture)
+        except UsageError:
+            return False
+        return True
+
     def _masks_of(self, mixture: Tensor, found: Separation) -> Masks | None:
         """How masks make the estimates, tried out."""
         grid = self.grid

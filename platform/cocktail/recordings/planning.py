@@ -43,6 +43,8 @@ class Plan:
     """Their classes, NO_CLASS of one that is found by pictures alone beside others; None of sources that have none."""
     num_seen: int = 0
     """Stems that are found by pictures: the first ones."""
+    in_one_picture: bool = False
+    """Whether all of them are looked for in the whole picture, by their names, and not each in a strip of its own."""
     visual_presence: np.ndarray | None = None
     """Probabilities [W, K] of classes being heard and seen, if they have been asked for."""
     active: np.ndarray | None = None
@@ -63,8 +65,7 @@ def window_grid(asked: Asked, overlap: float = OVERLAP) -> WindowGrid:
 
 def require_separable(asked: Asked, choice: Choice) -> None:
     """Raise UsageError for a model that does not separate, or not into the classes that are named."""
-    by_class = asked.separating.by_class
-    if choice.classes and not by_class:
+    if choice.classes and not (asked.separating.by_class or asked.names_in_one_picture):
         way = "looks at pictures" if asked.sees else "cannot say which source is of which class"
         raise UsageError(f"{asked.trained.name} {way}: ask for a number of sources, --num-sources, not for classes")
     class_ids_named(choice.classes, asked.classes)
@@ -84,6 +85,8 @@ def plan_of(
     """
     require_separable(asked, choice)
     able = asked.separating
+    if choice.classes and asked.names_in_one_picture:
+        return _plan_named(asked, recording, choice.classes, grid)
     if not able.by_class:
         return _plan_unnamed(asked, recording, choice, grid)
     if asked.names_unseen and recording.has_pictures and not choice.classes:
@@ -119,12 +122,14 @@ def plan_of(
 
 
 def _plan_named(asked: Asked, recording: Recording, names: tuple[str, ...], grid: WindowGrid) -> Plan:
-    """A plan for classes by their names. A model that has to see each looks for them from the left, in their order."""
+    """A plan for classes by their names. A model that has to see each looks for them from the left, in their order, or
+    for all of them in the whole picture if it can."""
     class_ids = tuple(class_ids_named(names, asked.classes))
     if not asked.needs_sight:
         return Plan(names=names, class_ids=class_ids)
     starts = _starts_seen(asked, recording, grid)
-    return Plan(names=names, class_ids=class_ids, num_seen=len(names), starts=starts)
+    together = asked.names_in_one_picture
+    return Plan(names=names, class_ids=class_ids, num_seen=len(names), in_one_picture=together, starts=starts)
 
 
 def _plan_unnamed(asked: Asked, recording: Recording, choice: Choice, grid: WindowGrid) -> Plan:

@@ -65,7 +65,8 @@ def separate(
     making = ByMasks(asked, recording, plan, soft_masks) if by_masks else ByWaveforms(asked, recording, plan)
     pictures = None
     if plan.num_seen:
-        pictures = Pictures(asked, recording, plan.starts, grid, plan.num_seen) if shown is None else Shown(shown)
+        number = 1 if plan.in_one_picture else plan.num_seen
+        pictures = Pictures(asked, recording, plan.starts, grid, number) if shown is None else Shown(shown)
     waiting = np.zeros((recording.num_channels, 0), np.float32)
     steps = hear(recording, grid, asked.sample_rate_hz, each_channel=not by_masks)
     most = max(batch_size // (1 if by_masks else recording.num_channels), 1)
@@ -110,4 +111,6 @@ def _ask(asked: Asked, plan: Plan, windows: np.ndarray, first: int, pictures: np
     room = max(1, *map(len, rows))
     rows = [row + [NO_CLASS] * (room - len(row)) for row in rows]
     flat = windows.reshape(-1, L)
-    return asked.separate(flat, rows) if pictures is None else asked.separate_scene(flat, rows, pictures)
+    if pictures is not None and asked.names_unseen:
+        return asked.separate_scene(flat, rows, pictures)
+    return asked.separate(flat, rows, pictures=pictures)

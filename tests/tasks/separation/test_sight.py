@@ -6,6 +6,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
+from cocktail.metrics.intervals import Recordings
 from cocktail.report.markdown import markdown_table
 from cocktail.tasks.separation.parsed import AUDIBLE, parsed_metrics, parsed_sets, parsed_table
 from cocktail.tasks.separation.report import Summaries, metrics_of, summary_of
@@ -65,6 +66,29 @@ def test_scores_are_means_over_the_sources_of_a_kind_then_over_mixtures():
     header = next(line for line in text.splitlines() if "invisible SDR" in line)
     assert header.index("visible SDR") < header.index("visible SIR") < header.index("invisible SDR")
     assert any(cells[1] == "6.33" and cells[5] == "0.00" for cells in cells_of(text))
+
+
+def test_intervals_are_by_the_recordings_of_all_sources_of_a_mixture():
+    """Of twelve mixtures of twelve visible recordings with three invisible ones, which decide the scores."""
+    random = np.random.default_rng(0)
+    mixed, names, scores = [], [], []
+    for n in range(12):
+        score = 3.0 * (n % 3) + random.normal()
+        one = rows(f"{n}", (BELL, score, True), (DRUM, -score, False))
+        one[1]["recording"] = f"shared/{n % 3}"
+        mixed.append(one)
+        names.append([row["recording"] for row in one])
+        scores.append(score)
+    summaries = Summaries.of(table(*mixed)).by_sight
+    for sight, sign in ((VISIBLE, 1), (INVISIBLE, -1)):
+        (summary,) = summaries[sight]
+        by_all, by_own = (
+            each.interval(sign * np.array(scores))
+            for each in (Recordings(names), Recordings([[own] for own, _ in names]))
+        )
+        assert by_all is not None and by_own is not None and by_all.low < by_own.low - 0.1
+        assert summary.sdr_interval == pytest.approx(by_all)
+        assert summary.num_recordings == 15
 
 
 def cells_of(text: str) -> list[list[str]]:

@@ -28,10 +28,11 @@ def rows_by_sight(results: pa.Table) -> dict[str, pa.Table]:
 
 
 def summaries_by_sight(results: pa.Table) -> dict[str, list[SystemSummary]]:
-    """Summaries of all systems over VISIBLE and over INVISIBLE sources; nothing unless some are not seen."""
+    """Summaries of all systems over VISIBLE and over INVISIBLE sources, with intervals by the recordings of all sources
+    of their mixtures; nothing unless some are not seen."""
     if not withholds(results):
         return {}
-    return {sight: summarise(rows) for sight, rows in rows_by_sight(results).items() if len(rows)}
+    return {sight: summarise(rows, results) for sight, rows in rows_by_sight(results).items() if len(rows)}
 
 
 def sight_table(by_sight: Mapping[str, Sequence[SystemSummary]]) -> tuple[list[str], list[list[str]]]:

@@ -85,13 +85,21 @@ def scored_mixtures(mixtures: pa.Table) -> pa.Table:
     return mixtures.filter(mixtures["sdr"].is_valid())
 
 
-def summarise(results: pa.Table) -> list[SystemSummary]:
-    """A SystemSummary of each system, lowest SDR first."""
+def summarise(results: pa.Table, whole: pa.Table | None = None) -> list[SystemSummary]:
+    """A SystemSummary of each system, lowest SDR first.
+
+    Of some of the mixtures' sources, `whole` holds the results of all: by the recordings of all their sources mixtures
+    depend on each other, also by those whose scores are not asked for.
+    """
     summaries = []
     for system in results["system"].unique().to_pylist():
         mixtures = mixture_scores(results, system)
         scored = scored_mixtures(mixtures)
-        recordings = Recordings(scored["recordings"].to_pylist())
+        known = scored
+        if whole is not None:
+            of_all = mixture_scores(whole, system)
+            known = of_all.take(pc.index_in(scored["mixture_id"], of_all["mixture_id"].combine_chunks()))  # pyright: ignore[reportAttributeAccessIssue]
+        recordings = Recordings(known["recordings"].to_pylist())
         summaries.append(
             SystemSummary(
                 system=system,
