@@ -56,8 +56,9 @@ def test_each_number_of_sources_is_compared_by_itself_in_percent(compared):
     assert (compared.num_common, compared.num_only_a, compared.num_only_b, compared.num_excluded) == (4, 1, 1, 0)
     found = {row["score"]: row for row in compared.differences.to_pylist()}
     assert list(found) == [
-        *("ap_1_sources", "iou_1_sources", "auc_1_sources"),
+        *("ap_1_sources", "iou_1_sources", "auc_1_sources", "iou_half_1_sources", "auc_half_1_sources"),
         *("cap_2_sources", "piap_2_sources", "ciou_2_sources", "auc_2_sources"),
+        *("ciou_half_2_sources", "auc_half_2_sources"),
     ]
     assert [found["ap_1_sources"][name] for name in ("mean_a", "mean_b", "difference")] == pytest.approx(
         [20, 17.5, 2.5]
@@ -69,6 +70,10 @@ def test_each_number_of_sources_is_compared_by_itself_in_percent(compared):
     assert (found["ciou_2_sources"]["mixtures"], found["ciou_2_sources"]["recordings"]) == (2, 4)
     assert found["ciou_2_sources"]["why_no_interval"] == "too few recordings"
     assert found["auc_2_sources"]["difference"] == pytest.approx(100 * (0.2 - 0.3) / 2)
+    # By half IoUs are half of these, and 0.2 and 0.05 against 0.1 and 0.2 find no pair.
+    by_half = found["ciou_half_2_sources"]
+    assert (by_half["mean_a"], by_half["mean_b"]) == (0, 0)
+    assert found["auc_half_2_sources"]["difference"] == pytest.approx(100 * (0.1 - 0.15) / 2)
     assert compared.mixtures["auc_1_sources_a"].null_count == 2  # of the two pairs
 
 
@@ -112,7 +117,8 @@ def test_files_of_results_say_by_what_rules_they_came_about(tmp_path):
     ):
         pq.write_table(scored(results(ONE, {"d": (0.2, 0.2)}), **rules), tmp_path / f"{name}.parquet")
     a, b, c = (side_of_file(tmp_path / f"{name}.parquet") for name in "abc")
-    assert [score.title for score in compare(c, c).board.groups[0].scores] == ["AP", "IoU@0.3", "AUC"]
+    titles = [score.title for score in compare(c, c).board.groups[0].scores]
+    assert titles == ["AP", "IoU@0.3", "AUC", "IoU@0.3, half", "AUC, half"]
     assert "by peak(0.2)" in compare(b, b).board.about
     for other in (b, c):
         with pytest.raises(UsageError, match="by different rules cannot be compared"):

@@ -65,10 +65,14 @@ def test_scores_are_of_each_number_of_sources_in_percent(sweep):
             "ap_1_sources": 18.75,
             "iou_1_sources": 50,
             "auc_1_sources": 40,
+            "iou_half_1_sources": 50,
+            "auc_half_1_sources": 40,
             "cap_2_sources": 18.75,
             "piap_2_sources": 18.75,
             "ciou_2_sources": 50,
             "auc_2_sources": 40,
+            "ciou_half_2_sources": 50,
+            "auc_half_2_sources": 40,
         }
     )
     assert three.summaries["iou_1_sources"].by_seed == [100, 50]
@@ -91,7 +95,8 @@ def test_settings_that_all_succeed_have_the_intervals_of_shares():
 def test_differences_are_of_the_groups_mixtures(sweep):
     one, three, _ = sweep.settings
     single, double = (difference(one, three, group) for group in sweep.groups)
-    assert list(single.summaries) == ["ap_1_sources", "iou_1_sources", "auc_1_sources"]
+    own = ["ap_1_sources", "iou_1_sources", "auc_1_sources"]
+    assert list(single.summaries) == [*own, "iou_half_1_sources", "auc_half_1_sources"]
     assert single.summaries["iou_1_sources"].mean == -50
     assert single.summaries["auc_1_sources"].num_mixtures == single.summaries["auc_1_sources"].num_recordings == 2
     assert (single.share_better, single.seeds) == (0, ["0"])
@@ -109,12 +114,12 @@ def test_the_papers_numbers_stand_beside_ours_in_a_table_of_each_number(text):
     few = "(too few recordings)"
     assert cells(text, "depth 1", heading) == [
         *("depth 1", "1", "soft", f"18.8 {few}", "75.8", f"50.0 {few}", "53.6"),
-        *(f"40.0 {few}", "45.7", "one seed", "2", "2", "1"),
+        *(f"40.0 {few}", "45.7", f"50.0 {few}", f"40.0 {few}", "one seed", "2", "2", "1"),
     ]
     pairs = cells(text[double:], "depth 3", "|")
     assert pairs[3:] == [
         *(f"18.8 ± 8.8 {few}", "50.6", f"18.8 ± 8.8 {few}", "57.2", f"25.0 ± 35.4 {few}"),
-        *("32.5", f"40.0 ± 17.7 {few}", "24.6", "2 of 2", "2", "4", "0"),
+        *("32.5", f"40.0 ± 17.7 {few}", "24.6", f"25.0 ± 35.4 {few}", f"40.0 ± 17.7 {few}", "2 of 2", "2", "4", "0"),
     ]
     assert cells(text[double:], "constant map", "|")[3:8] == ["25.0", "", "25.0", "", "0.0"]
     assert 'printed in Mo and Tian, "Audio-Visual Grouping Network' in text
@@ -186,7 +191,7 @@ def test_an_example_is_an_overlay_of_both_settings_and_sounds():
     heading, scores, picture, players = example_parts(sweep.settings, sweep.reference, sweep.groups[-1], 1, load, read)
     assert heading == Heading(f"Best: mixture {name}", 3)
     assert isinstance(scores, Table) and isinstance(picture, Picture) and isinstance(players, Sounds)
-    assert list(scores.rows) == [[label, "25.0", "25.0", "100.0", "52.5"] for label in ("3", "1")]
+    assert list(scores.rows) == [[label, "25.0", "25.0", "100.0", "52.5", "100.0", "52.5"] for label in ("3", "1")]
     assert picture.png.startswith(b"\x89PNG")
     assert f"Maps of bell and drum over the picture of mixture {name}, a row a system: 3; 1." in picture.caption
     assert [sound.name for sound in players.sounds] == [

@@ -86,6 +86,13 @@ class TowersConfig(ModelConfig):
         )
 
 
+@dataclass(frozen=True, kw_only=True)
+class SingleMapConfig(TowersConfig):
+    """The settings of a `SingleMapLocalizer`, which can be tested on any classes: it knows none."""
+
+    needs_known_classes: ClassVar[bool] = False
+
+
 class TwoTowers(nn.Module):
     """Sounds and locations as vectors of one space; the base of localizers. Of length one, or as encoders give them."""
 

@@ -15,13 +15,13 @@ import torch
 from torch import Tensor, nn
 
 from cocktail.layers.encoders import unit
-from cocktail.layers.two_towers import SingleMapLocalizer, TowersConfig
+from cocktail.layers.two_towers import SingleMapConfig, SingleMapLocalizer
 from cocktail.losses.correspondence import Pairs, correspondence_loss
 from cocktail.types import MixtureBatch
 
 
 @dataclass(frozen=True, kw_only=True)
-class Attention10kConfig(TowersConfig):
+class Attention10kConfig(SingleMapConfig):
     """The paper's unsupervised branch, on the towers that all localizers share."""
 
     rectified: bool = True

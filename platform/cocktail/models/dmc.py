@@ -14,13 +14,13 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from cocktail.layers.two_towers import SingleMapLocalizer, TowersConfig
+from cocktail.layers.two_towers import SingleMapConfig, SingleMapLocalizer
 from cocktail.losses.correspondence import Pairs, correspondence_loss
 from cocktail.types import MixtureBatch, require
 
 
 @dataclass(frozen=True, kw_only=True)
-class DMCConfig(TowersConfig):
+class DMCConfig(SingleMapConfig):
     """The authors' published network for localization, on the towers that all localizers share."""
 
     num_centres: int = 2

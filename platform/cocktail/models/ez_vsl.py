@@ -11,13 +11,13 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from cocktail.layers.two_towers import SingleMapLocalizer, TowersConfig
+from cocktail.layers.two_towers import SingleMapConfig, SingleMapLocalizer
 from cocktail.losses.contrast import audio_visual_contrast
 from cocktail.types import MixtureBatch, require
 
 
 @dataclass(frozen=True, kw_only=True)
-class EZVSLConfig(TowersConfig):
+class EZVSLConfig(SingleMapConfig):
     """The paper's network, on the sound of mixtures."""
 
     temperature: float = 0.03

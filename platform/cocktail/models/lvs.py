@@ -14,13 +14,13 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from cocktail.layers.two_towers import SingleMapLocalizer, TowersConfig
+from cocktail.layers.two_towers import SingleMapConfig, SingleMapLocalizer
 from cocktail.losses.correspondence import Pairs, correspondence_loss
 from cocktail.types import MixtureBatch, require
 
 
 @dataclass(frozen=True, kw_only=True)
-class LVSConfig(TowersConfig):
+class LVSConfig(SingleMapConfig):
     """The paper's network: locations 16 pixels apart."""
 
     dilate: bool = True

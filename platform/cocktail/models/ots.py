@@ -15,14 +15,14 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from cocktail.layers.two_towers import SingleMapLocalizer, TowersConfig
+from cocktail.layers.two_towers import SingleMapConfig, SingleMapLocalizer
 from cocktail.losses.contrast import best_similarity
 from cocktail.losses.correspondence import Pairs, correspondence_loss
 from cocktail.types import MixtureBatch, require
 
 
 @dataclass(frozen=True, kw_only=True)
-class OTSConfig(TowersConfig):
+class OTSConfig(SingleMapConfig):
     """The paper's width and its 14 x 14 locations, on the towers that all localizers share."""
 
     width: int = 128

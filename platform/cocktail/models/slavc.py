@@ -20,7 +20,7 @@ from torch.nn import functional as F
 from cocktail.config.model import Start
 from cocktail.layers.dropout import Dropout
 from cocktail.layers.encoders import unit
-from cocktail.layers.two_towers import SingleMapLocalizer, TowersConfig
+from cocktail.layers.two_towers import SingleMapConfig, SingleMapLocalizer
 from cocktail.layers.views import View
 from cocktail.losses.correspondence import Pairs, correspondence_loss
 from cocktail.types import Localization, MixtureBatch, Query, require
@@ -30,7 +30,7 @@ HEADS = 2
 
 
 @dataclass(frozen=True, kw_only=True)
-class SLAVCConfig(TowersConfig):
+class SLAVCConfig(SingleMapConfig):
     """The published network and its training on VGG-Sound."""
 
     temperature: float = 0.03

@@ -17,6 +17,7 @@ import pytest
 from cocktail.checkpoints.store import CheckpointStore
 from cocktail.config.evaluation import Evaluation
 from cocktail.inference.trained import Trained
+from cocktail.layers.two_towers import SingleMapLocalizer
 from cocktail.models.cosegmentation import SMALL_COSEGMENTATION
 from cocktail.studies.scored_run import ScoredRun
 from cocktail.tasks.localization.rules import ScoringRules
@@ -28,6 +29,7 @@ from cocktail.tasks.separation.results import RESULTS
 from cocktail.tasks.separation.task import Separating
 from cocktail.tracking import lease as leases
 from cocktail.types import UsageError
+from jobs.compare_localizers import SYSTEMS as LOCALIZERS
 from pipelines.datasets.index import IndexRow, make_index
 from pipelines.experiments import evaluation_run
 from pipelines.experiments.benchmarks import SEPARATE_MUSDB18
@@ -118,6 +120,18 @@ def test_classes_that_a_model_need_not_know_follow_its_own_and_are_told(tmp_path
     )
     assert test.classes == (*own, *new)
     assert any("4 classes are tested that no training clip has" in note for note in test.notes)
+
+
+def test_localizers_with_one_map_for_all_that_is_heard_are_tested_on_any_classes_and_those_with_a_map_a_class_are_not(
+    tmp_path,
+):
+    manifest = make_toy_shards(tmp_path)
+    test_list = make_test_list(manifest, SMALL.mixing, SMALL.evaluation)
+    for system in LOCALIZERS.values():
+        config = system.job.small
+        one_map = isinstance(config.build(2), SingleMapLocalizer)
+        new = new_classes_for(config, ("anvil", "harp"), manifest, test_list)
+        assert new == (tuple(name for name in CLASSES if name != "harp") if one_map else ())
 
 
 def test_classes_that_the_model_does_not_know_are_refused_by_name(tmp_path):

@@ -68,6 +68,11 @@ class ScoringRules:
         return cls(**{setting.name: getattr(evaluation, setting.name) for setting in fields(cls)})
 
 
+def name_end(rule: str) -> str:
+    """What names of scores by one of RULES end with: nothing for the first."""
+    return "" if rule == RULES[0] else f"_{rule}"
+
+
 def _is_threshold(name: str, value: object) -> bool:
     is_number = isinstance(value, (int, float)) and not isinstance(value, bool) and abs(value) < 1e9
     return is_number or (name == "fixed_threshold" and value is None)

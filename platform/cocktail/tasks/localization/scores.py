@@ -11,13 +11,13 @@ import pyarrow.compute as pc
 
 from cocktail.tasks.localization import tables as localization_tables
 from cocktail.tasks.localization.results import CENTRED_BOX, CONSTANT_MAP
-from cocktail.tasks.localization.rules import RULES, ScoringRules
+from cocktail.tasks.localization.rules import RULES, ScoringRules, name_end
 from cocktail.tasks.scores import Score, Scoreboard, ScoreGroup
 
 
 @dataclass(frozen=True, kw_only=True)
 class LocalizationScores:
-    """AP, success and AUC of each number of sources by itself, in percent, by the first of the binary rules.
+    """AP, and success and AUC by each of the binary rules, of each number of sources by itself, in percent.
 
     Success is 100 or 0 for a mixture. Of AP and IoU means over a mixture's sources are taken first, as CAP and CIoU do.
     """
@@ -36,7 +36,8 @@ class LocalizationScores:
         return (
             "Means over mixtures, in percent; higher is better. A mixture's AP, or CAP of several sources, is the mean "
             "over its sources, and PIAP that in the best order of maps; it counts in IoU@t, or CIoU@t, if the mean IoU "
-            f"over its sources reaches t. Maps are made binary by {self.rules.names[RULES[0]]}. "
+            f"over its sources reaches t. Maps are made binary by {self.rules.names[RULES[0]]} where no other rule "
+            "stands beside a title. "
             f"AUC is the area below that success over t from 0 to 1. {localization_tables.ABOUT_AUC}"
         )
 
@@ -46,20 +47,29 @@ class LocalizationScores:
 
     def _group(self, number: int) -> ScoreGroup:
         of = f"{number} source{'s' if number > 1 else ''}"
-        threshold = f"{self.rules.threshold(number):g}"
-        scores = tuple(
-            Score(
-                name=name,
-                title=title.format(t=threshold),
+        scores = {
+            column: Score(
+                name=f"{name}_{number}_sources",
+                title=title,
                 unit=self.unit,
                 digits=1,
                 scale=(0.0, 100.0),
-                is_share=column == "success",
+                is_share=column.startswith("success"),
                 of=of,
             )
-            for (column, name), title in zip(_names(number).items(), TITLES[number > 1], strict=True)
-        )
-        return ScoreGroup(scores=scores, headline=scores[-1], num_sources=number)
+            for column, (name, title) in self._columns(number).items()
+        }
+        return ScoreGroup(scores=tuple(scores.values()), headline=scores["auc"], num_sources=number)
+
+    def _columns(self, number: int) -> dict[str, tuple[str, str]]:
+        """Names and titles of the scores of so many sources, by columns of `localization_tables.mixture_scores`."""
+        ap, iou = ("AP", "IoU") if number == 1 else ("CAP", "CIoU")
+        columns = {"ap": (ap.lower(), ap)} | ({"piap": ("piap", "PIAP")} if number > 1 else {})
+        for rule, told in self.rules.names.items():
+            end, by = name_end(rule), "" if rule == RULES[0] else f", {told}"
+            columns[f"success{end}"] = f"{iou.lower()}{end}", f"{iou}@{self.rules.threshold(number):g}{by}"
+            columns[f"auc{end}"] = f"auc{end}", f"AUC{by}"
+        return columns
 
     def share_in_best_order(self, results: pa.Table, system: str) -> float:
         return 0.0  # the best order has scores of its own
@@ -76,22 +86,10 @@ class LocalizationScores:
             columns: dict[str, Any] = {
                 name: of_number[name] for name in ("mixture_id", "num_sources", "class_ids", "recordings")
             }
-            for column, name in _names(number).items():
-                columns[name] = pc.multiply(of_number[column], 100.0)  # pyright: ignore[reportAttributeAccessIssue]
+            for column, (name, _) in self._columns(number).items():
+                columns[f"{name}_{number}_sources"] = pc.multiply(of_number[column], 100.0)  # pyright: ignore[reportAttributeAccessIssue]
             tables.append(pa.table(columns))
         return pa.concat_tables(tables, promote_options="default")
 
     def by_class(self, results: pa.Table, system: str, classes: Sequence[str]) -> tuple[list[str], list[list[str]]]:
         return localization_tables.class_table(localization_tables.by_class(results, system, classes), self.rules)
-
-
-TITLES = (("AP", "IoU@{t}", "AUC"), ("CAP", "PIAP", "CIoU@{t}", "AUC"))
-"""Titles for one source, and for several."""
-
-
-def _names(number: int) -> dict[str, str]:
-    """The names of scores of so many sources, by the columns of `localization_tables.mixture_scores`."""
-    names = {"ap": "cap", "piap": "piap", "success": "ciou", "auc": "auc"}
-    if number == 1:
-        names = {"ap": "ap", "success": "iou", "auc": "auc"}
-    return {column: f"{name}_{number}_sources" for column, name in names.items()}

@@ -23,7 +23,7 @@ from cocktail.metrics.intervals import Interval, Recordings
 from cocktail.metrics.localization import AUC_FLOOR, areas, auc, ciou, success
 from cocktail.report.markdown import INTERVAL, format_count, markdown_table
 from cocktail.tasks.localization.mixtures import EXCLUDED, NEGATIVE, SAME_CLASS
-from cocktail.tasks.localization.rules import RULES, ScoringRules
+from cocktail.tasks.localization.rules import RULES, ScoringRules, name_end
 from cocktail.tasks.presence import PresenceScores, presence_in
 from cocktail.tasks.rows import class_name, rows_of
 from cocktail.text.printable import as_metric_name
@@ -81,7 +81,7 @@ class LocalizationSummary:
             if interval is not None:
                 values |= {f"{name}_low": interval.low, f"{name}_high": interval.high}
         for rule, scores in self.by_rule.items():
-            end = "" if rule == RULES[0] else f"_{rule}"
+            end = name_end(rule)
             values |= {f"{iou}{end}": scores.success, f"auc{end}": scores.auc}
             if self.num_sources > 1:
                 values[f"{iou}_slot{end}"] = scores.success_by_slot
@@ -152,21 +152,23 @@ class _Mixtures:
 
 def mixture_scores(results: pa.Table, system: str, num_sources: int, rules: ScoringRules) -> pa.Table:
     """A row a mixture of so many sources of a system, in the order of the results: `mixture_id`, `num_sources`,
-    `class_ids`, `recordings`, `ap`, `piap`, and by the first rule `success` and `auc`.
+    `class_ids`, `recordings`, `ap`, `piap`, `success` and `auc` by the first rule, and `success_<rule>` and
+    `auc_<rule>` by each other.
 
     In [0, 1], null where the mixture does not count. Means over mixtures are the scores of `summarise`.
     """
     mixtures = _Mixtures.of(results, system, num_sources)
-    ious = mixtures.values[f"iou_{RULES[0]}"].mean(axis=1)
     scores = {
         "ap": np.where(mixtures.counts, mixtures.values["ap"].mean(axis=1), np.nan),
         "piap": np.where(mixtures.counts_in_order, mixtures.values["ap_best_order"].mean(axis=1), np.nan),
-        "success": np.where(mixtures.counts, ious >= rules.threshold(num_sources), np.nan),
-        "auc": np.where(mixtures.counts, areas(torch.from_numpy(ious)).numpy(), np.nan),
     }
+    for rule in rules.names:
+        end, ious = name_end(rule), mixtures.values[f"iou_{rule}"].mean(axis=1)
+        scores[f"success{end}"] = np.where(mixtures.counts, ious >= rules.threshold(num_sources), np.nan)
+        scores[f"auc{end}"] = np.where(mixtures.counts, areas(torch.from_numpy(ious)).numpy(), np.nan)
     columns: dict[str, Any] = {
         "mixture_id": pa.array(mixtures.mixture_ids, pa.string()),
-        "num_sources": pa.array([num_sources] * len(ious), pa.int32()),
+        "num_sources": pa.array([num_sources] * len(mixtures.mixture_ids), pa.int32()),
         "class_ids": pa.array(mixtures.class_ids, pa.list_(pa.int32())),
         "recordings": pa.array(mixtures.recordings, pa.list_(pa.string())),
     }
