@@ -6,12 +6,14 @@ import re
 from pathlib import Path
 from types import SimpleNamespace
 
+import pyarrow as pa
 import pytest
 
 from cocktail.studies import sweep_report
 from cocktail.studies.sweep import Sweep
 from cocktail.studies.sweep_report import report_sweep
 from cocktail.studies.sweep_tables import layouts
+from cocktail.tasks.separation.results import RESULTS
 from pipelines.papers.sgn import SGN
 from tests.made.results.html_page import EVIL, read_page
 from tests.made.results.sweep import MadeRun, cells, made_results, made_sweep, made_trial, never
@@ -163,6 +165,20 @@ def test_other_readings_and_classes_stand_below(told):
     text, _ = told
     assert cells(text, "depth 6, soft", "### Other readings")[1:] == ["4.50", "5.50"]
     assert cells(text, "class 1", "## By class: depth 6, soft")[1:5] == ["6", "3", "4.50", "4.50 to 4.50"]
+
+
+def test_readings_of_visible_and_of_invisible_sources_have_tables_of_their_own(tmp_path):
+    """Soft masks are a decibel better for what is seen; of what is not they are six worse."""
+    trial = made_trial("depth 6", {DEPTH: 6}, [4.0, 4.0])
+    found = made_results("sgn", [4.0, 4.0]).to_pylist()
+    for row in found:
+        row["seen"] = row["source"] == 0
+        if "soft" in row["system"] and not row["seen"]:
+            row["sdr"] -= 6
+    trial.results, trial.scores = pa.Table.from_pylist(found, schema=RESULTS), None
+    text, _ = report(made_sweep([[DEPTH]], [trial]), tmp_path)
+    for sources, own, soft in (("", "4.00", "2.00"), ("visible ", "4.00", "5.00"), ("invisible ", "4.00", "-1.00")):
+        assert cells(text, "depth 6", f"Mean {sources}SDR in dB of the same weights")[1:] == [own, soft]
 
 
 def test_examples_that_cannot_be_shown_are_said(told):

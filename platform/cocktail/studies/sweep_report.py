@@ -166,7 +166,7 @@ def score_parts(sweep: Sweep) -> list[Part]:
         )
     if len({trial.run.board.rules for trial in sweep.trials if trial.run is not None}) > 1:
         parts.append(Text("Trials were scored by different rules: what is said of them above is of the first."))
-    readings = [reading_table(sweep, group.headline) for group in sweep.groups]
+    readings = [reading_table(sweep, score) for group in sweep.groups for score in (group.headline, *group.of_parts)]
     if any(readings):
         parts += [Heading("Other readings of the same weights", 3), *(table for table in readings if table is not None)]
     return parts

@@ -212,22 +212,22 @@ def in_words(seeds: Collection[str]) -> str:
     return "one seed" if len(seeds) == 1 else str(len(seeds))
 
 
-def reading_table(sweep: Sweep, headline: Score) -> Table | None:
+def reading_table(sweep: Sweep, score: Score) -> Table | None:
     """Means of a score of the same weights read otherwise (soft masks, predicted classes); None if they never were."""
-    means = {setting.label: _means_by_reading(setting, headline) for setting in sweep.settings}
+    means = {setting.label: _means_by_reading(setting, score) for setting in sweep.settings}
     readings = list(dict.fromkeys(reading for of_setting in means.values() for reading in of_setting))
     if not readings:
         return None
     rows = [
         [
             setting.label,
-            headline.cell(setting.summaries[headline.name].mean),
-            *(headline.cell(means[setting.label].get(reading)) for reading in readings),
+            score.cell(setting.summaries[score.name].mean),
+            *(score.cell(means[setting.label].get(reading)) for reading in readings),
         ]
         for setting in sweep.settings
-        if headline.name in setting.summaries
+        if score.name in setting.summaries
     ]
-    caption = f"Mean {headline.label} in {headline.unit} of the same weights, read otherwise"
+    caption = f"Mean {score.label} in {score.unit} of the same weights, read otherwise"
     return Table(["setting", "as above", *readings], rows, caption)
 
 

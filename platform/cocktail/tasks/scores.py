@@ -83,6 +83,8 @@ class ScoreGroup:
     """What figures show, and what says which of two is better."""
     num_sources: int | None = None
     """Number of sources in the mixtures that have these scores; None for mixtures of any number."""
+    of_parts: tuple[Score, ...] = ()
+    """Scores of parts of a mixture's sources, which other readings of a model may move more than the headline."""
 
     @property
     def title(self) -> str:

@@ -38,7 +38,8 @@ class SeparationScores:
             for sight in sights
             for name in SIGHT_SCORES
         )
-        return (ScoreGroup(scores=scores + by_sight, headline=scores[0]),)
+        of_parts = by_sight[:: len(SIGHT_SCORES)]
+        return (ScoreGroup(scores=scores + by_sight, headline=scores[0], of_parts=of_parts),)
 
     def share_in_best_order(self, results: pa.Table, system: str) -> float:
         return tables.share_in_best_order(results, system)
