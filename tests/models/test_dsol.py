@@ -51,7 +51,7 @@ def test_the_second_stage_finds_what_the_ear_of_the_first_heard(view):
     scale, divergence, of_clips = model.log_scale.exp(), [], []
     for b in range(3):
         sounding = (scale * locations[b] @ sounds[b]).sigmoid()
-        maps = model.log_class_scale.exp() * locations[b] @ entries.T * sounding[..., None]
+        maps = model.log_class_scale.exp() * (locations[b] @ entries.T).clamp(min=0) * sounding[..., None]
         found, heard = maps.flatten(0, 1).mean(dim=0).softmax(0), model.audio_head(sounds[b]).softmax(0)
         divergence.append((heard * (heard / found).log()).sum())
         for of_view in locations[b]:  # a location is a quarter of its picture
@@ -94,10 +94,23 @@ def test_maps_are_what_looks_like_a_class_where_it_sounds():
     sounding = (model.log_scale.exp() * place @ sound).sigmoid()
     likeness = model.log_class_scale.exp() * place @ model.entries[BATCH.class_ids[1, 0]]
     # In the corner nothing is interpolated.
-    torch.testing.assert_close(own.maps[1, 0, 0, 0], sounding * likeness)
+    torch.testing.assert_close(own.maps[1, 0, 0, 0], sounding * likeness.clamp(min=0))
     alone = own.alternatives[WHATEVER_SOUNDS]
     assert alone.maps.shape[1] == 1 and alone.class_ids.eq(NO_CLASS).all()
     torch.testing.assert_close(alone.maps[1, 0, 0, 0], sounding)
+
+
+def test_where_less_sounds_a_class_is_no_likelier_whatever_it_looks_like():
+    model = build("mixtures").eval()
+    locations, ids = model.locations(pictures_of(BATCH), "split"), BATCH.class_ids
+    heard = locations[:, :, 0]  # a sound that is as the first location looks, and its opposite
+    loud, faint = (model.likelihood(sound, locations, ids) for sound in (heard, -heard))
+    sounds_more = model.sounding(heard, locations) >= model.sounding(-heard, locations)
+    looks_like = torch.einsum("bnd,bnpd->bnp", model.entries[ids], locations)
+    assert (looks_like < 0).any() and (looks_like > 0).any() and sounds_more.any()
+    assert (loud >= faint)[sounds_more].all() and (loud <= faint)[~sounds_more].all()
+    plain = build("mixtures", suppression=False).eval()
+    assert (plain.likelihood(heard, locations, ids) < 0).any(), "what is not suppressed may be of any sign"
 
 
 def test_the_papers_network_is_the_default():

@@ -119,6 +119,14 @@ class DSOL(ClassMapLocalizer, LearnsInStages):
         """The dictionary D [C, D], of unit vectors; zeros of a class that there was nothing of."""
         return unit(self.dictionary.means())
 
+    def class_maps(self, likeness: Tensor) -> Tensor:
+        """m of the cosines of locations with entries of the dictionary, any shape: what is unlike a class is 0.
+
+        Where m is suppressed it must not be negative, or silence would make it more. The published network's features
+        are none below 0, so neither is its m.
+        """
+        return self.log_class_scale.exp() * (likeness.relu() if self.config.suppression else likeness)
+
     def of_classes_heard(self, sounds: Tensor, class_ids: Tensor) -> Tensor:
         """The mixture's vector, for all classes the same."""
         return sounds.expand(-1, class_ids.shape[1], -1)
@@ -126,7 +134,7 @@ class DSOL(ClassMapLocalizer, LearnsInStages):
     def likelihood(self, heard: Tensor, locations: Tensor, class_ids: Tensor) -> Tensor:
         """m s: what looks like the class, where it sounds."""
         entries = self.entries[class_ids.clamp(min=0)]
-        maps = self.log_class_scale.exp() * torch.einsum("bnd,bnpd->bnp", entries, locations)
+        maps = self.class_maps(torch.einsum("bnd,bnpd->bnp", entries, locations))
         return maps * self.sounding(heard, locations) if self.config.suppression else maps
 
     def presence(self, sounds: Tensor) -> Tensor:
@@ -189,7 +197,7 @@ class DSOL(ClassMapLocalizer, LearnsInStages):
         is their mean.
         """
         heard = sounds.expand(-1, present.shape[1], -1)
-        maps = self.log_class_scale.exp() * (seen @ self.entries.T)  # [B, V, P, C]
+        maps = self.class_maps(seen @ self.entries.T)  # [B, V, P, C]
         if self.config.suppression:
             maps = maps * self.sounding(heard, seen)[..., None]
         found = maps.mean(dim=2).mean(dim=1).log_softmax(dim=1)
