@@ -9,12 +9,14 @@ import numpy as np
 import pytest
 import soundfile
 import torch
+from PIL import Image
 
 from cocktail.config.evaluation import Evaluation
-from cocktail.inference.loaded import BadRecordingError, LoadedModel
+from cocktail.inference.loaded import BadRecordingError, LoadedModel, opened
 from cocktail.inference.trained import Trained
 from cocktail.recordings.asking import Asked
-from cocktail.recordings.planning import IN_VIEW
+from cocktail.recordings.hearing import hear
+from cocktail.recordings.planning import IN_VIEW, plan_of, window_grid
 from cocktail.recordings.sources import Choice
 from cocktail.types import UsageError
 from tests.made.models.small_avsa_sep import SMALL, told
@@ -63,6 +65,37 @@ def test_what_is_in_view_and_each_class_that_is_only_heard_have_a_stem(video, tm
     for stem, expected in zip(stems, (*by_sight.stems, *by_class.stems), strict=True):
         np.testing.assert_allclose(stem, expected, atol=2 / 32768)
     assert np.abs(stems[0] - stems[1]).max() > 0.01
+
+
+def test_the_parser_is_asked_for_each_window_with_the_picture_of_its_middle(video):
+    """One that has not been told what to say: it depends on what it hears and sees."""
+    loaded = model(parser=False)
+    torch.manual_seed(0)
+    loaded = LoadedModel(replace(loaded.trained, config=SMALL, model=SMALL.build(5).eval()), device="cpu")
+    asked, length = loaded.asked, MIXING.segment_samples
+    random = np.random.default_rng(0)
+    windows = random.standard_normal((3, length)).astype(np.float32)
+    pictures = random.integers(0, 255, (3, 1, 64, 64, 3), dtype=np.uint8)
+    heard, seen = asked.scene(windows, pictures)
+    for b in range(3):
+        alone = asked.scene(windows[b : b + 1], pictures[b : b + 1])
+        np.testing.assert_allclose(np.stack([heard[b], seen[b]]), np.concatenate(alone), atol=1e-5)
+    other_heard, other_seen = asked.scene(windows, pictures[::-1].copy())
+    np.testing.assert_allclose(other_heard, heard, atol=1e-6)
+    assert np.abs(other_seen[0] - seen[0]).max() > 1e-4 and np.abs(heard[0] - heard[1]).max() > 1e-4
+
+    with opened(video) as recording:
+        grid = window_grid(asked)
+        plan = plan_of(asked, recording, Choice(on=0.999, off=0.999), grid)
+        middles = [(start + grid.length / 2) / asked.sample_rate_hz for start in plan.starts]
+        images = [image.resize((64, 64), Image.Resampling.BICUBIC) for image in recording.pictures_at(middles)]
+        cut = [window for step in hear(recording, grid, asked.sample_rate_hz) for window in step.windows]
+    shown, sound = np.stack([np.asarray(image) for image in images])[:, None], np.stack(cut)[:, 0]
+    expected_heard, expected_seen = asked.scene(sound, shown)
+    assert plan.presence is not None and plan.visual_presence is not None and len(plan.starts) > 3
+    np.testing.assert_allclose(plan.presence, expected_heard, atol=1e-5)
+    np.testing.assert_allclose(plan.visual_presence, expected_seen, atol=1e-5)
+    assert np.ptp(plan.visual_presence, axis=0).max() > 1e-5, "what is shown does not change"
 
 
 def test_the_parsers_own_threshold_says_what_is_there_unless_one_asks_otherwise(video, tmp_path):
