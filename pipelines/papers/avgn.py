@@ -4,6 +4,7 @@ MUSIC, CAP, PIAP, CIoU@0.3 and AUC of its duets, in percent (Tables 1 to 4)."""
 from __future__ import annotations
 
 from cocktail.studies.paper import Column, Paper, PaperRow, PaperTable
+from pipelines.papers.systems import paper_of_systems, table_of_systems
 
 DEPTH, ASSIGNMENT, VECTORS = "model.depth", "model.assignment", "model.source_vectors"
 SOURCES = "mixing.num_sources"
@@ -72,14 +73,79 @@ TABLE_4 = PaperTable(
     common={VECTORS: "grouped_tokens"},
 )
 
+_TITLE = 'Mo and Tian, "Audio-Visual Grouping Network for Sound Localization from Mixtures"'
+_PRINTED = (
+    *("ap_1_sources", "iou_1_sources", "auc_1_sources"),
+    *("cap_2_sources", "piap_2_sources", "ciou_2_sources", "auc_2_sources"),
+)
+
 AVGN = Paper(
-    title='Mo and Tian, "Audio-Visual Grouping Network for Sound Localization from Mixtures"',
+    title=_TITLE,
     of="solos and duets of MUSIC",
-    printed=(
-        *("ap_1_sources", "iou_1_sources", "auc_1_sources"),
-        *("cap_2_sources", "piap_2_sources", "ciou_2_sources", "auc_2_sources"),
-    ),
+    printed=_PRINTED,
     titles={"iou_1_sources": "IoU@0.5", "ciou_2_sources": "CIoU@0.3"},
     own=TABLES_1_2,
     tables=(TABLE_4, TABLE_3),
 )
+
+
+def _systems(of: str, thresholds: tuple[float, float], scores: dict[str, tuple[float | None, ...]]) -> Paper:
+    """Tables 1 and 2 of a data set, at thresholds of one source and of two."""
+    single, multi = thresholds
+    return paper_of_systems(
+        _TITLE,
+        of,
+        _PRINTED,
+        [table_of_systems("Tables 1 and 2", f"AVGN Tables 1 and 2: systems on {of}", scores)],
+        {"iou_1_sources": f"IoU@{single:g}", "ciou_2_sources": f"CIoU@{multi:g}"},
+    )
+
+
+AVGN_AND_OTHERS = {
+    "music": _systems(
+        "solos and duets of MUSIC",
+        (0.5, 0.3),
+        {
+            "Attention10k": (None, 37.2, 38.7, None, None, 21.6, 19.6),
+            "OTS": (69.3, 26.1, 35.8, 11.6, 17.7, 13.3, 18.5),
+            "DMC": (None, 29.1, 38.0, None, None, 17.5, 21.1),
+            "CoarsetoFine": (70.7, 33.6, 39.8, None, None, 17.6, 20.6),
+            "LVS": (70.6, 41.9, 40.3, None, None, 22.5, 20.9),
+            "EZ-VSL": (71.5, 45.8, 41.2, None, None, 24.3, 21.3),
+            "Mix-and-Localize": (68.6, 30.5, 40.8, 47.5, 54.1, 26.5, 21.5),
+            "DSOL": (None, 51.4, 43.7, None, None, 30.1, 22.3),
+            "AVGN": PROPOSED,
+        },
+    ),
+    "instruments": _systems(
+        "VGGSound-Instruments",
+        (0.3, 0.1),
+        {
+            "Attention10k": (None, 28.3, 26.1, None, None, 52.3, 11.7),
+            "OTS": (47.5, 25.7, 24.6, 23.3, 37.8, 51.2, 11.2),
+            "DMC": (None, 26.5, 25.7, None, None, 53.7, 12.5),
+            "CoarsetoFine": (40.2, 27.2, 26.5, None, None, 54.2, 12.9),
+            "LVS": (42.3, 32.6, 28.3, None, None, 57.3, 13.3),
+            "EZ-VSL": (43.8, 38.5, 30.6, None, None, 60.2, 14.2),
+            "Mix-and-Localize": (44.9, 49.7, 32.3, 21.5, 37.5, 73.2, 15.6),
+            "DSOL": (None, 50.2, 32.9, None, None, 74.3, 15.9),
+            "AVGN": (50.5, 55.3, 36.7, 27.3, 42.8, 77.5, 18.2),
+        },
+    ),
+    "vggsound": _systems(
+        "VGG-SS",
+        (0.5, 0.3),
+        {
+            "Attention10k": (None, 19.2, 30.6, None, None, 11.5, 15.2),
+            "OTS": (29.8, 32.8, 35.7, 10.5, 12.7, 12.2, 15.8),
+            "DMC": (None, 23.9, 27.6, None, None, 13.8, 17.1),
+            "CoarsetoFine": (28.2, 29.1, 34.8, None, None, 14.7, 18.5),
+            "LVS": (29.6, 34.4, 38.2, None, None, 17.3, 19.5),
+            "EZ-VSL": (31.3, 38.9, 39.5, None, None, 20.5, 20.2),
+            "Mix-and-Localize": (32.5, 36.3, 38.9, 16.3, 22.6, 21.1, 20.5),
+            "DSOL": (None, 35.7, 37.2, None, None, 22.3, 21.1),
+            "AVGN": (35.3, 40.8, 42.3, 21.9, 28.1, 26.2, 23.8),
+        },
+    ),
+}
+"""Systems side by side, by data set."""

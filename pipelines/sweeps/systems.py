@@ -20,7 +20,9 @@ from cocktail.config.experiment import Experiment, default_output, given_trackin
 from cocktail.config.identity import run_key
 from cocktail.config.resources import Resources
 from cocktail.storage import exists, join, read_bytes, require_writable, write_atomic
+from cocktail.studies.paper import Paper
 from cocktail.studies.trial import SEED, SYSTEM
+from cocktail.tasks.separation.sight import INVISIBLE, VISIBLE
 from cocktail.tracking.database import default_tracking_uri, require_usable
 from cocktail.train.measure import measure_steps
 from cocktail.train.ray_train import uses_gpus
@@ -90,9 +92,15 @@ class Comparison:
         return SweepOptions(max_concurrent=self.max_concurrent, sweep_name=self.sweep_name, again=self.again)
 
 
-def compare(name: str, systems: Mapping[str, System], benchmarks: Sequence[Benchmark], description: str | None) -> None:
-    """Train and test systems as the command line asks, as one sweep, on the benchmark that its first word names; turn a
-    user's mistake into one line. Ends as `run_planned` does."""
+Papers = Mapping[str, Mapping[str, Paper]]
+"""Papers' tables of systems, by the word of the system that they propose and by that of a benchmark."""
+
+
+def compare(
+    name: str, systems: Mapping[str, System], benchmarks: Sequence[Benchmark], papers: Papers, description: str | None
+) -> None:
+    """Train and test systems as the command line asks, as one sweep, on the benchmark that its first word names, beside
+    the paper that proposes the first of them; turn a user's mistake into one line. Ends as `run_planned` does."""
     with one_line_errors():
         benchmark, arguments = choose(benchmarks, sys.argv[1:], sys.argv[0], description)
         words = [word for word, system in systems.items() if system.benchmark(benchmark.word) is not None]
@@ -111,11 +119,14 @@ def compare(name: str, systems: Mapping[str, System], benchmarks: Sequence[Bench
         chosen = list(dict.fromkeys(asked.systems)) or words
         if unknown := [word for word in chosen if word not in words]:
             raise UsageError(f"--systems {' '.join(unknown)}: not on {benchmark.word}; choose of {', '.join(words)}")
-        run_comparison(asked, name, {word: systems[word] for word in chosen}, benchmark.word)
+        paper = papers.get(chosen[0], {}).get(benchmark.word)
+        run_comparison(asked, name, {word: systems[word] for word in chosen}, benchmark.word, paper)
 
 
-def run_comparison(asked: Comparison, name: str, systems: Mapping[str, System], benchmark: str) -> None:
-    """Run what is left of a comparison of these systems. Ends as `run_planned` does."""
+def run_comparison(
+    asked: Comparison, name: str, systems: Mapping[str, System], benchmark: str, paper: Paper | None = None
+) -> None:
+    """Run what is left of a comparison of these systems, beside a paper's. Ends as `run_planned` does."""
     own = {word: _experiment(asked, name, system, benchmark) for word, system in systems.items()}
     experiments = on_the_same_mixtures(own)
     base = with_whole_paths(next(iter(experiments.values())))
@@ -130,7 +141,15 @@ def run_comparison(asked: Comparison, name: str, systems: Mapping[str, System], 
             flush=True,
         )
     rows = tuple(Row(label=trial.label, settings=dict.fromkeys(trial.overrides, trial.label)) for trial in trials)
-    run_planned(base, trials, [(Grid(title="systems", rows=rows), trials)], asked.options)
+    paper = paper if paper is not None and is_of_test(paper, base) else None
+    run_planned(base, trials, [(Grid(title="systems", rows=rows), trials)], asked.options, paper)
+
+
+def is_of_test(paper: Paper, experiment: Experiment) -> bool:
+    """Whether a paper's scores are of tests like an experiment's: of visible and invisible sources where, and only
+    where, it withholds pictures."""
+    withheld = experiment.evaluation.test_mixing(experiment.mixing).shown_sources != "all"
+    return withheld == any(name.startswith((VISIBLE, INVISIBLE)) for name in paper.printed)
 
 
 def on_the_same_mixtures(experiments: Mapping[str, Experiment]) -> dict[str, Experiment]:

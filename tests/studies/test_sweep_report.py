@@ -13,8 +13,9 @@ from cocktail.studies import sweep_report
 from cocktail.studies.sweep import Sweep
 from cocktail.studies.sweep_report import report_sweep
 from cocktail.studies.sweep_tables import layouts
+from cocktail.studies.trial import SYSTEM
 from cocktail.tasks.separation.results import RESULTS
-from pipelines.papers.sgn import SGN
+from pipelines.papers.sgn import SGN, SGN_AND_OTHERS
 from tests.made.results.html_page import EVIL, read_page
 from tests.made.results.sweep import MadeRun, cells, made_results, made_sweep, made_trial, never
 from tests.made.results.systems import without_names
@@ -179,6 +180,22 @@ def test_readings_of_visible_and_of_invisible_sources_have_tables_of_their_own(t
     text, _ = report(made_sweep([[DEPTH]], [trial]), tmp_path)
     for sources, own, soft in (("", "4.00", "2.00"), ("visible ", "4.00", "5.00"), ("invisible ", "4.00", "-1.00")):
         assert cells(text, "depth 6", f"Mean {sources}SDR in dB of the same weights")[1:] == [own, soft]
+
+
+def test_systems_stand_beside_what_the_paper_prints_of_them_and_others_beside_nothing(tmp_path):
+    pairs = {"mixing.num_sources": "2"}
+    trials = [
+        made_trial(title, {SYSTEM: title}, [sdr]) for title, sdr in (("SGN", 4.0), ("HDemucs", 3.0), ("RPCA", 1.0))
+    ]
+    for trial in trials:
+        trial.params |= pairs
+    text, _ = report(made_sweep([[SYSTEM, "seed"]], trials, SGN_AND_OTHERS["music"]), tmp_path)
+    heading = "### SGN Table I: systems on MUSIC"
+    assert cells(text, "setting", heading)[:3] == ["setting", "SDR", "paper SDR"]
+    assert [cells(text, title, heading)[2] for title in ("RPCA", "SGN", "HDemucs")] == ["-0.62", "5.20", ""]
+    trials[0].params["mixing.num_sources"] = "3"
+    text, _ = report(made_sweep([[SYSTEM, "seed"]], trials[:1], SGN_AND_OTHERS["music"]), tmp_path)
+    assert "SGN Table I" not in text, "pairs are not threes"
 
 
 def test_examples_that_cannot_be_shown_are_said(told):

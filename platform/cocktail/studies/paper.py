@@ -9,6 +9,8 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from cocktail.studies.trial import SYSTEM
+
 PAPER_NAME = "paper.json"
 """Artifact of a sweep's run that holds the paper."""
 
@@ -60,6 +62,12 @@ class PaperTable:
     def paths(self) -> set[str]:
         """Dotted paths that the table speaks of: a trial that changes anything else is none of its."""
         return {path for row in self.rows for path in row.settings} | self.common.keys() | self.held.keys()
+
+    @property
+    def varied(self) -> set[str]:
+        """Dotted paths that its lines differ in: those of its columns, and, in a table of systems, which one it is."""
+        systems = {SYSTEM for row in self.rows if SYSTEM in row.settings}
+        return systems | {column.path for column in self.columns}
 
     def row_of(self, changes: Mapping[str, Any], settings: Mapping[str, Any]) -> int | None:
         """The place of the printed line that a trial stands beside, by what it changes and all of its settings, if

@@ -80,7 +80,7 @@ def _tables(paper: Paper | None, grid: Sequence[str]) -> list[PaperTable]:
     if paper is None:
         return []
     paths = set(grid) - {SEED}
-    tables = [table for table in paper.tables if paths <= {column.path for column in table.columns}]
+    tables = [table for table in paper.tables if paths <= table.varied]
     return tables if paths else [paper.own]
 
 

@@ -11,6 +11,7 @@ import pytest
 
 from cocktail.checkpoints.contents import outline
 from cocktail.config.experiment import Experiment
+from cocktail.studies.paper import Paper
 from cocktail.studies.trial import SEED, SYSTEM
 from jobs import compare_localizers, compare_separators
 from jobs.compare_separators import SYSTEMS
@@ -29,7 +30,8 @@ def demo(word: str) -> Experiment:
 
 @pytest.fixture
 def started(monkeypatch):
-    """Starts a job, that of separators if no other; returns the trials and the grid that it would run."""
+    """Starts a job, that of separators if no other; returns the trials and the grid that it would run. `papers` are
+    those beside what was started."""
     asked: list = []
     monkeypatch.setattr(systems, "run_planned", lambda *given: asked.append(given))
 
@@ -37,11 +39,14 @@ def started(monkeypatch):
         *arguments: str, name: str = "separators", job: Any = compare_separators, benchmarks: Any = SEPARATION
     ) -> tuple[list[PlannedTrial], Grid]:
         monkeypatch.setattr(sys, "argv", [f"jobs/compare_{name}.py", *arguments])
-        compare(name, job.SYSTEMS, benchmarks, job.__doc__)
-        _, trials, ((grid, of_grid),), _ = asked.pop()
+        compare(name, job.SYSTEMS, benchmarks, job.PAPERS, job.__doc__)
+        _, trials, ((grid, of_grid),), _, paper = asked.pop()
         assert of_grid == trials
+        papers.append(paper)
         return trials, grid
 
+    papers: list[Paper | None] = []
+    start.papers = papers
     return start
 
 
@@ -126,6 +131,48 @@ def test_table_1_of_co_segmentation_is_one_sweep_trained_alike(started):
     assert len(trials) == 10 and len({trial.experiment.mixing for trial in trials}) == 1
     assert {trial.experiment.evaluation.pairs for trial in trials} == {"classes"}
     assert not trials[0].experiment.mixing.several_classes
+
+
+ALL_BUT_ONE = ("--set", "evaluation.shown-sources=all_but_one")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "table"),
+    [
+        (("music", "--data", "/shards"), "SGN Table I: systems on MUSIC"),
+        (("fuss", "--data", "/shards"), "SGN Table II: systems on FUSS"),
+        (("vggsound",), "SGN section IV: systems on VGG-Sound"),
+        (("music", "--data", "/shards", "--systems", "sgn", "sound_of_pixels", *ALL_BUT_ONE), None),
+        (
+            ("music", "--data", "/shards", "--systems", "avsa_sep", "sg_sep", *ALL_BUT_ONE),
+            "AVSA-Sep Table 3: systems on MUSIC",
+        ),
+        (("music", "--data", "/shards", "--systems", "avsa_sep", "sg_sep"), None),
+        (
+            ("music", "--data", "/shards", "--systems", "cosegmentation", "nmf"),
+            "Co-segmentation Table 1: systems on MUSIC",
+        ),
+        (("music", "--data", "/shards", "--systems", "rpca", "sgn"), None),
+    ],
+)
+def test_beside_a_sweep_stands_the_paper_that_proposes_its_first_system_if_its_tests_are_alike(
+    started, arguments, table
+):
+    started(*arguments)
+    (paper,) = started.papers
+    assert (paper and paper.tables[0].title) == table
+
+
+@pytest.mark.parametrize("job", [compare_separators, compare_localizers], ids=lambda job: job.__name__)
+def test_papers_print_scores_of_systems_that_there_are_and_the_proposed_one_comes_last(job):
+    titles = {system.title for system in job.SYSTEMS.values()}
+    for proposed, papers in job.PAPERS.items():
+        for paper in papers.values():
+            for table in paper.tables:
+                assert {row.label for row in table.rows} <= titles
+                assert table.rows[-1].label == job.SYSTEMS[proposed].title
+                assert {len(row.scores) for row in table.rows} == {len(paper.printed)}
+            assert Paper.of_record(json.loads(json.dumps(paper.to_record()))) == paper
 
 
 @pytest.mark.parametrize("benchmark", LOCALIZATION, ids=lambda benchmark: benchmark.word)
