@@ -133,8 +133,8 @@ class CoSeparationConfig(MaskingConfig):
     def parameter_groups(self, model: nn.Module) -> Sequence[ParameterGroup]:
         """What sees, which may learn more slowly, and all else."""
         visual = tuple(model.get_submodule("visual_encoder").parameters())
-        seeing = {id(parameter) for parameter in visual}
-        others = tuple(parameter for parameter in model.parameters() if id(parameter) not in seeing)
+        known = {id(parameter) for parameter in visual}
+        others = tuple(parameter for parameter in model.parameters() if id(parameter) not in known)
         seeing = ParameterGroup(parameters=visual, rate_factor=self.start().rate_factor)
         return seeing, ParameterGroup(parameters=others)
 
