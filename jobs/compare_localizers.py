@@ -16,7 +16,7 @@ sys.path[:0] = [str(Path(__file__).resolve().parents[1] / part) for part in ("."
 
 from jobs import attention10k, avgn, coarse_to_fine, dmc, dsol, ez_vsl, lvs, mix_and_localize, ots, slavc
 from pipelines.experiments.benchmarks import LOCALIZATION
-from pipelines.papers.avgn import AVGN_AND_OTHERS
+from pipelines.papers.compared import OF_LOCALIZERS
 from pipelines.sweeps.systems import System, compare
 
 SYSTEMS = {
@@ -32,7 +32,5 @@ SYSTEMS = {
     "dsol": System(title="DSOL", job=dsol.JOB),
 }
 
-PAPERS = {"avgn": AVGN_AND_OTHERS}
-
 if __name__ == "__main__":
-    compare("localizers", SYSTEMS, LOCALIZATION, PAPERS, __doc__)
+    compare("localizers", SYSTEMS, LOCALIZATION, OF_LOCALIZERS, __doc__)

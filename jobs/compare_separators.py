@@ -32,9 +32,7 @@ from jobs import (
     wave_unet,
 )
 from pipelines.experiments.benchmarks import SEPARATION, SEPARATION_BY_A_GLANCE, SEPARATION_BY_SIGHT
-from pipelines.papers.avsa_sep import AVSA_SEP_AND_OTHERS
-from pipelines.papers.cosegmentation import COSEGMENTATION_AND_OTHERS
-from pipelines.papers.sgn import SGN_AND_OTHERS
+from pipelines.papers.compared import OF_SEPARATORS
 from pipelines.sweeps.systems import System, compare
 
 CLASS_HEAD, ASKED = {"model.class_head": "true"}, {"model.sources": "asked"}
@@ -77,11 +75,5 @@ SYSTEMS = {
     "cosegmentation": System(title="Co-segmentation", job=cosegmentation.JOB, benchmarks=SEPARATION_BY_A_GLANCE),
 }
 
-PAPERS = {
-    "sgn": SGN_AND_OTHERS,
-    "avsa_sep": {"music": AVSA_SEP_AND_OTHERS},
-    "cosegmentation": {"music": COSEGMENTATION_AND_OTHERS},
-}
-
 if __name__ == "__main__":
-    compare("separators", SYSTEMS, SEPARATION, PAPERS, __doc__)
+    compare("separators", SYSTEMS, SEPARATION, OF_SEPARATORS, __doc__)

@@ -16,10 +16,13 @@ from cocktail.studies.trial import SEED, SYSTEM
 from jobs import compare_localizers, compare_separators
 from jobs.compare_separators import SYSTEMS
 from pipelines.experiments.benchmarks import LOCALIZATION, SEPARATE_VGGSOUND, SEPARATION
+from pipelines.papers.compared import OF_LOCALIZERS, OF_SEPARATORS
 from pipelines.sweeps import systems
 from pipelines.sweeps.grids import Grid, PlannedTrial
 from pipelines.sweeps.systems import compare, on_the_same_mixtures, plan_systems, steps_in_time
 from tests.made.corpora.toy_shards import make_toy_shards
+
+PAPERS = {compare_separators: OF_SEPARATORS, compare_localizers: OF_LOCALIZERS}
 
 
 def demo(word: str) -> Experiment:
@@ -39,7 +42,7 @@ def started(monkeypatch):
         *arguments: str, name: str = "separators", job: Any = compare_separators, benchmarks: Any = SEPARATION
     ) -> tuple[list[PlannedTrial], Grid]:
         monkeypatch.setattr(sys, "argv", [f"jobs/compare_{name}.py", *arguments])
-        compare(name, job.SYSTEMS, benchmarks, job.PAPERS, job.__doc__)
+        compare(name, job.SYSTEMS, benchmarks, PAPERS[job], job.__doc__)
         _, trials, ((grid, of_grid),), _, paper = asked.pop()
         assert of_grid == trials
         papers.append(paper)
@@ -163,10 +166,10 @@ def test_beside_a_sweep_stands_the_paper_that_proposes_its_first_system_if_its_t
     assert (paper and paper.tables[0].title) == table
 
 
-@pytest.mark.parametrize("job", [compare_separators, compare_localizers], ids=lambda job: job.__name__)
+@pytest.mark.parametrize("job", PAPERS, ids=lambda job: job.__name__)
 def test_papers_print_scores_of_systems_that_there_are_and_the_proposed_one_comes_last(job):
     titles = {system.title for system in job.SYSTEMS.values()}
-    for proposed, papers in job.PAPERS.items():
+    for proposed, papers in PAPERS[job].items():
         for paper in papers.values():
             for table in paper.tables:
                 assert {row.label for row in table.rows} <= titles
