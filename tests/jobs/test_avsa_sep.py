@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
+
 import pytest
 
 from cocktail.config.experiment import Experiment
+from cocktail.config.settings import flatten
 from cocktail.models.avsa_sep import AVSASepConfig
 from jobs import ablate_avsa_sep
 from pipelines.papers.avsa_sep import AVSA_SEP
@@ -28,18 +31,28 @@ def test_the_recipe_is_sound_of_pixels_on_three_sources(job, word):
 
 
 @pytest.mark.parametrize(
-    "options",
+    ("options", "settings"),
     [
-        ("--mixing.num-sources", "2"),
-        ("--mixing.num-sources", "2", "--model.branches", "labels"),
-        ("--evaluation.split", "train", "--evaluation.crop", "random", "--evaluation.allow-trained-on"),
-        ("--evaluation.frames-from", "train"),
-        ("--evaluation.shown-sources", "some", "--mixing.shown-sources", "1"),
+        ("--mixing.num-sources 2", {"mixing.num_sources": 2, "model.branches": "both"}),
+        ("--mixing.num-sources 2 --model.branches labels", {"mixing.num_sources": 2, "model.branches": "labels"}),
+        (
+            "--evaluation.split train --evaluation.crop random --evaluation.allow-trained-on",
+            {"evaluation.split": "train", "evaluation.crop": "random", "evaluation.allow_trained_on": True},
+        ),
+        ("--evaluation.frames-from train", {"evaluation.frames_from": "train", "evaluation.split": "val"}),
+        (
+            "--evaluation.shown-sources some --mixing.shown-sources 1",
+            {"evaluation.shown_sources": "some", "mixing.shown_sources": 1},
+        ),
     ],
 )
-def test_each_row_is_an_option_or_two(job, options):
-    experiment = job("avsa_sep", "music", "--data", "/shards", *options)
-    experiment.model.require_test_mixing(experiment.evaluation.test_mixing(experiment.mixing))
+def test_each_row_is_an_option_or_two(job, options, settings):
+    experiment = job("avsa_sep", "music", "--data", "/shards", *options.split())
+    found = flatten(asdict(experiment))
+    assert {path: found[path] for path in settings} == settings
+    test = experiment.evaluation.test_mixing(experiment.mixing)
+    experiment.model.require_test_mixing(test)
+    assert test.shown_sources == found["evaluation.shown_sources"]
 
 
 def test_the_ablations_are_of_two_sources_and_train_what_they_say():

@@ -11,7 +11,7 @@ from cocktail.config.experiment import Experiment
 from cocktail.models.cosegmentation import SMALL_COSEGMENTATION, CoSegmentationConfig
 from jobs.ablate_cosegmentation import DEMO, RECIPE
 from pipelines.experiments.benchmarks import COSEGMENT
-from pipelines.papers.cosegmentation import COSEGMENTATION_PAPER, TABLE_1
+from pipelines.papers.cosegmentation import COSEGMENTATION_PAPER, READINGS, TABLE_1
 from pipelines.sweeps.ablation import grids_of
 from pipelines.sweeps.grids import plan_trials
 
@@ -76,10 +76,15 @@ def test_the_sweep_has_the_papers_rows_and_one_reading_a_trial(base):
         (True, "ratio"),
         (True, "binary"),
     ]
-    own = vars(base.model)
-    for trial in readings:
+    own, as_it_is = vars(base.model), []
+    for row, trial in zip(READINGS.rows, readings, strict=True):
+        ((path, value),) = row.settings.items()
+        name = path.removeprefix("model.")
+        assert str(getattr(trial.experiment.model, name)) == value and trial.experiment.mixing == base.mixing
         changed = {name for name, value in vars(trial.experiment.model).items() if value != own[name]}
-        assert len(changed) <= 1 and trial.experiment.mixing == base.mixing
+        assert changed <= {name}
+        as_it_is += [] if changed else [row.label]
+    assert as_it_is == ["scores are means" if own["score_pool"] == "mean" else "scores are sums"]
 
 
 def test_the_papers_numbers_stand_beside_its_own_rows_only():
