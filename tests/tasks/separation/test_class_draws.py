@@ -14,12 +14,12 @@ from cocktail.tasks.separation.tables import SCORES
 from tests.made.results.systems import columns_of
 
 
-def results(scores: dict[tuple[int, int], float]) -> pa.Table:
+def results(scores: dict[tuple[int, int], float], system: str = "model") -> pa.Table:
     """A mixture of each pair of classes, of whose sources both have the score in dB."""
     rows = [
         {
             "mixture_id": f"{a}-{b}",
-            **columns_of("model"),
+            **columns_of(system),
             "source": n,
             "recording": f"r{class_id}",
             "num_sources": 2,
@@ -41,6 +41,18 @@ def test_each_draw_is_the_mean_over_the_mixtures_of_its_classes_alone():
     assert found.means["sdr"] == pytest.approx(values.mean(), abs=1.0)
     assert found.deviations["sdr"] == pytest.approx(values.std(), rel=0.15)
     assert class_draws(results(scores), "model", 2, num_draws=400) == found, "the same draws for the same classes"
+
+
+def test_controls_have_their_means_over_the_same_draws():
+    own = {pair: float(10 * pair[0] + pair[1]) for pair in combinations(range(4), 2)}
+    floor = {pair: score - 7 for pair, score in own.items()}
+    found = class_draws(pa.concat_tables([results(own), results(floor, "mixture")]), "model", 2)
+    assert found is not None and list(found.controls) == ["mixture"]
+    for score in SCORES:
+        assert found.controls["mixture"][score] == pytest.approx(found.means[score] - 7)
+    lines = [line for line in found.to_markdown().splitlines() if line.startswith("| mixture, mean of the draws")]
+    assert len(lines) == 1 and f"{found.means['sdr'] - 7:.2f}" in lines[0]
+    assert class_draws(results(own), "model", 2) != found and "sdr_mean" in found.values
 
 
 def test_scores_that_are_alike_have_no_deviation_and_stand_in_a_table():

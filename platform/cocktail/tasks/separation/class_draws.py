@@ -10,6 +10,7 @@ import numpy as np
 import pyarrow as pa
 
 from cocktail.report.markdown import format_cell, markdown_table
+from cocktail.tasks.rows import CONTROL, systems_of
 from cocktail.tasks.separation.tables import HEADERS, SCORES, mixture_scores, scored_mixtures
 from cocktail.types import NO_CLASS
 
@@ -30,6 +31,8 @@ class ClassDraws:
     """Of the draws' mean scores."""
     deviations: dict[str, float]
     """Standard deviation of the draws' mean scores: what the choice of classes does to a paper's number."""
+    controls: dict[str, dict[str, float]]
+    """Means of the controls over the same draws, by name."""
 
     @property
     def values(self) -> dict[str, float]:
@@ -49,10 +52,9 @@ class ClassDraws:
     @property
     def table(self) -> tuple[list[str], list[list[str]]]:
         """Header and rows."""
-        rows = [
-            [name, *(format_cell(values.get(score, np.nan)) for score in SCORES)]
-            for name, values in (("mean of the draws", self.means), ("their standard deviation", self.deviations))
-        ]
+        lines = {"mean of the draws": self.means, "their standard deviation": self.deviations}
+        lines |= {f"{name}, mean of the draws": means for name, means in self.controls.items()}
+        rows = [[name, *(format_cell(values.get(score, np.nan)) for score in SCORES)] for name, values in lines.items()]
         return ["", *(HEADERS[score] for score in SCORES)], rows
 
     def to_markdown(self) -> str:
@@ -60,32 +62,47 @@ class ClassDraws:
 
 
 def class_draws(results: pa.Table, system: str, num_drawn: int, num_draws: int = NUM_DRAWS) -> ClassDraws | None:
-    """The scores of a system over draws of so many classes, the same ones for the same classes; None where there are
-    not more classes than are drawn, or no mixture has a score. Mixtures with a source of no class are in none."""
+    """The scores of a system, and of the controls, over draws of so many classes, the same ones for the same classes;
+    None where there are not more classes than are drawn, or no mixture has a score. Mixtures with a source of no class
+    are in none."""
     mixtures = scored_mixtures(mixture_scores(results, system))
-    of_mixtures = [set(ids) for ids in mixtures["class_ids"].to_pylist()]
-    classes = sorted(set[int]().union(*of_mixtures) - {NO_CLASS})
+    classes = sorted(set[int]().union(*mixtures["class_ids"].to_pylist()) - {NO_CLASS})
     if len(classes) <= num_drawn:
         return None
-    values = {score: mixtures[score].to_numpy(zero_copy_only=False).astype(float) for score in SCORES}
     generator = np.random.default_rng(SEED)
-    means: dict[str, list[float]] = {score: [] for score in SCORES}
-    num_empty = 0
-    for _ in range(num_draws):
-        drawn = set(generator.choice(classes, num_drawn, replace=False).tolist())
-        inside = np.array([ids <= drawn for ids in of_mixtures])
-        num_empty += not inside.any()
-        for score, column in values.items() if inside.any() else ():
-            means[score].append(float(column[inside].mean()))
-    if num_empty == num_draws:
+    draws = [set(generator.choice(classes, num_drawn, replace=False).tolist()) for _ in range(num_draws)]
+    means = _means_by_draw(mixtures, draws)
+    num_counted = len(means[SCORES[0]])
+    if num_counted == 0:
         return None
+    controls = {
+        name: {
+            score: float(np.mean(each))
+            for score, each in _means_by_draw(scored_mixtures(mixture_scores(results, name)), draws).items()
+            if each
+        }
+        for name in systems_of(results, CONTROL)
+    }
     return ClassDraws(
         num_drawn=num_drawn,
         num_classes=len(classes),
-        num_empty=num_empty,
+        num_empty=num_draws - num_counted,
         means={score: float(np.mean(each)) for score, each in means.items()},
         deviations={score: _deviation(each) for score, each in means.items()},
+        controls=controls,
     )
+
+
+def _means_by_draw(mixtures: pa.Table, draws: Sequence[set[int]]) -> dict[str, list[float]]:
+    """By SCORES, the mean over the mixtures of each draw's classes alone, of draws that have some."""
+    of_mixtures = [set(ids) for ids in mixtures["class_ids"].to_pylist()]
+    values = {score: mixtures[score].to_numpy(zero_copy_only=False).astype(float) for score in SCORES}
+    means: dict[str, list[float]] = {score: [] for score in SCORES}
+    for drawn in draws:
+        inside = np.array([ids <= drawn for ids in of_mixtures], bool)
+        for score, column in values.items() if inside.any() else ():
+            means[score].append(float(column[inside].mean()))
+    return means
 
 
 def _deviation(values: Sequence[float]) -> float:
