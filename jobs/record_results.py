@@ -64,9 +64,11 @@ def main() -> None:
     if job.add and job.reference is not None:
         raise UsageError("--reference is that of what is there: leave it out, or record all runs anew without --add")
     runs = [open_run(named, job) for named in job.runs]
-    results = RecordedResults.of(runs, job.reference, scores=job.scores, systems=job.systems)
-    if job.add:
-        results = joined(RecordedResults.read(into.parent, into.name), results)
+    before = RecordedResults.read(into.parent, into.name) if job.add else None
+    elsewhere = () if before is None else before.kept
+    results = RecordedResults.of(runs, job.reference, scores=job.scores, systems=job.systems, elsewhere=elsewhere)
+    if before is not None:
+        results = joined(before, results)
     results.write(into.parent, into.name)
     print(f"{into}.json and {into}.parquet: {len(results.origins)} runs. In a document: <!-- results: {into.name} -->")
 

@@ -137,6 +137,16 @@ def test_a_setting_with_the_name_of_a_reading_that_is_there_does_not_join() -> N
         joined(made_recorded(), RecordedResults.of(named))
 
 
+def test_runs_that_lack_a_reading_of_what_they_join_can_be_asked_for_the_same_ones() -> None:
+    before = made_recorded()
+    assert before.kept == {"mixture", "soft masks"}
+    runs = [(made_origin("deep"), made_run({"deep": [1.0, 2, 3], "mixture": [0.0, 0, 0]}))]
+    with pytest.raises(UsageError, match="there is no system soft masks"):
+        RecordedResults.of(runs, systems=["mixture", "soft masks"])
+    more = RecordedResults.of(runs, systems=["mixture", "soft masks"], elsewhere=before.kept)
+    assert "deep" in joined(before, more).scores["system"].unique().to_pylist()
+
+
 def test_results_with_other_scores_or_readings_do_not_join() -> None:
     runs = [(made_origin(seed="2"), made_run({"sgn": [1.0, 2, 3], "mixture": [0.0, 0, 0]}))]
     with pytest.raises(UsageError, match="what is there keeps other scores"):

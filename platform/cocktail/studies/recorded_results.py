@@ -8,7 +8,7 @@ them.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import MISSING, asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
@@ -66,12 +66,14 @@ class RecordedResults:
         *,
         scores: Sequence[str] = (),
         systems: Sequence[str] = (),
+        elsewhere: Collection[str] = (),
     ) -> RecordedResults:
         """Results of runs; the first one's setting is the reference, if none is named.
 
         `scores` and `systems` say which to keep besides each group's headline and the models themselves: systems by a
         reading's name among those of its model or a control's; empty is all. Controls are those of the first run of
-        the reference. Raises UsageError for runs that are not to be compared, or scores or systems that they lack.
+        the reference. Raises UsageError for runs that are not to be compared, or scores or systems that they lack; not
+        for systems `elsewhere`, which runs have that these are to join.
         """
         board = require_comparable(runs)
         origins = tuple(
@@ -99,13 +101,19 @@ class RecordedResults:
             unit=board.unit,
             about=board.about,
             groups=groups,
-            scores=_chosen_systems(table, systems).select(list(dict.fromkeys(columns))),
+            scores=_chosen_systems(table, systems, elsewhere).select(list(dict.fromkeys(columns))),
         )
 
     @property
     def settings(self) -> list[str]:
         """The settings, in the order of their runs."""
         return settings_of(self.origins)
+
+    @property
+    def kept(self) -> set[str]:
+        """Names of the readings and controls among the systems."""
+        rows = zip(*(self.scores[name].to_pylist() for name in ("run", "system", "kind")), strict=True)
+        return {label.removeprefix(f"{self.origins[run].setting}, ") for run, label, kind in rows if kind != MODEL}
 
     def write(self, folder: Path, name: str) -> None:
         """Write NAME.json and NAME.parquet into a folder. Raises UsageError for scores that take too much room."""
@@ -175,11 +183,11 @@ def _chosen_groups(board: Scoreboard, scores: Sequence[str]) -> tuple[ScoreGroup
     return tuple(groups)
 
 
-def _chosen_systems(scores: pa.Table, systems: Sequence[str]) -> pa.Table:
+def _chosen_systems(scores: pa.Table, systems: Sequence[str], elsewhere: Collection[str]) -> pa.Table:
     if not systems:
         return scores.drop_columns(["reading"])
     short = pc.coalesce(scores["reading"], scores["system"])  # pyright: ignore[reportAttributeAccessIssue]
-    if unknown := set(systems) - set(short.to_pylist()):
+    if unknown := set(systems) - set(short.to_pylist()) - set(elsewhere):
         known = ", ".join(repr(name) for name in dict.fromkeys(short.to_pylist()))
         raise UsageError(f"there is no system {', '.join(sorted(unknown))}: systems are {known}")
     is_model = pc.equal(scores["kind"], MODEL)  # pyright: ignore[reportAttributeAccessIssue]
