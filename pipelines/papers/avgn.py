@@ -4,10 +4,9 @@ MUSIC, CAP, PIAP, CIoU@0.3 and AUC of its duets, in percent (Tables 1 to 4)."""
 from __future__ import annotations
 
 from cocktail.studies.paper import Column, Paper, PaperRow, PaperTable
-from pipelines.papers.systems import paper_of_systems, table_of_systems
+from pipelines.papers.systems import SOURCES, paper_of_systems, table_of_systems
 
 DEPTH, ASSIGNMENT, VECTORS = "model.depth", "model.assignment", "model.source_vectors"
-SOURCES = "mixing.num_sources"
 PROPOSED = (77.2, 58.1, 48.5, 50.6, 57.2, 32.5, 24.6)
 
 TABLES_1_2 = PaperTable(

@@ -4,9 +4,9 @@ of visible and of invisible sources of MUSIC (Tables 2 and 3)."""
 from __future__ import annotations
 
 from cocktail.studies.paper import Column, Paper, PaperRow, PaperTable
-from pipelines.papers.systems import paper_of_systems, table_of_systems
+from pipelines.papers.systems import SOURCES, paper_of_systems, table_of_systems
 
-BRANCHES, SOURCES = "model.branches", "mixing.num_sources"
+BRANCHES = "model.branches"
 ETA, LAMBDA = "model.triplet_weight", "model.picture_weight"
 SPLIT, CROP, TRAINED_ON = "evaluation.split", "evaluation.crop", "evaluation.allow_trained_on"
 FRAMES = "evaluation.frames_from"
