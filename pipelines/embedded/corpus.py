@@ -1,14 +1,15 @@
 """The embedded corpus: a VGG-Sound-like data set made on the spot, for a machine with no data.
 
 Sampled instruments (of the General MIDI SoundFont in the pretty_midi wheel, played by symusic) play seeded random
-melodies in synthetic rooms, each with its instrument drawn on a cluttered background. The layout is the public one,
-so what reads VGG-Sound and VGG-SS reads this.
+melodies in synthetic rooms, each with its instrument drawn on a cluttered background. A training clip is cut every
+second: another drawing of the instrument, before another background. A test clip is one take. The layout is the public
+one, so what reads VGG-Sound and VGG-SS reads this.
 
 Test clips share no random draw with training clips; the recorded samples, scale, tonic, tempo, reverberation
 time, drawings of each instrument, kinds of background and of clutter come from pools that training never uses.
 What both splits do share: the register, the rhythms, the ranges of dynamics, detuning, vibrato, body, band, level
 and noise; how drawings are filled and edged, hands, the ranges of colours (the same for every class), proportions,
-tilt and size.
+point of view and size.
 """
 
 from __future__ import annotations
@@ -45,10 +46,15 @@ from pipelines.embedded.pictures import BACKGROUNDS, FRAMES_PER_SECOND, HEIGHT, 
 from pipelines.embedded.soundfont import prepare_soundfont
 from pipelines.progress import ClipProgress
 
-_RECIPE_VERSION = 5
+_RECIPE_VERSION = 6
 """Version to be raised when the same settings give other clips than before."""
 MARKER = "corpus.json"
 """File that says what corpus a folder holds."""
+TAKES = {"train": CLIP_SECONDS, "test": 1}
+"""Takes of a clip by split. A network that begins with random weights takes some hundred pictures a class to learn
+what shapes have in common, and learns thirty by heart."""
+_DISTRACTORS = {"train": 0.25, "test": 0.5}
+"""Share of takes, by split, with a silent instrument beside the one that is heard."""
 _SPLITS = ("train", "test")
 
 
@@ -71,6 +77,15 @@ class EmbeddedCorpus:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Take:
+    """What is seen between two cuts, beside the instrument that is heard."""
+
+    background: str
+    distractor: str | None
+    """Label of the silent instrument in the picture, if there is one; it may be of a class that is never heard."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class ClipPlan:
     """Decisions about one clip, taken before it is played and drawn."""
 
@@ -81,9 +96,8 @@ class ClipPlan:
     label: str
     split: str
     music: Music
-    background: str
-    distractor: str | None
-    """Label of the silent instrument in the picture, if there is one; it may be of a class that is never heard."""
+    takes: tuple[Take, ...]
+    """What is seen, one after the other, each for as long."""
     entropy: tuple[int, ...]
     """Seed, class, split and number: what every random draw for the clip follows from."""
 
@@ -95,6 +109,25 @@ class ClipPlan:
     def rng(self, purpose: Literal["sound", "picture"]) -> np.random.Generator:
         """A fresh generator for one step of making the clip."""
         return np.random.default_rng([*self.entropy, 1 if purpose == "sound" else 2])
+
+    def draw(self) -> tuple[list[Image.Image], Corners]:
+        """Its frames, and the box of the instrument that is heard in the middle one."""
+        num_frames = CLIP_SECONDS * FRAMES_PER_SECOND
+        length, rng = num_frames // len(self.takes), self.rng("picture")
+        number, rests_in = divmod(num_frames // 2, length)
+        drawn = [
+            draw_frames(
+                self.label,
+                take.distractor,
+                take.background,
+                length,
+                rng,
+                split=self.split,
+                rests_in=rests_in if index == number else None,
+            )
+            for index, take in enumerate(self.takes)
+        ]
+        return [frame for frames, _ in drawn for frame in frames], drawn[number][1]
 
 
 def make_embedded_corpus(
@@ -165,8 +198,13 @@ def _plan_clip(seed: int, label: str, split: str, index: int) -> ClipPlan:
         label=label,
         split=split,
         music=draw_music(label, split, index, rng),
-        background=str(rng.choice(BACKGROUNDS[split])),
-        distractor=str(rng.choice(others)) if rng.random() < 0.5 else None,
+        takes=tuple(
+            Take(
+                background=str(rng.choice(BACKGROUNDS[split])),
+                distractor=str(rng.choice(others)) if rng.random() < _DISTRACTORS[split] else None,
+            )
+            for _ in range(TAKES[split])
+        ),
         entropy=entropy,
     )
 
@@ -214,10 +252,7 @@ def _write_json(path: Path, content: object) -> None:
 def _write_clip(path: Path, plan: ClipPlan, soundfont: Path) -> Corners:
     """Play, draw and encode one clip; returns the box of its sounding object."""
     sound = perform(plan.label, plan.music, soundfont, plan.rng("sound"))
-    num_frames = CLIP_SECONDS * FRAMES_PER_SECOND
-    frames, box = draw_frames(
-        plan.label, plan.distractor, plan.background, num_frames, plan.rng("picture"), split=plan.split
-    )
+    frames, box = plan.draw()
     _encode(path, frames, sound)
     return box
 

@@ -27,6 +27,10 @@ CLUTTER = {"train": ("crate", "ball", "cable"), "test": ("wedge", "rod", "hoop")
 Corners = tuple[float, float, float, float]
 """Corners x0, y0, x1, y1 as fractions of the picture's width and height."""
 
+_TURN = 90.0
+"""Degrees by which an instrument is turned, at most, either way."""
+_NEARNESS = 0.25
+"""By how much what is near is larger than the middle, at most, as a share of it."""
 _SWAY_PIXELS = 2
 _SWAY_HZ = 1.3
 _SKINS = ((247, 214, 190), (224, 172, 138), (186, 130, 92), (132, 86, 58), (86, 56, 40))
@@ -62,7 +66,7 @@ def draw_palette(rng: np.random.Generator) -> Palette:
 
 
 def draw_instrument(drawing: Drawing, size: float, rng: np.random.Generator) -> Sprite:
-    """A drawing in colours, style and proportions of its own, tilted a little, mirrored or not, with hands or not.
+    """A drawing in colours, style and proportions of its own, turned and seen from a side, with hands or not.
 
     `size` is the longer side of the instrument in pixels.
     """
@@ -71,12 +75,9 @@ def draw_instrument(drawing: Drawing, size: float, rng: np.random.Generator) -> 
     layers = [sketch.instrument]
     if rng.random() < 0.4:
         layers.append(sketch.hands)
-    is_mirrored, stretch, tilt = rng.random() < 0.5, rng.uniform(0.8, 1.25), rng.uniform(-20, 20)
-    moved = []
-    for layer in layers:
-        layer = layer.transpose(Image.Transpose.FLIP_LEFT_RIGHT) if is_mirrored else layer
-        layer = layer.resize((round(layer.width * stretch), layer.height), Image.Resampling.BILINEAR)
-        moved.append(layer.rotate(tilt, Image.Resampling.BICUBIC, expand=True))
+    view = _draw_view(rng)
+    # Half as large is still larger than any instrument in a picture, and takes a quarter of the time to turn.
+    moved = [_seen(layer.reduce(2), view) for layer in layers]
     left, top, right, bottom = _extent(moved[0])
     scale = size / max(right - left, bottom - top)
     shrunk = [
@@ -87,6 +88,34 @@ def draw_instrument(drawing: Drawing, size: float, rng: np.random.Generator) -> 
     for layer in shrunk[1:]:
         picture.alpha_composite(layer)
     return Sprite(picture=picture, box=_extent(shrunk[0]))
+
+
+def _draw_view(rng: np.random.Generator) -> NDArray[np.float64]:
+    """A point of view as a map of the plane, about the middle of what is seen and by half its side, [3, 3]: mirrored or
+    not, wider or narrower, one side or end nearer, turned."""
+    mirror, stretch = 1 - 2 * (rng.random() < 0.5), rng.uniform(0.7, 1.25)
+    near_x, near_y = rng.uniform(-_NEARNESS, _NEARNESS, 2)
+    turn = np.radians(rng.uniform(-_TURN, _TURN))
+    flat = np.diag([mirror * stretch, 1.0, 1.0])
+    near = np.array([[1, 0, 0], [0, 1, 0], [near_x, near_y, 1]])
+    turned = np.array([[np.cos(turn), -np.sin(turn), 0], [np.sin(turn), np.cos(turn), 0], [0, 0, 1]])
+    return turned @ near @ flat
+
+
+def _seen(layer: Image.Image, view: NDArray[np.float64]) -> Image.Image:
+    """A square layer from a point of view, all of it."""
+    half = layer.width / 2
+    corners = view @ np.array([[-1, 1, 1, -1], [-1, -1, 1, 1], [1, 1, 1, 1]])
+    x, y = corners[:2] / corners[2]
+    width, height = np.ceil(half * np.array([np.ptp(x), np.ptp(y)])).astype(int).tolist()
+    # Pillow asks where in the layer a pixel of the result comes from.
+    to_plane = np.array([[1 / half, 0, x.min()], [0, 1 / half, y.min()], [0, 0, 1]])
+    to_layer = np.array([[half, 0, half], [0, half, half], [0, 0, 1]])
+    back = to_layer @ np.linalg.inv(view) @ to_plane
+    back /= back[2, 2]
+    return layer.transform(
+        (width, height), Image.Transform.PERSPECTIVE, back.flatten()[:8].tolist(), Image.Resampling.BICUBIC
+    )
 
 
 def draw_background(kind: str, clutter: tuple[str, ...], rng: np.random.Generator) -> Image.Image:
@@ -158,14 +187,22 @@ def _draw_thing(draw: ImageDraw.ImageDraw, kind: str, rng: np.random.Generator) 
 
 
 def draw_frames(
-    label: str, distractor: str | None, background: str, num_frames: int, rng: np.random.Generator, *, split: str
+    label: str,
+    distractor: str | None,
+    background: str,
+    num_frames: int,
+    rng: np.random.Generator,
+    *,
+    split: str,
+    rests_in: int | None = None,
 ) -> tuple[list[Image.Image], Corners]:
-    """The frames of one clip and the box of its sounding object, without its player's hands.
+    """The frames of one take and the box of its sounding object, without its player's hands.
 
     Drawings and clutter are of a split, "train" or "test"; none is in both. The sounding object sways by up to two
-    pixels; in the middle frame, `num_frames // 2`, it rests exactly in the box. A `distractor` (another class, silent)
-    stands still in the other half of the picture and has no box.
+    pixels; in the frame `rests_in`, the middle one if that is None, it rests exactly in the box. A `distractor`
+    (another class, silent) stands still in the other half of the picture and has no box.
     """
+    rests_in = num_frames // 2 if rests_in is None else rests_in
     still = draw_background(background, CLUTTER[split], rng)
     room = (0, WIDTH)
     if distractor is not None:
@@ -175,7 +212,7 @@ def draw_frames(
         still.paste(silent, (left, top), silent)
     sprite = _instrument(label, split, rng.uniform(90, 120 if distractor else 175), rng)
     sounding, (left, top), box = _place(sprite, room, rng)
-    phases = 2 * np.pi * _SWAY_HZ * (np.arange(num_frames) - num_frames // 2) / FRAMES_PER_SECOND
+    phases = 2 * np.pi * _SWAY_HZ * (np.arange(num_frames) - rests_in) / FRAMES_PER_SECOND
     sway = np.stack([np.sin(phases), np.sin(2 * phases)], axis=1) * _SWAY_PIXELS
     frames = []
     for dx, dy in sway.round().astype(int).tolist():

@@ -12,7 +12,7 @@ from cocktail.storage import absolute, join
 from cocktail.types import UsageError
 from pipelines.datasets.vggsound import index_vggsound
 from pipelines.datasets.vggss import with_boxes
-from pipelines.embedded.corpus import MARKER, make_embedded_corpus
+from pipelines.embedded.corpus import MARKER, TAKES, make_embedded_corpus
 from pipelines.shards.dataset import shard_dataset
 from pipelines.shards.manifest import Manifest, open_manifest
 from pipelines.shards.plan import SHARD_SCHEMA, ShardSettings
@@ -40,7 +40,9 @@ def open_data(experiment: Experiment, tracking_uri: str) -> Manifest:
 @cache
 def _shards(corpus: Path, recipe: str, sample_rate_hz: int) -> Manifest:
     """Shards of a corpus, made or completed once a process: a comparison opens the data of each of its systems."""
-    settings = ShardSettings(dataset="embedded", sample_rate_hz=sample_rate_hz, shard_mb=2.76)
+    settings = ShardSettings(
+        dataset="embedded", sample_rate_hz=sample_rate_hz, num_frames=TAKES["train"], shard_mb=2.76
+    )
     version = SHARD_SCHEMA.rpartition("/")[2]
     shards = join(str(corpus.parent), f"shards-with-boxes-{sample_rate_hz}-{version}-{recipe}")
     index = index_vggsound(str(corpus / "vggsound.csv"), str(corpus / "videos"))

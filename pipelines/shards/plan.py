@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from typing import Annotated, Any
 
@@ -41,8 +41,9 @@ class ShardSettings:
     audio_format: AudioFormat = "wav"
     """Format of stored sound: 16-bit PCM, or FLAC, which is smaller and slower to read."""
     num_frames: Annotated[int, tyro.conf.arg(name="frames")] = 1
-    """Pictures a clip, at the centres of as many equal parts of it; 0 also takes clips without a video track.
-    Data sets whose pictures are files of their own have their own choice."""
+    """Pictures a clip, at the centres of as many equal parts of it; 0 also takes clips without a video track. Clips
+    with boxes or masks keep the one these are of, their middle frame. Data sets whose pictures are files of their own
+    have their own choice."""
     picture_short_side: int = 256
     """Pictures are shrunk to this, in pixels; never enlarged."""
     shard_mb: float = 128.0
@@ -124,12 +125,18 @@ def shard_family(shard: str) -> tuple[str, int] | None:
     return match and (match[1], int(match[2]))
 
 
+def frames_of(clip: Mapping[str, Any], settings: ShardSettings) -> int:
+    """Number of pictures that are taken of a clip's media file: of one with boxes or masks, its middle frame."""
+    if clip["pictures"] is not None:
+        return 0
+    return settings.num_frames if clip["boxes"] is None and clip["mask_path"] is None else 1
+
+
 def _require_marked_frames(index: pa.Table, settings: ShardSettings) -> None:
     """Boxes and masks of a clip whose pictures come from its media file are those of its middle frame."""
-    marked = index.filter(
-        (pc.field("boxes").is_valid() | pc.field("mask_path").is_valid()) & pc.field("pictures").is_null()
-    )
-    if len(marked) and settings.num_frames != 1:
+    filmed = index.filter(pc.field("pictures").is_null())
+    marked = filmed.filter(pc.field("boxes").is_valid() | pc.field("mask_path").is_valid())
+    if len(marked) and (settings.num_frames == 0 or (settings.num_frames > 1 and len(marked) == len(filmed))):
         raise UsageError(
             f"--frames is {settings.num_frames}: {len(marked)} clips have boxes or masks, of their middle frame: give 1"
         )
@@ -183,11 +190,13 @@ def _ends(names: list[str], sizes: np.ndarray, target_bytes: float) -> list[int]
 
 
 def _estimated_bytes(table: pa.Table, settings: ShardSettings) -> np.ndarray:
+    marked = table["boxes"].is_valid().to_numpy() | table["mask_path"].is_valid().to_numpy()
+    taken = np.where(marked, 1, settings.num_frames).tolist()
     num_pictures = np.array(
         [
-            nominal if nominal is not None else settings.num_frames if pictures is None else len(pictures)
-            for nominal, pictures in zip(
-                table["nominal_pictures"].to_pylist(), table["pictures"].to_pylist(), strict=True
+            nominal if nominal is not None else of_media if pictures is None else len(pictures)
+            for nominal, pictures, of_media in zip(
+                table["nominal_pictures"].to_pylist(), table["pictures"].to_pylist(), taken, strict=True
             )
         ]
     )

@@ -23,7 +23,7 @@ from cocktail.storage import delete_file, exists, join, open_atomic, write_atomi
 from cocktail.types import UsageError
 from pipelines.shards.manifest import SIDECAR_SUFFIX
 from pipelines.shards.on_cluster import LESS_AT_ONCE, Note, note_of
-from pipelines.shards.plan import SHARD_SCHEMA, ShardSettings, group_clips
+from pipelines.shards.plan import SHARD_SCHEMA, ShardSettings, frames_of, group_clips
 from pipelines.shards.sidecars import files_have_come, read_sidecar
 from pipelines.shards.signed_json import sign
 from pipelines.shards.tars import SampleTar
@@ -127,7 +127,7 @@ def _decode(row: Mapping[str, Any], settings: ShardSettings) -> Clip:
                 path,
                 sample_rate_hz=settings.sample_rate_hz,
                 audio_track=row["audio_track"],
-                num_frames=settings.num_frames if row["pictures"] is None else 0,
+                num_frames=frames_of(row, settings),
                 picture_short_side=settings.picture_short_side,
                 min_seconds=settings.min_seconds,
                 max_seconds=settings.max_seconds,

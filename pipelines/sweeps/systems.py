@@ -70,6 +70,9 @@ class Comparison:
     system's steps take. A step of each system is measured once, and what came out is kept."""
     set: Annotated[tuple[str, ...], tyro.conf.UseAppendAction] = ()
     """PATH=VALUE, such as training.max-steps=600: sets it in the experiments of all systems; may be given again."""
+    initial_weights: str | None = None
+    """File of weights from which those start that see (`--model.initial-weights` of their own jobs); None is what each
+    recipe has: ImageNet's in the papers', random ones in the small networks."""
     seeds: tuple[int, ...] = (0,)
     """Seeds: each system has a trial with each of them."""
     max_concurrent: int | None = None
@@ -211,7 +214,9 @@ def _experiment(asked: Comparison, name: str, system: System, word: str) -> Expe
         "tracking_uri": asked.tracking_uri,
         "resources": asked.resources,
     }
-    settings = {**system.settings, **dict(map(_setting, asked.set))}
+    sees = asked.initial_weights is not None and hasattr(own.model, "initial_weights")
+    start = {"model.initial_weights": str(asked.initial_weights)} if sees else {}
+    settings = {**system.settings, **start, **dict(map(_setting, asked.set))}
     return apply(Experiment[type(own.model)], replace(own, **of_all), settings, f"--set, of {system.title}")
 
 

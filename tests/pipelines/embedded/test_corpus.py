@@ -13,13 +13,13 @@ import av
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from PIL import Image
 from scipy.signal import ShortTimeFFT, resample_poly
 
 from cocktail.types import UsageError
 from pipelines.embedded import corpus as embedded
 from pipelines.embedded.corpus import EmbeddedCorpus, make_embedded_corpus, plan_clips
 from pipelines.embedded.music import INSTRUMENTS, REGISTER, PlayedNote, compose, perform, play_notes
-from pipelines.embedded.pictures import draw_frames
 from pipelines.embedded.soundfont import prepare_soundfont
 
 LABELS = ("playing flute", "playing marimba, xylophone", "playing violin, fiddle")
@@ -259,9 +259,7 @@ def test_encoded_pictures_are_the_drawn_ones_with_their_boxes(corpus: Path) -> N
     assert len(truth) == 6
     for item in truth:
         plan = plans[item["file"]]
-        drawn, box = draw_frames(
-            plan.label, plan.distractor, plan.background, 100, plan.rng("picture"), split=plan.split
-        )
+        drawn, box = plan.draw()
         assert item["bbox"] == [list(box)]
         x0, y0, x1, y1 = box
         assert 0 <= x0 < x1 <= 1
@@ -275,8 +273,31 @@ def test_encoded_pictures_are_the_drawn_ones_with_their_boxes(corpus: Path) -> N
 
 def test_a_distractor_is_another_class() -> None:
     plans = plan_clips(EmbeddedCorpus(seed=0, train_clips_per_class=6, test_clips_per_class=2, classes=LABELS))
-    assert any(plan.distractor is not None for plan in plans)
-    assert all(plan.distractor != plan.label for plan in plans)
+    takes = [(plan.label, take) for plan in plans for take in plan.takes]
+    assert any(take.distractor is not None for _, take in takes)
+    assert all(take.distractor != label for label, take in takes)
+
+
+def test_training_clips_are_cut_every_second_and_test_clips_are_one_take() -> None:
+    drawn = {plan.split: plan.draw() for plan in plan_clips(TINY)}
+    jumps = {
+        split: [np.abs(np.subtract(*map(_pixels, pair))).mean() > 15 for pair in pairwise(frames)]
+        for split, (frames, _) in drawn.items()
+    }
+    assert [number for number, jumped in enumerate(jumps["train"], 1) if jumped] == list(range(10, 100, 10))
+    assert not any(jumps["test"])
+    assert {split: len(frames) for split, (frames, _) in drawn.items()} == {"train": 100, "test": 100}
+
+
+def test_half_of_the_test_clips_and_a_quarter_of_the_takes_in_training_have_a_distractor() -> None:
+    plans = plan_clips(EmbeddedCorpus(seed=0, train_clips_per_class=50, test_clips_per_class=500, classes=LABELS))
+    for split, share in (("train", 0.25), ("test", 0.5)):
+        takes = [take.distractor is not None for plan in plans if plan.split == split for take in plan.takes]
+        assert np.mean(takes) == pytest.approx(share, abs=0.06)
+
+
+def _pixels(frame: Image.Image) -> NDArray[np.int64]:
+    return np.asarray(frame).astype(int)
 
 
 def test_test_clips_share_no_instrument_music_or_background_with_training() -> None:
@@ -286,7 +307,8 @@ def test_test_clips_share_no_instrument_music_or_background_with_training() -> N
     plans = plan_clips(settings)
     train, test = ([plan for plan in plans if plan.split == split] for split in ("train", "test"))
     for plan in test:
-        assert plan.background not in {other.background for other in train}
+        seen = {take.background for other in train for take in other.takes}
+        assert not seen & {take.background for take in plan.takes}
         assert plan.music.program not in {other.music.program for other in train}
         assert plan.music.tonic not in {other.music.tonic for other in train}
         # Shifted by any tonic, a scale of one split is none of the other's.

@@ -111,6 +111,29 @@ def test_the_box_is_the_instruments_in_the_middle_frame(drawing: Drawing, monkey
 
 
 @pytest.mark.usefixtures("on_green")
+@pytest.mark.parametrize("rests_in", [0, 2, 8])
+def test_the_instrument_is_in_its_box_in_the_frame_in_which_it_rests(rests_in: int) -> None:
+    rng = np.random.default_rng(3)
+    frames, box = draw_frames("playing harp", None, "gradient", 9, rng, split="train", rests_in=rests_in)
+    columns, rows = (np.flatnonzero(_painted(frames[rests_in]).any(axis=axis)) for axis in (0, 1))
+    assert _pixels(box) == pytest.approx((columns[0], rows[0], columns[-1] + 1, rows[-1] + 1), abs=1)
+
+
+def test_drawings_are_seen_from_all_sides(monkeypatch: pytest.MonkeyPatch) -> None:
+    views: list[NDArray[np.float64]] = []
+    draw_view = pictures._draw_view
+    monkeypatch.setattr(pictures, "_draw_view", lambda rng: views.append(draw_view(rng)) or views[-1])
+    for seed in range(200):
+        draw_frames("playing flute", None, "gradient", 1, np.random.default_rng(seed), split="train")
+    # Where the upper end of an upright tube goes, at the end of what is drawn: up, or to a side, hardly ever down.
+    ends = np.array([view @ (0, -1, 1) for view in views])
+    x, y = (ends[:, :2] / ends[:, 2:]).T
+    assert np.hypot(x, y).min() > 0.75 and np.hypot(x, y).max() < 1.4
+    assert np.degrees(np.abs(np.arctan2(x, -y))).max() == pytest.approx(90, abs=10)
+    assert {bool(np.linalg.det(view[:2, :2]) > 0) for view in views} == {True, False}
+
+
+@pytest.mark.usefixtures("on_green")
 def test_the_instrument_sways_by_two_pixels_about_its_box() -> None:
     frames, box = draw_frames("playing banjo", None, "clouds", 30, np.random.default_rng(0), split="train")
     left, top, right, bottom = _pixels(box)
@@ -184,7 +207,7 @@ def test_colours_of_a_class_would_say_it(monkeypatch: pytest.MonkeyPatch) -> Non
     def in_class_colours(drawing: Drawing, size: float, rng: np.random.Generator) -> pictures.Sprite:
         def palette(rng: np.random.Generator) -> Palette:
             red, green, blue = (round(255 * part) for part in colorsys.hsv_to_rgb(numbers[drawing] / 11, 1, 1))
-            return replace(draw_palette(rng), body=(red, green, blue))
+            return replace(draw_palette(rng), body=(red, green, blue), shade=(red // 2, green // 2, blue // 2))
 
         with monkeypatch.context() as coloured:
             coloured.setattr(pictures, "draw_palette", palette)

@@ -6,7 +6,8 @@ import hashlib
 import pytest
 
 from cocktail.types import UsageError
-from pipelines.shards.plan import plan_shards
+from pipelines.datasets.index import Box
+from pipelines.shards.plan import frames_of, plan_shards
 from tests.made.corpora.miniature_shards import CLIP_MB, SETTINGS, synthetic_index
 
 
@@ -49,6 +50,21 @@ def test_the_plan_s_hash_names_what_decides_the_bytes_and_nothing_else():
     mended = hashes(synthetic_index(12, problem=[None] * 11 + ["missing file"]))
     assert mended[1] == reference[1]
     assert len(set(mended[0]) - set(reference[0])) == 1
+
+
+def test_clips_with_boxes_or_masks_keep_their_middle_frame_and_others_have_what_is_asked():
+    box = Box(picture=0, label=None, x0=0.0, y0=0.0, x1=0.5, y1=0.5)
+    index = synthetic_index(3, boxes=[(box,), None, None], mask_path=[None, "mask.png", None])
+    settings = dataclasses.replace(SETTINGS, num_frames=4)
+    (shard,) = plan_shards(index, dataclasses.replace(settings, shard_mb=100.0))["clips"].to_pylist()
+    assert {clip["clip_id"]: frames_of(clip, settings) for clip in shard} == {
+        "clip00000": 1,
+        "clip00001": 1,
+        "clip00002": 4,
+    }
+    for marked, num_frames in ((index, 0), (index.slice(0, 2), 4)):
+        with pytest.raises(UsageError, match=rf"--frames is {num_frames}: 2 clips have boxes or masks"):
+            plan_shards(marked, dataclasses.replace(SETTINGS, num_frames=num_frames))
 
 
 @pytest.mark.parametrize(

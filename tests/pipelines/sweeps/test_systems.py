@@ -218,6 +218,16 @@ def test_settings_of_all_reach_each_experiment_and_mistakes_are_one_line(started
         assert ended.value.code == 2 and said in capsys.readouterr().err
 
 
+def test_what_sees_starts_from_the_weights_that_are_given(started):
+    arguments = ("--systems", "sgn", "sound_of_pixels", "cosegmentation", "--initial-weights", "/weights.pth")
+    trials, _ = started("vggsound", *arguments)
+    assert [getattr(trial.experiment.model, "initial_weights", None) for trial in trials] == [
+        None,
+        "/weights.pth",
+        "/weights.pth",
+    ]
+
+
 def test_times_are_measured_once_and_kept(started, tmp_path, monkeypatch, capsys):
     shards = make_toy_shards(tmp_path / "shards", num_shards=1, clips_per_shard=2, num_test=2).folder
     costs, measured = iter([0.2, 0.1]), []
