@@ -37,11 +37,16 @@ def open_data(experiment: Experiment, tracking_uri: str) -> Manifest:
     return _shards(corpus.absolute(), recipe, experiment.mixing.sample_rate_hz)
 
 
+_SHARD_MB = 5.3
+"""Makes 17 shards to train on. Mixtures are drawn within windows of shards: in others, what is recorded of the small
+networks would be of other mixtures."""
+
+
 @cache
 def _shards(corpus: Path, recipe: str, sample_rate_hz: int) -> Manifest:
     """Shards of a corpus, made or completed once a process: a comparison opens the data of each of its systems."""
     settings = ShardSettings(
-        dataset="embedded", sample_rate_hz=sample_rate_hz, num_frames=TAKES["train"], shard_mb=2.76
+        dataset="embedded", sample_rate_hz=sample_rate_hz, num_frames=TAKES["train"], shard_mb=_SHARD_MB
     )
     version = SHARD_SCHEMA.rpartition("/")[2]
     shards = join(str(corpus.parent), f"shards-with-boxes-{sample_rate_hz}-{version}-{recipe}")

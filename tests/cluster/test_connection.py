@@ -4,6 +4,7 @@ import logging
 import os
 from typing import Any
 
+import pytest
 import ray
 from ray.data._internal.issue_detection import issue_detector_manager
 from ray.data._internal.issue_detection.detectors.high_memory_detector import (
@@ -12,6 +13,7 @@ from ray.data._internal.issue_detection.detectors.high_memory_detector import (
 )
 
 from cocktail.cluster.connection import prepare_train
+from cocktail.machine import usable_cores
 
 
 class Started:
@@ -34,6 +36,12 @@ def test_every_process_knows_its_cluster_and_keeps_quiet_about_cpus(local_ray):
     assert told["OF_ITS_OWN"] == "1"
     assert told["RAY_ADDRESS"] == ray.get_runtime_context().gcs_address
     assert told["RAY_DATA_STARVATION_WARNING_DELAY_S"] == "inf"
+
+
+@pytest.mark.usefixtures("local_ray")
+def test_a_small_machine_starts_the_processes_of_a_sweep_without_a_warning():
+    # Ray warns of four times as many as it starts at a time. A sweep of two trials has some fifteen.
+    assert 4 * max(int(os.environ["RAY_worker_maximum_startup_concurrency"]), usable_cores()) > 30
 
 
 def test_what_looks_like_an_error_of_every_run_is_not_said(monkeypatch, caplog):

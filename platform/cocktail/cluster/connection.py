@@ -31,6 +31,10 @@ the training processes in whole numbers, so where there are fewer than processes
 one task of an idle pipeline always runs, and what it needs was required before the start."""
 _OUT_OF_MEMORY_RETRIES = "RAY_task_oom_retries"
 """How often Ray starts a task again that it ended because memory ran short. By its own default, for ever."""
+_STARTING_AT_ONCE = "RAY_worker_maximum_startup_concurrency"
+"""How many processes Ray starts at a time: by its own default as many as there are CPUs. From four times as many on it
+warns of too many processes, and most of a sweep's, which only wait for others, hold no CPU."""
+_FEWEST_STARTING_AT_ONCE = 8
 TRIALS_AT_ONCE = "COCKTAIL_TRIALS_AT_ONCE"
 """Set in the process of a sweep's trial: with how many trials, itself among them, it shares the cluster."""
 _STARTED_TOO_SLOWLY = "timed out during startup"
@@ -67,6 +71,8 @@ def _start(show_workers: bool) -> None:
         )
     prepare_train()
     os.environ.setdefault(_OUT_OF_MEMORY_RETRIES, "5")
+    if usable_cores() < _FEWEST_STARTING_AT_ONCE:
+        os.environ.setdefault(_STARTING_AT_ONCE, str(_FEWEST_STARTING_AT_ONCE))
 
     def know_the_cluster() -> None:
         # Train's cleaner asks the state API without an address. That finds the last `ray start` on this machine, and
