@@ -17,6 +17,7 @@ from cocktail.recordings.overview import (
     spectrograms_figure,
 )
 from cocktail.recordings.stems import RESIDUAL
+from cocktail.report.markdown import format_decimals
 from cocktail.report.page import Heading, Part, Picture, Sound, Sounds, Table, Text
 from cocktail.text.printable import as_file_name
 
@@ -98,15 +99,24 @@ def _stems_table(told: Mapping[str, Any]) -> Table:
         [
             stem["name"],
             stem["file"],
-            f"{stem['rms_dbfs']:.1f}",
-            f"{stem['peak_dbfs']:.1f}",
+            format_decimals(stem["rms_dbfs"], 1),
+            format_decimals(stem["peak_dbfs"], 1),
             f"{stem['windows_active']} of {count}",
             "" if stem["mean_presence"] is None else f"{stem['mean_presence']:.2f}",
         ]
         for stem in told["stems"]
     ]
     residual = told["residual"]
-    rows.append([RESIDUAL, residual["file"], f"{residual['rms_dbfs']:.1f}", f"{residual['peak_dbfs']:.1f}", "", ""])
+    rows.append(
+        [
+            RESIDUAL,
+            residual["file"],
+            format_decimals(residual["rms_dbfs"], 1),
+            format_decimals(residual["peak_dbfs"], 1),
+            "",
+            "",
+        ]
+    )
     header = ["stem", "file", "level, dBFS", "peak, dBFS", "windows", "mean presence"]
     return Table(header, rows, caption="Levels are root mean squares over the whole length.")
 

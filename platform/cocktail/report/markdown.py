@@ -56,7 +56,12 @@ def format_cell(value: str | int | float | None) -> str:
     """Two decimals for what is not whole; nothing for what is not there."""
     if value is None or value != value:  # not a number
         return ""
-    return f"{round(value, 2) + 0.0:.2f}" if isinstance(value, float) else str(value)  # no -0.00
+    return format_decimals(value) if isinstance(value, float) else str(value)
+
+
+def format_decimals(value: float, digits: int = 2) -> str:
+    """A number with so many decimals; what rounds to zero has no sign."""
+    return f"{round(value, digits) + 0.0:.{digits}f}"
 
 
 def format_interval(interval: Interval | None, why_none: str) -> str:

@@ -9,6 +9,7 @@ import pyarrow.compute as pc
 from matplotlib.figure import Figure
 
 from cocktail.report.figures import shorten
+from cocktail.report.markdown import format_decimals
 
 MOST_CLASSES = 30
 """Limit of the classes that are drawn: of more, the ones that are in most mixtures."""
@@ -51,7 +52,7 @@ def pair_figure(pairs: pa.Table, title: str) -> Figure:
             axis.text(
                 b,
                 a,
-                f"{round(float(values[a, b]), 1) + 0.0:.1f}",
+                format_decimals(float(values[a, b]), 1),
                 ha="center",
                 va="center",
                 fontsize="small",

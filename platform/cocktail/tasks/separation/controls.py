@@ -6,6 +6,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from cocktail.audio.class_spectra import CLASS_MEAN_WIENER, ClassSpectra
+from cocktail.report.markdown import format_decimals
 from cocktail.tasks.rows import rows_of, systems_of
 from cocktail.tasks.separation.tables import mixture_scores, scored_mixtures
 from cocktail.types import NO_CLASS
@@ -42,4 +43,6 @@ def spectra_notes(results: pa.Table, name: str, spectra: ClassSpectra | None) ->
     if not len(common):
         return (left_out,)
     mean = pc.mean(common["sdr"]).as_py()  # pyright: ignore[reportAttributeAccessIssue]
-    return (f"{left_out} On the {len(common)} others that are scored, {name} has an SDR of {mean:.2f} dB.",)
+    return (
+        f"{left_out} On the {len(common)} others that are scored, {name} has an SDR of {format_decimals(mean)} dB.",
+    )

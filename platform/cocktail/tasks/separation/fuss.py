@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from cocktail.metrics.intervals import Interval, Recordings, ratio_values
-from cocktail.report.markdown import INTERVAL, format_count, format_interval, markdown_table
+from cocktail.report.markdown import INTERVAL, format_count, format_decimals, format_interval, markdown_table
 
 COLUMNS = (
     "mixture_id",
@@ -138,7 +138,7 @@ def _cells(group: FussGroup) -> list[str]:
     return [
         group.sources,
         group.score,
-        "" if group.mean_db is None else f"{group.mean_db:.2f}",
+        "" if group.mean_db is None else format_decimals(group.mean_db),
         "" if group.mean_db is None else format_interval(group.interval, group.why_no_interval),
         str(group.num_pairs),
         str(group.num_references),
