@@ -131,6 +131,8 @@ def run_comparison(
 ) -> None:
     """Run what is left of a comparison of these systems, beside a paper's. Ends as `run_planned` does."""
     own = {word: _experiment(asked, name, system, benchmark) for word, system in systems.items()}
+    if asked.initial_weights is not None and not any(map(_sees, own.values())):
+        raise UsageError("--initial-weights: none of these systems sees; leave it out, or name one that does")
     experiments = on_the_same_mixtures(own)
     base = with_whole_paths(next(iter(experiments.values())))
     steps = {} if asked.steps is None else dict.fromkeys(systems, asked.steps)
@@ -214,10 +216,15 @@ def _experiment(asked: Comparison, name: str, system: System, word: str) -> Expe
         "tracking_uri": asked.tracking_uri,
         "resources": asked.resources,
     }
-    sees = asked.initial_weights is not None and hasattr(own.model, "initial_weights")
-    start = {"model.initial_weights": str(asked.initial_weights)} if sees else {}
+    weights = asked.initial_weights
+    start = {"model.initial_weights": weights} if weights is not None and _sees(own) else {}
     settings = {**system.settings, **start, **dict(map(_setting, asked.set))}
     return apply(Experiment[type(own.model)], replace(own, **of_all), settings, f"--set, of {system.title}")
+
+
+def _sees(experiment: Experiment) -> bool:
+    """Whether a system's pictures go through a network that may start from weights."""
+    return hasattr(experiment.model, "initial_weights")
 
 
 def _setting(text: str) -> tuple[str, str]:

@@ -211,6 +211,7 @@ def test_settings_of_all_reach_each_experiment_and_mistakes_are_one_line(started
         (("--systems", "sgn", "nfm"), "--systems nfm: not on vggsound; choose of sgn, static_class"),
         (("--set", "model.depht=3", "--systems", "sgn"), "there is no setting model.depht: is model.depth meant?"),
         (("--set", "seed"), "--set seed: expected PATH=VALUE"),
+        (("--initial-weights", "w.pth", "--systems", "nmf", "sgn"), "--initial-weights: none of these systems sees"),
         (("--equal", "time", "--systems", "nmf", "sgn"), "name one that trains, and --steps"),
     ):
         with pytest.raises(SystemExit) as ended:
