@@ -14,7 +14,7 @@ sys.path[:0] = [str(Path(__file__).resolve().parents[1] / part) for part in ("."
 
 import tyro
 
-from pipelines.datasets.vggsound import index_vggsound
+from pipelines.datasets.vggss import index_with_boxes
 from pipelines.shards.command_line import ShardJob, main
 from pipelines.shards.plan import ShardSettings
 
@@ -27,8 +27,11 @@ class ShardVGGSound(ShardJob):
     """Folder of <id>_<start, six digits>.mp4, on a disk that every node sees, or in an object store."""
     vggss: str | None = None
     """File vggss.json as released: only the classes that occur in it are taken, the 221 of SGN and AVGN."""
+    boxes: str | None = None
+    """File of boxes in the layout of vggss.json, of any clips of the csv: VGG-SS's own, or a detector's of training
+    clips. Of these clips the middle frame is stored, which the boxes are of."""
     settings: tyro.conf.OmitArgPrefixes[ShardSettings] = ShardSettings(dataset="vggsound")
 
 
 if __name__ == "__main__":
-    main(ShardVGGSound, index_vggsound, __doc__)
+    main(ShardVGGSound, index_with_boxes, __doc__)

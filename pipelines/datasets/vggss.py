@@ -31,7 +31,7 @@ from pipelines.datasets.avgn_lists import (
 )
 from pipelines.datasets.index import Box, IndexRow, box_values, make_index, require_shares
 from pipelines.datasets.layouts import Folder, files_by_stem, read_json
-from pipelines.datasets.vggsound import ListedClip, clip_row, read_clips
+from pipelines.datasets.vggsound import ListedClip, clip_row, index_vggsound, read_clips
 
 SPLIT = "test"
 MASKS = (".png", ".npy", ".pkl", ".pickle")
@@ -97,8 +97,14 @@ def index_vggss(
     return make_index(rows, classes, notes)
 
 
+def index_with_boxes(csv: str, videos: str, vggss: str | None = None, boxes: str | None = None) -> pa.Table:
+    """The index of VGG-Sound (`index_vggsound`), with the boxes of a file where one is given (`with_boxes`)."""
+    index = index_vggsound(csv, videos, vggss)
+    return index if boxes is None else with_boxes(index, boxes)
+
+
 def with_boxes(index: pa.Table, vggss: str) -> pa.Table:
-    """An index of VGG-Sound with the boxes of vggss.json on the clips that are items of it.
+    """An index of VGG-Sound with the boxes of vggss.json, or of a file like it, on the clips that are items of it.
 
     So one data set is trained on and tested for where its sounds come from. Other clips have no boxes, as before, and
     an item whose boxes all lie outside the picture has an empty list. Raises UsageError for a file that is not what it

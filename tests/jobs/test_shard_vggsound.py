@@ -1,16 +1,18 @@
 """The job as a user types it: it shards, says what it did, and turns mistakes into one line."""
 
+import json
 import os
 import re
 import subprocess
 import sys
 from pathlib import Path
 
+import pyarrow.compute as pc
 import pytest
 import ray
 
 import jobs.shard_vggsound
-from pipelines.datasets.vggsound import index_vggsound
+from pipelines.datasets.vggss import index_with_boxes
 from pipelines.shards.command_line import main
 from pipelines.shards.manifest import open_manifest
 from tests.made.corpora.miniature_clips import make_corpus
@@ -27,7 +29,7 @@ def corpus(tmp_path_factory):
 
 def run():
     """The job in this process."""
-    main(jobs.shard_vggsound.ShardVGGSound, index_vggsound, jobs.shard_vggsound.__doc__)
+    main(jobs.shard_vggsound.ShardVGGSound, index_with_boxes, jobs.shard_vggsound.__doc__)
 
 
 def shard(*arguments, cwd, ray_address="nowhere: no Ray is needed"):
@@ -70,6 +72,22 @@ def test_a_mistake_is_told_in_one_line(corpus, tmp_path, monkeypatch, capsys, ar
     assert stopped.value.code == 2
     assert re.fullmatch(rf"error: .*{told}.*\n", capsys.readouterr().err)
     assert not (tmp_path / "shards").exists()
+
+
+def test_boxes_of_a_file_are_those_of_its_clips_which_keep_their_middle_frame(local_ray, corpus, tmp_path):
+    clips = index_with_boxes(str(corpus / "vggsound.csv"), str(corpus / "videos"))
+    names = clips.filter(pc.field("media_path").is_valid())["clip_id"].to_pylist()
+    labels = dict(zip(clips["clip_id"].to_pylist(), clips["labels"].to_pylist(), strict=True))
+    boxes = [{"file": name, "class": labels[name][0], "bbox": [[0.1, 0.2, 0.5, 0.6]]} for name in names[:1]]
+    (tmp_path / "boxes.json").write_text(json.dumps(boxes))
+    inputs = ("--csv", "vggsound.csv", "--videos", "videos", "--boxes", tmp_path / "boxes.json", "--frames", 3)
+    settings = ("--shards", tmp_path / "shards", "--max-bad-share", 1)
+    done = shard(*inputs, *settings, cwd=corpus, ray_address=ray.get_runtime_context().gcs_address)
+    assert done.returncode == 0, done.stderr
+    table = open_manifest(str(tmp_path / "shards")).table
+    kept = {row["clip_id"]: (len(row["frame_sizes"]), len(row["boxes"] or ())) for row in table.to_pylist()}
+    assert kept.pop(names[0]) == (1, 1)
+    assert len(kept) == 2 and set(kept.values()) == {(3, 0)}
 
 
 def test_a_setting_that_cannot_be_is_told_before_anything_is_read(monkeypatch, capsys):
