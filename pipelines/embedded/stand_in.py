@@ -10,8 +10,7 @@ from cocktail.cluster.connection import connect, num_nodes
 from cocktail.config.experiment import Experiment
 from cocktail.storage import absolute, join
 from cocktail.types import UsageError
-from pipelines.datasets.vggsound import index_vggsound
-from pipelines.datasets.vggss import with_boxes
+from pipelines.datasets.vggss import index_with_boxes
 from pipelines.embedded.corpus import MARKER, TAKES, make_embedded_corpus
 from pipelines.shards.dataset import shard_dataset
 from pipelines.shards.manifest import Manifest, open_manifest
@@ -50,5 +49,5 @@ def _shards(corpus: Path, recipe: str, sample_rate_hz: int) -> Manifest:
     )
     version = SHARD_SCHEMA.rpartition("/")[2]
     shards = join(str(corpus.parent), f"shards-with-boxes-{sample_rate_hz}-{version}-{recipe}")
-    index = index_vggsound(str(corpus / "vggsound.csv"), str(corpus / "videos"))
-    return shard_dataset(with_boxes(index, str(corpus / "vggss.json")), settings, shards)
+    index = index_with_boxes(str(corpus / "vggsound.csv"), str(corpus / "videos"), boxes=str(corpus / "vggss.json"))
+    return shard_dataset(index, settings, shards)

@@ -42,7 +42,7 @@ def test_every_process_knows_its_cluster_and_keeps_quiet_about_cpus(local_ray):
 def test_a_small_machine_starts_the_processes_of_a_sweep_without_a_warning():
     # Ray warns of four times as many as it starts at a time. A sweep of two trials has some fifteen.
     at_once = "RAY_worker_maximum_startup_concurrency"
-    assert 4 * max(int(os.environ[at_once]), usable_cores()) > 30
+    assert 4 * max(int(os.environ.get(at_once, 0)), usable_cores()) > 30
 
 
 def test_what_looks_like_an_error_of_every_run_is_not_said(monkeypatch, caplog):

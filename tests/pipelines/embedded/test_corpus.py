@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from itertools import combinations, pairwise, product
 from pathlib import Path
+from typing import Any
 
 import av
 import numpy as np
@@ -287,6 +288,24 @@ def test_training_clips_are_cut_every_second_and_test_clips_are_one_take() -> No
     assert [number for number, jumped in enumerate(jumps["train"], 1) if jumped] == list(range(10, 100, 10))
     assert not any(jumps["test"])
     assert {split: len(frames) for split, (frames, _) in drawn.items()} == {"train": 100, "test": 100}
+
+
+def test_the_box_of_a_clip_is_that_of_the_take_in_its_middle_which_rests_there(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    rests: list[int | None] = []
+
+    def take(*drawn: Any, split: str, rests_in: int | None) -> tuple[list[Image.Image], tuple[float, ...]]:
+        rests.append(rests_in)
+        return [Image.new("RGB", (1, 1))] * drawn[3], (len(rests), 0.0, 1.0, 1.0)
+
+    monkeypatch.setattr(embedded, "draw_frames", take)
+    for split, place, at in (("train", 5, 0), ("test", 0, 50)):
+        rests.clear()
+        frames, box = next(plan for plan in plan_clips(TINY) if plan.split == split).draw()
+        assert len(frames) == 100
+        assert box[0] == place + 1
+        assert [number for number, rest in enumerate(rests) if rest is not None] == [place] and rests[place] == at
 
 
 def test_half_of_the_test_clips_and_a_quarter_of_the_takes_in_training_have_a_distractor() -> None:

@@ -24,8 +24,7 @@ def corpus(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setattr(stand_in, "connect", lambda _: None)
     monkeypatch.setattr(stand_in, "num_nodes", lambda: 1)
     monkeypatch.setattr(stand_in, "make_embedded_corpus", lambda _: folder)
-    monkeypatch.setattr(stand_in, "index_vggsound", lambda *_: pa.table({}))
-    monkeypatch.setattr(stand_in, "with_boxes", lambda index, _: index)
+    monkeypatch.setattr(stand_in, "index_with_boxes", lambda *_, **__: pa.table({}))
     return folder
 
 
