@@ -4,7 +4,6 @@ import base64
 import math
 
 import numpy as np
-import psutil
 import pytest
 import torch
 
@@ -19,6 +18,7 @@ from cocktail.audio.class_spectra import (
     power_shares_of_pieces,
 )
 from cocktail.types import NO_CLASS
+from tests.peak_memory import peak_bytes_of
 
 RATE = 4000
 NUM_BINS = num_bins_at(RATE)
@@ -59,17 +59,18 @@ def test_a_sound_in_pieces_has_the_same_bits_wherever_it_is_cut(length):
         assert power_shares_of_pieces(pieces, RATE).tobytes() == whole.tobytes()
 
 
+MEASURE = """
+import sys
+import numpy as np
+from cocktail.audio.class_spectra import power_shares_of_pieces
+piece = np.random.default_rng(0).integers(-9000, 9000, 44100).astype("<i2")
+power_shares_of_pieces((piece for _ in range(int(sys.argv[1]))), 44100)
+"""
+
+
 def test_memory_does_not_grow_with_the_number_of_pieces():
-    held = []
-
-    def pieces():
-        piece = np.random.default_rng(0).integers(-9000, 9000, 44100).astype("<i2")
-        for _ in range(600):  # 106 MB in float32
-            held.append(psutil.Process().memory_info().rss)
-            yield piece
-
-    power_shares_of_pieces(pieces(), 44100)
-    assert max(held) - held[30] < 40e6, "beyond the first group of frames"
+    few, many = peak_bytes_of(MEASURE, 30), peak_bytes_of(MEASURE, 600)
+    assert many - few < 40e6, "of the 101 MB that the other pieces are in float32"
 
 
 def test_shares_of_power_are_where_the_sound_is_and_independent_of_how_loud_and_how_long():

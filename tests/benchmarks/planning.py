@@ -18,13 +18,13 @@ from pathlib import Path
 sys.path[:0] = [str(Path(__file__).resolve().parents[2] / part) for part in (".", "platform")]
 
 import numpy as np
-import psutil
 import pyarrow as pa
 
 from cocktail.config.mixing import Mixing
 from pipelines.plans.plan import EpochPlan
 from pipelines.plans.pool import usable_clips
 from pipelines.shards.manifest import MANIFEST_COLUMNS, Manifest
+from tests.peak_memory import begin_peak, peak_bytes
 
 BATCH = 80
 CLASSES, SECONDS, RATE = 309, 10, 11025
@@ -68,8 +68,7 @@ def main() -> None:
     parser.add_argument("--clips", type=int, default=200_000)
     arguments = parser.parse_args()
     manifest = make_manifest(arguments.clips)
-    Path("/proc/self/clear_refs").write_text("5")  # the peak counts from here
-    before, begin = psutil.Process().memory_info().rss, time.perf_counter()
+    before, begin = begin_peak(), time.perf_counter()
     pool = usable_clips(manifest, Mixing(mixtures_per_epoch=arguments.mixtures), "train")
     found = time.perf_counter()
     plan = EpochPlan(pool=pool, seed=0, epoch=0)
@@ -84,12 +83,10 @@ def main() -> None:
         if walked >= arguments.walk:
             break
     ended = time.perf_counter()
-    # Not getrusage's: that of a process that another one started begins at what the other one took.
-    status = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines())
-    most = int(status["VmHWM"].split()[0]) * 1024
     print(
         f"{len(plan)} mixtures: clips {found - begin:.2f} s, first batch {first - found:.2f} s, one in the middle "
-        f"{entered - first:.2f} s, {walked} rows {ended - entered:.2f} s, {(most - before) / 1e6:.0f} MB more at most"
+        f"{entered - first:.2f} s, {walked} rows {ended - entered:.2f} s, "
+        f"{(peak_bytes() - before) / 1e6:.0f} MB more at most"
     )
 
 

@@ -6,7 +6,6 @@ import hashlib
 import io
 import json
 import pickle
-import resource
 import zipfile
 from collections.abc import Callable
 from dataclasses import replace
@@ -22,6 +21,7 @@ from cocktail.inference.trained import about, load_trained
 from cocktail.types import UsageError
 from tests.made.models.small_experiment import SMALL
 from tests.made.models.small_training import SETTINGS, Regressor, run
+from tests.peak_memory import begin_peak, peak_bytes
 
 CLASSES = ("bell", "drum", "harp")
 
@@ -112,12 +112,12 @@ METAS: dict[str, tuple[Callable[[dict[str, Any]], Any], str]] = {
 def test_what_a_checkpoint_says_of_itself_is_checked(checkpoint, kind):
     change, message = METAS[kind]
     write_meta(checkpoint, change)
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    before = begin_peak()
     with pytest.raises(UsageError, match=message) as refused:
         load_trained(str(checkpoint))
     assert str(checkpoint) in str(refused.value)
     assert "\n" not in str(refused.value)
-    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 200_000, "in KiB"
+    assert peak_bytes() - before < 200e6
 
 
 @pytest.mark.parametrize("text", ["{", "[]", "null", '{"schema": ' + "[" * 100_000, "\udcff", " " * ((1 << 24) + 1)])

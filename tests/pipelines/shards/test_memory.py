@@ -2,8 +2,6 @@
 
 import io
 import os
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -17,29 +15,27 @@ from pipelines.shards.plan import SHARD_SCHEMA, ShardSettings, plan_shards
 from pipelines.shards.signed_json import sign
 from pipelines.shards.tars import DESCRIBED, SampleTar
 from tests.made.corpora.miniature_clips import tone, write_clip
+from tests.peak_memory import peak_bytes_of
 
-PROJECT = Path(__file__).resolve().parents[3]
-# One process writes all shards of a data set, 128 MB each as by default, and prints the most memory it had, in MB.
+# One process writes all shards of a data set, 128 MB each as by default.
 WRITE = """
-import resource, sys
+import sys
 from pipelines.shards.plan import ShardSettings, plan_shards
 from pipelines.shards.write import write_shard
 from pipelines.datasets.vggsound import index_vggsound
 settings = ShardSettings(dataset="many")
 for row in plan_shards(index_vggsound(sys.argv[1], sys.argv[2]), settings).to_pylist():
     write_shard(row, settings, sys.argv[3])
-print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
 """
 
 
-# What leads the sharding of a data set that is there but for its manifest, and the most memory it had, in MB.
+# What leads the sharding of a data set that is there but for its manifest.
 LEAD = """
-import resource, sys
+import sys
 from pipelines.shards.plan import ShardSettings
 from pipelines.shards.dataset import shard_dataset
 from pipelines.datasets.vggsound import index_vggsound
 shard_dataset(index_vggsound(sys.argv[1], sys.argv[2]), ShardSettings(dataset="many"), sys.argv[3])
-print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
 """
 
 
@@ -50,14 +46,7 @@ def write_csv(folder: Path, num_clips: int) -> Path:
 
 
 def peak_mb(script: str, csv: Path, videos: Path, shards: Path) -> float:
-    told = subprocess.run(
-        [sys.executable, "-c", script, str(csv), str(videos), str(shards)],
-        env=os.environ | {"PYTHONPATH": os.pathsep.join([str(PROJECT), str(PROJECT / "platform")])},
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    peak = float(told.stdout.splitlines()[-1])
+    peak = peak_bytes_of(script, csv, videos, shards) / 2**20
     print(f"{csv.stem} clips: {peak:.0f} MB at most")
     return peak
 
