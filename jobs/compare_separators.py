@@ -38,7 +38,7 @@ from pipelines.sweeps.systems import System, compare
 CLASS_HEAD, ASKED = {"model.class_head": "true"}, {"model.sources": "asked"}
 # 1024 samples at 11,025 Hz are as long as its paper's transform, and a data set may have more classes than stems; of
 # sources in no order it learns by the loss that separators of such are trained by, as Conv-TasNet.
-ANONYMOUS_AT_11_KHZ = {"model.sources": "anonymous", "model.n_fft": "1024", "model.loss": "si_sdr"}
+ANONYMOUS = {"model.sources": "anonymous", "model.loss": "si_sdr"}
 SYSTEMS = {
     "sgn": System(title="SGN", job=sgn.JOB),
     "static_class": System(title="static class", job=sgn.JOB, settings={"model.source_vectors": "static_class"}),
@@ -49,7 +49,7 @@ SYSTEMS = {
     "wave_unet_class": System(title="Wave-U-Net + class", job=wave_unet.JOB, settings=CLASS_HEAD),
     "wave_unet_asked": System(title="Wave-U-Net, classes given", job=wave_unet.JOB, settings=ASKED),
     "conv_tasnet": System(title="Conv-TasNet", job=conv_tasnet.JOB),
-    "hdemucs": System(title="HDemucs", job=hdemucs.JOB, settings=ANONYMOUS_AT_11_KHZ),
+    "hdemucs": System(title="HDemucs", job=hdemucs.JOB, settings=ANONYMOUS),
     "resunet": System(title="ResUNetDecouple+", job=resunet.JOB),
     "resunet_class": System(title="ResUNetDecouple+ + class", job=resunet.JOB, settings=CLASS_HEAD),
     "resunet_asked": System(title="ResUNetDecouple+, classes given", job=resunet.JOB, settings=ASKED),

@@ -3,9 +3,10 @@
 
     ray job submit --working-dir . -- python jobs/hdemucs.py musdb18 --data SHARDS --mixing.num-sources 4
 
---data trains the paper's recipe, with an output for each class. Data sets of more classes than a song has stems take
---model.sources anonymous, and sound at 11,025 Hz --model.n-fft 1024. --preset demo trains a small network for some
-minutes.
+--data trains the paper's recipe at SGN's 11,025 Hz, with an output for each class. Shards of its own rate take
+--mixing.sample-rate-hz 44100 --mixing.segment-samples 262144 --model.n-fft 4096. Data sets of more classes than a song
+has stems take --model.sources anonymous --model.loss si_sdr. --preset demo trains a small network, of two anonymous
+sources, for some minutes.
 """
 
 import sys

@@ -185,6 +185,8 @@ SEPARATE_FUSS_RELEASED = dataclasses.replace(
         sample_rate_hz=16000,
         segment_samples=160000,
     ),
+    demo_segment_samples=None,  # mixtures as they were released, in the demo, too
+    demo_steps=200,
 )
 SEPARATE_MUSDB18 = Separation(
     word="musdb18",

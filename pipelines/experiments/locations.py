@@ -63,6 +63,7 @@ def with_whole_paths(experiment: Experiment) -> Experiment:
         evaluation=dataclasses.replace(
             evaluation,
             test_list=whole(evaluation.test_list, "--evaluation.test-list"),
+            negative_list=whole(evaluation.negative_list, "--evaluation.negative-list"),
             data=whole(evaluation.data, "--evaluation.data"),
         ),
         data=whole(experiment.data, "--data"),

@@ -54,7 +54,7 @@ def planned_test(manifest: Manifest, mixing: Mixing, evaluation: Evaluation) -> 
         plan = read_test_list(location, pool)
         require(len(plan) > 0, f"{location} lists no mixture: give another --evaluation.test-list")
     if evaluation.negatives:
-        return with_negatives(plan, pool, manifest, evaluation.negatives, evaluation.seed)
+        return with_negatives(plan, pool, manifest, evaluation)
     if evaluation.frames_from is None:
         return plan
     require(

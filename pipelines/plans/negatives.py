@@ -2,7 +2,8 @@
 
 Mo and Morgado ("A Closer Look at Weakly-Supervised Audio-Visual Source Localization", NeurIPS 2022) extend the test
 sets of Flickr-SoundNet and VGG-SS by as many such items as there are others. Here they are made of any data set: each
-test mixture of a single source has one of each kind, drawn by the seed and its id, whatever else is tested.
+test mixture of a single source has one of each kind, drawn by the seed and its id, whatever else is tested. Their own
+lists can be read, too.
 
 Shape letters: R mixtures, S mixtures of a single source.
 """
@@ -14,8 +15,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import xxhash
 
-from cocktail.config.evaluation import NegativeKind
+from cocktail.config.evaluation import Evaluation, NegativeKind
 from cocktail.types import UsageError, require
+from pipelines.datasets.layouts import read_csv
 from pipelines.plans.boxes import without_truth
 from pipelines.plans.draws import SOUND, middle_crops
 from pipelines.plans.pool import ClipPool, list_array
@@ -25,13 +27,14 @@ from pipelines.shards.manifest import Manifest
 
 AT_ONCE = 256
 """Mixtures whose possible sounds are looked for together."""
+LIST_EXPECTED = "lines of a picture's clip, a sound's clip and non-sounding or another word, as SLAVC's lists have them"
+NON_SOUNDING = "non-sounding"
 _PICTURES = ("picture", "frame_offsets", "frame_sizes", "frame_checks")
 
 
-def with_negatives(
-    plan: pa.Table, pool: ClipPool, manifest: Manifest, kinds: tuple[NegativeKind, ...], seed: int
-) -> pa.Table:
-    """A test plan, and behind it the negatives of its single sources: all of the first kind, then of the next.
+def with_negatives(plan: pa.Table, pool: ClipPool, manifest: Manifest, evaluation: Evaluation) -> pa.Table:
+    """A test plan, and behind it the negatives that settings ask for: all of the first kind, then of the next. Those of
+    its single sources, or those of a list, of clips of the pool.
 
     `negative` says the kind, null for what was there before; `lender` and `lender_shard` whose pictures are shown, of
     the others their own. Sounds off screen are middles of clips of the pool; the manifest says of what classes the
@@ -45,9 +48,15 @@ def with_negatives(
         "--evaluation.num-sources, and set --mixing.pictures-per-source 1",
     )
     singles = plan.filter(pa.array(single)).combine_chunks()
-    made = {"off_screen": lambda: _off_screen(singles, pool, manifest, seed), "silent": lambda: _silent(singles)}
+    made = {
+        "off_screen": lambda: _beside(singles, pool, _unlike(singles, pool, manifest, evaluation.seed), "off_screen"),
+        "silent": lambda: _silent(singles),
+        "listed": lambda: _listed(evaluation.negative_list or "", pool),
+    }
+    negatives = [without_truth(made[kind]()) for kind in evaluation.negatives]
     negatives = [
-        without_truth(made[kind]()).append_column("negative", pa.array([kind] * len(singles))) for kind in kinds
+        rows.append_column("negative", pa.array([kind] * len(rows)))
+        for kind, rows in zip(evaluation.negatives, negatives, strict=True)
     ]
     positives = _with_lender(plan, plan).append_column("negative", pa.nulls(len(plan), pa.string()))
     return pa.concat_tables([positives, *(each.cast(positives.schema) for each in negatives)]).combine_chunks()
@@ -60,15 +69,38 @@ def without_negatives(plan: pa.Table) -> pa.Table:
     return plan.filter(plan["negative"].is_null())
 
 
-def _off_screen(singles: pa.Table, pool: ClipPool, manifest: Manifest, seed: int) -> pa.Table:
-    """The pictures of single sources with the sounds of clips that are unlike them."""
-    chosen = _unlike(singles, pool, manifest, seed)
+def _beside(singles: pa.Table, pool: ClipPool, chosen: np.ndarray, kind: NegativeKind) -> pa.Table:
+    """The pictures of single sources with the middles of clips of the pool, int64 [S], one for each."""
     draws = middle_crops(pool, chosen[:, None])
     sounds = plan_rows(pool, draws, np.ones(draws.chosen.shape), np.zeros((len(chosen), 1, 1), np.int64), None)
     for name in _PICTURES:
         sounds = sounds.set_column(sounds.column_names.index(name), name, singles[name])
     parts = (pool.name_hashes[chosen], draws.starts[:, 0].astype(np.uint64))
-    return _with_lender(with_ids(sounds, fold(_named(singles, "off_screen"), *parts)), singles)
+    return _with_lender(with_ids(sounds, fold(_named(singles, kind), *parts)), singles)
+
+
+def _listed(location: str, pool: ClipPool) -> pa.Table:
+    """The negatives of a list: pictures of clips of the pool, with the middles of such clips.
+
+    Those of which a clip is not there are counted. Raises UsageError for another file, and if none is left.
+    """
+    numbers = {name: number for number, name in enumerate(pool.table["clip_id"].to_pylist())}
+    pairs = dict[tuple[int, int], None]()
+    lacking = dict[str, None]()
+    for line in read_csv(location, LIST_EXPECTED):
+        require(len(line.fields) >= 3, f"{line.where}: {line.fields}. Expected {LIST_EXPECTED}")
+        if line.fields[2] == NON_SOUNDING:
+            picture, sound = line.fields[:2]
+            missing = [name for name in (picture, sound) if name not in numbers]
+            lacking |= dict.fromkeys(missing)
+            pairs |= {} if missing else {(numbers[picture], numbers[sound]): None}
+    if lacking:
+        print(f"{location}: {len(lacking)} clips are not in split {pool.split} (as {next(iter(lacking))})", flush=True)
+    require(bool(pairs), f"{location} names no negative of clips in split {pool.split} of {pool.manifest.folder}")
+    pictures, sounds = np.array(list(pairs), np.int64).T
+    shown = middle_crops(pool, pictures[:, None])
+    singles = plan_rows(pool, shown, np.ones(shown.chosen.shape), np.zeros((len(pairs), 1, 1), np.int64), None)
+    return _beside(singles, pool, sounds, "listed")
 
 
 def _silent(singles: pa.Table) -> pa.Table:

@@ -67,7 +67,7 @@ class Negative(NamedTuple):
     """A test item in which what sounds is not seen."""
 
     kind: str
-    """`off_screen` or `silent`, as `cocktail.config.evaluation.NegativeKind`."""
+    """As `cocktail.config.evaluation.NegativeKind`."""
     recording: str
     """What its picture was cut out of."""
 

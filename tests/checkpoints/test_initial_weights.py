@@ -124,8 +124,10 @@ def test_a_file_of_anything_else_is_refused(tmp_path, content):
     else:
         path.write_bytes(content)
     refused = r"^--model\.initial-weights: .* does not hold torchvision's weights of this model's ResNet-18"
-    with pytest.raises(UsageError, match=refused):
+    with pytest.raises(UsageError, match=refused) as told:
         InitialWeights.find(experiment(replace(SMALL, initial_weights=str(path))), CLASSES, "nowhere")
+    assert "\n" not in str(told.value)
+    assert ("set model.resnet_width 16" in str(told.value)) == (content == "larger")
     with pytest.raises(UsageError, match=r"does not hold torchvision's weights"):
         load_weights(SMALL.build(3), path.read_bytes(), ENCODER, str(path))
 

@@ -40,7 +40,7 @@ PLAN = pa.table(
 
 
 @dataclass
-class Tested:
+class Evaluated:
     """A checkpoint of a model of both tasks, and the run that its scores are in."""
 
     checkpoint: str
@@ -49,7 +49,7 @@ class Tested:
 
 
 @pytest.fixture(scope="module")
-def tested(tmp_path_factory, local_ray) -> Tested:
+def tested(tmp_path_factory, local_ray) -> Evaluated:
     folder = tmp_path_factory.mktemp("both")
     experiment = replace(SMALL, name="both", model=BothConfig(missing=96), mixing=MIXING)
     store = CheckpointStore(str(folder / "checkpoints"), about=about(experiment, CLASSES, "shards"))
@@ -71,7 +71,7 @@ def tested(tmp_path_factory, local_ray) -> Tested:
         results = test.score()
         report = test.report(results, test.record(results, tracked, 0), tracked, 0)
     tracked.tag({"checkpoint": checkpoint, "data": "shards"})
-    return Tested(checkpoint, tracked, report.text)
+    return Evaluated(checkpoint, tracked, report.text)
 
 
 def test_one_evaluation_scores_both_tasks_each_in_a_table_and_a_section(tested):

@@ -3,7 +3,14 @@
 from __future__ import annotations
 
 import itertools
+import os
+import pickle
+import signal
+import subprocess
+import sys
+import time
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 from mlflow.tracking import MlflowClient
@@ -15,6 +22,7 @@ from pipelines.experiments.stages import run_stages
 from tests.made.corpora.toy_shards import make_toy_shards
 from tests.made.models.small_stages import SMALL
 
+PROJECT = Path(__file__).parents[2]
 MINUS = ("visual_encoder.", "unet.", "mask_head.")
 
 
@@ -51,3 +59,48 @@ def test_three_stages_are_three_runs_of_which_finished_ones_are_found_again(tmp_
             f"the whole model of {folders[before]}/checkpoints/step-00000002"
         )
         assert data.params["model.stage"] == after and "test/staged/sdr" in data.metrics
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_killed_in_the_middle_of_a_stage_it_goes_on_there_and_ends_with_the_same_weights(tmp_path, local_ray, capfd):
+    shards = make_toy_shards(tmp_path / "shards", with_pictures=True).folder
+    training = replace(SMALL.training, max_steps=12, checkpoint_every=2)
+    experiment = replace(SMALL, data=shards, tracking_uri=None, run_name="net", training=training)
+    undisturbed, killed = (replace(experiment, output=str(tmp_path / name)) for name in ("undisturbed", "killed"))
+    run_stages(undisturbed, STAGES)
+    script = (
+        "import pickle, sys\n"
+        "from cocktail.models.mp_net import STAGES\n"
+        "from pipelines.experiments.stages import run_stages\n"
+        "run_stages(pickle.load(sys.stdin.buffer), STAGES)\n"
+    )
+    path = f"{PROJECT}{os.pathsep}{PROJECT / 'platform'}"
+    job = subprocess.Popen(
+        [sys.executable, "-c", script],
+        cwd=PROJECT,
+        env=os.environ | {"PYTHONPATH": path},
+        stdin=subprocess.PIPE,
+        start_new_session=True,
+    )
+    try:
+        assert job.stdin is not None
+        with job.stdin:
+            pickle.dump(killed, job.stdin)
+        plus = tmp_path / "killed/runs/net-plus"
+        while not list(plus.glob("checkpoints/step-*/meta.json")):
+            assert job.poll() is None, "the job ended before the second stage's first checkpoint"
+            time.sleep(0.01)
+    finally:
+        os.killpg(job.pid, signal.SIGKILL)
+        job.wait()
+    assert not (plus / "finished.json").exists()
+    capfd.readouterr()
+    run_stages(killed, STAGES)
+    said = capfd.readouterr().out
+    assert f"stage minus is finished: {plus.parent / 'net-minus'}" in said and "stage plus is finished" not in said
+    for name in ("net-minus", "net-plus", "net"):
+        newest = [checkpoint_store(f"{each.output}/runs/{name}").newest() for each in (undisturbed, killed)]
+        assert newest[0] is not None and newest[1] is not None
+        ours, theirs = (load_checkpoint(each).state["model"] for each in newest)
+        assert all(value.equal(theirs[key]) for key, value in ours.items()), name

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from cocktail.config.mixing import Mixing
+from cocktail.models.hdemucs import HDemucsConfig
 from pipelines.experiments.benchmarks import SEPARATION
 
 # Optimizer, first learning rate, mixtures a step, and what else of the schedule the paper says.
@@ -43,11 +45,27 @@ def test_both_presets_fit_every_data_set(job, name, word):
         experiment.model.require_test_mixing(experiment.evaluation.test_mixing(experiment.mixing))
 
 
-def test_fuss_as_it_was_released_has_four_outputs_and_others_two(job, capsys):
-    experiment = job("tdcn", "fuss_released", "--data", "/shards")
+@pytest.mark.parametrize("preset", ["paper", "demo"])
+def test_fuss_as_it_was_released_is_ten_seconds_of_up_to_four_sources(job, preset):
+    experiment = job("tdcn", "fuss_released", "--data", "/shards", "--preset", preset)
     mixing = experiment.mixing
     assert (mixing.num_sources, mixing.min_sources, mixing.sample_rate_hz) == (4, 1, 16000)
     assert mixing.segment_samples / mixing.sample_rate_hz == 10
+    assert (experiment.model.n_fft, experiment.model.hop_length) == (512, 128)
+
+
+@pytest.mark.parametrize("preset", ["paper", "demo"])
+def test_windows_are_as_long_as_their_papers_have_them_at_the_rate_of_the_data_set(job, preset):
+    models = {name: job(name, "musdb18", "--data", "/shards", "--preset", preset).model for name in ("tdcn", "hdemucs")}
+    assert (models["tdcn"].n_fft, models["tdcn"].hop_length) == (352, 88)  # 32 and 8 ms at 11,025 Hz
+    assert models["hdemucs"].n_fft == 1024  # 93 ms
+    own = job("hdemucs", "musdb18", "--data", "/shards", "--preset", preset, "--model.n-fft", "4096")
+    assert own.model.n_fft == 4096
+    assert HDemucsConfig().fitted_to(Mixing(sample_rate_hz=44100, segment_samples=262144)).n_fft == 4096
+    assert HDemucsConfig().fitted_to(Mixing(sample_rate_hz=22050, segment_samples=131072)).n_fft == 2048
+
+
+def test_fuss_as_it_was_released_has_four_outputs_and_others_two(job, capsys):
     outputs = [
         job("tdcn", word, "--data", "/shards", "--preset", preset).model.outputs
         for word in ("fuss_released", "fuss")

@@ -152,6 +152,18 @@ def test_anonymous_sources_are_learned_in_the_best_of_all_orders(loss, batch, K)
     assert total.item() == pytest.approx(sum(expected) / len(expected), rel=1e-3)
 
 
+def test_si_sdr_of_a_mixture_is_the_mean_over_the_sources_that_sound():
+    _, references = mix(PAIRS)
+    references[:, 1] = 0
+    outputs = outputs_for(PAIRS, 2)
+    alone = replace(PAIRS, present=torch.tensor([[True, False]]).expand(len(PAIRS), -1))
+    of_silent, of_absent = (
+        separation_loss("si_sdr", outputs, references, batch, stems=False) for batch in (PAIRS, alone)
+    )
+    torch.testing.assert_close(of_silent, of_absent)
+    assert separation_loss("si_sdr", outputs, 0 * references, PAIRS, stems=False) == 0
+
+
 @pytest.mark.parametrize("loss", PAIRWISE)
 def test_stems_are_learned_by_class_and_absent_ones_as_silence_where_the_loss_knows_it(loss):
     _, references = mix(SOME)

@@ -281,7 +281,9 @@ def test_every_parameter_learns(changes):
     assert [name for name, p in model.named_parameters() if p.grad is None or not p.grad.abs().sum() > 0] == []
 
 
-@pytest.mark.parametrize("changes", [{"class_head": True}, {"sources": "asked"}])
+@pytest.mark.parametrize(
+    "changes", [{}, {"direct": False}, {"class_head": True}, {"sources": "asked"}, {"sources": "stems"}]
+)
 def test_gradients_are_those_of_finite_differences(changes):
     model = build(channels=(4, 4), **changes).double()
     model(BATCH)["total"].backward()
@@ -289,7 +291,7 @@ def test_gradients_are_those_of_finite_differences(changes):
     generator = torch.Generator().manual_seed(1)
     directions = [torch.randn(p.shape, generator=generator, dtype=torch.float64) for p in parameters]
     slope = sum((p.grad * d).sum() for p, d in zip(parameters, directions, strict=True))  # pyright: ignore[reportOptionalOperand]
-    step, ends = 1e-7, []
+    step, ends = 1e-8, []
     with torch.no_grad():
         for sign in (1, -2):
             for p, d in zip(parameters, directions, strict=True):
@@ -309,7 +311,7 @@ def test_bfloat16_autocast_gives_the_losses_of_float32_to_its_precision():
         torch.testing.assert_close(rounded[name], loss, rtol=0.03, atol=0.0)
 
 
-@pytest.mark.parametrize("changes", [{"class_head": True}, {"sources": "asked"}, {"sources": "stems"}])
+@pytest.mark.parametrize("changes", [{"direct": False}, {"class_head": True}, {"sources": "asked"}, {"sources": "stems"}])
 def test_one_batch_is_learned_by_heart(changes):
     """To a tenth of what silence would cost."""
     model = build(**changes)

@@ -186,7 +186,7 @@ class TakesTorchvision(Protocol):
     """A module that may start from torchvision's weights: `cocktail.layers.resnet.ResNet18`."""
 
     def load_torchvision(self, state: Any) -> None:
-        """Take torchvision's weights. Raises RuntimeError if they are of another network."""
+        """Take torchvision's weights. Raises RuntimeError or LookupError if they are of another network."""
         ...
 
 
@@ -207,7 +207,8 @@ def load_weights(model: Any, data: bytes, modules: tuple[str, ...], location: st
             module: TakesTorchvision = model.get_submodule(name)
             module.load_torchvision(state)
     except UNREADABLE as error:
+        why = " ".join(str(error).split())[:200] or type(error).__name__
         raise UsageError(
             f"{location} does not hold torchvision's weights of this model's ResNet-18; give another file or none: "
-            f"{error}"
+            f"{why}"
         ) from error

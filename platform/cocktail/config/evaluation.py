@@ -11,8 +11,9 @@ import tyro
 from cocktail.config.mixing import Mixing, ShownSources
 from cocktail.types import require
 
-NegativeKind = Literal["off_screen", "silent"]
-"""Why the picture of a test item does not show what sounds: a clip of another class does, or nothing."""
+NegativeKind = Literal["off_screen", "silent", "listed"]
+"""Why the picture of a test item does not show what sounds: a clip of another class does, or nothing, or a list says
+so."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,8 +56,12 @@ class Evaluation:
     None shows its own."""
     negatives: tuple[NegativeKind, ...] = ()
     """Test items in which what sounds is not seen, of each kind one for each test mixture of a single source: its
-    picture with the sound of a clip of another class (off_screen), or with silence (silent). Models that localize are
-    scored on how well their confidence tells them from the others (SLAVC); nothing else counts them."""
+    picture with the sound of a clip of another class (off_screen), or with silence (silent); listed takes those of
+    negative_list. Models that localize are scored on how well their confidence tells them from the others (SLAVC);
+    nothing else counts them."""
+    negative_list: str | None = None
+    """File of negatives listed: the extended test sets' <set>_test_plus_silent.csv, lines of a picture's clip, a
+    sound's clip and the word non-sounding; lines of other words are passed over."""
     batch_size: int = 8
     """Mixtures separated at a time."""
     num_examples: int = 3
@@ -97,7 +102,7 @@ class Evaluation:
         )
         require(
             self.pairs == "drawn" or numbers is None or 2 in numbers,
-            f"{self.pairs} pairs are of two sources: num_sources must name 2, not only {numbers}",
+            f"{self.pairs} pairs are of two sources, and num_sources names only {numbers}: name 2, too, or set pairs drawn",
         )
         require(
             self.crop != "annotated" or (self.pairs == "drawn" and not self.whole_groups),
@@ -111,6 +116,10 @@ class Evaluation:
         require(
             not self.negatives or (self.frames_from is None and len(set(self.negatives)) == len(self.negatives)),
             f"negatives must be different kinds, and leave no room for frames-from, not {self.negatives}",
+        )
+        require(
+            ("listed" in self.negatives) == (self.negative_list is not None),
+            "negatives listed need their file, negative_list, and nothing else does: set both or neither",
         )
         draw = self.class_draw
         require(draw is None or draw >= 2, f"class_draw must be at least 2, not {draw}")

@@ -49,8 +49,11 @@ class ResNet18(nn.Module):
     def load_torchvision(self, state: Mapping[str, Tensor]) -> None:
         """Take torchvision's weights, less its classifier and the stages that this one has not.
 
-        Raises RuntimeError if they are of another network.
+        Raises RuntimeError or LookupError if they are of another network.
         """
+        theirs, width = len(state["bn1.weight"]), len(self.bn1.weight)
+        if theirs != width:
+            raise RuntimeError(f"it is {theirs} channels wide, the network {width}: set model.resnet_width {theirs}")
         own = {name.partition(".")[0] for name in self.state_dict()}
         self.load_state_dict({name: value for name, value in state.items() if name.partition(".")[0] in own})
 

@@ -29,8 +29,13 @@ def presence_loss(logits: Tensor, truth: Tensor, reduction: Reduction = "mean") 
 
     The mean over all axes but the last; of the last, the mean or the sum.
     """
+    return presence_losses(logits, truth).mean() * _scale(logits, reduction)
+
+
+def presence_losses(logits: Tensor, truth: Tensor) -> Tensor:
+    """The cross-entropies [..., C], none of them averaged, in float32 at least."""
     logits = at_least_float32(logits)
-    return F.binary_cross_entropy_with_logits(logits, truth.to(logits.dtype)) * _scale(logits, reduction)
+    return F.binary_cross_entropy_with_logits(logits, truth.to(logits.dtype), reduction="none")
 
 
 def _scale(logits: Tensor, reduction: Reduction) -> int:

@@ -71,7 +71,7 @@ def separation_loss(
     others in the order of the least loss.
 
     What no source of a mixture stands for learns to be silent, and the mean is over outputs, then over mixtures. SI-SDR
-    knows no silence: there the mean is over sources, and outputs left over cost nothing.
+    knows no silence: there the mean is over the sources that sound, and outputs left over cost nothing.
     """
     pairwise, K = PAIRWISE[loss], outputs.shape[1]
     if stems:
@@ -82,7 +82,9 @@ def separation_loss(
         assert references.shape[1] <= K
         targets = F.pad(references, (0, 0, 0, K - references.shape[1]))
         sums = permutation_invariant_loss(pairwise(outputs, targets))
-    return (sums / (batch.present.sum(dim=1) if loss == "si_sdr" else K)).mean()
+    if loss == "si_sdr":
+        K = (batch.present & ~is_silent(references)).sum(dim=1).clamp(min=1)
+    return (sums / K).mean()
 
 
 def by_class(references: Tensor, class_ids: Tensor, num_classes: int) -> Tensor:

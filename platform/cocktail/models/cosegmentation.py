@@ -24,7 +24,7 @@ from cocktail.layers.mask_bases import MaskBases, MaskBasesConfig, Objects, logi
 from cocktail.layers.masking import magnitudes_of
 from cocktail.layers.pixel_vectors import sources_shown
 from cocktail.layers.views import to_pictures
-from cocktail.losses.class_constraint import presence_loss
+from cocktail.losses.class_constraint import presence_losses
 from cocktail.losses.mask_loss import ideal_masks, loudness_weights, mask_loss, mean_over_sources
 from cocktail.metrics.classification import confusion_counts
 from cocktail.types import NO_CLASS, Localization, MixtureBatch, Query, Separation, require
@@ -211,12 +211,12 @@ class CoSegmentation(MaskCoefficients):
 
     def forward(self, batch: MixtureBatch) -> dict[str, Tensor]:
         """Losses: of the masks of each source's labelled classes together, and of the classes (eq. 3: the sum over
-        classes; the mean over pictures)."""
+        classes; the mean over a mixture's sources, as masks have it)."""
         assert batch.pictures is not None
         seen, labels = self.see(batch.pictures, batch.present), self.labels_of(batch)
         objects = Objects.of(labels)
         reconstruction = self.reconstruction(batch, seen.attended(objects, self.config.feature_pool), objects)
-        classes = presence_loss(seen.scores[batch.present], labels[batch.present], "sum")
+        classes = mean_over_sources(presence_losses(seen.scores, labels).sum(dim=2), batch.present)
         total = reconstruction + self.config.class_loss_weight * classes
         return {"reconstruction": reconstruction, "visual_presence": classes, "total": total}
 

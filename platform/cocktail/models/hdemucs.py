@@ -9,18 +9,21 @@ Shape letters: B batch, K outputs, T samples.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import ClassVar, Literal
+import math
+from dataclasses import dataclass, replace
+from typing import ClassVar, Literal, Self
 
 from torch import Tensor
 from torch.nn import functional as F
 from torchaudio.models import HDemucs as Network
 
 from cocktail.audio.mixing import mix
+from cocktail.config.mixing import Mixing
 from cocktail.layers.waveform_separator import WaveformSeparator, WaveformSeparatorConfig
 from cocktail.losses.waveform import WaveformLoss, separation_loss
 from cocktail.types import MixtureBatch, require
 
+WINDOW_SECONDS = 4096 / 44100
 DEPTHS = {1024: 5, 2048: 6, 4096: 6}
 """Layers of torchaudio's networks by the length of their transform: with others the two U-Nets would not meet."""
 
@@ -38,7 +41,7 @@ class HDemucsConfig(WaveformSeparatorConfig):
     """Length of the transform, in samples; a frame each quarter of it. The paper's 4096 are 93 ms at its 44.1 kHz. All
     of the network counts in samples, so at another rate all that it hears is stretched: at 11,025 Hz 4096 are 372 ms,
     and 1024 are 93 ms again, with a layer less, which is torchaudio's network for 8 kHz; 2048 is that for 16 to 32
-    kHz."""
+    kHz. Jobs propose what is nearest to 93 ms at the rate of their data set."""
     loss: Literal["l1", "si_sdr"] = "l1"
     """Loss of waveforms: the mean absolute error, the paper's, or minus the SI-SDR in dB, which speech separators learn
     by. SI-SDR knows neither levels nor silence: estimates get the level at which they leave the least of the mixture,
@@ -51,13 +54,18 @@ class HDemucsConfig(WaveformSeparatorConfig):
         require(self.n_fft in DEPTHS, f"n_fft must be one of {', '.join(map(str, DEPTHS))}, not {self.n_fft}")
         require(self.channels >= 4 and self.channels % 4 == 0, f"channels must be a multiple of 4, not {self.channels}")
 
+    def fitted_to(self, mixing: Mixing) -> Self:
+        """The transform that is nearest to the paper's 93 ms at the mixtures' rate."""
+        samples = mixing.sample_rate_hz * WINDOW_SECONDS
+        return replace(self, n_fft=min(DEPTHS, key=lambda n_fft: abs(math.log(n_fft / samples))))
+
     def build(self, num_classes: int) -> HDemucs:
         """The network for a list of classes, freshly initialised from torch's random state."""
         return HDemucs(self, num_classes)
 
 
 SMALL_HDEMUCS = HDemucsConfig(sources="anonymous", n_fft=1024, loss="si_sdr", channels=8)
-"""Half a million parameters, for some minutes on two cores at 11,025 Hz; two outputs, as each more costs as much."""
+"""Half a million parameters at 11,025 Hz, for some minutes on two cores; two outputs, as each more costs as much."""
 
 
 class HDemucs(WaveformSeparator):

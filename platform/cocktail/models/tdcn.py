@@ -29,6 +29,7 @@ from cocktail.losses.thresholded import pairwise_thresholded_log_mse
 from cocktail.numerics.precision import at_least_float32
 from cocktail.types import NO_CLASS, MixtureBatch, Query, Separation, require
 
+WINDOW_SECONDS, HOP_SECONDS = 0.032, 0.008
 SLOPE = 0.1
 """Slope of PReLU below zero at the start."""
 NORM_EPS = 1e-3
@@ -46,9 +47,9 @@ class TDCNConfig(ModelConfig):
     SGN's Table II is of two sources."""
     n_fft: int = 512
     """Length of the window and of the transform, in samples: 32 ms at the baseline's 16 kHz, for which FUSS is sharded
-    with --sample-rate-hz 16000. At SGN's 11,025 Hz the same number is 46 ms; 352 would be 32 there."""
+    with --sample-rate-hz 16000. Jobs propose as many as are 32 ms at the rate of their data set, 352 at 11,025 Hz."""
     hop_length: int = 128
-    """Samples between frames: 8 ms at 16 kHz, 12 at 11,025 Hz, where 88 would be 8."""
+    """Samples between frames: 8 ms at 16 kHz. Jobs propose 88 at 11,025 Hz."""
     width: int = 256
     """Channels between blocks."""
     inner_width: int = 512
@@ -77,8 +78,14 @@ class TDCNConfig(ModelConfig):
         )
 
     def fitted_to(self, mixing: Mixing) -> Self:
-        """As many outputs as the mixtures have sources, if these are more."""
-        return replace(self, outputs=max(self.outputs, mixing.num_sources))
+        """As many outputs as the mixtures have sources, if these are more, and the published windows and hops, 32 and
+        8 ms, at their rate."""
+        return replace(
+            self,
+            outputs=max(self.outputs, mixing.num_sources),
+            n_fft=2 * round(mixing.sample_rate_hz * WINDOW_SECONDS / 2),
+            hop_length=round(mixing.sample_rate_hz * HOP_SECONDS),
+        )
 
     def require_test_mixing(self, mixing: Mixing) -> None:
         """Raise UsageError for whole clips, or for more sources than outputs."""
@@ -98,7 +105,7 @@ class TDCNConfig(ModelConfig):
 
 
 SMALL_TDCN = TDCNConfig(n_fft=352, hop_length=88, width=96, inner_width=192, repeats=3, blocks=7)
-"""Under a million parameters, for some minutes on two cores; the published 32 ms and 8 ms, at 11,025 Hz."""
+"""Under a million parameters, for some minutes on two cores at 11,025 Hz."""
 
 
 class Dense(nn.Module):

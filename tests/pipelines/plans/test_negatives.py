@@ -130,3 +130,43 @@ def test_tests_without_single_sources_or_another_class_are_refused(manifest):
         make_test_list(manifest, MIXING, bells)
     with pytest.raises(UsageError, match="different kinds, and leave no room for frames-from"):
         replace(WITH, frames_from="train")
+
+
+def test_a_list_of_pictures_and_sounds_is_read_as_it_is_released(manifest, tmp_path, capsys):
+    clips = [clip for clip in manifest.table.to_pylist() if clip["split"] == "test"]
+    names = [clip["clip_id"] for clip in clips]
+    lines = [(names[0], names[1], "non-sounding"), (names[2], names[2], "sounding"), (names[3], names[0], "non-sounding")]
+    lines += [("gone", names[1], "non-sounding"), lines[0]]
+    location = tmp_path / "toy_test_plus_silent.csv"
+    location.write_text("".join(",".join(line) + "\n" for line in lines))
+    listed = replace(PLAIN, negatives=("silent", "listed"), negative_list=str(location))
+    plan = make_test_list(manifest, MIXING, listed)
+    said = capsys.readouterr().out
+    assert "1 clips are not in split test (as gone)" in said and "negatives: 6 silent, 2 listed" in said
+    rows = plan.to_pylist()[-2:]
+    assert [(row["lender"], row["clip_id"], row["negative"]) for row in rows] == [
+        ([picture], [sound], "listed") for picture, sound, kind in (lines[0], lines[2])
+    ]
+    batch = read_mixtures(plan.slice(len(plan) - 2), ClipSource.of(manifest), listed.test_mixing(MIXING))
+    own = {row["clip_id"][0]: number for number, row in enumerate(plan.to_pylist()[:6])}
+    singles = read_mixtures(plan.slice(0, 6), ClipSource.of(manifest), listed.test_mixing(MIXING))
+    assert batch.pictures is not None and singles.pictures is not None
+    assert batch.pictures[0, 0].equal(singles.pictures[own[names[0]], 0])
+    assert batch.sources[0, 0].equal(singles.sources[own[names[1]], 0])
+    assert not batch.has_truth.any() and (batch.gains[:, 0] == 1).all()  # pyright: ignore[reportOptionalMemberAccess]
+
+
+@pytest.mark.parametrize(
+    ("text", "message"), [("a,b\n", "line 1: .*SLAVC"), ("gone,away,non-sounding\n", "names no negative of clips")]
+)
+def test_a_list_of_something_else_is_refused(manifest, tmp_path, text, message):
+    (tmp_path / "list.csv").write_text(text)
+    asked = replace(PLAIN, negatives=("listed",), negative_list=str(tmp_path / "list.csv"))
+    with pytest.raises(UsageError, match=message):
+        make_test_list(manifest, MIXING, asked)
+
+
+def test_a_list_and_its_kind_are_asked_for_together():
+    for changes in ({"negatives": ("listed",)}, {"negative_list": "list.csv"}):
+        with pytest.raises(UsageError, match="set both or neither"):
+            replace(PLAIN, **changes)

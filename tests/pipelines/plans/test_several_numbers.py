@@ -110,5 +110,5 @@ def test_numbers_that_mean_nothing_are_refused():
     for numbers in ((), (0, 1), (2, 2)):
         with pytest.raises(UsageError, match="num_sources must be different numbers from 1 on"):
             Evaluation(num_sources=numbers)
-    with pytest.raises(UsageError, match="official pairs are of two sources: num_sources must name 2"):
+    with pytest.raises(UsageError, match="official pairs are of two sources, and num_sources names only"):
         Evaluation(num_sources=(1, 3), pairs="official")
