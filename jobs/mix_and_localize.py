@@ -21,6 +21,7 @@ from pipelines.experiments.command_line import TrainingJob
 EPOCHS = 30
 RECIPE = dataclasses.replace(
     ADAM,
+    validation_mixtures=2048,  # heads are matched to classes by them: 18 pictures of each of VGG-SS's
     batch_size=64,
     optimizer="adam",
     weight_decay=5e-4,

@@ -8,7 +8,6 @@ jobs/avgn.py is.
 for some minutes, and draws test pairs itself. docs/localization.md says what is a reading.
 """
 
-import dataclasses
 import sys
 from pathlib import Path
 
@@ -22,7 +21,7 @@ JOB = TrainingJob(
     name="slavc",
     model=SLAVCConfig(),
     small=SMALL_SLAVC,
-    training=dataclasses.replace(ADAM, epochs=20),
+    training=ADAM,
     benchmarks=LOCALIZATION_OF_ONE,
 )
 

@@ -102,8 +102,8 @@ def official_pairs(pool: ClipPool) -> tuple[Draws, dict[str, list[str]]]:
             pairs.append(pair)
     if not pairs:
         raise UsageError(
-            f"{pool.manifest.folder} has no official pairs in its {pool.split} split: set --evaluation.pairs drawn, and "
-            "--evaluation.num-sources 1 where only single sources are to be tested, or shard it with a list of pairs "
+            f"{pool.manifest.folder} has no official pairs in its {pool.split} split: set --evaluation.pairs drawn "
+            "(and --evaluation.num-sources 1 to test single sources alone), or shard it with a list of pairs "
             "(jobs/shard_vggss.py --duet)"
         )
     return middle_crops(pool, np.array(pairs, np.int64)), left_out

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from cocktail.audio.mixing import superpose
 from cocktail.checkpoints.contents import require_built_without_values
@@ -19,7 +20,14 @@ from cocktail.types import Classifier, Localizer, Query, Separator, UsageError
 from tests.made.corpora.shapes_and_tones import SIDE, scenes
 from tests.made.models.finite_differences import assert_gradients_are_differences, away_from_kinks
 from tests.made.models.small_avgn import MIXING, C, pictures_of
-from tests.made.models.small_class_maps import BATCH, CLASS_MAPS, build, learned_by_heart, pair_scores
+from tests.made.models.small_class_maps import (
+    BATCH,
+    CLASS_MAPS,
+    build,
+    learned_by_heart,
+    pair_scores,
+    pair_scores_by_mixture,
+)
 
 AFTER = {"coarse": ("coarse", "fine"), "single": ("single", "mixtures"), "mix_and_localize": ("mix_and_localize",)}
 """The stages of each, by the first."""
@@ -210,3 +218,8 @@ def test_one_batch_is_learned_by_heart_with_each_map_on_its_own_source(first):
     deaf = pair_scores(model, replace(batch, sources=torch.zeros_like(batch.sources)))
     lost = float(own.diagonal().mean() - deaf.diagonal().mean())
     assert lost > 0.2 if first == "coarse" else abs(lost) < 0.05
+    if first == "single":  # so what DSOL hears is in the map that names nothing: it lies on the square that sounds
+        for n in (0, 1):
+            heard = replace(batch, gains=batch.gains * F.one_hot(torch.tensor(n), 2))
+            found = pair_scores_by_mixture(model, heard, WHATEVER_SOUNDS).mean(dim=(0, 1))
+            assert found[n] > 1.5 * found[1 - n]

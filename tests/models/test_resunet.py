@@ -311,7 +311,9 @@ def test_bfloat16_autocast_gives_the_losses_of_float32_to_its_precision():
         torch.testing.assert_close(rounded[name], loss, rtol=0.03, atol=0.0)
 
 
-@pytest.mark.parametrize("changes", [{"direct": False}, {"class_head": True}, {"sources": "asked"}, {"sources": "stems"}])
+@pytest.mark.parametrize(
+    "changes", [{"direct": False}, {"class_head": True}, {"sources": "asked"}, {"sources": "stems"}]
+)
 def test_one_batch_is_learned_by_heart(changes):
     """To a tenth of what silence would cost."""
     model = build(**changes)

@@ -102,7 +102,7 @@ class Evaluation:
         )
         require(
             self.pairs == "drawn" or numbers is None or 2 in numbers,
-            f"{self.pairs} pairs are of two sources, and num_sources names only {numbers}: name 2, too, or set pairs drawn",
+            f"{self.pairs} pairs are of two sources, and num_sources names only {numbers}: name 2, or set pairs drawn",
         )
         require(
             self.crop != "annotated" or (self.pairs == "drawn" and not self.whole_groups),

@@ -34,7 +34,16 @@ from cocktail.types import UsageError, require
 
 TABLE_NAME = "table.md"
 """Artifact of a run: its scores with intervals and controls."""
-_PLACE_SETTINGS = ("data", "start_from", "test_list", "negative_list", "initial_weights", "output", "tracking_uri", "cache_folder")
+_PLACE_SETTINGS = (
+    "data",
+    "start_from",
+    "test_list",
+    "negative_list",
+    "initial_weights",
+    "output",
+    "tracking_uri",
+    "cache_folder",
+)
 """Last names of the settings that say where something lies."""
 _STARTED_AT = re.compile(r"(?:(?<=\s)|^)(?:\w+://|~|/).*?(?=, SHA-256 |, and over them |$)", re.DOTALL)
 """The path or URI of the weights in what a training started from: names of folders may hold spaces."""

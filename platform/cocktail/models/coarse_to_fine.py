@@ -48,6 +48,7 @@ _EPS = 1e-6
 class CoarseToFineConfig(TowersConfig):
     """The published network, with the true classes where it has pseudo-labels."""
 
+    dilate: bool = True
     stage: Literal["coarse", "fine"] = "coarse"
     """Stage of training: classes and correspondence; or alignment of what is a class's, too. Answers in the first are
     Grad-CAM's alone."""
@@ -79,7 +80,7 @@ class CoarseToFineConfig(TowersConfig):
 
 
 SMALL_COARSE_TO_FINE = CoarseToFineConfig(
-    width=64, resnet_width=16, visual_stages=2, align_width=32, initial_weights="none"
+    width=64, resnet_width=16, visual_stages=2, dilate=False, align_width=32, initial_weights="none"
 )
 """Under a million parameters, for some minutes a stage on two cores; the encoders of SMALL_AVGN."""
 

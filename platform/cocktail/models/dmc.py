@@ -23,6 +23,7 @@ from cocktail.types import MixtureBatch, require
 class DMCConfig(SingleMapConfig):
     """The authors' published network for localization, on the towers that all localizers share."""
 
+    dilate: bool = True
     num_centres: int = 2
     """Centres of a picture."""
     num_iterations: int = 4
@@ -44,7 +45,7 @@ class DMCConfig(SingleMapConfig):
         return DMC(self)
 
 
-SMALL_DMC = DMCConfig(width=64, resnet_width=16, visual_stages=2, initial_weights="none")
+SMALL_DMC = DMCConfig(width=64, resnet_width=16, visual_stages=2, dilate=False, initial_weights="none")
 """Under a million parameters, for some minutes on two cores; the encoders of SMALL_AVGN."""
 
 

@@ -5,9 +5,9 @@ Heads make as many vectors of a mixture's sound as it has sources. From the head
 to its pictures, and from these to the heads of another window: the walk is to end at the head where it began.
 
 Its heads have no names, and no label reaches the loss. To ask for a class, it is noted to which head the pictures of
-each class walk: the head of a source is the one that pictures of its class went to most. Where training validates,
-notes are of the held-out mixtures, by the weights that are validated; until then, and of classes without such mixtures,
-they are of those that training met last.
+each class walk: the head of a source is the one that pictures of its class went to most. Training notes those that it
+met last. Where it validates, notes of the held-out mixtures, by the weights that are validated, take their place, and
+so are in the checkpoint of that step, which is the one that is selected; classes without such mixtures keep theirs.
 
 Shape letters: B batch, K pictures of a mixture, V views, N sources, H heads, C classes, T samples, P locations of a
 view, D width.

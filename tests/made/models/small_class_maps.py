@@ -72,8 +72,8 @@ def pair_scores(model: Any, batch: MixtureBatch) -> Tensor:
     return pair_scores_by_mixture(model, batch).mean(dim=0)
 
 
-def pair_scores_by_mixture(model: Any, batch: MixtureBatch) -> Tensor:
-    """The same of each mixture, [B, N, N]."""
+def pair_scores_by_mixture(model: Any, batch: MixtureBatch, reading: str | None = None) -> Tensor:
+    """The same of each mixture, [B, L, N], by the model's own maps or those of another reading."""
     assert batch.truth is not None and batch.has_truth is not None
     truths = LocalizedMixtures(
         mixture_ids=batch.mixture_ids,
@@ -82,5 +82,6 @@ def pair_scores_by_mixture(model: Any, batch: MixtureBatch) -> Tensor:
         has_truth=batch.has_truth,
         num_pictures=2,
     ).wide_truths
-    maps = model.eval().localize(superpose(batch), Query.of(batch)).maps
+    answer = model.eval().localize(superpose(batch), Query.of(batch))
+    maps = (answer if reading is None else answer.alternatives[reading]).maps
     return pairwise_average_precision(maps, truths)

@@ -135,7 +135,11 @@ def test_tests_without_single_sources_or_another_class_are_refused(manifest):
 def test_a_list_of_pictures_and_sounds_is_read_as_it_is_released(manifest, tmp_path, capsys):
     clips = [clip for clip in manifest.table.to_pylist() if clip["split"] == "test"]
     names = [clip["clip_id"] for clip in clips]
-    lines = [(names[0], names[1], "non-sounding"), (names[2], names[2], "sounding"), (names[3], names[0], "non-sounding")]
+    lines = [
+        (names[0], names[1], "non-sounding"),
+        (names[2], names[2], "sounding"),
+        (names[3], names[0], "non-sounding"),
+    ]
     lines += [("gone", names[1], "non-sounding"), lines[0]]
     location = tmp_path / "toy_test_plus_silent.csv"
     location.write_text("".join(",".join(line) + "\n" for line in lines))

@@ -31,14 +31,14 @@ TITLES = {
 QUARTER = "half, brightest quarter"
 """The rule of SLAVC's code: what is located is so by `half`, and confidence is the mean of the brightest quarter."""
 ABOUT_NEGATIVES = (
-    "Pictures whose object is silent, or beside which a clip of another class sounds, or which a list says do not show "
-    "what sounds, stand among those that do. A system finds an item where its confidence, the peak of its map, reaches a threshold. Found items are "
-    "right if the picture shows what sounds and the IoU by the rule reaches the threshold of single sources. AP is the "
-    "area below precision over recall, max-F1 the best of all thresholds, location accuracy the share of the items "
-    "that show what sounds whose IoU reaches it, whatever the confidence (Mo and Morgado, 2022). The constant map and "
-    "the centred box are equally sure of all: an AP near theirs says that confidence tells nothing. Of maps that are "
-    "scaled in each picture by itself (a softmax over places, shares of a cluster, any map `with object prior`) the "
-    "peak says little of how sure a system is. In percent."
+    "Pictures whose object is silent, or beside which a clip of another class sounds, or which a list says do not "
+    "show what sounds, stand among those that do. A system finds an item where its confidence, the peak of its map, "
+    "reaches a threshold. Found items are right if the picture shows what sounds and the IoU by the rule reaches the "
+    "threshold of single sources. AP is the area below precision over recall, max-F1 the best of all thresholds, "
+    "location accuracy the share of the items that show what sounds whose IoU reaches it, whatever the confidence (Mo "
+    "and Morgado, 2022). The constant map and the centred box are equally sure of all: an AP near theirs says that "
+    "confidence tells nothing. Of maps that are scaled in each picture by itself (a softmax over places, shares of a "
+    "cluster, any map `with object prior`) the peak says little of how sure a system is. In percent."
 )
 
 
