@@ -264,7 +264,7 @@ COSEGMENT_AUDIOSET = dataclasses.replace(
     tests_on="AudioSet-SingleSource with --evaluation.data TEST: each pair of classes, ten crops; of all classes there "
     "are, or of those that --evaluation.classes names (the 15 instruments; --evaluation.class-draw 11 adds the mean "
     "over draws of 11 of them)",
-    shards=f"{COSEGMENT_MUSIC.shards}; TEST: jobs/shard_audioset_singlesource.py --root FOLDER",
+    shards=f"{COSEGMENT_MUSIC.shards}; TEST: jobs/shard_audioset_singlesource.py --root FOLDER --frames 10",
     tests_elsewhere=True,
 )
 COSEGMENT = (SEPARATION_BY_A_GLANCE[0], COSEGMENT_MUSIC, COSEGMENT_AUDIOSET)

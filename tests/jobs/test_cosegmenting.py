@@ -31,12 +31,15 @@ def test_the_recipe_is_the_papers_where_it_has_one(job, word):
         assert mixing.several_classes and mixing.mixtures_per_epoch == 1117 * 32
 
 
-def test_music_is_tested_on_each_pair_of_instruments_and_audioset_on_draws_of_them_too(job):
+def test_music_and_audioset_are_tested_on_each_pair_of_classes_and_on_draws_of_those_that_are_named(job):
     music = Evaluation(pairs="classes", crop="random", num_mixtures=None)
     assert music.crops_per_pair == 10
     assert job("cosegmentation", "music", "--data", "/shards").evaluation == music
-    audioset = job("cosegmentation", "audioset", "--data", "/shards", "--evaluation.data", "/other").evaluation
+    there = ("cosegmentation", "audioset", "--data", "/shards", "--evaluation.data", "/other")
+    audioset = job(*there).evaluation
     assert (audioset.pairs, audioset.crop, audioset.class_draw, audioset.data) == ("classes", "random", None, "/other")
+    drawn = job(*there, "--evaluation.classes", "banjo", "cello", "--evaluation.class-draw", "11").evaluation
+    assert (drawn.classes, drawn.class_draw) == (("banjo", "cello"), 11)
 
 
 def test_a_test_elsewhere_has_to_be_named(job, capsys):

@@ -5,6 +5,7 @@ import math
 import pytest
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from cocktail.layers.decoupled_attention import Activation, Attention, DecoupledAttention
 
@@ -33,8 +34,9 @@ def test_scores_are_means_of_the_product_and_shift_with_the_discriminative_part(
     by_hand = torch.stack([(seen.expansive[:, q] * seen.discriminative[:, q]) for q in range(places)]).sum(0) / places
     torch.testing.assert_close(seen.scores("mean"), by_hand)
     torch.testing.assert_close(seen.scores("sum"), by_hand * places)
-    moved = Attention(expansive=seen.expansive, discriminative=seen.discriminative + 3.0)
-    shift = torch.full_like(by_hand, 3.0)
+    one_class = F.one_hot(torch.tensor(1), seen.discriminative.shape[-1]).double()
+    moved = Attention(expansive=seen.expansive, discriminative=seen.discriminative + 3.0 * one_class)
+    shift = (3.0 * one_class).expand_as(by_hand)  # of that class, and of no other
     torch.testing.assert_close(moved.scores("mean") - seen.scores("mean"), shift / places)
     torch.testing.assert_close(moved.scores("sum") - seen.scores("sum"), shift)
 

@@ -248,10 +248,6 @@ def test_a_mixture_that_shows_nobody_borrows_a_picture_that_is_shown():
         assert pictures[b, n].equal(BATCH.pictures[0, 0])
 
 
-def test_its_labels_are_of_classes_that_it_has_learned():
-    assert SMALL.needs_known_classes
-
-
 def test_one_batch_is_learned_by_heart():
     torch.manual_seed(0)
     model = SMALL.build(5)

@@ -17,6 +17,7 @@ from cocktail.inference.trained import Trained
 from cocktail.recordings.asking import Asked
 from cocktail.recordings.hearing import hear
 from cocktail.recordings.planning import IN_VIEW, plan_of, window_grid
+from cocktail.recordings.separation_page import _scene
 from cocktail.recordings.sources import Choice
 from cocktail.types import UsageError
 from tests.made.models.small_avsa_sep import SMALL, told
@@ -58,7 +59,9 @@ def test_what_is_in_view_and_each_class_that_is_only_heard_have_a_stem(video, tm
     assert [(stem["seen"], stem["class_id"]) for stem in result["stems"]] == [(True, None), (False, 3), (False, 4)]
     assert "bell" in result["windows"]["visual_presence"]
     page = (tmp_path / "report.html").read_text()
-    assert "Heard and seen: bell (0.95). Heard and not seen: harp, horn." in page
+    windows = len(result["windows"]["starts_seconds"])
+    all_of_them = f"({windows} of {windows} windows)"
+    assert f"Heard and seen: bell {all_of_them}. Heard and not seen: harp {all_of_them}, horn {all_of_them}." in page
     by_sight = loaded.separate(video, choice=Choice(num_sources=1))
     by_class = loaded.separate(video, choice=Choice(classes=("harp", "horn")))
     stems = [soundfile.read(tmp_path / stem["file"], always_2d=True)[0].T for stem in result["stems"]]
@@ -170,3 +173,13 @@ def test_a_source_has_one_picture_or_several():
     torch.testing.assert_close(several.estimates, one.estimates)
     assert several.class_ids.tolist() == [[3, 0]] * 2
     assert (several.estimates[:, 0] - several.estimates[:, 1]).abs().max() > 0
+
+
+def test_a_class_that_is_in_view_for_a_part_of_a_video_is_told_for_both_parts():
+    told = {
+        "windows": {"starts_seconds": [0, 1, 2], "visual_presence": {"bell": [0.9, 0.9, 0.1], "harp": [0.1, 0.2, 0.1]}},
+        "choice": {"on": 0.5},
+        "stems": [{"name": IN_VIEW, "seen": True}, {"name": "bell", "seen": False, "windows_active": 1}],
+    }
+    (part,) = _scene(told)
+    assert "Heard and seen: bell (2 of 3 windows). Heard and not seen: bell (1 of 3 windows)." in str(part)

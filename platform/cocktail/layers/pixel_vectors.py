@@ -133,7 +133,8 @@ def sources_shown(query: Query) -> tuple[Tensor, Tensor, Tensor]:
     assert seen is not None
     require(
         pictures.shape[1] == query.room,
-        f"this model finds each source by pictures of its own: there are {pictures.shape[1]} of {query.room} sources",
+        f"this model finds each source by pictures of its own: there are {pictures.shape[1]} of {query.room} sources; "
+        "give each a picture (whole clips of several sources, --mixing.arrangement whole, have only one)",
     )
     if query.class_ids is None:
         return pictures, seen, torch.full(seen.shape, NO_CLASS, device=seen.device)

@@ -282,6 +282,9 @@ class AVSASep(nn.Module):
         masks = reading.masks(by_sight, class_ids)
         subtracted = () if self.visual_encoder is None else (by_sight, unseen)
         own = separation_by_masks(self.config, self.front_end, transform, masks, class_ids, looked_at, *subtracted)
+        own = replace(own, presence_threshold=self.config.parser_threshold)
+        if not query.alternatives:
+            return replace(own, alternatives={})
         readings = dict(own.alternatives)
         if query.class_ids is not None and bool(by_sight.any()):
             readings[BY_LABELS] = reading(torch.zeros_like(by_sight), class_ids)
@@ -290,7 +293,7 @@ class AVSASep(nn.Module):
             for name, parsed in ((PREDICTED_CLASSES, as_many), (PREDICTED_NUMBER, self._found(scene, *as_many))):
                 answer = reading(*parsed)
                 readings[name] = replace(answer, class_ids=_told_once(*parsed))
-        return replace(own, alternatives=readings, presence_threshold=self.config.parser_threshold)
+        return replace(own, alternatives=readings)
 
     def _see(self, query: Query) -> tuple[Tensor | None, Tensor]:
         """Vectors f_v [B, N, K] of the sources that pictures pick, where there are some, and which, bool [B, N]."""

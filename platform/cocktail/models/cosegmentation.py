@@ -262,7 +262,7 @@ class CoSegmentation(MaskCoefficients):
         if query.by_name:
             return self._of_labels(mixture, seen, labels, class_ids, looked_at, in_order=True)
         own = self._of_labels(mixture, seen, found, class_ids, looked_at, in_order=True)
-        if not named.any():
+        if not (named.any() and query.alternatives):
             return own
         told = self._of_labels(mixture, seen, labels, class_ids, {}, in_order=True)
         return replace(own, alternatives={**own.alternatives, NAMED_CLASSES: told})

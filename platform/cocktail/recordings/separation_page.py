@@ -74,12 +74,16 @@ def _scene(told: Mapping[str, Any]) -> list[Part]:
     if visible is None:
         return []
     on = told["choice"]["on"]
-    seen = [f"{name} ({np.mean(values):.2f})" for name, values in visible.items() if np.mean(values) >= on]
-    hidden = [stem["name"] for stem in told["stems"] if not stem["seen"]]
+    windows = len(told["windows"]["starts_seconds"])
+    in_sight = {name: int(np.sum(np.array(values) >= on)) for name, values in visible.items()}
+    seen = [f"{name} ({count} of {windows} windows)" for name, count in in_sight.items() if count]
+    hidden = [
+        f"{stem['name']} ({stem['windows_active']} of {windows} windows)" for stem in told["stems"] if not stem["seen"]
+    ]
     return [
         Text(
             f"Heard and seen: {', '.join(seen) or 'no class'}. Heard and not seen: {', '.join(hidden) or 'no class'}. "
-            "What is in view is separated by pictures, what is not by its class."
+            "What is in view is separated by pictures, what is not by its class, window by window."
         )
     ]
 
