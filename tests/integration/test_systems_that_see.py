@@ -1,4 +1,4 @@
-"""Co-segmentation and AVSA-Sep as whole runs on toy shards: plan, training, evaluation, tables and page, on real Ray."""
+"""Co-segmentation and AVSA-Sep as whole runs on toy shards: plan, training, evaluation, tables, page, on real Ray."""
 
 from __future__ import annotations
 
