@@ -33,14 +33,17 @@ class RecordResults:
     into: str
     """Path of the results without an ending, as docs/results/NAME."""
     reference: str | None = None
-    """Setting that others are compared with; None is the first run's, or that of what --add adds to."""
+    """Setting, or control, that others are compared with; None is the first run's setting, or that of what --add adds
+    to."""
     scores: tuple[str, ...] = ()
     """Scores to keep besides the headline, such as sir si_sdri; none is all."""
+    headlines: tuple[str, ...] = ()
+    """Scores that lead their tables, with intervals and differences, one of a table: none is each task's own."""
     systems: tuple[str, ...] = ()
     """Readings and controls to keep besides the models, such as "soft masks" mixture; none is all."""
     add: bool = False
     """Add the runs to what --into has: other seeds of its settings, or other settings, run later or elsewhere. Give
-    the same --scores and --systems."""
+    the same --scores, --headlines and --systems."""
     task: str | None = None
     """Task of the results, of runs that have several: separation or localization. None is the first."""
     tracking_uri: str | None = field(default_factory=given_tracking_uri)
@@ -66,7 +69,14 @@ def main() -> None:
     runs = [open_run(named, job) for named in job.runs]
     before = RecordedResults.read(into.parent, into.name) if job.add else None
     elsewhere = () if before is None else before.kept
-    results = RecordedResults.of(runs, job.reference, scores=job.scores, systems=job.systems, elsewhere=elsewhere)
+    results = RecordedResults.of(
+        runs,
+        job.reference,
+        scores=job.scores,
+        headlines=job.headlines,
+        systems=job.systems,
+        elsewhere=elsewhere,
+    )
     if before is not None:
         results = joined(before, results)
     results.write(into.parent, into.name)

@@ -12,6 +12,7 @@ from cocktail.studies import recorded_results
 from cocktail.studies.joined_results import joined
 from cocktail.studies.origins import settings_hash
 from cocktail.studies.recorded_results import RecordedResults
+from cocktail.studies.results_tables import results_table
 from cocktail.studies.scored_run import ScoredRun
 from cocktail.tasks.localization.rules import ScoringRules
 from cocktail.types import UsageError
@@ -46,6 +47,24 @@ def test_scores_are_a_mixtures_of_each_system_and_controls_are_of_the_references
     names = made_recorded().scores.slice(0, 2)["recordings"].to_pylist()
     assert names == [[f"{n:016x}/0", f"{n:016x}/1"] for n in range(2)]
     assert 2 in {row["run"] for row in made_recorded("static").scores.to_pylist() if row["kind"] == "control"}
+
+
+def test_a_control_may_be_the_reference_and_another_score_the_headline() -> None:
+    runs = [
+        (made_origin(seed=seed), made_run({"sgn": [5.0, 7.0 + shift], "mixture": [1.0, 2.0]}))
+        for seed, shift in (("0", 0), ("1", 2))
+    ]
+    kept = RecordedResults.of(
+        runs, "mixture", scores=["sdr"], headlines=["sir"], systems=["soft masks"], elsewhere=["soft masks"]
+    )
+    assert kept.reference == "mixture" and [score.name for score in kept.groups[0].scores] == ["sir", "sdr"]
+    assert kept.groups[0].headline.name == "sir" and "mixture" in kept.scores["system"].to_pylist()
+    with pytest.raises(UsageError, match="no score loudness"):
+        RecordedResults.of(runs, headlines=["loudness"])
+    table = results_table(RecordedResults.of(runs, "mixture"))
+    line = next(line for line in table.splitlines() if line.startswith("| sgn "))
+    assert "less mixture" in table and "+5.00" in line  # the mean of 4 and 5, and of 4 and 7
+    assert "Seeds 0, 1." in table
 
 
 def test_chosen_scores_and_systems_are_kept_with_the_headline_and_the_models() -> None:
@@ -194,7 +213,7 @@ def test_runs_that_are_not_to_be_compared_are_refused() -> None:
             RecordedResults.of([one, other])
     deeper = (made_origin("deeper", seed="0"), made_run({"sgn": [1.0, 2.0]}, params={"model.depth": "3"}))
     assert RecordedResults.of([one, deeper]).settings == ["sgn", "deeper"]
-    with pytest.raises(UsageError, match="no run is of the reference wider: settings are sgn, deeper"):
+    with pytest.raises(UsageError, match="no run is of the reference wider: settings are sgn, deeper; controls are"):
         RecordedResults.of([one, deeper], "wider")
 
 

@@ -65,15 +65,17 @@ class RecordedResults:
         reference: str | None = None,
         *,
         scores: Sequence[str] = (),
+        headlines: Sequence[str] = (),
         systems: Sequence[str] = (),
         elsewhere: Collection[str] = (),
     ) -> RecordedResults:
-        """Results of runs; the first one's setting is the reference, if none is named.
+        """Results of runs; the first one's setting is the reference, if none is named: a setting, or a control.
 
         `scores` and `systems` say which to keep besides each group's headline and the models themselves: systems by a
-        reading's name among those of its model or a control's; empty is all. Controls are those of the first run of
-        the reference. Raises UsageError for runs that are not to be compared, or scores or systems that they lack; not
-        for systems `elsewhere`, which runs have that these are to join.
+        reading's name among those of its model or a control's; empty is all. A score among `headlines` is that of its
+        group. Controls are those of the first run of the reference, or of all. Raises UsageError for runs that are not
+        to be compared, or scores or systems that they lack; not for systems `elsewhere`, which runs have that these are
+        to join.
         """
         board = require_comparable(runs)
         origins = tuple(
@@ -85,10 +87,15 @@ class RecordedResults:
             for origin, run in runs
         )
         reference = origins[0].setting if reference is None else reference
-        if reference not in [origin.setting for origin in origins]:
-            raise UsageError(f"no run is of the reference {reference}: settings are {', '.join(settings_of(origins))}")
-        groups = _chosen_groups(board, scores)
-        of_controls = [origin.setting for origin in origins].index(reference)
+        settings, controls = settings_of(origins), systems_of(runs[0][1].results, CONTROL)
+        if reference not in (*settings, *controls):
+            raise UsageError(
+                f"no run is of the reference {reference}: settings are {', '.join(settings)}; controls are "
+                f"{', '.join(controls)}"
+            )
+        groups = _chosen_groups(board, scores, headlines)
+        of_controls = [origin.setting for origin in origins].index(reference) if reference in settings else 0
+        systems = (*systems, reference) if systems and reference not in settings else systems
         chosen = [
             _scores_of(number, origin, run, board, [*([CONTROL] if number == of_controls else []), MODEL, READING])
             for number, (origin, run) in enumerate(runs)
@@ -171,15 +178,16 @@ def _require_columns(scores: pa.Table, groups: Sequence[ScoreGroup]) -> None:
         raise UsageError(f"columns of its scores are of other types: {', '.join(lacking)}; record them again")
 
 
-def _chosen_groups(board: Scoreboard, scores: Sequence[str]) -> tuple[ScoreGroup, ...]:
+def _chosen_groups(board: Scoreboard, scores: Sequence[str], headlines: Sequence[str]) -> tuple[ScoreGroup, ...]:
     known = [score.name for group in board.groups for score in group.scores]
-    if unknown := [name for name in scores if name not in known]:
+    if unknown := [name for name in (*scores, *headlines) if name not in known]:
         raise UsageError(f"there is no score {', '.join(unknown)}: scores are {', '.join(known)}")
     groups = []
     for group in board.groups:
-        kept = [score for score in group.scores if not scores or score.name in scores or score == group.headline]
-        ordered = sorted(kept, key=lambda score: score != group.headline)
-        groups.append(ScoreGroup(scores=tuple(ordered), headline=group.headline, num_sources=group.num_sources))
+        headline = next((score for score in group.scores if score.name in headlines), group.headline)
+        kept = [score for score in group.scores if not scores or score.name in scores or score == headline]
+        ordered = sorted(kept, key=lambda score: score != headline)
+        groups.append(ScoreGroup(scores=tuple(ordered), headline=headline, num_sources=group.num_sources))
     return tuple(groups)
 
 

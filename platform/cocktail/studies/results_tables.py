@@ -154,7 +154,9 @@ def _group_table(results: RecordedResults, systems: Sequence[_System], group: Sc
     """The table of a group's scores, lowest headline first; empty if nothing has them."""
     headline = group.headline
     others = [score for score in group.scores if score != headline]
-    (reference,) = (system for system in systems if system.kind == MODEL and system.name == results.reference)
+    (reference,) = (
+        system for system in systems if system.kind in (MODEL, CONTROL) and system.name == results.reference
+    )
     recordings = _recordings(results)
     tells_steps = len({origin.steps for origin in results.origins}) > 1
     lines = []
@@ -203,11 +205,11 @@ def _of_fewer_mixtures(systems: Sequence[_System], score: Score) -> list[str]:
 def _difference(
     system: _System, reference: _System, score: Score, recordings: dict[str, list[str | None]]
 ) -> list[str]:
-    """How far a system is from the reference, and its interval: under the seeds of both, or of a control, which has
-    none, under all of the reference's."""
+    """How far a system is from the reference, and its interval: under the seeds of both, or, as a control has none,
+    under all of the other one's."""
     if system is reference:
         return ["", ""]
-    is_control = system.kind == CONTROL
+    is_control = CONTROL in (system.kind, reference.kind)
     seeds = [seed for seed in reference.by_seed if is_control or seed in system.by_seed]
     if not seeds:
         return ["", "no seed in common"]
@@ -255,7 +257,7 @@ def _origins_in_words(results: RecordedResults) -> str:
         text += f" One seed ({each([origin.seed for origin in origins])}): intervals are of that seed alone."
         return _wrapped(text)
     if len(set(map(tuple, seeds.values()))) == 1:
-        return _wrapped(f"{text} Seeds {', '.join(seeds[results.reference])}.")
+        return _wrapped(f"{text} Seeds {', '.join(next(iter(seeds.values())))}.")
     told = "; ".join(f"{setting}: {', '.join(of_setting)}" for setting, of_setting in seeds.items())
     alone = f" One seed of {', '.join(single)}: intervals are of that seed alone." if single else ""
     return _wrapped(f"{text} Seeds of {told}.{alone}")
