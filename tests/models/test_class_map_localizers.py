@@ -14,11 +14,13 @@ from cocktail.audio.mixing import superpose
 from cocktail.checkpoints.contents import require_built_without_values
 from cocktail.config.settings import require_kept
 from cocktail.layers.classes import PREDICTED_CLASSES
+from cocktail.layers.two_towers import WITH_OBJECT_PRIOR
 from cocktail.layers.views import View
 from cocktail.models.dsol import WHATEVER_SOUNDS
 from cocktail.types import Classifier, Localizer, Query, Separator, UsageError
 from tests.made.corpora.shapes_and_tones import SIDE, scenes
 from tests.made.models.finite_differences import assert_gradients_are_differences, away_from_kinks
+from tests.made.models.object_prior import blended_with_prior
 from tests.made.models.small_avgn import MIXING, C, pictures_of
 from tests.made.models.small_class_maps import (
     BATCH,
@@ -77,6 +79,22 @@ def test_one_picture_of_both_sources_has_a_map_for_each(name):
     batch = scenes([[0, 3], [2, 1]], together=True)
     own = build(name).eval().localize(superpose(batch), Query.of(batch))
     assert own.maps.shape == (2, 2, SIDE, SIDE) and "split" not in own.alternatives
+
+
+@pytest.mark.parametrize("view", ["wide", "split"])
+@pytest.mark.parametrize("name", CLASS_MAPS)
+def test_maps_of_all_classes_are_blended_with_what_looks_like_an_object(name, view):
+    plain, model = (build(name, view=view, ogl_alpha=share).eval() for share in (None, 0.4))
+    query, sound = Query.naming(BATCH.class_ids, pictures_of(BATCH)[:, :, None]), superpose(BATCH)
+    own = model.localize(sound, query)
+    assert own.maps.equal(plain.localize(sound, query).maps)
+    blended = own.alternatives[WITH_OBJECT_PRIOR]
+    assert blended.class_ids.equal(own.class_ids) and blended.maps.shape == own.maps.shape
+    for b, pictures in enumerate(pictures_of(BATCH)):
+        for n in range(2):
+            shown = torch.cat(list(pictures), dim=1) if view == "wide" else pictures[n]
+            expected = blended_with_prior(own.maps[b, n], model.object_prior.resnet, shown, 0.4)
+            torch.testing.assert_close(blended.maps[b, n], expected, rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize("name", CLASS_MAPS)

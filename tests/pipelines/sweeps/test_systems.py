@@ -112,6 +112,24 @@ def test_each_system_can_be_built_for_the_classes_of_each_data_set(started, word
         model.require_test_mixing(trial.experiment.evaluation.test_mixing(mixing))
 
 
+@pytest.mark.parametrize(("word", "num_classes"), [("vggsound", 221), ("instruments", 37), ("music", 11)])
+def test_each_localizer_can_be_built_in_each_stage_for_the_classes_of_each_data_set(started, word, num_classes):
+    trials, _ = started(
+        *(word, "--data", "/shards", "--set", "evaluation.data=/other"),
+        name="localizers",
+        job=compare_localizers,
+        benchmarks=LOCALIZATION,
+    )
+    assert len(trials) == len(compare_localizers.SYSTEMS)
+    for trial in trials:
+        model, mixing = trial.experiment.model, trial.experiment.mixing
+        for stage in trial.stages or [None]:
+            of_stage = model if stage is None else replace(model, stage=stage)
+            outline(lambda of_stage=of_stage: of_stage.build(num_classes))
+            of_stage.require_mixing(mixing)
+            of_stage.require_test_mixing(trial.experiment.evaluation.test_mixing(mixing))
+
+
 def test_table_2_of_avsa_sep_is_one_sweep(started):
     trials, _ = started(
         *("music", "--data", "/shards", "--systems", "avsa_sep", "sound_of_pixels", "mp_net"),
