@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 from mlflow.tracking import MlflowClient
+from torch import Tensor
 
 from cocktail.checkpoints.store import checkpoint_store, load_checkpoint
 from cocktail.models.mp_net import STAGES
@@ -24,6 +25,12 @@ from tests.made.models.small_stages import SMALL
 
 PROJECT = Path(__file__).parents[2]
 MINUS = ("visual_encoder.", "unet.", "mask_head.")
+
+
+def newest_weights(folder: str) -> dict[str, Tensor]:
+    newest = checkpoint_store(folder).newest()
+    assert newest is not None
+    return load_checkpoint(newest).state["model"]
 
 
 @pytest.mark.slow
@@ -38,11 +45,8 @@ def test_three_stages_are_three_runs_of_which_finished_ones_are_found_again(tmp_
     names = dict(zip(STAGES, ("net-minus", "net-plus", "net"), strict=True))
     folders = {stage: tmp_path / "runs" / name for stage, name in names.items()}
     assert f"stage minus is finished: {folders['minus']}" in said and last.name == "net"
-    weights = {}
-    for stage, folder in folders.items():
-        newest = checkpoint_store(str(folder)).newest()
-        assert newest is not None and (folder / "finished.json").exists()
-        weights[stage] = load_checkpoint(newest).state["model"]
+    assert all((folder / "finished.json").exists() for folder in folders.values())
+    weights = {stage: newest_weights(str(folder)) for stage, folder in folders.items()}
     for before, after, still in (("minus", "plus", True), ("plus", "joint", False)):
         of_minus = {name for name in weights[before] if name.startswith(MINUS)}
         unchanged = {name for name, value in weights[before].items() if value.equal(weights[after][name])}
@@ -100,7 +104,5 @@ def test_killed_in_the_middle_of_a_stage_it_goes_on_there_and_ends_with_the_same
     said = capfd.readouterr().out
     assert f"stage minus is finished: {plus.parent / 'net-minus'}" in said and "stage plus, before joint" in said
     for name in ("net-minus", "net-plus", "net"):
-        newest = [checkpoint_store(f"{each.output}/runs/{name}").newest() for each in (undisturbed, killed)]
-        assert newest[0] is not None and newest[1] is not None
-        ours, theirs = (load_checkpoint(each).state["model"] for each in newest)
+        ours, theirs = (newest_weights(f"{each.output}/runs/{name}") for each in (undisturbed, killed))
         assert all(value.equal(theirs[key]) for key, value in ours.items()), name

@@ -45,6 +45,7 @@ def trained(tmp_path_factory, local_ray):
         client = MlflowClient(f"sqlite:///{output}/mlflow.db")
         (found,) = client.search_runs([client.get_experiment_by_name("seen").experiment_id])  # pyright: ignore[reportOptionalMemberAccess]
         assert checkpoint_store(str(output / "runs" / tracked.name)).newest() is not None
+        assert found.info.artifact_uri is not None
         return Path(found.info.artifact_uri), found.data.metrics
 
     return train
