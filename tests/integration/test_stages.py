@@ -66,7 +66,7 @@ def test_three_stages_are_three_runs_of_which_finished_ones_are_found_again(tmp_
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(900)
+@pytest.mark.timeout(1800)
 def test_killed_in_the_middle_of_a_stage_it_goes_on_there_and_ends_with_the_same_weights(tmp_path, local_ray, capfd):
     shards = make_toy_shards(tmp_path / "shards", with_pictures=True).folder
     training = replace(SMALL.training, max_steps=12, checkpoint_every=2)
