@@ -17,13 +17,10 @@ import tyro
 from cocktail.cluster.connection import one_line_errors
 from cocktail.config.experiment import default_output, given_tracking_uri, require_name
 from cocktail.studies.joined_results import joined
-from cocktail.studies.origins import Origin
 from cocktail.studies.recorded_results import RecordedResults
-from cocktail.studies.scored_run import ScoredRun
 from cocktail.tracking.database import default_tracking_uri
-from cocktail.tracking.find import find_run
 from cocktail.types import UsageError
-from pipelines.experiments.scored_runs import origin_of, scored_runs
+from pipelines.experiments.scored_runs import run_of_setting
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,33 +47,18 @@ class RecordResults:
     """MLflow server or database (MLFLOW_TRACKING_URI); None is mlflow.db in COCKTAIL_OUTPUT, or in ~/cocktail."""
 
 
-def open_run(named: str, job: RecordResults) -> tuple[Origin, ScoredRun]:
-    """A run, with what made it. Its setting is its model's name where none is given."""
-    setting, _, name = named.rpartition("=")
-    tracked = find_run(job.tracking_uri or default_tracking_uri(default_output()), name)
-    runs = [run for run in scored_runs(tracked, None) if job.task in (None, run.task.name)]
-    if not runs:
-        raise UsageError(f"run {name} has no results of {job.task}")
-    return origin_of(tracked, setting or runs[0].own_system), runs[0]
-
-
 def main() -> None:
     job = tyro.cli(RecordResults, description=__doc__)
     into = Path(job.into)
     require_name("the NAME of --into", into.name)
     if job.add and job.reference is not None:
         raise UsageError("--reference is that of what is there: leave it out, or record all runs anew without --add")
-    runs = [open_run(named, job) for named in job.runs]
+    place = job.tracking_uri or default_tracking_uri(default_output())
+    runs = [run_of_setting(named, place, job.task) for named in job.runs]
     before = RecordedResults.read(into.parent, into.name) if job.add else None
     elsewhere = () if before is None else before.kept
-    results = RecordedResults.of(
-        runs,
-        job.reference,
-        scores=job.scores,
-        headlines=job.headlines,
-        systems=job.systems,
-        elsewhere=elsewhere,
-    )
+    chosen = {"scores": job.scores, "headlines": job.headlines, "systems": job.systems}
+    results = RecordedResults.of(runs, job.reference, **chosen, elsewhere=elsewhere)
     if before is not None:
         results = joined(before, results)
     results.write(into.parent, into.name)

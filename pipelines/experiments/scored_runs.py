@@ -23,6 +23,7 @@ from cocktail.studies.scored_run import (
     read_runs,
     report_folder,
 )
+from cocktail.tracking.find import find_run
 from cocktail.tracking.run import TrackedRun
 from cocktail.types import MixtureBatch, UsageError
 from pipelines.experiments.provenance import (
@@ -72,6 +73,19 @@ def scored_runs(tracked: TrackedRun, data: str | None) -> list[ScoredRun]:
     known = {"name": tracked.name, "tags": tags, "params": tracked.params}
     stored = [report_folder(tracked.artifacts, run.name.rpartition("/")[2]) for run in runs]
     return [replace(run, stored=where, **known) for run, where in zip(runs, stored, strict=True)]
+
+
+def run_of_setting(named: str, tracking_uri: str, task: str | None) -> tuple[Origin, ScoredRun]:
+    """A run `SETTING=RUN`, or RUN by its model's name, with what made it, and its results of a task, or of the first.
+
+    Raises UsageError if there is none.
+    """
+    setting, _, name = named.rpartition("=")
+    tracked = find_run(tracking_uri, name)
+    runs = [run for run in scored_runs(tracked, None) if task in (None, run.task.name)]
+    if not runs:
+        raise UsageError(f"run {name} has no results of {task}")
+    return origin_of(tracked, setting or runs[0].own_system), runs[0]
 
 
 def read_scored_mixtures(run: ScoredRun, rows: pa.Table, mixing: Mixing) -> MixtureBatch:

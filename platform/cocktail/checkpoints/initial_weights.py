@@ -186,7 +186,7 @@ class TakesTorchvision(Protocol):
     """A module that may start from torchvision's weights: `cocktail.layers.resnet.ResNet18`."""
 
     def load_torchvision(self, state: Any) -> None:
-        """Take torchvision's weights. Raises RuntimeError or LookupError if they are of another network."""
+        """Take torchvision's weights. Raises RuntimeError if they are of another network."""
         ...
 
 

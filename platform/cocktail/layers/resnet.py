@@ -49,9 +49,10 @@ class ResNet18(nn.Module):
     def load_torchvision(self, state: Mapping[str, Tensor]) -> None:
         """Take torchvision's weights, less its classifier and the stages that this one has not.
 
-        Raises RuntimeError or LookupError if they are of another network.
+        Raises RuntimeError if they are of another network.
         """
-        theirs, width = len(state["bn1.weight"]), len(self.bn1.weight)
+        width = len(self.bn1.weight)
+        theirs = len(state.get("bn1.weight", self.bn1.weight))
         if theirs != width:
             raise RuntimeError(f"it is {theirs} channels wide, the network {width}: set model.resnet_width {theirs}")
         own = {name.partition(".")[0] for name in self.state_dict()}

@@ -29,7 +29,8 @@ def presence_loss(logits: Tensor, truth: Tensor, reduction: Reduction = "mean") 
 
     The mean over all axes but the last; of the last, the mean or the sum.
     """
-    return presence_losses(logits, truth).mean() * _scale(logits, reduction)
+    logits = at_least_float32(logits)
+    return F.binary_cross_entropy_with_logits(logits, truth.to(logits.dtype)) * _scale(logits, reduction)
 
 
 def presence_losses(logits: Tensor, truth: Tensor) -> Tensor:
