@@ -36,8 +36,8 @@ from pipelines.papers.compared import OF_SEPARATORS
 from pipelines.sweeps.systems import System, compare
 
 CLASS_HEAD, ASKED = {"model.class_head": "true"}, {"model.sources": "asked"}
-# 1024 samples at 11,025 Hz are as long as its paper's transform, and a data set may have more classes than stems; of
-# sources in no order it learns by the loss that separators of such are trained by, as Conv-TasNet.
+# A data set may have more classes than Hybrid Demucs has stems; of sources in no order it learns by the loss that
+# separators of such are trained by, as Conv-TasNet.
 ANONYMOUS = {"model.sources": "anonymous", "model.loss": "si_sdr"}
 SYSTEMS = {
     "sgn": System(title="SGN", job=sgn.JOB),

@@ -16,6 +16,7 @@ import pyarrow.compute as pc
 import xxhash
 
 from cocktail.config.evaluation import Evaluation, NegativeKind
+from cocktail.storage import absolute
 from cocktail.types import UsageError, require
 from pipelines.datasets.layouts import read_csv
 from pipelines.plans.boxes import without_truth
@@ -51,7 +52,7 @@ def with_negatives(plan: pa.Table, pool: ClipPool, manifest: Manifest, evaluatio
     made = {
         "off_screen": lambda: _beside(singles, pool, _unlike(singles, pool, manifest, evaluation.seed), "off_screen"),
         "silent": lambda: _silent(singles),
-        "listed": lambda: _listed(evaluation.negative_list or "", pool),
+        "listed": lambda: _listed(absolute(evaluation.negative_list or "", "--evaluation.negative-list"), pool),
     }
     negatives = [without_truth(made[kind]()) for kind in evaluation.negatives]
     negatives = [
