@@ -4,7 +4,7 @@ jobs/avgn.py is.
 
     ray job submit --working-dir . -- python jobs/slavc.py music --data SHARDS
 
---data trains the published recipe, which is that of AVGN's tables for 20 epochs. --preset demo trains a small network
+--data trains by the recipe of AVGN's tables, for 100 epochs where its own has 20. --preset demo trains a small network
 for some minutes, and draws test pairs itself. docs/localization.md says what is a reading.
 """
 
